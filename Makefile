@@ -1,0 +1,58 @@
+# Every target makes the virtual environment it needs. `make help` says what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint format bench up down schemas lock clean
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Tillstream needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $(READY)
+
+demo: $(READY) ## Show sales flowing, on one screen; needs nothing but Python. ARGS="--seconds 20 --rate 500"
+	$(BIN)/tillstream demo $(ARGS)
+
+test: lint ## Lint, types, import contracts and all tests, on a real Kafka and a real PostgreSQL
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: $(READY) ## Only the tests that need no Kafka and no PostgreSQL: seconds
+	$(BIN)/python -m pytest -q -m "not kafka and not postgres" $(ARGS)
+
+lint: $(READY) ## Check style (ruff), types (mypy) and import contracts (import-linter)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Put the code into house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## The POS job, Tillstream beside its rivals, on a real Kafka and PostgreSQL: some minutes
+	$(BIN)/python -m bench $(ARGS)
+
+up: ## Kafka, PostgreSQL, a worker and tills in containers (needs Docker and POSTGRES_PASSWORD)
+	docker compose up --build --wait
+
+down: ## Stop the containers; data volumes stay
+	docker compose down
+
+schemas: $(READY) ## Generate schemas/published from the models
+	$(BIN)/python -m ops.publish
+
+lock: ## Resolve the pinned dependencies anew
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --all-extras --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --output-file requirements.lock pyproject.toml
+
+clean: ## Remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
