@@ -1,0 +1,127 @@
+"""`DeadLetter`: a record that could not become a document, kept byte for byte with its reason.
+
+In the dead-letter topic the record's own key, value and headers are unchanged. What Tillstream adds are headers:
+`__connect.errors.*`, as Kafka Connect writes them, so that existing tools understand them, and `tillstream.*`. A
+later pass overwrites these headers, it never appends. The source topic, partition and offset are the record's
+identity: after a crash the same record may stand in the topic twice.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Reason(StrEnum):
+    """Why a record is dead: a closed set, stable for ever. `advice` says what to do about each."""
+
+    INVALID_JSON = "invalid_json"
+    AMBIGUOUS_JSON = "ambiguous_json"
+    SCHEMA_MISMATCH = "schema_mismatch"
+    UNKNOWN_CURRENCY = "unknown_currency"
+    INVALID_AMOUNT = "invalid_amount"
+    IMPLAUSIBLE_TIME = "implausible_time"
+    EMPTY_RECEIPT = "empty_receipt"
+    LINE_MISMATCH = "line_mismatch"
+    TOTALS_MISMATCH = "totals_mismatch"
+    PAYMENT_MISMATCH = "payment_mismatch"
+    UNKNOWN_STORE = "unknown_store"
+    CONFLICTING_DUPLICATE = "conflicting_duplicate"
+    CONFLICTING_RECEIPT = "conflicting_receipt"
+    REFUSED_BY_SINK = "refused_by_sink"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence: what was found."""
+        return _TEXTS[self][0]
+
+    @property
+    def advice(self) -> str:
+        """One or two sentences: what to do about it."""
+        return _TEXTS[self][1]
+
+
+_TEXTS: dict[Reason, tuple[str, str]] = {
+    Reason.INVALID_JSON: (
+        "The value is not one JSON text in UTF-8.",
+        "Look at the bytes: a cut-off record, another format or another topic's record. Repair the producer and have "
+        "the till send the receipt again.",
+    ),
+    Reason.AMBIGUOUS_JSON: (
+        "An object of the value has the same key twice.",
+        "Parsers disagree on which one counts, so neither is taken. Repair the producer, then patch and replay.",
+    ),
+    Reason.SCHEMA_MISMATCH: (
+        "A field is missing, of the wrong type or out of its range; the detail names the field and the kind of fault.",
+        "Compare the record with schemas/published/sale_event.schema.json. Repair the producer, or patch and replay.",
+    ),
+    Reason.UNKNOWN_CURRENCY: (
+        "The currency is no current ISO 4217 currency with minor units.",
+        "Correct the till's currency setting and replay with the right code.",
+    ),
+    Reason.INVALID_AMOUNT: (
+        "An amount has more decimal places than its currency has minor units, or a price or quantity more than six.",
+        "The till computes in binary floating point. Repair its rounding, then patch and replay.",
+    ),
+    Reason.IMPLAUSIBLE_TIME: (
+        "The event's time lies before 2000 or more than a day after its arrival.",
+        "Set the till's clock; patch the time and replay.",
+    ),
+    Reason.EMPTY_RECEIPT: (
+        "A sale, return or void has no lines.",
+        "If the till sends 'no sale' receipts, have it leave them out. Otherwise find out where the lines went.",
+    ),
+    Reason.LINE_MISMATCH: (
+        "A line's amount is not quantity × unit price - discounts, within the stated tolerance.",
+        "Often a discount that is missing from the event, or a quantity in another unit than the price.",
+    ),
+    Reason.TOTALS_MISMATCH: (
+        "The receipt's totals are not the sums of its lines, within the stated tolerance.",
+        "Often a missing line, a discount on the whole receipt, or a wrong tax-inclusive flag.",
+    ),
+    Reason.PAYMENT_MISMATCH: (
+        "The tenders do not add up to the receipt's gross total.",
+        "Often change that is not sent as a negative tender, or a tender that is missing.",
+    ),
+    Reason.UNKNOWN_STORE: (
+        "The settings list the stores there are, and this one is not among them.",
+        "Add the store with its time zone and cut-off to the settings, restart, and replay.",
+    ),
+    Reason.CONFLICTING_DUPLICATE: (
+        "An event with the same id and other content was delivered before.",
+        "The till reuses ids or changes an event after sending it. Compare both; send a correction as a new event "
+        "with a higher revision.",
+    ),
+    Reason.CONFLICTING_RECEIPT: (
+        "Another event delivered the same revision of the same receipt with other content.",
+        "Two events claim one receipt number. Compare both; send a correction with a higher revision, or another "
+        "receipt number.",
+    ),
+    Reason.REFUSED_BY_SINK: (
+        "The ERP refused this document; the detail is its answer's code.",
+        "Do what the code says (missing master data, a closed period, an invalid value), then replay.",
+    ),
+}
+
+
+class DeadLetter(BaseModel):
+    """What the headers of a dead letter say. Never personal data: `detail` is a field path and a kind, no value."""
+
+    model_config = ConfigDict(frozen=True)
+
+    topic: str
+    partition: int
+    offset: int
+    reason: Reason
+    detail: str
+    stage: str = Field(description="The step that rejected the record: decode, check, map or write.")
+    attempts: int = Field(1, ge=1)
+    first_failed_at: datetime
+    last_failed_at: datetime
+    event_id: str | None = None
+    store: str | None = None
+    amount: Decimal | None = Field(None, description="The receipt's gross total, as the event states it.")
+    currency: str | None = None
+    mapping_version: str | None = None
+    replay_id: str | None = None

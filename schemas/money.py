@@ -1,0 +1,49 @@
+"""Exact money: amounts are whole minor units of an ISO 4217 currency, or `Decimal`s with just as many places.
+
+Rounding, wherever a product or a tax makes it necessary, is half up (half away from zero), the commercial rule.
+"""
+
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+
+from iso4217 import Currency
+
+#: No amount, price or quantity at a till reaches this; a number beyond it is a broken record, not a sale.
+LIMIT = Decimal(10) ** 12
+
+
+class NotExact(ValueError):
+    """The amount has more decimal places than its currency has minor units."""
+
+
+@cache
+def minor_digits(currency: str) -> int | None:
+    """Decimal places of `currency` (EUR 2, JPY 0, BHD 3); None when ISO 4217 has no such currency.
+
+    Codes without minor units of their own (XAU, XXX) are no money a till takes, so they are None as well.
+    """
+    try:
+        exponent = Currency(currency).exponent
+    except ValueError:
+        return None
+    return None if exponent is None else int(exponent)
+
+
+def to_minor(amount: Decimal, factor: int) -> int:
+    """`amount` in minor units, `factor` = 10 ** minor digits. Raises NotExact rather than round."""
+    scaled = amount * factor
+    minor = int(scaled)
+    if minor != scaled:
+        raise NotExact
+    return minor
+
+
+def round_half_up(amount: Decimal) -> int:
+    """The nearest integer, halves away from zero."""
+    return int(amount.to_integral_value(ROUND_HALF_UP))
+
+
+def divide_half_up(numerator: int, denominator: int) -> int:
+    """`numerator / denominator` to the nearest integer, halves away from zero; `denominator` > 0."""
+    quotient = (2 * abs(numerator) + denominator) // (2 * denominator)
+    return quotient if numerator >= 0 else -quotient
