@@ -1,0 +1,1 @@
+"""How sales flow. Read `pipeline` first: the whole way of a batch."""

@@ -1,0 +1,241 @@
+"""The Faust app: one agent that takes slices of the source topic through the line and acknowledges them."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import faust
+import structlog
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faust.types import EventT, StreamT
+
+from sinks.base import Sink
+from streams.batch import Settled
+from streams.deadletters import BudgetExceeded, BudgetGuard, DeadLetters, Letter
+from streams.dedupe import windowed_seen
+from streams.metrics import Metrics
+from streams.pipeline import Services, process
+from streams.retry import BackOff, PatientSink
+from streams.settings import KafkaSecurity, Settings
+from streams.state import State
+from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
+
+#: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
+REBALANCE_PATIENCE = 5.0
+
+
+def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, partitions: int) -> faust.App:
+    """The worker for `settings`; `partitions` is the number of the source topic's partitions."""
+    app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
+    app.transport = SliceTransport(
+        app, settings.topic, settings.slice_records, lambda: _settle(state, REBALANCE_PATIENCE)
+    )
+    seen = windowed_seen(app, settings.topic, partitions, settings.window_hours, time.time)
+    patient = PatientSink(sink, metrics)
+    state.trouble = lambda: patient.trouble
+    services = Services(
+        seen=seen,
+        sink=patient,
+        dead_letters=DeadLetters(publisher(app, settings.dead_letter_topic), utc_now),
+        budget=BudgetGuard(settings.dead_letter_budget.ratio, settings.dead_letter_budget.sample),
+        stores=settings.find_stores(),
+        now=utc_now,
+    )
+    source = app.topic(settings.topic, schema=PassThrough())
+
+    @app.agent(source, name="sales", isolated_partitions=True)
+    async def sales(stream: StreamT[Any]) -> None:
+        async for event in cast(faust.Stream[Any], stream).noack().events():
+            await handle(event, services, metrics, state)
+
+    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def observe() -> None:
+        consumer = cast(SliceConsumer, app.consumer)
+        lags = consumer.lag()
+        state.heartbeat = state.clock()
+        state.assigned = len(lags)
+        state.recovered = not app.rebalancing and bool(consumer.assignment())
+        metrics.partitions.set(len(lags))
+        metrics.lag_records.clear()
+        for partition, lag in lags.items():
+            metrics.lag_records.labels(partition).set(lag)
+        oldest = consumer.oldest_unsettled()
+        metrics.lag_seconds.set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
+        metrics.window_records.set(len(seen))
+        metrics.budget_used.set(services.budget.used)
+
+    return app
+
+
+async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State) -> None:
+    """Takes one slice through the line and acknowledges it; holds it for ever when it must not be acknowledged.
+
+    An exception never reaches Faust: Faust would acknowledge the slice and restart the agent on the next one.
+    """
+    batch = cast(Slice, event.value)
+    log = structlog.get_logger("tillstream.line").bind(
+        topic=batch.topic,
+        partition=batch.partition,
+        first_offset=batch.records[0].offset,
+        last_offset=batch.records[-1].offset,
+    )
+    if state.held is None and state.failed is None:
+        try:
+            with state.at_work():
+                settled = await process(batch, services)
+                batch.settled = True
+                event.ack()
+            count(settled, metrics)
+        except BudgetExceeded as reason:
+            state.hold(str(reason))
+            log.error("dead-letter budget exceeded, not consuming any more", reason=str(reason))
+        except Exception as error:
+            state.fail(error)
+            log.exception("the line failed, nothing of this batch is acknowledged")
+        else:
+            for rejection in settled.rejected:
+                log.warning(
+                    "dead letter",
+                    offset=rejection.record.offset,
+                    reason=rejection.reason.value,
+                    detail=rejection.detail,
+                    store=rejection.event.store if rejection.event else None,
+                )
+            log.debug("batch done", delivered=len(settled.delivered), rejected=len(settled.rejected))
+            return
+    await asyncio.Event().wait()
+
+
+def count(settled: Settled, metrics: Metrics) -> None:
+    """Counts what became of a batch: once per batch, whatever its size."""
+    now = time.time()
+    held = settled.delivered + settled.seen_in_sink
+    everything = len(held) + len(settled.seen_in_window) + len(settled.rejected) + len(settled.noted)
+    metrics.delivered.inc(len(settled.delivered))
+    metrics.duplicates.labels("window").inc(len(settled.seen_in_window))
+    metrics.duplicates.labels("sink").inc(len(settled.seen_in_sink))
+    metrics.noted.inc(len(settled.noted))
+    for rejection in settled.rejected:
+        metrics.rejected.labels(rejection.reason.value).inc()
+    metrics.latency.observe_all(now - arrival.record.timestamp / 1000 for arrival in settled.delivered)
+    newest: dict[str, datetime] = {}
+    for arrival in settled.delivered:
+        event = arrival.event
+        if event.store not in newest or event.occurred_at > newest[event.store]:
+            newest[event.store] = event.occurred_at
+    for store, moment in newest.items():
+        metrics.note_store(store, moment.timestamp())
+    metrics.batch_records.observe(everything)
+    metrics.last_progress.set(now)
+
+
+def publisher(app: faust.App, topic: str, back_off: BackOff | None = None) -> "Publisher":
+    """Sends letters to `topic` through the app's producer."""
+    return Publisher(app, topic, back_off or BackOff())
+
+
+class Publisher:
+    """`Publish` through Faust's producer. A broker that can't be reached is waited out."""
+
+    def __init__(self, app: faust.App, topic: str, back_off: BackOff) -> None:
+        self._app = app
+        self._topic = topic
+        self._back_off = back_off
+
+    async def __call__(self, letters: Sequence[Letter]) -> None:
+        """Returns when the broker has confirmed all; a failure sends all again (readers know records by identity)."""
+        attempt = 0
+        while True:
+            try:
+                return await self._send(letters)
+            except MessageSizeTooLargeError as error:
+                raise DeadLetterTooLarge(
+                    f"the dead-letter topic {self._topic} refuses a record for its size; raise its max.message.bytes "
+                    "and max_record_bytes in the settings"
+                ) from error
+            except KafkaError as error:
+                attempt += 1
+                structlog.get_logger("tillstream.deadletters").warning(
+                    "dead letters not confirmed, sending again", error=type(error).__name__, attempt=attempt
+                )
+                await asyncio.sleep(self._back_off.wait(attempt))
+
+    async def _send(self, letters: Sequence[Letter]) -> None:
+        producer = await self._app.maybe_start_producer()
+        sent = [
+            await producer.send(self._topic, letter.key, letter.value, None, None, letter.headers) for letter in letters
+        ]
+        await asyncio.gather(*sent)
+
+
+class DeadLetterTooLarge(Exception):
+    """A rejected record does not fit into the dead-letter topic, so it can't be acknowledged."""
+
+
+async def drain(app: faust.App, state: State, seconds: float) -> bool:
+    """Takes no new slices, waits for those in flight, commits. False when some were still in flight at the end."""
+    state.stopping = True
+    app.consumer.stop_flow()
+    app.flow_control.suspend()
+    app.flow_control.clear()
+    idle = await state.wait_idle(seconds)
+    await app.consumer.commit()
+    return idle
+
+
+async def _settle(state: State, seconds: float) -> None:
+    await state.wait_idle(seconds)
+
+
+def utc_now() -> datetime:
+    """The clock of the worker."""
+    return datetime.now(UTC)
+
+
+def faust_settings(settings: Settings) -> dict[str, object]:
+    """Faust's settings, each that differs from its default with its reason."""
+    return {
+        "broker": [f"kafka://{address.strip()}" for address in settings.broker.split(",")],
+        "broker_credentials": credentials(settings.kafka),
+        "store": "memory://",
+        "processing_guarantee": "at_least_once",  # exactly-once is unreliable in Faust; the sink is idempotent
+        "consumer_auto_offset_reset": "earliest",
+        "topic_allow_declare": False,  # bootstrap declares topics, with the right number of partitions
+        "topic_disable_leader": True,
+        "web_enabled": False,
+        "stream_wait_empty": False,  # waits without end when the sink is down; the transport waits for a moment instead
+        "stream_buffer_maxsize": 4,  # slices, not records
+        "stream_recovery_delay": 0.0,
+        "broker_session_timeout": settings.session_seconds,  # Faust's 60 s leave partitions of the dead alone too long
+        "broker_rebalance_timeout": 20.0,
+        "broker_heartbeat_interval": settings.session_seconds / 4,
+        "broker_request_timeout": max(40.0, settings.session_seconds),
+        "broker_commit_interval": 1.0,  # what a crash repeats: at most one second, or 50 slices
+        "broker_commit_every": 50,
+        "consumer_max_fetch_size": 2**20,  # bounds a poll, and with it memory, to 1 MiB per partition
+        "producer_acks": -1,
+        "producer_max_request_size": settings.max_record_bytes + 2**16,  # a dead letter is its record and its headers
+        "producer_request_timeout": 30.0,
+    }
+
+
+def credentials(security: KafkaSecurity) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """Faust's credentials for these settings; None for plain text."""
+    if security.protocol == "PLAINTEXT":
+        return None
+    context = None
+    if security.protocol.endswith("SSL"):
+        context = ssl.create_default_context(cafile=str(security.ca_file) if security.ca_file else None)
+        if security.certificate_file:
+            context.load_cert_chain(security.certificate_file, security.key_file)
+    if security.protocol == "SSL":
+        return faust.SSLCredentials(context)
+    return faust.SASLCredentials(
+        username=security.username,
+        password=security.secret(),
+        mechanism=security.mechanism,
+        ssl_context=context,
+    )

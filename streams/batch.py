@@ -1,0 +1,70 @@
+"""What the steps of the line hand to each other. No framework and no I/O here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from schemas.deadletter import Reason
+from schemas.sale import SaleEvent
+
+Headers = Sequence[tuple[str, bytes]]
+Stage = Literal["decode", "check", "map", "write"]
+
+
+class Record(Protocol):
+    """One Kafka record, as the consumer delivers it; `timestamp` in milliseconds since 1970."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Records of one partition in the order of their offsets, which may have gaps."""
+
+    topic: str
+    partition: int
+    records: Sequence[Record]
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A record that is a valid event. `digest` identifies the record's bytes, `id` the event."""
+
+    record: Record
+    event: SaleEvent
+    id: str
+    digest: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Rejection:
+    """A record that can't become a document. `detail` names a field and a kind of fault, never a value."""
+
+    record: Record
+    reason: Reason
+    detail: str
+    stage: Stage
+    event: SaleEvent | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Settled:
+    """What became of every record of a batch: each is in exactly one of these.
+
+    `noted` are records without an effect in the ERP: tombstones and `day_close` events.
+    """
+
+    delivered: list[Arrival] = field(default_factory=list)
+    seen_in_window: list[Arrival] = field(default_factory=list)
+    seen_in_sink: list[Arrival] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    noted: list[Record] = field(default_factory=list)

@@ -1,0 +1,126 @@
+"""Bad records go to the dead-letter topic as they came, with their reason, and are safe there before they are acked."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from schemas.deadletter import Reason
+from streams.batch import Headers, Rejection
+
+CONNECT = "__connect.errors."
+OWN = "tillstream."
+
+
+class Letter(NamedTuple):
+    """A record for the dead-letter topic."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+#: Sends letters, in order; returns when the broker has confirmed them all.
+Publish = Callable[[Sequence[Letter]], Awaitable[None]]
+Clock = Callable[[], datetime]
+
+
+class BudgetExceeded(Exception):
+    """So many records are rejected that it is more likely us than them: nothing more may be dead-lettered."""
+
+
+class BudgetGuard:
+    """Watches the share of rejections among the latest `sample` records; below a full sample it counts absolutely.
+
+    At most ratio × sample rejections pass within any window of `sample` records.
+    """
+
+    def __init__(self, ratio: float, sample: int) -> None:
+        self._most = max(1, int(ratio * sample))
+        self._sample = sample
+        self._latest: deque[tuple[int, int]] = deque()
+        self._records = self._rejected = 0
+
+    @property
+    def used(self) -> float:
+        """The share of the budget that is used up; above 1 it is exceeded."""
+        return self._rejected / self._most
+
+    def spend(self, records: int, rejected: int) -> None:
+        """Counts a batch. Raises BudgetExceeded, and counts nothing, when its rejections don't fit any more."""
+        fits = self._rejected + rejected <= self._most or rejected <= self._most * records / self._sample
+        if not fits:
+            raise BudgetExceeded(
+                f"{self._rejected + rejected} of the latest {self._records + records} records would be dead letters; "
+                f"the budget is {self._most} in {self._sample}"
+            )
+        self._latest.append((records, rejected))
+        self._records += records
+        self._rejected += rejected
+        while self._records - self._latest[0][0] >= self._sample:
+            old_records, old_rejected = self._latest.popleft()
+            self._records -= old_records
+            self._rejected -= old_rejected
+
+
+class DeadLetters:
+    """Puts rejections into the dead-letter topic."""
+
+    def __init__(self, publish: Publish, now: Clock) -> None:
+        self._publish = publish
+        self._now = now
+
+    async def put(self, topic: str, partition: int, rejections: Sequence[Rejection]) -> None:
+        """Returns when the broker has confirmed every rejection, in the order of their offsets."""
+        if not rejections:
+            return
+        now = self._now()
+        ordered = sorted(rejections, key=lambda rejection: rejection.record.offset)
+        await self._publish([letter(rejection, topic, partition, now) for rejection in ordered])
+
+
+def letter(rejection: Rejection, topic: str, partition: int, now: datetime) -> Letter:
+    """The rejected record, byte for byte, with its headers overwritten, never appended, where they are ours."""
+    record, event = rejection.record, rejection.event
+    before = {name: value for name, value in record.headers if name.startswith(OWN)}
+    theirs = [(name, value) for name, value in record.headers if not name.startswith((OWN, CONNECT))]
+    ours = {
+        CONNECT + "topic": topic,
+        CONNECT + "partition": str(partition),
+        CONNECT + "offset": str(record.offset),
+        CONNECT + "stage": rejection.stage,
+        CONNECT + "exception.class.name": rejection.reason.value,
+        CONNECT + "exception.message": rejection.detail,
+        OWN + "reason": rejection.reason.value,
+        OWN + "detail": rejection.detail,
+        OWN + "attempts": str(_attempts(before) + 1),
+        OWN + "first_failed_at": _text(before.get(OWN + "first_failed_at")) or _timestamp(now),
+        OWN + "last_failed_at": _timestamp(now),
+    }
+    if event is not None:
+        ours[OWN + "event_id"] = event.identity
+        ours[OWN + "store"] = event.store
+        ours[OWN + "amount"] = f"{event.totals.gross} {event.currency}"
+    replay = _text(before.get(OWN + "replay_id"))
+    if replay:
+        ours[OWN + "replay_id"] = replay
+    return Letter(record.key, record.value, [*theirs, *((name, value.encode()) for name, value in ours.items())])
+
+
+def reason_of(headers: Headers) -> Reason | None:
+    """The reason a dead letter states; None when it is not one of ours."""
+    stated = _text(dict(headers).get(OWN + "reason"))
+    return Reason(stated) if stated in list(Reason) else None
+
+
+def _attempts(before: dict[str, bytes]) -> int:
+    stated = _text(before.get(OWN + "attempts")) or ""
+    return int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 10 else 0
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode("utf-8", "replace") if value is not None else None
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,99 @@
+"""Bytes to events: one validation path, one clear detail per failure, never a value in it."""
+
+import json
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.deadletter import Reason
+from schemas.sale import SaleEvent
+from streams.batch import Arrival, Batch, Record, Rejection
+
+_SPACED_COLON = re.compile(rb'"\s+:')
+
+
+def decode(batch: Batch) -> tuple[list[Arrival], list[Rejection], list[Record]]:
+    """The batch's valid events, the records that are none, and the tombstones."""
+    arrivals: list[Arrival] = []
+    rejections: list[Rejection] = []
+    tombstones: list[Record] = []
+    validate = SaleEvent.model_validate_json
+    for record in batch.records:
+        value = record.value
+        if value is None:
+            tombstones.append(record)
+            continue
+        try:
+            event = validate(value)
+        except ValidationError as error:
+            reason, detail = explain(error)
+            rejections.append(Rejection(record, reason, detail, "decode"))
+            continue
+        fault = ambiguity(event, value)
+        if fault is not None:
+            rejections.append(Rejection(record, *fault, "decode", event))
+            continue
+        arrivals.append(Arrival(record, event, event.identity, blake2b(value, digest_size=16).digest()))
+    return arrivals, rejections, tombstones
+
+
+def explain(error: ValidationError) -> tuple[Reason, str]:
+    """The first fault of a record as `field.path: kind`; how many more there are is said, what stood there is not."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    first = faults[0]
+    if first["type"] == "json_invalid":
+        return Reason.INVALID_JSON, "json_invalid"
+    # A path holds field names of the model and indexes only: unknown keys are never looked at.
+    path = ".".join(str(step) for step in first["loc"]) or "(the whole value)"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Reason.SCHEMA_MISMATCH, f"{path}: {first['type']}{more}"
+
+
+def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
+    """What a parser lets pass and an ERP must not see: keys given twice, and NUL characters.
+
+    Both are looked for cheaply first: a record has as many `":` as the event has fields, unless it has unknown fields,
+    `":` inside a text or spaces before a colon, and only then is it parsed again to be sure.
+    """
+    if b"\\u0000" in value and "\\u0000" in event.model_dump_json().replace("\\\\", ""):
+        return Reason.SCHEMA_MISMATCH, "(a text): nul_character"
+    if value.count(b'":') != stated_fields(event) or _SPACED_COLON.search(value):
+        try:
+            json.loads(value, object_pairs_hook=_no_key_twice)
+        except _KeyTwice:
+            return Reason.AMBIGUOUS_JSON, "duplicate_key"
+        except RecursionError:
+            return Reason.INVALID_JSON, "too_deeply_nested"
+    return None
+
+
+def stated_fields(event: SaleEvent) -> int:
+    """How many keys the event's JSON text has, if it has no unknown ones."""
+    count = len(event.model_fields_set) + len(event.totals.model_fields_set)
+    for line in event.lines:
+        count += len(line.model_fields_set)
+        if line.discounts:
+            count += _fields_of(line.discounts)
+    count += _fields_of(event.tenders)
+    for part in (event.customer, event.original):
+        if part is not None:
+            count += len(part.model_fields_set)
+    return count
+
+
+def _fields_of(parts: Iterable[Any]) -> int:
+    return sum(len(part.model_fields_set) for part in parts)
+
+
+class _KeyTwice(Exception):
+    pass
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        raise _KeyTwice
+    return keys

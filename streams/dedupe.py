@@ -1,0 +1,67 @@
+"""The dedupe window as a Faust windowed table: a cache over the sink's truth that survives restarts and rebalances.
+
+One changelog write per batch and window; the in-memory index is rebuilt from the table after every recovery. Faust's
+own expiry is off: it goes by the wall clock, so replayed old events would expire at once. Windows are forgotten by
+event time instead, with a tombstone per chunk, by the partition's own stream.
+"""
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+import faust
+import structlog
+from faust.tables.wrappers import WindowWrapper
+from faust.types import TP
+
+from streams.window import WindowIndex
+
+
+class TableChunks:
+    """Chunks in a windowed table. Only callable while a stream event of the chunk's partition is being handled."""
+
+    def __init__(self, app: faust.App, length: float, partitions: int) -> None:
+        table = app.Table(
+            "seen",
+            key_type=str,
+            value_type=bytes,
+            partitions=partitions,
+            extra_topic_configs={"retention.ms": str(int(3 * length * 1000))},
+        ).tumbling(length, expires=None)
+        self.table = cast(WindowWrapper, table)
+
+    def put(self, key: str, start: float, digests: bytes) -> None:
+        """Sets one chunk: one changelog record."""
+        self.table.relative_to(start)[key] = digests
+
+    def forget(self, key: str, start: float) -> None:
+        """Deletes one chunk: one tombstone in the changelog."""
+        del self.table.relative_to(start)[key]
+
+    def load(self, partitions: set[int]) -> list[tuple[str, float, bytes]]:
+        """All chunks of `partitions`. Drops the others from memory: their partitions have gone to other workers."""
+        store = self.table.table.data
+        rows = [(key, window[0], value) for (key, window), value in list(store.items()) if value]
+        for (key, window), _ in list(store.items()):
+            if int(key.split("/")[0]) not in partitions:
+                store.pop((key, window), None)
+        return [row for row in rows if int(row[0].split("/")[0]) in partitions]
+
+
+def windowed_seen(
+    app: faust.App, source: str, partitions: int, window_hours: float, clock: Callable[[], float]
+) -> WindowIndex:
+    """The dedupe window on `app`, rebuilt whenever its table has been recovered."""
+    length = window_hours * 3600
+    chunks = TableChunks(app, length, partitions)
+    index = WindowIndex(length, clock, chunks)
+    log = structlog.get_logger("tillstream.dedupe")
+
+    async def rebuild() -> None:
+        started = time.perf_counter()
+        assigned: set[TP] = app.consumer.assignment()
+        index.load(chunks.load({tp.partition for tp in assigned if tp.topic == source}))
+        log.info("dedupe window loaded", records=len(index), seconds=round(time.perf_counter() - started, 3))
+
+    chunks.table.on_recover(rebuild)
+    return index

@@ -1,0 +1,132 @@
+"""A sound receipt to the document the ERP books: signs, business date, tax summary. Master data map to themselves."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from hashlib import blake2b
+
+from schemas.deadletter import Reason
+from schemas.document import DocumentLine, ErpDocument, Kind, Payment, TaxTotal
+from schemas.sale import EventType, SaleEvent
+from streams.batch import Rejection
+from streams.checks import Sound
+from streams.settings import Store, Stores
+
+KINDS: dict[EventType, tuple[Kind, int]] = {
+    "sale": ("invoice", 1),
+    "return": ("credit_note", -1),
+    "void": ("cancellation", -1),
+}
+
+
+def to_documents(sound: Sequence[Sound], stores: Stores) -> tuple[list[ErpDocument], list[Rejection]]:
+    """One document per receipt, and the receipts whose master data are unknown."""
+    documents: list[ErpDocument] = []
+    unmapped: list[Rejection] = []
+    for receipt in sound:
+        store = stores.find(receipt.arrival.event.store)
+        if store is None:
+            arrival = receipt.arrival
+            unmapped.append(
+                Rejection(arrival.record, Reason.UNKNOWN_STORE, "store: not_in_settings", "map", arrival.event)
+            )
+        else:
+            documents.append(to_document(receipt, store))
+    return documents, unmapped
+
+
+def to_document(receipt: Sound, store: Store) -> ErpDocument:
+    """The receipt as the ERP books it."""
+    event = receipt.arrival.event
+    kind, sign = KINDS[event.type]
+    unit = Decimal(1).scaleb(-receipt.digits)
+    signed = unit * sign
+    customer = event.customer
+    return ErpDocument(
+        event_id=receipt.arrival.id,
+        external_ref=event.receipt_ref,
+        kind=kind,
+        revision=event.revision,
+        content=content(event),
+        source=event.source,
+        store=event.store,
+        register_id=event.register_id,
+        receipt=event.receipt,
+        original_ref=original_ref(event),
+        business_date=business_date(event.occurred_at, store),
+        occurred_at=event.occurred_at.astimezone(UTC),
+        currency=event.currency,
+        cashier=event.cashier,
+        customer_id=customer.id if customer is not None else None,
+        net=receipt.net * signed,
+        tax=receipt.tax * signed,
+        rounding=receipt.rounding * signed,
+        gross=receipt.gross * signed,
+        lines=to_lines(receipt, sign, unit),
+        payments=[
+            Payment(position, tender.kind, amount * signed)
+            for position, (tender, amount) in enumerate(zip(event.tenders, receipt.tenders, strict=True), 1)
+        ],
+        taxes=tax_totals(receipt, signed),
+    )
+
+
+def to_lines(receipt: Sound, sign: int, unit: Decimal) -> list[DocumentLine]:
+    """The document's lines, in the receipt's order, positions from 1."""
+    signed = unit * sign
+    return [
+        DocumentLine(
+            position,
+            line.sku,
+            line.description,
+            line.quantity * sign,
+            line.unit,
+            line.unit_price,
+            discount * unit,
+            line.tax_rate,
+            net * signed,
+            tax * signed,
+            gross * signed,
+        )
+        for position, (line, (net, tax, gross, discount)) in enumerate(
+            zip(receipt.arrival.event.lines, receipt.lines, strict=True), 1
+        )
+    ]
+
+
+def tax_totals(receipt: Sound, signed: Decimal) -> list[TaxTotal]:
+    """The lines summed by tax rate, lowest rate first."""
+    sums: dict[Decimal, list[int]] = {}
+    for line, (net, tax, gross, _) in zip(receipt.arrival.event.lines, receipt.lines, strict=True):
+        total = sums.setdefault(line.tax_rate, [0, 0, 0])
+        total[0] += net
+        total[1] += tax
+        total[2] += gross
+    return [
+        TaxTotal(rate, net * signed, tax * signed, gross * signed) for rate, (net, tax, gross) in sorted(sums.items())
+    ]
+
+
+def business_date(occurred_at: datetime, store: Store) -> date:
+    """The store's local date, or the day before when its clock shows less than the cut-off."""
+    local = occurred_at.astimezone(store.zone)
+    return local.date() if local.time() >= store.cutoff else local.date() - timedelta(days=1)
+
+
+def original_ref(event: SaleEvent) -> str | None:
+    """The external_ref of the sale that a return or a void refers to."""
+    original = event.original
+    if original is None:
+        return None
+    store = original.store or event.store
+    register = original.register_id or event.register_id
+    return f"{event.source}/{store}/{register}/{original.receipt}/sale"
+
+
+def content(event: SaleEvent) -> str:
+    """A digest of all that the event says but its id: a receipt sent under two ids is still the same receipt.
+
+    Defaults are left out, so that a new optional field changes no digest.
+    """
+    text = event.model_dump_json(exclude_defaults=True, exclude={"event_id"})
+    return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,137 @@
+"""All metrics, defined once, here. Base units; every label has few values (stores are capped).
+
+Metrics are updated once per batch, whatever its size: `Histogram.observe` per event would cost more than decoding.
+"""
+
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 14400.0, 86400.0)
+WRITE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZE_BUCKETS = (1, 3, 10, 30, 100, 300, 1000, 3000)
+#: Above this many stores the per-store gauges keep the stores they know and count the others together.
+MOST_STORES = 2000
+OTHER_STORES = "(other)"
+
+
+class BatchHistogram(Collector):
+    """A Prometheus histogram that takes a batch of observations at once, in O(n log buckets) plain Python."""
+
+    def __init__(self, name: str, text: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
+        self._name, self._text, self._buckets = name, text, tuple(buckets)
+        self._counts = [0] * (len(buckets) + 1)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Counts every value into its bucket."""
+        observed = list(values)
+        for place, count in Tally(bisect_left(self._buckets, value) for value in observed).items():
+            self._counts[place] += count
+        self._sum += sum(observed)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The cumulative buckets, as Prometheus wants them."""
+        total, buckets = 0, []
+        for bound, count in zip([*map(str, self._buckets), "+Inf"], self._counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
+
+
+class Metrics:
+    """The worker's metrics, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._stores: dict[str, float] = {}
+        self.delivered = Counter(
+            "tillstream_events_delivered",
+            "Events whose document the sink holds, written by this worker.",
+            registry=self.registry,
+        )
+        self.duplicates = Counter(
+            "tillstream_events_duplicate",
+            "Events recognised as delivered before, by the layer that did.",
+            ["layer"],
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "tillstream_events_rejected",
+            "Records put into the dead-letter topic, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.noted = Counter(
+            "tillstream_events_noted",
+            "Records without an effect in the ERP: tombstones and day_close events.",
+            registry=self.registry,
+        )
+        self.latency = BatchHistogram(
+            "tillstream_event_to_commit_seconds",
+            "From the record's Kafka timestamp to its commit in the sink.",
+            LATENCY_BUCKETS,
+            self.registry,
+        )
+        self.freshness = Gauge(
+            "tillstream_store_newest_event_timestamp_seconds",
+            "Event time of the newest event of the store that the sink holds.",
+            ["store"],
+            registry=self.registry,
+        )
+        self.lag_records = Gauge(
+            "tillstream_lag_records",
+            "Records not yet acknowledged, by partition.",
+            ["partition"],
+            registry=self.registry,
+        )
+        self.lag_seconds = Gauge(
+            "tillstream_lag_seconds",
+            "Age of the oldest fetched record that is not yet acknowledged; 0 if none.",
+            registry=self.registry,
+        )
+        self.last_progress = Gauge(
+            "tillstream_last_progress_timestamp_seconds", "When a batch was last acknowledged.", registry=self.registry
+        )
+        self.batch_records = Histogram(
+            "tillstream_batch_records", "Records handled together.", buckets=SIZE_BUCKETS, registry=self.registry
+        )
+        self.sink_write = Histogram(
+            "tillstream_sink_write_seconds",
+            "Time of one write to the sink that succeeded.",
+            buckets=WRITE_BUCKETS,
+            registry=self.registry,
+        )
+        self.sink_errors = Counter(
+            "tillstream_sink_errors",
+            "Writes that failed and are tried again, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.sink_up = Gauge("tillstream_sink_up", "1 if the last write or ping succeeded.", registry=self.registry)
+        self.budget_used = Gauge(
+            "tillstream_dead_letter_budget_used_ratio",
+            "Share of the dead-letter budget in use; at 1 the worker stops.",
+            registry=self.registry,
+        )
+        self.window_records = Gauge(
+            "tillstream_window_records", "Records the dedupe window knows.", registry=self.registry
+        )
+        self.partitions = Gauge(
+            "tillstream_assigned_partitions", "Source partitions this worker has.", registry=self.registry
+        )
+
+    def note_store(self, store: str, newest: float) -> None:
+        """The newest event time (seconds) that the sink holds of `store`; stores beyond the cap share one series."""
+        known = self._stores
+        if store not in known:
+            if len(known) >= MOST_STORES:
+                store = OTHER_STORES
+            known.setdefault(store, 0.0)
+        known[store] = max(known[store], newest)
+        self.freshness.labels(store).set(known[store])

@@ -1,0 +1,128 @@
+"""READ FIRST. The whole way of a batch, from the bytes of one partition to documents in the ERP.
+
+In order, and the order is the guarantee:
+
+1. `decode`      bytes to events; what is no event is rejected. Tombstones and `day_close` carry no document.
+2. `first_turn`  an event repeated inside the batch, or a second event of the same receipt, waits for the next round:
+                 it is judged when what became of the first is known. So the outcome does not depend on how the
+                 stream was cut into batches.
+3. `seen.split`  records known as delivered are duplicates. The window is a cache: a miss proves nothing.
+4. `check`       receipts that don't add up are rejected.
+5. `to_documents` receipts to documents; unknown master data are rejected.
+6. `sink.write`  THE SINK: documents become durable, each at most once. The sink knows every event it ever took, so
+                 it finds the duplicates that the window missed and the conflicts. A bad world is waited out here.
+7. `seen.add`    SEEN: what the sink holds is remembered, and nothing else. Then the next round.
+8. `dead_letters.put`  the rejected are confirmed by the broker in the dead-letter topic, unless there are so many
+                 that the fault must be ours: then nothing of this batch is acknowledged.
+9. The agent in `streams.app` then acknowledges the batch to Kafka: ACK.
+
+A crash anywhere leaves the batch unacknowledged: it is read again, and 3 and 6 recognise what was done.
+An exception that is no SinkUnavailable is a bug: it ends the worker, with nothing acknowledged.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from schemas.document import ErpDocument
+from sinks.base import Refusal, Result
+from streams.batch import Arrival, Batch, Record, Rejection, Settled
+from streams.checks import Sound, check
+from streams.deadletters import BudgetGuard, DeadLetters
+from streams.decode import decode
+from streams.mapping import to_documents
+from streams.retry import PatientSink
+from streams.settings import Stores
+
+
+class Seen(Protocol):
+    """The records known as delivered."""
+
+    def split(self, partition: int, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+        """(not known, known as delivered)"""
+        ...
+
+    def add(self, partition: int, arrivals: Sequence[Arrival]) -> None:
+        """Remembers what the sink holds."""
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    """What the line works with."""
+
+    seen: Seen
+    sink: PatientSink
+    dead_letters: DeadLetters
+    budget: BudgetGuard
+    stores: Stores
+    now: Callable[[], datetime]
+
+
+async def process(batch: Batch, to: Services) -> Settled:
+    """Brings every record of the batch to its end. Afterwards, and only then, the batch may be acknowledged."""
+    arrivals, undecodable, tombstones = decode(batch)
+    waiting, day_closes = with_document(arrivals)
+    settled = Settled(noted=[*tombstones, *day_closes])
+    rejected = undecodable
+    while waiting:
+        turn, waiting = first_turn(waiting)
+        fresh, known = to.seen.split(batch.partition, turn)
+        sound, unsound = check(fresh, to.now())
+        documents, unmapped = to_documents(sound, to.stores)
+        results = await to.sink.write(documents)
+        delivered, duplicates, refused = by_result(documents, results, sound)
+        to.seen.add(batch.partition, delivered + duplicates)
+        settled.delivered += delivered
+        settled.seen_in_window += known
+        settled.seen_in_sink += duplicates
+        rejected += unsound + unmapped + refused
+    to.budget.spend(len(batch.records), len(rejected))
+    await to.dead_letters.put(batch.topic, batch.partition, rejected)
+    settled.rejected = rejected
+    return settled
+
+
+def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Record]]:
+    """The arrivals that become documents, and the records of those that don't."""
+    if not any(arrival.event.type == "day_close" for arrival in arrivals):
+        return list(arrivals), []
+    documents = [arrival for arrival in arrivals if arrival.event.type != "day_close"]
+    return documents, [arrival.record for arrival in arrivals if arrival.event.type == "day_close"]
+
+
+def first_turn(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+    """(the first of each event and each receipt, the others), both in order."""
+    events: set[str] = set()
+    receipts: set[str] = set()
+    turn: list[Arrival] = []
+    later: list[Arrival] = []
+    for arrival in arrivals:
+        receipt = arrival.event.receipt_ref
+        if arrival.id in events or receipt in receipts:
+            later.append(arrival)
+        else:
+            turn.append(arrival)
+        events.add(arrival.id)
+        receipts.add(receipt)
+    return turn, later
+
+
+def by_result(
+    documents: Sequence[ErpDocument], results: Sequence[Result], sound: Sequence[Sound]
+) -> tuple[list[Arrival], list[Arrival], list[Rejection]]:
+    """(delivered, found by the sink to be delivered before, refused)"""
+    arrivals = {receipt.arrival.id: receipt.arrival for receipt in sound}
+    delivered: list[Arrival] = []
+    duplicates: list[Arrival] = []
+    refused: list[Rejection] = []
+    for document, result in zip(documents, results, strict=True):
+        arrival = arrivals[document.event_id]
+        if isinstance(result, Refusal):
+            refused.append(Rejection(arrival.record, result.reason, result.detail, "write", arrival.event))
+        elif result.effect == "duplicate":
+            duplicates.append(arrival)
+        else:
+            delivered.append(arrival)
+    return delivered, duplicates, refused

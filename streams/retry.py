@@ -1,0 +1,68 @@
+"""A bad world is waited out: the same write again, with back-off, until the sink takes it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from schemas.document import ErpDocument
+from sinks.base import Result, Sink, SinkUnavailable
+from streams.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """Waiting times in seconds: doubling from `first` to `most`, each spread by ±25 %."""
+
+    first: float = 0.2
+    most: float = 10.0
+
+    def wait(self, attempt: int) -> float:
+        """How long to wait after the `attempt`-th failure (1 is the first)."""
+        return min(self.most, self.first * 2.0 ** min(attempt - 1, 20)) * random.uniform(0.75, 1.25)  # noqa: S311 (jitter)
+
+
+class PatientSink:
+    """A sink whose writes never fail for the world's sake: they take as long as the world does."""
+
+    def __init__(self, sink: Sink, metrics: Metrics, back_off: BackOff | None = None) -> None:
+        self._sink = sink
+        self._metrics = metrics
+        self._back_off = back_off or BackOff()
+        self._log = structlog.get_logger("tillstream.sink")
+        self.trouble: str | None = None
+
+    async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As `Sink.write`, away from the event loop. Waits out SinkUnavailable; may be cancelled at any time."""
+        if not documents:
+            return []
+        attempt = 0
+        while True:
+            started = time.perf_counter()
+            try:
+                results = await asyncio.to_thread(self._sink.write, documents)
+            except SinkUnavailable as error:
+                attempt += 1
+                await self._wait_out(error, attempt)
+            else:
+                self._metrics.sink_write.observe(time.perf_counter() - started)
+                self._recovered()
+                return results
+
+    async def _wait_out(self, error: SinkUnavailable, attempt: int) -> None:
+        self._metrics.sink_errors.labels(error.kind).inc()
+        self._metrics.sink_up.set(0)
+        seconds = error.retry_after or self._back_off.wait(attempt)
+        if self.trouble is None:
+            self._log.warning("sink unavailable, waiting", kind=error.kind, error=str(error), attempt=attempt)
+        self.trouble = f"{error.kind}: {error}"
+        await asyncio.sleep(seconds)
+
+    def _recovered(self) -> None:
+        self._metrics.sink_up.set(1)
+        if self.trouble is not None:
+            self._log.info("sink available again")
+            self.trouble = None

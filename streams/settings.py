@@ -1,0 +1,188 @@
+"""All settings, from `tillstream.yaml`, overridable one by one by `TILLSTREAM_…` in the environment.
+
+Secrets come from the environment or from files (`sink_password_file`), never from URLs or command lines, and show as
+stars wherever settings are printed.
+"""
+
+import re
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(f"{name!r} is no time zone; use a name like Europe/Berlin") from None
+    return name
+
+
+class Store(BaseModel):
+    """One store's own facts: the business day starts at `cutoff`, store time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    cutoff: time = time(0, 0)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone (cached by zoneinfo itself)."""
+        return ZoneInfo(self.timezone)
+
+
+class Stores:
+    """Looks stores up: the listed ones, else `default`; with no default an unlisted store is unknown."""
+
+    def __init__(self, listed: dict[str, Store], default: Store | None) -> None:
+        self._listed = listed
+        self._default = default
+
+    def find(self, store: str) -> Store | None:
+        """The facts of `store`, or None when it is unknown."""
+        return self._listed.get(store, self._default)
+
+
+class KafkaSecurity(BaseModel):
+    """TLS and SASL, passed through to both Kafka clients."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "KafkaSecurity":
+        if self.protocol.startswith("SASL") and not self.username:
+            raise ValueError(f"protocol {self.protocol} needs kafka.username and kafka.password")
+        return self
+
+    def secret(self) -> str:
+        """The password, from the settings or its file."""
+        return _secret(self.password, self.password_file) or ""
+
+
+class Budget(BaseModel):
+    """How many rejections are too many: a bad deploy must not drain the topic into the dead-letter topic."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    sample: Annotated[int, Field(ge=10)] = 1000
+
+
+class Settings(BaseSettings):
+    """What a worker needs to know. Every field has a default that works on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="TILLSTREAM_", env_nested_delimiter="__", extra="forbid")
+
+    broker: str = Field("127.0.0.1:9092", description="host:port of one or more brokers, comma separated")
+    kafka: KafkaSecurity = KafkaSecurity()
+    topic: str = "pos.sales"
+    dead_letter_topic: str = "pos.sales.dlq"
+    group: str = Field("tillstream", description="consumer group; a worker for another sink needs another group")
+    create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
+    replication_factor: Annotated[int, Field(ge=1)] = 1
+
+    sink_url: str = "sqlite:///tillstream.sqlite"
+    sink_password: SecretStr | None = None
+    sink_password_file: Path | None = None
+    apply_migrations: bool = Field(False, description="bring the sink's schema up to date at start")
+
+    stores: dict[str, Store] = {}
+    default_store: Store | None = Store()
+
+    window_hours: Annotated[float, Field(gt=0, le=24 * 31)] = 24
+    session_seconds: Annotated[
+        float, Field(ge=1, le=300, description="a worker that dies gives up its partitions after so long")
+    ] = 10
+    slice_records: Annotated[int, Field(ge=1, description="most records of one partition handled together")] = 2000
+    max_record_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    dead_letter_budget: Budget = Budget()
+    drain_seconds: Annotated[float, Field(gt=0)] = 20
+
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: none")] = 9464
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _no_secret_in_url(self) -> "Settings":
+        if re.search(r"://[^/@]*:[^/@]*@", self.sink_url):
+            raise ValueError("sink_url contains a password; put it into TILLSTREAM_SINK_PASSWORD or sink_password_file")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Strongest first: arguments (the command line), the environment, the file."""
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+    def password(self) -> str | None:
+        """The sink's password, or None."""
+        return _secret(self.sink_password, self.sink_password_file)
+
+    def find_stores(self) -> Stores:
+        """The stores these settings know."""
+        return Stores(self.stores, self.default_store)
+
+
+class SettingsError(Exception):
+    """The settings can't be used; the message says what, where and what to do."""
+
+
+def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from `path` (default: `tillstream.yaml` if there is one), the environment and `overrides`.
+
+    Raises SettingsError with one line per fault.
+    """
+    if path is None and Path("tillstream.yaml").exists():
+        path = Path("tillstream.yaml")
+    if path is not None and not path.is_file():
+        raise SettingsError(f"{path}: no such settings file")
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(yaml_file=path)
+
+    try:
+        return Configured(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path)) from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from None
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    where = (
+        f"{path}, the environment (TILLSTREAM_…) or the command line" if path else "TILLSTREAM_… or the command line"
+    )
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [f"  {'.'.join(str(step) for step in fault['loc']) or 'settings'}: {fault['msg']}" for fault in faults]
+    return "\n".join([f"wrong settings, in {where}:", *lines])
+
+
+def _secret(value: SecretStr | None, file: Path | None) -> str | None:
+    if file is None:
+        return value.get_secret_value() if value is not None else None
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"secret file {file}: {error.strerror}") from None

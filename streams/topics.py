@@ -1,0 +1,124 @@
+"""The topics a worker needs: looked up, and created where the settings allow it."""
+
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from streams.settings import KafkaSecurity, Settings
+
+TIMEOUT = 10.0
+
+
+class BrokerUnreachable(Exception):
+    """No broker answered; the message says which address and what to look at."""
+
+
+class TopicsUnusable(Exception):
+    """A topic is missing or doesn't fit; the message says which and what to do."""
+
+
+def client_config(broker: str, security: KafkaSecurity) -> dict[str, Any]:
+    """librdkafka's settings for reaching `broker`; the caller adds its own."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": broker,
+        "security.protocol": security.protocol,
+        "log_level": 2,  # what matters comes back as an exception
+        "log.connection.close": False,
+    }
+    if security.protocol.startswith("SASL"):
+        config |= {
+            "sasl.mechanism": security.mechanism,
+            "sasl.username": security.username,
+            "sasl.password": security.secret(),
+        }
+    for name, file in (
+        ("ssl.ca.location", security.ca_file),
+        ("ssl.certificate.location", security.certificate_file),
+        ("ssl.key.location", security.key_file),
+    ):
+        if file is not None:
+            config[name] = str(file)
+    return config
+
+
+def changelog_topic(settings: Settings) -> str:
+    """The name Faust gives to the dedupe window's changelog."""
+    return f"{settings.group}-seen-changelog"
+
+
+def partitions_of_topics(settings: Settings) -> dict[str, int]:
+    """Partitions of all topics the broker has. Raises BrokerUnreachable."""
+    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    try:
+        topics = admin.list_topics(timeout=TIMEOUT).topics
+    except KafkaException as error:
+        raise BrokerUnreachable(
+            f"no Kafka broker answers at {settings.broker} ({error.args[0].name()}); is it running, and are broker and "
+            "kafka.* in the settings right?"
+        ) from None
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
+def ensure_topics(settings: Settings) -> int:
+    """Creates the dead-letter and changelog topics where missing and allowed; the source topic's partitions.
+
+    Raises BrokerUnreachable and TopicsUnusable.
+    """
+    there = partitions_of_topics(settings)
+    partitions = there.get(settings.topic)
+    if partitions is None:
+        raise TopicsUnusable(
+            f"the topic {settings.topic} does not exist at {settings.broker}; create it with as many partitions as you "
+            "want workers, or set `topic`"
+        )
+    missing = [topic for topic in needed(settings, partitions) if topic.topic not in there]
+    if missing:
+        _create(settings, missing)
+    changelog = changelog_topic(settings)
+    if there.get(changelog, partitions) != partitions:
+        raise TopicsUnusable(
+            f"{settings.topic} has {partitions} partitions and {changelog} has {there[changelog]}; the changelog is "
+            "only a cache: delete that topic and start again"
+        )
+    return partitions
+
+
+def needed(settings: Settings, partitions: int) -> list[NewTopic]:
+    """The topics a worker writes to, as they should be created."""
+    retention = str(int(3 * settings.window_hours * 3600 * 1000))
+    return [
+        NewTopic(
+            settings.dead_letter_topic,
+            num_partitions=partitions,
+            replication_factor=settings.replication_factor,
+            config={"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**16)},
+        ),
+        NewTopic(
+            changelog_topic(settings),
+            num_partitions=partitions,
+            replication_factor=settings.replication_factor,
+            config={"cleanup.policy": "compact,delete", "retention.ms": retention},
+        ),
+    ]
+
+
+def create_source_topic(settings: Settings, partitions: int) -> None:
+    """Creates the source topic for a trial; in earnest it is there before the worker. Raises as `ensure_topics`."""
+    if settings.topic not in partitions_of_topics(settings):
+        topic = NewTopic(settings.topic, num_partitions=partitions, replication_factor=settings.replication_factor)
+        _create(settings, [topic])
+
+
+def _create(settings: Settings, topics: list[NewTopic]) -> None:
+    names = ", ".join(topic.topic for topic in topics)
+    if not settings.create_topics:
+        raise TopicsUnusable(f"missing topics: {names}; create them, or set create_topics: true")
+    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    for name, future in admin.create_topics(topics, operation_timeout=TIMEOUT).items():
+        try:
+            future.result(TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was faster
+                raise TopicsUnusable(f"the topic {name} can't be created: {error.args[0].str()}") from None

@@ -1,0 +1,183 @@
+"""Whole polls through Faust: the records of one partition travel as one event, a slice.
+
+Per event Faust makes tasks, waits on futures, takes a lock and hops a queue; per slice that cost vanishes. Three
+methods of Faust's consumer are overridden for that, and everything that rests on its inner workings is in this file
+(`tests/unit/test_faust_contract.py` fails loudly when a new Faust changes them):
+
+- `_getmany` makes slices of what a poll brought for the source topic;
+- `_to_message` turns a slice into one message, with the offset of its last record;
+- `ack`, `_new_offset`, `_add_gap`: which offset may be committed. Faust takes the offsets inside a slice for a gap,
+  so we keep our own book: the slices of a partition in the order they were delivered. A commit goes up to the end of
+  the leading slices that the agent has settled, never past one that is missing, whatever became of it. The book is
+  dropped when the partition is revoked or read again from its committed offset.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, cast
+
+import faust
+from aiokafka.structs import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, Message
+
+from streams.batch import Batch
+
+
+class Slice(Batch):
+    """A batch on its way through Faust. The agent sets `settled` when every record has come to its end."""
+
+    def __init__(self, tp: TP, records: list[ConsumerRecord]) -> None:
+        super().__init__(tp.topic, tp.partition, records)
+        self.tp = tp
+        self.next_offset: int = records[-1].offset + 1
+        self.settled = False
+
+
+class PassThrough(faust.Schema[Any, Any]):
+    """Keys and values as they are: slices for the source topic, which the line decodes itself."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+        """The key, untouched."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+        """The value, untouched."""
+        return message.value
+
+
+class LineApp(faust.App):
+    """A Faust app that leaves no folders behind: its tables are in memory."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
+class SliceConsumer(driver.Consumer):
+    """Faust's consumer, with slices for the source topic."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._delivered: dict[TP, deque[Slice]] = defaultdict(deque)
+        self._settled_to: dict[TP, int] = {}
+        super().__init__(*args, **kwargs)
+        self._slicing = cast(SliceTransport, self.transport)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        polled = await super()._getmany(active_partitions, timeout)
+        return {
+            tp: [Slice(TP(*tp), part) for part in cut(records, self._slicing.slice_records)]
+            if tp.topic == self._slicing.source
+            else records
+            for tp, records in polled.items()
+            if records
+        }
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        if not isinstance(record, Slice):
+            return super()._to_message(tp, record)
+        self._begin_anew_if_read_again(record)
+        self._delivered[record.tp].append(record)
+        self._acked[record.tp]  # tells Faust that this partition may have something to commit
+        last: Any = record.records[-1]
+        return ConsumerMessage(
+            last.topic,
+            last.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            None,
+            None,
+            cast(Any, record),  # Faust says bytes; PassThrough lets anything through
+            None,
+            0,
+            0,
+            record.tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    def ack(self, message: Message) -> bool:
+        """A slice counts only when the agent settled it: Faust also acks what it skips."""
+        if not isinstance(message.value, Slice):
+            return super().ack(message)
+        message.acked = True
+        self._unacked_messages.discard(message)
+        self._n_acked += message.value.settled
+        return message.value.settled
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic != self._slicing.source:
+            return super()._new_offset(tp)
+        delivered = self._delivered[tp]
+        while delivered and delivered[0].settled:
+            self._settled_to[tp] = delivered.popleft().next_offset
+        return self._settled_to.get(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if tp.topic != self._slicing.source:
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    async def perform_seek(self) -> None:
+        """Reads on from the committed offsets; what was delivered past them will be delivered again."""
+        self._drop_book()
+        await super().perform_seek()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Gives slices in flight a moment to be settled, commits them, and lets go."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        await self._slicing.wait_idle()
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+        self._drop_book()
+
+    def _begin_anew_if_read_again(self, part: Slice) -> None:
+        """Around a rebalance records come twice: fetched before the seek to the committed offset, and after it.
+
+        Faust would drop the second coming, also where the first had skipped something. We drop the first one's book
+        instead and let the second through: it begins at a committed offset, so nothing before it is open, and what
+        it repeats is recognised as duplicates.
+        """
+        read = self._read_offset[part.tp]
+        if read is not None and part.records[0].offset <= read:
+            self._delivered.pop(part.tp, None)
+            self._settled_to.pop(part.tp, None)
+            self._read_offset[part.tp] = None
+
+    def _drop_book(self) -> None:
+        self._delivered.clear()
+        self._settled_to.clear()
+
+    def lag(self) -> dict[int, int]:
+        """Records that are not settled yet, per assigned source partition, as far as the broker told us."""
+        lags = {}
+        for tp in self.assignment():
+            if tp.topic == self._slicing.source:
+                position = self._settled_to.get(tp) or self._committed_offset[tp] or 0
+                lags[tp.partition] = max(0, (self.highwater(tp) or 0) - position)
+        return lags
+
+    def oldest_unsettled(self) -> int | None:
+        """Kafka timestamp (ms) of the oldest record that was delivered and is not settled."""
+        firsts = (part.records[0].timestamp for parts in self._delivered.values() for part in parts if not part.settled)
+        return min(firsts, default=None)
+
+
+class SliceTransport(driver.Transport):
+    """Faust's transport with `SliceConsumer`. `wait_idle` returns when no agent is at work, or after a moment."""
+
+    Consumer = SliceConsumer
+
+    def __init__(
+        self, app: faust.App, source: str, slice_records: int, wait_idle: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(app.conf.broker, app, app.loop)
+        self.source = source
+        self.slice_records = slice_records
+        self.wait_idle = wait_idle
+
+
+def cut(records: list[ConsumerRecord], most: int) -> Iterator[list[ConsumerRecord]]:
+    """`records` in parts of `most`, in order."""
+    for start in range(0, len(records), most):
+        yield records[start : start + most]

@@ -1,0 +1,64 @@
+"""A whole line in memory: window, sink, dead letters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sinks.base import Sink
+from sinks.memory import MemorySink
+from streams.deadletters import BudgetGuard, DeadLetters, Letter
+from streams.metrics import Metrics
+from streams.pipeline import Services
+from streams.retry import BackOff, PatientSink
+from streams.settings import Store, Stores
+from streams.window import WindowIndex
+from tests.support.events import NOON
+
+
+class MemoryChunks:
+    """A table: what was put and not forgotten, and how many writes it took."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, float], bytes] = {}
+        self.writes = 0
+
+    def put(self, key: str, start: float, digests: bytes) -> None:
+        self.kept[key, start] = digests
+        self.writes += 1
+
+    def forget(self, key: str, start: float) -> None:
+        del self.kept[key, start]
+
+    def rows(self) -> list[tuple[str, float, bytes]]:
+        return [(key, start, digests) for (key, start), digests in self.kept.items()]
+
+
+@dataclass
+class Line:
+    """Services and what they brought about."""
+
+    sink: Sink = field(default_factory=MemorySink)
+    letters: list[Letter] = field(default_factory=list)
+    chunks: MemoryChunks = field(default_factory=MemoryChunks)
+    budget: BudgetGuard = field(default_factory=lambda: BudgetGuard(1, 1_000_000))
+    stores: Stores = field(default_factory=lambda: Stores({}, Store()))
+    now: datetime = NOON
+    metrics: Metrics = field(default_factory=Metrics)
+    services: Services = field(init=False)
+
+    def __post_init__(self) -> None:
+        async def publish(letters: Sequence[Letter]) -> None:
+            self.letters += letters
+
+        self.services = Services(
+            seen=WindowIndex(86400, self.now.timestamp, self.chunks),
+            sink=PatientSink(self.sink, self.metrics, BackOff(0.001, 0.002)),
+            dead_letters=DeadLetters(publish, lambda: self.now),
+            budget=self.budget,
+            stores=self.stores,
+            now=lambda: self.now,
+        )
+
+    def wipe_window(self) -> None:
+        """What a lost table means."""
+        self.services.seen = WindowIndex(86400, self.now.timestamp, MemoryChunks())

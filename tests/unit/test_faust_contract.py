@@ -1,0 +1,78 @@
+"""What `streams.transport` rests on inside Faust. When one of these fails, read that file again before upgrading."""
+
+import inspect
+
+import faust
+from faust.agents.agent import Agent
+from faust.streams import Stream
+from faust.transport import consumer as base
+from faust.transport.conductor import Conductor
+from faust.transport.drivers import aiokafka as driver
+
+
+def source(of: object) -> str:
+    return inspect.getsource(of)  # type: ignore[arg-type]  # functions and classes
+
+
+def test_version_is_one_that_was_read() -> None:
+    assert faust.__version__.startswith("0.15.")
+
+
+def test_polled_records_come_from_getmany_by_partition_and_go_through_to_message() -> None:
+    text = source(base.Consumer.getmany)
+    assert "records, active_partitions = await self._wait_next_records(timeout)" in text
+    assert "records_it = self.scheduler.iterate(records)" in text
+    assert "yield tp, to_message(tp, record)" in text
+    assert "await self._getmany(" in source(base.Consumer._wait_next_records)
+
+
+def test_flow_and_generation_are_looked_at_before_each_message() -> None:
+    text = source(base.Consumer.getmany)
+    assert "if not self.flow_active:\n                    break" in text
+    assert "if new_generation_id != generation_id:" in text
+
+
+def test_commits_ask_new_offset_for_every_partition_in_acked() -> None:
+    assert "for tp in self._acked" in source(base.Consumer._filter_tps_with_pending_acks)
+    assert "offset = self._new_offset(tp)" in source(base.Consumer._filter_committable_offsets)
+    assert "self._should_commit(tp, offset)" in source(base.Consumer._filter_committable_offsets)
+
+
+def test_gaps_are_added_by_add_gap_and_read_offset_goes_by_the_message() -> None:
+    text = source(base.Consumer._drain_messages)
+    assert "await self._add_gap(tp, r_offset + 1, offset)" in text
+    assert "set_read_offset(tp, offset)" in text
+    assert "if r_offset is None or offset >= r_offset:" in text
+
+
+def test_messages_are_acked_through_the_consumers_ack() -> None:
+    from faust.types.tuples import ConsumerMessage
+
+    assert "consumer.ack(self)" in source(ConsumerMessage.on_final_ack)
+
+
+def test_noack_stream_leaves_the_ack_to_the_agent() -> None:
+    assert "enable_acks=False" in source(Stream.noack)
+
+
+def test_revocation_pops_the_books_after_our_own_wait() -> None:
+    assert "self._acked.pop(tp, None)" in source(base.Consumer.on_partitions_revoked)
+    assert issubclass(driver.Consumer, base.ThreadDelegateConsumer)
+
+
+def test_agents_with_isolated_partitions_have_one_actor_per_partition() -> None:
+    assert "self._actor_by_partition[tp] = aref" in source(Agent._maybe_start_isolated)
+
+
+def test_queues_are_cleared_when_flow_resumes() -> None:
+    from mode.utils.queues import FlowControlEvent
+
+    assert "self.clear()" in source(FlowControlEvent.resume)
+
+
+def test_folders_are_made_in_one_method() -> None:
+    assert "mkdir" in source(faust.App._create_directories)
+
+
+def test_conductor_decodes_with_the_topics_schema() -> None:
+    assert "chan.decode(message, propagate=True)" in source(inspect.getmodule(Conductor))

@@ -1,0 +1,115 @@
+"""Alive, ready, or why not."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streams.health import HealthServer
+from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
+from streams.state import STALLED_AFTER, State
+
+
+class Clock:
+    """Monotonic seconds, by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(clock: Clock) -> State:
+    made = State(clock)
+    made.recovered = True
+    return made
+
+
+@pytest.fixture
+def server(state: State) -> Iterator[HealthServer]:
+    made = HealthServer("127.0.0.1", 0, Metrics().registry, state)
+    yield made
+    made.close()
+
+
+def get(server: HealthServer, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_metrics_and_health_are_served(server: HealthServer) -> None:
+    assert "tillstream_events_delivered_total 0.0" in get(server, "/metrics")[1]
+    assert get(server, "/healthz") == (200, '{"ok": true, "reasons": []}\n')
+    assert get(server, "/readyz")[0] == 200
+    assert get(server, "/")[0] == 404
+
+
+def test_worker_without_partitions_is_live_but_not_ready(server: HealthServer, state: State) -> None:
+    state.recovered = False
+    assert get(server, "/healthz")[0] == 200
+    status, body = get(server, "/readyz")
+    assert status == 503
+    assert "partitions not assigned" in json.loads(body)["reasons"][0]
+
+
+def test_loop_that_hangs_is_not_live(server: HealthServer, clock: Clock) -> None:
+    clock.now += STALLED_AFTER + 1
+    assert get(server, "/healthz")[0] == 503
+
+
+def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: State, clock: Clock) -> None:
+    with state.at_work():
+        clock.now += STALLED_AFTER + 1
+        state.heartbeat = clock.now
+        assert state.not_live() == ["a batch is in flight for 61 s"]
+        state.trouble = lambda: "connection: refused"
+        assert state.not_live() == []
+        assert state.not_ready() == ["sink: connection: refused"]
+    state.trouble = lambda: None
+    assert state.not_live() == []
+
+
+def test_held_worker_is_live_but_not_ready(state: State) -> None:
+    state.hold("too many dead letters")
+    assert state.not_live() == []
+    assert state.not_ready() == ["held: too many dead letters"]
+
+
+async def test_idle_is_when_no_slice_is_in_flight(state: State) -> None:
+    assert await state.wait_idle(0)
+    with state.at_work():
+        assert not await state.wait_idle(0.01)
+    assert await state.wait_idle(0)
+
+
+def test_histogram_counts_a_batch_as_prometheus_would() -> None:
+    registry = CollectorRegistry()
+    histogram = BatchHistogram("seconds", "Text.", (0.1, 1.0), registry)
+    histogram.observe_all([0.05, 0.1, 0.5, 7.0])
+    histogram.observe_all([])
+    counts = [registry.get_sample_value("seconds_bucket", {"le": bound}) for bound in ("0.1", "1.0", "+Inf")]
+    assert counts == [2, 3, 4]
+    assert registry.get_sample_value("seconds_sum") == pytest.approx(7.65)
+
+
+def test_stores_beyond_the_cap_share_one_series() -> None:
+    metrics = Metrics()
+    for number in range(MOST_STORES + 5):
+        metrics.note_store(f"S{number}", float(number))
+    gauge = "tillstream_store_newest_event_timestamp_seconds"
+    assert metrics.registry.get_sample_value(gauge, {"store": OTHER_STORES}) == MOST_STORES + 4
+    assert metrics.registry.get_sample_value(gauge, {"store": f"S{MOST_STORES + 1}"}) is None

@@ -1,0 +1,109 @@
+"""From a sound receipt to the document that the ERP books."""
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from schemas.deadletter import Reason
+from schemas.document import ErpDocument, from_json, to_json
+from streams.checks import check
+from streams.decode import decode
+from streams.mapping import business_date, to_documents
+from streams.settings import Store, Stores
+from tests.support.events import NOON, batch, value
+
+BERLIN = Store(timezone="Europe/Berlin", cutoff=time(4, 0))
+
+
+def document(stores: Stores | None = None, **changes: Any) -> ErpDocument:
+    arrivals, _, _ = decode(batch(value(1, **changes)))
+    sound, held = check(arrivals, NOON)
+    assert not held
+    documents, unmapped = to_documents(sound, stores or Stores({}, Store()))
+    assert not unmapped
+    return documents[0]
+
+
+def test_sale_becomes_an_invoice() -> None:
+    invoice = document()
+    assert (invoice.kind, invoice.event_id, invoice.external_ref) == ("invoice", "pos:e-1", "pos/S1/R1/1/sale")
+    assert [str(amount) for amount in (invoice.net, invoice.tax, invoice.gross)] == ["2.52", "0.48", "3.00"]
+    assert [(p.kind, p.amount) for p in invoice.payments] == [("cash", Decimal("3.00"))]
+
+
+@pytest.mark.parametrize(("type_", "kind"), [("return", "credit_note"), ("void", "cancellation")])
+def test_return_and_void_take_back_what_the_sale_gave(type_: str, kind: str) -> None:
+    taken_back = document(type=type_, original={"receipt": "9", "register": "R7"})
+    assert taken_back.kind == kind
+    assert taken_back.external_ref == f"pos/S1/R1/1/{type_}"
+    assert taken_back.original_ref == "pos/S1/R7/9/sale"
+    line = taken_back.lines[0]
+    assert (line.quantity, line.unit_price, line.net, line.tax, line.gross) == tuple(
+        map(Decimal, ("-2", "1.50", "-2.52", "-0.48", "-3.00"))
+    )
+    assert taken_back.gross == taken_back.payments[0].amount == taken_back.taxes[0].gross == Decimal("-3.00")
+
+
+def test_taxes_are_summed_by_rate() -> None:
+    lines = [
+        {"sku": sku, "quantity": "1", "unit_price": price, "tax_rate": rate}
+        for sku, price, rate in [("A", "1.19", "19"), ("B", "1.07", "7.0"), ("C", "2.38", "19"), ("D", "2.14", "7")]
+    ]
+    mixed = document(lines=lines, tenders=[], totals={"gross": "6.78"})
+    assert [(t.tax_rate, t.net, t.tax, t.gross) for t in mixed.taxes] == [
+        tuple(map(Decimal, row)) for row in [("7", "3.00", "0.21", "3.21"), ("19", "3.00", "0.57", "3.57")]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("moment", "day"),
+    [
+        ("2026-03-10T03:00:00+00:00", date(2026, 3, 10)),  # 04:00 in Berlin: the new day
+        ("2026-03-10T02:59:59+00:00", date(2026, 3, 9)),
+        ("2026-03-09T23:30:00+00:00", date(2026, 3, 9)),  # half past midnight
+        ("2026-03-29T02:00:00+00:00", date(2026, 3, 29)),  # the hour that summer time skips: 04:00
+        ("2026-10-25T02:59:00+00:00", date(2026, 10, 24)),  # the hour that winter time repeats: 03:59
+        ("2026-12-31T23:30:00-08:00", date(2027, 1, 1)),  # a till that sends another zone's time
+    ],
+)
+def test_date_is_the_stores_business_date(moment: str, day: date) -> None:
+    assert business_date(datetime.fromisoformat(moment), BERLIN) == day
+
+
+def test_time_is_utc() -> None:
+    assert document(occurred_at="2026-03-10T12:00:00+05:30").occurred_at == datetime(2026, 3, 10, 6, 30, tzinfo=UTC)
+
+
+def test_listed_store_has_its_own_facts_and_an_unlisted_one_is_unknown() -> None:
+    stores = Stores({"S1": BERLIN}, None)
+    assert document(stores, occurred_at="2026-03-10T01:00:00Z").business_date == date(2026, 3, 9)
+    arrivals, _, _ = decode(batch(value(1, store="S2")))
+    documents, unmapped = to_documents(check(arrivals, NOON)[0], stores)
+    assert not documents
+    assert unmapped[0].reason is Reason.UNKNOWN_STORE
+
+
+def test_content_ignores_the_order_of_keys_and_tells_every_other_change() -> None:
+    same = document().content
+    arrivals, _, _ = decode(batch(b'{"revision":0,' + value()[1:]))
+    assert to_documents(check(arrivals, NOON)[0], Stores({}, Store()))[0][0].content == same
+    for change in (
+        {"cashier": "C"},
+        {"revision": 1},
+        {"customer": {"id": "7"}},
+        {"occurred_at": "2026-03-10T12:00:01Z"},
+    ):
+        assert document(**change).content != same
+
+
+def test_documents_carry_the_customers_id_and_nothing_else_of_them() -> None:
+    private = document(customer={"id": "C7", "name": "Name Surname", "email": "a@example.org"})
+    assert private.customer_id == "C7"
+    assert b"Surname" not in to_json(private)
+    assert b"example" not in to_json(private)
+
+
+def test_document_survives_json() -> None:
+    assert from_json(to_json(document())) == document()

@@ -1,0 +1,147 @@
+"""Which offset may be committed: up to the end of the leading settled slices, whatever Faust does with the others."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from faust.types import TP
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.transport import LineApp, Slice, SliceConsumer, SliceTransport, cut
+
+TP0, TP1 = TP("pos.sales", 0), TP("pos.sales", 1)
+
+
+@dataclass
+class KafkaRecord:
+    """As aiokafka delivers them."""
+
+    offset: int
+    topic: str = "pos.sales"
+    partition: int = 0
+    timestamp: int = 1_000
+    timestamp_type: int = 0
+    value: bytes = b"{}"
+    key: bytes | None = None
+    checksum: int | None = None
+    serialized_key_size: int = -1
+    serialized_value_size: int = 2
+    headers: list[Any] = field(default_factory=list)
+
+
+async def no_wait() -> None:
+    """No agent is at work."""
+
+
+@pytest.fixture
+async def consumer() -> AsyncIterator[SliceConsumer]:
+    app = LineApp("test", broker="kafka://127.0.0.1:1", store="memory://", web_enabled=False)
+    app.transport = SliceTransport(app, "pos.sales", 100, no_wait)
+    app.topics._acking_topics.add("pos.sales")
+    made = app.consumer
+    assert isinstance(made, SliceConsumer)
+    yield made
+    made._thread.thread_loop.close()  # made for a thread that is never started
+
+
+def deliver(consumer: SliceConsumer, *offsets: int, tp: TP = TP0) -> Any:
+    part = Slice(tp, [KafkaRecord(offset, partition=tp.partition) for offset in offsets])
+    return consumer._to_message(tp, part)
+
+
+def settle(consumer: SliceConsumer, message: Any) -> None:
+    message.value.settled = True
+    consumer.ack(message)
+
+
+async def test_slice_is_one_message_at_the_offset_of_its_last_record(consumer: SliceConsumer) -> None:
+    message = deliver(consumer, 5, 6, 9)
+    assert (message.offset, message.partition, message.topic) == (9, 0, "pos.sales")
+    assert [record.offset for record in message.value.records] == [5, 6, 9]
+
+
+async def test_settled_slices_may_be_committed_to_their_end(consumer: SliceConsumer) -> None:
+    first, second = deliver(consumer, 0, 1, 2), deliver(consumer, 3, 4)
+    assert consumer._new_offset(TP0) is None
+    settle(consumer, first)
+    assert consumer._new_offset(TP0) == 3
+    settle(consumer, second)
+    assert consumer._new_offset(TP0) == 5
+
+
+async def test_nothing_past_a_slice_that_is_missing_may_be_committed(consumer: SliceConsumer) -> None:
+    deliver(consumer, 0, 1)
+    settle(consumer, deliver(consumer, 2, 3))
+    assert consumer._new_offset(TP0) is None
+
+
+async def test_slice_that_faust_skips_and_acks_is_not_settled(consumer: SliceConsumer) -> None:
+    message = deliver(consumer, 0, 1)
+    assert consumer.ack(message) is False
+    assert consumer._new_offset(TP0) is None
+
+
+async def test_gaps_in_the_offsets_do_not_matter(consumer: SliceConsumer) -> None:
+    settle(consumer, deliver(consumer, 3, 70))
+    settle(consumer, deliver(consumer, 500))
+    assert consumer._new_offset(TP0) == 501
+
+
+async def test_partitions_have_books_of_their_own(consumer: SliceConsumer) -> None:
+    deliver(consumer, 0)
+    settle(consumer, deliver(consumer, 9, tp=TP1))
+    assert consumer._new_offset(TP0) is None
+    assert consumer._new_offset(TP1) == 10
+
+
+async def test_after_a_seek_the_slices_in_flight_count_no_more(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def committed() -> dict[TP, int]:
+        return {TP0: 0}
+
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
+    in_flight = deliver(consumer, 0, 1)
+    await consumer.perform_seek()
+    settle(consumer, in_flight)
+    assert consumer._new_offset(TP0) is None
+    settle(consumer, deliver(consumer, 0, 1))
+    assert consumer._new_offset(TP0) == 2
+
+
+async def test_records_read_again_are_let_through_and_begin_the_book_anew(consumer: SliceConsumer) -> None:
+    first = deliver(consumer, 500, 501)
+    consumer._read_offset[TP0] = 501  # as Faust does after delivering
+    again = deliver(consumer, 100, 101)
+    assert consumer._read_offset[TP0] is None  # so that Faust does not drop it
+    settle(consumer, first)
+    assert consumer._new_offset(TP0) is None
+    settle(consumer, again)
+    assert consumer._new_offset(TP0) == 102
+
+
+async def test_other_topics_are_fausts_own_business(consumer: SliceConsumer) -> None:
+    message = consumer._to_message(TP("other", 0), KafkaRecord(4, topic="other"))
+    assert (message.offset, message.value) == (4, b"{}")
+
+
+def test_cut_keeps_order_and_size() -> None:
+    records: list[Any] = [KafkaRecord(offset) for offset in range(7)]
+    assert [[record.offset for record in part] for part in cut(records, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(6)))
+async def test_whatever_the_order_of_acks_only_the_leading_ones_count(
+    consumer: SliceConsumer, order: list[int]
+) -> None:
+    consumer._drop_book()
+    messages = [deliver(consumer, 2 * number, 2 * number + 1) for number in range(6)]
+    done: set[int] = set()
+    for number in order:
+        settle(consumer, messages[number])
+        done.add(number)
+        leading = next(n for n in range(7) if n not in done)
+        assert consumer._new_offset(TP0) == (2 * leading or None)
