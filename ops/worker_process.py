@@ -1,0 +1,142 @@
+"""A worker in a process of its own: started, watched through its metrics, told to stop."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+
+class WorkerDied(Exception):
+    """The worker ended by itself; the message is the end of what it said."""
+
+
+@dataclass
+class Readings:
+    """What the worker's metrics say, summed up."""
+
+    delivered: int = 0
+    duplicates: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    noted: int = 0
+    lag: int = 0
+    latency: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def settled(self) -> int:
+        """Records that have come to their end."""
+        return self.delivered + sum(self.duplicates.values()) + sum(self.rejected.values()) + self.noted
+
+    def latency_at(self, share: float) -> float | None:
+        """The bucket bound (seconds) that `share` of the deliveries stayed under; None before the first."""
+        total = self.latency[-1][1] if self.latency else 0
+        return next((bound for bound, count in self.latency if count >= share * total), None) if total else None
+
+
+class WorkerProcess:
+    """`tillstream run` with `settings` (names as in tillstream.yaml); from outside it takes the secrets alone."""
+
+    def __init__(self, settings: dict[str, Any], folder: Path) -> None:
+        self._port = free_port()
+        self._log = folder / "worker.log"
+        config = folder / "worker.yaml"
+        config.write_text(json.dumps({**settings, "http_port": self._port, "log_format": "json"}))  # JSON is YAML
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("TILLSTREAM_") or name.startswith(("TILLSTREAM_KAFKA__", "TILLSTREAM_SINK_PASSWORD"))
+        }
+        with self._log.open("wb") as log:
+            command = [sys.executable, "-m", "ops.cli", "run", "--config", str(config)]
+            self._process = subprocess.Popen(command, stderr=log, stdout=log, env=ours)  # noqa: S603 (our own program)
+
+    def wait_ready(self, seconds: float = 30.0) -> None:
+        """Returns when the worker has its partitions. Raises WorkerDied."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._check_alive()
+            if self._get("/readyz") is not None:
+                return
+            time.sleep(0.1)
+        raise WorkerDied(f"the worker was not ready after {seconds:.0f} s\n{self._last_words()}")
+
+    def readings(self) -> Readings:
+        """The worker's metrics now. Raises WorkerDied."""
+        self._check_alive()
+        text = self._get("/metrics")
+        return parse(text) if text is not None else Readings()
+
+    def held(self) -> str | None:
+        """Why the worker does not consume any more, if it says so."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=2):
+                return None
+        except urllib.error.HTTPError as error:
+            with error:
+                reasons: list[str] = json.loads(error.read())["reasons"]
+        except (urllib.error.URLError, OSError):
+            return None
+        return next((reason for reason in reasons if reason.startswith("held: ")), None)
+
+    def stop(self) -> int:
+        """Tells the worker to drain and end; its exit code."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            return self._process.wait(40)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _check_alive(self) -> None:
+        if self._process.poll() is not None:
+            raise WorkerDied(f"the worker ended with exit code {self._process.returncode}\n{self._last_words()}")
+
+    def _last_words(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
+
+    def _get(self, path: str) -> str | None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=2) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return None
+
+
+def parse(text: str) -> Readings:
+    """Readings from the Prometheus text format."""
+    by_name: dict[str, list[Any]] = defaultdict(list)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            by_name[sample.name].append(sample)
+
+    def total(name: str) -> int:
+        return int(sum(sample.value for sample in by_name[name]))
+
+    def by(name: str, label: str) -> dict[str, int]:
+        return {sample.labels[label]: int(sample.value) for sample in by_name[name]}
+
+    return Readings(
+        delivered=total("tillstream_events_delivered_total"),
+        duplicates=by("tillstream_events_duplicate_total", "layer"),
+        rejected=by("tillstream_events_rejected_total", "reason"),
+        noted=total("tillstream_events_noted_total"),
+        lag=total("tillstream_lag_records"),
+        latency=[(float(s.labels["le"]), s.value) for s in by_name["tillstream_event_to_commit_seconds_bucket"]],
+    )
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
