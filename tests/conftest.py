@@ -1,0 +1,81 @@
+"""Fixtures for every test. Whichever Kafka and PostgreSQL there are, tests see the same objects."""
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.kafka import distribution
+from tests.support.kafka import Kafka, kafka_in_words, local_kafka, open_kafka
+from tests.support.postgres import open_postgres, postgres_in_words
+from tests.support.postgres_server import LocalPostgres, Postgres, binaries
+
+_SERVICES = {"kafka": {"kafka", "own_kafka"}, "postgres": {"postgres", "own_postgres"}}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The mock broker is a warning to be seen, not a failure."""
+    config.addinivalue_line("filterwarnings", "default::tests.support.kafka.EmbeddedBrokerWarning")
+
+
+def pytest_report_header() -> list[str]:
+    """Says what the tests run on."""
+    return [kafka_in_words(), postgres_in_words()]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test by the services it uses, so that `-m "not kafka and not postgres"` is the quick run."""
+    for item in items:
+        for service, fixtures in _SERVICES.items():
+            if fixtures & set(getattr(item, "fixturenames", ())):
+                item.add_marker(service)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """One Kafka for all tests, which use topics of their own."""
+    with open_kafka() as found:
+        yield found
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Kafka]:
+    """A real broker for this test alone, to kill, pause and restart: `own_kafka.broker`."""
+    if not distribution.is_available():
+        pytest.skip("needs a broker of its own: install Java and Maven")
+    with local_kafka() as found:
+        yield found
+
+
+@pytest.fixture
+def topic_name(request: pytest.FixtureRequest) -> str:
+    """A name that no other topic has, and that tells the test. The topic itself is not created."""
+    test = re.sub(r"[^a-zA-Z0-9_.-]", "-", request.node.name)[:100]
+    return f"{test}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL server for all tests, which use databases of their own."""
+    with open_postgres() as found:
+        if found is None:
+            pytest.skip(postgres_in_words())
+        yield found
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database for this test alone: `postgresql+psycopg://…`, with the password."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield postgres.create_database(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[LocalPostgres]:
+    """A server for this test alone, to stop and restart."""
+    if binaries() is None:
+        pytest.skip("needs a server of its own: install PostgreSQL")
+    with LocalPostgres() as found:
+        yield found

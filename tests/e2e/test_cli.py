@@ -1,0 +1,167 @@
+"""The program as people use it: what it says, and with which exit code it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops.worker_process import free_port
+from tests.support.kafka import Kafka
+from tests.support.workers import split_password
+
+
+def tillstream(
+    *arguments: str, folder: Path, seconds: float = 60, **settings: str
+) -> "subprocess.CompletedProcess[str]":
+    """Runs the program without a terminal; `settings` go into the environment as TILLSTREAM_…"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
+    environment |= {f"TILLSTREAM_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", *arguments],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def said(result: "subprocess.CompletedProcess[str]") -> str:
+    assert "Traceback" not in result.stderr + result.stdout
+    return result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "check", "demo", "tills"])
+def test_every_command_has_help_with_examples(tmp_path: Path, command: str) -> None:
+    result = tillstream(command, "--help", folder=tmp_path)
+    assert result.returncode == 0
+    assert "Example" in result.stdout
+
+
+def test_unknown_option_is_wrong_usage(tmp_path: Path) -> None:
+    result = tillstream("run", "--brokre", "x", folder=tmp_path)
+    assert result.returncode == 2
+    assert "--broker" in said(result)
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_wrong_setting_is_wrong_usage(tmp_path: Path, command: str) -> None:
+    (tmp_path / "tillstream.yaml").write_text("window_hours: many\n")
+    result = tillstream(command, folder=tmp_path)
+    assert result.returncode == 2
+    assert "window_hours: Input should be a valid number" in said(result)
+
+
+def test_broker_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
+    result = tillstream("run", "--broker", f"127.0.0.1:{free_port()}", folder=tmp_path)
+    assert result.returncode == 3
+    assert said(result).startswith("tillstream: no Kafka broker answers at 127.0.0.1:")
+    assert len(said(result).strip().splitlines()) == 1
+
+
+def test_missing_topic_is_said_with_what_to_do(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+    result = tillstream("run", "--broker", kafka.bootstrap, folder=tmp_path, topic=topic_name)
+    assert result.returncode == 2
+    assert f"the topic {topic_name} does not exist" in said(result)
+
+
+def test_database_that_does_not_answer_is_unreachable(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+    kafka.create_topic(topic_name)
+    sink = f"postgresql://erp@127.0.0.1:{free_port()}/erp"
+    result = tillstream(
+        "run", "--broker", kafka.bootstrap, "--sink", sink, folder=tmp_path, topic=topic_name, sink_password="hunter2"
+    )
+    assert result.returncode == 3
+    assert "hunter2" not in said(result)
+
+
+@pytest.mark.parametrize("sink", ["mysql://erp@db/erp", "sqlite:///no/such/folder/erp.sqlite", "erp"])
+def test_sink_that_can_not_be_is_wrong_usage(tmp_path: Path, kafka: Kafka, topic_name: str, sink: str) -> None:
+    kafka.create_topic(topic_name)
+    result = tillstream("run", "--broker", kafka.bootstrap, "--sink", sink, folder=tmp_path, topic=topic_name)
+    assert result.returncode == 2
+    assert said(result)
+
+
+def test_http_port_in_use_is_said(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+    import socket
+
+    kafka.create_topic(topic_name)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = tillstream(
+            "run",
+            "--apply",
+            "--broker",
+            kafka.bootstrap,
+            folder=tmp_path,
+            topic=topic_name,
+            dead_letter_topic=f"{topic_name}.dlq",
+            group=topic_name,
+            http_port=port,
+        )
+    assert result.returncode == 2
+    assert f"127.0.0.1:{port}: Address already in use; set http_port" in said(result)
+
+
+def test_check_finds_what_is_missing_and_apply_sets_it_right(
+    tmp_path: Path, kafka: Kafka, topic_name: str, postgres_url: str
+) -> None:
+    url, _, password = split_password(postgres_url)
+    settings = {
+        "topic": topic_name,
+        "dead_letter_topic": f"{topic_name}.dlq",
+        "group": topic_name,
+        "broker": kafka.bootstrap,
+        "sink_url": url,
+        "sink_password": password or "",
+        "create_topics": "false",
+    }
+    missing = tillstream("check", "--json", folder=tmp_path, **settings)
+    assert missing.returncode == 2
+    wrong = [finding for finding in json.loads(missing.stdout)["findings"] if not finding["ok"]]
+    assert any(topic_name in finding["subject"] for finding in wrong)
+    assert all(finding["advice"] for finding in wrong)
+
+    refused = tillstream("run", folder=tmp_path, **settings)
+    assert refused.returncode == 2
+
+    kafka.create_topic(topic_name)
+    applied = tillstream("check", "--apply", folder=tmp_path, **settings)
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert "wrong" not in applied.stdout
+    assert "\x1b" not in applied.stdout  # no colours when piped
+    assert json.loads(tillstream("check", "--json", folder=tmp_path, **settings).stdout)["ok"] is True
+
+
+def test_demo_without_a_terminal_ends_balanced(tmp_path: Path) -> None:
+    result = tillstream("demo", "--seconds", "6", "--rate", "150", folder=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Balanced, to the cent." in result.stdout
+    assert "embedded broker" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_plays_a_real_day_and_says_it_all_in_json(tmp_path: Path) -> None:
+    result = tillstream(
+        "demo", "--data", "completejourney", "--day", "2017-12-13", "--speed-up", "20000", "--json", folder=tmp_path
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["balanced"] is True
+    assert summary["dead_letters_by_reason"] == {"line_mismatch": 1}
+    assert summary["sent"] == summary["delivered"] + summary["duplicates"] + summary["dead_letters"]
+    assert summary["money"]["tills"] == summary["money"]["erp"]
+
+
+def test_demo_sells_into_a_real_kafka_and_a_real_database(tmp_path: Path, kafka: Kafka, postgres_url: str) -> None:
+    url, _, password = split_password(postgres_url)
+    for _ in range(2):  # the second finds the documents of the first
+        arguments = ["demo", "--seconds", "4", "--rate", "800", "--json", "--broker", kafka.bootstrap, "--sink", url]
+        result = tillstream(*arguments, folder=tmp_path, sink_password=password or "")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert json.loads(result.stdout)["embedded_broker"] is False

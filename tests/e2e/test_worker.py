@@ -1,0 +1,308 @@
+"""A worker on a real Kafka and real databases: what it promises, seen from outside."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from schemas.deadletter import Reason
+from streams.deadletters import reason_of
+from tests.support.events import value
+from tests.support.kafka import Kafka
+from tests.support.postgres_server import LocalPostgres
+from tests.support.wait import wait_until
+from tests.support.workers import Shop, Worker, open_shop
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, topic_name: str) -> Iterator[Shop]:
+    """A shop on each database."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:///{tmp_path}/erp.sqlite"
+    with open_shop(tmp_path, kafka, topic_name, url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pg_shop(tmp_path: Path, kafka: Kafka, topic_name: str, postgres_url: str) -> Iterator[Shop]:
+    """A shop on PostgreSQL."""
+    with open_shop(tmp_path, kafka, topic_name, postgres_url) as opened:
+        yield opened
+
+
+def ids(*numbers: int) -> list[str]:
+    return sorted(f"pos:e-{number}" for number in numbers)
+
+
+def test_good_and_bad_records_go_their_ways_and_nothing_is_left(shop: Shop) -> None:
+    worker = shop.start().wait_ready()
+    theirs = [("trace", b"\xff\x00"), ("trace", b"2")]
+    bad = [(b"k\x00", b"{not json\xff", theirs), (None, value(9, currency="EUX"), []), (b"S1", b"", [])]
+    shop.send(value(1), value(2), value(1), None, value(3))
+    shop.topics.produce(shop.topic, bad)
+    shop.wait_drained()
+    assert shop.event_ids() == ids(1, 2, 3)
+    dead = shop.dead_letters()
+    assert sorted((d.key, d.value, [h for h in d.headers if h[0] == "trace"]) for d in dead if d.key) == sorted(
+        [(b"k\x00", b"{not json\xff", theirs), (b"S1", b"", [])]
+    )
+    assert sorted(str(reason_of(d.headers)) for d in dead) == ["invalid_json", "invalid_json", "unknown_currency"]
+    readings = worker.readings()
+    assert (readings.delivered, sum(readings.duplicates.values()), readings.noted) == (3, 1, 1)
+    assert worker.terminate() == 0, worker.words()
+
+
+def test_document_has_lines_payments_and_taxes_to_the_cent(shop: Shop) -> None:
+    shop.start()
+    lines = [
+        {"sku": "A", "quantity": "3", "unit_price": "0.99", "tax_rate": "19", "discounts": [{"amount": "0.50"}]},
+        {"sku": "B", "quantity": "0.755", "unit": "kg", "unit_price": "4.99", "tax_rate": "7"},
+    ]
+    tenders = [{"kind": "cash", "amount": "10"}, {"kind": "cash", "amount": "-3.76"}]
+    shop.send(value(1, lines=lines, tenders=tenders, totals={"gross": "6.24"}))
+    shop.wait_drained()
+    from sinks.connect import open_sink
+    from tests.support.workers import split_password
+
+    url, _, password = split_password(shop.url)
+    sink = open_sink(url, password=password)
+    try:
+        (day,) = sink.totals()
+        assert (day.documents, day.lines, str(day.gross), str(day.tax)) == (1, 2, "6.24", "0.64")
+    finally:
+        sink.close()
+    assert len(shop.query("SELECT 1 FROM document_payments")) == 2
+    assert len(shop.query("SELECT 1 FROM document_taxes")) == 2
+
+
+def test_worker_killed_again_and_again_neither_loses_nor_doubles(shop: Shop) -> None:
+    random = Random(7)
+    values = [value(number) for number in range(4000)]
+    values += random.sample(values, 200)
+    values[100:100] = [b"{", value(1, cashier="other")]
+    shop.send(*values[:1000])
+    for part in range(1, 4):
+        worker = shop.start().wait_ready()
+        shop.send(*values[part * 1000 : (part + 1) * 1000])
+        wait_until(lambda: shop.event_ids(), 30, "the first documents")
+        worker.kill()
+    shop.send(*values[4000:])
+    shop.start()
+    shop.wait_drained(90)
+    assert shop.event_ids() == ids(*range(4000))
+    identities = {(d.value, dict(d.headers)["__connect.errors.offset"]) for d in shop.dead_letters()}
+    assert sorted(v for v, _ in identities if v) == sorted([b"{", value(1, cashier="other")])
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["before-sink", "between-sink-and-seen", "between-seen-and-dead-letters", "between-dead-letters-and-ack"],
+)
+def test_crash_at_any_step_neither_loses_nor_doubles(pg_shop: Shop, point: str) -> None:
+    pg_shop.send(*[value(number) for number in range(500)], b"{", partition=0)
+    crashed = pg_shop.start(patch=f"{point}:1")
+    assert crashed.process.wait(40) == -9
+    assert pg_shop.topics.committed(pg_shop.group, pg_shop.topic) == {}
+    pg_shop.start()
+    pg_shop.wait_drained()
+    assert pg_shop.event_ids() == ids(*range(500))
+    assert {d.value for d in pg_shop.dead_letters()} == {b"{"}
+
+
+def test_bug_ends_the_worker_with_nothing_past_it_committed(pg_shop: Shop) -> None:
+    pg_shop.send(*[value(number) for number in range(100)], partition=0)
+    first = pg_shop.start().wait_ready()
+    pg_shop.wait_drained()
+    first.terminate()
+    faulty = pg_shop.start(patch="bug:2")
+    faulty.wait_ready()
+    pg_shop.send(*[value(number) for number in range(100, 110)], partition=0)
+    wait_until(lambda: pg_shop.topics.lag(pg_shop.group, pg_shop.topic) == 0, 20, "the first batch")
+    pg_shop.send(*[value(number) for number in range(110, 120)], partition=0)
+    assert faulty.process.wait(40) == 70
+    assert "ZeroDivisionError: a bug that was put in" in faulty.words().splitlines()[-1]
+    assert pg_shop.topics.committed(pg_shop.group, pg_shop.topic) == {0: 110}
+    pg_shop.workers.remove(faulty)
+    pg_shop.start()
+    pg_shop.wait_drained()
+    assert pg_shop.event_ids() == ids(*range(120))
+
+
+def test_database_that_is_down_for_a_while_delays_and_loses_nothing(
+    tmp_path: Path, kafka: Kafka, topic_name: str, own_postgres: LocalPostgres
+) -> None:
+    with open_shop(tmp_path, kafka, topic_name, own_postgres.create_database("erp")) as shop:
+        worker = shop.start().wait_ready()
+        shop.send(*[value(number) for number in range(50)])
+        shop.wait_drained()
+        own_postgres.stop()
+        shop.send(*[value(number) for number in range(50, 100)], b"{")
+        wait_until(lambda: worker.get("/readyz")[0] == 503, 20, "an unready worker")
+        assert "sink: connection" in worker.get("/readyz")[1]
+        assert worker.get("/healthz")[0] == 200
+        own_postgres.start()
+        shop.wait_drained()
+        assert shop.event_ids() == ids(*range(100))
+        assert [d.value for d in shop.dead_letters()] == [b"{"]
+        wait_until(lambda: worker.get("/readyz")[0] == 200, 20, "a ready worker again")
+        assert worker.terminate() == 0
+
+
+def test_worker_whose_database_is_down_can_be_stopped_with_nothing_acknowledged(
+    tmp_path: Path, kafka: Kafka, topic_name: str, own_postgres: LocalPostgres
+) -> None:
+    with open_shop(tmp_path, kafka, topic_name, own_postgres.create_database("erp"), drain_seconds=1) as shop:
+        worker = shop.start().wait_ready()
+        own_postgres.stop()
+        shop.send(value(1))
+        wait_until(lambda: worker.get("/readyz")[0] == 503, 20, "an unready worker")
+        assert worker.terminate() == 0
+        assert shop.topics.committed(shop.group, shop.topic) == {}
+        own_postgres.start()
+        shop.start()
+        shop.wait_drained()
+        assert shop.event_ids() == ids(1)
+
+
+def test_second_worker_takes_over_partitions_and_gives_them_back(pg_shop: Shop) -> None:
+    sent = 0
+
+    def send(count: int) -> None:
+        nonlocal sent
+        more = range(sent, sent + count)
+        pg_shop.topics.produce(pg_shop.topic, [(str(number).encode(), value(number), []) for number in more])
+        sent += count
+
+    first = pg_shop.start().wait_ready()
+    send(500)
+    second = pg_shop.start()
+    while second.get("/readyz")[0] != 200:
+        send(200 if sent < 50_000 else 0)
+    wait_until(lambda: assigned(first) == assigned(second) == 2, 30, "two partitions each")
+    send(500)
+    assert second.terminate() == 0, second.words()
+    send(500)
+    wait_until(lambda: assigned(first) == 4, 30, "all partitions with the first")
+    send(500)
+    pg_shop.wait_drained()
+    assert pg_shop.event_ids() == ids(*range(sent))
+    assert pg_shop.dead_letters() == []
+
+
+def assigned(worker: Worker) -> int:
+    lines = worker.get("/metrics")[1].splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("tillstream_assigned_partitions "))
+
+
+def test_sigterm_drains_what_is_begun(pg_shop: Shop) -> None:
+    pg_shop.send(*[value(number) for number in range(20_000)])
+    worker = pg_shop.start().wait_ready()
+    wait_until(lambda: pg_shop.event_ids(), 30, "the first documents")
+    assert worker.terminate() == 0
+    (stopping,) = [line for line in worker.words().splitlines() if "worker stopping" in line]
+    assert json.loads(stopping)["drained"] is True
+    committed = pg_shop.topics.committed(pg_shop.group, pg_shop.topic)
+    assert sum(committed.values()) == len(pg_shop.event_ids())
+
+
+def test_offsets_reset_to_the_beginning_are_duplicates_of_the_recovered_window(pg_shop: Shop) -> None:
+    today = [value(number, occurred_at="2026-03-10T12:00:00Z") for number in range(1000)]
+    pg_shop.send(*today)
+    pg_shop.start()
+    pg_shop.wait_drained()
+    assert pg_shop.workers[0].terminate() == 0
+    pg_shop.topics.reset(pg_shop.group, pg_shop.topic)
+    again = pg_shop.start()
+    wait_until(lambda: again.readings().settled == 1000, 30, "all records again")
+    assert again.readings().duplicates == {"window": 1000, "sink": 0}
+    assert pg_shop.event_ids() == ids(*range(1000))
+
+
+def test_without_a_window_the_sink_still_writes_once(pg_shop: Shop) -> None:
+    pg_shop.send(*[value(number) for number in range(1000)])
+    pg_shop.start()
+    pg_shop.wait_drained()
+    assert pg_shop.workers[0].terminate() == 0
+    stranger = pg_shop.start(group=f"{pg_shop.group}-2")  # no offsets and no window
+    wait_until(lambda: stranger.readings().settled == 1000, 30, "all records again")
+    assert stranger.readings().duplicates == {"window": 0, "sink": 1000}
+    assert pg_shop.event_ids() == ids(*range(1000))
+
+
+def test_offsets_are_right_where_a_topic_has_gaps(pg_shop: Shop) -> None:
+    """Transactions leave markers in the log: offsets without a record."""
+    producer = pg_shop.topics.transactional_producer()
+    for number in range(30):
+        producer.begin_transaction()
+        producer.produce(pg_shop.topic, value(number), partition=0)
+        producer.commit_transaction()
+    worker = pg_shop.start().wait_ready()
+    last = 30 * 2 - 2
+    wait_until(lambda: pg_shop.topics.committed(pg_shop.group, pg_shop.topic) == {0: last + 1}, 30, "the last record")
+    worker.kill()
+    producer.begin_transaction()
+    producer.produce(pg_shop.topic, value(99), partition=0)
+    producer.commit_transaction()
+    again = pg_shop.start()
+    wait_until(lambda: again.readings().settled == 1, 30, "the one new record")
+    assert pg_shop.event_ids() == ids(*range(30), 99)
+
+
+def test_any_bytes_end_as_a_dead_letter_or_a_noted_record(pg_shop: Shop) -> None:
+    nasty: list[bytes | None] = [
+        b"",
+        b"null",
+        b"[" * 50_000,
+        b"\xff" * 100,
+        b'{"a":' * 10_000,
+        b"x" * 5_000_000,
+        b'"' + b"y" * 5_000_000 + b'"',
+        value(1, occurred_at="2026-03-10T12:00:00"),
+        value(1, currency="ZZZ"),
+        value(1, lines=[{"sku": "A", "quantity": "NaN", "unit_price": "1", "tax_rate": "0"}]),
+        value(1, totals={"gross": "1e500"}),
+        value(1, cashier="\x00"),
+        value(1, cashier="\ud800"),
+        value(1)[:-1] + b',"store":"twice"}',
+        None,
+        None,
+    ]
+    worker = pg_shop.start().wait_ready()
+    pg_shop.send(*nasty, value(7))
+    pg_shop.wait_drained()
+    assert pg_shop.event_ids() == ids(7)
+    assert sorted(d.value or b"" for d in pg_shop.dead_letters()) == sorted(v for v in nasty if v is not None)
+    assert worker.readings().noted == 2
+    assert worker.get("/healthz")[0] == 200
+
+
+def test_topic_of_rejections_stops_the_worker_before_it_is_drained(pg_shop: Shop) -> None:
+    worker = pg_shop.start(dead_letter_budget={"ratio": 0.5, "sample": 1000}, slice_records=100).wait_ready()
+    pg_shop.send(*[b"{"] * 3000, value(1))
+    wait_until(lambda: worker.get("/readyz")[0] == 503, 30, "an unready worker")
+    assert "held: " in worker.get("/readyz")[1]
+    assert worker.get("/healthz")[0] == 200
+    assert len(pg_shop.dead_letters()) <= 500
+    assert pg_shop.topics.lag(pg_shop.group, pg_shop.topic) >= 2500
+    assert worker.terminate() == 0
+
+
+def test_logs_are_json_and_name_the_place_but_no_person(pg_shop: Shop) -> None:
+    worker = pg_shop.start().wait_ready()
+    customer = {"id": "C-4711", "name": "Name Surname", "email": "someone@example.org"}
+    pg_shop.send(value(1, totals={"gross": "9.99"}, customer=customer, cashier="Casey"), partition=2)
+    pg_shop.wait_drained()
+    worker.terminate()
+    lines = [json.loads(line) for line in worker.words().splitlines()]
+    (dead,) = [line for line in lines if line["event"] == "dead letter"]
+    place = {name: dead[name] for name in ("topic", "partition", "offset", "store", "reason")}
+    assert place == {
+        "topic": pg_shop.topic,
+        "partition": 2,
+        "offset": 0,
+        "store": "S1",
+        "reason": str(Reason.TOTALS_MISMATCH),
+    }
+    everything = worker.words() + str(pg_shop.dead_letters()[0].headers)
+    assert not any(secret in everything for secret in ("4711", "Surname", "example.org", "Casey"))

@@ -1,0 +1,190 @@
+"""Looks into topics and consumer groups, through confluent-kafka."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined] # not in its __all__
+
+T = TypeVar("T")
+Headers = list[tuple[str, bytes | None]]
+
+#: The mock's, and so the default everywhere: a test of both runs on both.
+PARTITIONS = 4
+_TIMEOUT = 30.0
+
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_PASSING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it is in the topic. `timestamp` is in milliseconds since 1970."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Topics:
+    """What tests do with the Kafka at `bootstrap`. All calls block until done, and raise KafkaException."""
+
+    def __init__(self, bootstrap: str, *, creates_topics: bool = True) -> None:
+        self.bootstrap = bootstrap
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+        self._creates_topics = creates_topics
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "message.max.bytes": 16 * 2**20, "log_level": 2})
+
+    def create_topic(self, name: str, partitions: int = PARTITIONS, config: Mapping[str, str] | None = None) -> None:
+        """Creates a topic and returns when it can be used. Skips the test on a broker that can't do it."""
+        if self._creates_topics:
+            topic = NewTopic(name, partitions, 1, config=dict(config or {}))
+            self.admin.create_topics([topic])[name].result(_TIMEOUT)
+        elif partitions != PARTITIONS:
+            pytest.skip(f"the mock broker's topics have {PARTITIONS} partitions, this test needs {partitions}")
+        _settled(lambda: self._offsets(name, _LATEST), KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    def produce(
+        self,
+        topic: str,
+        records: Iterable[tuple[bytes | None, bytes | None, Headers]],
+        *,
+        partition: int = -1,
+    ) -> list[tuple[int, int]]:
+        """Writes `(key, value, headers)` records; returns their (partition, offset)s when all are confirmed.
+
+        Without `partition` the key decides, as it does for every librdkafka producer.
+        """
+        places: list[tuple[int, int]] = []
+
+        def confirmed(error: KafkaError | None, message: Message) -> None:
+            if error:
+                raise KafkaException(error)
+            places.append(_place(message))
+
+        for key, value, headers in records:
+            self._producer.produce(topic, value, key, partition, confirmed, headers=list(headers))
+            self._producer.poll(0)
+        missing = self._producer.flush(_TIMEOUT)
+        assert not missing, f"{missing} records for {topic} are not confirmed after {_TIMEOUT} s"
+        return places
+
+    def records(self, topic: str) -> list[Record]:
+        """All records from the beginning to where each partition ends now, by partition and offset."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "tests-only-look",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,
+                "log_level": 2,
+            }
+        )
+        try:
+            partitions = self._partitions(topic)
+            consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+            return sorted(_read_to_end(consumer, set(partitions)), key=lambda r: (r.partition, r.offset))
+        finally:
+            consumer.close()
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The group's committed offset of each partition that has one: the next record it would read."""
+        places = [TopicPartition(topic, number) for number in self._partitions(topic)]
+        asked = [ConsumerGroupTopicPartitions(group, places)]
+        answer = _settled(lambda: self.admin.list_consumer_group_offsets(asked)[group].result(_TIMEOUT))
+        return {place.partition: place.offset for place in answer.topic_partitions if place.offset >= 0}
+
+    def lag(self, group: str, topic: str) -> int:
+        """How many records of the topic, over all partitions, the group has not committed yet."""
+        ends = _settled(lambda: self._offsets(topic, _LATEST))
+        starts = _settled(lambda: self._offsets(topic, _EARLIEST)) | self.committed(group, topic)
+        return sum(end - starts[number] for number, end in ends.items())
+
+    def reset(self, group: str, topic: str) -> None:
+        """Sets the group back to the beginning; it must have no members."""
+        places = [TopicPartition(topic, number, 0) for number in self._partitions(topic)]
+        asked = self.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
+        asked[group].result(_TIMEOUT)
+
+    def transactional_producer(self) -> Producer:
+        """A producer whose transactions leave markers in the log."""
+        producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": uuid.uuid4().hex, "log_level": 3})
+        producer.init_transactions(_TIMEOUT)
+        return producer
+
+    def _offsets(self, topic: str, where: OffsetSpec) -> dict[int, int]:
+        wanted = {TopicPartition(topic, number): where for number in self._partitions(topic)}
+        answers = self.admin.list_offsets(wanted)
+        return {place.partition: answer.result(_TIMEOUT).offset for place, answer in answers.items()}
+
+    def _partitions(self, topic: str) -> list[int]:
+        found: Any = self.admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
+        if found.error:
+            raise KafkaException(found.error)
+        return list(found.partitions)
+
+
+def _settled(call: Callable[[], T], *also_passing: int) -> T:
+    """`call()`, again and again while it fails as it may after a topic's creation or a broker's restart."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if error.args[0].code() not in {*_PASSING, *also_passing} or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _read_to_end(consumer: Consumer, unfinished: set[int]) -> Iterable[Record]:
+    while unfinished:
+        message = consumer.poll(_TIMEOUT)
+        assert message is not None, f"partitions {unfinished} give nothing"
+        error = message.error()
+        if error is None:
+            yield _record(message)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            unfinished.discard(_place(message)[0])
+        else:
+            raise KafkaException(error)
+
+
+def _record(message: Message) -> Record:
+    partition, offset = _place(message)
+    headers: Any = message.headers()
+    key: Any = message.key()
+    value: Any = message.value()
+    return Record(key, value, list(headers or []), partition, offset, message.timestamp()[1])
+
+
+def _place(message: Message) -> tuple[int, int]:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset

@@ -1,0 +1,164 @@
+"""Workers as users run them: `tillstream run` in a process of its own, on real components."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from ops.worker_process import Readings, free_port, parse
+from tests.support.topics import Record, Topics
+from tests.support.wait import wait_until
+
+
+class Worker:
+    """One process. `patch` names a fault of `tests.support.faulty_worker` to run with, as `NAME` or `NAME:COUNT`."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], patch: str | None = None) -> None:
+        self.port = free_port()
+        name = f"worker-{self.port}"
+        self.log = folder / f"{name}.log"
+        config = folder / f"{name}.yaml"
+        config.write_text(json.dumps(settings | {"http_port": self.port, "log_format": "json"}))
+        program = ["-m", "ops.cli", "run"] if patch is None else ["-m", "tests.support.faulty_worker", patch, "run"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, *program, "--config", str(config)], stdout=out, stderr=out, env=environment
+            )
+
+    def get(self, path: str) -> tuple[int, str]:
+        """(status, body) of the worker's http; (0, "") when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def readings(self) -> Readings:
+        """What its metrics say."""
+        return parse(self.get("/metrics")[1])
+
+    def wait_ready(self) -> "Worker":
+        """Returns when /readyz says so."""
+        wait_until(lambda: self.get("/readyz")[0] == 200 or self.process.poll() is not None, 40, "a ready worker")
+        assert self.process.poll() is None, self.words()
+        return self
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, seconds: float = 30) -> int:
+        """SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def words(self) -> str:
+        """All that it logged."""
+        return self.log.read_text(errors="replace")
+
+
+class Shop:
+    """A topic, a group and an ERP database of a test's own, and the workers between them."""
+
+    def __init__(self, folder: Path, topics: Topics, topic: str, sink_url: str, **settings: Any) -> None:
+        self.folder = folder
+        self.topics = topics
+        self.topic = topic
+        self.dead_letter_topic = f"{topic}.dlq"
+        self.group = f"{topic}.group"
+        self.url = sink_url
+        self.workers: list[Worker] = []
+        url, _, password = split_password(sink_url)
+        self.settings: dict[str, Any] = {
+            "broker": topics.bootstrap,
+            "topic": topic,
+            "dead_letter_topic": self.dead_letter_topic,
+            "group": self.group,
+            "sink_url": url,
+            "sink_password": password,
+            "apply_migrations": True,
+            "dead_letter_budget": {"ratio": 1},
+            "session_seconds": 2,  # a killed worker's partitions are soon the next one's
+            **settings,
+        }
+        self.engine = create_engine(sink_url, poolclass=NullPool)
+
+    def start(self, patch: str | None = None, **settings: Any) -> Worker:
+        """Starts a worker; ended at the end of the test at the latest."""
+        worker = Worker(self.folder, self.settings | settings, patch)
+        self.workers.append(worker)
+        return worker
+
+    def send(self, *values: bytes | None, key: bytes | None = None, partition: int = -1) -> list[tuple[int, int]]:
+        """Puts records into the topic."""
+        return self.topics.produce(self.topic, [(key, value, []) for value in values], partition=partition)
+
+    def wait_drained(self, seconds: float = 60) -> None:
+        """Returns when the group has committed everything that is in the topic."""
+
+        def drained() -> bool:
+            dead = [worker for worker in self.workers if worker.process.poll() not in (None, 0, -9, -15)]
+            assert not dead, dead[0].words()
+            return self.topics.lag(self.group, self.topic) == 0
+
+        wait_until(drained, seconds, f"lag 0 of {self.group}")
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows straight from the ERP's tables."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(sql))]
+
+    def event_ids(self) -> list[str]:
+        """The event ids of all documents, sorted; a doubled document would be there twice."""
+        return [row[0] for row in self.query("SELECT event_id FROM documents ORDER BY event_id")]
+
+    def dead_letters(self) -> list[Record]:
+        """All dead letters."""
+        return self.topics.records(self.dead_letter_topic)
+
+    def close(self) -> None:
+        """Ends the workers that are still there."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+        self.engine.dispose()
+
+
+@contextmanager
+def open_shop(
+    folder: Path, topics: Topics, topic: str, sink_url: str, partitions: int = 4, **settings: Any
+) -> Iterator[Shop]:
+    """A shop whose topic exists."""
+    topics.create_topic(topic, partitions, {"max.message.bytes": str(16 * 2**20)})
+    shop = Shop(folder, topics, topic, sink_url, **settings)
+    try:
+        yield shop
+    finally:
+        shop.close()
+
+
+def split_password(url: str) -> tuple[str, str, str | None]:
+    """(URL as users give it: plain scheme, no password, user, password)"""
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    plain = parsed.set(drivername=parsed.drivername.split("+")[0], password=None)
+    if parsed.password is None:
+        return plain.render_as_string(), parsed.username or "", None
+    bare = plain._replace(password=None)
+    return bare.render_as_string(hide_password=False), parsed.username or "", str(parsed.password)

@@ -1,0 +1,50 @@
+"""The text that COPY reads. That PostgreSQL reads it as meant is in tests/contract."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from schemas.document import Payment
+from sinks import copytext
+from tests.support.documents import document, documents, line
+
+
+def test_columns_stand_in_the_order_they_are_named() -> None:
+    d = document()
+    (row,) = copytext.documents_text([d]).decode().splitlines()
+    values = dict(zip(copytext.DOCUMENT_COLUMNS.split(", "), row.split("\t"), strict=True))
+    assert values == {name: "\\N" if (v := getattr(d, name)) is None else v_text(v) for name in values}
+
+
+def v_text(value: object) -> str:
+    """As PostgreSQL reads it."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [("a\tb", "a\\tb"), ("a\nb", "a\\nb"), ("a\rb", "a\\rb"), ("\\N", "\\\\N"), ("\\", "\\\\"), ("\x0b", "\x0b")],
+)
+def test_what_copy_would_take_for_its_own_is_escaped(text: str, escaped: str) -> None:
+    batch = documents(3)
+    paid = [Payment(1, text, Decimal(1))]
+    batch[1] = replace(batch[1], cashier=text, lines=[line(1, description=text)], payments=paid)
+    assert f"\t{escaped}\t" in copytext.documents_text(batch).decode()
+    assert f"\t{escaped}\t" in copytext.lines_text(batch).decode()
+    assert f"\t{escaped}\t" in copytext.payments_text(batch).decode()
+
+
+def test_a_tab_and_a_missing_null_do_not_balance_out() -> None:
+    tricky = document(cashier="\\N", customer_id=None)
+    assert "\t\\\\N\t\\N\t" in copytext.documents_text([tricky]).decode()
+
+
+def test_rows_that_need_no_escaping_are_the_same_beside_one_that_does() -> None:
+    plain, awkward = document(1), document(2, cashier="a\tb")
+    assert copytext.documents_text([plain, awkward]).startswith(copytext.documents_text([plain]))
+
+
+def test_no_parts_make_no_text() -> None:
+    bare = document(lines=[], payments=[])
+    assert (copytext.lines_text([bare]), copytext.payments_text([bare]), copytext.taxes_text([bare])) == (b"", b"", b"")
