@@ -58,7 +58,9 @@ class Topics:
         self.bootstrap = bootstrap
         self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
         self._creates_topics = creates_topics
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "message.max.bytes": 16 * 2**20, "log_level": 2})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "linger.ms": 0, "message.max.bytes": 16 * 2**20, "log_level": 2}
+        )
 
     def create_topic(self, name: str, partitions: int = PARTITIONS, config: Mapping[str, str] | None = None) -> None:
         """Creates a topic and returns when it can be used. Skips the test on a broker that can't do it."""

@@ -1,0 +1,131 @@
+"""What every sink promises, and the errors it may raise."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from schemas.deadletter import Reason
+from schemas.document import ErpDocument
+
+Effect = Literal["written", "replaced", "superseded", "duplicate"]
+
+
+@dataclass(slots=True)
+class Receipt:
+    """The sink holds this event's effect, durably.
+
+    `written`: a new document. `replaced`: a newer revision took an older one's place. `superseded`: the sink already
+    holds a newer revision, nothing to do. `duplicate`: this very event was delivered before, nothing done.
+    """
+
+    event_id: str
+    effect: Effect
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The system will never take this document as it is. `detail` names the cause and no personal data."""
+
+    event_id: str
+    reason: Reason
+    detail: str
+
+
+Result = Receipt | Refusal
+
+
+class SinkUnavailable(Exception):
+    """The world is bad, not the document: nothing of this call may be taken as done, write the same again later.
+
+    `kind` is a short stable word for metrics (`connection`, `lock`, `timeout`, `disk`, `schema`, …); `retry_after` is
+    the number of seconds the system asks for, if it does.
+    """
+
+    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class SinkMisconfigured(Exception):
+    """The sink can't be used as it is set up; the message says what is wrong and what to do."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """One thing a preflight looked at. `advice` says what to do when it is not `ok`."""
+
+    subject: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+
+@dataclass(slots=True)
+class StoreDay:
+    """What the sink holds of one store, business day and currency; signed as the documents are."""
+
+    store: str
+    business_date: date
+    currency: str
+    documents: int
+    lines: int
+    net: Decimal
+    tax: Decimal
+    gross: Decimal
+
+
+class Sink(Protocol):
+    """A system that takes documents. All calls block and are made from worker threads, several at a time."""
+
+    def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """Makes each document's effect durable, at most once however often it is called with it.
+
+        Returns one result per document, in their order. The caller sees to it that no two documents of one call share
+        an event_id or an external_ref. One document's refusal never keeps the others from landing. An event_id that
+        was delivered with other content is refused as `conflicting_duplicate`; an external_ref that is held at the
+        same revision with other content, from another event, as `conflicting_receipt`. Raises SinkUnavailable.
+        """
+        ...
+
+    def ping(self) -> None:
+        """Returns if a write could succeed now; raises SinkUnavailable otherwise."""
+        ...
+
+    def check(self, *, apply: bool = False) -> list[Finding]:
+        """Preflight: right version and schema. `apply` brings the schema up to date first. Raises SinkUnavailable."""
+        ...
+
+    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+        """What the sink holds per store, business day and currency, ordered by them; all where not narrowed."""
+        ...
+
+    def close(self) -> None:
+        """Gives all connections back."""
+        ...
+
+
+class DocumentsRefused(Exception):
+    """Raised inside a sink: the system refused a batch for what some document in it says. `detail` as in Refusal."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+def write_bisecting(
+    documents: Sequence[ErpDocument], write: Callable[[Sequence[ErpDocument]], list[Result]]
+) -> list[Result]:
+    """`write(documents)`, halved again and again where it raises DocumentsRefused, so that only the bad are refused.
+
+    `write` is all or nothing. With k bad among n documents it is called about 2k log2(n) times.
+    """
+    try:
+        return write(documents)
+    except DocumentsRefused as refused:
+        if len(documents) == 1:
+            return [Refusal(documents[0].event_id, Reason.REFUSED_BY_SINK, refused.detail)]
+        middle = len(documents) // 2
+        return write_bisecting(documents[:middle], write) + write_bisecting(documents[middle:], write)

@@ -1,0 +1,108 @@
+"""A sink in memory, for tests and dry runs: the same results as the SQL sinks, and the faults a test asks for."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from datetime import date
+from threading import Lock
+
+from schemas.deadletter import Reason
+from schemas.document import ErpDocument
+from sinks.base import DocumentsRefused, Effect, Finding, Receipt, Refusal, Result, StoreDay
+from sinks.values import require_exact_numbers, require_storable_text
+
+
+class MemorySink:
+    """Holds documents and deliveries in dictionaries, `documents` by external_ref."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, ErpDocument] = {}
+        self.deliveries: dict[str, str] = {}  # event_id -> content
+        self._failures: list[BaseException] = []
+        self._refuses: Callable[[ErpDocument], bool] = lambda document: False
+        self._lock = Lock()
+
+    def fail_next(self, exception: BaseException) -> None:
+        """The next call that has not been promised a failure yet raises `exception` and does nothing else."""
+        self._failures.append(exception)
+
+    def refuse(self, predicate: Callable[[ErpDocument], bool]) -> None:
+        """From now on refuses the documents that `predicate` is true of, as an ERP would."""
+        self._refuses = predicate
+
+    def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As in the protocol."""
+        with self._lock:
+            self._fail_if_told()
+            return [self._write_one(document) for document in documents]
+
+    def _write_one(self, document: ErpDocument) -> Result:
+        delivered = self.deliveries.get(document.event_id)
+        if delivered is not None:
+            return _same_or_conflict(document, delivered, Reason.CONFLICTING_DUPLICATE)
+        if self._refuses(document):
+            return Refusal(document.event_id, Reason.REFUSED_BY_SINK, "told_to_refuse")
+        try:
+            require_storable_text([document])
+            require_exact_numbers([document])
+        except DocumentsRefused as refused:
+            return Refusal(document.event_id, Reason.REFUSED_BY_SINK, refused.detail)
+        held = self.documents.get(document.external_ref)
+        if held is not None and held.revision == document.revision:
+            result = _same_or_conflict(document, held.content, Reason.CONFLICTING_RECEIPT)
+        elif held is not None and held.revision > document.revision:
+            result = Receipt(document.event_id, "superseded")
+        else:
+            self.documents[document.external_ref] = deepcopy(document)
+            effect: Effect = "written" if held is None else "replaced"
+            result = Receipt(document.event_id, effect)
+        if isinstance(result, Receipt):
+            self.deliveries[document.event_id] = document.content
+        return result
+
+    def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
+        """The documents held under these references, ordered by them; nothing where nothing is held."""
+        return [deepcopy(self.documents[ref]) for ref in sorted(external_refs) if ref in self.documents]
+
+    def ping(self) -> None:
+        """As in the protocol."""
+        self._fail_if_told()
+
+    def check(self, *, apply: bool = False) -> list[Finding]:
+        """As in the protocol; there is nothing to prepare."""
+        self._fail_if_told()
+        return [Finding("server", True, "in memory")]
+
+    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+        """As in the protocol."""
+        self._fail_if_told()
+        days: dict[tuple[str, date, str], list[ErpDocument]] = {}
+        for d in self.documents.values():
+            if store in (None, d.store) and day in (None, d.business_date):
+                days.setdefault((d.store, d.business_date, d.currency), []).append(d)
+        return [_store_day(*key, documents) for key, documents in sorted(days.items())]
+
+    def close(self) -> None:
+        """As in the protocol."""
+
+    def _fail_if_told(self) -> None:
+        if self._failures:
+            raise self._failures.pop(0)
+
+
+def _same_or_conflict(document: ErpDocument, content: str, conflict: Reason) -> Result:
+    if content == document.content:
+        return Receipt(document.event_id, "duplicate")
+    return Refusal(document.event_id, conflict, f"revision {document.revision} is held with other content")
+
+
+def _store_day(store: str, day: date, currency: str, documents: list[ErpDocument]) -> StoreDay:
+    return StoreDay(
+        store,
+        day,
+        currency,
+        documents=len(documents),
+        lines=sum(len(d.lines) for d in documents),
+        net=sum((d.net for d in documents), start=documents[0].net * 0),
+        tax=sum((d.tax for d in documents), start=documents[0].tax * 0),
+        gross=sum((d.gross for d in documents), start=documents[0].gross * 0),
+    )

@@ -1,0 +1,160 @@
+"""How a batch lands in an SQL database: the algorithm that `sinks.postgres` and `sinks.sqlite` share.
+
+One transaction per batch:
+1. Claim the event ids in `deliveries`. An id that is there already was delivered before: a duplicate if the content
+   is the same, else a conflict.
+2. Take the claimed documents: insert them, or replace those held at a lower revision.
+3. Settle the claimed ones that were not taken, because the same or a newer revision is held: superseded, a duplicate,
+   or a conflict, whose claim is given up again.
+4. Delete the parts of the replaced documents, append the parts of all taken ones.
+5. Note every effect other than `written` beside its claim, and commit.
+
+Where two workers write the same event at once (a rebalance), the second waits in step 1 for the first to commit, and
+then finds a duplicate. When the answer to a commit is lost, the call raises SinkUnavailable, and the next call with
+the same documents finds duplicates.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import ClassVar
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from schemas.document import ErpDocument
+from sinks import migrations, sqlreads, sqlsteps
+from sinks.base import Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
+from sinks.tables import deliveries
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock outside tests."""
+    return datetime.now(UTC)
+
+
+class SqlSink(ABC):
+    """A sink in an SQL database. A subclass says how each step is done best there, and what its errors mean."""
+
+    #: What the driver raises.
+    driver_errors: ClassVar[tuple[type[Exception], ...]]
+    #: Documents per transaction at most: drivers bound the number of parameters of one statement.
+    max_batch: ClassVar[int] = 10_000
+
+    def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As in the protocol, in transactions of `max_batch` documents."""
+        results: list[Result] = []
+        for start in range(0, len(documents), self.max_batch):
+            results += write_bisecting(documents[start : start + self.max_batch], self._write_all)
+        return results
+
+    def _write_all(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        assert len({d.event_id for d in documents}) == len({d.external_ref for d in documents}) == len(documents)
+        with self._writing() as connection:
+            return self._deliver(connection, documents, self._clock())
+
+    def _deliver(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> list[Result]:
+        claimed = self._claim(connection, documents, now)  # 1
+        known = sqlsteps.recognise(connection, [d for d in documents if d.event_id not in claimed])
+
+        fresh = [d for d in documents if d.event_id in claimed]
+        replaces = self._take(connection, fresh, now)  # 2
+        results: dict[str, Result] = {
+            d.event_id: Receipt(d.event_id, "replaced" if replaces[d.external_ref] else "written")
+            for d in fresh
+            if d.external_ref in replaces
+        }
+        results |= sqlsteps.settle(connection, [d for d in fresh if d.external_ref not in replaces])  # 3
+
+        sqlsteps.delete_parts(connection, [ref for ref, replaced in replaces.items() if replaced])  # 4
+        self._append_parts(connection, [d for d in fresh if d.external_ref in replaces])
+
+        sqlsteps.note_effects(connection, results)  # 5
+        results |= known
+        return [results[d.event_id] for d in documents]
+
+    @abstractmethod
+    def _claim(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> set[str]:
+        """Inserts the deliveries that are not there yet, as `written`. Returns their event ids."""
+
+    @abstractmethod
+    def _take(self, connection: Connection, claimed: Sequence[ErpDocument], now: datetime) -> dict[str, bool]:
+        """Inserts each document, or replaces the one held at a lower revision.
+
+        Returns the external_ref of each document taken, and whether it replaced another.
+        """
+
+    @abstractmethod
+    def _append_parts(self, connection: Connection, documents: Sequence[ErpDocument]) -> None:
+        """Inserts the lines, payments and taxes of `documents`."""
+
+    def ping(self) -> None:
+        """As in the protocol: begins a transaction that may write and looks at the tables."""
+        with self._writing() as connection:
+            connection.execute(select(deliveries.c.event_id).limit(1))
+
+    def check(self, *, apply: bool = False) -> list[Finding]:
+        """As in the protocol."""
+        if apply:
+            with self._writing() as connection:
+                self._lock_schema(connection)
+                migrations.upgrade(connection)
+        with self._connection() as connection:
+            return [*self._server_findings(connection), migrations.finding(connection)]
+
+    @abstractmethod
+    def _lock_schema(self, connection: Connection) -> None:
+        """Makes other processes that want to migrate wait until this transaction ends."""
+
+    @abstractmethod
+    def _server_findings(self, connection: Connection) -> list[Finding]:
+        """What a preflight has to say about the database itself."""
+
+    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+        """As in the protocol."""
+        with self._connection() as connection:
+            return sqlreads.totals(connection, store, day)
+
+    def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
+        """The documents held under these references, ordered by them; nothing where nothing is held."""
+        with self._connection() as connection:
+            return sqlreads.documents(connection, external_refs)
+
+    def close(self) -> None:
+        """As in the protocol."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction that is going to write; it commits at the end, or rolls back on any exception."""
+        with self._connection() as connection:
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection whose errors come out as a sink's.
+
+        The driver's exception is cut off from ours: its text may quote rows, and so may a traceback that shows it.
+        """
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except PoolTimeoutError:
+            raise SinkUnavailable("connection", "All connections of this process are in use.") from None
+        except StatementError as error:  # SQLAlchemy's wrapper of what the driver, or a column's type, raised
+            raise self._classified(error.orig or error) from None
+        except self.driver_errors as error:
+            raise self._classified(error) from None
+
+    @abstractmethod
+    def _classified(self, error: BaseException) -> BaseException:
+        """One of `driver_errors` as DocumentsRefused or SinkUnavailable; a bug, or any other error, as it is."""

@@ -1,0 +1,100 @@
+"""SQLite: one file, no server. The default for a single machine.
+
+A commit waits until the write-ahead log is on the disk (synchronous=FULL): a batch costs one fsync, and neither
+`kill -9` nor a power cut takes back what was acknowledged to Kafka. NORMAL would survive `kill -9` as well, but a power
+cut could take back the last commits, while the broker, on another machine, holds them for delivered.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Lock
+
+from sqlalchemy import URL, Connection, create_engine, event, select
+
+from schemas.document import ErpDocument
+from sinks import sqlitebulk
+from sinks.base import DocumentsRefused, Finding
+from sinks.errors import of_sqlite
+from sinks.sql import Clock, SqlSink, utc_now
+from sinks.tables import deliveries
+from sinks.tables import documents as held
+from sinks.values import require_storable_text
+
+#: Seconds to wait for another process to finish its transaction, before saying that the file is locked.
+BUSY_TIMEOUT = 10.0
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",  # readers (the console, reports) and the writer don't wait for each other
+    "PRAGMA synchronous = FULL",
+)
+
+
+class SqliteSink(SqlSink):
+    """An SQLite file. Writers of this process queue up for it; those of other processes wait up to `busy_timeout`."""
+
+    driver_errors = (sqlite3.Error, OverflowError)  # the latter for integers of more than 64 bits
+
+    def __init__(self, url: URL, clock: Clock = utc_now, busy_timeout: float = BUSY_TIMEOUT) -> None:
+        engine = create_engine(
+            url,
+            # isolation_level: transactions begin where `_writing` says so, not where the module thinks they should
+            connect_args={"timeout": busy_timeout, "isolation_level": None},
+            hide_parameters=True,  # an error must not show what customers bought
+        )
+        event.listen(engine, "connect", _configure)
+        super().__init__(engine, clock)
+        self._one_writer = Lock()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        # The lock, because SQLite's own waiting is polling: threads of one process would sleep through their turns.
+        with self._one_writer, self._connection() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # a lock taken later could not be waited for
+            yield connection
+            connection.commit()
+
+    # There is one writer at a time, so what is looked up here stays true until the commit.
+
+    def _claim(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> set[str]:
+        require_storable_text(documents)  # PostgreSQL refuses the same by itself
+        event_ids = [d.event_id for d in documents]
+        query = select(deliveries.c.event_id).where(deliveries.c.event_id.in_(event_ids))
+        claimed = set(event_ids).difference(connection.execute(query).scalars())
+        sqlitebulk.DELIVERIES.insert(connection, [(now, d) for d in documents if d.event_id in claimed])
+        return claimed
+
+    def _take(self, connection: Connection, claimed: Sequence[ErpDocument], now: datetime) -> dict[str, bool]:
+        query = select(held.c.external_ref, held.c.revision)
+        query = query.where(held.c.external_ref.in_([d.external_ref for d in claimed]))
+        revisions = {row.external_ref: row.revision for row in connection.execute(query)}
+        taken = [d for d in claimed if d.revision > revisions.get(d.external_ref, -1)]
+        sqlitebulk.DOCUMENTS.insert(connection, [(now, d) for d in taken])
+        return {d.external_ref: d.external_ref in revisions for d in taken}
+
+    def _append_parts(self, connection: Connection, documents: Sequence[ErpDocument]) -> None:
+        sqlitebulk.LINES.insert(connection, [(d.external_ref, line) for d in documents for line in d.lines])
+        sqlitebulk.PAYMENTS.insert(connection, [(d.external_ref, paid) for d in documents for paid in d.payments])
+        sqlitebulk.TAXES.insert(connection, [(d.external_ref, tax) for d in documents for tax in d.taxes])
+
+    def _lock_schema(self, connection: Connection) -> None:
+        pass  # BEGIN IMMEDIATE has locked the whole file
+
+    def _server_findings(self, connection: Connection) -> list[Finding]:
+        journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        advice = "Put the file on a local file system: the log needs shared memory."
+        return [
+            Finding("server", True, f"SQLite {sqlite3.sqlite_version}"),
+            Finding("journal", journal == "wal", f"journal_mode={journal}", advice),
+        ]
+
+    def _classified(self, error: BaseException) -> BaseException:
+        if isinstance(error, OverflowError):
+            return DocumentsRefused("integer_overflow")
+        return of_sqlite(error) if isinstance(error, sqlite3.Error) else error
+
+
+def _configure(connection: sqlite3.Connection, _: object) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(pragma).close()

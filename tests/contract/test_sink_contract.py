@@ -1,0 +1,221 @@
+"""What every sink promises about documents, events and revisions: one suite, run on each of them."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import create_engine, select
+
+from schemas.deadletter import Reason
+from sinks.base import Receipt, Refusal, Result, StoreDay
+from sinks.sql import SqlSink
+from sinks.tables import deliveries
+from tests.contract.conftest import ReadableSink
+from tests.support.documents import document, documents, line, sum_of
+
+
+def effects(results: list[Result]) -> list[str]:
+    """A word for each result: its effect, or the reason of its refusal."""
+    return [result.effect if isinstance(result, Receipt) else result.reason.value for result in results]
+
+
+def test_a_document_is_held_as_it_was_written(sink: ReadableSink) -> None:
+    written = document(lines=[line(1), line(2, "-1.00", "-0.07", tax_rate=Decimal(7))], original_ref="pos/S1/R1/0/sale")
+    assert sink.write([written]) == [Receipt(written.event_id, "written")]
+    assert sink.read([written.external_ref]) == [written]
+
+
+def test_write_of_nothing(sink: ReadableSink) -> None:
+    assert sink.write([]) == []
+
+
+def test_results_come_in_the_order_of_the_documents(sink: ReadableSink) -> None:
+    batch = documents(20)[::-1]
+    assert [result.event_id for result in sink.write(batch)] == [d.event_id for d in batch]
+
+
+def test_same_event_twice_is_written_once(sink: ReadableSink) -> None:
+    assert effects(sink.write([document()])) == ["written"]
+    assert effects(sink.write([document()])) == ["duplicate"]
+    assert [day.documents for day in sink.totals()] == [1]
+
+
+def test_a_batch_that_overlaps_with_an_earlier_one_adds_only_the_rest(sink: ReadableSink) -> None:
+    sink.write(documents(3))
+    assert effects(sink.write(documents(5))) == ["duplicate"] * 3 + ["written"] * 2
+    assert [day.documents for day in sink.totals()] == [5]
+
+
+def test_newer_revision_replaces(sink: ReadableSink) -> None:
+    newer = document(1, 1, lines=[line(1, "5.00", "0.95")])
+    sink.write([document(1, 0)])
+    assert effects(sink.write([newer])) == ["replaced"]
+    assert sink.read([newer.external_ref]) == [newer]
+
+
+def test_replaced_documents_leave_no_old_lines(sink: ReadableSink) -> None:
+    longer = document(1, 0, lines=[line(1), line(2), line(3, tax_rate=Decimal(7))])
+    shorter = document(1, 1, lines=[line(2)], payments=[])
+    sink.write([longer, document(2)])
+    sink.write([shorter])
+    assert sink.read([shorter.external_ref]) == [shorter]
+    assert [day.lines for day in sink.totals()] == [2]
+
+
+def test_older_revision_is_superseded(sink: ReadableSink) -> None:
+    newer = document(1, 2)
+    sink.write([newer])
+    assert effects(sink.write([document(1, 1)])) == ["superseded"]
+    assert effects(sink.write([document(1, 1)])) == ["duplicate"]
+    assert sink.read([newer.external_ref]) == [newer]
+
+
+def test_same_id_other_content_is_refused_as_conflicting_duplicate(sink: ReadableSink) -> None:
+    first = document(1)
+    sink.write([first])
+    (refusal,) = sink.write([document(1, lines=[line(1, "9.99", "0.00")])])
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.CONFLICTING_DUPLICATE
+    assert sink.read([first.external_ref]) == [first]
+
+
+def test_same_revision_other_content_is_refused_as_conflicting_receipt(sink: ReadableSink) -> None:
+    first = document(1)
+    other = document(1, event_id="pos:another", lines=[line(1, "9.99", "0.00")])
+    sink.write([first])
+    (refusal,) = sink.write([other])
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.CONFLICTING_RECEIPT
+    assert sink.read([first.external_ref]) == [first]
+
+
+def test_a_refused_event_may_come_again_corrected(sink: ReadableSink) -> None:
+    other = document(1, event_id="pos:another", lines=[line(1, "9.99", "0.00")])
+    sink.write([document(1)])
+    sink.write([other])
+    assert effects(sink.write([replace(other, revision=1)])) == ["replaced"]
+
+
+def test_another_event_with_the_same_receipt_and_content_is_a_duplicate(sink: ReadableSink) -> None:
+    first = document(1)
+    again = replace(first, event_id="pos:another")
+    sink.write([first])
+    assert effects(sink.write([again])) == ["duplicate"]
+    assert sink.read([first.external_ref]) == [first]
+
+
+def test_each_document_of_a_batch_gets_its_own_result(sink: ReadableSink) -> None:
+    sink.write([document(1), document(2, 0), document(3, 5), document(4)])
+    conflict = document(4, event_id="pos:another", cashier="Bob")
+    batch = [document(1), document(2, 1), document(3, 4), conflict, document(5)]
+    expected = ["duplicate", "replaced", "superseded", "conflicting_receipt", "written"]
+    assert effects(sink.write(batch)) == expected
+
+
+def test_each_delivery_tells_its_effect(sql_sink: ReadableSink, sql_url: str) -> None:
+    sql_sink.write([document(1), document(2, 0), document(3, 5)])
+    conflict = document(1, event_id="pos:conflict", cashier="Bob")
+    sql_sink.write([document(2, 1), document(3, 4), conflict, document(4)])
+    sql_sink.write([document(2, 1), replace(document(1), event_id="pos:again")])
+    engine = create_engine(sql_url)
+    with engine.connect() as connection:
+        rows = connection.execute(select(deliveries.c.event_id, deliveries.c.effect).order_by(deliveries.c.event_id))
+        assert [tuple(row) for row in rows] == [
+            ("pos:again", "duplicate"),
+            ("pos:e-1-0", "written"),
+            ("pos:e-2-0", "written"),
+            ("pos:e-2-1", "replaced"),
+            ("pos:e-3-4", "superseded"),
+            ("pos:e-3-5", "written"),
+            ("pos:e-4-0", "written"),
+        ]
+    engine.dispose()
+
+
+def test_more_documents_than_a_transaction_takes_land_all(
+    sql_sink: ReadableSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SqlSink, "max_batch", 7)
+    assert [result.event_id for result in sql_sink.write(documents(20))] == [d.event_id for d in documents(20)]
+    assert [day.documents for day in sql_sink.totals()] == [20]
+
+
+def test_refused_document_keeps_nobody_back(sink: ReadableSink) -> None:
+    batch = documents(20)
+    for place in (0, 7, 8, 19):
+        batch[place] = replace(batch[place], cashier="secret\0name")
+    results = sink.write(batch)
+    refused = [place for place, result in enumerate(results) if isinstance(result, Refusal)]
+    assert refused == [0, 7, 8, 19]
+    assert {result.reason for result in results if isinstance(result, Refusal)} == {Reason.REFUSED_BY_SINK}
+    assert "secret" not in repr(results)
+    assert [day.documents for day in sink.totals()] == [16]
+
+
+def test_two_writers_at_once_give_one_document(sink: ReadableSink) -> None:
+    for first in range(1, 101, 10):
+        batch = documents(10, first=first)
+        together = threading.Barrier(2)
+
+        def write(order: int, batch: list = batch, together: threading.Barrier = together) -> list[Result]:  # type: ignore[type-arg]
+            together.wait()
+            return sink.write(batch[::order])[::order]
+
+        with ThreadPoolExecutor(2) as pool:
+            one, other = pool.map(write, [1, -1])
+        pairs = [sorted(pair) for pair in zip(effects(one), effects(other), strict=True)]
+        assert pairs == [["duplicate", "written"]] * 10
+    assert [day.documents for day in sink.totals()] == [100]
+
+
+def test_two_revisions_at_once_leave_the_newer(sink: ReadableSink) -> None:
+    for number in range(1, 21):
+        older, newer = document(number, 0), document(number, 1, cashier="Bob")
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(sink.write, [[older], [newer]]))
+        assert [effects(result)[0] for result in results] in (["written", "replaced"], ["superseded", "written"])
+        assert sink.read([newer.external_ref]) == [newer]
+
+
+def test_totals_equal_an_independent_sum(sink: ReadableSink) -> None:
+    days = [date(2026, 3, 9), date(2026, 3, 10)]
+    batch = [
+        document(number, store=f"S{number % 3}", business_date=days[number % 2], lines=[line(1, "0.10", "0.01")] * 1)
+        for number in range(1, 30)
+    ]
+    sink.write(batch)
+    for store in (None, "S0", "S2", "nowhere"):
+        for day in (None, days[0], date(2020, 1, 1)):
+            wanted = [d for d in batch if store in (None, d.store) and day in (None, d.business_date)]
+            keys = sorted({(d.store, d.business_date, d.currency) for d in wanted})
+            expected = []
+            for key in keys:
+                held = [d for d in wanted if (d.store, d.business_date, d.currency) == key]
+                sums = [sum_of(held, name) for name in ("net", "tax", "gross")]
+                expected.append(StoreDay(*key, len(held), sum(len(d.lines) for d in held), *sums))
+            assert sink.totals(store, day) == expected
+
+
+def test_totals_of_currencies_stay_apart_and_have_their_places(sink: ReadableSink) -> None:
+    yen = document(2, currency="JPY", lines=[line(1, "500", "50")])
+    sink.write([document(1), yen, document(3, currency="BHD", lines=[line(1, "1.234", "0.001")])])
+    assert [(day.currency, str(day.gross)) for day in sink.totals("S1")] == [
+        ("BHD", "1.235"),
+        ("EUR", "3.00"),
+        ("JPY", "550"),
+    ]
+
+
+def test_a_document_without_lines_and_payments_counts(sink: ReadableSink) -> None:
+    empty = document(lines=[], payments=[])
+    sink.write([empty])
+    assert sink.read([empty.external_ref]) == [empty]
+    assert [(day.documents, day.lines) for day in sink.totals()] == [(1, 0)]
+
+
+def test_a_sink_in_order_pings_and_has_no_complaints(sink: ReadableSink) -> None:
+    sink.ping()
+    assert [finding for finding in sink.check() if not finding.ok] == []
