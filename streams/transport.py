@@ -4,7 +4,7 @@ Per event Faust makes tasks, waits on futures, takes a lock and hops a queue; pe
 methods of Faust's consumer are overridden for that, and everything that rests on its inner workings is in this file
 (`tests/unit/test_faust_contract.py` fails loudly when a new Faust changes them):
 
-- `_getmany` makes slices of what a poll brought for the source topic;
+- `_getmany` makes slices of what a poll brought for the source topic, and holds them back during a rebalance;
 - `_to_message` turns a slice into one message, with the offset of its last record;
 - `ack`, `_new_offset`, `_add_gap`: which offset may be committed. Faust takes the offsets inside a slice for a gap,
   so we keep our own book: the slices of a partition in the order they were delivered. A commit goes up to the end of
@@ -22,6 +22,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
 from streams.batch import Batch
+
+#: Seconds between two looks at whether a rebalance is over.
+REBALANCE_POLL = 0.02
 
 
 class Slice(Batch):
@@ -63,14 +66,24 @@ class SliceConsumer(driver.Consumer):
         self._slicing = cast(SliceTransport, self.transport)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        polled = await super()._getmany(active_partitions, timeout)
+        """What a poll brought, source records in slices; none of them before a rebalance is over.
+
+        Faust unpauses the source partitions, seeks them to their committed offsets and only then empties the agents'
+        queues: what is delivered in between is lost until the next restart. So nothing is.
+        """
+        wanted = {tp for tp in active_partitions or () if tp.topic != self._slicing.source or not self.app.rebalancing}
+        if not wanted:
+            await self.sleep(REBALANCE_POLL)
+            return {}
+        polled = await super()._getmany(wanted, timeout)
         return {
-            tp: [Slice(TP(*tp), part) for part in cut(records, self._slicing.slice_records)]
-            if tp.topic == self._slicing.source
-            else records
+            tp: self._slices(TP(*tp), records) if tp.topic == self._slicing.source else records
             for tp, records in polled.items()
-            if records
+            if records and (tp.topic != self._slicing.source or not self.app.rebalancing)
         }
+
+    def _slices(self, tp: TP, records: list[ConsumerRecord]) -> list[Slice]:
+        return [Slice(tp, part) for part in cut(records, self._slicing.slice_records)]
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, Slice):

@@ -5,6 +5,7 @@ import inspect
 import faust
 from faust.agents.agent import Agent
 from faust.streams import Stream
+from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
@@ -68,6 +69,20 @@ def test_queues_are_cleared_when_flow_resumes() -> None:
     from mode.utils.queues import FlowControlEvent
 
     assert "self.clear()" in source(FlowControlEvent.resume)
+
+
+def test_rebalance_ends_after_the_seek_and_the_clearing_of_queues() -> None:
+    text = source(Recovery._resume_streams)
+    steps = [
+        "consumer.resume_partitions(",
+        "consumer.perform_seek()",
+        "app.flow_control.resume()",
+        "app.on_rebalance_end()",
+    ]
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "self.rebalancing = True" in source(faust.App.on_rebalance_start)
+    assert "self.rebalancing = False" in source(faust.App.on_rebalance_end)
 
 
 def test_folders_are_made_in_one_method() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,25 @@ async def test_records_read_again_are_let_through_and_begin_the_book_anew(consum
     assert consumer._new_offset(TP0) is None
     settle(consumer, again)
     assert consumer._new_offset(TP0) == 102
+
+
+async def test_source_records_wait_until_a_rebalance_is_over_and_others_do_not(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changelog = TP("changelog", 0)
+    asked: list[set[TP]] = []
+
+    async def poll(self: object, active: set[TP], timeout: float) -> dict[TP, list[KafkaRecord]]:
+        asked.append(active)
+        return {TP0: [KafkaRecord(0), KafkaRecord(1)], changelog: [KafkaRecord(7, topic="changelog")]}
+
+    monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", poll)
+    consumer.app.rebalancing = True
+    assert list(await consumer._getmany({TP0, changelog}, 1.0)) == [changelog]
+    assert await consumer._getmany({TP0}, 1.0) == {}
+    consumer.app.rebalancing = False
+    (part,) = (await consumer._getmany({TP0, changelog}, 1.0))[TP0]
+    assert (asked, part.next_offset) == ([{changelog}, {TP0, changelog}], 2)
 
 
 async def test_other_topics_are_fausts_own_business(consumer: SliceConsumer) -> None:
