@@ -1,0 +1,72 @@
+"""Who runs: how each is started on the job, and where it puts what."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import URL, make_url
+
+from bench.rivals.receipt import Task
+from deploy.processes import free_port
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`start(task, folder)` starts its process, whose output goes to `folder/log`. `lines` is its table of lines.
+
+    `most` bounds the events it is given; None: the whole job.
+    """
+
+    name: str
+    lines: str
+    start: Callable[[Task, Path], "subprocess.Popen[bytes]"]
+    most: int | None = None
+
+
+def start_tillstream(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
+    """`tillstream run` as in production: dedupe, dead letters, checks, metrics, migrations."""
+    url = make_url(task.database)
+    password = folder / "password"
+    password.write_text(url.password or "")
+    settings = {
+        "broker": task.broker,
+        "topic": task.topic,
+        "dead_letter_topic": task.dead_letter_topic,
+        "group": task.group,
+        "sink_url": URL.create("postgresql", url.username, None, url.host, url.port, url.database).render_as_string(),
+        "sink_password_file": str(password),
+        "apply_migrations": True,
+        "http_port": free_port(),
+        "log_format": "json",
+    }
+    config = folder / "tillstream.yaml"
+    config.write_text(json.dumps(settings))  # JSON is YAML
+    return _start([sys.executable, "-m", "ops.cli", "run", "--config", str(config)], folder)
+
+
+def _start_rival(module: str) -> Callable[[Task, Path], "subprocess.Popen[bytes]"]:
+    def start(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
+        libpq = make_url(task.database).set(drivername="postgresql").render_as_string(hide_password=False)
+        told = json.dumps(asdict(task) | {"database": libpq})
+        return _start([sys.executable, "-m", f"bench.rivals.{module}"], folder, told.encode())
+
+    return start
+
+
+def _start(command: list[str], folder: Path, told: bytes = b"") -> "subprocess.Popen[bytes]":
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    assert process.stdin is not None
+    process.stdin.write(told)
+    process.stdin.close()
+    return process
+
+
+TILLSTREAM = Contender("tillstream", "document_lines", start_tillstream)
+NAIVE_FAUST = Contender("naive_faust", "lines", _start_rival("naive_faust"), most=20_000)
+HANDWRITTEN_LOOP = Contender("handwritten_loop", "lines", _start_rival("handwritten_loop"))
+
+CONTENDERS = (TILLSTREAM, HANDWRITTEN_LOOP, NAIVE_FAUST)
