@@ -24,7 +24,7 @@ from bench.stopwatch import Stopwatch, timed_line
 from deploy.processes import ServerError
 from sinks.connect import open_sink
 from streams.batch import Batch
-from streams.bootstrap import tune_garbage_collector
+from streams.bootstrap import tune_interpreter
 from streams.pipeline import process
 
 BATCH = 1500
@@ -66,7 +66,7 @@ def run_once(job: Job, url: str, size: int) -> tuple[Stopwatch, float]:
     async def run() -> float:
         seconds = 0.0
         with timed_line(sink, watch) as services:
-            tune_garbage_collector()
+            tune_interpreter()
             for batch in batches(job, size):
                 started = perf_counter()
                 with watch.span("whole line"):

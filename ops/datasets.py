@@ -83,7 +83,7 @@ def _within(lines: "pa.Table", period: str | None) -> "pa.Table":
     else:
         end = date(first.year + first.month // 12, first.month % 12 + 1, 1)
     stamps = lines["transaction_timestamp"]
-    since, until = (pa.scalar(datetime(d.year, d.month, d.day), stamps.type) for d in (first, end))  # noqa: DTZ001
+    since, until = (pa.scalar(datetime(d.year, d.month, d.day), stamps.type) for d in (first, end))  # noqa: DTZ001 (as the data)
     return lines.filter(pc.and_(pc.greater_equal(stamps, since), pc.less(stamps, until)))
 
 

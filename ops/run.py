@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from streams.app import drain
-from streams.bootstrap import Worker, build, tune_garbage_collector
+from streams.bootstrap import Worker, build, tune_interpreter
 from streams.health import HealthServer
 from streams.settings import Settings
 
@@ -28,7 +28,7 @@ async def run_worker(settings: Settings) -> None:
         group=settings.group,
         http=f"{settings.http_host}:{server.port}",
     )
-    tune_garbage_collector()
+    tune_interpreter()
     try:
         await worker.app.start()
         await first_of(stop.wait(), worker.state.ended.wait(), worker.app.wait_until_stopped())

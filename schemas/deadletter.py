@@ -61,7 +61,8 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "Correct the till's currency setting and replay with the right code.",
     ),
     Reason.INVALID_AMOUNT: (
-        "An amount has more decimal places than its currency has minor units, or a price or quantity more than six.",
+        "An amount has more decimal places than its currency has minor units, a price or quantity more than six, or it "
+        "is 10^12 or more.",
         "The till computes in binary floating point. Repair its rounding, then patch and replay.",
     ),
     Reason.IMPLAUSIBLE_TIME: (

@@ -8,7 +8,7 @@ These are plain dataclasses, filled by `streams.mapping` from validated events: 
 validating what was just computed would cost more than computing it. `from_json` validates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
@@ -61,7 +61,8 @@ class ErpDocument:
     `event_id` is the event's identity (`source:id`), `external_ref` the receipt's (`source/store/register/receipt/
     type`): an ERP holds one document per external_ref, that of the highest `revision`. `gross` is what the customer
     paid: net + tax + rounding, where net and tax are the sums over the lines and `rounding` what the till's own total
-    differs by. `content` is a digest of everything the event says; equal ids with unequal content are in conflict.
+    differs by. `content` is a digest of the record's bytes. Equal digests are equal content; for unequal ones of one
+    event or receipt, sinks ask `says_the_same_as`, and what does not say the same is in conflict.
     """
 
     event_id: str
@@ -86,6 +87,10 @@ class ErpDocument:
     lines: list[DocumentLine]
     payments: list[Payment]
     taxes: list[TaxTotal]
+
+    def says_the_same_as(self, other: "ErpDocument") -> bool:
+        """Whether both book the same, whoever sent them and in whichever bytes."""
+        return replace(self, event_id="", content="") == replace(other, event_id="", content="")
 
 
 _ADAPTER: TypeAdapter[ErpDocument] = TypeAdapter(ErpDocument)

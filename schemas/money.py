@@ -12,8 +12,8 @@ from iso4217 import Currency
 LIMIT = Decimal(10) ** 12
 
 
-class NotExact(ValueError):
-    """The amount has more decimal places than its currency has minor units."""
+class NotMoney(ValueError):
+    """The number is no amount of its currency; the message is the kind of fault, as a word."""
 
 
 @cache
@@ -30,11 +30,13 @@ def minor_digits(currency: str) -> int | None:
 
 
 def to_minor(amount: Decimal, factor: int) -> int:
-    """`amount` in minor units, `factor` = 10 ** minor digits. Raises NotExact rather than round."""
+    """`amount` in minor units, `factor` = 10 ** minor digits. Raises NotMoney rather than round."""
+    if not -LIMIT < amount < LIMIT:
+        raise NotMoney("out_of_range")
     scaled = amount * factor
     minor = int(scaled)
     if minor != scaled:
-        raise NotExact
+        raise NotMoney("too_many_places")
     return minor
 
 

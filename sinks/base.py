@@ -86,7 +86,8 @@ class Sink(Protocol):
         Returns one result per document, in their order. The caller sees to it that no two documents of one call share
         an event_id or an external_ref. One document's refusal never keeps the others from landing. An event_id that
         was delivered with other content is refused as `conflicting_duplicate`; an external_ref that is held at the
-        same revision with other content, from another event, as `conflicting_receipt`. Raises SinkUnavailable.
+        same revision with other content, from another event, as `conflicting_receipt`. Content is the same where the
+        digests are, or where the document that is held says the same. Raises SinkUnavailable.
         """
         ...
 

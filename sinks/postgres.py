@@ -155,7 +155,7 @@ def _yes_or_no(value: bool) -> str:
 
 
 def _copy(connection: Connection, table: str, columns: str, rows: bytes) -> None:
-    raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]  # psycopg's, as the URL says
     try:
         with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             copy.write(rows)

@@ -18,7 +18,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from schemas.deadletter import Reason
-from schemas.money import LIMIT, NotExact, divide_half_up, minor_digits, round_half_up, to_minor
+from schemas.money import LIMIT, NotMoney, divide_half_up, minor_digits, round_half_up, to_minor
 from schemas.sale import Line, SaleEvent
 from streams.batch import Arrival, Rejection
 
@@ -77,9 +77,16 @@ def amounts(arrival: Arrival) -> Sound:
     if not event.lines:
         raise Unsound(Reason.EMPTY_RECEIPT, "lines: empty")
     factor = 10**digits
-    lines = [line_amounts(line, position, digits, factor) for position, line in enumerate(event.lines)]
-    net = sum(line[0] for line in lines)
-    tax = sum(line[1] for line in lines)
+    lines = []
+    net = tax = 0
+    for position, line in enumerate(event.lines):
+        try:
+            amounts_of_line = line_amounts(line, digits, factor)
+        except Unsound as fault:
+            raise Unsound(fault.reason, f"lines.{position}{fault.detail}") from None
+        lines.append(amounts_of_line)
+        net += amounts_of_line[0]
+        tax += amounts_of_line[1]
     gross = minor(event.totals.gross, factor, "totals.gross")
     rounding = gross - net - tax
     check_totals(event, net, tax, rounding, factor)
@@ -89,32 +96,52 @@ def amounts(arrival: Arrival) -> Sound:
     return Sound(arrival, digits, lines, tenders, net, tax, rounding, gross)
 
 
-def line_amounts(line: Line, position: int, digits: int, factor: int) -> tuple[int, int, int, int]:
-    """(net, tax, gross, discount) of one line in minor units."""
-    if not (places_fit(line.quantity) and places_fit(line.unit_price)):
-        raise Unsound(Reason.INVALID_AMOUNT, f"lines.{position}: more_than_{PLACES}_places")
+def line_amounts(line: Line, digits: int, factor: int) -> tuple[int, int, int, int]:
+    """(net, tax, gross, discount) of one line in minor units. The detail of what it raises begins after `lines.N`."""
+    if line.amount is None and not line.discounts:
+        return (*plain_line(line.quantity, line.unit_price, line.tax_rate, line.tax_included, factor), 0)
     discount = 0
     for reduction in line.discounts:
-        discount += minor(reduction.amount, factor, f"lines.{position}.discounts.amount")
-    product = line.quantity * line.unit_price
-    if not -LIMIT < product < LIMIT:
-        raise Unsound(Reason.INVALID_AMOUNT, f"lines.{position}: out_of_range")
-    amount = round_half_up(product * factor) - discount
+        discount += minor(reduction.amount, factor, ".discounts.amount")
+    amount = product(line.quantity, line.unit_price, factor) - discount
     if line.amount is not None:
-        printed = minor(line.amount, factor, f"lines.{position}.amount")
+        printed = minor(line.amount, factor, ".amount")
         if printed != amount and abs(printed - amount) > tolerance(line, digits, factor):
-            raise Unsound(Reason.LINE_MISMATCH, f"lines.{position}.amount: differs_from_product")
+            raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
         amount = printed
-    if not line.tax_rate:
-        return amount, 0, amount, discount
-    rate = rate_units(line.tax_rate)
-    if rate is None:
-        raise Unsound(Reason.INVALID_AMOUNT, f"lines.{position}.tax_rate: more_than_4_places")
-    if line.tax_included:
-        net = divide_half_up(amount * 100 * _RATE_UNITS, 100 * _RATE_UNITS + rate)
-        return net, amount - net, amount, discount
-    tax = divide_half_up(amount * rate, 100 * _RATE_UNITS)
-    return amount, tax, amount + tax, discount
+    return (*taxed(amount, line.tax_rate, line.tax_included), discount)
+
+
+# Receipts share few articles and quantities, so most lines of a day have been computed before.
+@lru_cache(65_536)
+def plain_line(quantity: Decimal, price: Decimal, rate: Decimal, included: bool, factor: int) -> tuple[int, int, int]:
+    """(net, tax, gross) of a line without discounts and printed amount."""
+    return taxed(product(quantity, price, factor), rate, included)
+
+
+def product(quantity: Decimal, price: Decimal, factor: int) -> int:
+    """quantity × price in minor units, rounded half up."""
+    for name, number in (("quantity", quantity), ("unit_price", price)):
+        if not -LIMIT < number < LIMIT:
+            raise Unsound(Reason.INVALID_AMOUNT, f".{name}: out_of_range")
+        if number != round(number, PLACES):
+            raise Unsound(Reason.INVALID_AMOUNT, f".{name}: more_than_{PLACES}_places")
+    exact = quantity * price
+    if not -LIMIT < exact < LIMIT:
+        raise Unsound(Reason.INVALID_AMOUNT, ": out_of_range")
+    return round_half_up(exact * factor)
+
+
+def taxed(amount: int, rate: Decimal, included: bool) -> tuple[int, int, int]:
+    """(net, tax, gross) of a line's amount."""
+    units = rate_units(rate)
+    if not units:
+        return amount, 0, amount
+    if included:
+        net = divide_half_up(amount * 100 * _RATE_UNITS, 100 * _RATE_UNITS + units)
+        return net, amount - net, amount
+    tax = divide_half_up(amount * units, 100 * _RATE_UNITS)
+    return amount, tax, amount + tax
 
 
 def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, factor: int) -> None:
@@ -134,11 +161,11 @@ def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, factor: in
 
 
 def minor(amount: Decimal, factor: int, field: str) -> int:
-    """`amount` in minor units. Raises Unsound when the currency has fewer places."""
+    """`amount` in minor units. Raises Unsound when it is too large or the currency has fewer places."""
     try:
         return to_minor(amount, factor)
-    except NotExact:
-        raise Unsound(Reason.INVALID_AMOUNT, f"{field}: too_many_places") from None
+    except NotMoney as fault:
+        raise Unsound(Reason.INVALID_AMOUNT, f"{field}: {fault}") from None
 
 
 def tolerance(line: Line, digits: int, factor: int) -> Decimal:
@@ -148,17 +175,10 @@ def tolerance(line: Line, digits: int, factor: int) -> Decimal:
     return 1 + abs(line.quantity) * factor * Decimal(5).scaleb(-places - 1)
 
 
-# Receipts share few rates, prices and quantities, so the answers are kept.
 @lru_cache(1024)
-def rate_units(rate: Decimal) -> int | None:
-    """A tax rate in ten-thousandths of a percent; None when it has more places."""
+def rate_units(rate: Decimal) -> int:
+    """A tax rate in ten-thousandths of a percent. Raises Unsound when it has more places."""
     try:
         return to_minor(rate, _RATE_UNITS)
-    except NotExact:
-        return None
-
-
-@lru_cache(65_536)
-def places_fit(number: Decimal) -> bool:
-    """Whether a price or a quantity has no more than `PLACES` significant places."""
-    return number == round(number, PLACES)
+    except NotMoney:
+        raise Unsound(Reason.INVALID_AMOUNT, ".tax_rate: more_than_4_places") from None

@@ -58,7 +58,7 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
     Both are looked for cheaply first: a record has as many `":` as the event has fields, unless it has unknown fields,
     `":` inside a text or spaces before a colon, and only then is it parsed again to be sure.
     """
-    if b"\\u0000" in value and "\\u0000" in event.model_dump_json().replace("\\\\", ""):
+    if b"\\" in value and b"\\u0000" in value and "\\u0000" in event.model_dump_json().replace("\\\\", ""):
         return Reason.SCHEMA_MISMATCH, "(a text): nul_character"
     if value.count(b'":') != stated_fields(event) or _SPACED_COLON.search(value):
         try:
@@ -72,20 +72,21 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
 
 def stated_fields(event: SaleEvent) -> int:
     """How many keys the event's JSON text has, if it has no unknown ones."""
-    count = len(event.model_fields_set) + len(event.totals.model_fields_set)
+    # The attribute behind the property `model_fields_set`, which costs twice as much to read.
+    count = len(event.__pydantic_fields_set__) + len(event.totals.__pydantic_fields_set__)
     for line in event.lines:
-        count += len(line.model_fields_set)
+        count += len(line.__pydantic_fields_set__)
         if line.discounts:
             count += _fields_of(line.discounts)
     count += _fields_of(event.tenders)
     for part in (event.customer, event.original):
         if part is not None:
-            count += len(part.model_fields_set)
+            count += len(part.__pydantic_fields_set__)
     return count
 
 
 def _fields_of(parts: Iterable[Any]) -> int:
-    return sum(len(part.model_fields_set) for part in parts)
+    return sum(len(part.__pydantic_fields_set__) for part in parts)
 
 
 class _KeyTwice(Exception):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from hashlib import blake2b
+from itertools import count
 
 from schemas.deadletter import Reason
 from schemas.document import DocumentLine, ErpDocument, Kind, Payment, TaxTotal
@@ -47,7 +47,7 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
         external_ref=event.receipt_ref,
         kind=kind,
         revision=event.revision,
-        content=content(event),
+        content=receipt.arrival.digest.hex(),
         source=event.source,
         store=event.store,
         register_id=event.register_id,
@@ -65,7 +65,7 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
         lines=to_lines(receipt, sign, unit),
         payments=[
             Payment(position, tender.kind, amount * signed)
-            for position, (tender, amount) in enumerate(zip(event.tenders, receipt.tenders, strict=True), 1)
+            for position, tender, amount in zip(count(1), event.tenders, receipt.tenders, strict=False)
         ],
         taxes=tax_totals(receipt, signed),
     )
@@ -74,37 +74,38 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
 def to_lines(receipt: Sound, sign: int, unit: Decimal) -> list[DocumentLine]:
     """The document's lines, in the receipt's order, positions from 1."""
     signed = unit * sign
-    return [
-        DocumentLine(
-            position,
-            line.sku,
-            line.description,
-            line.quantity * sign,
-            line.unit,
-            line.unit_price,
-            discount * unit,
-            line.tax_rate,
-            net * signed,
-            tax * signed,
-            gross * signed,
+    lines: list[DocumentLine] = []
+    for line, (net, tax, gross, discount) in zip(receipt.arrival.event.lines, receipt.lines, strict=True):
+        lines.append(
+            DocumentLine(
+                len(lines) + 1,
+                line.sku,
+                line.description,
+                line.quantity if sign > 0 else -line.quantity,
+                line.unit,
+                line.unit_price,
+                discount * unit,
+                line.tax_rate,
+                net * signed,
+                tax * signed,
+                gross * signed,
+            )
         )
-        for position, (line, (net, tax, gross, discount)) in enumerate(
-            zip(receipt.arrival.event.lines, receipt.lines, strict=True), 1
-        )
-    ]
+    return lines
 
 
 def tax_totals(receipt: Sound, signed: Decimal) -> list[TaxTotal]:
     """The lines summed by tax rate, lowest rate first."""
-    sums: dict[Decimal, list[int]] = {}
+    sums: dict[Decimal, tuple[int, int, int]] = {}
     for line, (net, tax, gross, _) in zip(receipt.arrival.event.lines, receipt.lines, strict=True):
-        total = sums.setdefault(line.tax_rate, [0, 0, 0])
-        total[0] += net
-        total[1] += tax
-        total[2] += gross
-    return [
-        TaxTotal(rate, net * signed, tax * signed, gross * signed) for rate, (net, tax, gross) in sorted(sums.items())
-    ]
+        rate = line.tax_rate
+        if rate in sums:
+            sum_net, sum_tax, sum_gross = sums[rate]
+            sums[rate] = (sum_net + net, sum_tax + tax, sum_gross + gross)
+        else:
+            sums[rate] = (net, tax, gross)
+    rates = sorted(sums) if len(sums) > 1 else sums
+    return [TaxTotal(rate, *(amount * signed for amount in sums[rate])) for rate in rates]
 
 
 def business_date(occurred_at: datetime, store: Store) -> date:
@@ -121,12 +122,3 @@ def original_ref(event: SaleEvent) -> str | None:
     store = original.store or event.store
     register = original.register_id or event.register_id
     return f"{event.source}/{store}/{register}/{original.receipt}/sale"
-
-
-def content(event: SaleEvent) -> str:
-    """A digest of all that the event says but its id: a receipt sent under two ids is still the same receipt.
-
-    Defaults are left out, so that a new optional field changes no digest.
-    """
-    text = event.model_dump_json(exclude_defaults=True, exclude={"event_id"})
-    return blake2b(text.encode(), digest_size=16).hexdigest()

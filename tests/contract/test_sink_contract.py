@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, select
 
 from schemas.deadletter import Reason
+from schemas.document import ErpDocument
 from sinks.base import Receipt, Refusal, Result, StoreDay
 from sinks.sql import SqlSink
 from sinks.tables import deliveries
@@ -107,6 +108,22 @@ def test_another_event_with_the_same_receipt_and_content_is_a_duplicate(sink: Re
     assert sink.read([first.external_ref]) == [first]
 
 
+def test_other_bytes_that_say_the_same_are_a_duplicate(sink: ReadableSink) -> None:
+    first = document(1, lines=[line(1), line(2, tax_rate=Decimal(7))])
+    sink.write([first])
+    assert effects(sink.write([replace(first, content="other bytes")])) == ["duplicate"]
+    assert effects(sink.write([replace(first, content="other bytes", event_id="pos:another")])) == ["duplicate"]
+    assert sink.read([first.external_ref]) == [first]
+
+
+def test_other_bytes_of_an_event_whose_document_was_replaced_conflict(sink: ReadableSink) -> None:
+    """What was delivered can't be compared any more, so nothing is dropped."""
+    first = document(1, 0)
+    sink.write([first])
+    sink.write([document(1, 1)])
+    assert effects(sink.write([replace(first, content="other bytes")])) == ["conflicting_duplicate"]
+
+
 def test_each_document_of_a_batch_gets_its_own_result(sink: ReadableSink) -> None:
     sink.write([document(1), document(2, 0), document(3, 5), document(4)])
     conflict = document(4, event_id="pos:another", cashier="Bob")
@@ -160,7 +177,7 @@ def test_two_writers_at_once_give_one_document(sink: ReadableSink) -> None:
         batch = documents(10, first=first)
         together = threading.Barrier(2)
 
-        def write(order: int, batch: list = batch, together: threading.Barrier = together) -> list[Result]:  # type: ignore[type-arg]
+        def write(order: int, batch: list[ErpDocument] = batch, together: threading.Barrier = together) -> list[Result]:
             together.wait()
             return sink.write(batch[::order])[::order]
 

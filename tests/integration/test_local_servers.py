@@ -171,7 +171,7 @@ def test_servers_go_with_the_process_that_started_them_even_if_it_is_killed() ->
     wait_until(lambda: not Path(broker_data).exists(), what="the broker's data to go")
     wait_until(lambda: not Path(postgres_folder).exists(), what="the database's data to go")
     for pid in map(int, pids):
-        wait_until(lambda pid=pid: is_gone(pid), what=f"process {pid} to go")  # type: ignore[misc]
+        wait_until(lambda pid=pid: is_gone(pid), what=f"process {pid} to go")  # type: ignore[misc]  # mypy can't infer it
 
 
 def is_gone(pid: int) -> bool:

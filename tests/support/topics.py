@@ -26,8 +26,8 @@ Headers = list[tuple[str, bytes | None]]
 PARTITIONS = 4
 _TIMEOUT = 30.0
 
-_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no types
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # has no types
 _PASSING = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,

@@ -78,7 +78,17 @@ def test_currency_that_is_none_is_unknown(currency: str) -> None:
     [
         ({"totals": {"gross": "3.001"}}, "totals.gross: too_many_places"),
         ({"totals": {"gross": 3.0000000000000004}}, "totals.gross: too_many_places"),
-        (receipt([line("1.1234567", "1")], "1.12"), "lines.0: more_than_6_places"),
+        (receipt([line("1.1234567", "1")], "1.12"), "lines.0.quantity: more_than_6_places"),
+        (receipt([line("1", "1e999999")], "1.12"), "lines.0.unit_price: out_of_range"),
+        (receipt([line("-1e12", "1")], "1.12"), "lines.0.quantity: out_of_range"),
+        (receipt([line("1", "1", amount="1e999999")], "1.00"), "lines.0.amount: out_of_range"),
+        (
+            receipt([line("1", "1", discounts=[{"amount": "1e-999999"}])], "1.00"),
+            "lines.0.discounts.amount: too_many_places",
+        ),
+        ({"totals": {"gross": "-1e999999"}}, "totals.gross: out_of_range"),
+        ({"totals": {"gross": "3.00", "tax": "1e999999"}}, "totals.tax: out_of_range"),
+        ({"tenders": [{"kind": "cash", "amount": "1e30"}]}, "tenders.amount: out_of_range"),
         (receipt([line("1", "1", amount="1.001")], "1.00"), "lines.0.amount: too_many_places"),
         (receipt([line("999999999999", "999999999999")], "1.00"), "lines.0: out_of_range"),
         (receipt([line("1", "1", tax_rate="7.12345")], "1.00"), "lines.0.tax_rate: more_than_4_places"),

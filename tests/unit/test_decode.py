@@ -69,7 +69,6 @@ def test_json_of_another_shape_is_schema_mismatch(raw: bytes) -> None:
         (["currency"], "eur", "currency: string_pattern_mismatch"),
         (["lines", 0, "quantity"], float("nan"), "lines.0.quantity: finite_number"),
         (["lines", 0, "quantity"], "Infinity", "lines.0.quantity: finite_number"),
-        (["lines", 0, "unit_price"], "1e999999", "lines.0.unit_price: less_than"),
         (["lines", 0, "unit_price"], "one", "lines.0.unit_price: decimal_parsing"),
         (["lines", 0, "tax_rate"], "-1", "lines.0.tax_rate: greater_than_equal"),
         (["revision"], -1, "revision: greater_than_equal"),
