@@ -13,6 +13,7 @@ from streams.topics import (
     BrokerUnreachable,
     TopicsUnusable,
     changelog_topic,
+    check_dead_letter_topic,
     ensure_topics,
     partitions_of_topics,
 )
@@ -60,6 +61,11 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
             )
         else:
             findings.append(Finding(subject, True, f"{there[topic]} partitions"))
+    if settings.topic in there and settings.dead_letter_topic in there:
+        try:
+            check_dead_letter_topic(settings)
+        except TopicsUnusable as error:
+            findings.append(Finding("record size", False, "dead letters may not fit", str(error)))
     return findings
 
 

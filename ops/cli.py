@@ -13,9 +13,11 @@ from typing import Any
 import click
 
 from ops.check import report_findings, run_checks
+from ops.datasets import DataSetMissing
 from ops.demo import DemoOptions, run_demo
 from ops.run import new_loop, run_worker
 from ops.sell import sell_until_stopped
+from ops.worker_process import WorkerDied
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.logs import set_up_logs
 from streams.settings import Settings, SettingsError, load_settings
@@ -33,6 +35,10 @@ class Program(click.Group):
             return super().invoke(ctx)
         except (SettingsError, TopicsUnusable, SinkMisconfigured) as error:
             _end(str(error), WRONG_USAGE)
+        except DataSetMissing as error:
+            _end(str(error), WRONG_USAGE)
+        except WorkerDied as error:
+            _end(str(error), error.code if error.code in (WRONG_USAGE, UNREACHABLE) else FAULT)
         except (BrokerUnreachable, SinkUnavailable) as error:
             _end(str(error), UNREACHABLE)
 
@@ -89,8 +95,6 @@ def run(config: Path | None, broker: str | None, sink_url: str | None, apply_mig
             runner.run(run_worker(settings))
         except (SettingsError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
             raise
-        except OSError as error:
-            _end(f"http {settings.http_host}:{settings.http_port}: {error.strerror}; set http_port", WRONG_USAGE)
         except Exception as error:
             _end(f"the worker failed: {type(error).__name__}: {error}", FAULT)
 
@@ -135,22 +139,15 @@ def demo(**given: Any) -> None:
 
 
 @program.command(epilog="\b\nExample:\n  tillstream tills --broker 127.0.0.1:9092 --rate 50 --stores 3")
-@with_settings
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: tillstream.yaml if there).")
+@click.option("--broker", metavar="HOST:PORT", help="Kafka brokers, comma separated.")
 @click.option("--rate", type=click.FloatRange(0.1, 20_000), default=50.0, show_default=True, help="Events per second.")
 @click.option("--stores", type=click.IntRange(1, 500), default=6, show_default=True, help="Number of stores.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="Stop after so long.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed sells the same.")
-def tills(
-    config: Path | None,
-    broker: str | None,
-    sink_url: str | None,
-    rate: float,
-    stores: int,
-    seconds: float | None,
-    seed: int,
-) -> None:
+def tills(config: Path | None, broker: str | None, rate: float, stores: int, seconds: float | None, seed: int) -> None:
     """Simulated tills that sell into the topic, for trying things out: never point them at a topic in use."""
-    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    settings = settings_from(config, broker=broker)
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 

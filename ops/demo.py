@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Stage:
     worker: WorkerProcess
     sink: Sink
     producer: dict[str, Any]
+    failure: Exception | None = None
     tally: Tally = field(default_factory=Tally)
     stop: threading.Event = field(default_factory=threading.Event)
     before: dict[Any, StoreDay] = field(default_factory=dict)
@@ -72,6 +73,8 @@ def run_demo(options: DemoOptions) -> int:
     """Runs the demo; 0 when tills and ERP agree, 1 otherwise."""
     if options.broker is None and options.rate > EMBEDDED_RATE:
         raise SettingsError(f"the embedded broker takes at most --rate {EMBEDDED_RATE:.0f}; use --broker for more")
+    if options.data is not None and options.day != "all" and not is_day(options.day):
+        raise SettingsError(f"--day {options.day}: give a day as 2017-12-24, or all")
     with ExitStack() as stack:
         stage = set_up(options, stack)
         screen = Screen(live=sys.stdout.isatty() and not options.as_json, silent=options.as_json)
@@ -88,6 +91,8 @@ def run_demo(options: DemoOptions) -> int:
             stage.stop.set()
             seller.join()
             code = stage.worker.stop()
+        if stage.failure is not None:
+            raise stage.failure
         result = reconcile(stage, drained)
         if held is not None:
             result.differences.append(f"the worker {held}")
@@ -95,6 +100,14 @@ def run_demo(options: DemoOptions) -> int:
             result.differences.append(f"the worker ended with exit code {code}")
         report(result, stage, drained, options)
     return 0 if result.balanced else 1
+
+
+def is_day(text: str) -> bool:
+    """Whether `text` is a date, YYYY-MM-DD."""
+    try:
+        return len(text) == 10 and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
@@ -166,7 +179,15 @@ def seconds_to_sell(options: DemoOptions) -> float | None:
 
 
 def sell_all(stage: Stage, sold: Iterator[Sent], rate: float | None) -> None:
-    """The tills' thread."""
+    """The tills' thread; what ends it too early is kept for the main one."""
+    try:
+        sell_to_the_end(stage, sold, rate)
+    except Exception as error:
+        stage.failure = error
+
+
+def sell_to_the_end(stage: Stage, sold: Iterator[Sent], rate: float | None) -> None:
+    """Sells all that there is to sell, until stopped."""
     config = client_config(stage.settings.broker, stage.settings.kafka) | stage.producer
     sell(till_producer(stage.settings.broker, config), stage.settings.topic, sold, rate, stage.stop, stage.tally)
 

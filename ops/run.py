@@ -11,7 +11,9 @@ import structlog
 from streams.app import drain
 from streams.bootstrap import Worker, build, tune_interpreter
 from streams.health import HealthServer
-from streams.settings import Settings
+from streams.settings import Settings, SettingsError
+
+STOP_PATIENCE = 15.0
 
 
 async def run_worker(settings: Settings) -> None:
@@ -21,7 +23,12 @@ async def run_worker(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     worker = build(settings)
-    server = HealthServer(settings.http_host, settings.http_port, worker.metrics.registry, worker.state)
+    try:
+        server = HealthServer(settings.http_host, settings.http_port, worker.metrics.registry, worker.state)
+    except OSError as error:
+        worker.sink.close()
+        where = f"{settings.http_host}:{settings.http_port}"
+        raise SettingsError(f"http {where}: {error.strerror}; set http_host and http_port") from None
     log.info(
         "worker starting",
         topic=settings.topic,
@@ -43,9 +50,11 @@ async def run_worker(settings: Settings) -> None:
 
 
 async def stop_worker(worker: Worker) -> None:
-    """Stops Faust and gives the sink's connections back."""
+    """Stops Faust and gives the sink's connections back. Faust may wait for a broker that is gone; not for ever."""
     try:
-        await worker.app.stop()
+        await asyncio.wait_for(worker.app.stop(), STOP_PATIENCE)
+    except TimeoutError:
+        structlog.get_logger("tillstream.worker").warning("Faust does not stop, is the broker gone? Ending without it")
     finally:
         worker.sink.close()
 

@@ -17,7 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class WorkerDied(Exception):
-    """The worker ended by itself; the message is the end of what it said."""
+    """The worker ended by itself, with exit code `code`; the message is the end of what it said."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass
@@ -67,7 +71,7 @@ class WorkerProcess:
             if self._get("/readyz") is not None:
                 return
             time.sleep(0.1)
-        raise WorkerDied(f"the worker was not ready after {seconds:.0f} s\n{self._last_words()}")
+        raise WorkerDied(f"the worker was not ready after {seconds:.0f} s\n{self._last_words()}", 3)
 
     def readings(self) -> Readings:
         """The worker's metrics now. Raises WorkerDied."""
@@ -98,8 +102,9 @@ class WorkerProcess:
             return self._process.wait()
 
     def _check_alive(self) -> None:
-        if self._process.poll() is not None:
-            raise WorkerDied(f"the worker ended with exit code {self._process.returncode}\n{self._last_words()}")
+        code = self._process.poll()
+        if code is not None:
+            raise WorkerDied(f"the worker ended with exit code {code}: {self._last_words()}", code)
 
     def _last_words(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])

@@ -7,7 +7,6 @@ identity: after a crash the same record may stand in the topic twice.
 """
 
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +25,7 @@ class Reason(StrEnum):
     LINE_MISMATCH = "line_mismatch"
     TOTALS_MISMATCH = "totals_mismatch"
     PAYMENT_MISMATCH = "payment_mismatch"
+    WRONG_SIGN = "wrong_sign"
     UNKNOWN_STORE = "unknown_store"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     CONFLICTING_RECEIPT = "conflicting_receipt"
@@ -85,6 +85,10 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "The tenders do not add up to the receipt's gross total.",
         "Often change that is not sent as a negative tender, or a tender that is missing.",
     ),
+    Reason.WRONG_SIGN: (
+        "A return or void has a negative total; what it gives back is stated as a positive amount.",
+        "Have the till send quantities and amounts of returns as the receipt prints them, positive. Patch and replay.",
+    ),
     Reason.UNKNOWN_STORE: (
         "The settings list the stores there are, and this one is not among them.",
         "Add the store with its time zone and cut-off to the settings, restart, and replay.",
@@ -122,7 +126,6 @@ class DeadLetter(BaseModel):
     last_failed_at: datetime
     event_id: str | None = None
     store: str | None = None
-    amount: Decimal | None = Field(None, description="The receipt's gross total, as the event states it.")
-    currency: str | None = None
+    amount: str | None = Field(None, description="The receipt's gross total and currency, as the event states them.")
     mapping_version: str | None = None
     replay_id: str | None = None

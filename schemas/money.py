@@ -3,13 +3,17 @@
 Rounding, wherever a product or a tax makes it necessary, is half up (half away from zero), the commercial rule.
 """
 
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact
 from functools import cache
 
 from iso4217 import Currency
 
 #: No amount, price or quantity at a till reaches this; a number beyond it is a broken record, not a sale.
 LIMIT = Decimal(10) ** 12
+
+
+#: A price times a quantity, both below LIMIT with six places, fits; what does not fit raises instead of rounding.
+EXACT = Context(prec=60, traps=[Inexact])
 
 
 class NotMoney(ValueError):
@@ -33,7 +37,10 @@ def to_minor(amount: Decimal, factor: int) -> int:
     """`amount` in minor units, `factor` = 10 ** minor digits. Raises NotMoney rather than round."""
     if not -LIMIT < amount < LIMIT:
         raise NotMoney("out_of_range")
-    scaled = amount * factor
+    try:
+        scaled = EXACT.multiply(amount, factor)
+    except Inexact:
+        raise NotMoney("too_many_places") from None
     minor = int(scaled)
     if minor != scaled:
         raise NotMoney("too_many_places")

@@ -13,8 +13,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Code = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=500)]
-#: Below `money.LIMIT` either way, with no more places than the currency has: `streams.checks` sees to both, since asking
-#: pydantic for the range costs a Python call per number.
+#: Below `money.LIMIT` either way, with no more places than the currency has: `streams.checks` sees to both. Asking
+#: pydantic for the range would cost a Python call per number.
 Amount = Decimal
 
 EventType = Literal["sale", "return", "void", "day_close"]
@@ -75,7 +75,8 @@ class Totals(Part):
     net: Amount | None = None
     tax: Amount | None = None
     rounding: Amount = Field(
-        Decimal(0), description="Cash rounding contained in `gross`, under one currency unit either way."
+        Decimal(0),
+        description="Cash rounding contained in `gross`: under one currency unit, or at most 5 % of `gross`.",
     )
 
 
@@ -85,6 +86,7 @@ class OriginalReceipt(Part):
     store: Code | None = None
     register_id: Code | None = Field(None, alias="register")
     receipt: Code
+    type: Literal["sale", "return"] = Field("sale", description="What is voided; a return refers to a sale.")
 
 
 class SaleEvent(Part):

@@ -10,6 +10,7 @@ from typing import Any, cast
 import faust
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faust.exceptions import ProducerSendError
 from faust.types import EventT, StreamT
 
 from sinks.base import Sink
@@ -25,21 +26,23 @@ from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceT
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
 REBALANCE_PATIENCE = 5.0
+COMMIT_PATIENCE = 10.0
 
 
-def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, partitions: int) -> faust.App:
+def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, partitions: int) -> LineApp:
     """The worker for `settings`; `partitions` is the number of the source topic's partitions."""
     app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
     app.transport = SliceTransport(
         app, settings.topic, settings.slice_records, lambda: _settle(state, REBALANCE_PATIENCE)
     )
-    seen = windowed_seen(app, settings.topic, partitions, settings.window_hours, time.time)
+    seen = windowed_seen(app, settings.window, settings.topic, partitions, settings.window_hours, time.time)
     patient = PatientSink(sink, metrics)
-    state.trouble = lambda: patient.trouble
+    publisher = Publisher(app, settings.dead_letter_topic)
+    state.trouble = lambda: patient.trouble or publisher.trouble
     services = Services(
         seen=seen,
         sink=patient,
-        dead_letters=DeadLetters(publisher(app, settings.dead_letter_topic), utc_now),
+        dead_letters=DeadLetters(publisher, utc_now),
         budget=BudgetGuard(settings.dead_letter_budget.ratio, settings.dead_letter_budget.sample),
         stores=settings.find_stores(),
         now=utc_now,
@@ -56,8 +59,10 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
         consumer = cast(SliceConsumer, app.consumer)
         lags = consumer.lag()
         state.heartbeat = state.clock()
-        state.assigned = len(lags)
         state.recovered = not app.rebalancing and bool(consumer.assignment())
+        if state.recovered and not any(lags.values()):
+            state.progress = state.heartbeat
+        await patient.look_after_idle_sink()
         metrics.partitions.set(len(lags))
         metrics.lag_records.clear()
         for partition, lag in lags.items():
@@ -88,6 +93,7 @@ async def handle(event: EventT[Any], services: Services, metrics: Metrics, state
                 settled = await process(batch, services)
                 batch.settled = True
                 event.ack()
+                state.progress = state.clock()
             count(settled, metrics)
         except BudgetExceeded as reason:
             state.hold(str(reason))
@@ -132,36 +138,37 @@ def count(settled: Settled, metrics: Metrics) -> None:
     metrics.last_progress.set(now)
 
 
-def publisher(app: faust.App, topic: str, back_off: BackOff | None = None) -> "Publisher":
-    """Sends letters to `topic` through the app's producer."""
-    return Publisher(app, topic, back_off or BackOff())
-
-
 class Publisher:
-    """`Publish` through Faust's producer. A broker that can't be reached is waited out."""
+    """`Publish` through Faust's producer. A broker that can't be reached is waited out; `trouble` says so meanwhile."""
 
-    def __init__(self, app: faust.App, topic: str, back_off: BackOff) -> None:
+    def __init__(self, app: faust.App, topic: str, back_off: BackOff | None = None) -> None:
         self._app = app
         self._topic = topic
-        self._back_off = back_off
+        self._back_off = back_off or BackOff()
+        self.trouble: str | None = None
 
     async def __call__(self, letters: Sequence[Letter]) -> None:
         """Returns when the broker has confirmed all; a failure sends all again (readers know records by identity)."""
         attempt = 0
         while True:
             try:
-                return await self._send(letters)
-            except MessageSizeTooLargeError as error:
-                raise DeadLetterTooLarge(
-                    f"the dead-letter topic {self._topic} refuses a record for its size; raise its max.message.bytes "
-                    "and max_record_bytes in the settings"
-                ) from error
-            except KafkaError as error:
+                await self._send(letters)
+            except (KafkaError, ProducerSendError) as error:
+                cause = error.__cause__ or error  # Faust wraps what fails before it is sent
+                if isinstance(cause, MessageSizeTooLargeError):
+                    raise DeadLetterTooLarge(
+                        f"the dead-letter topic {self._topic} refuses a record for its size; raise its "
+                        "max.message.bytes and max_record_bytes in the settings"
+                    ) from error
                 attempt += 1
+                self.trouble = f"dead letters not confirmed: {type(cause).__name__}"
                 structlog.get_logger("tillstream.deadletters").warning(
-                    "dead letters not confirmed, sending again", error=type(error).__name__, attempt=attempt
+                    "dead letters not confirmed, sending again", error=type(cause).__name__, attempt=attempt
                 )
                 await asyncio.sleep(self._back_off.wait(attempt))
+            else:
+                self.trouble = None
+                return
 
     async def _send(self, letters: Sequence[Letter]) -> None:
         producer = await self._app.maybe_start_producer()
@@ -176,13 +183,17 @@ class DeadLetterTooLarge(Exception):
 
 
 async def drain(app: faust.App, state: State, seconds: float) -> bool:
-    """Takes no new slices, waits for those in flight, commits. False when some were still in flight at the end."""
+    """Takes no new slices, waits for those in flight, commits. False when something was left undone."""
     state.stopping = True
     app.consumer.stop_flow()
     app.flow_control.suspend()
     app.flow_control.clear()
     idle = await state.wait_idle(seconds)
-    await app.consumer.commit()
+    try:
+        # Without a broker a commit tries for ever; what is not committed is read again and recognised.
+        await asyncio.wait_for(app.consumer.commit(), COMMIT_PATIENCE)
+    except TimeoutError:
+        return False
     return idle
 
 
@@ -215,7 +226,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "broker_request_timeout": max(40.0, settings.session_seconds),
         "broker_commit_interval": 1.0,  # what a crash repeats: at most one second, or 50 slices
         "broker_commit_every": 50,
-        "consumer_max_fetch_size": 2**21,  # bounds a poll, and with it memory, to 2 MiB per partition
+        "consumer_max_fetch_size": 2**22,  # bounds a poll, and with it memory, to 2 MiB per partition
         "producer_acks": -1,
         "producer_max_request_size": settings.max_record_bytes + 2**16,  # a dead letter is its record and its headers
         "producer_request_timeout": 30.0,

@@ -32,15 +32,15 @@ class Batch:
 
     topic: str
     partition: int
-    records: Sequence[Record]
+    records: Sequence[Record] = field(repr=False)  # they hold personal data
 
 
 @dataclass(slots=True, eq=False)
 class Arrival:
     """A record that is a valid event. `digest` identifies the record's bytes, `id` the event."""
 
-    record: Record
-    event: SaleEvent
+    record: Record = field(repr=False)
+    event: SaleEvent = field(repr=False)
     id: str
     digest: bytes
 
@@ -49,11 +49,11 @@ class Arrival:
 class Rejection:
     """A record that can't become a document. `detail` names a field and a kind of fault, never a value."""
 
-    record: Record
+    record: Record = field(repr=False)
     reason: Reason
     detail: str
     stage: Stage
-    event: SaleEvent | None = None
+    event: SaleEvent | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True, eq=False)

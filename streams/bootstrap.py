@@ -5,8 +5,6 @@ import sys
 import time
 from dataclasses import dataclass
 
-import faust
-
 from sinks.base import Sink, SinkMisconfigured
 from sinks.connect import open_sink
 from streams.app import create_app
@@ -14,13 +12,14 @@ from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state import State
 from streams.topics import ensure_topics
+from streams.transport import LineApp
 
 
 @dataclass(slots=True)
 class Worker:
     """A worker that is ready to start."""
 
-    app: faust.App
+    app: LineApp
     sink: Sink
     metrics: Metrics
     state: State

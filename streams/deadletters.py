@@ -10,6 +10,7 @@ from streams.batch import Headers, Rejection
 
 CONNECT = "__connect.errors."
 OWN = "tillstream."
+LONGEST_AMOUNT = 40  # a record may state an amount of a megabyte of digits; its dead letter must still fit the topic
 
 
 class Letter(NamedTuple):
@@ -30,9 +31,10 @@ class BudgetExceeded(Exception):
 
 
 class BudgetGuard:
-    """Watches the share of rejections among the latest `sample` records; below a full sample it counts absolutely.
+    """Watches the share of rejections among the latest `sample` records, batch by batch.
 
-    At most ratio × sample rejections pass within any window of `sample` records.
+    A batch passes while all rejections among them, its own included, are at most ratio × sample, or while its own share
+    is at most `ratio`. So a topic of nothing but rejections stops after ratio × sample of them.
     """
 
     def __init__(self, ratio: float, sample: int) -> None:
@@ -51,8 +53,9 @@ class BudgetGuard:
         fits = self._rejected + rejected <= self._most or rejected <= self._most * records / self._sample
         if not fits:
             raise BudgetExceeded(
-                f"{self._rejected + rejected} of the latest {self._records + records} records would be dead letters; "
-                f"the budget is {self._most} in {self._sample}"
+                f"{self._rejected + rejected} of the latest {self._records + records} records would be dead letters, "
+                f"the budget is {self._most} in {self._sample}; find out what they have in common, then restart, with "
+                "a larger dead_letter_budget if they are to be dead letters"
             )
         self._latest.append((records, rejected))
         self._records += records
@@ -100,7 +103,9 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime) -> L
     if event is not None:
         ours[OWN + "event_id"] = event.identity
         ours[OWN + "store"] = event.store
-        ours[OWN + "amount"] = f"{event.totals.gross} {event.currency}"
+        amount = f"{event.totals.gross} {event.currency}"
+        if len(amount) <= LONGEST_AMOUNT:
+            ours[OWN + "amount"] = amount
     replay = _text(before.get(OWN + "replay_id"))
     if replay:
         ours[OWN + "replay_id"] = replay

@@ -20,9 +20,9 @@ from streams.window import WindowIndex
 class TableChunks:
     """Chunks in a windowed table. Only callable while a stream event of the chunk's partition is being handled."""
 
-    def __init__(self, app: faust.App, length: float, partitions: int) -> None:
+    def __init__(self, app: faust.App, name: str, length: float, partitions: int) -> None:
         table = app.Table(
-            "seen",
+            name,
             key_type=str,
             value_type=bytes,
             partitions=partitions,
@@ -49,11 +49,11 @@ class TableChunks:
 
 
 def windowed_seen(
-    app: faust.App, source: str, partitions: int, window_hours: float, clock: Callable[[], float]
+    app: faust.App, name: str, source: str, partitions: int, window_hours: float, clock: Callable[[], float]
 ) -> WindowIndex:
-    """The dedupe window on `app`, rebuilt whenever its table has been recovered."""
+    """The dedupe window `name` on `app`, rebuilt whenever its table has been recovered."""
     length = window_hours * 3600
-    chunks = TableChunks(app, length, partitions)
+    chunks = TableChunks(app, name, length, partitions)
     index = WindowIndex(length, clock, chunks)
     log = structlog.get_logger("tillstream.dedupe")
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import structlog
 
-#: These say things at level info that only their developers need.
+#: These say at level info what only their developers need, and at level debug every record they send.
 CHATTY = ("aiokafka", "faust", "mode", "asyncio", "alembic")
 
 
@@ -14,7 +14,6 @@ def set_up_logs(form: Literal["auto", "json", "console"] = "auto", level: str = 
     """Sends every log line to standard error, once per process."""
     people = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -27,7 +26,12 @@ def set_up_logs(form: Literal["auto", "json", "console"] = "auto", level: str = 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if people else _json()
+    renderer: Any = (
+        # Rich tracebacks show local variables: events, and with them customers.
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if people
+        else structlog.processors.JSONRenderer()
+    )
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -38,8 +42,4 @@ def set_up_logs(form: Literal["auto", "json", "console"] = "auto", level: str = 
     root.handlers = [handler]
     root.setLevel(level.upper())
     for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
-
-
-def _json() -> Any:
-    return structlog.processors.JSONRenderer()
+        logging.getLogger(name).setLevel(logging.WARNING)

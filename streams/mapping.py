@@ -39,6 +39,8 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
     """The receipt as the ERP books it."""
     event = receipt.arrival.event
     kind, sign = KINDS[event.type]
+    if kind == "cancellation" and event.original is not None and event.original.type == "return":
+        sign = 1  # what the return took away comes back
     unit = Decimal(1).scaleb(-receipt.digits)
     signed = unit * sign
     customer = event.customer
@@ -121,4 +123,4 @@ def original_ref(event: SaleEvent) -> str | None:
         return None
     store = original.store or event.store
     register = original.register_id or event.register_id
-    return f"{event.source}/{store}/{register}/{original.receipt}/sale"
+    return f"{event.source}/{store}/{register}/{original.receipt}/{original.type}"

@@ -12,6 +12,9 @@ from schemas.document import ErpDocument
 from sinks.base import Result, Sink, SinkUnavailable
 from streams.metrics import Metrics
 
+#: Seconds without a write after which an idle sink is pinged.
+PING_AFTER = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
@@ -34,6 +37,7 @@ class PatientSink:
         self._back_off = back_off or BackOff()
         self._log = structlog.get_logger("tillstream.sink")
         self.trouble: str | None = None
+        self._last_call = time.monotonic()
 
     async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
         """As `Sink.write`, away from the event loop. Waits out SinkUnavailable; may be cancelled at any time."""
@@ -42,6 +46,7 @@ class PatientSink:
         attempt = 0
         while True:
             started = time.perf_counter()
+            self._last_call = time.monotonic()
             try:
                 results = await asyncio.to_thread(self._sink.write, documents)
             except SinkUnavailable as error:
@@ -52,14 +57,28 @@ class PatientSink:
                 self._recovered()
                 return results
 
-    async def _wait_out(self, error: SinkUnavailable, attempt: int) -> None:
+    async def look_after_idle_sink(self) -> None:
+        """Pings the sink when nothing was written for a while, so that trouble shows before the next sale."""
+        if time.monotonic() - self._last_call < PING_AFTER:
+            return
+        self._last_call = time.monotonic()
+        try:
+            await asyncio.to_thread(self._sink.ping)
+        except SinkUnavailable as error:
+            self._in_trouble(error, attempt=1)
+        else:
+            self._recovered()
+
+    def _in_trouble(self, error: SinkUnavailable, attempt: int) -> None:
         self._metrics.sink_errors.labels(error.kind).inc()
         self._metrics.sink_up.set(0)
-        seconds = error.retry_after or self._back_off.wait(attempt)
         if self.trouble is None:
             self._log.warning("sink unavailable, waiting", kind=error.kind, error=str(error), attempt=attempt)
-        self.trouble = f"{error.kind}: {error}"
-        await asyncio.sleep(seconds)
+        self.trouble = f"sink: {error.kind}: {error}"
+
+    async def _wait_out(self, error: SinkUnavailable, attempt: int) -> None:
+        self._in_trouble(error, attempt)
+        await asyncio.sleep(error.retry_after or self._back_off.wait(attempt))
 
     def _recovered(self) -> None:
         self._metrics.sink_up.set(1)

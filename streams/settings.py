@@ -11,8 +11,18 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import SettingsError as SourceError
 
 
 def _known_zone(name: str) -> str:
@@ -23,13 +33,22 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _hours_and_minutes(cutoff: Any) -> time:
+    if isinstance(cutoff, time) and cutoff.tzinfo is None:
+        return cutoff
+    # YAML reads 4:00 without quotes as the number 240.
+    if not isinstance(cutoff, str) or not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", cutoff):
+        raise ValueError('a cut-off is hours and minutes of store time, in quotes: "04:00"')
+    return time.fromisoformat(cutoff)
+
+
 class Store(BaseModel):
     """One store's own facts: the business day starts at `cutoff`, store time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
-    cutoff: time = time(0, 0)
+    cutoff: Annotated[time, BeforeValidator(_hours_and_minutes)] = time(0, 0)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -69,6 +88,14 @@ class KafkaSecurity(BaseModel):
             raise ValueError(f"protocol {self.protocol} needs kafka.username and kafka.password")
         return self
 
+    @model_validator(mode="after")
+    def _files_exist(self) -> "KafkaSecurity":
+        for name in ("ca_file", "certificate_file", "key_file"):
+            file = getattr(self, name)
+            if file is not None and not file.is_file():
+                raise ValueError(f"{name}: {file} is no file")
+        return self
+
     def secret(self) -> str:
         """The password, from the settings or its file."""
         return _secret(self.password, self.password_file) or ""
@@ -90,9 +117,15 @@ class Settings(BaseSettings):
 
     broker: str = Field("127.0.0.1:9092", description="host:port of one or more brokers, comma separated")
     kafka: KafkaSecurity = KafkaSecurity()
-    topic: str = "pos.sales"
-    dead_letter_topic: str = "pos.sales.dlq"
-    group: str = Field("tillstream", description="consumer group; a worker for another sink needs another group")
+    topic: Annotated[str, Field(min_length=1)] = "pos.sales"
+    dead_letter_topic: Annotated[str, Field(min_length=1)] = "pos.sales.dlq"
+    group: Annotated[
+        str, Field(min_length=1, description="consumer group; a worker for another sink needs another group")
+    ] = "tillstream"
+    window: Annotated[
+        str,
+        Field(pattern=r"^[a-zA-Z0-9_.]+$", description="name of the dedupe window; another name forgets what it held"),
+    ] = "seen"
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1
 
@@ -114,14 +147,16 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(gt=0)] = 20
 
     http_host: str = "127.0.0.1"
-    http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: none")] = 9464
+    http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: any free one")] = 9464
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
-    def _no_secret_in_url(self) -> "Settings":
-        if re.search(r"://[^/@]*:[^/@]*@", self.sink_url):
+    def _consistent(self) -> "Settings":
+        if re.search(r"://[^/@?]*:.*@", self.sink_url) or re.search(r"[?&]password=", self.sink_url):
             raise ValueError("sink_url contains a password; put it into TILLSTREAM_SINK_PASSWORD or sink_password_file")
+        if self.dead_letter_topic == self.topic:
+            raise ValueError("dead_letter_topic and topic are the same")
         return self
 
     @classmethod
@@ -159,6 +194,9 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
     if path is not None and not path.is_file():
         raise SettingsError(f"{path}: no such settings file")
 
+    if path is not None:
+        _check_file(path)
+
     class Configured(Settings):
         model_config = SettingsConfigDict(yaml_file=path)
 
@@ -166,8 +204,21 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
         return Configured(**overrides)
     except ValidationError as error:
         raise SettingsError(_explain(error, path)) from None
+    except SourceError as error:
+        raise SettingsError(f"wrong settings in the environment: {error}; nested ones are JSON") from None
+
+
+def _check_file(path: Path) -> None:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict | None):
+        raise SettingsError(f"{path}: settings are `name: value` pairs, not a {type(content).__name__}")
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:

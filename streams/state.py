@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 #: The event loop is dead when it has not ticked for so long, and a slice is stuck when it is worked on for so long
 #: while the sink is up.
 STALLED_AFTER = 60.0
+#: Nothing was settled for so long although records wait, or partitions have not been recovered: Faust is known to hang
+#: in recovery and to stop fetching without a word.
+HANGING_AFTER = 300.0
 
 
 @dataclass(slots=True)
@@ -15,7 +18,6 @@ class State:
     """Times are seconds of `clock` (monotonic). `held` and `failed` end the work: nothing more is acknowledged."""
 
     clock: Callable[[], float]
-    assigned: int = 0
     recovered: bool = False
     stopping: bool = False
     held: str | None = None
@@ -25,9 +27,10 @@ class State:
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     heartbeat: float = field(init=False)
+    progress: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.heartbeat = self.clock()
+        self.heartbeat = self.progress = self.clock()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -70,6 +73,8 @@ class State:
         longest = max((self.clock() - begun for begun in list(self._begun.values())), default=0.0)
         if longest > STALLED_AFTER and self.trouble() is None:
             reasons.append(f"a batch is in flight for {longest:.0f} s")
+        elif self.clock() - self.progress > HANGING_AFTER and self.trouble() is None and self.held is None:
+            reasons.append(f"records wait and none was settled for {self.clock() - self.progress:.0f} s")
         return reasons
 
     def not_ready(self) -> list[str]:
@@ -83,5 +88,5 @@ class State:
             reasons.append("partitions not assigned yet, or the dedupe window not recovered")
         trouble = self.trouble()
         if trouble is not None:
-            reasons.append(f"sink: {trouble}")
+            reasons.append(trouble)
         return reasons

@@ -3,12 +3,14 @@
 from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # not in its __all__
 from confluent_kafka.cimpl import NewTopic
 
 from streams.settings import KafkaSecurity, Settings
 
 TIMEOUT = 10.0
+EMBEDDED_CLUSTER = "mockCluster"  # how librdkafka's mock calls itself
+HEADER_ROOM = 2**14  # what a dead letter may have on top of its record
 
 
 class BrokerUnreachable(Exception):
@@ -45,7 +47,7 @@ def client_config(broker: str, security: KafkaSecurity) -> dict[str, Any]:
 
 def changelog_topic(settings: Settings) -> str:
     """The name Faust gives to the dedupe window's changelog."""
-    return f"{settings.group}-seen-changelog"
+    return f"{settings.group}-{settings.window}-changelog"
 
 
 def partitions_of_topics(settings: Settings) -> dict[str, int]:
@@ -76,6 +78,7 @@ def ensure_topics(settings: Settings) -> int:
     missing = [topic for topic in needed(settings, partitions) if topic.topic not in there]
     if missing:
         _create(settings, missing)
+    check_dead_letter_topic(settings)
     changelog = changelog_topic(settings)
     if there.get(changelog, partitions) != partitions:
         raise TopicsUnusable(
@@ -83,6 +86,29 @@ def ensure_topics(settings: Settings) -> int:
             "only a cache: delete that topic and start again"
         )
     return partitions
+
+
+def check_dead_letter_topic(settings: Settings) -> None:
+    """Raises TopicsUnusable when the dead-letter topic takes smaller records than the source topic.
+
+    A broker that forbids to ask is taken at its word later.
+    """
+    topics = [settings.topic, settings.dead_letter_topic]
+    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    if (admin.list_topics(timeout=TIMEOUT).cluster_id or "").startswith(EMBEDDED_CLUSTER):
+        return  # it does not answer this request at all
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
+    try:
+        answers = admin.describe_configs(resources, request_timeout=TIMEOUT)
+        source, dead = (int(answers[each].result(TIMEOUT)["max.message.bytes"].value) for each in resources)
+    except (KafkaException, TimeoutError):
+        return
+    if dead < min(source, settings.max_record_bytes) + HEADER_ROOM:
+        raise TopicsUnusable(
+            f"{settings.dead_letter_topic} takes records of {dead} bytes and {settings.topic} of {source}: a large bad "
+            f"record would stop the worker; set max.message.bytes of {settings.dead_letter_topic} to at least "
+            f"{min(source, settings.max_record_bytes) + HEADER_ROOM}"
+        )
 
 
 def needed(settings: Settings, partitions: int) -> list[NewTopic]:

@@ -1,6 +1,6 @@
 """Whole polls through Faust: the records of one partition travel as one event, a slice.
 
-Per event Faust makes tasks, waits on futures, takes a lock and hops a queue; per slice that cost vanishes. Three
+Per event Faust makes tasks, waits on futures, takes a lock and hops a queue; per slice that cost vanishes. Some
 methods of Faust's consumer are overridden for that, and everything that rests on its inner workings is in this file
 (`tests/unit/test_faust_contract.py` fails loudly when a new Faust changes them):
 
@@ -62,6 +62,7 @@ class SliceConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._delivered: dict[TP, deque[Slice]] = defaultdict(deque)
         self._settled_to: dict[TP, int] = {}
+        self._sought: set[TP] = set()
         super().__init__(*args, **kwargs)
         self._slicing = cast(SliceTransport, self.transport)
 
@@ -130,8 +131,11 @@ class SliceConsumer(driver.Consumer):
             await super()._add_gap(tp, offset_from, offset_to)
 
     async def perform_seek(self) -> None:
-        """Reads on from the committed offsets; what was delivered past them will be delivered again."""
-        self._drop_book()
+        """Reads on from the committed offsets; a partition's book begins anew with the next records that come.
+
+        Not before: slices in flight may still be settled and committed, as when a worker drains.
+        """
+        self._sought.update(self._delivered)
         await super().perform_seek()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -152,7 +156,8 @@ class SliceConsumer(driver.Consumer):
         it repeats is recognised as duplicates.
         """
         read = self._read_offset[part.tp]
-        if read is not None and part.records[0].offset <= read:
+        if part.tp in self._sought or (read is not None and part.records[0].offset <= read):
+            self._sought.discard(part.tp)
             self._delivered.pop(part.tp, None)
             self._settled_to.pop(part.tp, None)
             self._read_offset[part.tp] = None
@@ -160,6 +165,7 @@ class SliceConsumer(driver.Consumer):
     def _drop_book(self) -> None:
         self._delivered.clear()
         self._settled_to.clear()
+        self._sought.clear()
 
     def lag(self) -> dict[int, int]:
         """Records that are not settled yet, per assigned source partition, as far as the broker told us."""

@@ -1,5 +1,6 @@
 """Fixtures for every test. Whichever Kafka and PostgreSQL there are, tests see the same objects."""
 
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from deploy.kafka import distribution
 from tests.support.kafka import Kafka, kafka_in_words, local_kafka, open_kafka
 from tests.support.postgres import open_postgres, postgres_in_words
 from tests.support.postgres_server import LocalPostgres, Postgres, binaries
+
+#: Set where tests must not make do with less: in CI.
+STRICT = bool(os.environ.get("TILLSTREAM_TEST_STRICT"))
 
 _SERVICES = {"kafka": {"kafka", "own_kafka"}, "postgres": {"postgres", "own_postgres"}}
 
@@ -36,6 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def kafka() -> Iterator[Kafka]:
     """One Kafka for all tests, which use topics of their own."""
     with open_kafka() as found:
+        assert not STRICT or found.kind != "embedded", "a real Kafka is wanted (TILLSTREAM_TEST_STRICT)"
         yield found
 
 
@@ -60,6 +65,7 @@ def postgres() -> Iterator[Postgres]:
     """One PostgreSQL server for all tests, which use databases of their own."""
     with open_postgres() as found:
         if found is None:
+            assert not STRICT, f"PostgreSQL is wanted (TILLSTREAM_TEST_STRICT): {postgres_in_words()}"
             pytest.skip(postgres_in_words())
         yield found
 

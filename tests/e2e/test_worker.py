@@ -307,3 +307,60 @@ def test_logs_are_json_and_name_the_place_but_no_person(pg_shop: Shop) -> None:
     }
     everything = worker.words() + str(pg_shop.dead_letters()[0].headers)
     assert not any(secret in everything for secret in ("4711", "Surname", "example.org", "Casey"))
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_tills_may_compress_what_they_send(pg_shop: Shop, codec: str) -> None:
+    producer = pg_shop.topics.compressing_producer(codec)
+    for number in range(100):
+        producer.produce(pg_shop.topic, value(number))
+    assert producer.flush(30) == 0
+    pg_shop.start()
+    pg_shop.wait_drained()
+    assert pg_shop.event_ids() == ids(*range(100))
+
+
+def test_broker_that_is_away_for_a_while_delays_and_loses_nothing(
+    tmp_path: Path, own_kafka: Kafka, topic_name: str
+) -> None:
+    assert own_kafka.broker is not None
+    with open_shop(tmp_path, own_kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite") as shop:
+        worker = shop.start().wait_ready()
+        shop.send(*[value(number) for number in range(100)])
+        shop.wait_drained()
+        own_kafka.broker.stop()
+        own_kafka.broker.start()
+        shop.send(*[value(number) for number in range(100, 200)], b"{")
+        shop.wait_drained(90)
+        assert shop.event_ids() == ids(*range(200))
+        assert {d.value for d in shop.dead_letters()} == {b"{"}
+        assert worker.process.poll() is None
+
+
+def test_worker_can_be_stopped_while_the_broker_is_away(tmp_path: Path, own_kafka: Kafka, topic_name: str) -> None:
+    assert own_kafka.broker is not None
+    with open_shop(tmp_path, own_kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite") as shop:
+        worker = shop.start().wait_ready()
+        own_kafka.broker.kill()
+        assert worker.terminate(60) == 0, worker.words()
+
+
+def test_dead_letter_topic_of_smaller_records_is_refused_at_the_start(pg_shop: Shop) -> None:
+    pg_shop.topics.create_topic(pg_shop.dead_letter_topic, 4, {"max.message.bytes": "1000000"})
+    worker = pg_shop.start()
+    assert worker.process.wait(30) == 2
+    assert "a large bad record would stop the worker; set max.message.bytes" in worker.words()
+    pg_shop.workers.remove(worker)
+
+
+def test_another_window_forgets_what_the_first_held(pg_shop: Shop) -> None:
+    """As after restoring the ERP's database from a backup: the sink decides anew."""
+    pg_shop.send(*[value(number) for number in range(100)])
+    pg_shop.start()
+    pg_shop.wait_drained()
+    assert pg_shop.workers[0].terminate() == 0
+    pg_shop.execute("DELETE FROM documents", "DELETE FROM document_lines", "DELETE FROM deliveries")
+    pg_shop.topics.reset(pg_shop.group, pg_shop.topic)
+    pg_shop.start(window="seen_2")
+    pg_shop.wait_drained()
+    assert pg_shop.event_ids() == ids(*range(100))

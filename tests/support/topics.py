@@ -134,6 +134,12 @@ class Topics:
         asked = self.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
         asked[group].result(_TIMEOUT)
 
+    def compressing_producer(self, codec: str) -> Producer:
+        """A producer that compresses its batches."""
+        return Producer(
+            {"bootstrap.servers": self.bootstrap, "compression.type": codec, "linger.ms": 100, "log_level": 2}
+        )
+
     def transactional_producer(self) -> Producer:
         """A producer whose transactions leave markers in the log."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": uuid.uuid4().hex, "log_level": 3})

@@ -123,6 +123,12 @@ class Shop:
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(sql))]
 
+    def execute(self, *statements: str) -> None:
+        """Changes the ERP's tables, as nobody should."""
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
     def event_ids(self) -> list[str]:
         """The event ids of all documents, sorted; a doubled document would be there twice."""
         return [row[0] for row in self.query("SELECT event_id FROM documents ORDER BY event_id")]

@@ -146,6 +146,23 @@ def test_cash_rounding_must_be_stated_and_is_under_one_unit() -> None:
     assert reason(**receipt([line("1", "3.02")], "4.02", rounding="1.00"))[0] is Reason.TOTALS_MISMATCH
 
 
+def test_cash_rounding_of_small_units_is_up_to_five_percent() -> None:
+    assert sound(currency="HUF", **receipt([line("1", "102.00")], "100.00", rounding="-2.00")).rounding == -200
+    assert (
+        reason(currency="HUF", **receipt([line("1", "22.00")], "20.00", rounding="-2.00"))[0] is Reason.TOTALS_MISMATCH
+    )
+
+
+@pytest.mark.parametrize("type_", ["return", "void"])
+def test_return_stated_negative_has_the_wrong_sign(type_: str) -> None:
+    assert reason(type=type_, **receipt([line("-1", "3.00")], "-3.00"))[0] is Reason.WRONG_SIGN
+    sound(type="sale", **receipt([line("-1", "3.00")], "-3.00"))
+
+
+def test_digits_beyond_any_context_are_not_rounded_away() -> None:
+    assert reason(totals={"gross": "3." + "0" * 80 + "1"})[0] is Reason.INVALID_AMOUNT
+
+
 @pytest.mark.parametrize("name", ["net", "tax"])
 def test_net_and_tax_are_within_a_cent_per_line(name: str) -> None:
     printed = {"net": "2.53", "tax": "0.49"}

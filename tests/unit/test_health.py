@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from streams.health import HealthServer
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
-from streams.state import STALLED_AFTER, State
+from streams.state import HANGING_AFTER, STALLED_AFTER, State
 
 
 class Clock:
@@ -76,10 +76,18 @@ def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: State, c
         clock.now += STALLED_AFTER + 1
         state.heartbeat = clock.now
         assert state.not_live() == ["a batch is in flight for 61 s"]
-        state.trouble = lambda: "connection: refused"
+        state.trouble = lambda: "sink: connection: refused"
         assert state.not_live() == []
         assert state.not_ready() == ["sink: connection: refused"]
     state.trouble = lambda: None
+    assert state.not_live() == []
+
+
+def test_records_that_wait_without_progress_are_not_live(state: State, clock: Clock) -> None:
+    clock.now += HANGING_AFTER + 1
+    state.heartbeat = clock.now
+    assert state.not_live() == ["records wait and none was settled for 301 s"]
+    state.progress = clock.now
     assert state.not_live() == []
 
 

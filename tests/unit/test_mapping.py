@@ -46,6 +46,12 @@ def test_return_and_void_take_back_what_the_sale_gave(type_: str, kind: str) -> 
     assert taken_back.gross == taken_back.payments[0].amount == taken_back.taxes[0].gross == Decimal("-3.00")
 
 
+def test_void_of_a_return_brings_back_what_the_return_took() -> None:
+    voided = document(type="void", original={"receipt": "9", "type": "return"})
+    assert (voided.kind, voided.gross, voided.lines[0].quantity) == ("cancellation", Decimal("3.00"), Decimal(2))
+    assert voided.original_ref == "pos/S1/R1/9/return"
+
+
 def test_taxes_are_summed_by_rate() -> None:
     lines = [
         {"sku": sku, "quantity": "1", "unit_price": price, "tax_rate": rate}

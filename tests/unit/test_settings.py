@@ -58,6 +58,14 @@ def test_unlisted_store_gets_the_default() -> None:
         ("sink_url: postgresql://erp:secret@db/erp\n", "sink_url contains a password"),
         ("kafka: {protocol: SASL_SSL}\n", "needs kafka.username"),
         ("topic: [\n", "not valid YAML"),
+        ("- topic\n", "settings are `name: value` pairs, not a list"),
+        ("topic: ''\n", "topic: String should have at least 1 character"),
+        ("dead_letter_topic: pos.sales\n", "dead_letter_topic and topic are the same"),
+        ("sink_url: postgresql://erp:se/cret@db/erp\n", "sink_url contains a password"),
+        ("sink_url: postgresql://db/erp?password=secret\n", "sink_url contains a password"),
+        ("stores: {S1: {cutoff: 4:00}}\n", "a cut-off is hours and minutes of store time, in quotes"),
+        ("stores: {S1: {cutoff: '04:00Z'}}\n", "a cut-off is hours and minutes of store time, in quotes"),
+        ("kafka: {protocol: SSL, ca_file: no.pem}\n", "ca_file: no.pem is no file"),
     ],
 )
 def test_wrong_setting_is_said_with_its_place_and_no_secret(text: str, said: str) -> None:
@@ -68,6 +76,18 @@ def test_wrong_setting_is_said_with_its_place_and_no_secret(text: str, said: str
     assert "secret" not in str(caught.value)
 
 
+def test_file_that_is_no_text_is_said() -> None:
+    Path("shop.yaml").write_bytes(b"topic: \xff\n")
+    with pytest.raises(SettingsError, match=r"shop\.yaml: not UTF-8 text"):
+        load_settings(Path("shop.yaml"))
+
+
+def test_nonsense_in_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILLSTREAM_STORES", "{bad")
+    with pytest.raises(SettingsError, match="wrong settings in the environment"):
+        load_settings()
+
+
 def test_missing_file_is_said() -> None:
     with pytest.raises(SettingsError, match=r"no\.yaml: no such settings file"):
         load_settings(Path("no.yaml"))
@@ -75,6 +95,7 @@ def test_missing_file_is_said() -> None:
 
 def test_secrets_are_read_from_files_and_never_shown() -> None:
     Path("secret").write_text("hunter2\n")
+    Path("ca.pem").touch()
     settings = load_settings(
         write(
             "sink_password_file: secret\n"

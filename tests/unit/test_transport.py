@@ -97,18 +97,21 @@ async def test_partitions_have_books_of_their_own(consumer: SliceConsumer) -> No
     assert consumer._new_offset(TP1) == 10
 
 
-async def test_after_a_seek_the_slices_in_flight_count_no_more(
+async def test_after_a_seek_slices_in_flight_count_until_records_come_again(
     consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def committed() -> dict[TP, int]:
         return {TP0: 0}
 
     monkeypatch.setattr(consumer, "seek_to_committed", committed)
-    in_flight = deliver(consumer, 0, 1)
+    first, second = deliver(consumer, 0, 1), deliver(consumer, 2, 3)
     await consumer.perform_seek()
-    settle(consumer, in_flight)
+    settle(consumer, first)
+    assert consumer._new_offset(TP0) == 2
+    again = deliver(consumer, 0, 1)
+    settle(consumer, second)
     assert consumer._new_offset(TP0) is None
-    settle(consumer, deliver(consumer, 0, 1))
+    settle(consumer, again)
     assert consumer._new_offset(TP0) == 2
 
 
