@@ -25,6 +25,7 @@ Headers = list[tuple[str, bytes | None]]
 #: The mock's, and so the default everywhere: a test of both runs on both.
 PARTITIONS = 4
 _TIMEOUT = 30.0
+_ATTEMPT = 5.0
 
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no types
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # has no types
@@ -119,7 +120,7 @@ class Topics:
         """The group's committed offset of each partition that has one: the next record it would read."""
         places = [TopicPartition(topic, number) for number in self._partitions(topic)]
         asked = [ConsumerGroupTopicPartitions(group, places)]
-        answer = _settled(lambda: self.admin.list_consumer_group_offsets(asked)[group].result(_TIMEOUT))
+        answer = _settled(lambda: self.admin.list_consumer_group_offsets(asked)[group].result(_ATTEMPT))
         return {place.partition: place.offset for place in answer.topic_partitions if place.offset >= 0}
 
     def lag(self, group: str, topic: str) -> int:
@@ -149,7 +150,7 @@ class Topics:
     def _offsets(self, topic: str, where: OffsetSpec) -> dict[int, int]:
         wanted = {TopicPartition(topic, number): where for number in self._partitions(topic)}
         answers = self.admin.list_offsets(wanted)
-        return {place.partition: answer.result(_TIMEOUT).offset for place, answer in answers.items()}
+        return {place.partition: answer.result(_ATTEMPT).offset for place, answer in answers.items()}
 
     def _partitions(self, topic: str) -> list[int]:
         found: Any = self.admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
@@ -164,6 +165,9 @@ def _settled(call: Callable[[], T], *also_passing: int) -> T:
     while True:
         try:
             return call()
+        except TimeoutError:  # asked a connection to a broker that is no more
+            if time.monotonic() > deadline:
+                raise
         except KafkaException as error:
             if error.args[0].code() not in {*_PASSING, *also_passing} or time.monotonic() > deadline:
                 raise
