@@ -1,6 +1,7 @@
 """`tillstream check`: is everything there that a worker needs, and if not, what to do."""
 
 import json
+import sys
 
 import click
 from rich.console import Console
@@ -19,6 +20,7 @@ from streams.topics import (
 )
 
 WRONG_USAGE, UNREACHABLE = 2, 3
+WIDTH = 120  # of the table where there is no terminal
 
 
 def run_checks(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
@@ -54,7 +56,8 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
             advice = "tillstream check --apply creates it" if own else "create it, or set `topic`"
             # A worker creates its own topics itself where it is allowed to.
             missing_is_fine = own and settings.create_topics and partitions is not None
-            findings.append(Finding(subject, missing_is_fine, "missing", advice))
+            detail = "missing, a worker creates it" if missing_is_fine else "missing"
+            findings.append(Finding(subject, missing_is_fine, detail, advice))
         elif topic == changelog_topic(settings) and there[topic] != partitions:
             findings.append(
                 Finding(subject, False, f"{there[topic]} partitions, not {partitions}", "delete it, it is only a cache")
@@ -94,5 +97,5 @@ def report_findings(findings: list[Finding], *, as_json: bool) -> None:
     table = Table("", "what", "found", "what to do", box=None, header_style="bold")
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]wrong[/]"
-        table.add_row(mark, finding.subject, finding.detail, finding.advice)
-    Console().print(table)
+        table.add_row(mark, finding.subject, finding.detail, "" if finding.ok else finding.advice)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ops.check import report_findings, run_checks
+from ops.check import UNREACHABLE, WRONG_USAGE, report_findings, run_checks
 from ops.datasets import DataSetMissing
 from ops.demo import DemoOptions, run_demo
 from ops.run import new_loop, run_worker
@@ -23,7 +23,7 @@ from streams.logs import set_up_logs
 from streams.settings import Settings, SettingsError, load_settings
 from streams.topics import BrokerUnreachable, TopicsUnusable
 
-WRONG_DATA, WRONG_USAGE, UNREACHABLE, FAULT = 1, 2, 3, 70
+FAULT = 70
 
 
 class Program(click.Group):

@@ -1,6 +1,7 @@
 """`tillstream demo`: tills, a broker, a worker and an ERP database on one screen, ended by a reconciliation."""
 
 import json
+import signal
 import sys
 import tempfile
 import threading
@@ -75,6 +76,8 @@ def run_demo(options: DemoOptions) -> int:
         raise SettingsError(f"the embedded broker takes at most --rate {EMBEDDED_RATE:.0f}; use --broker for more")
     if options.data is not None and options.day != "all" and not is_day(options.day):
         raise SettingsError(f"--day {options.day}: give a day as 2017-12-24, or all")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the worker must not be left behind
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         stage = set_up(options, stack)
         screen = Screen(live=sys.stdout.isatty() and not options.as_json, silent=options.as_json)

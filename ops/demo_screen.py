@@ -53,14 +53,14 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One remark."""
-        self._console.print(text, style="dim", soft_wrap=True)
+        self._console.print(text, style="dim", soft_wrap=not self._console.is_terminal)
 
     def show(self, moment: Moment) -> None:
         """Brings the view up to date."""
         if self._live:
             self._live.update(view(moment), refresh=True)
         elif moment.phase != self._last_phase or time.monotonic() - self._last_line >= LINE_EVERY:
-            self._console.print(line(moment), soft_wrap=True)
+            self._console.print(line(moment), soft_wrap=not self._console.is_terminal)
             self._last_line, self._last_phase = time.monotonic(), moment.phase
 
 

@@ -61,7 +61,8 @@ class WorkerProcess:
         }
         with self._log.open("wb") as log:
             command = [sys.executable, "-m", "ops.cli", "run", "--config", str(config)]
-            self._process = subprocess.Popen(command, stderr=log, stdout=log, env=ours)  # noqa: S603 (our own program)
+            # In a process group of its own: Ctrl-C is for the tills, the worker is told when they are closed.
+            self._process = subprocess.Popen(command, stderr=log, stdout=log, env=ours, process_group=0)  # noqa: S603 (ours)
 
     def wait_ready(self, seconds: float = 30.0) -> None:
         """Returns when the worker has its partitions. Raises WorkerDied."""
