@@ -17,12 +17,13 @@ from time import perf_counter
 import psycopg
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import make_url
 
 from bench.generate import PARTITIONS, Job, pos_job
 from bench.servers import fresh_database, open_postgres
 from bench.stopwatch import Stopwatch, timed_line
 from deploy.processes import ServerError
-from sinks.connect import open_sink
+from sinks.connect import open_sink, shown
 from streams.batch import Batch
 from streams.bootstrap import tune_interpreter
 from streams.pipeline import process
@@ -57,7 +58,7 @@ def batches(job: Job, size: int) -> Iterator[Batch]:
 
 def run_once(job: Job, url: str, size: int) -> tuple[Stopwatch, float]:
     """One pass of the job into the database at `url`: what each step took, and the wall time of all."""
-    sink = open_sink(url)
+    sink = open_sink(shown(url), password=make_url(url).password)
     wrong = [finding for finding in sink.check(apply=True) if not finding.ok]
     if wrong:
         raise ServerError(f"the database can't be used: {wrong}")

@@ -19,7 +19,7 @@ from streams.settings import Store, Stores
 from streams.window import WindowIndex
 
 _STEPS = ("decode", "with_document", "first_turn", "check", "to_documents", "by_result")
-_TEXTS = ("documents_text", "lines_text", "payments_text", "taxes_text")
+_TEXTS = ("deliveries_text", "documents_text", "lines_text", "payments_text")
 _WHOLE = "whole line"
 _SHOWN = (
     *("decode", "with_document", "first_turn", "seen.split", "check", "to_documents"),

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sinks.base import Finding, SinkMisconfigured, SinkUnavailable
-from sinks.connect import open_sink
+from sinks.connect import open_sink, shown
 from streams.settings import Settings
 from streams.topics import (
     BrokerUnreachable,
@@ -74,7 +74,7 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
 
 def check_sink(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
     """The sink and its schema."""
-    subject = f"sink {settings.sink_url}"
+    subject = f"sink {shown(settings.sink_url)}"
     try:
         sink = open_sink(settings.sink_url, password=settings.password())
         try:

@@ -1,5 +1,6 @@
-"""`open_sink(url)`: the sink that a URL names."""
+"""`open_sink(url)`: the sink that a URL names. `shown(url)`: that URL without what must not be seen."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,20 +9,52 @@ from sqlalchemy.exc import ArgumentError
 
 from sinks.base import Sink, SinkMisconfigured
 
+#: Parameters that are secret by their name, misspelt and future ones included.
+_SECRET = re.compile("pass|pwd|secret|scram", re.IGNORECASE)
+
+#: Those of PostgreSQL's parameters that are whole numbers and that people set.
+_NUMBERS = ("connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+
 
 def open_sink(url: str, *, password: str | None = None) -> Sink:
     """The sink at `url`, not connected yet: `check` and `ping` tell whether it can be used.
 
-    The password is no part of the URL, which is shown in logs, findings and process lists. Raises SinkMisconfigured.
+    The password is no part of the URL, which is seen in process lists and files. Raises SinkMisconfigured.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise SinkMisconfigured(f"This is not a URL such as sqlite:///tillstream.db. {_known()}") from None
+    parsed = _parsed(url)
     scheme = parsed.drivername
     if scheme not in _SCHEMES:
         raise SinkMisconfigured(f"There is no sink for {scheme!r} URLs. {_known()}")
+    if parsed.password or "password" in parsed.query:
+        raise SinkMisconfigured(
+            "The sink's URL contains a password. Take it out, and give it in TILLSTREAM_SINK_PASSWORD or "
+            "sink_password_file."
+        )
     return _SCHEMES[scheme](parsed if password is None else parsed.set(password=password))
+
+
+def shown(url: str) -> str:
+    """`url` as it may be shown in findings and logs: no password, neither before the host nor in the query."""
+    try:
+        parsed = _parsed(url)
+    except SinkMisconfigured:
+        return "(not a URL)"  # who knows what in it is the password
+    host = parsed.host and parsed.host.rpartition("@")[2]  # a password with an "@" in it goes on into the host
+    query = {name: value for name, value in parsed.query.items() if not _SECRET.search(name)}
+    bare = URL.create(parsed.drivername, parsed.username, None, host, parsed.port, parsed.database, query)
+    return bare.render_as_string()
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if parsed.port is not None and not 0 < parsed.port < 2**16:
+            raise ValueError
+    except ArgumentError:
+        raise SinkMisconfigured(f"This is not a URL such as sqlite:///tillstream.db. {_known()}") from None
+    except ValueError:  # from SQLAlchemy too, which converts nothing but the port
+        raise SinkMisconfigured("The port in the sink's URL is not a number from 1 to 65535.") from None
+    return parsed
 
 
 def _known() -> str:
@@ -37,6 +70,8 @@ def _memory(url: URL) -> Sink:
 def _sqlite(url: URL) -> Sink:
     from sinks.sqlite import SqliteSink
 
+    if url.query:
+        raise SinkMisconfigured("The URL of an SQLite sink takes no parameters: leave out what begins with '?'.")
     if url.database in (None, "", ":memory:"):
         raise SinkMisconfigured("An SQLite sink needs a file: sqlite:///tillstream.db, or sqlite:////var/lib/….")
     folder = Path(url.database or "").absolute().parent
@@ -52,7 +87,27 @@ def _postgres(url: URL) -> Sink:
         if error.name != "psycopg":
             raise
         raise SinkMisconfigured("PostgreSQL needs psycopg: pip install 'tillstream[postgres]'") from None
-    return PostgresSink(url.set(drivername="postgresql+psycopg"))
+    url = url.set(drivername="postgresql+psycopg")
+    _require_parameters(url)
+    return PostgresSink(url)
+
+
+def _require_parameters(url: URL) -> None:
+    """Returns if the parameters make sense, as far as that can be told without a server."""
+    import psycopg
+
+    for name in _NUMBERS:
+        if not re.fullmatch(r"-?\d+", str(url.query.get(name, "0"))):
+            raise SinkMisconfigured(f"The parameter {name} in the sink's URL is not a whole number.")
+    try:
+        _, parameters = url.get_dialect()().create_connect_args(url)
+        psycopg.conninfo.make_conninfo(**parameters)
+    except ArgumentError:
+        raise SinkMisconfigured("The hosts and ports in the sink's URL don't fit together.") from None
+    except psycopg.ProgrammingError as error:  # names the parameter, and no value
+        raise SinkMisconfigured(
+            f"The sink's URL has a parameter that PostgreSQL does not know: {error}".strip()
+        ) from None
 
 
 _SCHEMES: dict[str, Callable[[URL], Sink]] = {

@@ -8,6 +8,8 @@ are made again from escaped values.
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from schemas.document import DocumentLine, ErpDocument, Kind, Payment
@@ -15,20 +17,27 @@ from sinks.values import to_utf8
 
 DOCUMENT_COLUMNS = (
     "event_id, external_ref, kind, revision, content, source, store, register_id, receipt, original_ref, "
-    "business_date, occurred_at, currency, cashier, customer_id, net, tax, rounding, gross"
+    "business_date, occurred_at, currency, cashier, customer_id, net, tax, rounding, gross, "
+    "written_at"
 )
+DELIVERY_COLUMNS = "event_id, external_ref, revision, content, delivered_at"
 LINE_COLUMNS = (
     "external_ref, position, sku, description, quantity, unit, unit_price, discount, tax_rate, net, tax, gross"
 )
 PAYMENT_COLUMNS = "external_ref, position, kind, amount"
-TAX_COLUMNS = "external_ref, tax_rate, net, tax, gross"
 
 _NULL = "\\N"
 
 
-def documents_text(documents: Sequence[ErpDocument]) -> bytes:
+def documents_text(documents: Sequence[ErpDocument], now: datetime) -> bytes:
     """DOCUMENT_COLUMNS of each document. Raises DocumentsRefused for text that can't be stored, as all of these do."""
-    return _text(documents, DOCUMENT_COLUMNS, _document_rows, nullable=("original_ref", "cashier", "customer_id"))
+    to_rows = partial(_document_rows, now=now.isoformat())
+    return _text(documents, DOCUMENT_COLUMNS, to_rows, nullable=("original_ref", "cashier", "customer_id"))
+
+
+def deliveries_text(documents: Sequence[ErpDocument], now: datetime) -> bytes:
+    """DELIVERY_COLUMNS of each document."""
+    return _text(documents, DELIVERY_COLUMNS, partial(_delivery_rows, now=now.isoformat()))
 
 
 def lines_text(documents: Sequence[ErpDocument]) -> bytes:
@@ -39,11 +48,6 @@ def lines_text(documents: Sequence[ErpDocument]) -> bytes:
 def payments_text(documents: Sequence[ErpDocument]) -> bytes:
     """PAYMENT_COLUMNS of each payment."""
     return _text(documents, PAYMENT_COLUMNS, _payment_rows)
-
-
-def taxes_text(documents: Sequence[ErpDocument]) -> bytes:
-    """TAX_COLUMNS of each tax total."""
-    return _text(documents, TAX_COLUMNS, _tax_rows)
 
 
 def _text(
@@ -72,15 +76,19 @@ def _text(
 # !s, because str() of a Decimal takes a third of the time of format().
 
 
-def _document_rows(documents: Sequence[ErpDocument]) -> list[str]:
+def _document_rows(documents: Sequence[ErpDocument], now: str) -> list[str]:
     return [
         f"{d.event_id}\t{d.external_ref}\t{d.kind}\t{d.revision}\t{d.content}\t{d.source}\t{d.store}\t"
         f"{d.register_id}\t{d.receipt}\t{_NULL if d.original_ref is None else d.original_ref}\t"
         f"{d.business_date.isoformat()}\t{d.occurred_at.isoformat()}\t{d.currency}\t"
         f"{_NULL if d.cashier is None else d.cashier}\t{_NULL if d.customer_id is None else d.customer_id}\t"
-        f"{d.net!s}\t{d.tax!s}\t{d.rounding!s}\t{d.gross!s}\n"
+        f"{d.net!s}\t{d.tax!s}\t{d.rounding!s}\t{d.gross!s}\t{now}\n"
         for d in documents
     ]
+
+
+def _delivery_rows(documents: Sequence[ErpDocument], now: str) -> list[str]:
+    return [f"{d.event_id}\t{d.external_ref}\t{d.revision}\t{d.content}\t{now}\n" for d in documents]
 
 
 def _line_rows(documents: Sequence[ErpDocument]) -> list[str]:
@@ -97,14 +105,6 @@ def _payment_rows(documents: Sequence[ErpDocument]) -> list[str]:
         f"{d.external_ref}\t{payment.position}\t{payment.kind}\t{payment.amount!s}\n"
         for d in documents
         for payment in d.payments
-    ]
-
-
-def _tax_rows(documents: Sequence[ErpDocument]) -> list[str]:
-    return [
-        f"{d.external_ref}\t{total.tax_rate!s}\t{total.net!s}\t{total.tax!s}\t{total.gross!s}\n"
-        for d in documents
-        for total in d.taxes
     ]
 
 

@@ -94,7 +94,7 @@ class SqlSink(ABC):
 
     @abstractmethod
     def _append_parts(self, connection: Connection, documents: Sequence[ErpDocument]) -> None:
-        """Inserts the lines, payments and taxes of `documents`."""
+        """Inserts the lines and payments of `documents`."""
 
     def ping(self) -> None:
         """As in the protocol: begins a transaction that may write and looks at the tables."""

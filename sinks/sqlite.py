@@ -76,7 +76,6 @@ class SqliteSink(SqlSink):
     def _append_parts(self, connection: Connection, documents: Sequence[ErpDocument]) -> None:
         sqlitebulk.LINES.insert(connection, [(d.external_ref, line) for d in documents for line in d.lines])
         sqlitebulk.PAYMENTS.insert(connection, [(d.external_ref, paid) for d in documents for paid in d.payments])
-        sqlitebulk.TAXES.insert(connection, [(d.external_ref, tax) for d in documents for tax in d.taxes])
 
     def _lock_schema(self, connection: Connection) -> None:
         pass  # BEGIN IMMEDIATE has locked the whole file

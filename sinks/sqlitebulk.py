@@ -6,7 +6,7 @@ from operator import attrgetter
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import sqlite
 
-from sinks.tables import deliveries, document_lines, document_payments, document_taxes, documents
+from sinks.tables import deliveries, document_lines, document_payments, documents
 
 _DIALECT = sqlite.dialect()
 
@@ -42,4 +42,3 @@ DELIVERIES = BulkInsert(deliveries, given="delivered_at")
 DOCUMENTS = BulkInsert(documents, given="written_at", verb="INSERT OR REPLACE")
 LINES = BulkInsert(document_lines, given="external_ref")
 PAYMENTS = BulkInsert(document_payments, given="external_ref")
-TAXES = BulkInsert(document_taxes, given="external_ref")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, Table, func, select
 from schemas.document import DocumentLine, ErpDocument, Payment, TaxTotal
 from schemas.money import minor_digits
 from sinks.base import StoreDay
-from sinks.tables import document_lines, document_payments, document_taxes
+from sinks.tables import document_lines, document_payments
 from sinks.tables import documents as held
 
 _SCALARS = [column for column in held.columns if column.name != "written_at"]
@@ -67,9 +67,20 @@ def documents(connection: Connection, external_refs: Sequence[str]) -> list[ErpD
         found[ref].lines.append(DocumentLine(**part))
     for ref, part in _parts(connection, document_payments, external_refs):
         found[ref].payments.append(Payment(**part))
-    for ref, part in _parts(connection, document_taxes, external_refs):
-        found[ref].taxes.append(TaxTotal(**part))
+    for document in found.values():
+        document.taxes = _tax_totals(document.lines)
     return list(found.values())
+
+
+def _tax_totals(lines: Sequence[DocumentLine]) -> list[TaxTotal]:
+    """What the view `document_taxes` has of one document, lowest rate first."""
+    totals: dict[Decimal, TaxTotal] = {}
+    for line in lines:
+        total = totals.setdefault(line.tax_rate, TaxTotal(line.tax_rate, Decimal(0), Decimal(0), Decimal(0)))
+        total.net += line.net
+        total.tax += line.tax
+        total.gross += line.gross
+    return [totals[rate] for rate in sorted(totals)]
 
 
 def _parts(connection: Connection, table: Table, external_refs: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

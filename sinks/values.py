@@ -80,8 +80,6 @@ def _amounts(d: ErpDocument) -> Iterable[Decimal]:
     yield from (d.net, d.tax, d.rounding, d.gross)
     for line in d.lines:
         yield from (line.net, line.tax, line.gross)
-    for total in d.taxes:
-        yield from (total.net, total.tax, total.gross)
     for payment in d.payments:
         yield payment.amount
 
@@ -89,5 +87,3 @@ def _amounts(d: ErpDocument) -> Iterable[Decimal]:
 def _fine_numbers(d: ErpDocument) -> Iterable[Decimal]:
     for line in d.lines:
         yield from (line.quantity, line.unit_price, line.discount, line.tax_rate)
-    for total in d.taxes:
-        yield total.tax_rate

@@ -226,7 +226,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "broker_request_timeout": max(40.0, settings.session_seconds),
         "broker_commit_interval": 1.0,  # what a crash repeats: at most one second, or 50 slices
         "broker_commit_every": 50,
-        "consumer_max_fetch_size": 2**22,  # bounds a poll, and with it memory, to 2 MiB per partition
+        "consumer_max_fetch_size": 2**22,  # bounds a poll, and with it memory, to 4 MiB per partition
         "producer_acks": -1,
         "producer_max_request_size": settings.max_record_bytes + 2**16,  # a dead letter is its record and its headers
         "producer_request_timeout": 30.0,

@@ -103,7 +103,7 @@ def check_dead_letter_topic(settings: Settings) -> None:
         source, dead = (int(answers[each].result(TIMEOUT)["max.message.bytes"].value) for each in resources)
     except (KafkaException, TimeoutError):
         return
-    if dead < min(source, settings.max_record_bytes) + HEADER_ROOM:
+    if dead < min(source, settings.max_record_bytes):
         raise TopicsUnusable(
             f"{settings.dead_letter_topic} takes records of {dead} bytes and {settings.topic} of {source}: a large bad "
             f"record would stop the worker; set max.message.bytes of {settings.dead_letter_topic} to at least "

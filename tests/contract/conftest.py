@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from sqlalchemy import make_url
 
 from schemas.document import ErpDocument
 from sinks.base import Sink
-from sinks.connect import open_sink
+from sinks.connect import open_sink, shown
+
+
+def open_full_url(url: str) -> Sink:
+    """The sink at a URL that has its password in it, as the tests' servers give them."""
+    password = make_url(url).password
+    return open_sink(shown(url), password=None if password is None else str(password))
 
 
 class ReadableSink(Sink, Protocol):
@@ -37,7 +44,7 @@ def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def sink(sink_url: str) -> Iterator[ReadableSink]:
     """An empty sink."""
-    sink = open_sink(sink_url)
+    sink = open_full_url(sink_url)
     yield sink
     sink.close()
 
@@ -45,7 +52,7 @@ def sink(sink_url: str) -> Iterator[ReadableSink]:
 @pytest.fixture
 def sql_sink(sql_url: str) -> Iterator[ReadableSink]:
     """An empty SQL sink."""
-    sink = open_sink(sql_url)
+    sink = open_full_url(sql_url)
     yield sink
     sink.close()
 
@@ -56,7 +63,7 @@ def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         url = request.getfixturevalue("postgres_url")
     else:
         url = "memory://" if kind == "memory" else f"sqlite:///{tmp_path / 'sink.db'}"
-    sink = open_sink(url)
+    sink = open_full_url(url)
     assert all(finding.ok for finding in sink.check(apply=True))
     sink.close()
     return str(url)

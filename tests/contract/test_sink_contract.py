@@ -7,13 +7,14 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
-from schemas.document import ErpDocument
+from schemas.document import ErpDocument, TaxTotal
 from sinks.base import Receipt, Refusal, Result, StoreDay
 from sinks.sql import SqlSink
-from sinks.tables import deliveries
+from sinks.tables import Exact, deliveries
+from sinks.values import AMOUNT_PLACES, FINE_PLACES
 from tests.contract.conftest import ReadableSink
 from tests.support.documents import document, documents, line, sum_of
 
@@ -150,6 +151,20 @@ def test_each_delivery_tells_its_effect(sql_sink: ReadableSink, sql_url: str) ->
             ("pos:e-4-0", "written"),
         ]
     engine.dispose()
+
+
+def test_tax_totals_can_be_selected(sql_sink: ReadableSink, sql_url: str) -> None:
+    lines = [line(1), line(2, "1.00", "0.07", tax_rate=Decimal(7)), line(3), line(4, tax_rate=Decimal("19.00"))]
+    written = [document(1, lines=lines), document(2)]
+    sql_sink.write(written)
+    sums = [column(name, Exact(AMOUNT_PLACES)) for name in ("net", "tax", "gross")]
+    taxes = table("document_taxes", column("external_ref"), column("tax_rate", Exact(FINE_PLACES)), *sums)
+    engine = create_engine(sql_url)
+    with engine.connect() as connection:
+        rows = connection.execute(select(taxes).order_by(taxes.c.external_ref, taxes.c.tax_rate)).all()
+    engine.dispose()
+    held = [(ref, TaxTotal(*total)) for ref, *total in rows]
+    assert held == [(d.external_ref, total) for d in written for total in d.taxes]
 
 
 def test_more_documents_than_a_transaction_takes_land_all(

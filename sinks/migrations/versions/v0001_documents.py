@@ -1,4 +1,4 @@
-"""Documents with their parts, and deliveries.
+"""Documents with their parts, tax totals as a view of the lines, and deliveries.
 
 A migration stands for itself: it does not import the tables of today.
 """
@@ -14,6 +14,10 @@ depends_on = None
 
 KEY = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 EXACT = sa.BigInteger().with_variant(sa.Numeric(), "postgresql")
+TAXES = """
+CREATE VIEW document_taxes AS
+SELECT external_ref, tax_rate, sum(net) AS net, sum(tax) AS tax, sum(gross) AS gross
+FROM document_lines GROUP BY external_ref, tax_rate"""
 
 
 def key(name: str) -> sa.Column[str]:
@@ -64,12 +68,7 @@ def upgrade() -> None:
         *exact("document_payments", "amount", 4),
         sa.PrimaryKeyConstraint("external_ref", "position", name="document_payments_pkey"),
     )
-    op.create_table(
-        "document_taxes",
-        *(key("external_ref"), *exact("document_taxes", "tax_rate", 6)),
-        *exact("document_taxes", "net tax gross", 4),
-        sa.PrimaryKeyConstraint("external_ref", "tax_rate", name="document_taxes_pkey"),
-    )
+    op.execute(TAXES)
     op.create_table(
         "deliveries",
         *(key("event_id"), key("external_ref"), sa.Column("revision", sa.Integer, nullable=False), text("content")),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sinks.base import SinkMisconfigured
-from sinks.connect import open_sink
+from sinks.connect import open_sink, shown
 from sinks.memory import MemorySink
 
 
@@ -51,3 +51,60 @@ def test_a_wrong_url_is_not_repeated_with_its_password() -> None:
     with pytest.raises(SinkMisconfigured) as caught:
         open_sink("mysql://till:hunter2@host/shop")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://h:abc/db", "port"),
+        ("postgresql://h:65536/db", "port"),
+        ("postgresql://h/db?connect_timeout=abc", "connect_timeout"),
+        ("postgresql://h/db?no_such=1", "no_such"),
+        ("postgresql://h/db?plugin=no_such", "plugin"),
+        ("postgresql://h/db?host=a&host=b&port=1&port=2&port=3", "hosts and ports"),
+        ("sqlite:///sink.db?timeout=abc", "no parameters"),
+    ],
+)
+@pytest.mark.parametrize("password", [None, "hunter2"])
+def test_a_wrong_part_is_named_and_no_password(url: str, told: str, password: str | None) -> None:
+    with pytest.raises(SinkMisconfigured, match=told) as caught:
+        open_sink(url, password=password)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://till:hunter2@h/db",
+        "postgresql://till:hunter2@h:5432/db",
+        "postgresql://h/db?sslmode=require&password=hunter2",
+        "postgresql+psycopg://:hunter2@h/db",
+    ],
+)
+@pytest.mark.parametrize("password", [None, "hunter2"])
+def test_a_password_in_the_url_is_refused(url: str, password: str | None) -> None:
+    with pytest.raises(SinkMisconfigured, match="contains a password") as caught:
+        open_sink(url, password=password)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_without_a_password_is_opened_with_one() -> None:
+    open_sink("postgresql://till@h/db?sslmode=require&connect_timeout=3", password="hunter2").close()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://till:hunter2@h:5432/db", "postgresql://till@h:5432/db"),
+        ("postgresql://till:hun@ter2@h/db", "postgresql://till@h/db"),
+        ("postgresql://h/db?password=hunter2&sslmode=require", "postgresql://h/db?sslmode=require"),
+        ("postgresql://h/db?sslpassword=hunter2&Passwd=hunter2", "postgresql://h/db"),
+        ("postgresql://h:hunter2", "(not a URL)"),
+        ("hunter2", "(not a URL)"),
+        ("sqlite:////var/lib/my shop.db", "sqlite:////var/lib/my shop.db"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_no_password_is_shown(url: str, expected: str) -> None:
+    assert shown(url) == expected

@@ -1,19 +1,33 @@
 """The text that COPY reads. That PostgreSQL reads it as meant is in tests/contract."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
-from schemas.document import Payment
+from schemas.document import ErpDocument, Payment
 from sinks import copytext
 from tests.support.documents import document, documents, line
 
+ToText = Callable[[Sequence[ErpDocument], datetime], bytes]
+NOW = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 
-def test_columns_stand_in_the_order_they_are_named() -> None:
+
+@pytest.mark.parametrize(
+    ("columns", "to_text", "moment"),
+    [
+        (copytext.DOCUMENT_COLUMNS, copytext.documents_text, "written_at"),
+        (copytext.DELIVERY_COLUMNS, copytext.deliveries_text, "delivered_at"),
+    ],
+    ids=["documents", "deliveries"],
+)
+def test_columns_stand_in_the_order_they_are_named(columns: str, to_text: ToText, moment: str) -> None:
     d = document()
-    (row,) = copytext.documents_text([d]).decode().splitlines()
-    values = dict(zip(copytext.DOCUMENT_COLUMNS.split(", "), row.split("\t"), strict=True))
+    (row,) = to_text([d], NOW).decode().splitlines()
+    values = dict(zip(columns.split(", "), row.split("\t"), strict=True))
+    assert values.pop(moment) == "2026-03-10T12:30:00+00:00"
     assert values == {name: "\\N" if (v := getattr(d, name)) is None else v_text(v) for name in values}
 
 
@@ -30,21 +44,21 @@ def test_what_copy_would_take_for_its_own_is_escaped(text: str, escaped: str) ->
     batch = documents(3)
     paid = [Payment(1, text, Decimal(1))]
     batch[1] = replace(batch[1], cashier=text, lines=[line(1, description=text)], payments=paid)
-    assert f"\t{escaped}\t" in copytext.documents_text(batch).decode()
+    assert f"\t{escaped}\t" in copytext.documents_text(batch, NOW).decode()
     assert f"\t{escaped}\t" in copytext.lines_text(batch).decode()
     assert f"\t{escaped}\t" in copytext.payments_text(batch).decode()
 
 
 def test_a_tab_and_a_missing_null_do_not_balance_out() -> None:
     tricky = document(cashier="\\N", customer_id=None)
-    assert "\t\\\\N\t\\N\t" in copytext.documents_text([tricky]).decode()
+    assert "\t\\\\N\t\\N\t" in copytext.documents_text([tricky], NOW).decode()
 
 
 def test_rows_that_need_no_escaping_are_the_same_beside_one_that_does() -> None:
     plain, awkward = document(1), document(2, cashier="a\tb")
-    assert copytext.documents_text([plain, awkward]).startswith(copytext.documents_text([plain]))
+    assert copytext.documents_text([plain, awkward], NOW).startswith(copytext.documents_text([plain], NOW))
 
 
 def test_no_parts_make_no_text() -> None:
     bare = document(lines=[], payments=[])
-    assert (copytext.lines_text([bare]), copytext.payments_text([bare]), copytext.taxes_text([bare])) == (b"", b"", b"")
+    assert (copytext.lines_text([bare]), copytext.payments_text([bare])) == (b"", b"")
