@@ -1,3 +1,5 @@
+import tempfile
+
 """Faust as its guide shows it: one event at a time, a windowed table against duplicates, one transaction per event.
 
 https://faust-streaming.github.io/faust/userguide/agents.html, …/tables.html
@@ -40,6 +42,7 @@ def create_app(task: Task) -> faust.App:
         task.group,
         broker=f"kafka://{task.broker}",
         store="memory://",
+        datadir=tempfile.mkdtemp(prefix="bench-faust-"),  # Faust makes folders even for tables in memory
         topic_partitions=4,
         topic_replication_factor=1,
         web_enabled=False,

@@ -79,12 +79,23 @@ def test_database_that_does_not_answer_is_unreachable(tmp_path: Path, kafka: Kaf
     assert "hunter2" not in said(result)
 
 
-@pytest.mark.parametrize("sink", ["mysql://erp@db/erp", "sqlite:///no/such/folder/erp.sqlite", "erp"])
+@pytest.mark.parametrize(
+    "sink",
+    [
+        "mysql://erp@db/erp",
+        "sqlite:///no/such/folder/erp.sqlite",
+        "erp",
+        "postgresql://erp@db:port/erp",
+        "postgresql://erp@db/erp?connect_timeout=soon",
+        "postgresql://erp:hunter2@db/erp",
+    ],
+)
 def test_sink_that_can_not_be_is_wrong_usage(tmp_path: Path, kafka: Kafka, topic_name: str, sink: str) -> None:
     kafka.create_topic(topic_name)
     result = tillstream("run", "--broker", kafka.bootstrap, "--sink", sink, folder=tmp_path, topic=topic_name)
     assert result.returncode == 2
     assert said(result)
+    assert "hunter2" not in said(result)
 
 
 def test_http_port_in_use_is_said(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
@@ -105,7 +116,7 @@ def test_http_port_in_use_is_said(tmp_path: Path, kafka: Kafka, topic_name: str)
             http_port=port,
         )
     assert result.returncode == 2
-    assert f"127.0.0.1:{port}: Address already in use; set http_port" in said(result)
+    assert f"127.0.0.1:{port}: Address already in use; set http_host and http_port" in said(result)
 
 
 def test_check_finds_what_is_missing_and_apply_sets_it_right(
@@ -144,6 +155,15 @@ def test_demo_without_a_terminal_ends_balanced(tmp_path: Path) -> None:
     assert "Balanced, to the cent." in result.stdout
     assert "embedded broker" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--data", "completejourney", "--day", "2017-13-99"], ["--rate", "15000"], ["--sink", "mysql://db/erp"]]
+)
+def test_demo_that_can_not_be_is_wrong_usage(tmp_path: Path, wrong: list[str]) -> None:
+    result = tillstream("demo", *wrong, folder=tmp_path)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert said(result).startswith("tillstream: ")
 
 
 def test_demo_plays_a_real_day_and_says_it_all_in_json(tmp_path: Path) -> None:
