@@ -66,7 +66,7 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "The till computes in binary floating point. Repair its rounding, then patch and replay.",
     ),
     Reason.IMPLAUSIBLE_TIME: (
-        "The event's time lies before 2000 or more than a day after its arrival.",
+        "The event's time lies before 2000 or more than a day ahead of the worker's clock.",
         "Set the till's clock; patch the time and replay.",
     ),
     Reason.EMPTY_RECEIPT: (

@@ -1,10 +1,9 @@
-import tempfile
-
 """Faust as its guide shows it: one event at a time, a windowed table against duplicates, one transaction per event.
 
 https://faust-streaming.github.io/faust/userguide/agents.html, …/tables.html
 """
 
+import tempfile
 from datetime import timedelta
 from typing import Any
 
