@@ -118,7 +118,7 @@ def check(config: Path | None, broker: str | None, sink_url: str | None, apply: 
     "  tillstream demo --broker 127.0.0.1:9092 --sink postgresql://erp@127.0.0.1/erp\n"
     "  tillstream demo --data completejourney --day 2017-12-24 --speed-up 3600\n  tillstream demo --json"
 )
-@click.option("--seconds", type=click.FloatRange(1), help="Sell for so long (default: 20; at a terminal until Ctrl-C).")
+@click.option("--seconds", type=click.FloatRange(1), help="Sell for so long (default: 12; at a terminal until Ctrl-C).")
 @click.option("--rate", type=click.FloatRange(1, 20_000), default=100.0, show_default=True, help="Events per second.")
 @click.option("--stores", type=click.IntRange(1, 500), default=6, show_default=True, help="Number of stores.")
 @click.option("--broker", metavar="HOST:PORT", help="A real Kafka instead of the embedded broker.")

@@ -29,7 +29,7 @@ from sinks.connect import open_sink
 from streams.settings import Settings, SettingsError, load_settings
 from streams.topics import changelog_topic, client_config, create_source_topic
 
-UNATTENDED_SECONDS = 20.0
+UNATTENDED_SECONDS = 12.0
 DRAIN_SECONDS = 60.0
 #: The embedded broker keeps 5 MB per partition: faster than this, what a stopped worker has not read may be gone.
 EMBEDDED_RATE = 2000.0
