@@ -27,7 +27,7 @@ from schemas.deadletter import Reason
 from sinks.base import Sink, StoreDay
 from sinks.connect import open_sink
 from streams.settings import Settings, SettingsError, load_settings
-from streams.topics import changelog_topic, client_config, create_source_topic
+from streams.topics import changelog_topic, client_config, create_source_topic, delete_topics
 
 UNATTENDED_SECONDS = 12.0
 DRAIN_SECONDS = 60.0
@@ -132,6 +132,7 @@ def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
         embedded.create_topics([name, settings.dead_letter_topic, changelog_topic(settings)])
     else:
         create_source_topic(settings, partitions=4)
+        stack.callback(delete_topics, settings)
     worker = WorkerProcess(worker_settings(settings), folder)
     stack.callback(worker.stop)
     worker.wait_ready()

@@ -59,14 +59,12 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
         consumer = cast(SliceConsumer, app.consumer)
         lags = consumer.lag()
         state.heartbeat = state.clock()
-        state.recovered = not app.rebalancing and bool(consumer.assignment())
+        state.recovered = app.rebalancing_count > 0 and not app.rebalancing
         if state.recovered and not any(lags.values()):
             state.progress = state.heartbeat
         await patient.look_after_idle_sink()
         metrics.partitions.set(len(lags))
-        metrics.lag_records.clear()
-        for partition, lag in lags.items():
-            metrics.lag_records.labels(partition).set(lag)
+        metrics.note_lags(lags)
         oldest = consumer.oldest_unsettled()
         metrics.lag_seconds.set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
         metrics.window_records.set(len(seen))

@@ -50,6 +50,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._stores: dict[str, float] = {}
+        self._partitions: set[int] = set()
         self.delivered = Counter(
             "tillstream_events_delivered",
             "Events whose document the sink holds, written by this worker.",
@@ -125,6 +126,14 @@ class Metrics:
         self.partitions = Gauge(
             "tillstream_assigned_partitions", "Source partitions this worker has.", registry=self.registry
         )
+
+    def note_lags(self, lags: dict[int, int]) -> None:
+        """Lag in records by partition; partitions that went to other workers disappear."""
+        for partition in self._partitions - set(lags):
+            self.lag_records.remove(str(partition))
+        self._partitions = set(lags)
+        for partition, lag in lags.items():
+            self.lag_records.labels(str(partition)).set(lag)
 
     def note_store(self, store: str, newest: float) -> None:
         """The newest event time (seconds) that the sink holds of `store`; stores beyond the cap share one series."""

@@ -85,7 +85,7 @@ class State:
         if self.held is not None:
             reasons.append(f"held: {self.held}")
         if not self.recovered:
-            reasons.append("partitions not assigned yet, or the dedupe window not recovered")
+            reasons.append("joining the group, or recovering the dedupe window")
         trouble = self.trouble()
         if trouble is not None:
             reasons.append(trouble)

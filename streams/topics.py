@@ -137,6 +137,18 @@ def create_source_topic(settings: Settings, partitions: int) -> None:
         _create(settings, [topic])
 
 
+def delete_topics(settings: Settings) -> None:
+    """Deletes the three topics of a trial that is over; those that are not there are no matter."""
+    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    topics = [settings.topic, settings.dead_letter_topic, changelog_topic(settings)]
+    for future in admin.delete_topics(topics, operation_timeout=TIMEOUT).values():
+        try:
+            future.result(TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
+                raise TopicsUnusable(f"the topics of the trial can't be deleted: {error.args[0].str()}") from None
+
+
 def _create(settings: Settings, topics: list[NewTopic]) -> None:
     names = ", ".join(topic.topic for topic in topics)
     if not settings.create_topics:

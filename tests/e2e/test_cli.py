@@ -185,3 +185,4 @@ def test_demo_sells_into_a_real_kafka_and_a_real_database(tmp_path: Path, kafka:
         result = tillstream(*arguments, folder=tmp_path, sink_password=password or "")
         assert result.returncode == 0, result.stdout + result.stderr
         assert json.loads(result.stdout)["embedded_broker"] is False
+    assert not [name for name in kafka.admin.list_topics(timeout=10).topics if name.startswith("tillstream.demo.")]

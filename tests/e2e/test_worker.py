@@ -192,6 +192,18 @@ def test_second_worker_takes_over_partitions_and_gives_them_back(pg_shop: Shop) 
     assert pg_shop.dead_letters() == []
 
 
+def test_spare_worker_without_partitions_is_ready(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+    with open_shop(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite", partitions=1) as shop:
+        workers = [shop.start().wait_ready(), shop.start().wait_ready()]
+        wait_until(
+            lambda: sorted(assigned(worker) for worker in workers) == [0, 1], 20, "one worker with the partition"
+        )
+        assert all(worker.get("/readyz")[0] == 200 for worker in workers)
+        shop.send(value(1))
+        shop.wait_drained()
+        assert shop.event_ids() == ids(1)
+
+
 def assigned(worker: Worker) -> int:
     lines = worker.get("/metrics")[1].splitlines()
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith("tillstream_assigned_partitions "))

@@ -58,12 +58,12 @@ def test_metrics_and_health_are_served(server: HealthServer) -> None:
     assert get(server, "/")[0] == 404
 
 
-def test_worker_without_partitions_is_live_but_not_ready(server: HealthServer, state: State) -> None:
+def test_worker_that_is_joining_is_live_but_not_ready(server: HealthServer, state: State) -> None:
     state.recovered = False
     assert get(server, "/healthz")[0] == 200
     status, body = get(server, "/readyz")
     assert status == 503
-    assert "partitions not assigned" in json.loads(body)["reasons"][0]
+    assert "joining the group" in json.loads(body)["reasons"][0]
 
 
 def test_loop_that_hangs_is_not_live(server: HealthServer, clock: Clock) -> None:
@@ -112,6 +112,14 @@ def test_histogram_counts_a_batch_as_prometheus_would() -> None:
     counts = [registry.get_sample_value("seconds_bucket", {"le": bound}) for bound in ("0.1", "1.0", "+Inf")]
     assert counts == [2, 3, 4]
     assert registry.get_sample_value("seconds_sum") == pytest.approx(7.65)
+
+
+def test_lag_of_a_partition_that_went_away_disappears() -> None:
+    metrics = Metrics()
+    metrics.note_lags({0: 5, 1: 7})
+    metrics.note_lags({1: 6})
+    lags = [metrics.registry.get_sample_value("tillstream_lag_records", {"partition": number}) for number in "01"]
+    assert lags == [None, 6]
 
 
 def test_stores_beyond_the_cap_share_one_series() -> None:
