@@ -8,21 +8,23 @@ These are plain dataclasses, filled by `streams.mapping` from validated events: 
 validating what was just computed would cost more than computing it. `from_json` validates.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, computed_field
 
 Kind = Literal["invoice", "credit_note", "cancellation"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DocumentLine:
-    """One line: `gross` = `net` + `tax`. `quantity` is signed like the amounts; price and discount are as printed."""
+    """One line: `gross` = `net` + `tax`. `quantity` is signed like the amounts; price and discount are as printed.
 
-    position: int
+    Documents with the same line share it.
+    """
+
     sku: str
     description: str
     quantity: Decimal
@@ -35,11 +37,10 @@ class DocumentLine:
     gross: Decimal
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Payment:
     """One means of payment; the sum over a document is its `gross`, unless it has none (not paid yet)."""
 
-    position: int
     kind: str
     amount: Decimal
 
@@ -56,13 +57,13 @@ class TaxTotal:
 
 @dataclass(slots=True)
 class ErpDocument:
-    """A receipt as the ERP books it.
+    """A receipt as the ERP books it. Lines and payments are in the receipt's order.
 
     `event_id` is the event's identity (`source:id`), `external_ref` the receipt's (`source/store/register/receipt/
-    type`): an ERP holds one document per external_ref, that of the highest `revision`. `gross` is what the customer
-    paid: net + tax + rounding, where net and tax are the sums over the lines and `rounding` what the till's own total
-    differs by. `content` is a digest of the record's bytes. Equal digests are equal content; for unequal ones of one
-    event or receipt, sinks ask `says_the_same_as`, and what does not say the same is in conflict.
+    type`): an ERP holds one document per external_ref, that of the highest `revision`. `content` is a digest of all
+    that the event says, apart from its id: two events, or an event sent twice, say the same where it is equal, and are
+    in conflict where it is not. `gross` is what the customer paid: net + tax + rounding, where net and tax are the sums
+    over the lines and `rounding` what the till's own total differs by.
     """
 
     event_id: str
@@ -86,11 +87,21 @@ class ErpDocument:
     gross: Decimal
     lines: list[DocumentLine]
     payments: list[Payment]
-    taxes: list[TaxTotal]
 
-    def says_the_same_as(self, other: "ErpDocument") -> bool:
-        """Whether both book the same, whoever sent them and in whichever bytes."""
-        return replace(self, event_id="", content="") == replace(other, event_id="", content="")
+    @computed_field  # type: ignore[prop-decorator]  # mypy can't decorate properties
+    @property
+    def taxes(self) -> list[TaxTotal]:
+        """The lines summed by tax rate, lowest rate first."""
+        sums: dict[Decimal, TaxTotal] = {}
+        for line in self.lines:
+            total = sums.get(line.tax_rate)
+            if total is None:
+                sums[line.tax_rate] = TaxTotal(line.tax_rate, line.net, line.tax, line.gross)
+            else:
+                total.net += line.net
+                total.tax += line.tax
+                total.gross += line.gross
+        return [sums[rate] for rate in sorted(sums)]
 
 
 _ADAPTER: TypeAdapter[ErpDocument] = TypeAdapter(ErpDocument)

@@ -3,14 +3,14 @@
 Rounding, wherever a product or a tax makes it necessary, is half up (half away from zero), the commercial rule.
 """
 
-from decimal import ROUND_HALF_UP, Context, Decimal, Inexact
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
 from functools import cache
 
 from iso4217 import Currency
 
 #: No amount, price or quantity at a till reaches this; a number beyond it is a broken record, not a sale.
 LIMIT = Decimal(10) ** 12
-
+_SAFE_LENGTH = 12  # digits before the point that can't reach it
 
 #: A price times a quantity, both below LIMIT with six places, fits; what does not fit raises instead of rounding.
 EXACT = Context(prec=60, traps=[Inexact])
@@ -45,6 +45,20 @@ def to_minor(amount: Decimal, factor: int) -> int:
     if minor != scaled:
         raise NotMoney("too_many_places")
     return minor
+
+
+def parse_minor(text: str, digits: int) -> int:
+    """A decimal number as text, in minor units of `digits` places. Raises NotMoney rather than round."""
+    whole, _, places = text.partition(".")
+    if len(places) == digits and len(whole) <= _SAFE_LENGTH:
+        try:
+            return int(whole + places)
+        except ValueError:  # an exponent
+            pass
+    try:
+        return to_minor(Decimal(text), 10**digits)
+    except InvalidOperation:  # an exponent beyond all bounds
+        raise NotMoney("out_of_range") from None
 
 
 def round_half_up(amount: Decimal) -> int:

@@ -4,92 +4,119 @@ Amounts are as the receipt prints them: a return shows the goods and the money g
 type says which way they went. Send amounts as JSON strings ("12.30"); JSON numbers are read too. Unknown fields are
 ignored, so that a till may be updated before Tillstream is. What a model can't say (sums, precision, time zones)
 `streams.checks` checks.
+
+The event is a model; its parts are TypedDicts, and amounts stay text until `streams.checks` computes with them. A
+receipt has half a dozen parts and twenty numbers: as models and decimals they take pydantic half as long again, and
+could not cheaply be recognised as a line that has been computed before.
 """
 
-from decimal import Decimal
-from typing import Annotated, Literal
+from hashlib import sha256
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 Code = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=500)]
-#: Below `money.LIMIT` either way, with no more places than the currency has: `streams.checks` sees to both. Asking
-#: pydantic for the range would cost a Python call per number.
-Amount = Decimal
+#: A decimal number as text. Below `money.LIMIT` either way, with no more places than the currency has: `streams.checks`
+#: sees to both.
+Amount = Annotated[
+    str,
+    Field(
+        pattern=r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$",
+        max_length=64,
+        coerce_numbers_to_str=True,
+        json_schema_extra={"type": ["string", "number"]},
+    ),
+]
 
 EventType = Literal["sale", "return", "void", "day_close"]
 
-
-class Part(BaseModel):
-    """The base of all parts of an event: immutable, tolerant of fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+_PERSONAL = Field(json_schema_extra={"x-personal-data": True})
+_IDENTITY = {"event_id"}
 
 
-class Customer(Part):
+class Customer(TypedDict):
     """Personal data. It is never logged, counted, or put into a header; documents carry the id alone."""
 
-    id: Code | None = Field(None, json_schema_extra={"x-personal-data": True})
-    name: Text | None = Field(None, json_schema_extra={"x-personal-data": True})
-    email: Text | None = Field(None, json_schema_extra={"x-personal-data": True})
-    phone: Text | None = Field(None, json_schema_extra={"x-personal-data": True})
+    id: NotRequired[Annotated[Code | None, _PERSONAL]]
+    name: NotRequired[Annotated[Text | None, _PERSONAL]]
+    email: NotRequired[Annotated[Text | None, _PERSONAL]]
+    phone: NotRequired[Annotated[Text | None, _PERSONAL]]
 
 
-class Discount(Part):
+class Discount(TypedDict):
     """A reduction of one line, positive, in the unit of the line's price (before tax unless tax is included)."""
 
     amount: Amount
-    reason: Code | None = None
+    reason: NotRequired[Code | None]
 
 
-class Line(Part):
+class Line(TypedDict):
     """One line of the receipt."""
 
     sku: Code
-    description: Text = ""
-    quantity: Amount = Field(description="In `unit`s; negative for an item taken back within a sale.")
-    unit: Code = "each"
+    description: NotRequired[Text]
+    quantity: Annotated[Amount, Field(description="In `unit`s; negative for an item taken back within a sale.")]
+    unit: NotRequired[Annotated[Code, Field(description="`each`, if not stated.")]]
     unit_price: Amount
-    discounts: tuple[Discount, ...] = ()
-    amount: Amount | None = Field(
-        None,
-        description="What the line costs after its discounts, if the till prints it. It may differ from quantity × "
-        "unit price - discounts by one minor unit, plus half of the price's last place per unit sold "
-        "(a printed price is rounded itself). Without it, the product is rounded half up.",
-    )
-    tax_rate: Annotated[Decimal, Field(ge=0, le=100)] = Field(description="Percent: 19 means 19 %.")
-    tax_included: bool = Field(True, description="Whether price, discounts and amount contain the tax.")
+    discounts: NotRequired[tuple[Discount, ...]]
+    amount: NotRequired[
+        Annotated[
+            Amount | None,
+            Field(
+                description="What the line costs after its discounts, if the till prints it. It may differ from "
+                "quantity × unit price - discounts by one minor unit, plus half of the price's last place per unit "
+                "sold (a printed price is rounded itself). Without it, the product is rounded half up."
+            ),
+        ]
+    ]
+    tax_rate: Annotated[Amount, Field(description="Percent, from 0 to 100: 19 means 19 %.")]
+    tax_included: NotRequired[
+        Annotated[
+            bool, Field(description="Whether price, discounts and amount contain the tax; they do if not stated.")
+        ]
+    ]
 
 
-class Tender(Part):
+class Tender(TypedDict):
     """One means of payment. Change is a tender of the same kind with a negative amount."""
 
-    kind: Code = Field(description="cash, card, voucher, … as the till names it.")
+    kind: Annotated[Code, Field(description="cash, card, voucher, … as the till names it.")]
     amount: Amount
 
 
-class Totals(Part):
+class Totals(TypedDict):
     """The totals that the receipt prints. `gross` is what the customer pays (or gets back)."""
 
     gross: Amount
-    net: Amount | None = None
-    tax: Amount | None = None
-    rounding: Amount = Field(
-        Decimal(0),
-        description="Cash rounding contained in `gross`: under one currency unit, or at most 5 % of `gross`.",
-    )
+    net: NotRequired[Amount | None]
+    tax: NotRequired[Amount | None]
+    rounding: NotRequired[
+        Annotated[
+            Amount,
+            Field(
+                description="Cash rounding contained in `gross`: under one currency unit, or at most 5 % of `gross`."
+            ),
+        ]
+    ]
 
 
-class OriginalReceipt(Part):
+class OriginalReceipt(TypedDict):
     """The receipt that a return or a void refers to; store and register default to the event's own."""
 
-    store: Code | None = None
-    register_id: Code | None = Field(None, alias="register")
+    store: NotRequired[Code | None]
+    register: NotRequired[Code | None]
     receipt: Code
-    type: Literal["sale", "return"] = Field("sale", description="What is voided; a return refers to a sale.")
+    type: NotRequired[
+        Annotated[
+            Literal["sale", "return"],
+            Field(description="What is voided (a sale, if not stated); a return refers to one."),
+        ]
+    ]
 
 
-class SaleEvent(Part):
+class SaleEvent(BaseModel):
     """One receipt, or the close of one register's day.
 
     `event_id` is unique within its `source` and the same whenever the event is sent again; without one it is derived
@@ -97,6 +124,8 @@ class SaleEvent(Part):
     and `void` (which repeats the lines of the receipt it voids) become ERP documents; `day_close` carries the
     register's own totals for reconciliation.
     """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     event_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     source: Code
@@ -127,3 +156,12 @@ class SaleEvent(Part):
     def receipt_ref(self) -> str:
         """The receipt's identity, `source/store/register/receipt/type`: what an ERP keeps as its external reference."""
         return f"{self.source}/{self.store}/{self.register_id}/{self.receipt}/{self.type}"
+
+    def content(self) -> bytes:
+        """Digest (16 bytes) of all that the event says, apart from its id: fields as written, defaults left out.
+
+        Unknown fields, the order of fields and white space don't count: an event that is sent again in other bytes is
+        the same event.
+        """
+        said = self.__pydantic_serializer__.to_json(self, exclude=_IDENTITY, exclude_defaults=True)
+        return sha256(said).digest()[:16]

@@ -36,6 +36,13 @@ class Refusal:
 Result = Receipt | Refusal
 
 
+def same_or_conflict(document: ErpDocument, content: str, conflict: Reason) -> Result:
+    """The result for a document whose event, or receipt at this revision, was delivered with this `content`."""
+    if content == document.content:
+        return Receipt(document.event_id, "duplicate")
+    return Refusal(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
+
+
 class SinkUnavailable(Exception):
     """The world is bad, not the document: nothing of this call may be taken as done, write the same again later.
 
@@ -86,8 +93,7 @@ class Sink(Protocol):
         Returns one result per document, in their order. The caller sees to it that no two documents of one call share
         an event_id or an external_ref. One document's refusal never keeps the others from landing. An event_id that
         was delivered with other content is refused as `conflicting_duplicate`; an external_ref that is held at the
-        same revision with other content, from another event, as `conflicting_receipt`. Content is the same where the
-        digests are, or where the document that is held says the same. Raises SinkUnavailable.
+        same revision with other content, from another event, as `conflicting_receipt`. Raises SinkUnavailable.
         """
         ...
 

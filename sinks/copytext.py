@@ -93,18 +93,18 @@ def _delivery_rows(documents: Sequence[ErpDocument], now: str) -> list[str]:
 
 def _line_rows(documents: Sequence[ErpDocument]) -> list[str]:
     return [
-        f"{d.external_ref}\t{line.position}\t{line.sku}\t{line.description}\t{line.quantity!s}\t{line.unit}\t"
+        f"{d.external_ref}\t{position}\t{line.sku}\t{line.description}\t{line.quantity!s}\t{line.unit}\t"
         f"{line.unit_price!s}\t{line.discount!s}\t{line.tax_rate!s}\t{line.net!s}\t{line.tax!s}\t{line.gross!s}\n"
         for d in documents
-        for line in d.lines
+        for position, line in enumerate(d.lines, 1)
     ]
 
 
 def _payment_rows(documents: Sequence[ErpDocument]) -> list[str]:
     return [
-        f"{d.external_ref}\t{payment.position}\t{payment.kind}\t{payment.amount!s}\n"
+        f"{d.external_ref}\t{position}\t{payment.kind}\t{payment.amount!s}\n"
         for d in documents
-        for payment in d.payments
+        for position, payment in enumerate(d.payments, 1)
     ]
 
 

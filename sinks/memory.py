@@ -7,7 +7,7 @@ from threading import Lock
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
-from sinks.base import DocumentsRefused, Effect, Finding, Receipt, Refusal, Result, StoreDay
+from sinks.base import DocumentsRefused, Effect, Finding, Receipt, Refusal, Result, StoreDay, same_or_conflict
 from sinks.values import require_exact_numbers, require_storable_text
 
 
@@ -38,7 +38,7 @@ class MemorySink:
     def _write_one(self, document: ErpDocument) -> Result:
         delivered = self.deliveries.get(document.event_id)
         if delivered is not None:
-            return self._same_or_conflict(document, delivered, Reason.CONFLICTING_DUPLICATE)
+            return same_or_conflict(document, delivered, Reason.CONFLICTING_DUPLICATE)
         if self._refuses(document):
             return Refusal(document.event_id, Reason.REFUSED_BY_SINK, "told_to_refuse")
         try:
@@ -48,7 +48,7 @@ class MemorySink:
             return Refusal(document.event_id, Reason.REFUSED_BY_SINK, refused.detail)
         held = self.documents.get(document.external_ref)
         if held is not None and held.revision == document.revision:
-            result = self._same_or_conflict(document, held.content, Reason.CONFLICTING_RECEIPT)
+            result = same_or_conflict(document, held.content, Reason.CONFLICTING_RECEIPT)
         elif held is not None and held.revision > document.revision:
             result = Receipt(document.event_id, "superseded")
         else:
@@ -58,12 +58,6 @@ class MemorySink:
         if isinstance(result, Receipt):
             self.deliveries[document.event_id] = document.content
         return result
-
-    def _same_or_conflict(self, document: ErpDocument, content: str, conflict: Reason) -> Result:
-        held = self.documents.get(document.external_ref)
-        if content == document.content or (held is not None and held.says_the_same_as(document)):
-            return Receipt(document.event_id, "duplicate")
-        return Refusal(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
         """The documents held under these references, ordered by them; nothing where nothing is held."""

@@ -74,8 +74,11 @@ class SqliteSink(SqlSink):
         return {d.external_ref: d.external_ref in revisions for d in taken}
 
     def _append_parts(self, connection: Connection, documents: Sequence[ErpDocument]) -> None:
-        sqlitebulk.LINES.insert(connection, [(d.external_ref, line) for d in documents for line in d.lines])
-        sqlitebulk.PAYMENTS.insert(connection, [(d.external_ref, paid) for d in documents for paid in d.payments])
+        for table, part in ((sqlitebulk.LINES, "lines"), (sqlitebulk.PAYMENTS, "payments")):
+            table.insert(
+                connection,
+                [(d.external_ref, place, one) for d in documents for place, one in enumerate(getattr(d, part), 1)],
+            )
 
     def _lock_schema(self, connection: Connection) -> None:
         pass  # BEGIN IMMEDIATE has locked the whole file

@@ -14,22 +14,22 @@ _DIALECT = sqlite.dialect()
 class BulkInsert:
     """Inserts objects into a table: each column takes its namesake attribute, and `given` what the caller says."""
 
-    def __init__(self, table: Table, given: str, verb: str = "INSERT") -> None:
-        columns = [column for column in table.columns if column.name != given and column.server_default is None]
-        names = [given, *(column.name for column in columns)]
-        self._attributes = attrgetter(*names[1:])
+    def __init__(self, table: Table, *given: str, verb: str = "INSERT") -> None:
+        columns = [column for column in table.columns if column.name not in given and column.server_default is None]
+        names = [*given, *(column.name for column in columns)]
+        self._attributes = attrgetter(*names[len(given) :])
         types = [table.c[name].type.dialect_impl(_DIALECT) for name in names]
-        self._to_given, *self._to_columns = [kind.bind_processor(_DIALECT) or _as_it_is for kind in types]
+        self._processors = [kind.bind_processor(_DIALECT) or _as_it_is for kind in types]
         self._statement = f"{verb} INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
 
-    def insert(self, connection: Connection, parts: Sequence[tuple[object, object]]) -> None:
-        """`parts` are objects, each with the value for the `given` column before it."""
+    def insert(self, connection: Connection, parts: Sequence[tuple[object, ...]]) -> None:
+        """`parts` are tuples of the values for the `given` columns, and an object last."""
         if not parts:
             return
-        attributes, to_columns, to_given = self._attributes, self._to_columns, self._to_given
+        attributes, processors = self._attributes, self._processors
         rows = [
-            (to_given(given), *[to(value) for to, value in zip(to_columns, attributes(part), strict=True)])
-            for given, part in parts
+            tuple([to(value) for to, value in zip(processors, (*given, *attributes(part)), strict=True)])
+            for *given, part in parts
         ]
         connection.exec_driver_sql(self._statement, rows)
 
@@ -38,7 +38,7 @@ def _as_it_is(value: object) -> object:
     return value
 
 
-DELIVERIES = BulkInsert(deliveries, given="delivered_at")
-DOCUMENTS = BulkInsert(documents, given="written_at", verb="INSERT OR REPLACE")
-LINES = BulkInsert(document_lines, given="external_ref")
-PAYMENTS = BulkInsert(document_payments, given="external_ref")
+DELIVERIES = BulkInsert(deliveries, "delivered_at")
+DOCUMENTS = BulkInsert(documents, "written_at", verb="INSERT OR REPLACE")
+LINES = BulkInsert(document_lines, "external_ref", "position")
+PAYMENTS = BulkInsert(document_payments, "external_ref", "position")

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, func, select
 
-from schemas.document import DocumentLine, ErpDocument, Payment, TaxTotal
+from schemas.document import DocumentLine, ErpDocument, Payment
 from schemas.money import minor_digits
 from sinks.base import StoreDay
 from sinks.tables import document_lines, document_payments
@@ -62,28 +62,15 @@ def documents(connection: Connection, external_refs: Sequence[str]) -> list[ErpD
     rows = connection.execute(
         select(*_SCALARS).where(held.c.external_ref.in_(external_refs)).order_by(held.c.external_ref)
     )
-    found = {row.external_ref: ErpDocument(**row._asdict(), lines=[], payments=[], taxes=[]) for row in rows}
+    found = {row.external_ref: ErpDocument(**row._asdict(), lines=[], payments=[]) for row in rows}
     for ref, part in _parts(connection, document_lines, external_refs):
         found[ref].lines.append(DocumentLine(**part))
     for ref, part in _parts(connection, document_payments, external_refs):
         found[ref].payments.append(Payment(**part))
-    for document in found.values():
-        document.taxes = _tax_totals(document.lines)
     return list(found.values())
-
-
-def _tax_totals(lines: Sequence[DocumentLine]) -> list[TaxTotal]:
-    """What the view `document_taxes` has of one document, lowest rate first."""
-    totals: dict[Decimal, TaxTotal] = {}
-    for line in lines:
-        total = totals.setdefault(line.tax_rate, TaxTotal(line.tax_rate, Decimal(0), Decimal(0), Decimal(0)))
-        total.net += line.net
-        total.tax += line.tax
-        total.gross += line.gross
-    return [totals[rate] for rate in sorted(totals)]
 
 
 def _parts(connection: Connection, table: Table, external_refs: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     query = select(table).where(table.c.external_ref.in_(external_refs)).order_by(*table.primary_key.columns)
-    parts = [row._asdict() for row in connection.execute(query)]
-    return [(part.pop("external_ref"), part) for part in parts]
+    columns = [column.name for column in table.columns if column.name not in ("external_ref", "position")]
+    return [(row.external_ref, {name: getattr(row, name) for name in columns}) for row in connection.execute(query)]

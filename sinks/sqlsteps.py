@@ -6,8 +6,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
-from sinks import sqlreads
-from sinks.base import Effect, Receipt, Refusal, Result
+from sinks.base import Effect, Receipt, Result, same_or_conflict
 from sinks.tables import PARTS, deliveries
 from sinks.tables import documents as held
 
@@ -19,7 +18,7 @@ def recognise(connection: Connection, documents: Sequence[ErpDocument]) -> dict[
     columns = select(deliveries.c.event_id, deliveries.c.content)
     rows = connection.execute(columns.where(deliveries.c.event_id.in_([d.event_id for d in documents])))
     contents = {row.event_id: row.content for row in rows}
-    return _same_or_conflict(connection, [(d, contents[d.event_id]) for d in documents], Reason.CONFLICTING_DUPLICATE)
+    return {d.event_id: same_or_conflict(d, contents[d.event_id], Reason.CONFLICTING_DUPLICATE) for d in documents}
 
 
 def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str, Result]:
@@ -29,30 +28,13 @@ def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str
     columns = select(held.c.external_ref, held.c.revision, held.c.content)
     rows = connection.execute(columns.where(held.c.external_ref.in_([d.external_ref for d in documents])))
     holding = {ref: (revision, content) for ref, revision, content in rows}
-    newer = [d for d in documents if holding[d.external_ref][0] > d.revision]
-    equal = [(d, holding[d.external_ref][1]) for d in documents if holding[d.external_ref][0] == d.revision]
-    superseded: dict[str, Result] = {d.event_id: Receipt(d.event_id, "superseded") for d in newer}
-    return superseded | _same_or_conflict(connection, equal, Reason.CONFLICTING_RECEIPT)
-
-
-def _same_or_conflict(
-    connection: Connection, documents: Sequence[tuple[ErpDocument, str]], conflict: Reason
-) -> dict[str, Result]:
-    """Duplicate or conflict, for documents beside the digest of what was delivered.
-
-    Other bytes may say the same: then the documents themselves are compared. That is rare, and only then are they read.
-    """
     results: dict[str, Result] = {}
-    other = {d.external_ref: d for d, content in documents if content != d.content}
-    held_now = {h.external_ref: h for h in sqlreads.documents(connection, list(other))} if other else {}
-    for d, _ in documents:
-        now = held_now.get(d.external_ref)
-        if d.external_ref not in other or (now is not None and now.says_the_same_as(d)):
-            results[d.event_id] = Receipt(d.event_id, "duplicate")
+    for d in documents:
+        revision, content = holding[d.external_ref]
+        if revision > d.revision:
+            results[d.event_id] = Receipt(d.event_id, "superseded")
         else:
-            results[d.event_id] = Refusal(
-                d.event_id, conflict, f"revision {d.revision} was delivered with other content"
-            )
+            results[d.event_id] = same_or_conflict(d, content, Reason.CONFLICTING_RECEIPT)
     return results
 
 

@@ -8,6 +8,8 @@ from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 
 Headers = Sequence[tuple[str, bytes]]
+#: Bytes of the digests of records: 10 ** 12 of them hold two equal ones with a chance of 10 ** -15.
+DIGEST = 16
 Stage = Literal["decode", "check", "map", "write"]
 
 

@@ -16,29 +16,47 @@ The rules, all to the minor unit, rounding half up:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
+from typing import cast
 
 from schemas.deadletter import Reason
-from schemas.money import EXACT, LIMIT, NotMoney, divide_half_up, minor_digits, round_half_up, to_minor
+from schemas.money import EXACT, LIMIT, NotMoney, divide_half_up, minor_digits, parse_minor, round_half_up
 from schemas.sale import Line, SaleEvent
 from streams.batch import Arrival, Rejection
 
 PLACES = 6
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_RATE_UNITS = 10_000  # of a percent: rates have up to four places
+_RATE_PLACES = 4
+_WHOLE = 100 * 10**_RATE_PLACES  # 100 % in the unit of rates
+#: Lines remembered, about 1.5 kB each: the articles that a large shop sells in a day, in their usual quantities.
+LINES_KEPT = 16_384
+
+
+@dataclass(slots=True, eq=False)
+class SoundLine:
+    """A line whose amounts add up, in minor units, as printed. Receipts with the same line share it."""
+
+    said: Line
+    quantity: Decimal
+    unit_price: Decimal
+    tax_rate: Decimal
+    net: int
+    tax: int
+    gross: int
+    discount: int
 
 
 @dataclass(slots=True, eq=False)
 class Sound:
     """An arrival whose amounts add up; all in minor units, as printed (not yet signed).
 
-    `lines` holds (net, tax, gross, discount) per line, `digits` the number of places of the currency.
+    `digits` is the number of places of the currency.
     """
 
     arrival: Arrival
     digits: int
-    lines: list[tuple[int, int, int, int]]
+    lines: list[SoundLine]
     tenders: list[int]
     net: int
     tax: int
@@ -78,111 +96,133 @@ def amounts(arrival: Arrival) -> Sound:
         raise Unsound(Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
     if not event.lines:
         raise Unsound(Reason.EMPTY_RECEIPT, "lines: empty")
-    factor = 10**digits
-    lines = []
+    lines: list[SoundLine] = []
     net = tax = 0
-    for position, line in enumerate(event.lines):
+    for line in event.lines:
         try:
-            amounts_of_line = line_amounts(line, digits, factor)
+            sound = sound_line(line, digits)
         except Unsound as fault:
-            raise Unsound(fault.reason, f"lines.{position}{fault.detail}") from None
-        lines.append(amounts_of_line)
-        net += amounts_of_line[0]
-        tax += amounts_of_line[1]
-    gross = minor(event.totals.gross, factor, "totals.gross")
+            raise Unsound(fault.reason, f"lines.{len(lines)}{fault.detail}") from None
+        lines.append(sound)
+        net += sound.net
+        tax += sound.tax
+    gross = minor(event.totals["gross"], digits, "totals.gross")
     if gross < 0 and event.type != "sale":
         raise Unsound(Reason.WRONG_SIGN, "totals.gross: negative")
     rounding = gross - net - tax
-    check_totals(event, net, tax, rounding, gross, factor)
-    tenders = [minor(tender.amount, factor, "tenders.amount") for tender in event.tenders]
+    check_totals(event, net, tax, rounding, gross, digits)
+    tenders = [minor(tender["amount"], digits, "tenders.amount") for tender in event.tenders]
     if tenders and sum(tenders) != gross:
         raise Unsound(Reason.PAYMENT_MISMATCH, "tenders: sum_differs_from_gross")
     return Sound(arrival, digits, lines, tenders, net, tax, rounding, gross)
 
 
-def line_amounts(line: Line, digits: int, factor: int) -> tuple[int, int, int, int]:
-    """(net, tax, gross, discount) of one line in minor units. The detail of what it raises begins after `lines.N`."""
-    if line.amount is None and not line.discounts:
-        return (*plain_line(line.quantity, line.unit_price, line.tax_rate, line.tax_included, factor), 0)
+def sound_line(line: Line, digits: int) -> SoundLine:
+    """The line's amounts. The detail of the Unsound that it raises begins after `lines.N`.
+
+    Receipts share few articles and quantities, so most lines of a day have been computed before.
+    """
+    if "discounts" in line:  # which can't be a key of the memory, and differ from receipt to receipt
+        return compute_line(line, digits)
+    return _remembered_line(digits, *line, *line.values())
+
+
+@lru_cache(LINES_KEPT)
+def _remembered_line(digits: int, *said: object) -> SoundLine:
+    fields = len(said) // 2
+    return compute_line(cast(Line, dict(zip(said[:fields], said[fields:], strict=True))), digits)
+
+
+def compute_line(line: Line, digits: int) -> SoundLine:
+    """As `sound_line`, anew."""
+    quantity, price = number(line["quantity"], "quantity"), number(line["unit_price"], "unit_price")
+    rate = rate_units(line["tax_rate"])
     discount = 0
-    for reduction in line.discounts:
-        discount += minor(reduction.amount, factor, ".discounts.amount")
-    amount = product(line.quantity, line.unit_price, factor) - discount
-    if line.amount is not None:
-        printed = minor(line.amount, factor, ".amount")
-        if printed != amount and abs(printed - amount) > tolerance(line, digits, factor):
+    for reduction in line.get("discounts", ()):
+        discount += minor(reduction["amount"], digits, ".discounts.amount")
+    amount = product(quantity, price, digits) - discount
+    printed = line.get("amount")
+    if printed is not None:
+        stated = minor(printed, digits, ".amount")
+        if stated != amount and abs(stated - amount) > tolerance(quantity, price, digits):
             raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
-        amount = printed
-    return (*taxed(amount, line.tax_rate, line.tax_included), discount)
+        amount = stated
+    net, tax, gross = taxed(amount, rate, line.get("tax_included", True))
+    return SoundLine(line, quantity, price, Decimal(line["tax_rate"]), net, tax, gross, discount)
 
 
-# Receipts share few articles and quantities, so most lines of a day have been computed before.
-@lru_cache(65_536)
-def plain_line(quantity: Decimal, price: Decimal, rate: Decimal, included: bool, factor: int) -> tuple[int, int, int]:
-    """(net, tax, gross) of a line without discounts and printed amount."""
-    return taxed(product(quantity, price, factor), rate, included)
+def number(text: str, field: str) -> Decimal:
+    """A quantity or a price."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        value = LIMIT
+    if not -LIMIT < value < LIMIT:
+        raise Unsound(Reason.INVALID_AMOUNT, f".{field}: out_of_range")
+    if value != round(value, PLACES):
+        raise Unsound(Reason.INVALID_AMOUNT, f".{field}: more_than_{PLACES}_places")
+    return value
 
 
-def product(quantity: Decimal, price: Decimal, factor: int) -> int:
+def product(quantity: Decimal, price: Decimal, digits: int) -> int:
     """quantity × price in minor units, rounded half up."""
-    for name, number in (("quantity", quantity), ("unit_price", price)):
-        if not -LIMIT < number < LIMIT:
-            raise Unsound(Reason.INVALID_AMOUNT, f".{name}: out_of_range")
-        if number != round(number, PLACES):
-            raise Unsound(Reason.INVALID_AMOUNT, f".{name}: more_than_{PLACES}_places")
     exact = EXACT.multiply(quantity, price)
     if not -LIMIT < exact < LIMIT:
         raise Unsound(Reason.INVALID_AMOUNT, ": out_of_range")
-    return round_half_up(exact * factor)
+    return round_half_up(exact * 10**digits)
 
 
-def taxed(amount: int, rate: Decimal, included: bool) -> tuple[int, int, int]:
-    """(net, tax, gross) of a line's amount."""
-    units = rate_units(rate)
-    if not units:
+def taxed(amount: int, rate: int, included: bool) -> tuple[int, int, int]:
+    """(net, tax, gross) of a line's amount; `rate` as `rate_units` gives it."""
+    if not rate:
         return amount, 0, amount
     if included:
-        net = divide_half_up(amount * 100 * _RATE_UNITS, 100 * _RATE_UNITS + units)
+        net = divide_half_up(amount * _WHOLE, _WHOLE + rate)
         return net, amount - net, amount
-    tax = divide_half_up(amount * units, 100 * _RATE_UNITS)
+    tax = divide_half_up(amount * rate, _WHOLE)
     return amount, tax, amount + tax
 
 
-def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int, factor: int) -> None:
+def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int, digits: int) -> None:
     """Raises Unsound unless the printed totals agree with the lines' sums; `rounding` is what gross differs by."""
-    stated = minor(event.totals.rounding, factor, "totals.rounding")
-    if abs(stated) >= factor and abs(stated) * 20 > abs(gross):
+    totals = event.totals
+    stated = minor(totals["rounding"], digits, "totals.rounding") if "rounding" in totals else 0
+    if abs(stated) >= 10**digits and abs(stated) * 20 > abs(gross):
         raise Unsound(Reason.TOTALS_MISMATCH, "totals.rounding: too_large")
     if rounding != stated:
-        added = sum(1 for line in event.lines if line.tax_rate and not line.tax_included)
+        added = sum(1 for line in event.lines if not line.get("tax_included", True) and rate_units(line["tax_rate"]))
         if abs(rounding - stated) > added:
             raise Unsound(Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
-    for name, printed, computed in (("net", event.totals.net, net), ("tax", event.totals.tax, tax)):
+    for name, printed, computed in (("net", totals.get("net"), net), ("tax", totals.get("tax"), tax)):
         if printed is not None:
-            difference = minor(printed, factor, f"totals.{name}") - computed
+            difference = minor(printed, digits, f"totals.{name}") - computed
             if difference and abs(difference) > len(event.lines):
                 raise Unsound(Reason.TOTALS_MISMATCH, f"totals.{name}: differs_from_lines")
 
 
-def minor(amount: Decimal, factor: int, field: str) -> int:
+def minor(amount: str, digits: int, field: str) -> int:
     """`amount` in minor units. Raises Unsound when it is too large or the currency has fewer places."""
     try:
-        return to_minor(amount, factor)
+        return parse_minor(amount, digits)
     except NotMoney as fault:
         raise Unsound(Reason.INVALID_AMOUNT, f"{field}: {fault}") from None
 
 
-def tolerance(line: Line, digits: int, factor: int) -> Decimal:
+def tolerance(quantity: Decimal, price: Decimal, digits: int) -> Decimal:
     """How far a printed line amount may be from the product, in minor units."""
-    exponent = line.unit_price.as_tuple().exponent
+    exponent = price.as_tuple().exponent
     places = max(digits, -exponent if isinstance(exponent, int) else 0)
-    return 1 + abs(line.quantity) * factor * Decimal(5).scaleb(-places - 1)
+    half, factor = Decimal(5).scaleb(-places - 1), Decimal(10) ** digits
+    return 1 + abs(quantity) * factor * half
 
 
 @lru_cache(1024)
-def rate_units(rate: Decimal) -> int:
-    """A tax rate in ten-thousandths of a percent. Raises Unsound when it has more places."""
+def rate_units(rate: str) -> int:
+    """A tax rate in ten-thousandths of a percent. Raises Unsound when it has more places, or is none."""
     try:
-        return to_minor(rate, _RATE_UNITS)
+        units = parse_minor(rate, _RATE_PLACES)
     except NotMoney:
-        raise Unsound(Reason.INVALID_AMOUNT, ".tax_rate: more_than_4_places") from None
+        raise Unsound(Reason.INVALID_AMOUNT, f".tax_rate: more_than_{_RATE_PLACES}_places") from None
+    if not 0 <= units <= _WHOLE:
+        raise Unsound(Reason.INVALID_AMOUNT, ".tax_rate: out_of_range")
+    return units

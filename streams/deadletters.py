@@ -10,7 +10,6 @@ from streams.batch import Headers, Rejection
 
 CONNECT = "__connect.errors."
 OWN = "tillstream."
-LONGEST_AMOUNT = 40  # a record may state an amount of a megabyte of digits; its dead letter must still fit the topic
 
 
 class Letter(NamedTuple):
@@ -103,9 +102,7 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime) -> L
     if event is not None:
         ours[OWN + "event_id"] = event.identity
         ours[OWN + "store"] = event.store
-        amount = f"{event.totals.gross} {event.currency}"
-        if len(amount) <= LONGEST_AMOUNT:
-            ours[OWN + "amount"] = amount
+        ours[OWN + "amount"] = f"{event.totals['gross']} {event.currency}"
     replay = _text(before.get(OWN + "replay_id"))
     if replay:
         ours[OWN + "replay_id"] = replay

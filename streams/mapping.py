@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import count
+from functools import cache, lru_cache
 
 from schemas.deadletter import Reason
-from schemas.document import DocumentLine, ErpDocument, Kind, Payment, TaxTotal
+from schemas.document import DocumentLine, ErpDocument, Kind, Payment
 from schemas.sale import EventType, SaleEvent
 from streams.batch import Rejection
-from streams.checks import Sound
+from streams.checks import LINES_KEPT, Sound, SoundLine
 from streams.settings import Store, Stores
 
 KINDS: dict[EventType, tuple[Kind, int]] = {
@@ -39,17 +39,16 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
     """The receipt as the ERP books it."""
     event = receipt.arrival.event
     kind, sign = KINDS[event.type]
-    if kind == "cancellation" and event.original is not None and event.original.type == "return":
+    if kind == "cancellation" and event.original is not None and event.original.get("type") == "return":
         sign = 1  # what the return took away comes back
-    unit = Decimal(1).scaleb(-receipt.digits)
+    unit = minor_unit(receipt.digits)
     signed = unit * sign
-    customer = event.customer
     return ErpDocument(
         event_id=receipt.arrival.id,
         external_ref=event.receipt_ref,
         kind=kind,
         revision=event.revision,
-        content=receipt.arrival.digest.hex(),
+        content=event.content().hex(),
         source=event.source,
         store=event.store,
         register_id=event.register_id,
@@ -59,55 +58,42 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
         occurred_at=event.occurred_at.astimezone(UTC),
         currency=event.currency,
         cashier=event.cashier,
-        customer_id=customer.id if customer is not None else None,
+        customer_id=event.customer.get("id") if event.customer is not None else None,
         net=receipt.net * signed,
         tax=receipt.tax * signed,
         rounding=receipt.rounding * signed,
         gross=receipt.gross * signed,
-        lines=to_lines(receipt, sign, unit),
+        lines=[to_line(line, sign, unit) for line in receipt.lines],
         payments=[
-            Payment(position, tender.kind, amount * signed)
-            for position, tender, amount in zip(count(1), event.tenders, receipt.tenders, strict=False)
+            Payment(tender["kind"], amount * signed)
+            for tender, amount in zip(event.tenders, receipt.tenders, strict=True)
         ],
-        taxes=tax_totals(receipt, signed),
     )
 
 
-def to_lines(receipt: Sound, sign: int, unit: Decimal) -> list[DocumentLine]:
-    """The document's lines, in the receipt's order, positions from 1."""
+@lru_cache(LINES_KEPT)  # by identity: receipts share their lines
+def to_line(line: SoundLine, sign: int, unit: Decimal) -> DocumentLine:
+    """The line as the ERP books it; `unit` is the currency's smallest."""
+    said = line.said
     signed = unit * sign
-    lines: list[DocumentLine] = []
-    for line, (net, tax, gross, discount) in zip(receipt.arrival.event.lines, receipt.lines, strict=True):
-        lines.append(
-            DocumentLine(
-                len(lines) + 1,
-                line.sku,
-                line.description,
-                line.quantity if sign > 0 else -line.quantity,
-                line.unit,
-                line.unit_price,
-                discount * unit,
-                line.tax_rate,
-                net * signed,
-                tax * signed,
-                gross * signed,
-            )
-        )
-    return lines
+    return DocumentLine(
+        sku=said["sku"],
+        description=said.get("description", ""),
+        quantity=line.quantity if sign > 0 else -line.quantity,
+        unit=said.get("unit", "each"),
+        unit_price=line.unit_price,
+        discount=line.discount * unit,
+        tax_rate=line.tax_rate,
+        net=line.net * signed,
+        tax=line.tax * signed,
+        gross=line.gross * signed,
+    )
 
 
-def tax_totals(receipt: Sound, signed: Decimal) -> list[TaxTotal]:
-    """The lines summed by tax rate, lowest rate first."""
-    sums: dict[Decimal, tuple[int, int, int]] = {}
-    for line, (net, tax, gross, _) in zip(receipt.arrival.event.lines, receipt.lines, strict=True):
-        rate = line.tax_rate
-        if rate in sums:
-            sum_net, sum_tax, sum_gross = sums[rate]
-            sums[rate] = (sum_net + net, sum_tax + tax, sum_gross + gross)
-        else:
-            sums[rate] = (net, tax, gross)
-    rates = sorted(sums) if len(sums) > 1 else sums
-    return [TaxTotal(rate, *(amount * signed for amount in sums[rate])) for rate in rates]
+@cache
+def minor_unit(digits: int) -> Decimal:
+    """The smallest unit of a currency with so many places."""
+    return Decimal(1).scaleb(-digits)
 
 
 def business_date(occurred_at: datetime, store: Store) -> date:
@@ -121,6 +107,6 @@ def original_ref(event: SaleEvent) -> str | None:
     original = event.original
     if original is None:
         return None
-    store = original.store or event.store
-    register = original.register_id or event.register_id
-    return f"{event.source}/{store}/{register}/{original.receipt}/{original.type}"
+    store = original.get("store") or event.store
+    register = original.get("register") or event.register_id
+    return f"{event.source}/{store}/{register}/{original['receipt']}/{original.get('type', 'sale')}"

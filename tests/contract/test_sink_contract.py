@@ -109,20 +109,28 @@ def test_another_event_with_the_same_receipt_and_content_is_a_duplicate(sink: Re
     assert sink.read([first.external_ref]) == [first]
 
 
-def test_other_bytes_that_say_the_same_are_a_duplicate(sink: ReadableSink) -> None:
-    first = document(1, lines=[line(1), line(2, tax_rate=Decimal(7))])
+def test_what_an_event_said_is_known_after_its_document_was_replaced(sink: ReadableSink) -> None:
+    first, second = document(1, 0), document(1, 1)
     sink.write([first])
-    assert effects(sink.write([replace(first, content="other bytes")])) == ["duplicate"]
-    assert effects(sink.write([replace(first, content="other bytes", event_id="pos:another")])) == ["duplicate"]
-    assert sink.read([first.external_ref]) == [first]
+    sink.write([second])
+    assert effects(sink.write([first])) == ["duplicate"]
+    assert effects(sink.write([replace(first, content="other")])) == ["conflicting_duplicate"]
+    assert sink.read([first.external_ref]) == [second]
 
 
-def test_other_bytes_of_an_event_whose_document_was_replaced_conflict(sink: ReadableSink) -> None:
-    """What was delivered can't be compared any more, so nothing is dropped."""
-    first = document(1, 0)
-    sink.write([first])
+def test_what_a_superseded_event_said_is_known(sink: ReadableSink) -> None:
     sink.write([document(1, 1)])
-    assert effects(sink.write([replace(first, content="other bytes")])) == ["conflicting_duplicate"]
+    sink.write([document(1, 0)])
+    assert effects(sink.write([replace(document(1, 0), content="other")])) == ["conflicting_duplicate"]
+
+
+def test_content_counts_and_not_the_document(sink: ReadableSink) -> None:
+    """A setting may have changed what an event becomes, and two events may differ in what no document holds."""
+    first = document(1)
+    sink.write([first])
+    assert effects(sink.write([replace(first, business_date=date(2026, 3, 11))])) == ["duplicate"]
+    assert effects(sink.write([replace(first, content="another e-mail address")])) == ["conflicting_duplicate"]
+    assert sink.read([first.external_ref]) == [first]
 
 
 def test_each_document_of_a_batch_gets_its_own_result(sink: ReadableSink) -> None:

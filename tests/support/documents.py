@@ -7,18 +7,17 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from schemas.document import DocumentLine, ErpDocument, Payment, TaxTotal
+from schemas.document import DocumentLine, ErpDocument, Payment
 from schemas.money import minor_digits
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
 
-def line(position: int = 1, net: str | Decimal = "2.52", tax: str | Decimal = "0.48", **changes: Any) -> DocumentLine:
+def line(number: int = 1, net: str | Decimal = "2.52", tax: str | Decimal = "0.48", **changes: Any) -> DocumentLine:
     """Two apples, unless changed; net and tax add up to gross."""
     net, tax = Decimal(net), Decimal(tax)
     plain = DocumentLine(
-        position=position,
-        sku=f"A-{position}",
+        sku=f"A-{number}",
         description="Apple",
         quantity=Decimal(2),
         unit="each",
@@ -62,8 +61,7 @@ def document(
         rounding=zero,
         gross=net + tax,
         lines=lines,
-        payments=[Payment(1, "card", net + tax)],
-        taxes=_taxes(lines),
+        payments=[Payment("card", net + tax)],
     )
     made = replace(plain, **changes)
     digest = hashlib.sha256(repr(made).encode(errors="surrogatepass")).hexdigest()
@@ -73,15 +71,6 @@ def document(
 def documents(count: int, first: int = 1, **changes: Any) -> list[ErpDocument]:
     """That many documents, numbered from `first`."""
     return [document(number, **changes) for number in range(first, first + count)]
-
-
-def _taxes(lines: Sequence[DocumentLine]) -> list[TaxTotal]:
-    rates = sorted({part.tax_rate for part in lines})
-    by_rate = {rate: [part for part in lines if part.tax_rate == rate] for rate in rates}
-    return [
-        TaxTotal(rate, sum_of(parts, "net"), sum_of(parts, "tax"), sum_of(parts, "gross"))
-        for rate, parts in by_rate.items()
-    ]
 
 
 def sum_of(parts: Sequence[object], name: str) -> Decimal:

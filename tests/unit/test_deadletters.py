@@ -58,12 +58,6 @@ def test_event_that_was_readable_is_named_with_its_store_and_amount_and_no_perso
     assert not any(secret in str(said) for secret in ("4711", "Surname", "example.org", "Casey"))
 
 
-def test_amount_of_a_megabyte_of_digits_makes_no_header() -> None:
-    arrivals, _, _ = decode(batch(value(1, totals={"gross": "3." + "0" * 1_000_000})))
-    dead = Rejection(arrivals[0].record, Reason.INVALID_AMOUNT, "totals.gross", "check", arrivals[0].event)
-    assert sum(len(header) for _, header in letter(dead, "pos.sales", 0, NOON).headers) < 2**14
-
-
 def test_second_pass_overwrites_our_headers_and_counts_the_attempt() -> None:
     first = letter(rejection(FakeRecord(7, b"{", headers=[("trace", b"t")])), "pos.sales", 3, NOON)
     later = NOON + timedelta(hours=2)

@@ -99,6 +99,21 @@ async def test_same_event_in_other_bytes_is_a_duplicate() -> None:
     assert not line.letters
 
 
+async def test_difference_that_no_document_holds_is_a_conflict_too() -> None:
+    line = Line()
+    await send(line, value(1, customer={"id": "7", "email": "a@example.org"}))
+    await send(line, value(1, customer={"id": "7", "email": "b@example.org"}))
+    assert reasons(line) == {Reason.CONFLICTING_DUPLICATE: 1}
+
+
+async def test_event_in_other_bytes_is_a_duplicate_after_a_newer_revision_took_its_place() -> None:
+    line = Line()
+    await send(line, value(1), value(2, receipt="1", revision=1))
+    settled = await send(line, value(1).replace(b'":', b'" : '))
+    assert len(settled.seen_in_sink) == 1
+    assert not line.letters
+
+
 async def test_repeat_of_a_rejected_event_is_judged_by_itself() -> None:
     line = Line()
     wrong, right = value(1, totals={"gross": "9.99"}), value(1)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import count, islice
 from random import Random
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -47,7 +47,10 @@ def half_up(amount: Decimal) -> Decimal:
 
 
 def cost(line: Line) -> Decimal:
-    return half_up(line.quantity * line.unit_price - sum(reduction.amount for reduction in line.discounts))
+    return half_up(
+        Decimal(line["quantity"]) * Decimal(line["unit_price"])
+        - sum(Decimal(reduction["amount"]) for reduction in line.get("discounts", ()))
+    )
 
 
 def broken_by(name: str, seed: int = 3) -> tuple[dict[str, Any], bytes]:
@@ -59,28 +62,32 @@ def broken_by(name: str, seed: int = 3) -> tuple[dict[str, Any], bytes]:
 def test_every_fresh_event_adds_up(fresh: list[tuple[Sent, SaleEvent]]) -> None:
     for _, event in fresh:
         amounts = [cost(line) for line in event.lines]
-        assert [line.amount for line in event.lines] == amounts
-        assert event.totals.gross == sum(amounts) == sum(tender.amount for tender in event.tenders)
-        nets = [half_up(a / (1 + line.tax_rate / 100)) for a, line in zip(amounts, event.lines, strict=True)]
-        assert event.totals.net == sum(nets)
-        assert event.totals.tax == event.totals.gross - event.totals.net
-        assert all(line.quantity > 0 for line in event.lines)
+        assert [line.get("amount") for line in event.lines] == list(map(str, amounts))
+        assert sum(amounts) == sum(Decimal(tender["amount"]) for tender in event.tenders)
+        rates = [1 + Decimal(line["tax_rate"]) / 100 for line in event.lines]
+        net = sum(half_up(amount / rate) for amount, rate in zip(amounts, rates, strict=True))
+        assert event.totals == {"gross": str(sum(amounts)), "net": str(net), "tax": str(sum(amounts) - net)}
+        assert all(Decimal(line["quantity"]) > 0 for line in event.lines)
         assert min(amounts) > 0
 
 
 def test_gross_is_signed_from_the_stores_side(fresh: list[tuple[Sent, SaleEvent]]) -> None:
     for one, event in fresh:
-        assert one.gross == (event.totals.gross if event.type == "sale" else -event.totals.gross)
+        assert one.gross == Decimal(event.totals["gross"]) * (1 if event.type == "sale" else -1)
         assert (one.key, one.store, one.type) == (event.store.encode(), event.store, event.type)
 
 
 def test_traffic_looks_like_that_of_shops(fresh: list[tuple[Sent, SaleEvent]]) -> None:
     lines = [line for _, event in fresh for line in event.lines]
-    assert len({line.sku for line in lines}) > 190
-    assert {line.tax_rate for line in lines} == {7, 19}
-    assert {line.unit for line in lines} == {"each", "kg"}
-    assert any(line.discounts for line in lines)
-    tenders = {tuple((t.kind, t.amount < 0) for t in event.tenders) for _, event in fresh if event.type == "sale"}
+    assert len({line["sku"] for line in lines}) > 190
+    assert {line["tax_rate"] for line in lines} == {"7", "19"}
+    assert {line.get("unit", "each") for line in lines} == {"each", "kg"}
+    assert any(line.get("discounts") for line in lines)
+    tenders = {
+        tuple((t["kind"], t["amount"].startswith("-")) for t in event.tenders)
+        for _, event in fresh
+        if event.type == "sale"
+    }
     assert {(("cash", False), ("cash", True)), (("card", False),), (("voucher", False), ("card", False))} <= tenders
 
 
@@ -141,9 +148,8 @@ def test_return_refers_to_an_earlier_sale_and_gives_back_its_lines_once(
             sales[event.store, event.register_id, event.receipt] = event
             continue
         assert event.original is not None
-        assert event.original.register_id is not None
-        sale = sales.pop((event.store, event.original.register_id, event.original.receipt))
-        assert not Counter(event.lines) - Counter(sale.lines)
+        sale = sales.pop((event.store, str(event.original.get("register")), event.original["receipt"]))
+        assert not Counter(map(str, event.lines)) - Counter(map(str, sale.lines))
         assert event.customer == sale.customer
         if event.type == "void":
             assert (event.lines, event.tenders, event.totals) == (sale.lines, sale.tenders, sale.totals)
@@ -183,7 +189,7 @@ def test_cut_off_text_is_the_beginning_of_the_event() -> None:
     ("name", "kinds"),
     [
         ("missing_field", {"missing"}),
-        ("wrong_type", {"decimal_parsing", "tuple_type", "string_type", "model_type"}),
+        ("wrong_type", {"string_pattern_mismatch", "tuple_type", "string_type", "dict_type"}),
         ("naive_time", {"timezone_aware"}),
     ],
 )
@@ -219,7 +225,7 @@ def test_sum_or_value_is_wrong_as_stated(name: str, field: str, faulty: Callable
 
 def agrees(total: str, parts: Iterable[dict[str, Any]]) -> bool:
     """Whether the total is the sum of lines (by their own quantities and prices) or of tenders."""
-    sums = [cost(Line.model_validate(part)) if "quantity" in part else Decimal(part["amount"]) for part in parts]
+    sums = [cost(cast(Line, part)) if "quantity" in part else Decimal(part["amount"]) for part in parts]
     return Decimal(total) == sum(sums)
 
 
@@ -243,7 +249,7 @@ def test_conflict_has_an_earlier_events_id_and_other_content(sent: list[Sent]) -
         elif one.reason is Reason.CONFLICTING_DUPLICATE:
             event = SaleEvent.model_validate_json(one.value)
             assert earlier[str(event.event_id)] != one.value
-            assert event.totals.gross == sum(cost(line) for line in event.lines) == one.gross
+            assert Decimal(event.totals["gross"]) == sum(cost(line) for line in event.lines) == one.gross
             conflicts += 1
     assert conflicts > 5
 

@@ -42,7 +42,7 @@ def v_text(value: object) -> str:
 )
 def test_what_copy_would_take_for_its_own_is_escaped(text: str, escaped: str) -> None:
     batch = documents(3)
-    paid = [Payment(1, text, Decimal(1))]
+    paid = [Payment(text, Decimal(1))]
     batch[1] = replace(batch[1], cashier=text, lines=[line(1, description=text)], payments=paid)
     assert f"\t{escaped}\t" in copytext.documents_text(batch, NOW).decode()
     assert f"\t{escaped}\t" in copytext.lines_text(batch).decode()
