@@ -37,7 +37,7 @@ class DocumentLine:
     gross: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Payment:
     """One means of payment; the sum over a document is its `gross`, unless it has none (not paid yet)."""
 

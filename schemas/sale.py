@@ -10,6 +10,8 @@ receipt has half a dozen parts and twenty numbers: as models and decimals they t
 could not cheaply be recognised as a line that has been computed before.
 """
 
+import json
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Annotated, Literal, NotRequired
 
@@ -33,7 +35,7 @@ Amount = Annotated[
 EventType = Literal["sale", "return", "void", "day_close"]
 
 _PERSONAL = Field(json_schema_extra={"x-personal-data": True})
-_IDENTITY = {"event_id"}
+_APART = {"event_id", "lines"}
 
 
 class Customer(TypedDict):
@@ -157,11 +159,16 @@ class SaleEvent(BaseModel):
         """The receipt's identity, `source/store/register/receipt/type`: what an ERP keeps as its external reference."""
         return f"{self.source}/{self.store}/{self.register_id}/{self.receipt}/{self.type}"
 
-    def content(self) -> bytes:
-        """Digest (16 bytes) of all that the event says, apart from its id: fields as written, defaults left out.
+    def content(self, lines: Iterable[bytes]) -> str:
+        """Digest (32 hexadecimal digits) of all that the event says, apart from its id: fields as written.
 
-        Unknown fields, the order of fields and white space don't count: an event that is sent again in other bytes is
-        the same event.
+        `lines` are the event's lines by `line_content`, which a caller may remember. Defaults of the event, unknown
+        fields, the order of fields and white space don't count: an event in other bytes is the same event.
         """
-        said = self.__pydantic_serializer__.to_json(self, exclude=_IDENTITY, exclude_defaults=True)
-        return sha256(said).digest()[:16]
+        rest = self.__pydantic_serializer__.to_json(self, exclude=_APART, exclude_defaults=True)
+        return sha256(b"".join((rest, *lines))).hexdigest()[:32]
+
+
+def line_content(line: Line) -> bytes:
+    """All that a validated line says."""
+    return json.dumps(line, separators=(",", ":")).encode()

@@ -22,7 +22,7 @@ from typing import cast
 
 from schemas.deadletter import Reason
 from schemas.money import EXACT, LIMIT, NotMoney, divide_half_up, minor_digits, parse_minor, round_half_up
-from schemas.sale import Line, SaleEvent
+from schemas.sale import Line, SaleEvent, line_content
 from streams.batch import Arrival, Rejection
 
 PLACES = 6
@@ -38,6 +38,7 @@ class SoundLine:
     """A line whose amounts add up, in minor units, as printed. Receipts with the same line share it."""
 
     said: Line
+    content: bytes
     quantity: Decimal
     unit_price: Decimal
     tax_rate: Decimal
@@ -148,7 +149,7 @@ def compute_line(line: Line, digits: int) -> SoundLine:
             raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
         amount = stated
     net, tax, gross = taxed(amount, rate, line.get("tax_included", True))
-    return SoundLine(line, quantity, price, Decimal(line["tax_rate"]), net, tax, gross, discount)
+    return SoundLine(line, line_content(line), quantity, price, Decimal(line["tax_rate"]), net, tax, gross, discount)
 
 
 def number(text: str, field: str) -> Decimal:

@@ -48,7 +48,7 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
         external_ref=event.receipt_ref,
         kind=kind,
         revision=event.revision,
-        content=event.content().hex(),
+        content=event.content([line.content for line in receipt.lines]),
         source=event.source,
         store=event.store,
         register_id=event.register_id,
