@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint format bench up down schemas lock clean
+.PHONY: help demo test unit faults lint format bench up down schemas lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ test: lint ## Lint, types, import contracts and all tests, on a real Kafka and a
 
 unit: $(READY) ## Only the tests that need no Kafka and no PostgreSQL: seconds
 	$(BIN)/python -m pytest -q -m "not kafka and not postgres" $(ARGS)
+
+faults: $(READY) ## Everything breaks, for half an hour: the long version of tests/faults. SEED=1 KILLS=1000 ARGS="-k kill"
+	TILLSTREAM_FAULTS=long TILLSTREAM_FAULTS_SEED=$(SEED) TILLSTREAM_FAULTS_KILLS=$(KILLS) \
+		$(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: $(READY) ## Check style (ruff), types (mypy) and import contracts (import-linter)
 	$(BIN)/ruff check

@@ -1,19 +1,33 @@
 """`tillstream run` with a fault: `python -m tests.support.faulty_worker FAULT[:COUNT] run …`.
 
-The fault strikes at the COUNT-th batch (1 is the first). The product itself has no hooks for this: the faults are put
-around its parts here, in one place.
+The fault strikes when its place is passed for the COUNT-th time (1 is the first), in most places once per batch. The
+product itself has no hooks for this: the faults are put around its parts here, in one place.
 """
 
+import functools
+import inspect
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, NamedTuple
+
+import aiokafka
+import sqlalchemy
+from aiokafka.producer.sender import SendProduceReqHandler
 
 from ops.cli import main
+from streams import app, pipeline
 from streams.deadletters import DeadLetters
 from streams.retry import PatientSink
+from streams.transport import Slice, SliceConsumer
 from streams.window import WindowIndex
+
+DAY = 86400.0
 
 
 def die() -> None:
@@ -26,18 +40,86 @@ def fail() -> None:
     raise ZeroDivisionError("a bug that was put in")
 
 
-def around(owner: type, name: str, strike: Callable[[], None], count: int, *, after: bool) -> None:
-    """Makes the `count`-th call of `owner.name` strike, before or after its work."""
-    work = getattr(owner, name)
-    calls = 0
+class Clock:
+    """The wall clock of this process, which can jump; monotonic clocks, which waits and time-outs go by, can't."""
 
-    def due() -> bool:
-        nonlocal calls
-        calls += 1
-        return calls == count
+    def __init__(self) -> None:
+        self._real = time.time
+        self._ahead = 0.0
+        time.time = lambda: self._real() + self._ahead
+        app.utc_now = lambda: datetime.fromtimestamp(time.time(), UTC)
 
+    def jump(self, seconds: float) -> None:
+        """All at once, as when somebody sets it."""
+        self._ahead += seconds
+
+
+class Fault(NamedTuple):
+    """`strike` before or after a call of `owner.name`; calls for which `counts` is false are let through."""
+
+    owner: Any
+    name: str
+    strike: Callable[[], None]
+    after: bool
+    counts: Callable[..., bool] = lambda *_: True
+
+
+clock = Clock()
+
+
+def in_a_write(*_: Any) -> bool:
+    """Whether this is a sink's thread: what migrates at the start is in the main one."""
+    return threading.current_thread() is not threading.main_thread()
+
+
+def of_a_slice(_: Any, message: Any) -> bool:
+    """Whether a message is of the source topic."""
+    return isinstance(message.value, Slice)
+
+
+def of_dead_letters(_: Any, response: Any) -> bool:
+    """Whether the broker confirms dead letters, rather than changelog records."""
+    return any(topic.endswith(".dlq") for topic, _ in response.topics)
+
+
+#: kill -9 here. In the order of a batch's way.
+KILLS = {
+    "before-decode": Fault(pipeline, "decode", die, False),
+    "after-decode": Fault(pipeline, "decode", die, True),
+    "before-sink": Fault(PatientSink, "write", die, False),
+    "before-sink-commit": Fault(sqlalchemy.Connection, "commit", die, False, in_a_write),
+    "after-sink-commit": Fault(sqlalchemy.Connection, "commit", die, True, in_a_write),
+    "between-sink-and-seen": Fault(WindowIndex, "add", die, False),
+    "after-seen": Fault(WindowIndex, "add", die, True),
+    "between-seen-and-dead-letters": Fault(DeadLetters, "put", die, False),
+    "dead-letters-there-but-unconfirmed": Fault(SendProduceReqHandler, "handle_response", die, False, of_dead_letters),
+    "between-dead-letters-and-ack": Fault(DeadLetters, "put", die, True),
+    "before-ack": Fault(SliceConsumer, "ack", die, False, of_a_slice),
+    "after-ack": Fault(SliceConsumer, "ack", die, True, of_a_slice),
+    "before-commit": Fault(aiokafka.AIOKafkaConsumer, "commit", die, False),
+    "after-commit": Fault(aiokafka.AIOKafkaConsumer, "commit", die, True),
+}
+
+FAULTS = KILLS | {
+    "bug": Fault(DeadLetters, "put", fail, False),
+    "clock-a-day-ahead": Fault(PatientSink, "write", lambda: clock.jump(DAY), False),
+    "clock-a-day-behind": Fault(PatientSink, "write", lambda: clock.jump(-DAY), False),
+}
+
+
+def put_in(fault: str) -> None:
+    """Puts the fault `NAME[:COUNT]` into this process."""
+    name, _, number = fault.partition(":")
+    owner, method, strike, after, matters = FAULTS[name]
+    work = getattr(owner, method)
+    calls = count(1)
+
+    def due(*args: Any) -> bool:
+        return matters(*args) and next(calls) == int(number or 1)
+
+    @functools.wraps(work)
     async def faulty_async(*args: Any, **kwargs: Any) -> Any:
-        now = due()
+        now = due(*args)
         if now and not after:
             strike()
         result = await work(*args, **kwargs)
@@ -45,24 +127,19 @@ def around(owner: type, name: str, strike: Callable[[], None], count: int, *, af
             strike()
         return result
 
+    @functools.wraps(work)
     def faulty(*args: Any, **kwargs: Any) -> Any:
-        if due() and not after:
+        now = due(*args)
+        if now and not after:
             strike()
-        return work(*args, **kwargs)
+        result = work(*args, **kwargs)
+        if now and after:
+            strike()
+        return result
 
-    setattr(owner, name, faulty_async if owner in (PatientSink, DeadLetters) else faulty)
+    setattr(owner, method, faulty_async if inspect.iscoroutinefunction(work) else faulty)
 
-
-FAULTS: dict[str, tuple[type, str, Callable[[], None], bool]] = {
-    "before-sink": (PatientSink, "write", die, False),
-    "between-sink-and-seen": (WindowIndex, "add", die, False),
-    "between-seen-and-dead-letters": (DeadLetters, "put", die, False),
-    "between-dead-letters-and-ack": (DeadLetters, "put", die, True),
-    "bug": (DeadLetters, "put", fail, False),
-}
 
 if __name__ == "__main__":
-    name, _, number = sys.argv.pop(1).partition(":")
-    owner, method, strike, after = FAULTS[name]
-    around(owner, method, strike, int(number or 1), after=after)
+    put_in(sys.argv.pop(1))
     main()

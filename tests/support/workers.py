@@ -7,10 +7,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
@@ -20,21 +20,43 @@ from tests.support.topics import Record, Topics
 from tests.support.wait import wait_until
 
 
+class ChildProcess(Protocol):
+    """What tests do with a process: a part of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+    def send_signal(self, sig: int) -> None: ...
+
+
+#: Starts `tillstream run` with a fault or none, a settings file, and a file for what it says.
+Launch = Callable[[str | None, Path, Path], ChildProcess]
+
+
+def launch(patch: str | None, config: Path, log: Path) -> ChildProcess:
+    """As users do."""
+    program = ["-m", "ops.cli", "run"] if patch is None else ["-m", "tests.support.faulty_worker", patch, "run"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, *program, "--config", str(config)], stdout=out, stderr=out, env=environment
+        )
+
+
 class Worker:
     """One process. `patch` names a fault of `tests.support.faulty_worker` to run with, as `NAME` or `NAME:COUNT`."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], patch: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], patch: str | None = None, launch: Launch = launch
+    ) -> None:
         self.port = free_port()
         name = f"worker-{self.port}"
         self.log = folder / f"{name}.log"
         config = folder / f"{name}.yaml"
         config.write_text(json.dumps(settings | {"http_port": self.port, "log_format": "json"}))
-        program = ["-m", "ops.cli", "run"] if patch is None else ["-m", "tests.support.faulty_worker", patch, "run"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
-        with self.log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, *program, "--config", str(config)], stdout=out, stderr=out, env=environment
-            )
+        self.process = launch(patch, config, self.log)
 
     def get(self, path: str) -> tuple[int, str]:
         """(status, body) of the worker's http; (0, "") when it does not answer."""

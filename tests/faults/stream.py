@@ -1,0 +1,249 @@
+"""What the tills send, made from a seed, and what must come of a topic's records, whatever happened on their way.
+
+`due` knows nothing of how Tillstream works: it reads the records of a topic in the order of each partition and applies
+the rules a user would state. A record that is broken on purpose says so in a header of its own, `till.fault`.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from ops.tills_faults import FAULTS
+from ops.tills_receipts import Receipt, compact, header, pay, ring_up
+from schemas.deadletter import Reason
+from schemas.sale import EventType
+from tests.support.topics import Headers, Record
+
+FAULT = "till.fault"
+Sending = tuple[bytes | None, bytes | None, Headers]
+
+#: Fixed, so that a seed gives the same bytes on every day.
+OPENING = datetime(2026, 3, 10, 6, 0, tzinfo=UTC)
+
+
+class Stream:
+    """An endless stream. All records of one receipt have one key, and so one partition, which keeps their order.
+
+    Receipts whose events are in conflict are not revised as well: what a crash makes of the two together depends on
+    when it happens (the conflicting event is a dead letter, or superseded by the revision).
+    """
+
+    def __init__(self, random: Random, opening: datetime = OPENING, pace: float = 30) -> None:
+        self._random = random
+        self._opening = opening
+        self._pace = pace
+        self._number = 0
+        self._sent: list[Sending] = []
+        self._plain: list[Receipt] = []
+        self._contested: list[Receipt] = []
+        self._revised: list[tuple[Receipt, int]] = []
+
+    def take(self, count: int) -> list[Sending]:
+        """The next `count` records."""
+        taken: list[Sending] = []
+        while len(taken) < count:
+            record = self._next()
+            self._sent.append(record)
+            taken.append(record)
+        return taken
+
+    def _next(self) -> Sending:
+        makers = {
+            self._sale: 52,
+            self._return_or_void: 12,
+            self._again: 12,
+            self._again_in_other_bytes: 2,
+            self._revision: 8,
+            self._conflicting_event: 2,
+            self._conflicting_receipt: 1,
+            self._same_receipt_as_another_event: 1,
+            self._broken: 7,
+            self._tombstone: 2,
+            self._day_close: 1,
+        }
+        (maker,) = self._random.choices(list(makers), list(makers.values()))
+        return maker()
+
+    def _sale(self) -> Sending:
+        receipt = self._ring_up()
+        self._plain.append(receipt)
+        return self._record(receipt, receipt.event())
+
+    def _return_or_void(self) -> Sending:
+        if not self._plain:
+            return self._sale()
+        kind: EventType = self._random.choice(("return", "void"))
+        sold = self._random.choice(self._plain)
+        receipt = replace(self._ring_up(), type=kind, store=sold.store, original=(sold.register, sold.number))
+        return self._record(receipt, receipt.event())
+
+    def _again(self) -> Sending:
+        """Byte for byte, whatever it was."""
+        if not self._sent:
+            return self._sale()
+        nearness = int(len(self._sent) ** self._random.random())
+        key, value, _ = self._sent[-nearness]
+        if value is None:
+            return self._sale()
+        return key, value, [h for h in self._sent[-nearness][2] if h[0] == FAULT] + self._trace()
+
+    def _again_in_other_bytes(self) -> Sending:
+        receipt = self._earlier(self._contested)
+        if receipt is None:
+            return self._sale()
+        return self._key(receipt), json.dumps(receipt.event(), indent=1, sort_keys=True).encode(), self._trace()
+
+    def _revision(self) -> Sending:
+        """A newer version of a receipt, or one that a still newer one has overtaken."""
+        if self._plain and (not self._revised or self._random.random() < 0.6):
+            receipt, newest = self._plain.pop(self._random.randrange(len(self._plain))), 0
+            place = len(self._revised)
+            self._revised.append((receipt, newest))
+        elif self._revised:
+            place = self._random.randrange(len(self._revised))
+            receipt, newest = self._revised[place]
+        else:
+            return self._sale()
+        revision = newest + self._random.choice((1, 2))
+        self._revised[place] = receipt, revision + 1
+        if self._random.random() < 0.3:  # the newer one first, this one with another turn
+            revision += 1
+        event = self._rung_up_anew(receipt).event() | {"revision": revision}
+        return self._record(receipt, event | {"event_id": f"{event['event_id']}-{revision}"})
+
+    def _conflicting_event(self) -> Sending:
+        """An id that was used before, for something else."""
+        receipt = self._earlier(self._contested)
+        return self._sale() if receipt is None else self._record(receipt, self._rung_up_anew(receipt).event())
+
+    def _conflicting_receipt(self) -> Sending:
+        """A receipt number that was used before, by another event, for something else."""
+        receipt = self._earlier(self._contested)
+        if receipt is None:
+            return self._sale()
+        return self._record(receipt, self._rung_up_anew(receipt).event() | {"event_id": f"other-{self._count()}"})
+
+    def _same_receipt_as_another_event(self) -> Sending:
+        receipt = self._earlier(self._contested)
+        if receipt is None:
+            return self._sale()
+        return self._record(receipt, receipt.event() | {"event_id": f"twin-{self._count()}"})
+
+    def _broken(self) -> Sending:
+        receipt = self._ring_up()
+        name = self._random.choice(list(FAULTS))
+        value = FAULTS[name].spoil(receipt.event(), self._random)
+        return self._key(receipt), value, [(FAULT, name.encode()), *self._trace()]
+
+    def _tombstone(self) -> Sending:
+        return str(self._count()).encode(), None, self._trace()
+
+    def _day_close(self) -> Sending:
+        number = self._count()
+        event = header("day_close", "S1", "1", f"Z{number}", self._time(number))
+        return str(number).encode(), compact(event | {"totals": {"gross": "0.00"}}), self._trace()
+
+    def _earlier(self, kept: list[Receipt]) -> Receipt | None:
+        """A receipt that is not revised, and won't be."""
+        if self._plain and (not kept or self._random.random() < 0.7):
+            kept.append(self._plain.pop(self._random.randrange(len(self._plain))))
+        return self._random.choice(kept) if kept else None
+
+    def _ring_up(self) -> Receipt:
+        number = self._count()
+        lines = ring_up(self._random)
+        tenders = pay(self._random, sum(line.amount for line in lines))
+        store, register = f"S{self._random.randint(1, 5)}", str(self._random.randint(1, 3))
+        return Receipt("sale", store, register, str(number), self._time(number), "K01", lines, tenders)
+
+    def _rung_up_anew(self, receipt: Receipt) -> Receipt:
+        """The same receipt with one line more, paid by card."""
+        lines = receipt.lines + ring_up(self._random)[:1]
+        return replace(receipt, lines=lines, tenders=(("card", sum(line.amount for line in lines)),))
+
+    def _record(self, receipt: Receipt, event: dict[str, Any]) -> Sending:
+        return self._key(receipt), compact(event), self._trace()
+
+    def _key(self, receipt: Receipt) -> bytes:
+        return f"{receipt.store}/{receipt.register}/{receipt.number}".encode()
+
+    def _trace(self) -> Headers:
+        return [("trace", self._random.randbytes(4)), ("trace", b"")]
+
+    def _time(self, number: int) -> str:
+        return (self._opening + timedelta(seconds=number * self._pace)).isoformat(timespec="milliseconds")
+
+    def _count(self) -> int:
+        self._number += 1
+        return self._number
+
+
+@dataclass(frozen=True)
+class Held:
+    """A document, as far as it is compared: money signed from the store's side."""
+
+    event_id: str
+    revision: int
+    kind: str
+    gross: Decimal
+    lines: int
+    gross_of_lines: Decimal
+    paid: Decimal
+
+
+@dataclass
+class Due:
+    """What must have come of the records: documents by receipt, the events whose effect is known, dead letters."""
+
+    documents: dict[str, Held] = field(default_factory=dict)
+    events: set[str] = field(default_factory=set)
+    dead: dict[tuple[int, int], Reason] = field(default_factory=dict)
+
+
+_KINDS = {"sale": ("invoice", 1), "return": ("credit_note", -1), "void": ("cancellation", -1)}
+
+
+def due(records: Iterable[Record]) -> Due:
+    """What must have come of `records`."""
+    outcome = Due()
+    contents: dict[str, Any] = {}  # by event
+    held: dict[str, Any] = {}  # by receipt, of the newest revision
+    for record in sorted(records, key=lambda record: (record.partition, record.offset)):
+        place = record.partition, record.offset
+        fault = dict(record.headers).get(FAULT)
+        if record.value is None:
+            continue
+        if fault is not None:
+            outcome.dead[place] = FAULTS[fault.decode()].reason
+            continue
+        event = json.loads(record.value)
+        if event["type"] == "day_close":
+            continue
+        event_id = f"{event['source']}:{event.pop('event_id')}"
+        ref = "/".join(event[name] for name in ("source", "store", "register", "receipt", "type"))
+        revision = event.get("revision", 0)
+        before = outcome.documents.get(ref)
+        if event_id in contents:
+            if contents[event_id] != event:
+                outcome.dead[place] = Reason.CONFLICTING_DUPLICATE
+        elif before is not None and before.revision == revision and held[ref] != event:
+            outcome.dead[place] = Reason.CONFLICTING_RECEIPT
+        else:
+            contents[event_id] = event
+            outcome.events.add(event_id)
+            if before is None or before.revision < revision:
+                held[ref] = event
+                outcome.documents[ref] = _document(event_id, revision, event)
+    return outcome
+
+
+def _document(event_id: str, revision: int, event: dict[str, Any]) -> Held:
+    kind, sign = _KINDS[event["type"]]
+    lines = sum((Decimal(line["amount"]) for line in event["lines"]), Decimal(0))
+    paid = sum((Decimal(tender["amount"]) for tender in event["tenders"]), Decimal(0))
+    gross = Decimal(event["totals"]["gross"])
+    return Held(event_id, revision, kind, sign * gross, len(event["lines"]), sign * lines, sign * paid)

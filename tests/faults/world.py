@@ -1,0 +1,109 @@
+"""`World`: a shop whose topic is fed from a seeded stream, and whose outcome is checked against the topic itself."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from sinks.values import AMOUNT_PLACES
+from streams.deadletters import CONNECT, OWN
+from tests.faults.stream import Due, Held, Sending, Stream, due
+from tests.support.nursery import fork
+from tests.support.topics import Record, Topics
+from tests.support.workers import Shop, Worker
+
+_HELD = """
+SELECT external_ref, event_id, revision, kind, gross,
+    (SELECT count(*) FROM document_lines l WHERE l.external_ref = d.external_ref),
+    (SELECT coalesce(sum(gross), 0) FROM document_lines l WHERE l.external_ref = d.external_ref),
+    (SELECT coalesce(sum(amount), 0) FROM document_payments p WHERE p.external_ref = d.external_ref)
+FROM documents d"""
+
+
+class World(Shop):
+    """A shop, its stream and its rules. Workers take small slices, so that there are many steps to die between."""
+
+    def __init__(self, folder: Path, topics: Topics, topic: str, sink_url: str, random: Random, **settings: Any):
+        small: dict[str, Any] = {"slice_records": 25, "session_seconds": 1}
+        super().__init__(folder, topics, topic, sink_url, **(small | settings))
+        self.random = random
+        self.stream = Stream(random)
+
+    def start(self, patch: str | None = None, **settings: Any) -> Worker:
+        """As `Shop.start`, but quicker."""
+        worker = Worker(self.folder, self.settings | settings, patch, fork)
+        self.workers.append(worker)
+        return worker
+
+    def feed(self, count: int) -> Sequence[Sending]:
+        """Puts the next `count` records of the stream into the topic."""
+        records = self.stream.take(count)
+        self.topics.produce(self.topic, records)
+        return records
+
+    def held(self) -> dict[str, Held]:
+        """The documents in the ERP, by receipt."""
+        unit = Decimal(1).scaleb(-AMOUNT_PLACES) if self.engine.dialect.name == "sqlite" else 1
+        return {
+            ref: Held(event_id, revision, kind, gross * unit, lines, sum_of_lines * unit, paid * unit)
+            for ref, event_id, revision, kind, gross, lines, sum_of_lines, paid in self.query(_HELD)
+        }
+
+    def check(self, expected: Due | None = None) -> None:
+        """Everything in the topic has come to its right end, and nothing else has come of it.
+
+        The topic must be drained. `expected` is for what the topic does not tell: a document that somebody else wrote.
+        """
+        assert self.topics.lag(self.group, self.topic) == 0
+        records = {(record.partition, record.offset): record for record in self.topics.records(self.topic)}
+        expected = expected or due(records.values())
+        assert_same(self.held(), expected.documents, "documents")
+        delivered = [event_id for (event_id,) in self.query("SELECT event_id FROM deliveries")]
+        assert len(delivered) == len(set(delivered)), "an event is delivered twice"
+        assert_same(dict.fromkeys(delivered), dict.fromkeys(expected.events), "deliveries")
+        strays = [part for part in ("document_lines", "document_payments") if self.query(_STRAYS.format(part))]
+        assert not strays, f"{strays} belong to no document"
+        dead = self.dead_letters()
+        reasons = {place(letter): (dict(letter.headers)[OWN + "reason"] or b"").decode() for letter in dead}
+        assert_same(reasons, expected.dead, "dead letters")
+        for letter in dead:
+            record = records[place(letter)]
+            theirs = [header for header in letter.headers if not header[0].startswith((CONNECT, OWN))]
+            assert (letter.key, letter.value, theirs) == (record.key, record.value, record.headers)
+            assert dict(letter.headers)[CONNECT + "topic"] == self.topic.encode()
+
+
+_STRAYS = "SELECT 1 FROM {0} LEFT JOIN documents USING (external_ref) WHERE documents.external_ref IS NULL"
+
+
+def place(letter: Record) -> tuple[int, int]:
+    """Partition and offset of the record that is a dead letter now: its identity."""
+    stated = dict(letter.headers)
+    return int(stated[CONNECT + "partition"] or b""), int(stated[CONNECT + "offset"] or b"")
+
+
+def assert_same(found: dict[Any, Any], wanted: dict[Any, Any], what: str) -> None:
+    """Both are equal; or an AssertionError that shows a few differences, not thousands of equals."""
+    missing = {key: wanted[key] for key in wanted.keys() - found.keys()}
+    surplus = {key: found[key] for key in found.keys() - wanted.keys()}
+    other = {key: (found[key], wanted[key]) for key in wanted.keys() & found.keys() if found[key] != wanted[key]}
+    differs = bool(missing or surplus or other)
+    assert not differs, (
+        f"{what}: {len(missing)} missing, {len(surplus)} too many, {len(other)} otherwise than due, such as "
+        f"{[*missing.items()][:3]}, {[*surplus.items()][:3]}, {[*other.items()][:3]}"
+    )
+
+
+@contextmanager
+def open_world(
+    folder: Path, topics: Topics, topic: str, sink_url: str, random: Random, partitions: int = 4, **settings: Any
+) -> Iterator[World]:
+    """A world whose topic exists and is empty."""
+    topics.create_topic(topic, partitions, {"max.message.bytes": str(16 * 2**20)})
+    world = World(folder, topics, topic, sink_url, random, **settings)
+    try:
+        yield world
+    finally:
+        world.close()
