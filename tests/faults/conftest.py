@@ -23,7 +23,7 @@ SEED = int(os.environ.get("TILLSTREAM_FAULTS_SEED") or SystemRandom().randrange(
 
 _TOLD = pytest.StashKey[list[str]]()
 
-#: Opens a world on "postgres" or "sqlite", with settings of its own.
+#: Opens a world on "postgres", "sqlite" or a database's URL, with settings of its own.
 OpenWorld = Callable[..., World]
 #: Says a line at the end of the run: what was done, what was measured.
 Tell = Callable[[str], None]
@@ -57,7 +57,9 @@ def open_worlds(
 
         def open_one(database: str = "postgres", partitions: int = 4, **settings: Any) -> World:
             topic = f"{topic_name}-{len(opened)}"
-            if database == "postgres":
+            if "://" in database:
+                url = database
+            elif database == "postgres":
                 name = f"faults_{topic_name[-8:]}_{len(opened)}"
                 url = postgres.create_database(name)
                 stack.callback(postgres.drop, name)

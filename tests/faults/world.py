@@ -1,5 +1,7 @@
 """`World`: a shop whose topic is fed from a seeded stream, and whose outcome is checked against the topic itself."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -7,12 +9,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
+
+from sinks.connect import open_sink
 from sinks.values import AMOUNT_PLACES
 from streams.deadletters import CONNECT, OWN
 from tests.faults.stream import Due, Held, Sending, Stream, due
 from tests.support.nursery import fork
 from tests.support.topics import Record, Topics
-from tests.support.workers import Shop, Worker
+from tests.support.wait import wait_until
+from tests.support.workers import Shop, Worker, split_password
 
 _HELD = """
 SELECT external_ref, event_id, revision, kind, gross,
@@ -20,6 +27,8 @@ SELECT external_ref, event_id, revision, kind, gross,
     (SELECT coalesce(sum(gross), 0) FROM document_lines l WHERE l.external_ref = d.external_ref),
     (SELECT coalesce(sum(amount), 0) FROM document_payments p WHERE p.external_ref = d.external_ref)
 FROM documents d"""
+
+_SINK_ERRORS = re.compile(r'^tillstream_sink_errors_total{kind="(\w+)"} (\S+)', re.MULTILINE)
 
 
 class World(Shop):
@@ -36,6 +45,40 @@ class World(Shop):
         worker = Worker(self.folder, self.settings | settings, patch, fork)
         self.workers.append(worker)
         return worker
+
+    def reach_sink_by(self, *, port: int | None = None, options: str | None = None) -> None:
+        """Workers that start from now on reach the database by another port, or with options of their own."""
+        url = make_url(self.settings["sink_url"])
+        if port is not None:
+            url = url.set(port=port)
+        if options is not None:
+            url = url.update_query_dict({"options": options})
+        self.settings["sink_url"] = url.render_as_string()
+
+    def create_tables(self) -> None:
+        """As the first worker would."""
+        url, _, password = split_password(self.url)
+        sink = open_sink(url, password=password)
+        sink.check(apply=True)
+        sink.close()
+
+    def look_at(self, url: str) -> None:
+        """The ERP's database is this one now."""
+        self.engine.dispose()
+        self.engine = create_engine(url, poolclass=NullPool)
+
+    def sink_errors(self) -> Counter[str]:
+        """How often writes of the workers that are alive failed, by kind."""
+        found: Counter[str] = Counter()
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                for kind, times in _SINK_ERRORS.findall(worker.get("/metrics")[1]):
+                    found[kind] += int(float(times))
+        return found
+
+    def wait_sink_errors(self, *kinds: str) -> None:
+        """Returns when writes have failed in all these ways: the fault is felt."""
+        wait_until(lambda: self.sink_errors().keys() >= set(kinds), 60, f"sink errors {kinds}")
 
     def feed(self, count: int) -> Sequence[Sending]:
         """Puts the next `count` records of the stream into the topic."""

@@ -1,8 +1,9 @@
-"""`Gate`: a TCP proxy that a test shuts, or that loses one answer, to put a network's faults before a server."""
+"""`Gate`: a TCP proxy that a test cuts, freezes, slows down or turns elsewhere: a network's faults before a server."""
 
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,9 @@ class Gate:
         self._open_sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._request: bytes | None = None
+        self._flows = threading.Event()
+        self._flows.set()
+        self.rate: float | None = None  # bytes per second and direction of each connection, or as fast as it goes
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.answers_lost = 0
@@ -31,8 +35,22 @@ class Gate:
             for one in self._open_sockets:
                 _shut(one)
 
+    def point_to(self, port: int) -> None:
+        """New connections go to another server; cuts those to the old one."""
+        self._server = (self._server[0], port)
+        self.cut()
+
+    def freeze(self) -> None:
+        """Nothing passes any more, and no connection notices: a network that swallows everything."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """What has been sent meanwhile arrives."""
+        self._flows.set()
+
     def close(self) -> None:
         """Breaks every connection; new ones are refused."""
+        self.thaw()
         _shut(self._listener)
         self._listener.close()
         self.cut()
@@ -56,7 +74,11 @@ class Gate:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._server)
+            try:
+                server = socket.create_connection(self._server)
+            except OSError:  # there is no server now: the client is told as it would be without us
+                client.close()
+                continue
             with self._lock:
                 self._open_sockets |= {client, server}
             lost = threading.Event()
@@ -68,6 +90,7 @@ class Gate:
             if self._request is not None and self._request in data:
                 self._request = None
                 lost.set()
+            self._pace(data)
             _send(server, data)
         self._end(client, server)
 
@@ -76,8 +99,14 @@ class Gate:
             if lost.is_set():
                 self.answers_lost += 1
                 break
+            self._pace(data)
             _send(client, data)
         self._end(client, server)
+
+    def _pace(self, data: bytes) -> None:
+        self._flows.wait()
+        if self.rate is not None:
+            time.sleep(len(data) / self.rate)
 
     def _end(self, client: socket.socket, server: socket.socket) -> None:
         with self._lock:
@@ -89,7 +118,7 @@ class Gate:
 
 def _receive(one: socket.socket) -> bytes:
     try:
-        return one.recv(1 << 16)
+        return one.recv(1 << 14)
     except OSError:
         return b""
 

@@ -60,12 +60,12 @@ class LocalPostgres(Postgres):
     of the machine. `stop("immediate")` ends it as a crash would: the next start recovers from the log.
     """
 
-    def __init__(self, *, fsync: bool = True) -> None:
+    def __init__(self, *, fsync: bool = True, password: str | None = None) -> None:
         self.port = free_port()
         self._fsync = fsync
         self.folder = Path(tempfile.mkdtemp(prefix="tillstream-postgres-"))
         self._data = self.folder / "data"
-        self._password = secrets.token_hex(8)
+        self._password = password or secrets.token_hex(8)
         self._process: Process | None = None
         super().__init__(URL.create("postgresql", "tillstream", self._password, HOST, self.port, "postgres"), "local")
 
@@ -112,6 +112,28 @@ class LocalPostgres(Postgres):
         self.stop(mode)
         self.start()
 
+    def replica(self) -> "LocalPostgres":
+        """A streaming standby of this server, not started yet. It takes reads only, until it is promoted.
+
+        From now on a commit here returns when the standby has it too, so that none is lost with this server.
+        """
+        other = LocalPostgres(fsync=self._fsync, password=self._password)
+        user, group = _unprivileged()
+        if user is not None:
+            shutil.chown(other.folder, user, group)
+        source = f"host={HOST} port={self.port} user=tillstream password={self._password}"
+        other._run("pg_basebackup", "-D", other._data, "-d", source, "--write-recovery-conf", "--checkpoint=fast")
+        with self.connect() as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+        return other
+
+    def promote(self) -> None:
+        """Makes a standby the primary; returns when it takes writes."""
+        with self.connect() as connection:
+            connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            connection.execute("SELECT pg_reload_conf(), pg_promote()")
+
     def close(self) -> None:
         """Stops and removes the data."""
         self.stop("immediate")
@@ -131,9 +153,12 @@ class LocalPostgres(Postgres):
             shutil.chown(self.folder, user, group)
             shutil.chown(secret, user, group)
         options = ["--username=tillstream", "--auth=scram-sha-256", f"--pwfile={secret}"]
-        options += ["--encoding=UTF8", "--no-locale", "--no-sync"]
+        self._run("initdb", "-D", self._data, *options, "--encoding=UTF8", "--no-locale", "--no-sync")
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        user, group = _unprivileged()
         done = subprocess.run(
-            [_program("initdb"), "-D", self._data, *options],
+            [_program(program), *arguments],
             cwd=self.folder,
             user=user,
             group=group,
@@ -143,7 +168,7 @@ class LocalPostgres(Postgres):
             check=False,
         )
         if done.returncode != 0:
-            raise ServerError(f"initdb failed:\n{done.stdout}{done.stderr}")
+            raise ServerError(f"{program} failed:\n{done.stdout}{done.stderr}")
 
     def _answers(self) -> bool:
         try:
@@ -155,7 +180,7 @@ class LocalPostgres(Postgres):
 
 def binaries() -> Path | None:
     """The folder of initdb and postgres: on PATH, where pg_config says, or where Debian puts the newest."""
-    folders = [Path(found).parent for found in [shutil.which("initdb")] if found]
+    folders = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
     if config := shutil.which("pg_config"):
         done = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
         folders.append(Path(done.stdout.strip()))
