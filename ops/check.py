@@ -14,9 +14,9 @@ from streams.topics import (
     BrokerUnreachable,
     TopicsUnusable,
     changelog_topic,
-    check_dead_letter_topic,
     ensure_topics,
     partitions_of_topics,
+    smaller_dead_letters,
 )
 
 WRONG_USAGE, UNREACHABLE = 2, 3
@@ -65,10 +65,9 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
         else:
             findings.append(Finding(subject, True, f"{there[topic]} partitions"))
     if settings.topic in there and settings.dead_letter_topic in there:
-        try:
-            check_dead_letter_topic(settings)
-        except TopicsUnusable as error:
-            findings.append(Finding("record size", False, "dead letters may not fit", str(error)))
+        too_small = smaller_dead_letters(settings)
+        if too_small is not None:
+            findings.append(Finding("record size", False, "dead letters may not fit", too_small))
     return findings
 
 

@@ -129,3 +129,7 @@ class DeadLetter(BaseModel):
     amount: str | None = Field(None, description="The receipt's gross total and currency, as the event states them.")
     mapping_version: str | None = None
     replay_id: str | None = None
+    truncated: int | None = Field(
+        None, description="Bytes of the whole value, when the record was too large: it still lies at the place above."
+    )
+    sha256: str | None = Field(None, description="Digest of the whole value, when it was truncated.")

@@ -3,23 +3,21 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import faust
 import structlog
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from faust.exceptions import ProducerSendError
 from faust.types import EventT, StreamT
 
 from sinks.base import Sink
 from streams.batch import Settled
-from streams.deadletters import BudgetExceeded, BudgetGuard, DeadLetters, Letter
+from streams.deadletters import BudgetExceeded, BudgetGuard, DeadLetters
 from streams.dedupe import windowed_seen
 from streams.metrics import Metrics
 from streams.pipeline import Services, process
-from streams.retry import BackOff, PatientSink
+from streams.publisher import Publisher
+from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.state import State
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
@@ -37,7 +35,7 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
     )
     seen = windowed_seen(app, settings.window, settings.topic, partitions, settings.window_hours, time.time)
     patient = PatientSink(sink, metrics)
-    publisher = Publisher(app, settings.dead_letter_topic)
+    publisher = Publisher(app, settings.dead_letter_topic, metrics)
     state.trouble = lambda: patient.trouble or publisher.trouble
     services = Services(
         seen=seen,
@@ -134,50 +132,6 @@ def count(settled: Settled, metrics: Metrics) -> None:
         metrics.note_store(store, moment.timestamp())
     metrics.batch_records.observe(everything)
     metrics.last_progress.set(now)
-
-
-class Publisher:
-    """`Publish` through Faust's producer. A broker that can't be reached is waited out; `trouble` says so meanwhile."""
-
-    def __init__(self, app: faust.App, topic: str, back_off: BackOff | None = None) -> None:
-        self._app = app
-        self._topic = topic
-        self._back_off = back_off or BackOff()
-        self.trouble: str | None = None
-
-    async def __call__(self, letters: Sequence[Letter]) -> None:
-        """Returns when the broker has confirmed all; a failure sends all again (readers know records by identity)."""
-        attempt = 0
-        while True:
-            try:
-                await self._send(letters)
-            except (KafkaError, ProducerSendError) as error:
-                cause = error.__cause__ or error  # Faust wraps what fails before it is sent
-                if isinstance(cause, MessageSizeTooLargeError):
-                    raise DeadLetterTooLarge(
-                        f"the dead-letter topic {self._topic} refuses a record for its size; raise its "
-                        "max.message.bytes and max_record_bytes in the settings"
-                    ) from error
-                attempt += 1
-                self.trouble = f"dead letters not confirmed: {type(cause).__name__}"
-                structlog.get_logger("tillstream.deadletters").warning(
-                    "dead letters not confirmed, sending again", error=type(cause).__name__, attempt=attempt
-                )
-                await asyncio.sleep(self._back_off.wait(attempt))
-            else:
-                self.trouble = None
-                return
-
-    async def _send(self, letters: Sequence[Letter]) -> None:
-        producer = await self._app.maybe_start_producer()
-        sent = [
-            await producer.send(self._topic, letter.key, letter.value, None, None, letter.headers) for letter in letters
-        ]
-        await asyncio.gather(*sent)
-
-
-class DeadLetterTooLarge(Exception):
-    """A rejected record does not fit into the dead-letter topic, so it can't be acknowledged."""
 
 
 async def drain(app: faust.App, state: State, seconds: float) -> bool:

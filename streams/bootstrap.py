@@ -5,13 +5,15 @@ import sys
 import time
 from dataclasses import dataclass
 
+import structlog
+
 from sinks.base import Sink, SinkMisconfigured
 from sinks.connect import open_sink
 from streams.app import create_app
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state import State
-from streams.topics import ensure_topics
+from streams.topics import ensure_topics, smaller_dead_letters
 from streams.transport import LineApp
 
 
@@ -32,6 +34,9 @@ def build(settings: Settings) -> Worker:
     that the worker is going to run in.
     """
     partitions = ensure_topics(settings)
+    advice = smaller_dead_letters(settings)
+    if advice is not None:
+        structlog.get_logger("tillstream.worker").warning(advice)
     sink = open_sink(settings.sink_url, password=settings.password())
     try:
         findings = sink.check(apply=settings.apply_migrations)

@@ -1,5 +1,6 @@
 """Bad records go to the dead-letter topic as they came, with their reason, and are safe there before they are acked."""
 
+import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from streams.batch import Headers, Rejection
 
 CONNECT = "__connect.errors."
 OWN = "tillstream."
+TRUNCATION = (OWN + "truncated", OWN + "sha256")
 
 
 class Letter(NamedTuple):
@@ -85,7 +87,7 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime) -> L
     """The rejected record, byte for byte, with its headers overwritten, never appended, where they are ours."""
     record, event = rejection.record, rejection.event
     before = {name: value for name, value in record.headers if name.startswith(OWN)}
-    theirs = [(name, value) for name, value in record.headers if not name.startswith((OWN, CONNECT))]
+    theirs = [header for header in record.headers if not _ours(header)]
     ours = {
         CONNECT + "topic": topic,
         CONNECT + "partition": str(partition),
@@ -103,10 +105,48 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime) -> L
         ours[OWN + "event_id"] = event.identity
         ours[OWN + "store"] = event.store
         ours[OWN + "amount"] = f"{event.totals['gross']} {event.currency}"
-    replay = _text(before.get(OWN + "replay_id"))
-    if replay:
-        ours[OWN + "replay_id"] = replay
+    for name in (OWN + "replay_id", *TRUNCATION):
+        stated = _text(before.get(name))
+        if stated:
+            ours[name] = stated
     return Letter(record.key, record.value, [*theirs, *((name, value.encode()) for name, value in ours.items())])
+
+
+def size_of(made: Letter) -> int:
+    """Bytes of what came with the record: key, value and its own headers."""
+    return sum(len(part or b"") for part in made[:2]) + sum(
+        _room(header) for header in made.headers if not _ours(header)
+    )
+
+
+def truncated(made: Letter, room: int) -> Letter:
+    """The letter with at most `room` bytes of its record: the key first, then the value, then headers while they fit.
+
+    Says so in two headers: the size of the whole value in bytes, and its SHA-256. Where the whole record still lies is
+    in the others.
+    """
+    key = made.key if made.key is None else made.key[:room]
+    room -= len(key or b"")
+    value = made.value if made.value is None else made.value[:room]
+    room -= len(value or b"")
+    theirs = []
+    for header in made.headers:
+        if not _ours(header) and _room(header) <= room:
+            theirs.append(header)
+            room -= _room(header)
+    whole = made.value or b""
+    facts = (str(len(whole)), hashlib.sha256(whole).hexdigest())
+    ours = [header for header in made.headers if _ours(header) and header[0] not in TRUNCATION]
+    marks = [(name, fact.encode()) for name, fact in zip(TRUNCATION, facts, strict=True)]
+    return Letter(key, value, [*theirs, *ours, *marks])
+
+
+def _ours(header: tuple[str, bytes]) -> bool:
+    return header[0].startswith((OWN, CONNECT))
+
+
+def _room(header: tuple[str, bytes | None]) -> int:
+    return len(header[0].encode()) + len(header[1] or b"")  # a header may have no value
 
 
 def reason_of(headers: Headers) -> Reason | None:

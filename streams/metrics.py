@@ -68,6 +68,11 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.truncated = Counter(
+            "tillstream_dead_letters_truncated",
+            "Dead letters that the dead-letter topic refused for their size: kept truncated, with a reference.",
+            registry=self.registry,
+        )
         self.noted = Counter(
             "tillstream_events_noted",
             "Records without an effect in the ERP: tombstones and day_close events.",

@@ -78,7 +78,6 @@ def ensure_topics(settings: Settings) -> int:
     missing = [topic for topic in needed(settings, partitions) if topic.topic not in there]
     if missing:
         _create(settings, missing)
-    check_dead_letter_topic(settings)
     changelog = changelog_topic(settings)
     if there.get(changelog, partitions) != partitions:
         raise TopicsUnusable(
@@ -88,27 +87,30 @@ def ensure_topics(settings: Settings) -> int:
     return partitions
 
 
-def check_dead_letter_topic(settings: Settings) -> None:
-    """Raises TopicsUnusable when the dead-letter topic takes smaller records than the source topic.
+def smaller_dead_letters(settings: Settings) -> str | None:
+    """What to do when the dead-letter topic takes smaller records than the source topic.
 
-    A broker that forbids to ask is taken at its word later.
+    It loses nothing: larger records are truncated there. But they can only be replayed from the source topic, while
+    that still has them. None when all is well, or when the broker forbids to ask.
     """
     topics = [settings.topic, settings.dead_letter_topic]
     admin = AdminClient(client_config(settings.broker, settings.kafka))
     if (admin.list_topics(timeout=TIMEOUT).cluster_id or "").startswith(EMBEDDED_CLUSTER):
-        return  # it does not answer this request at all
+        return None  # it does not answer this request at all
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
     try:
         answers = admin.describe_configs(resources, request_timeout=TIMEOUT)
         source, dead = (int(answers[each].result(TIMEOUT)["max.message.bytes"].value) for each in resources)
     except (KafkaException, TimeoutError):
-        return
-    if dead < min(source, settings.max_record_bytes):
-        raise TopicsUnusable(
-            f"{settings.dead_letter_topic} takes records of {dead} bytes and {settings.topic} of {source}: a large bad "
-            f"record would stop the worker; set max.message.bytes of {settings.dead_letter_topic} to at least "
-            f"{min(source, settings.max_record_bytes) + HEADER_ROOM}"
-        )
+        return None
+    largest = min(source, settings.max_record_bytes)
+    if dead >= largest:
+        return None
+    return (
+        f"{settings.dead_letter_topic} takes records of {dead} bytes and {settings.topic} of {source}: larger bad "
+        "records are truncated there, and only the source topic has the whole, until its retention ends; set "
+        f"max.message.bytes of {settings.dead_letter_topic} to at least {largest + HEADER_ROOM}"
+    )
 
 
 def needed(settings: Settings, partitions: int) -> list[NewTopic]:

@@ -359,14 +359,6 @@ def test_worker_can_be_stopped_while_the_broker_is_away(tmp_path: Path, own_kafk
         assert worker.terminate(60) == 0, worker.words()
 
 
-def test_dead_letter_topic_of_smaller_records_is_refused_at_the_start(pg_shop: Shop) -> None:
-    pg_shop.topics.create_topic(pg_shop.dead_letter_topic, 4, {"max.message.bytes": "1000000"})
-    worker = pg_shop.start()
-    assert worker.process.wait(30) == 2
-    assert "a large bad record would stop the worker; set max.message.bytes" in worker.words()
-    pg_shop.workers.remove(worker)
-
-
 def test_another_window_forgets_what_the_first_held(pg_shop: Shop) -> None:
     """As after restoring the ERP's database from a backup: the sink decides anew."""
     pg_shop.send(*[value(number) for number in range(100)])

@@ -1,5 +1,6 @@
 """Dead letters keep the record as it came; the budget stops a bad deploy."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import strategies as st
 
 from schemas.deadletter import Reason
 from streams.batch import Rejection
-from streams.deadletters import BudgetExceeded, BudgetGuard, DeadLetters, Letter, letter, reason_of
+from streams.deadletters import (
+    BudgetExceeded,
+    BudgetGuard,
+    DeadLetters,
+    Letter,
+    letter,
+    reason_of,
+    size_of,
+    truncated,
+)
 from streams.decode import decode
 from tests.support.events import NOON, FakeRecord, batch, value
 
@@ -82,6 +92,47 @@ def test_reason_of_a_foreign_record_is_none() -> None:
     assert reason_of([("tillstream.reason", b"no_such")]) is None
     assert reason_of([]) is None
     assert reason_of(letter(rejection(FakeRecord(7, b"{")), "t", 0, NOON).headers) is Reason.INVALID_JSON
+
+
+@given(st.binary(max_size=50), st.binary(max_size=100), st.lists(st.text(max_size=9), max_size=4), st.integers(0, 200))
+def test_truncated_letter_fits_and_says_what_the_whole_was(
+    key: bytes, content: bytes, extra: list[str], room: int
+) -> None:
+    record = FakeRecord(7, content, key, headers=[("h", one.encode()) for one in extra])
+    whole = letter(rejection(record), "pos.sales", 3, NOON)
+    made = truncated(whole, room)
+    assert size_of(made) <= room or room == 0
+    assert key.startswith(made.key or b"")
+    assert content.startswith(made.value or b"")
+    said = headers(made)
+    assert (said["tillstream.truncated"], said["tillstream.sha256"]) == (
+        str(len(content)),
+        hashlib.sha256(content).hexdigest(),
+    )
+    assert said["__connect.errors.offset"] == "7"
+    assert said["tillstream.reason"] == "invalid_json"
+
+
+def test_key_is_kept_before_the_value_and_both_before_headers() -> None:
+    whole = letter(rejection(FakeRecord(7, b"v" * 10, b"k" * 5, headers=[("h", b"x" * 9)])), "pos.sales", 3, NOON)
+    assert size_of(whole) == 25
+    assert [
+        (made.key, made.value, "h" in headers(made)) for made in (truncated(whole, room) for room in (25, 15, 8))
+    ] == [
+        (b"kkkkk", b"vvvvvvvvvv", True),
+        (b"kkkkk", b"vvvvvvvvvv", False),
+        (b"kkkkk", b"vvv", False),
+    ]
+
+
+def test_record_without_a_key_has_none_when_truncated() -> None:
+    assert truncated(letter(rejection(FakeRecord(7, b"{", None)), "t", 0, NOON), 0)[:2] == (None, b"")
+
+
+def test_truncated_letter_that_is_rejected_again_still_says_so() -> None:
+    first = truncated(letter(rejection(FakeRecord(7, b"{" * 100)), "pos.sales", 3, NOON), 10)
+    again = headers(letter(rejection(FakeRecord(9, first.value, headers=first.headers)), "pos.sales", 3, NOON))
+    assert again["tillstream.truncated"] == "100"
 
 
 async def test_letters_go_out_in_the_order_of_their_offsets() -> None:
