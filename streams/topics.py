@@ -4,7 +4,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # not in its __all__
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.settings import KafkaSecurity, Settings
 
@@ -19,6 +19,10 @@ class BrokerUnreachable(Exception):
 
 class TopicsUnusable(Exception):
     """A topic is missing or doesn't fit; the message says which and what to do."""
+
+
+class TopicChanged(Exception):
+    """The source topic has another number of partitions than at the start: a worker must be started again."""
 
 
 def client_config(broker: str, security: KafkaSecurity) -> dict[str, Any]:
@@ -64,7 +68,9 @@ def partitions_of_topics(settings: Settings) -> dict[str, int]:
 
 
 def ensure_topics(settings: Settings) -> int:
-    """Creates the dead-letter and changelog topics where missing and allowed; the source topic's partitions.
+    """Creates the dead-letter and changelog topics, and partitions of the latter, where missing and allowed.
+
+    Returns the number of the source topic's partitions.
 
     Raises BrokerUnreachable and TopicsUnusable.
     """
@@ -79,12 +85,36 @@ def ensure_topics(settings: Settings) -> int:
     if missing:
         _create(settings, missing)
     changelog = changelog_topic(settings)
-    if there.get(changelog, partitions) != partitions:
+    if settings.create_topics and there.get(changelog, partitions) < partitions:
+        _add_partitions(settings, changelog, partitions)
+    elif there.get(changelog, partitions) != partitions:
         raise TopicsUnusable(
             f"{settings.topic} has {partitions} partitions and {changelog} has {there[changelog]}; the changelog is "
             "only a cache: delete that topic and start again"
         )
     return partitions
+
+
+def change_of_topic(settings: Settings, partitions: int) -> TopicsUnusable | TopicChanged | None:
+    """What has become of the source topic since it had so many partitions; None if nothing has, or nobody answers."""
+    try:
+        there = partitions_of_topics(settings).get(settings.topic)
+    except BrokerUnreachable:
+        return None
+    if there is None:
+        return TopicsUnusable(f"the topic {settings.topic} does not exist any more")
+    if there != partitions:
+        return TopicChanged(f"the topic {settings.topic} has {there} partitions now, and had {partitions} at the start")
+    return None
+
+
+def broker_outage(settings: Settings) -> str | None:
+    """Why the broker does not answer; None when it does."""
+    try:
+        partitions_of_topics(settings)
+    except BrokerUnreachable as error:
+        return str(error)
+    return None
 
 
 def smaller_dead_letters(settings: Settings) -> str | None:
@@ -162,3 +192,13 @@ def _create(settings: Settings, topics: list[NewTopic]) -> None:
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was faster
                 raise TopicsUnusable(f"the topic {name} can't be created: {error.args[0].str()}") from None
+
+
+def _add_partitions(settings: Settings, topic: str, partitions: int) -> None:
+    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    for future in admin.create_partitions([NewPartitions(topic, partitions)], operation_timeout=TIMEOUT).values():
+        try:
+            future.result(TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].name() != "INVALID_PARTITIONS":  # another worker was faster
+                raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {error.args[0].str()}") from None

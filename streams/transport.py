@@ -6,6 +6,8 @@ methods of Faust's consumer are overridden for that, and everything that rests o
 
 - `_getmany` makes slices of what a poll brought for the source topic, and holds them back during a rebalance;
 - `_to_message` turns a slice into one message, with the offset of its last record;
+- `CommittedOnly` reads committed records only: Faust does so in its own transactions alone, and then a till's aborted
+  transaction would be sold;
 - `ack`, `_new_offset`, `_add_gap`: which offset may be committed. Faust takes the offsets inside a slice for a gap,
   so we keep our own book: the slices of a partition in the order they were delivered. A commit goes up to the end of
   the leading slices that the agent has settled, never past one that is missing, whatever became of it. The book is
@@ -56,6 +58,24 @@ class LineApp(faust.App):
         pass
 
 
+class CommittedOnly(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread, reading what is committed: nothing of aborted transactions, nothing of open ones."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    def highwater(self, tp: TP) -> int:
+        """Where the committed records of the partition end."""
+        return cast(int, self._ensure_consumer().last_stable_offset(tp))
+
+    def read_to(self, tp: TP) -> int:
+        """The next offset to read: beyond the markers of transactions, which are no records."""
+        state = self._ensure_consumer()._subscription.subscription.assignment.state_value(tp)
+        return state.position if state is not None and state.has_valid_position else 0
+
+
 class SliceConsumer(driver.Consumer):
     """Faust's consumer, with slices for the source topic."""
 
@@ -65,6 +85,9 @@ class SliceConsumer(driver.Consumer):
         self._sought: set[TP] = set()
         super().__init__(*args, **kwargs)
         self._slicing = cast(SliceTransport, self.transport)
+
+    def _new_consumer_thread(self) -> CommittedOnly:
+        return CommittedOnly(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """What a poll brought, source records in slices; none of them before a rebalance is over.
@@ -173,8 +196,14 @@ class SliceConsumer(driver.Consumer):
         for tp in self.assignment():
             if tp.topic == self._slicing.source:
                 position = self._settled_to.get(tp) or self._committed_offset[tp] or 0
+                if all(part.settled for part in self._delivered[tp]):
+                    position = max(position, cast(CommittedOnly, self._thread).read_to(tp))
                 lags[tp.partition] = max(0, (self.highwater(tp) or 0) - position)
         return lags
+
+    def source_partitions(self) -> int | None:
+        """How many partitions the source topic has, as far as the client knows."""
+        return self._thread.topic_partitions(self._slicing.source)
 
     def oldest_unsettled(self) -> int | None:
         """Kafka timestamp (ms) of the oldest record that was delivered and is not settled."""
