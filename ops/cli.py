@@ -1,7 +1,7 @@
 """`tillstream`: one program for everything that people run.
 
 Exit codes: 0 done, 1 something is wrong in the data, 2 wrong usage or settings, 3 a component can't be reached,
-70 a fault in Tillstream itself.
+70 a fault in Tillstream itself, 75 start me again: the worker hung, or its topic has other partitions now.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ from ops.datasets import DataSetMissing
 from ops.demo import DemoOptions, run_demo
 from ops.run import new_loop, run_worker
 from ops.sell import sell_until_stopped
+from ops.supervise import supervise
+from ops.watchdog import AGAIN
 from ops.worker_process import WorkerDied
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.logs import set_up_logs
 from streams.settings import Settings, SettingsError, load_settings
-from streams.topics import BrokerUnreachable, TopicsUnusable
+from streams.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
 
 FAULT = 70
 
@@ -86,17 +88,39 @@ def program() -> None:
 @click.option(
     "--apply", "apply_migrations", is_flag=True, default=None, help="Bring the sink's schema up to date first."
 )
-def run(config: Path | None, broker: str | None, sink_url: str | None, apply_migrations: bool | None) -> None:
-    """Run a worker until SIGTERM or SIGINT, which drain: what is begun is finished and committed."""
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Start the worker again, with growing pauses, when it ends by a fault. Leave that to systemd, Kubernetes or "
+    "compose where there is one of them.",
+)
+def run(
+    config: Path | None, broker: str | None, sink_url: str | None, apply_migrations: bool | None, restart: bool
+) -> None:
+    """Run a worker until SIGTERM or SIGINT, which drain: what is begun is finished and committed.
+
+    \b
+    When too many records are rejected (settings: dead_letter_budget), the worker holds:
+    nothing more is acknowledged, and /readyz says why. Mend what is wrong and restart it;
+    or, if they are to be dead letters, tell it to go on: kill -USR1 PID. What it holds,
+    at most one batch of each partition, passes, and counting begins anew.
+
+    A worker that hangs (settings: watchdog) is unready, then ends itself with exit code 75, the reason on the last
+    line. So does one whose topic has been given more partitions.
+    """
+    if restart:
+        supervise()
     settings = settings_from(config, broker=broker, sink_url=sink_url, apply_migrations=apply_migrations)
     set_up_logs(settings.log_format, settings.log_level)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        try:
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(run_worker(settings))
-        except (SettingsError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
-            raise
-        except Exception as error:
-            _end(f"the worker failed: {type(error).__name__}: {error}", FAULT)
+    except (SettingsError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
+        raise
+    except TopicChanged as change:
+        _end(f"{change}: start the worker again", AGAIN)
+    except Exception as error:
+        _end(f"the worker failed: {type(error).__name__}: {error}", FAULT)
 
 
 @program.command(

@@ -8,23 +8,32 @@ from typing import Any
 
 import structlog
 
-from streams.app import drain
+from ops.watchdog import Watchdog
+from streams.app import COMMIT_PATIENCE, drain
 from streams.bootstrap import Worker, build, tune_interpreter
 from streams.health import HealthServer
 from streams.settings import Settings, SettingsError
+from streams.state import State
+from streams.topics import broker_outage
 
 STOP_PATIENCE = 15.0
 
 
 async def run_worker(settings: Settings) -> None:
-    """Returns after SIGTERM or SIGINT, drained. Raises what made the worker fail, and what `build` raises."""
+    """Returns after SIGTERM or SIGINT, drained. Raises what made the worker fail, and what `build` raises.
+
+    A worker that hangs ends the process. One that its dead-letter budget holds goes on after SIGUSR1.
+    """
     log = structlog.get_logger("tillstream.worker")
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     worker = build(settings)
+    state = worker.state
+    loop.add_signal_handler(signal.SIGUSR1, go_on, state)
     try:
-        server = HealthServer(settings.http_host, settings.http_port, worker.metrics.registry, worker.state)
+        server = HealthServer(settings.http_host, settings.http_port, worker.metrics.registry, state)
     except OSError as error:
         worker.sink.close()
         where = f"{settings.http_host}:{settings.http_port}"
@@ -36,17 +45,40 @@ async def run_worker(settings: Settings) -> None:
         http=f"{settings.http_host}:{server.port}",
     )
     tune_interpreter()
+    watchdog = Watchdog(state, settings.watchdog.grace_seconds, lambda: broker_outage(settings))
+    watchdog.start()
+    beating = loop.create_task(beat(state))
     try:
         await worker.app.start()
-        await first_of(stop.wait(), worker.state.ended.wait(), worker.app.wait_until_stopped())
-        idle = await drain(worker.app, worker.state, settings.drain_seconds)
+        await first_of(stop.wait(), state.ended.wait(), worker.app.wait_until_stopped())
+        watchdog.expect_end(settings.drain_seconds + COMMIT_PATIENCE + STOP_PATIENCE + settings.watchdog.grace_seconds)
+        idle = await drain(worker.app, state, settings.drain_seconds)
         log.info("worker stopping", drained=idle)
     finally:
+        watchdog.expect_end(STOP_PATIENCE + settings.watchdog.grace_seconds)
         await stop_worker(worker)
+        beating.cancel()
         server.close()
-    failure = worker.state.failed or worker.app.crash_reason
+    failure = state.failed or worker.app.crash_reason
     if failure is not None:
         raise failure
+
+
+def go_on(state: State) -> None:
+    """What SIGUSR1 means: the held records were looked at, and are to be dead letters."""
+    log = structlog.get_logger("tillstream.worker")
+    reason = state.held
+    if state.go_on():
+        log.warning("told to go on: what was held becomes dead letters, and counting begins anew", held=reason)
+    else:
+        log.warning("told to go on, but nothing is held")
+
+
+async def beat(state: State) -> None:
+    """Shows that the event loop runs."""
+    while True:
+        state.heartbeat = state.clock()
+        await asyncio.sleep(1.0)
 
 
 async def stop_worker(worker: Worker) -> None:

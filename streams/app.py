@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from faust.types import EventT, StreamT
 
 from sinks.base import Sink
 from streams.batch import Settled
-from streams.deadletters import BudgetExceeded, BudgetGuard, DeadLetters
+from streams.deadletters import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetters
 from streams.dedupe import windowed_seen
 from streams.metrics import Metrics
 from streams.pipeline import Services, process
@@ -20,6 +21,7 @@ from streams.publisher import Publisher
 from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.state import State
+from streams.topics import change_of_topic
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
@@ -53,13 +55,23 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
             await handle(event, services, metrics, state)
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def watch_topic() -> None:
+        if cast(SliceConsumer, app.consumer).source_partitions() in (None, partitions) or state.failed is not None:
+            return
+        change = await asyncio.to_thread(
+            change_of_topic, settings, partitions
+        )  # the client's view may be a passing one
+        if change is not None:
+            state.fail(change)
+            structlog.get_logger("tillstream.worker").error("the topic is not what it was", reason=str(change))
+
+    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
     async def observe() -> None:
         consumer = cast(SliceConsumer, app.consumer)
         lags = consumer.lag()
-        state.heartbeat = state.clock()
         state.recovered = app.rebalancing_count > 0 and not app.rebalancing
         if state.recovered and not any(lags.values()):
-            state.progress = state.heartbeat
+            state.progress = state.clock()
         await patient.look_after_idle_sink()
         metrics.partitions.set(len(lags))
         metrics.note_lags(lags)
@@ -72,21 +84,29 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
 
 
 async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State) -> None:
-    """Takes one slice through the line and acknowledges it; holds it for ever when it must not be acknowledged.
+    """Takes one slice through the line and acknowledges it; holds it when it must not be acknowledged.
 
-    An exception never reaches Faust: Faust would acknowledge the slice and restart the agent on the next one.
+    What the dead-letter budget holds, at most one slice of each partition, passes whole when the worker is told to go
+    on; then counting begins anew. What failed is held for ever. An exception never reaches Faust: Faust would
+    acknowledge the slice and restart the agent on the next one.
     """
     batch = cast(Slice, event.value)
+    to = services
     log = structlog.get_logger("tillstream.line").bind(
         topic=batch.topic,
         partition=batch.partition,
         first_offset=batch.records[0].offset,
         last_offset=batch.records[-1].offset,
     )
-    if state.held is None and state.failed is None:
+    while state.failed is None:
+        if state.held is not None:
+            await state.wait_told()
+            services.budget.begin_anew()
+            to = replace(services, budget=BudgetGuard(1, NO_LIMIT))  # somebody has looked: what was held passes
+            continue
         try:
             with state.at_work():
-                settled = await process(batch, services)
+                settled = await process(batch, to)
                 batch.settled = True
                 event.ack()
                 state.progress = state.clock()
@@ -178,6 +198,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "broker_request_timeout": max(40.0, settings.session_seconds),
         "broker_commit_interval": 1.0,  # what a crash repeats: at most one second, or 50 slices
         "broker_commit_every": 50,
+        "consumer_metadata_max_age_ms": 10_000,  # new partitions of the source topic are noticed so soon
         "consumer_max_fetch_size": 2**22,  # bounds a poll, and with it memory, to 4 MiB per partition
         "producer_acks": -1,
         "producer_max_request_size": settings.max_record_bytes + 2**16,  # a dead letter is its record and its headers

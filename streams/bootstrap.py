@@ -48,7 +48,7 @@ def build(settings: Settings) -> Worker:
         sink.close()
         raise SinkMisconfigured("\n".join(wrong))
     metrics = Metrics()
-    state = State(time.monotonic)
+    state = State(time.monotonic, settings.watchdog)
     metrics.sink_up.set(1)
     return Worker(create_app(settings, sink, metrics, state, partitions), sink, metrics, state)
 

@@ -49,14 +49,19 @@ class BudgetGuard:
         """The share of the budget that is used up; above 1 it is exceeded."""
         return self._rejected / self._most
 
+    def begin_anew(self) -> None:
+        """Forgets what was counted."""
+        self._latest.clear()
+        self._records = self._rejected = 0
+
     def spend(self, records: int, rejected: int) -> None:
         """Counts a batch. Raises BudgetExceeded, and counts nothing, when its rejections don't fit any more."""
         fits = self._rejected + rejected <= self._most or rejected <= self._most * records / self._sample
         if not fits:
             raise BudgetExceeded(
                 f"{self._rejected + rejected} of the latest {self._records + records} records would be dead letters, "
-                f"the budget is {self._most} in {self._sample}; find out what they have in common, then restart, with "
-                "a larger dead_letter_budget if they are to be dead letters"
+                f"the budget is {self._most} in {self._sample}; find out what they have in common, then restart with "
+                "what is right, or send SIGUSR1 if they are to be dead letters"
             )
         self._latest.append((records, rejected))
         self._records += records
@@ -65,6 +70,10 @@ class BudgetGuard:
             old_records, old_rejected = self._latest.popleft()
             self._records -= old_records
             self._rejected -= old_rejected
+
+
+#: For what somebody has looked at and let through.
+NO_LIMIT = 10**12
 
 
 class DeadLetters:

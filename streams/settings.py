@@ -110,6 +110,20 @@ class Budget(BaseModel):
     sample: Annotated[int, Field(ge=10)] = 1000
 
 
+class Watchdog(BaseModel):
+    """When a worker takes itself for stalled: it is unready at once, and ends itself when it is so for `grace_seconds`.
+
+    Waiting for a sink or a broker that is away is no stall, however long it takes.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    loop_seconds: Annotated[float, Field(gt=0, description="the event loop does not run for so long")] = 30
+    batch_seconds: Annotated[float, Field(gt=0, description="a batch is not done after so long")] = 60
+    progress_seconds: Annotated[float, Field(gt=0, description="records wait, and none is settled for so long")] = 300
+    grace_seconds: Annotated[float, Field(ge=0, description="what recovers by itself within that goes on")] = 15
+
+
 class Settings(BaseSettings):
     """What a worker needs to know. Every field has a default that works on one machine."""
 
@@ -144,6 +158,7 @@ class Settings(BaseSettings):
     slice_records: Annotated[int, Field(ge=1, description="most records of one partition handled together")] = 2000
     max_record_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
     dead_letter_budget: Budget = Budget()
+    watchdog: Watchdog = Watchdog()
     drain_seconds: Annotated[float, Field(gt=0)] = 20
 
     http_host: str = "127.0.0.1"

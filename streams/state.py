@@ -1,30 +1,28 @@
-"""What a worker is doing, for the health endpoints, the drain at the end, and the operator."""
+"""What a worker is doing, for the health endpoints, the watchdog, the drain at the end, and the operator."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-#: The event loop is dead when it has not ticked for so long, and a slice is stuck when it is worked on for so long
-#: while the sink is up.
-STALLED_AFTER = 60.0
-#: Nothing was settled for so long although records wait, or partitions have not been recovered: Faust is known to hang
-#: in recovery and to stop fetching without a word.
-HANGING_AFTER = 300.0
+from streams.settings import Watchdog
 
 
 @dataclass(slots=True)
 class State:
-    """Times are seconds of `clock` (monotonic). `held` and `failed` end the work: nothing more is acknowledged."""
+    """Times are seconds of `clock` (monotonic). While `held` nothing is acknowledged; `failed` ends the work."""
 
     clock: Callable[[], float]
+    limits: Watchdog = field(default_factory=Watchdog)
     recovered: bool = False
     stopping: bool = False
     held: str | None = None
     failed: BaseException | None = None
+    outage: str | None = None
     trouble: Callable[[], str | None] = lambda: None
     _begun: dict[object, float] = field(default_factory=dict)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     heartbeat: float = field(init=False)
     progress: float = field(init=False)
@@ -55,27 +53,54 @@ class State:
         return True
 
     def hold(self, reason: str) -> None:
-        """No slice is begun any more; the worker stays up, unready, until someone looks."""
+        """No slice is begun any more; the worker stays up, unready, until someone looks and tells it to go on."""
         self.held = self.held or reason
+
+    async def wait_told(self) -> None:
+        """Returns when the worker is told to go on."""
+        await self._told.wait()
+
+    def go_on(self) -> bool:
+        """Lets what is held go on. False when nothing is."""
+        if self.held is None:
+            return False
+        self.held = None
+        self.progress = self.clock()
+        self._told.set()
+        self._told = asyncio.Event()
+        return True
 
     def fail(self, error: BaseException) -> None:
         """The worker must end."""
         self.failed = self.failed or error
         self.ended.set()
 
+    def waits_for(self) -> str | None:
+        """What of the world the worker waits for, if it does: that is no fault of its own."""
+        return self.outage or self.trouble()
+
+    def stalled(self) -> list[str]:
+        """Why the worker is stuck by a fault of its own; empty when it is not.
+
+        Faust is known to hang in recovery, and to stop fetching without a word.
+        """
+        now = self.clock()
+        reasons = []
+        if now - self.heartbeat > self.limits.loop_seconds:
+            reasons.append(f"the event loop hangs for {now - self.heartbeat:.0f} s")
+        if self.waits_for() is not None:
+            return reasons
+        longest = max((now - begun for begun in list(self._begun.values())), default=0.0)
+        if longest > self.limits.batch_seconds:
+            reasons.append(f"a batch is in flight for {longest:.0f} s")
+        elif now - self.progress > self.limits.progress_seconds and self.held is None:
+            reasons.append(f"records wait and none was settled for {now - self.progress:.0f} s")
+        return reasons
+
     def not_live(self) -> list[str]:
         """Why the process should be restarted; empty when it need not."""
-        reasons = []
-        if self.failed is not None:
-            reasons.append(f"failed: {type(self.failed).__name__}")
-        if self.clock() - self.heartbeat > STALLED_AFTER:
-            reasons.append("the event loop does not progress")
-        longest = max((self.clock() - begun for begun in list(self._begun.values())), default=0.0)
-        if longest > STALLED_AFTER and self.trouble() is None:
-            reasons.append(f"a batch is in flight for {longest:.0f} s")
-        elif self.clock() - self.progress > HANGING_AFTER and self.trouble() is None and self.held is None:
-            reasons.append(f"records wait and none was settled for {self.clock() - self.progress:.0f} s")
-        return reasons
+        failed = [f"failed: {type(self.failed).__name__}"] if self.failed is not None else []
+        return failed + self.stalled()
 
     def not_ready(self) -> list[str]:
         """Why the ERP is not being brought up to date right now; empty when it is."""
@@ -86,7 +111,7 @@ class State:
             reasons.append(f"held: {self.held}")
         if not self.recovered:
             reasons.append("joining the group, or recovering the dedupe window")
-        trouble = self.trouble()
-        if trouble is not None:
-            reasons.append(trouble)
+        outside = self.waits_for()
+        if outside is not None:
+            reasons.append(outside)
         return reasons

@@ -168,6 +168,16 @@ def test_one_batch_over_the_ratio_is_stopped_whatever_its_size() -> None:
     BudgetGuard(0.5, 1000).spend(2000, 1000)
 
 
+def test_counting_begins_anew_when_it_is_told_to() -> None:
+    guard = BudgetGuard(0.5, 1000)
+    guard.spend(500, 500)
+    guard.begin_anew()
+    assert guard.used == 0
+    guard.spend(500, 500)
+    with pytest.raises(BudgetExceeded):
+        guard.spend(1, 1)
+
+
 def test_old_rejections_are_forgotten() -> None:
     guard = BudgetGuard(0.1, 100)
     guard.spend(10, 10)

@@ -1,5 +1,6 @@
 """Alive, ready, or why not."""
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -10,7 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from streams.health import HealthServer
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
-from streams.state import HANGING_AFTER, STALLED_AFTER, State
+from streams.settings import Watchdog
+from streams.state import State
 
 
 class Clock:
@@ -67,13 +69,14 @@ def test_worker_that_is_joining_is_live_but_not_ready(server: HealthServer, stat
 
 
 def test_loop_that_hangs_is_not_live(server: HealthServer, clock: Clock) -> None:
-    clock.now += STALLED_AFTER + 1
-    assert get(server, "/healthz")[0] == 503
+    clock.now += 31
+    assert get(server, "/healthz") == (503, '{"ok": false, "reasons": ["the event loop hangs for 31 s"]}\n')
+    assert get(server, "/readyz")[0] == 503
 
 
 def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: State, clock: Clock) -> None:
     with state.at_work():
-        clock.now += STALLED_AFTER + 1
+        clock.now += 61
         state.heartbeat = clock.now
         assert state.not_live() == ["a batch is in flight for 61 s"]
         state.trouble = lambda: "sink: connection: refused"
@@ -84,7 +87,7 @@ def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: State, c
 
 
 def test_records_that_wait_without_progress_are_not_live(state: State, clock: Clock) -> None:
-    clock.now += HANGING_AFTER + 1
+    clock.now += 301
     state.heartbeat = clock.now
     assert state.not_live() == ["records wait and none was settled for 301 s"]
     state.progress = clock.now
@@ -95,6 +98,33 @@ def test_held_worker_is_live_but_not_ready(state: State) -> None:
     state.hold("too many dead letters")
     assert state.not_live() == []
     assert state.not_ready() == ["held: too many dead letters"]
+
+
+async def test_held_worker_goes_on_when_it_is_told(state: State, clock: Clock) -> None:
+    assert not state.go_on()
+    state.hold("too many dead letters")
+    waiting = asyncio.ensure_future(state.wait_told())
+    await asyncio.sleep(0)
+    clock.now = state.heartbeat = clock.now + 1000
+    assert state.go_on()
+    await waiting
+    assert state.not_ready() == []  # the time of waiting is no stall
+    state.hold("again")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(state.wait_told(), 0.01)
+
+
+def test_waiting_for_the_world_is_no_stall(state: State, clock: Clock) -> None:
+    clock.now = state.heartbeat = clock.now + 1000
+    state.outage = "no broker answers"
+    assert state.stalled() == []
+    assert state.not_ready() == ["no broker answers"]
+
+
+def test_limits_are_settings(clock: Clock) -> None:
+    state = State(clock, Watchdog(loop_seconds=3))
+    clock.now += 4
+    assert state.stalled() == ["the event loop hangs for 4 s"]
 
 
 async def test_idle_is_when_no_slice_is_in_flight(state: State) -> None:

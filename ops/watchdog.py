@@ -1,0 +1,84 @@
+"""Ends a worker that hangs: an event loop that is stuck can't end itself, nor can a call that never returns."""
+
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from streams.state import State
+
+#: The exit code of a worker that wants to be started again: sysexits calls it a temporary failure.
+AGAIN = 75
+TICK = 0.5
+LAST_WORDS = 5
+
+
+def end_process(reason: str) -> None:
+    """Ends this process at once, with the stacks of all threads and, on the last line, the reason on standard error."""
+    signal.alarm(LAST_WORDS)  # the kernel's own: standard error may be what hangs, and then nothing here runs any more
+    faulthandler.dump_traceback(all_threads=True)
+    os.write(2, f"tillstream: {reason}\n".encode())
+    os._exit(AGAIN)
+
+
+class Watchdog:
+    """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds.
+
+    `outage` says why the broker does not answer: then nothing is wrong with the worker, and it waits.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        grace: float,
+        outage: Callable[[], str | None],
+        end: Callable[[str], None] = end_process,
+    ) -> None:
+        self._state = state
+        self._grace = grace
+        self._outage = outage
+        self._end = end
+        self._stalled_since: float | None = None
+        self._deadline: float | None = None
+
+    def start(self) -> None:
+        """Watches until the process ends."""
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def expect_end(self, seconds: float) -> None:
+        """From now on a worker is stalled that has not ended after so long."""
+        self._deadline = self._deadline or self._state.clock() + seconds
+
+    def look(self) -> None:
+        """One look."""
+        now = self._state.clock()
+        if self._deadline is not None:
+            if now > self._deadline:
+                self._end(f"{self._why_it_ends()}, and does not end by itself")
+            return
+        if self._state.outage is not None:
+            self._state.outage = self._outage()
+            self._state.progress = self._state.clock()
+            return
+        reasons = self._state.stalled()
+        if not reasons:
+            self._stalled_since = None
+            return
+        if self._stalled_since is None:
+            self._stalled_since = now
+        if now - self._stalled_since < self._grace:
+            return
+        self._state.outage = self._outage()
+        if self._state.outage is None:
+            self._end(f"the worker is stalled, start it again: {'; '.join(reasons)}")
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(TICK)
+            self.look()
+
+    def _why_it_ends(self) -> str:
+        failed = self._state.failed
+        return f"the worker failed ({type(failed).__name__}: {failed})" if failed else "the worker was told to stop"
