@@ -119,7 +119,9 @@ class Watchdog(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     loop_seconds: Annotated[float, Field(gt=0, description="the event loop does not run for so long")] = 30
-    batch_seconds: Annotated[float, Field(gt=0, description="a batch is not done after so long")] = 60
+    batch_seconds: Annotated[
+        float, Field(gt=0, description="a batch is not done after so long: more than the sink's own time-outs")
+    ] = 120
     progress_seconds: Annotated[float, Field(gt=0, description="records wait, and none is settled for so long")] = 300
     grace_seconds: Annotated[float, Field(ge=0, description="what recovers by itself within that goes on")] = 15
 

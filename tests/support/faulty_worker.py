@@ -1,7 +1,8 @@
 """`tillstream run` with a fault: `python -m tests.support.faulty_worker FAULT[:COUNT] run …`.
 
-The fault strikes when its place is passed for the COUNT-th time (1 is the first), in most places once per batch. The
-product itself has no hooks for this: the faults are put around its parts here, in one place.
+The fault strikes when its place is passed for the COUNT-th time (1 is the first), in most places once per batch; once
+only, also when the worker is started again by its supervisor. The product itself has no hooks for this: the faults are
+put around its parts here, in one place.
 """
 
 import functools
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import count
+from multiprocessing.sharedctypes import RawValue
 from typing import Any, NamedTuple
 
 import aiokafka
@@ -38,6 +39,21 @@ def die() -> None:
 def fail() -> None:
     """A bug."""
     raise ZeroDivisionError("a bug that was put in")
+
+
+def hang() -> None:
+    """Never comes back."""
+    time.sleep(3600)
+
+
+def stop_fetching() -> None:
+    """Faust is known to do that without a word."""
+
+    async def nothing(self: SliceConsumer, **_: Any) -> dict[Any, Any]:
+        await self.sleep(0.1)
+        return {}
+
+    SliceConsumer._getmany = nothing  # type: ignore[method-assign]
 
 
 class Clock:
@@ -101,6 +117,9 @@ KILLS = {
 }
 
 FAULTS = KILLS | {
+    "loop-hangs": Fault(DeadLetters, "put", hang, False),
+    "write-hangs": Fault(sqlalchemy.Connection, "commit", hang, False, in_a_write),
+    "fetching-stops": Fault(DeadLetters, "put", stop_fetching, True),
     "bug": Fault(DeadLetters, "put", fail, False),
     "clock-a-day-ahead": Fault(PatientSink, "write", lambda: clock.jump(DAY), False),
     "clock-a-day-behind": Fault(PatientSink, "write", lambda: clock.jump(-DAY), False),
@@ -108,14 +127,18 @@ FAULTS = KILLS | {
 
 
 def put_in(fault: str) -> None:
-    """Puts the fault `NAME[:COUNT]` into this process."""
+    """Puts the fault `NAME[:COUNT]` into this process, and into those it forks: they count together."""
     name, _, number = fault.partition(":")
     owner, method, strike, after, matters = FAULTS[name]
     work = getattr(owner, method)
-    calls = count(1)
+    calls, lock = RawValue("i", 0), threading.Lock()
 
     def due(*args: Any) -> bool:
-        return matters(*args) and next(calls) == int(number or 1)
+        if not matters(*args):
+            return False
+        with lock:
+            calls.value += 1
+            return bool(calls.value == int(number or 1))
 
     @functools.wraps(work)
     async def faulty_async(*args: Any, **kwargs: Any) -> Any:

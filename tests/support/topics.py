@@ -17,7 +17,17 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined] # not in its __all__
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # not in its __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
+
+from tests.support.wait import wait_until
 
 T = TypeVar("T")
 Headers = list[tuple[str, bytes | None]]
@@ -71,6 +81,26 @@ class Topics:
         elif partitions != PARTITIONS:
             pytest.skip(f"the mock broker's topics have {PARTITIONS} partitions, this test needs {partitions}")
         _settled(lambda: self._offsets(name, _LATEST), KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    def delete_topic(self, name: str) -> None:
+        """Deletes a topic and returns when it is gone."""
+        self.admin.delete_topics([name])[name].result(_TIMEOUT)
+        wait_until(lambda: name not in self.admin.list_topics(timeout=_TIMEOUT).topics, _TIMEOUT, f"{name} to be gone")
+
+    def set_config(self, topic: str, **settings: str) -> None:
+        """Sets settings of a topic; dots are written as underscores."""
+        entries = [
+            ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in settings.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        self.admin.incremental_alter_configs([resource])[resource].result(_TIMEOUT)
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        """Gives a topic more partitions, so many in all, and returns when they can be used."""
+        self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(_TIMEOUT)
+        wait_until(lambda: len(self._partitions(topic)) == partitions, _TIMEOUT, f"{partitions} partitions")
+        _settled(lambda: self._offsets(topic, _LATEST), KafkaError.UNKNOWN_TOPIC_OR_PART)
 
     def produce(
         self,
