@@ -32,11 +32,11 @@ class Stream:
     when it happens (the conflicting event is a dead letter, or superseded by the revision).
     """
 
-    def __init__(self, random: Random, opening: datetime = OPENING, pace: float = 30) -> None:
+    def __init__(self, random: Random, opening: datetime = OPENING, pace: float = 30, first: int = 1) -> None:
         self._random = random
         self._opening = opening
         self._pace = pace
-        self._number = 0
+        self._number = first - 1
         self._sent: list[Sending] = []
         self._plain: list[Receipt] = []
         self._contested: list[Receipt] = []

@@ -11,6 +11,7 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     ConsumerGroupTopicPartitions,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -159,6 +160,11 @@ class Topics:
         starts = _settled(lambda: self._offsets(topic, _EARLIEST)) | self.committed(group, topic)
         return sum(end - starts[number] for number, end in ends.items())
 
+    def is_stable(self, topic: str) -> bool:
+        """Whether no transaction is open in the topic."""
+        committed = _settled(lambda: self._offsets(topic, _LATEST, isolation_level=IsolationLevel.READ_COMMITTED))
+        return committed == _settled(lambda: self._offsets(topic, _LATEST))
+
     def reset(self, group: str, topic: str) -> None:
         """Sets the group back to the beginning; it must have no members."""
         places = [TopicPartition(topic, number, 0) for number in self._partitions(topic)]
@@ -177,9 +183,9 @@ class Topics:
         producer.init_transactions(_TIMEOUT)
         return producer
 
-    def _offsets(self, topic: str, where: OffsetSpec) -> dict[int, int]:
+    def _offsets(self, topic: str, where: OffsetSpec, **options: Any) -> dict[int, int]:
         wanted = {TopicPartition(topic, number): where for number in self._partitions(topic)}
-        answers = self.admin.list_offsets(wanted)
+        answers = self.admin.list_offsets(wanted, **options)
         return {place.partition: answer.result(_ATTEMPT).offset for place, answer in answers.items()}
 
     def _partitions(self, topic: str) -> list[int]:
