@@ -1,13 +1,17 @@
 """The dedupe window: what it remembers, for how long, and what it writes."""
 
-from collections import Counter
+import os
+import tracemalloc
+from dataclasses import replace
+from functools import cache
 
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streams.batch import Arrival
 from streams.decode import decode
-from streams.window import CHUNK_RECORDS, DIGEST, WindowIndex
+from streams.window import CHUNK_RECORDS, DIGEST, PackedDigests, WindowIndex
 from tests.support.events import NOON, batch, value
 from tests.support.line import MemoryChunks
 
@@ -113,17 +117,85 @@ def test_loaded_index_knows_what_was_put_and_puts_beside_it() -> None:
     assert known(third, arrivals(1, 2, 3, 4)) == ["pos:e-1", "pos:e-2", "pos:e-3"]
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=8), max_size=12), st.booleans())
-def test_nothing_is_known_that_was_not_added(batches: list[list[tuple[int, int]]], reload: bool) -> None:
+def test_record_takes_less_than_64_bytes_together_with_its_copy_in_the_table() -> None:
     chunks = MemoryChunks()
-    index = new_index(chunks, now=NOW + 4 * DAY)
-    added: Counter[bytes] = Counter()
+    index = new_index(chunks)
+    (one,) = arrivals(1)
+    tracemalloc.start()
+    try:
+        for _ in range(40):
+            index.add(0, [replace(one, digest=os.urandom(DIGEST)) for _ in range(1500)])
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / len(index) < 64
+
+
+#: Numbers of few bits, shifted by whole bytes: the end of one and the beginning of another often make a third.
+digests = st.builds(
+    lambda low, shift: (low << 8 * shift).to_bytes(DIGEST, "big"), st.integers(0, 30), st.integers(0, 15)
+)
+
+
+@given(st.lists(st.lists(digests, max_size=60)), st.lists(digests))
+def test_packed_digests_are_a_set(batches: list[list[bytes]], others: list[bytes]) -> None:
+    packed, plain = PackedDigests(), set[bytes]()
     for one in batches:
-        part = [a for number, day in one for a in arrivals(number, at=f"2026-03-{10 + day}T12:00:00Z")]
-        fresh, duplicates = index.split(0, part)
-        assert all(added[arrival.digest] for arrival in duplicates)
-        index.add(0, fresh)
-        added.update(arrival.digest for arrival in fresh)
-        if reload:
-            index.load(chunks.rows())
-    assert len(index) <= len(added)
+        packed.update(one)
+        plain.update(one)
+        assert len(packed) == len(plain)
+    for digest in [*plain, *others]:
+        assert (digest in packed) == (digest in plain)
+
+
+def test_packed_digests_are_a_set_through_many_splits() -> None:
+    packed = PackedDigests()
+    numbers = [number.to_bytes(DIGEST, "little") for number in range(20_000)]
+    for start in range(0, 20_000, 2_000):
+        packed.update(numbers[start : start + 1_000])
+    assert [digest in packed for digest in numbers] == [number // 1_000 % 2 == 0 for number in range(20_000)]
+
+
+@cache
+def arrival(number: int, day: int) -> Arrival:
+    return arrivals(number, at=f"2026-03-{10 + day}T12:00:00Z")[0]
+
+
+class WindowIndexIsSets(RuleBasedStateMachine):
+    """The index beside plain sets, one for each partition and day, that are kept in no table."""
+
+    NOW = NOW + 3 * DAY
+    EVERY = tuple((number, day) for number in range(10) for day in range(6))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks = MemoryChunks()
+        self.index = new_index(self.chunks, self.NOW)
+        self.sets: dict[int, dict[int, set[int]]] = {0: {}, 1: {}}
+
+    @rule(partition=st.integers(0, 1), added=st.lists(st.sampled_from(EVERY), min_size=1, max_size=12))
+    def add(self, partition: int, added: list[tuple[int, int]]) -> None:
+        self.index.add(partition, [arrival(number, day) for number, day in added])
+        days = self.sets[partition]
+        current = max((day for day in [*days, *(day for _, day in added)] if day <= 3), default=3)
+        for number, day in added:
+            days.setdefault(day, set()).add(number)
+        for day in [day for day in days if day < current - 1]:
+            del days[day]
+
+    @rule()
+    def restart(self) -> None:
+        self.index = new_index(self.chunks, self.NOW)
+        self.index.load(self.chunks.rows())
+
+    @invariant()
+    def same_are_known(self) -> None:
+        for partition, days in self.sets.items():
+            expected = [(number, day) for number, day in self.EVERY if number in days.get(day, ())]
+            fresh, found = self.index.split(partition, [arrival(*one) for one in self.EVERY])
+            assert found == [arrival(*one) for one in expected]
+            assert len(fresh) + len(found) == len(self.EVERY)
+        assert len(self.index) == sum(len(numbers) for days in self.sets.values() for numbers in days.values())
+
+
+TestWindowIndexIsSets = WindowIndexIsSets.TestCase
