@@ -17,7 +17,8 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +32,7 @@ from bench.servers import fresh_database
 from bench.topics import Preloaded
 from deploy.processes import Guard, tail
 from tests.support.postgres_server import Postgres
+from tests.support.topics import Topics
 
 TIMEOUT = 600.0
 
@@ -64,30 +66,66 @@ class Run:
 
 def run(contender: Contender, preloaded: Preloaded, postgres: Postgres) -> Run:
     """Runs it on a fresh database. Raises ContenderFailed."""
-    group = f"{preloaded.topic}-{contender.name}-{uuid.uuid4().hex[:8]}"
-    dead = f"{group}-dlq"
-    preloaded.kafka.create_topic(dead)
-    with fresh_database(postgres) as url, tempfile.TemporaryDirectory(prefix="tillstream-bench-") as name:
-        task = Task(preloaded.kafka.bootstrap, preloaded.topic, dead, group, url)
-        process = contender.start(task, Path(name))
-        guard = Guard(process.pid)
-        try:
-            libpq = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-            _await(process, Path(name), lambda: _has_begun(libpq))
-            before = cpu_seconds(process.pid)
-            _await(process, Path(name), lambda: preloaded.done(group))
-            cpu, rss = cpu_seconds(process.pid) - before, peak_rss_mb(process.pid)
-        finally:
-            _end(process)
-            guard.dismiss()
-        with psycopg.connect(libpq) as connection:
+    with fresh_database(postgres) as url:
+        task = new_task(contender, preloaded.kafka, preloaded.topic, url)
+        with started(contender, task) as contestant:
+            contestant.wait_until(lambda: has_begun(task))
+            before = cpu_seconds(contestant.pid)
+            contestant.wait_until(lambda: preloaded.done(task.group))
+            cpu, rss = cpu_seconds(contestant.pid) - before, peak_rss_mb(contestant.pid)
+        with psycopg.connect(libpq(url)) as connection:
             first, seconds = commit_times(connection)
-            outcome = _outcome(connection, contender, len(preloaded.kafka.records(dead)))
+            outcome = _outcome(connection, contender, len(preloaded.kafka.records(task.dead_letter_topic)))
     job = preloaded.job
     share = 1 - first / outcome.documents
     expected = Outcome(job.expected_delivered, job.expected_lines, job.expected_gross, job.expected_bad)
     events = len(job.records)
     return Run(events, events * share / seconds, seconds, cpu, rss, outcome == expected, outcome)
+
+
+class Contestant:
+    """A contender's process at work."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._log = folder / "log"
+
+    def wait_until(self, holds: Callable[[], bool], timeout: float = TIMEOUT) -> None:
+        """Returns when `holds()` is true. Raises ContenderFailed when the process ends before, or after `timeout`."""
+        deadline = time.monotonic() + timeout
+        while not holds():
+            if self._process.poll() is not None:
+                raise ContenderFailed(f"it ended with exit code {self._process.returncode}\n{tail(self._log)}")
+            if time.monotonic() > deadline:
+                raise ContenderFailed(f"it was not done after {timeout:.0f} s\n{tail(self._log)}")
+            time.sleep(0.1)
+
+
+@contextmanager
+def started(contender: Contender, task: Task) -> Iterator[Contestant]:
+    """Its process, which does not outlive this."""
+    with tempfile.TemporaryDirectory(prefix="tillstream-bench-") as name:
+        process = contender.start(task, Path(name))
+        guard = Guard(process.pid)
+        try:
+            yield Contestant(process, Path(name))
+        finally:
+            _end(process)
+            guard.dismiss()
+
+
+def new_task(contender: Contender, kafka: Topics, topic: str, url: str) -> Task:
+    """To bring `topic` into the database at `url`, with a new group and a new topic for dead letters."""
+    group = f"{topic}-{contender.name}-{uuid.uuid4().hex[:8]}"
+    dead = f"{group}-dlq"
+    kafka.create_topic(dead)
+    return Task(kafka.bootstrap, topic, dead, group, url)
+
+
+def libpq(url: str) -> str:
+    """`url` as libpq, and so psycopg, takes it."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def commit_times(connection: "psycopg.Connection[tuple[object, ...]]") -> tuple[int, float]:
@@ -108,21 +146,12 @@ def _outcome(connection: "psycopg.Connection[tuple[object, ...]]", contender: Co
     return Outcome(int(str(row[0])), int(str(lines[0])), Decimal(str(row[1])), dead_letters)
 
 
-def _has_begun(database: str) -> bool:
-    with psycopg.connect(database) as connection:
+def has_begun(task: Task) -> bool:
+    """Whether the first document is there."""
+    with psycopg.connect(libpq(task.database)) as connection:
         if connection.execute("SELECT to_regclass('documents')").fetchone() == (None,):
             return False
         return connection.execute("SELECT EXISTS (SELECT FROM documents)").fetchone() == (True,)
-
-
-def _await(process: "subprocess.Popen[bytes]", folder: Path, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not holds():
-        if process.poll() is not None:
-            raise ContenderFailed(f"it ended with exit code {process.returncode}\n{tail(folder / 'log')}")
-        if time.monotonic() > deadline:
-            raise ContenderFailed(f"it was not done after {TIMEOUT:.0f} s\n{tail(folder / 'log')}")
-        time.sleep(0.1)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
