@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streams.batch import Arrival
+from streams.batch import DIGEST, Arrival
 
-DIGEST = 16
 #: A chunk is one key of the table. A batch fills up the open chunk, so that a trickle of single events does not make
 #: one key per event, and a full poll is one write.
 CHUNK_RECORDS = 256

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -26,30 +27,30 @@ OPENING = datetime(2026, 3, 10, 6, 0, tzinfo=UTC)
 
 
 class Stream:
-    """An endless stream. All records of one receipt have one key, and so one partition, which keeps their order.
+    """An endless stream: events `pace` seconds apart, receipts numbered from `first`.
+
+    All records of one receipt have one key, and so one partition, which keeps their order.
 
     Receipts whose events are in conflict are not revised as well: what a crash makes of the two together depends on
     when it happens (the conflicting event is a dead letter, or superseded by the revision).
     """
 
-    def __init__(self, random: Random, opening: datetime = OPENING, pace: float = 30, first: int = 1) -> None:
+    def __init__(self, random: Random, opening: datetime = OPENING, *, pace: float = 30, first: int = 1) -> None:
         self._random = random
         self._opening = opening
         self._pace = pace
-        self._number = first - 1
+        self._numbers = count(first)
         self._sent: list[Sending] = []
         self._plain: list[Receipt] = []
         self._contested: list[Receipt] = []
         self._revised: list[tuple[Receipt, int]] = []
 
-    def take(self, count: int) -> list[Sending]:
-        """The next `count` records."""
-        taken: list[Sending] = []
-        while len(taken) < count:
-            record = self._next()
-            self._sent.append(record)
-            taken.append(record)
-        return taken
+    def take(self, most: int) -> list[Sending]:
+        """The next `most` records."""
+        before = len(self._sent)
+        while len(self._sent) < before + most:
+            self._sent.append(self._next())
+        return self._sent[before:]
 
     def _next(self) -> Sending:
         makers = {
@@ -178,8 +179,7 @@ class Stream:
         return (self._opening + timedelta(seconds=number * self._pace)).isoformat(timespec="milliseconds")
 
     def _count(self) -> int:
-        self._number += 1
-        return self._number
+        return next(self._numbers)
 
 
 @dataclass(frozen=True)
