@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from ops.watchdog import Watchdog
-from streams.app import COMMIT_PATIENCE, drain
+from streams.app import COMMIT_PATIENCE, drain, in_our_words
 from streams.bootstrap import Worker, build, tune_interpreter
 from streams.health import HealthServer
 from streams.settings import Settings, SettingsError
@@ -54,6 +54,8 @@ async def run_worker(settings: Settings) -> None:
         watchdog.expect_end(settings.drain_seconds + COMMIT_PATIENCE + STOP_PATIENCE + settings.watchdog.grace_seconds)
         idle = await drain(worker.app, state, settings.drain_seconds)
         log.info("worker stopping", drained=idle)
+    except Exception as error:
+        raise in_our_words(error, settings) from error
     finally:
         watchdog.expect_end(STOP_PATIENCE + settings.watchdog.grace_seconds)
         await stop_worker(worker)
@@ -61,7 +63,7 @@ async def run_worker(settings: Settings) -> None:
         server.close()
     failure = state.failed or worker.app.crash_reason
     if failure is not None:
-        raise failure
+        raise in_our_words(failure, settings)
 
 
 def go_on(state: State) -> None:

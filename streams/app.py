@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import faust
 import structlog
+from aiokafka.errors import KafkaConnectionError
 from faust.types import EventT, StreamT
 
 from sinks.base import Sink
@@ -21,7 +22,7 @@ from streams.publisher import Publisher
 from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.state import State
-from streams.topics import change_of_topic
+from streams.topics import BrokerUnreachable, change_of_topic
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
@@ -152,6 +153,13 @@ def count(settled: Settled, metrics: Metrics) -> None:
         metrics.note_store(store, moment.timestamp())
     metrics.batch_records.observe(everything)
     metrics.last_progress.set(now)
+
+
+def in_our_words(error: BaseException, settings: Settings) -> BaseException:
+    """A broker that went away while the worker was starting is an outage, and no fault; other errors as they are."""
+    if isinstance(error, KafkaConnectionError):
+        return BrokerUnreachable(f"no Kafka broker answers at {settings.broker} any more ({error})")
+    return error
 
 
 async def drain(app: faust.App, state: State, seconds: float) -> bool:

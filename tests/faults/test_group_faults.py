@@ -1,0 +1,82 @@
+"""Workers come, go, freeze and wake up: partitions move all the time, and every sale is one document."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.faults.conftest import LONG, OpenWorld, Tell
+from tests.faults.test_kafka_faults import ROUNDS
+from tests.faults.world import World
+from tests.support.wait import wait_until
+from tests.support.workers import Worker
+
+
+def assigned(worker: Worker) -> int:
+    """How many partitions it says it has."""
+    lines = worker.get("/metrics")[1].splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("tillstream_assigned_partitions "))
+
+
+@pytest.mark.parametrize("database", ["postgres", pytest.param("sqlite", marks=pytest.mark.faults_long)])
+def test_workers_that_come_and_go_under_load_neither_lose_nor_double(
+    open_worlds: OpenWorld, tell: Tell, database: str
+) -> None:
+    world = open_worlds(database)
+    stays = world.start()
+    others: list[Worker] = []
+    came = drained = killed = 0
+    deadline = time.monotonic() + (120 if LONG else 10)
+    while time.monotonic() < deadline or not (drained and killed):
+        world.feed(world.random.randint(50, 150))
+        time.sleep(world.random.uniform(0, 0.8))
+        if len(others) < 3 and world.random.random() < 0.6:
+            others.append(world.start())
+            came += 1
+        elif others:
+            leaver = others.pop(world.random.randrange(len(others)))
+            if world.random.random() < 0.5 and leaver.get("/healthz")[0]:
+                leaver.process.send_signal(signal.SIGTERM)
+                drained += 1
+            else:
+                leaver.kill()
+                killed += 1
+    world.wait_drained(120)
+    world.check()
+    tell(f"{came} came, {drained} were told to go, {killed} were killed")
+    assert stays.process.poll() is None
+
+
+def test_frozen_worker_that_wakes_up_when_its_partitions_have_moved_doubles_nothing(world: World) -> None:
+    sleeper, other = world.start().wait_ready(), world.start().wait_ready()
+    wait_until(lambda: assigned(sleeper) == assigned(other) == 2, 30, "two partitions each")
+    for _ in range(ROUNDS):
+        world.feed(world.random.randint(200, 600))
+        time.sleep(world.random.uniform(0, 0.5))
+        os.kill(sleeper.process.pid, signal.SIGSTOP)
+        world.feed(200)
+        wait_until(lambda: assigned(other) == 4, 60, "all partitions with the other")
+        world.feed(200)
+        time.sleep(world.random.uniform(0, 2))
+        os.kill(sleeper.process.pid, signal.SIGCONT)
+        world.feed(200)
+        wait_until(lambda: assigned(sleeper) == assigned(other) == 2, 60, "two partitions each again")
+    world.feed(200)
+    world.wait_drained(120)
+    world.check()
+    assert [worker.process.poll() for worker in world.workers] == [None, None]
+
+
+@pytest.mark.parametrize("database", ["postgres", pytest.param("sqlite", marks=pytest.mark.faults_long)])
+def test_two_workers_on_the_same_partitions_give_one_document(open_worlds: OpenWorld, database: str) -> None:
+    """Two groups read everything, as the old and the new owner of a partition may for a moment."""
+    world = open_worlds(database)
+    twin = {"group": f"{world.group}-twin", "dead_letter_topic": f"{world.dead_letter_topic}-twin"}
+    world.start()
+    world.start(**twin)
+    for _ in range(10 * ROUNDS):
+        world.feed(100)
+    world.wait_drained(120)
+    wait_until(lambda: world.topics.lag(twin["group"], world.topic) == 0, 60, "the twin to be done as well")
+    world.check()
