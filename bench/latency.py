@@ -27,10 +27,10 @@ from rich.table import Table
 
 from bench.contenders import TILLSTREAM
 from bench.generate import PARTITIONS, pos_job
-from bench.race import ContenderFailed, libpq, new_task, started
+from bench.race import ContenderFailed, has_begun, libpq, new_task, started
 from bench.results import LATEST, machine, write
 from bench.servers import fresh_database, open_kafka, open_postgres
-from bench.topics import leaving_no_topics
+from bench.topics import leaving_no_topics, preload
 from deploy.processes import ServerError
 from tests.support.postgres_server import Postgres
 from tests.support.topics import Topics
@@ -61,8 +61,8 @@ def measure(kafka: Topics, postgres: Postgres, rate: float, seconds: float) -> L
     with fresh_database(postgres) as url:
         task = new_task(TILLSTREAM, kafka, topic, url)
         with started(TILLSTREAM, task) as worker:
-            produce(kafka.bootstrap, topic, job.records[:1], rate)
-            worker.wait_until(lambda: kafka.lag(task.group, topic) == 0)
+            preload(kafka.bootstrap, topic, job.records[:1])
+            worker.wait_until(lambda: has_begun(task))
             produced = produce(kafka.bootstrap, topic, job.records[1:], rate)
             worker.wait_until(lambda: kafka.lag(task.group, topic) == 0)
         committed = commit_times(url)
