@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from deploy.kafka import distribution
 from tests.support.kafka import Kafka, kafka_in_words, local_kafka, open_kafka
@@ -16,6 +17,11 @@ from tests.support.postgres_server import LocalPostgres, Postgres, binaries
 STRICT = bool(os.environ.get("TILLSTREAM_TEST_STRICT"))
 
 _SERVICES = {"kafka": {"kafka", "own_kafka"}, "postgres": {"postgres", "own_postgres"}}
+
+
+# Tests never judge by speed: a busy machine is no failure.
+settings.register_profile("tillstream", deadline=None)
+settings.load_profile("tillstream")
 
 
 def pytest_configure(config: pytest.Config) -> None:

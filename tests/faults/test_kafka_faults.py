@@ -134,12 +134,12 @@ def forbid(world: World) -> Callable[[], None]:
     """The worker may not write to it."""
     place: tuple[object, ...] = (2, world.dead_letter_topic, 3, "User:ANONYMOUS", "*")  # a topic, by its full name
     rules = [
-        AclBinding(*place, AclOperation.ALL, AclPermissionType.ALLOW),  # type: ignore[arg-type]
-        AclBinding(*place, AclOperation.WRITE, AclPermissionType.DENY),  # type: ignore[arg-type]
+        AclBinding(*place, AclOperation.ALL, AclPermissionType.ALLOW),
+        AclBinding(*place, AclOperation.WRITE, AclPermissionType.DENY),
     ]
     for made in world.topics.admin.create_acls(rules).values():
         made.result(30)
-    denied = AclBindingFilter(*place, AclOperation.WRITE, AclPermissionType.DENY)  # type: ignore[arg-type]
+    denied = AclBindingFilter(*place, AclOperation.WRITE, AclPermissionType.DENY)
 
     def allow() -> None:
         for gone in world.topics.admin.delete_acls([denied]).values():

@@ -53,7 +53,7 @@ def stop_fetching() -> None:
         await self.sleep(0.1)
         return {}
 
-    SliceConsumer._getmany = nothing  # type: ignore[method-assign]
+    SliceConsumer._getmany = nothing
 
 
 class Clock:
