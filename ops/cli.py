@@ -82,7 +82,7 @@ def program() -> None:
 
 @program.command(
     epilog="\b\nExamples:\n  tillstream run\n  tillstream run --broker kafka:9092 --sink postgresql://erp@db/erp\n"
-    "  TILLSTREAM_SINK_PASSWORD=… tillstream run --config shop.yaml"
+    "  TILLSTREAM_SINK_PASSWORD=… tillstream run --config shop.yaml\n  tillstream run --workers 2"
 )
 @with_settings
 @click.option(
@@ -94,8 +94,21 @@ def program() -> None:
     help="Start the worker again, with growing pauses, when it ends by a fault. Leave that to systemd, Kubernetes or "
     "compose where there is one of them.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that share the partitions, started again as with --restart. The first one listens at http_port, "
+    "the next at http_port + 1, …",
+)
 def run(
-    config: Path | None, broker: str | None, sink_url: str | None, apply_migrations: bool | None, restart: bool
+    config: Path | None,
+    broker: str | None,
+    sink_url: str | None,
+    apply_migrations: bool | None,
+    restart: bool,
+    workers: int,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT, which drain: what is begun is finished and committed.
 
@@ -108,9 +121,11 @@ def run(
     A worker that hangs (settings: watchdog) is unready, then ends itself with exit code 75, the reason on the last
     line. So does one whose topic has been given more partitions.
     """
-    if restart:
-        supervise()
     settings = settings_from(config, broker=broker, sink_url=sink_url, apply_migrations=apply_migrations)
+    if restart or workers > 1:
+        number = supervise(workers)
+        if settings.http_port:  # 0 is any free one
+            settings = settings.model_copy(update={"http_port": settings.http_port + number})
     set_up_logs(settings.log_format, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:

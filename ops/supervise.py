@@ -1,10 +1,11 @@
-"""`tillstream run --restart`: starts the worker again where nothing else does, as at a terminal."""
+"""`tillstream run --restart` and `--workers`: starts workers again where nothing else does, as at a terminal."""
 
 import os
 import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from types import FrameType
 
 import click
@@ -15,64 +16,109 @@ from streams.retry import BackOff
 PAUSES = BackOff(1.0, 60.0)
 #: A worker that ran for so long was well: the pauses begin anew.
 WELL_AFTER = 300.0
+POLL = 0.1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
-def supervise() -> None:
-    """Returns in a new process, which is to be the worker, and in another one whenever that ended by a fault.
+def supervise(workers: int = 1) -> int:
+    """Returns in each of so many new processes, which are to be workers, and in another one when one ended by a fault.
 
-    This process stays behind and never returns: it passes SIGTERM, SIGINT and SIGUSR1 on, and ends as the last worker
-    did, when it was told to stop or when starting again would not help. A worker whose supervisor is gone drains.
+    What it returns is the worker's number, from 0. This process stays behind and never returns: it passes SIGTERM,
+    SIGINT and SIGUSR1 on, and ends when all workers have: told to stop, or one for a reason that starting again would
+    not help against, which stops the others. Its exit code is then that reason's. Workers whose supervisor is gone
+    drain.
     """
-    supervisor = _Supervisor()
-    attempt = 0
+    supervisor = _Supervisor(workers)
     while True:
-        began = time.monotonic()
-        if supervisor.start():
-            return
-        code = supervisor.wait()
-        if supervisor.stopping.is_set() or code in (0, WRONG_USAGE):
-            sys.exit(code if code >= 0 else 128 - code)
-        attempt = 1 if time.monotonic() - began > WELL_AFTER else attempt + 1
-        pause = PAUSES.wait(attempt)
-        click.echo(f"tillstream: the worker ended with exit code {code}, starting it again in {pause:.0f} s", err=True)
-        if supervisor.stopping.wait(pause):
-            sys.exit(code if code >= 0 else 128 - code)
+        for seat in supervisor.vacant():
+            if supervisor.start(seat):
+                return seat.number
+        supervisor.see_who_ended()
+        if supervisor.done():
+            sys.exit(supervisor.code)
+        time.sleep(POLL)
+
+
+@dataclass
+class _Seat:
+    """A worker's place: the process that has it, if one has, and when the next one may take it."""
+
+    number: int
+    process: int | None = None
+    began: float = 0.0
+    attempt: int = 0
+    due: float = 0.0
+    left: bool = False
 
 
 class _Supervisor:
-    def __init__(self) -> None:
-        self.stopping = threading.Event()
-        self._worker: int | None = None
+    def __init__(self, workers: int) -> None:
+        self.code = 0
+        self._stopping = False
+        self._seats = [_Seat(number) for number in range(workers)]
         self._lifeline, self._my_end = os.pipe()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in _SIGNALS:
             signal.signal(number, self._pass_on)
 
-    def start(self) -> bool:
+    def vacant(self) -> list[_Seat]:
+        """The seats that are to be taken now."""
+        now = time.monotonic()
+        waiting = [seat for seat in self._seats if seat.process is None and not seat.left]
+        return [] if self._stopping else [seat for seat in waiting if now >= seat.due]
+
+    def start(self, seat: _Seat) -> bool:
         """Whether this is the new process."""
-        worker = os.fork()
-        if worker == 0:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        process = os.fork()
+        if process == 0:
+            for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             os.close(self._my_end)
             threading.Thread(target=self._drain_with_the_supervisor, name="lifeline", daemon=True).start()
             return True
-        self._worker = worker
-        if self.stopping.is_set():
-            os.kill(worker, signal.SIGTERM)
+        seat.process, seat.began = process, time.monotonic()
+        if self._stopping:  # the signal came before there was anyone to pass it on to
+            os.kill(process, signal.SIGTERM)
         return False
 
-    def wait(self) -> int:
-        """The worker's exit code; minus the signal's number when one ended it."""
-        assert self._worker is not None
-        _, status = os.waitpid(self._worker, 0)
-        self._worker = None
-        return os.waitstatus_to_exitcode(status)
+    def see_who_ended(self) -> None:
+        """Clears the seats of the processes that have ended, and says when they are taken again."""
+        for seat in self._seats:
+            if seat.process is None:
+                continue
+            ended, status = os.waitpid(seat.process, os.WNOHANG)
+            if not ended:
+                continue
+            seat.process = None
+            code = os.waitstatus_to_exitcode(status)
+            if self._stopping or code in (0, WRONG_USAGE):
+                seat.left = True
+                self.code = self.code or (code if code >= 0 else 128 - code)
+                if code == WRONG_USAGE:
+                    self._tell_all(signal.SIGTERM)
+            else:
+                self._plan_restart(seat, code)
+
+    def done(self) -> bool:
+        """Whether no worker runs and none is to be started."""
+        return all(seat.process is None and (seat.left or self._stopping) for seat in self._seats)
+
+    def _plan_restart(self, seat: _Seat, code: int) -> None:
+        now = time.monotonic()
+        seat.attempt = 1 if now - seat.began > WELL_AFTER else seat.attempt + 1
+        pause = PAUSES.wait(seat.attempt)
+        seat.due = now + pause
+        which = f"worker {seat.number}" if len(self._seats) > 1 else "the worker"
+        click.echo(f"tillstream: {which} ended with exit code {code}, starting it again in {pause:.0f} s", err=True)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._tell_all(number)
+
+    def _tell_all(self, number: int) -> None:
         if number != signal.SIGUSR1:
-            self.stopping.set()
-        if self._worker is not None:
-            os.kill(self._worker, number)
+            self._stopping = True
+        for seat in self._seats:
+            if seat.process is not None:
+                os.kill(seat.process, number)
 
     def _drain_with_the_supervisor(self) -> None:
         os.read(self._lifeline, 1)  # returns at the end of the supervisor, however that came

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.faults.conftest import OpenWorld
 from tests.faults.world import World, place
 from tests.support.events import value
 from tests.support.wait import wait_until
-from tests.support.workers import ChildProcess, Worker
+from tests.support.workers import ChildProcess, Launch, Worker, get
 
 QUICK = {"watchdog": {"loop_seconds": 2, "batch_seconds": 3, "progress_seconds": 5, "grace_seconds": 2}}
 
@@ -22,29 +23,37 @@ QUICK = {"watchdog": {"loop_seconds": 2, "batch_seconds": 3, "progress_seconds":
 BUDGET_EXCEEDED = "dead-letter budget exceeded"
 
 
-def supervised(patch: str | None, config: Path, log: Path) -> ChildProcess:
+def supervised(patch: str | None, config: Path, log: Path, *options: str) -> ChildProcess:
     """`tillstream run --restart`, as users do."""
     program = ["ops.cli"] if patch is None else ["tests.support.faulty_worker", patch]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
     with log.open("wb") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", *program, "run", "--restart", "--config", str(config)],
+            [sys.executable, "-m", *program, "run", *(options or ["--restart"]), "--config", str(config)],
             stdout=out,
             stderr=out,
             env=environment,
         )
 
 
-def start_supervised(world: World, patch: str | None = None) -> Worker:
-    worker = Worker(world.folder, world.settings, patch, supervised)
+def two_workers(patch: str | None, config: Path, log: Path) -> ChildProcess:
+    """`tillstream run --workers 2`."""
+    return supervised(patch, config, log, "--workers", "2")
+
+
+def start_supervised(world: World, patch: str | None = None, launch: Launch = supervised) -> Worker:
+    worker = Worker(world.folder, world.settings, patch, launch)
     world.workers.append(worker)
     return worker
 
 
-def pid_of_worker(supervisor: Worker) -> int | None:
+def pids_of_workers(supervisor: Worker) -> set[int]:
     pid = supervisor.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0]) if children else None
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def pid_of_worker(supervisor: Worker) -> int | None:
+    return min(pids_of_workers(supervisor), default=None)
 
 
 def unready_because(worker: Worker, reason: str) -> Callable[[], bool]:
@@ -113,6 +122,30 @@ def test_killed_worker_is_started_again_and_its_supervisor_drains_it_when_told(o
     world.check()
     assert supervisor.terminate() == 0
     assert "exit code -9, starting it again" in supervisor.words()
+
+
+def test_two_workers_of_one_command_share_the_topic_and_each_is_started_again(open_worlds: OpenWorld) -> None:
+    world = open_worlds("sqlite")
+    supervisor = start_supervised(world, launch=two_workers)
+
+    def has_partitions(port: int) -> bool:
+        _, metrics = get(port, "/metrics")
+        return re.search(r"^tillstream_assigned_partitions [1-9]", metrics, re.MULTILINE) is not None
+
+    def shared() -> bool:
+        return has_partitions(supervisor.port) and has_partitions(supervisor.port + 1)
+
+    wait_until(shared, 60, "two workers with partitions")
+    world.feed(200)
+    first_life = pids_of_workers(supervisor)
+    os.kill(max(first_life), signal.SIGKILL)
+    wait_until(lambda: len(pids_of_workers(supervisor) - first_life) == 1, 30, "another second worker")
+    world.feed(200)
+    wait_until(shared, 60, "two workers with partitions again")
+    world.wait_drained()
+    world.check()
+    assert supervisor.terminate() == 0
+    assert supervisor.words().count("starting it again") == 1
 
 
 def test_worker_drains_when_its_supervisor_is_killed(open_worlds: OpenWorld) -> None:

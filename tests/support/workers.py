@@ -45,6 +45,18 @@ def launch(patch: str | None, config: Path, log: Path) -> ChildProcess:
         )
 
 
+def get(port: int, path: str) -> tuple[int, str]:
+    """(status, body) of the http on this port; (0, "") when nothing answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
 class Worker:
     """One process. `patch` names a fault of `tests.support.faulty_worker` to run with, as `NAME` or `NAME:COUNT`."""
 
@@ -60,14 +72,7 @@ class Worker:
 
     def get(self, path: str) -> tuple[int, str]:
         """(status, body) of the worker's http; (0, "") when it does not answer."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return get(self.port, path)
 
     def readings(self) -> Readings:
         """What its metrics say."""
