@@ -38,8 +38,11 @@ Result = Receipt | Refusal
 
 def same_or_conflict(document: ErpDocument, content: str, conflict: Reason) -> Result:
     """The result for a document whose event, or receipt at this revision, was delivered with this `content`."""
-    if content == document.content:
-        return Receipt(document.event_id, "duplicate")
+    return Receipt(document.event_id, "duplicate") if content == document.content else in_conflict(document, conflict)
+
+
+def in_conflict(document: ErpDocument, conflict: Reason) -> Refusal:
+    """The refusal of a document whose event, or receipt at this revision, was delivered with other content."""
     return Refusal(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
 
 
@@ -93,7 +96,8 @@ class Sink(Protocol):
         Returns one result per document, in their order. The caller sees to it that no two documents of one call share
         an event_id or an external_ref. One document's refusal never keeps the others from landing. An event_id that
         was delivered with other content is refused as `conflicting_duplicate`; an external_ref that is held at the
-        same revision with other content, from another event, as `conflicting_receipt`. Raises SinkUnavailable.
+        same revision with other content, from another event, as `conflicting_receipt`, now and for ever. Raises
+        SinkUnavailable.
         """
         ...
 

@@ -7,7 +7,17 @@ from threading import Lock
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
-from sinks.base import DocumentsRefused, Effect, Finding, Receipt, Refusal, Result, StoreDay, same_or_conflict
+from sinks.base import (
+    DocumentsRefused,
+    Effect,
+    Finding,
+    Receipt,
+    Refusal,
+    Result,
+    StoreDay,
+    in_conflict,
+    same_or_conflict,
+)
 from sinks.values import require_exact_numbers, require_storable_text
 
 
@@ -17,6 +27,7 @@ class MemorySink:
     def __init__(self) -> None:
         self.documents: dict[str, ErpDocument] = {}
         self.deliveries: dict[str, str] = {}  # event_id -> content
+        self.conflicts: set[tuple[str, str]] = set()  # (event_id, content) that was refused for its receipt
         self._failures: list[BaseException] = []
         self._refuses: Callable[[ErpDocument], bool] = lambda document: False
         self._lock = Lock()
@@ -36,9 +47,11 @@ class MemorySink:
             return [self._write_one(document) for document in documents]
 
     def _write_one(self, document: ErpDocument) -> Result:
+        refused_before = (document.event_id, document.content) in self.conflicts
         delivered = self.deliveries.get(document.event_id)
         if delivered is not None:
-            return same_or_conflict(document, delivered, Reason.CONFLICTING_DUPLICATE)
+            conflict = Reason.CONFLICTING_RECEIPT if refused_before else Reason.CONFLICTING_DUPLICATE
+            return same_or_conflict(document, delivered, conflict)
         if self._refuses(document):
             return Refusal(document.event_id, Reason.REFUSED_BY_SINK, "told_to_refuse")
         try:
@@ -50,13 +63,16 @@ class MemorySink:
         if held is not None and held.revision == document.revision:
             result = same_or_conflict(document, held.content, Reason.CONFLICTING_RECEIPT)
         elif held is not None and held.revision > document.revision:
-            result = Receipt(document.event_id, "superseded")
+            superseded = Receipt(document.event_id, "superseded")
+            result = in_conflict(document, Reason.CONFLICTING_RECEIPT) if refused_before else superseded
         else:
             self.documents[document.external_ref] = deepcopy(document)
             effect: Effect = "written" if held is None else "replaced"
             result = Receipt(document.event_id, effect)
         if isinstance(result, Receipt):
             self.deliveries[document.event_id] = document.content
+        else:
+            self.conflicts.add((document.event_id, document.content))
         return result
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:

@@ -5,7 +5,8 @@ One transaction per batch:
    is the same, else a conflict.
 2. Take the claimed documents: insert them, or replace those held at a lower revision.
 3. Settle the claimed ones that were not taken, because the same or a newer revision is held: superseded, a duplicate,
-   or a conflict, whose claim is given up again.
+   or a conflict, whose claim is given up again and which is noted in `conflicts`. What stands there is refused again
+   whenever it comes, so that the outcome does not depend on how often a record is read, or on what came after it.
 4. Delete the parts of the replaced documents, append the parts of all taken ones.
 5. Note every effect other than `written` beside its claim, and commit.
 

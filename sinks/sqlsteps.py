@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
-from sinks.base import Effect, Receipt, Result, same_or_conflict
-from sinks.tables import PARTS, deliveries
+from sinks.base import Effect, Receipt, Refusal, Result, in_conflict, same_or_conflict
+from sinks.tables import PARTS, conflicts, deliveries
 from sinks.tables import documents as held
 
 
@@ -18,7 +18,8 @@ def recognise(connection: Connection, documents: Sequence[ErpDocument]) -> dict[
     columns = select(deliveries.c.event_id, deliveries.c.content)
     rows = connection.execute(columns.where(deliveries.c.event_id.in_([d.event_id for d in documents])))
     contents = {row.event_id: row.content for row in rows}
-    return {d.event_id: same_or_conflict(d, contents[d.event_id], Reason.CONFLICTING_DUPLICATE) for d in documents}
+    results = {d.event_id: same_or_conflict(d, contents[d.event_id], Reason.CONFLICTING_DUPLICATE) for d in documents}
+    return results | refused_before(connection, [d for d in documents if isinstance(results[d.event_id], Refusal)])
 
 
 def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str, Result]:
@@ -35,7 +36,28 @@ def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str
             results[d.event_id] = Receipt(d.event_id, "superseded")
         else:
             results[d.event_id] = same_or_conflict(d, content, Reason.CONFLICTING_RECEIPT)
-    return results
+    other = [d for d in documents if results[d.event_id] != Receipt(d.event_id, "duplicate")]
+    known = refused_before(connection, other)
+    refused = [d for d in other if isinstance(results[d.event_id], Refusal) and d.event_id not in known]
+    if refused:
+        connection.execute(insert(conflicts), [{"event_id": d.event_id, "content": d.content} for d in refused])
+    return results | known
+
+
+def refused_before(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str, Result]:
+    """The results for events that were refused for their receipt before, saying what they say now.
+
+    Without it, an event that is read again after a crash would pass for superseded where a newer revision has come
+    meanwhile: its conflict would have been seen by nobody.
+    """
+    if not documents:
+        return {}
+    columns = select(conflicts.c.event_id, conflicts.c.content)
+    rows = connection.execute(columns.where(conflicts.c.event_id.in_([d.event_id for d in documents])))
+    refused = {(row.event_id, row.content) for row in rows}
+    return {
+        d.event_id: in_conflict(d, Reason.CONFLICTING_RECEIPT) for d in documents if (d.event_id, d.content) in refused
+    }
 
 
 def delete_parts(connection: Connection, external_refs: Sequence[str]) -> None:

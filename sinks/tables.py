@@ -152,5 +152,9 @@ deliveries = Table(
     Column("delivered_at", Utc, nullable=False),
 )
 
+#: One row per event, and what it said, that was refused for its receipt. Never deleted: it stays refused, also when a
+#: newer revision has replaced what it was in conflict with.
+conflicts = Table("conflicts", metadata, _key("event_id", primary_key=True), _key("content", primary_key=True))
+
 #: The tables that hold a document's parts, all keyed by external_ref first.
 PARTS = (document_lines, document_payments)

@@ -101,6 +101,18 @@ def test_a_refused_event_may_come_again_corrected(sink: ReadableSink) -> None:
     assert effects(sink.write([replace(other, revision=1)])) == ["replaced"]
 
 
+def test_a_conflict_stays_one_when_a_newer_revision_has_come(sink: ReadableSink) -> None:
+    """After a crash records are read again: a conflict that nobody has been told of must not pass for superseded."""
+    other = document(1, event_id="pos:another", lines=[line(1, "9.99", "0.00")])
+    sink.write([document(1)])
+    assert effects(sink.write([other])) == ["conflicting_receipt"]
+    sink.write([document(1, 1)])
+    assert effects(sink.write([other])) == ["conflicting_receipt"]
+    assert effects(sink.write([document(2, event_id="pos:another")])) == ["written"]
+    assert effects(sink.write([other])) == ["conflicting_receipt"]
+    assert effects(sink.write([document(2, event_id="pos:another", cashier="Bob")])) == ["conflicting_duplicate"]
+
+
 def test_another_event_with_the_same_receipt_and_content_is_a_duplicate(sink: ReadableSink) -> None:
     first = document(1)
     again = replace(first, event_id="pos:another")
@@ -209,6 +221,14 @@ def test_two_writers_at_once_give_one_document(sink: ReadableSink) -> None:
         pairs = [sorted(pair) for pair in zip(effects(one), effects(other), strict=True)]
         assert pairs == [["duplicate", "written"]] * 10
     assert [day.documents for day in sink.totals()] == [100]
+
+
+def test_two_writers_at_once_refuse_the_same_conflicts(sink: ReadableSink) -> None:
+    sink.write(documents(20))
+    others = [document(n, event_id=f"pos:other-{n}", cashier="Bob") for n in range(1, 21)]
+    with ThreadPoolExecutor(4) as pool:
+        for results in pool.map(sink.write, [others] * 4):
+            assert effects(results) == ["conflicting_receipt"] * 20
 
 
 def test_two_revisions_at_once_leave_the_newer(sink: ReadableSink) -> None:
