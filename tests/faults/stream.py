@@ -212,6 +212,7 @@ def due(records: Iterable[Record]) -> Due:
     outcome = Due()
     contents: dict[str, Any] = {}  # by event
     held: dict[str, Any] = {}  # by receipt, of the newest revision
+    refused: list[tuple[str, Any]] = []  # for their receipt: they stay so
     for record in sorted(records, key=lambda record: (record.partition, record.offset)):
         place = record.partition, record.offset
         fault = dict(record.headers).get(FAULT)
@@ -227,11 +228,14 @@ def due(records: Iterable[Record]) -> Due:
         ref = "/".join(event[name] for name in ("source", "store", "register", "receipt", "type"))
         revision = event.get("revision", 0)
         before = outcome.documents.get(ref)
-        if event_id in contents:
+        if (event_id, event) in refused:
+            outcome.dead[place] = Reason.CONFLICTING_RECEIPT
+        elif event_id in contents:
             if contents[event_id] != event:
                 outcome.dead[place] = Reason.CONFLICTING_DUPLICATE
         elif before is not None and before.revision == revision and held[ref] != event:
             outcome.dead[place] = Reason.CONFLICTING_RECEIPT
+            refused.append((event_id, event))
         else:
             contents[event_id] = event
             outcome.events.add(event_id)
