@@ -1,0 +1,64 @@
+"""What the documentation links to is there, the tests that it names above all."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:)([^)#]*)(?:#([^)]*))?\)")
+
+
+def wrong_links(page: Path, text: str) -> list[str]:
+    """The links of `text`, which stands in `page`, to a file, a heading or a test that is not there.
+
+    A link whose text is the name of a test leads to the file that defines it.
+    """
+    wrong = []
+    for name, target, heading in LINK.findall(text):
+        path = page.parent / target if target else page
+        if not path.exists():
+            wrong.append(f"{name}: no file {target}")
+        elif name.startswith("test_") and not name.endswith(".py") and not defines(path, name):
+            wrong.append(f"{name}: not in {target}")
+        elif heading and heading not in anchors(path.read_text() if target else text):
+            wrong.append(f"{name}: no heading #{heading}")
+    return wrong
+
+
+def defines(path: Path, test: str) -> bool:
+    return re.search(rf"^(async )?def {re.escape(test)}\(", path.read_text(), re.MULTILINE) is not None
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert wrong_links(page, page.read_text()) == []
+
+
+def test_guarantee_names_tests_of_every_kind() -> None:
+    linked = {(name, target) for name, target, _ in LINK.findall((ROOT / "docs/delivery.md").read_text())}
+    folders = {target.split("/")[2] for name, target in linked if name.startswith("test_")}
+    assert folders == {"unit", "contract", "e2e", "faults"}
+    named = {target for _, target in linked}
+    assert {f"../tests/faults/{path.name}" for path in (ROOT / "tests/faults").glob("test_*.py")} <= named
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "[test_that_nobody_wrote](../tests/unit/test_docs.py)",
+        "[test_every_link](../tests/unit/test_docs.py)",
+        "[test_every_link_leads_somewhere](../tests/unit/test_window.py)",
+        "[test_gone.py](../tests/unit/test_gone.py)",
+        "[below](#no-such-heading)",
+    ],
+)
+def test_wrong_link_is_found(link: str) -> None:
+    assert len(wrong_links(ROOT / "docs/delivery.md", link)) == 1
