@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RIVALS := .venv-rivals
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit faults lint format bench up down schemas lock clean
@@ -40,7 +41,12 @@ format: $(READY) ## Put the code into house style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(READY) ## The POS job, Tillstream beside its rivals, on a real Kafka and PostgreSQL: some minutes
+$(RIVALS): bench/rivals/requirements.txt
+	test -x $(RIVALS)/bin/python || $(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $(RIVALS)
+
+bench: $(READY) $(RIVALS) ## The POS job, Tillstream beside its rivals (in .venv-rivals), on a real Kafka and PostgreSQL
 	$(BIN)/python -m bench $(ARGS)
 
 up: ## Kafka, PostgreSQL, a worker and tills in containers (needs Docker and POSTGRES_PASSWORD)
@@ -59,4 +65,4 @@ lock: ## Resolve the pinned dependencies anew
 		--python-version 3.11 --output-file requirements.lock pyproject.toml
 
 clean: ## Remove the virtual environment and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RIVALS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

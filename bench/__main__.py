@@ -30,7 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: all were exact. 1: one was not, or failed. 3: a server can't be had or reached."""
     options = _parser().parse_args(arguments)
     console = Console()
-    chosen = [contender for contender in CONTENDERS if options.only in (None, contender.name)]
+    wanted = [contender for contender in CONTENDERS if options.only in (None, contender.name)]
+    chosen = [contender for contender in wanted if contender.installed]
+    for contender in wanted:
+        if not contender.installed:
+            console.print(f"{contender.name} is not installed: make .venv-rivals")
+    if not chosen:
+        return 3
     try:
         with open_kafka(options.kafka) as bootstrap, open_postgres(options.postgres) as postgres:
             kafka = Topics(bootstrap)
@@ -48,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ContenderFailed as error:
         print(error, file=sys.stderr)
         return 1
-    return _report(console, runs, options.events)
+    return _report(console, runs, options)
 
 
 def _preload(kafka: Topics, chosen: Sequence[Contender], events: int) -> dict[str, Preloaded]:
@@ -58,13 +64,13 @@ def _preload(kafka: Topics, chosen: Sequence[Contender], events: int) -> dict[st
     return {name: jobs[size] for name, size in sizes.items()}
 
 
-def _report(console: Console, runs: Runs, events: int) -> int:
+def _report(console: Console, runs: Runs, options: argparse.Namespace) -> int:
     console.print(table(runs))
     for name, them in runs.items():
         for wrong in (one for one in them if not one.exact):
             console.print(f"{name} is NOT exact: {wrong.outcome}")
-    if len(runs) == len(CONTENDERS):
-        write(as_json(runs, events))
+    if options.only is None:
+        write(as_json(runs, options.events))
     return 0 if all(one.exact for them in runs.values() for one in them) else 1
 
 

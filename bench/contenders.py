@@ -12,18 +12,28 @@ from sqlalchemy.engine import URL, make_url
 from bench.rivals.receipt import Task
 from deploy.processes import free_port
 
+OURS = Path(sys.executable)
+#: Of the virtual environment for `bench/rivals/requirements.txt`; `make bench` makes it.
+RIVALS = Path(__file__).parents[1] / ".venv-rivals" / "bin" / "python"
+
 
 @dataclass(frozen=True)
 class Contender:
     """`start(task, folder)` starts its process, whose output goes to `folder/log`. `lines` is its table of lines.
 
-    `most` bounds the events it is given; None: the whole job.
+    `most` bounds the events it is given; None: the whole job. `python` is the interpreter that it needs.
     """
 
     name: str
     lines: str
     start: Callable[[Task, Path], "subprocess.Popen[bytes]"]
     most: int | None = None
+    python: Path = OURS
+
+    @property
+    def installed(self) -> bool:
+        """Whether it can be started."""
+        return self.python.exists()
 
 
 def start_tillstream(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
@@ -47,11 +57,16 @@ def start_tillstream(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
     return _start([sys.executable, "-m", "ops.cli", "run", "--config", str(config)], folder)
 
 
-def _start_rival(module: str) -> Callable[[Task, Path], "subprocess.Popen[bytes]"]:
+def _rival(name: str, most: int | None = None, python: Path = OURS) -> Contender:
+    """The one in `bench/rivals/{name}.py`."""
+    return Contender(name, "lines", _start_rival(name, python), most, python)
+
+
+def _start_rival(module: str, python: Path) -> Callable[[Task, Path], "subprocess.Popen[bytes]"]:
     def start(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
         libpq = make_url(task.database).set(drivername="postgresql").render_as_string(hide_password=False)
         told = json.dumps(asdict(task) | {"database": libpq})
-        return _start([sys.executable, "-m", f"bench.rivals.{module}"], folder, told.encode())
+        return _start([str(python), "-m", f"bench.rivals.{module}"], folder, told.encode())
 
     return start
 
@@ -66,7 +81,13 @@ def _start(command: list[str], folder: Path, told: bytes = b"") -> "subprocess.P
 
 
 TILLSTREAM = Contender("tillstream", "document_lines", start_tillstream)
-NAIVE_FAUST = Contender("naive_faust", "lines", _start_rival("naive_faust"), most=20_000)
-HANDWRITTEN_LOOP = Contender("handwritten_loop", "lines", _start_rival("handwritten_loop"))
 
-CONTENDERS = (TILLSTREAM, HANDWRITTEN_LOOP, NAIVE_FAUST)
+CONTENDERS = (
+    TILLSTREAM,
+    _rival("handwritten_loop"),
+    _rival("faust_take"),
+    _rival("naive_faust", most=20_000),
+    _rival("quix_streams", python=RIVALS),
+    _rival("fast_stream", python=RIVALS),
+    _rival("copy_alone"),
+)

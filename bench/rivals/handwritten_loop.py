@@ -16,13 +16,13 @@ from bench.rivals.receipt import Amounts, Receipt, Task, amounts
 
 BATCH = 1000
 
-_STAGING = """
+STAGING = """
 CREATE TEMPORARY TABLE staged_documents (LIKE documents) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE staged_lines (LIKE lines) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE staged_payments (LIKE payments) ON COMMIT DELETE ROWS
 """
 
-_INSERT = """
+INSERT = """
 WITH fresh AS (
     INSERT INTO deliveries SELECT event_id, now() FROM staged_documents
     ON CONFLICT (event_id) DO NOTHING RETURNING event_id
@@ -54,7 +54,7 @@ def run(task: Task) -> None:
     )
     consumer.subscribe([task.topic])
     with psycopg.connect(task.database, autocommit=True) as connection:
-        connection.execute(_STAGING)
+        connection.execute(STAGING)
         while not stopped:
             messages = consumer.consume(BATCH, 0.2)
             if messages:
@@ -89,7 +89,7 @@ def store(connection: psycopg.Connection[Any], bookings: Sequence[Booking]) -> N
             ("staged_payments", (row for booking in bookings for row in payment_rows(booking[0]))),
         ):
             copy(cursor, table, rows)
-        cursor.execute(_INSERT)
+        cursor.execute(INSERT)
 
 
 def copy(cursor: psycopg.Cursor[Any], table: str, rows: Iterable[str]) -> None:

@@ -1,8 +1,14 @@
 """The rivals do the same job: a comparison with one that skips something would be none."""
 
 from decimal import Decimal
+from pathlib import Path
 
+import pytest
+
+from bench import __main__ as bench
+from bench.contenders import CONTENDERS, TILLSTREAM, Contender
 from bench.generate import Job, pos_job
+from bench.rivals import batches
 from bench.rivals.handwritten_loop import document_row, line_rows, text
 from bench.rivals.receipt import Receipt, amounts
 
@@ -66,3 +72,24 @@ def test_tax_is_rounded_half_up() -> None:
         }
     )
     assert amounts(receipt)[0].net == Decimal("0.03")
+
+
+def test_values_are_sorted_out_as_messages_are() -> None:
+    job = pos_job(3000)
+    bookings, bad = batches.sort_out(value for _, _, value in job.records)
+    assert len(bookings) == job.expected_delivered
+    assert len(bad) == job.expected_bad
+
+
+def test_every_rival_has_its_module() -> None:
+    folder = Path(batches.__file__).parent
+    assert all((folder / f"{contender.name}.py").exists() for contender in CONTENDERS if contender is not TILLSTREAM)
+
+
+def test_rival_that_is_not_installed_is_named_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    absent = Contender("absent", "lines", TILLSTREAM.start, python=tmp_path / "python")
+    monkeypatch.setattr(bench, "CONTENDERS", (absent,))
+    assert bench.main([]) == 3
+    assert "absent is not installed: make .venv-rivals" in capsys.readouterr().out
