@@ -27,7 +27,7 @@ def test_workers_that_come_and_go_under_load_neither_lose_nor_double(
     stays = world.start()
     others: list[Worker] = []
     came = drained = killed = 0
-    deadline = time.monotonic() + (120 if LONG else 10)
+    deadline = time.monotonic() + (120 if LONG else 6)
     while time.monotonic() < deadline or not (drained and killed):
         world.feed(world.random.randint(50, 150))
         time.sleep(world.random.uniform(0, 0.8))
@@ -68,7 +68,8 @@ def test_frozen_worker_that_wakes_up_when_its_partitions_have_moved_doubles_noth
     assert [worker.process.poll() for worker in world.workers] == [None, None]
 
 
-@pytest.mark.parametrize("database", ["postgres", pytest.param("sqlite", marks=pytest.mark.faults_long)])
+@pytest.mark.faults_long
+@pytest.mark.parametrize("database", ["postgres", "sqlite"])
 def test_two_workers_on_the_same_partitions_give_one_document(open_worlds: OpenWorld, database: str) -> None:
     """Two groups read everything, as the old and the new owner of a partition may for a moment."""
     world = open_worlds(database)

@@ -17,7 +17,7 @@ from tests.support.events import value
 from tests.support.wait import wait_until
 from tests.support.workers import ChildProcess, Launch, Worker, get
 
-QUICK = {"watchdog": {"loop_seconds": 2, "batch_seconds": 3, "progress_seconds": 5, "grace_seconds": 2}}
+QUICK = {"watchdog": {"loop_seconds": 2, "batch_seconds": 3, "progress_seconds": 5, "grace_seconds": 1.5}}
 
 
 BUDGET_EXCEEDED = "dead-letter budget exceeded"
@@ -68,7 +68,7 @@ def unready_because(worker: Worker, reason: str) -> Callable[[], bool]:
     ("fault", "reason"),
     [
         ("loop-hangs", "the event loop hangs for"),
-        ("fetching-stops", "records wait and none was settled for"),
+        pytest.param("fetching-stops", "records wait and none was settled for", marks=pytest.mark.faults_long),
         pytest.param("write-hangs", "a batch is in flight for", marks=pytest.mark.faults_long),
     ],
 )
@@ -92,6 +92,7 @@ def test_worker_that_hangs_is_unready_and_then_started_again(open_worlds: OpenWo
     assert words[words.index(last) + 1].startswith("tillstream: the worker ended with exit code 75, starting it again")
 
 
+@pytest.mark.faults_long
 def test_worker_without_a_supervisor_ends_itself_with_the_reason_on_the_last_line(open_worlds: OpenWorld) -> None:
     world = open_worlds("sqlite", **QUICK)
     worker = world.start("loop-hangs:1")
@@ -108,6 +109,7 @@ def test_worker_without_a_supervisor_ends_itself_with_the_reason_on_the_last_lin
     world.check()
 
 
+@pytest.mark.faults_long
 def test_killed_worker_is_started_again_and_its_supervisor_drains_it_when_told(open_worlds: OpenWorld) -> None:
     world = open_worlds("sqlite")
     supervisor = start_supervised(world)
@@ -148,6 +150,7 @@ def test_two_workers_of_one_command_share_the_topic_and_each_is_started_again(op
     assert supervisor.words().count("starting it again") == 1
 
 
+@pytest.mark.faults_long
 def test_worker_drains_when_its_supervisor_is_killed(open_worlds: OpenWorld) -> None:
     world = open_worlds("sqlite")
     supervisor = start_supervised(world)

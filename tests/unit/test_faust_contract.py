@@ -2,6 +2,7 @@
 
 import inspect
 
+import aiokafka
 import faust
 from faust.agents.agent import Agent
 from faust.streams import Stream
@@ -91,3 +92,10 @@ def test_folders_are_made_in_one_method() -> None:
 
 def test_conductor_decodes_with_the_topics_schema() -> None:
     assert "chan.decode(message, propagate=True)" in source(inspect.getmodule(Conductor))
+
+
+def test_isolation_is_set_where_the_thread_makes_its_consumer() -> None:
+    assert "isolation_level=isolation_level" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
+    assert "AIOKafkaConsumerThread(self, loop=self.loop" in source(driver.Consumer._new_consumer_thread)
+    assert "isolation_level=self._isolation_level" in source(aiokafka.AIOKafkaConsumer.start)
+    assert "._metadata_snapshot.get(topic)" in source(driver.AIOKafkaConsumerThread.topic_partitions)

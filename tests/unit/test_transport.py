@@ -145,6 +145,24 @@ async def test_source_records_wait_until_a_rebalance_is_over_and_others_do_not(
     assert (asked, part.next_offset) == ([{changelog}, {TP0, changelog}], 2)
 
 
+async def test_markers_behind_the_last_record_are_no_lag_and_open_records_are(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "assignment", lambda: {TP0})
+    monkeypatch.setattr(consumer._thread, "highwater", lambda _: 12)  # a record at 10, a marker at 11
+    monkeypatch.setattr(consumer._thread, "read_to", lambda _: 12)
+    message = deliver(consumer, 9, 10)
+    assert consumer.lag() == {0: 12}
+    settle(consumer, message)
+    assert consumer.lag() == {0: 0}
+
+
+async def test_only_committed_records_are_read(consumer: SliceConsumer) -> None:
+    made = consumer._thread._create_worker_consumer(consumer.transport)
+    assert made._isolation_level == "read_committed"
+    made._closed = True  # it never was open
+
+
 async def test_other_topics_are_fausts_own_business(consumer: SliceConsumer) -> None:
     message = consumer._to_message(TP("other", 0), KafkaRecord(4, topic="other"))
     assert (message.offset, message.value) == (4, b"{}")
