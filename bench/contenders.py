@@ -36,7 +36,7 @@ class Contender:
         return self.python.exists()
 
 
-def start_tillstream(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
+def start_tillstream(task: Task, folder: Path, *options: str) -> "subprocess.Popen[bytes]":
     """`tillstream run` as in production: dedupe, dead letters, checks, metrics, migrations."""
     url = make_url(task.database)
     password = folder / "password"
@@ -54,7 +54,12 @@ def start_tillstream(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
     }
     config = folder / "tillstream.yaml"
     config.write_text(json.dumps(settings))  # JSON is YAML
-    return _start([sys.executable, "-m", "ops.cli", "run", "--config", str(config)], folder)
+    return _start([sys.executable, "-m", "ops.cli", "run", "--config", str(config), *options], folder)
+
+
+def start_two_workers(task: Task, folder: Path) -> "subprocess.Popen[bytes]":
+    """The same with two processes."""
+    return start_tillstream(task, folder, "--workers", "2")
 
 
 def _rival(name: str, most: int | None = None, python: Path = OURS) -> Contender:
@@ -84,6 +89,7 @@ TILLSTREAM = Contender("tillstream", "document_lines", start_tillstream)
 
 CONTENDERS = (
     TILLSTREAM,
+    Contender("tillstream_2_workers", "document_lines", start_two_workers),
     _rival("handwritten_loop"),
     _rival("faust_take"),
     _rival("naive_faust", most=20_000),

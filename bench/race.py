@@ -6,8 +6,8 @@ first commit. The rate is the share of the job that came after the first commit,
 to the last. So starting up counts for nobody, nothing has to be polled that would slow the database down, and neither
 has an idle commit at the end any weight. A run counts only when the group has committed every record.
 
-CPU seconds (user and system) are those of the contender's process alone, from when its first document was seen to
-when its lag was zero. RSS is the process's peak.
+CPU seconds (user and system) are those of the contender's processes alone, from when its first document was seen to
+when its lag was zero. RSS is their peaks' sum.
 
 Exact: as many documents and lines, worth as much, and as many dead letters as the job says.
 """
@@ -164,14 +164,18 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that the process has used so far."""
+    """User and system time that the process and its children have used so far."""
     # The name, in parentheses, may contain anything; utime and stime are the 12th and 13th field after it.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    stats = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in family(pid)]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_rss_mb(pid: int) -> float:
-    """The most memory the process ever had resident."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    """The most memory the process and each of its children ever had resident, in sum."""
+    lines = [line for one in family(pid) for line in Path(f"/proc/{one}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def family(pid: int) -> list[int]:
+    """The process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
