@@ -71,7 +71,7 @@ def test_large_backlog_is_consumed_in_bounded_memory(world: World, tell: Tell) -
 def test_slow_sink_slows_the_worker_and_does_not_fill_its_memory(world: World, tell: Tell) -> None:
     with gate_to(world) as gate:
         worker = world.start(slice_records=2000).wait_ready()
-        gate.rate = 50_000
+        gate.rate = 5_000
         produce_backlog(world, 100 * MEGABYTE)
         wait_until(lambda: worker.readings().delivered > 0, 120, "a worker at work")
         readings: list[int] = []

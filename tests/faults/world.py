@@ -37,8 +37,8 @@ class World(Shop):
     def __init__(self, folder: Path, topics: Topics, topic: str, sink_url: str, random: Random, **settings: Any):
         small: dict[str, Any] = {"slice_records": 25, "session_seconds": 1}
         super().__init__(folder, topics, topic, sink_url, **(small | settings))
-        self.random = random
-        self.stream = Stream(random)
+        self.stream = Stream(Random(random.random()))
+        self.random = random  # for the faults: what they draw must not depend on how many records came between
 
     def start(self, patch: str | None = None, **settings: Any) -> Worker:
         """As `Shop.start`, but quicker."""

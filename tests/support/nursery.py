@@ -4,6 +4,7 @@ What runs is `tillstream run`, in a process of its own that can be killed like a
 """
 
 import os
+import signal
 import sys
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -38,11 +39,11 @@ class Forked:
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._process.kill()
+        self.send_signal(signal.SIGKILL)
 
     def send_signal(self, sig: int) -> None:
-        """Any signal."""
-        if self.poll() is None:
+        """Any signal; to a process that has ended, nothing."""
+        if self.poll() is None:  # else its id may be another process's by now
             os.kill(self.pid, sig)
 
 
