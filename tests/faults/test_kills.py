@@ -13,8 +13,8 @@ from tests.support.faulty_worker import KILLS
 ANY_TIME = "any-time"
 COUNT = int(os.environ.get("TILLSTREAM_FAULTS_KILLS") or (1000 if LONG else 30))
 #: So many kills of one stream, and so many streams at a time: most of a life is waiting for the last one's session.
-PER_WORLD = 20 if LONG else 10
-AT_A_TIME = 4
+PER_WORLD = 20 if LONG else 6
+AT_A_TIME = 5
 
 
 def test_killed_workers_neither_lose_nor_double(open_worlds: OpenWorld, random: Random, tell: Tell) -> None:
@@ -49,8 +49,7 @@ def kill_again_and_again(world: World, causes: list[str]) -> Counter[str]:
         struck += Counter(live(world, [left.pop() for _ in range(min(crew, len(left)))]))
     assert struck == Counter(causes)
     world.start()
-    world.wait_drained(120)
-    world.check()
+    world.finish()
     return struck
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -60,12 +60,6 @@ def gate_to(world: World) -> Iterator[Gate]:
         yield gate
 
 
-def done(world: World) -> None:
-    """Everything comes to its right end."""
-    world.wait_drained(120)
-    world.check()
-
-
 @contextmanager
 def someone_else(world: World) -> Iterator[Connection]:
     """A transaction of another program in the ERP's database."""
@@ -84,10 +78,10 @@ def someone_waits(world: World) -> bool:
 
 
 def test_connections_terminated_in_the_middle_of_transactions_lose_nothing(world: World) -> None:
-    world.start().wait_ready()
-    world.start()
+    for worker in (world.start(), world.start()):
+        worker.wait_ready()
     terminated = 0
-    deadline = time.monotonic() + (60 if LONG else 4)
+    deadline = time.monotonic() + (60 if LONG else 2)
     with feeding(world):
         while time.monotonic() < deadline:
             found = world.query(
@@ -97,22 +91,19 @@ def test_connections_terminated_in_the_middle_of_transactions_lose_nothing(world
             terminated += len(found)
             time.sleep(0.005)
     assert terminated
-    done(world)
+    world.finish()
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [("lock", "-c lock_timeout=200ms"), ("timeout", "-c statement_timeout=200ms")],
-)
-def test_lock_held_by_someone_else_is_waited_for(world: World, kind: str, options: str) -> None:
-    world.reach_sink_by(options=options)
-    world.start().wait_ready()
+def test_lock_held_by_someone_else_is_waited_for(world: World) -> None:
+    for options in ("-c lock_timeout=200ms", "-c statement_timeout=200ms"):
+        world.reach_sink_by(options=options)
+        world.start().wait_ready()
     with someone_else(world) as other:
         other.execute(text("LOCK TABLE documents IN ACCESS EXCLUSIVE MODE"))
         world.feed(200)
-        world.wait_sink_errors(kind)
+        world.wait_sink_errors("lock", "timeout")
         assert world.topics.committed(world.group, world.topic) == {}
-    done(world)
+    world.finish()
 
 
 @pytest.mark.faults_long
@@ -122,7 +113,7 @@ def test_lock_held_beyond_the_lock_timeout_is_waited_for(world: World) -> None:
         other.execute(text("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE"))
         world.feed(200)
         world.wait_sink_errors("lock")
-    done(world)
+    world.finish()
 
 
 def test_worker_that_loses_a_deadlock_tries_again(open_worlds: OpenWorld) -> None:
@@ -149,7 +140,7 @@ def test_worker_that_loses_a_deadlock_tries_again(open_worlds: OpenWorld) -> Non
     world.check()
 
 
-@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.faults_long), "meanwhile"])
 def test_receipt_that_someone_else_writes_is_a_conflict_and_blocks_nothing(world: World, when: str) -> None:
     world.create_tables()
     world.feed(300)
@@ -205,27 +196,28 @@ def test_commit_whose_answer_is_lost_is_found_to_be_done(world: World) -> None:
             gate.lose_answer_to(b"COMMIT")
             world.feed(50)
             wait_until(partial(_lost, gate, lost), 30, "a lost answer")
-        done(world)
+        world.finish()
 
 
 def _lost(gate: Gate, count: int) -> bool:
     return gate.answers_lost >= count
 
 
+@pytest.mark.faults_long
 def test_network_that_breaks_freezes_and_crawls_loses_nothing(world: World) -> None:
     with gate_to(world) as gate:
         world.start().wait_ready()
         with feeding(world):
-            for _ in range(20 if LONG else 3):
+            for _ in range(20):
                 gate.cut()
                 time.sleep(world.random.uniform(0, 0.5))
                 gate.freeze()
-                time.sleep(world.random.uniform(0, 45 if LONG and world.random.random() < 0.1 else 1))
+                time.sleep(world.random.uniform(0, 45 if world.random.random() < 0.1 else 1))
                 gate.thaw()
                 gate.rate = 20_000
                 time.sleep(world.random.uniform(0, 1))
                 gate.rate = None
-        done(world)
+        world.finish()
 
 
 def test_server_that_is_gone_for_a_while_is_waited_for(
@@ -233,7 +225,9 @@ def test_server_that_is_gone_for_a_while_is_waited_for(
 ) -> None:
     world = open_worlds(own_postgres.create_database("erp"))
     workers = [world.start().wait_ready(), world.start().wait_ready()]
-    for mode in ("fast", "immediate"):
+    modes: list[Literal["fast", "immediate"]] = ["fast", "immediate"]
+    random.shuffle(modes)
+    for mode in modes if LONG else modes[:1]:
         world.feed(300)
         own_postgres.stop(mode)
         world.feed(300)
@@ -242,10 +236,11 @@ def test_server_that_is_gone_for_a_while_is_waited_for(
         assert all(worker.get("/healthz")[0] == 200 for worker in workers)
         time.sleep(60 if LONG else random.uniform(0, 1))
         own_postgres.start()
-        done(world)
+        world.finish()
     wait_until(lambda: all(worker.get("/readyz")[0] == 200 for worker in workers), 30, "ready workers")
 
 
+@pytest.mark.faults_long
 @pytest.mark.parametrize("way", ["address that moves", "URL of both hosts"])
 def test_failover_to_a_synchronous_standby_loses_nothing(
     open_worlds: OpenWorld, own_postgres: LocalPostgres, way: str
@@ -273,7 +268,7 @@ def test_failover_to_a_synchronous_standby_loses_nothing(
             world.look_at(url.set(port=standby.port).render_as_string(hide_password=False))
             before = len(world.held())
             wait_until(lambda: len(world.held()) > before, 60, "documents on the second server")
-        done(world)
+        world.finish()
 
 
 def test_full_disk_is_waited_for(open_worlds: OpenWorld, postgres: Postgres) -> None:
@@ -285,7 +280,7 @@ def test_full_disk_is_waited_for(open_worlds: OpenWorld, postgres: Postgres) -> 
             world = open_worlds(url.render_as_string(hide_password=False))
             world.start().wait_ready()
             world.feed(100)
-            done(world)
+            world.finish()
             ballast = folder / "ballast"
             with suppress(OSError), ballast.open("wb", buffering=0) as file:
                 while file.write(bytes(4096)):
@@ -293,7 +288,7 @@ def test_full_disk_is_waited_for(open_worlds: OpenWorld, postgres: Postgres) -> 
             with feeding(world):
                 world.wait_sink_errors("disk")
             ballast.unlink()
-            done(world)
+            world.finish()
             world.close()
         finally:
             postgres.drop(tablespace)

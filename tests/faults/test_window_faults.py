@@ -8,13 +8,12 @@ import pytest
 
 from streams.settings import load_settings
 from streams.topics import changelog_topic
-from tests.faults.conftest import LONG
 from tests.faults.stream import OPENING, Stream
 from tests.faults.world import World
 from tests.support.wait import wait_until
 from tests.support.workers import Worker
 
-MUCH = 200_000 if LONG else 3_000
+LONG_CHANGELOG = 100_000
 
 
 def replay(world: World, patch: str | None = None, **settings: Any) -> Worker:
@@ -24,8 +23,7 @@ def replay(world: World, patch: str | None = None, **settings: Any) -> Worker:
             assert worker.terminate() == 0, worker.words()
     world.topics.reset(world.group, world.topic)
     again = world.start(patch, **settings)
-    world.wait_drained(300)
-    world.check()
+    world.finish()
     return again
 
 
@@ -70,6 +68,19 @@ def test_everything_read_again_without_the_changelog_is_recognised_by_the_sink(w
     assert again.duplicates["sink"] >= events
 
 
+@pytest.mark.faults_long
+def test_worker_whose_changelog_is_deleted_ends_and_the_next_one_goes_on(world: World) -> None:
+    world.feed(400)
+    bereft = world.start()
+    world.wait_drained()
+    delete_changelog(world)
+    world.feed(400)
+    assert bereft.process.wait(120) == 70, bereft.words()
+    world.workers.remove(bereft)
+    world.start()
+    world.finish()
+
+
 def test_events_that_the_window_has_forgotten_are_recognised_by_the_sink(world: World) -> None:
     old = world.feed(400)
     world.start()
@@ -78,17 +89,17 @@ def test_events_that_the_window_has_forgotten_are_recognised_by_the_sink(world: 
     world.feed(400)
     world.wait_drained()
     world.topics.produce(world.topic, old)
-    world.wait_drained()
-    world.check()
+    world.finish()
     assert world.workers[0].readings().duplicates["sink"] > 100
 
 
+@pytest.mark.faults_long
 def test_workers_killed_while_they_recover_a_long_changelog_lose_nothing(world: World) -> None:
     world.settings["slice_records"] = 10
-    world.feed(MUCH)
+    world.feed(LONG_CHANGELOG)
     world.start()
     world.wait_drained(600)
-    for _ in range(20 if LONG else 2):
+    for _ in range(20):
         world.workers[-1].kill()
         world.feed(200)
         world.start()
@@ -103,6 +114,5 @@ def test_clock_that_jumps_by_a_day_and_back_neither_loses_nor_doubles(world: Wor
     world.start("clock-a-day-ahead:5")
     world.wait_drained()
     world.feed(600)
-    world.wait_drained()
-    world.check()
+    world.finish()
     replay(world, "clock-a-day-behind:5")

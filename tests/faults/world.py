@@ -94,6 +94,11 @@ class World(Shop):
             for ref, event_id, revision, kind, gross, lines, sum_of_lines, paid in self.query(_HELD)
         }
 
+    def finish(self, seconds: float = 180) -> None:
+        """The topic is drained, and everything in it has come to its right end."""
+        self.wait_drained(seconds)
+        self.check()
+
     def check(self, expected: Due | None = None) -> None:
         """Everything in the topic has come to its right end, and nothing else has come of it.
 
