@@ -97,7 +97,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure says how to have it again."""
     report = yield
-    if report.failed and "/faults/" in item.nodeid:
+    if report.failed:
         names = ["TILLSTREAM_FAULTS", "TILLSTREAM_FAULTS_KILLS"]
         given = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
         command = " ".join([*given, f"TILLSTREAM_FAULTS_SEED={SEED}", ".venv/bin/python -m pytest", repr(item.nodeid)])
