@@ -97,6 +97,15 @@ async def test_partitions_have_books_of_their_own(consumer: SliceConsumer) -> No
     assert consumer._new_offset(TP1) == 10
 
 
+async def test_partition_with_a_full_queue_is_still_polled(consumer: SliceConsumer) -> None:
+    table = TP("seen-changelog", 0)
+    consumer._set_active_tps({TP0, TP1, table})
+    consumer.app.in_recovery = False
+    consumer.on_buffer_full(TP0)
+    consumer.on_buffer_full(table)
+    assert consumer._get_active_partitions() == {TP0, TP1}
+
+
 async def test_after_a_seek_slices_in_flight_count_until_records_come_again(
     consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
