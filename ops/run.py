@@ -14,7 +14,6 @@ from streams.bootstrap import Worker, build, tune_interpreter
 from streams.health import HealthServer
 from streams.settings import Settings, SettingsError
 from streams.state import State
-from streams.topics import broker_outage
 
 STOP_PATIENCE = 15.0
 
@@ -45,7 +44,7 @@ async def run_worker(settings: Settings) -> None:
         http=f"{settings.http_host}:{server.port}",
     )
     tune_interpreter()
-    watchdog = Watchdog(state, settings.watchdog.grace_seconds, lambda: broker_outage(settings))
+    watchdog = Watchdog(state, settings.watchdog.grace_seconds)
     watchdog.start()
     beating = loop.create_task(beat(state))
     try:

@@ -24,21 +24,16 @@ def end_process(reason: str) -> None:
 
 
 class Watchdog:
-    """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds.
-
-    `outage` says why the broker does not answer: then nothing is wrong with the worker, and it waits.
-    """
+    """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds."""
 
     def __init__(
         self,
         state: State,
         grace: float,
-        outage: Callable[[], str | None],
         end: Callable[[str], None] = end_process,
     ) -> None:
         self._state = state
         self._grace = grace
-        self._outage = outage
         self._end = end
         self._stalled_since: float | None = None
         self._deadline: float | None = None
@@ -58,20 +53,13 @@ class Watchdog:
             if now > self._deadline:
                 self._end(f"{self._why_it_ends()}, and does not end by itself")
             return
-        if self._state.outage is not None:
-            self._state.outage = self._outage()
-            self._state.progress = self._state.clock()
-            return
         reasons = self._state.stalled()
         if not reasons:
             self._stalled_since = None
             return
         if self._stalled_since is None:
             self._stalled_since = now
-        if now - self._stalled_since < self._grace:
-            return
-        self._state.outage = self._outage()
-        if self._state.outage is None:
+        if now - self._stalled_since >= self._grace:
             self._end(f"the worker is stalled, start it again: {'; '.join(reasons)}")
 
     def _watch(self) -> None:

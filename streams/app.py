@@ -22,12 +22,14 @@ from streams.publisher import Publisher
 from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.state import State
-from streams.topics import BrokerUnreachable, change_of_topic
+from streams.topics import AccessLost, BrokerUnreachable, Lookout, TopicChanged, TopicsUnusable
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
 REBALANCE_PATIENCE = 5.0
 COMMIT_PATIENCE = 10.0
+#: Seconds between two looks at the topic from outside the consumer.
+LOOK_EVERY = 3.0
 
 
 def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, partitions: int) -> LineApp:
@@ -56,17 +58,6 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
             await handle(event, services, metrics, state)
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def watch_topic() -> None:
-        if cast(SliceConsumer, app.consumer).source_partitions() in (None, partitions) or state.failed is not None:
-            return
-        change = await asyncio.to_thread(
-            change_of_topic, settings, partitions
-        )  # the client's view may be a passing one
-        if change is not None:
-            state.fail(change)
-            structlog.get_logger("tillstream.worker").error("the topic is not what it was", reason=str(change))
-
-    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
     async def observe() -> None:
         consumer = cast(SliceConsumer, app.consumer)
         lags = consumer.lag()
@@ -80,6 +71,27 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
         metrics.lag_seconds.set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
         metrics.window_records.set(len(seen))
         metrics.budget_used.set(services.budget.used)
+
+    lookout = Lookout(settings, partitions)
+    missed = 0
+
+    @app.timer(LOOK_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def look_out() -> None:
+        nonlocal missed
+        consumer = cast(SliceConsumer, app.consumer)
+        try:
+            consumer.ends = await asyncio.to_thread(lookout.ends, list(consumer.lag()))
+        except (BrokerUnreachable, TopicsUnusable, TopicChanged) as error:
+            missed += 1
+            if missed < 2:  # a broker that restarts, or a leader that moves, is no news
+                return
+            if isinstance(error, BrokerUnreachable) and not isinstance(error, AccessLost):
+                state.away(str(error))
+            else:
+                state.fail(error)
+        else:
+            missed = 0
+            state.back()
 
     return app
 
@@ -206,7 +218,6 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "broker_request_timeout": max(40.0, settings.session_seconds),
         "broker_commit_interval": 1.0,  # what a crash repeats: at most one second, or 50 slices
         "broker_commit_every": 50,
-        "consumer_metadata_max_age_ms": 10_000,  # new partitions of the source topic are noticed so soon
         "consumer_max_fetch_size": 2**22,  # bounds a poll, and with it memory, to 4 MiB per partition
         "producer_acks": -1,
         "producer_max_request_size": settings.max_record_bytes + 2**16,  # a dead letter is its record and its headers

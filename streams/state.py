@@ -75,6 +75,16 @@ class State:
         self.failed = self.failed or error
         self.ended.set()
 
+    def away(self, reason: str) -> None:
+        """The broker does not answer."""
+        self.outage = reason
+
+    def back(self) -> None:
+        """The broker answers. There is time again to make progress."""
+        if self.outage is not None:
+            self.outage = None
+            self.progress = self.clock()
+
     def waits_for(self) -> str | None:
         """What of the world the worker waits for, if it does: that is no fault of its own."""
         return self.outage or self.trouble()

@@ -1,20 +1,37 @@
 """The topics a worker needs: looked up, and created where the settings allow it."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # not in its __all__
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+)
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.settings import KafkaSecurity, Settings
 
 TIMEOUT = 10.0
+LOOK_TIMEOUT = 5.0
+#: Answers that waiting does not change.
+REFUSED = (
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
 EMBEDDED_CLUSTER = "mockCluster"  # how librdkafka's mock calls itself
 HEADER_ROOM = 2**14  # what a dead letter may have on top of its record
 
 
 class BrokerUnreachable(Exception):
     """No broker answered; the message says which address and what to look at."""
+
+
+class AccessLost(BrokerUnreachable):
+    """The broker answers, and refuses: other credentials are needed, or other rights."""
 
 
 class TopicsUnusable(Exception):
@@ -56,14 +73,13 @@ def changelog_topic(settings: Settings) -> str:
 
 def partitions_of_topics(settings: Settings) -> dict[str, int]:
     """Partitions of all topics the broker has. Raises BrokerUnreachable."""
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    heard: list[KafkaError] = []
+    admin = AdminClient(client_config(settings.broker, settings.kafka) | {"error_cb": heard.append})
     try:
         topics = admin.list_topics(timeout=TIMEOUT).topics
     except KafkaException as error:
-        raise BrokerUnreachable(
-            f"no Kafka broker answers at {settings.broker} ({error.args[0].name()}); is it running, and are broker and "
-            "kafka.* in the settings right?"
-        ) from None
+        admin.poll(0)
+        raise _unreachable(settings, error.args[0], heard) from None
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 
@@ -93,28 +109,6 @@ def ensure_topics(settings: Settings) -> int:
             "only a cache: delete that topic and start again"
         )
     return partitions
-
-
-def change_of_topic(settings: Settings, partitions: int) -> TopicsUnusable | TopicChanged | None:
-    """What has become of the source topic since it had so many partitions; None if nothing has, or nobody answers."""
-    try:
-        there = partitions_of_topics(settings).get(settings.topic)
-    except BrokerUnreachable:
-        return None
-    if there is None:
-        return TopicsUnusable(f"the topic {settings.topic} does not exist any more")
-    if there != partitions:
-        return TopicChanged(f"the topic {settings.topic} has {there} partitions now, and had {partitions} at the start")
-    return None
-
-
-def broker_outage(settings: Settings) -> str | None:
-    """Why the broker does not answer; None when it does."""
-    try:
-        partitions_of_topics(settings)
-    except BrokerUnreachable as error:
-        return str(error)
-    return None
 
 
 def smaller_dead_letters(settings: Settings) -> str | None:
@@ -202,3 +196,58 @@ def _add_partitions(settings: Settings, topic: str, partitions: int) -> None:
         except KafkaException as error:
             if error.args[0].name() != "INVALID_PARTITIONS":  # another worker was faster
                 raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {error.args[0].str()}") from None
+
+
+class Lookout:
+    """Looks at the source topic from outside the consumer, which may stop fetching without a word.
+
+    Not for use from several threads at once.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._settings = settings
+        self._partitions = partitions
+        self._heard: list[KafkaError] = []
+        self._admin = AdminClient(client_config(settings.broker, settings.kafka) | {"error_cb": self._heard.append})
+
+    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Where the committed records of these partitions end.
+
+        Raises BrokerUnreachable or AccessLost, TopicsUnusable when the topic is gone, and TopicChanged.
+        """
+        name = self._settings.topic
+        self._heard.clear()
+        try:
+            asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=LOOK_TIMEOUT)
+            there = len(asked[name].result(TIMEOUT).partitions)
+            if there != self._partitions:
+                raise TopicChanged(
+                    f"the topic {name} has {there} partitions now, and had {self._partitions} at the start"
+                )
+            places = {TopicPartition(name, number): OffsetSpec.latest() for number in partitions}  # type: ignore[no-untyped-call]
+            if not places:
+                return {}
+            found = self._admin.list_offsets(
+                places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=LOOK_TIMEOUT
+            )
+            return {place.partition: answer.result(TIMEOUT).offset for place, answer in found.items()}
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicsUnusable(f"the topic {name} does not exist any more") from None
+            self._admin.poll(0)
+            raise _unreachable(self._settings, error.args[0], self._heard) from None
+        except TimeoutError:
+            raise BrokerUnreachable(f"no Kafka broker answers at {self._settings.broker}") from None
+
+
+def _unreachable(settings: Settings, error: KafkaError, heard: Sequence[KafkaError]) -> BrokerUnreachable:
+    """`heard` is what the connections had to say: a request itself only times out when they are refused."""
+    refused = next((said for said in (error, *heard) if said.code() in REFUSED), None)
+    if refused is not None:
+        return AccessLost(
+            f"the Kafka broker at {settings.broker} refuses: {refused.str()}; see kafka.* in the settings"
+        )
+    return BrokerUnreachable(
+        f"no Kafka broker answers at {settings.broker} ({error.name()}); is it running, and are broker and kafka.* in "
+        "the settings right?"
+    )

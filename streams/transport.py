@@ -84,6 +84,7 @@ class SliceConsumer(driver.Consumer):
         self._delivered: dict[TP, deque[Slice]] = defaultdict(deque)
         self._settled_to: dict[TP, int] = {}
         self._sought: set[TP] = set()
+        self.ends: dict[int, int] = {}
         super().__init__(*args, **kwargs)
         self._slicing = cast(SliceTransport, self.transport)
 
@@ -201,19 +202,16 @@ class SliceConsumer(driver.Consumer):
         self._sought.clear()
 
     def lag(self) -> dict[int, int]:
-        """Records that are not settled yet, per assigned source partition, as far as the broker told us."""
+        """Records that are not settled yet, per assigned source partition: up to where we know it to end."""
         lags = {}
         for tp in self.assignment():
             if tp.topic == self._slicing.source:
                 position = self._settled_to.get(tp) or self._committed_offset[tp] or 0
                 if all(part.settled for part in self._delivered[tp]):
                     position = max(position, cast(CommittedOnly, self._thread).read_to(tp))
-                lags[tp.partition] = max(0, (self.highwater(tp) or 0) - position)
+                end = max(self.highwater(tp) or 0, self.ends.get(tp.partition, 0))
+                lags[tp.partition] = max(0, end - position)
         return lags
-
-    def source_partitions(self) -> int | None:
-        """How many partitions the source topic has, as far as the client knows."""
-        return self._thread.topic_partitions(self._slicing.source)
 
     def oldest_unsettled(self) -> int | None:
         """Kafka timestamp (ms) of the oldest record that was delivered and is not settled."""

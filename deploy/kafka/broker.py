@@ -73,7 +73,7 @@ class Broker:
 
     Without `data` it works in a temporary folder that `close` (or the end of a `with`) removes. A guarded
     broker never outlives this process; `guarded=False` lets it run on. `settings` are Kafka's, and come over
-    those of this file.
+    those of this file; a change counts from the next start on.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Broker:
         self.data = data or Path(tempfile.mkdtemp(prefix="tillstream-kafka-"))
         self.log = self.data / "broker.log"
         self._guarded = guarded
-        self._settings = dict(settings or {})
+        self.settings = dict(settings or {})
         self._java_options = list(java_options)
         self._process: Process | None = None
 
@@ -167,7 +167,7 @@ class Broker:
             "log.dirs": str(self.data / "logs"),
         }
         path = self.data / "server.properties"
-        settings = SETTINGS | own | self._settings
+        settings = SETTINGS | own | self.settings
         path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         return path
 

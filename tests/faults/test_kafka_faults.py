@@ -1,6 +1,7 @@
 """Kafka breaks around the workers: nothing is lost, nothing is doubled, and what has to wait says why."""
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.faults.stream import Sending, Stream, due
 from tests.faults.test_watchdog import unready_because
 from tests.faults.world import World, open_world, place
 from tests.support.gate import Gate
+from tests.support.kafka import Kafka
 from tests.support.topics import Record, Topics
 from tests.support.wait import wait_until
 
@@ -81,13 +83,53 @@ def test_broker_that_is_killed_and_comes_back_delays_and_loses_nothing(frail: Fr
         world.feed(world.random.randint(100, 400))
         time.sleep(world.random.uniform(0, 1))
         frail.kill()
+        unready = unready_because(workers[0], "no Kafka broker answers at")
+        wait_until(unready, 40, "an unready worker")
+        assert workers[0].get("/healthz")[0] == 200
         time.sleep(world.random.uniform(0, 3))
         frail.start()
         world.topics = Topics(frail.address)  # admin clients wait for answers from the broker that was
         world.feed(100)
     world.wait_drained(120)
     world.check()
-    assert [worker.process.poll() for worker in workers] == [None, None]
+    for worker in workers:
+        worker.wait_ready()
+
+
+@pytest.mark.faults_long
+def test_lost_credentials_end_the_worker_with_that_on_the_last_line(
+    own_kafka: Kafka, tmp_path: Path, topic_name: str, random: Random
+) -> None:
+    broker = own_kafka.broker
+    assert broker is not None
+    asks_for("right", broker)
+    kafka = {"protocol": "SASL_PLAINTEXT", "mechanism": "PLAIN", "username": "worker", "password": "right"}
+    with open_world(tmp_path, own_kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite", random, kafka=kafka) as world:
+        broker.stop()
+        broker.start()
+        worker = world.start().wait_ready()
+        broker.stop()
+        asks_for("other", broker)
+        broker.start()
+        assert worker.process.wait(90) == 3
+        assert re.match(".*refuses: .*Authentication failed", worker.words().splitlines()[-1]), worker.words()
+        again = world.start()
+        assert again.process.wait(60) == 3
+        assert re.match("tillstream: .*refuses: .*Authentication failed", again.words().splitlines()[-1])
+
+
+def asks_for(password: str, broker: Broker) -> None:
+    """From its next start on the broker knows one user, with this password."""
+    users = f'username="broker" password="broker" user_broker="broker" user_worker="{password}"'
+    broker.settings |= {
+        "listener.security.protocol.map": "PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.name.plaintext.plain.sasl.jaas.config": (
+            f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
+        ),
+        "sasl.enabled.mechanisms": "PLAIN",
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
 
 
 def test_broker_that_freezes_for_longer_than_the_session_delays_and_loses_nothing(

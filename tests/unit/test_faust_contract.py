@@ -108,4 +108,3 @@ def test_isolation_is_set_where_the_thread_makes_its_consumer() -> None:
     assert "isolation_level=isolation_level" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
     assert "AIOKafkaConsumerThread(self, loop=self.loop" in source(driver.Consumer._new_consumer_thread)
     assert "isolation_level=self._isolation_level" in source(aiokafka.AIOKafkaConsumer.start)
-    assert "._metadata_snapshot.get(topic)" in source(driver.AIOKafkaConsumerThread.topic_partitions)

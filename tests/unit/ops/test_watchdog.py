@@ -16,10 +16,9 @@ class World:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.outage: str | None = None
         self.ended: list[str] = []
         self.state = State(lambda: self.now, Limits(loop_seconds=30, progress_seconds=300, grace_seconds=15))
-        self.watchdog = Watchdog(self.state, 15, lambda: self.outage, self.ended.append)
+        self.watchdog = Watchdog(self.state, 15, self.ended.append)
 
     def pass_seconds(self, seconds: int, *, loop_runs: bool = True) -> None:
         for _ in range(seconds):
@@ -65,11 +64,11 @@ def test_worker_that_recovers_within_the_grace_gets_a_new_one_next_time(world: W
 
 
 def test_broker_that_is_away_is_waited_for_and_the_worker_has_time_again_afterwards(world: World) -> None:
-    world.outage = "no Kafka broker answers"
+    world.state.away("no Kafka broker answers")
     world.pass_seconds(1000)
     assert world.ended == []
     assert "no Kafka broker answers" in world.state.not_ready()
-    world.outage = None
+    world.state.back()
     world.pass_seconds(299)
     assert world.ended == []
     assert world.state.stalled() == []
