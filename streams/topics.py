@@ -224,7 +224,8 @@ class Lookout:
                 raise TopicChanged(
                     f"the topic {name} has {there} partitions now, and had {self._partitions} at the start"
                 )
-            places = {TopicPartition(name, number): OffsetSpec.latest() for number in partitions}  # type: ignore[no-untyped-call]
+            end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library ships types, but not for this one
+            places = {TopicPartition(name, number): end for number in partitions}
             if not places:
                 return {}
             found = self._admin.list_offsets(
