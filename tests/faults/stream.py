@@ -43,7 +43,7 @@ class Stream:
         self._sent: list[Sending] = []
         self._plain: list[Receipt] = []
         self._contested: list[Receipt] = []
-        self._revised: list[tuple[Receipt, int]] = []
+        self._revised: list[tuple[Receipt, set[int]]] = []  # with the revisions sent
 
     def take(self, most: int) -> list[Sending]:
         """The next `most` records."""
@@ -83,53 +83,44 @@ class Stream:
         return self._record(receipt, receipt.event())
 
     def _again(self) -> Sending:
-        """Byte for byte, whatever it was."""
+        """Byte for byte, whatever it was; more often something recent."""
         if not self._sent:
             return self._sale()
-        nearness = int(len(self._sent) ** self._random.random())
-        key, value, _ = self._sent[-nearness]
-        if value is None:
-            return self._sale()
-        return key, value, [h for h in self._sent[-nearness][2] if h[0] == FAULT] + self._trace()
+        key, value, headers = self._sent[-int(len(self._sent) ** self._random.random())]
+        return key, value, [header for header in headers if header[0] == FAULT] + self._trace()
 
     def _again_in_other_bytes(self) -> Sending:
-        receipt = self._earlier(self._contested)
+        receipt = self._earlier()
         if receipt is None:
             return self._sale()
         return self._key(receipt), json.dumps(receipt.event(), indent=1, sort_keys=True).encode(), self._trace()
 
     def _revision(self) -> Sending:
-        """A newer version of a receipt, or one that a still newer one has overtaken."""
+        """Another version of a receipt: the newest, or one that a newer one has overtaken."""
         if self._plain and (not self._revised or self._random.random() < 0.6):
-            receipt, newest = self._plain.pop(self._random.randrange(len(self._plain))), 0
-            place = len(self._revised)
-            self._revised.append((receipt, newest))
-        elif self._revised:
-            place = self._random.randrange(len(self._revised))
-            receipt, newest = self._revised[place]
-        else:
+            self._revised.append((self._pop_plain(), {0}))
+        if not self._revised:
             return self._sale()
-        revision = newest + self._random.choice((1, 2))
-        self._revised[place] = receipt, revision + 1
-        if self._random.random() < 0.3:  # the newer one first, this one with another turn
-            revision += 1
+        receipt, sent = self._random.choice(self._revised)
+        revision = self._random.choice([number for number in range(max(sent) + 3) if number not in sent])
+        sent.add(revision)
         event = self._rung_up_anew(receipt).event() | {"revision": revision}
         return self._record(receipt, event | {"event_id": f"{event['event_id']}-{revision}"})
 
     def _conflicting_event(self) -> Sending:
         """An id that was used before, for something else."""
-        receipt = self._earlier(self._contested)
+        receipt = self._earlier()
         return self._sale() if receipt is None else self._record(receipt, self._rung_up_anew(receipt).event())
 
     def _conflicting_receipt(self) -> Sending:
         """A receipt number that was used before, by another event, for something else."""
-        receipt = self._earlier(self._contested)
+        receipt = self._earlier()
         if receipt is None:
             return self._sale()
         return self._record(receipt, self._rung_up_anew(receipt).event() | {"event_id": f"other-{self._count()}"})
 
     def _same_receipt_as_another_event(self) -> Sending:
-        receipt = self._earlier(self._contested)
+        receipt = self._earlier()
         if receipt is None:
             return self._sale()
         return self._record(receipt, receipt.event() | {"event_id": f"twin-{self._count()}"})
@@ -148,11 +139,14 @@ class Stream:
         event = header("day_close", "S1", "1", f"Z{number}", self._time(number))
         return str(number).encode(), compact(event | {"totals": {"gross": "0.00"}}), self._trace()
 
-    def _earlier(self, kept: list[Receipt]) -> Receipt | None:
+    def _earlier(self) -> Receipt | None:
         """A receipt that is not revised, and won't be."""
-        if self._plain and (not kept or self._random.random() < 0.7):
-            kept.append(self._plain.pop(self._random.randrange(len(self._plain))))
-        return self._random.choice(kept) if kept else None
+        if self._plain and (not self._contested or self._random.random() < 0.7):
+            self._contested.append(self._pop_plain())
+        return self._random.choice(self._contested) if self._contested else None
+
+    def _pop_plain(self) -> Receipt:
+        return self._plain.pop(self._random.randrange(len(self._plain)))
 
     def _ring_up(self) -> Receipt:
         number = self._count()
