@@ -27,7 +27,7 @@ def test_workers_that_come_and_go_under_load_neither_lose_nor_double(
     stays = world.start()
     others: list[Worker] = []
     came = drained = killed = 0
-    deadline = time.monotonic() + (120 if LONG else 6)
+    deadline = time.monotonic() + (60 if LONG else 6)
     while time.monotonic() < deadline or not (drained and killed):
         world.feed(world.random.randint(50, 150))
         time.sleep(world.random.uniform(0, 0.8))

@@ -132,6 +132,7 @@ def asks_for(password: str, broker: Broker) -> None:
     }
 
 
+@pytest.mark.faults_long
 def test_broker_that_freezes_for_longer_than_the_session_delays_and_loses_nothing(
     frail: Frail, frail_world: World
 ) -> None:
