@@ -204,26 +204,32 @@ class Guarantee(RuleBasedStateMachine):
     @rule(
         who=st.integers(0, 2),
         records=st.integers(1, 6),
-        dies=st.sampled_from([None, None, None, *STRIKES, "in the transaction"]),
+        gates=st.integers(0, 8),
+        dies=st.sampled_from([*STRIKES, None, None, None]),
         outages=st.lists(st.sampled_from(["before", "after"]), max_size=2),
     )
-    def begin(self, who: int, records: int, dies: str | None, outages: list[str]) -> None:
-        """A batch; the next writes, whoever makes them, fail before or after their commit."""
+    def begin(self, who: int, records: int, gates: int, dies: str | None, outages: list[str]) -> None:
+        """A batch, up to some gate. The next writes, whoever makes them, fail before or after their commit."""
         self.around.outages = outages
+        if self.owner.dead:
+            self.move_partition(slice(None))
         free = [w for w in self.workers() if w.at is None and not w.dead and w.position < len(self.around.log)]
         if free:
-            self.run(free[who % len(free)].begin(records, dies))
+            worker = free[who % len(free)]
+            self.run(worker.begin(records, dies))
+            self.pass_gates(worker, gates)
 
     @rule(who=st.integers(0, 2), gates=st.integers(1, 8))
     def go_on(self, who: int, gates: int) -> None:
-        for _ in range(gates):
-            busy = [worker for worker in self.workers() if worker.at is not None]
-            if busy:
-                self.run(busy[who % len(busy)].go_on())
+        busy = self.busy()
+        if busy:
+            self.pass_gates(busy[who % len(busy)], gates)
 
     @rule(who=st.integers(0, 2))
     def kill(self, who: int) -> None:
-        self.run(self.workers()[who % len(self.workers())].kill())
+        busy = self.busy()
+        if busy:
+            self.run(busy[who % len(busy)].kill())
 
     @rule(who=st.integers(0, 2))
     def commit(self, who: int) -> None:
@@ -326,8 +332,16 @@ class Guarantee(RuleBasedStateMachine):
         with structlog.testing.capture_logs():
             self.runner.run(work)
 
+    def pass_gates(self, worker: Worker, gates: int) -> None:
+        for _ in range(gates):
+            if worker.at is not None:
+                self.run(worker.go_on())
+
     def workers(self) -> list[Worker]:
         return [self.owner, *self.zombies]
+
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.workers() if worker.at is not None]
 
     def ref(self, sale: Sale) -> str:
         return f"{self.source}/S1/R1/{sale.receipt}/sale"
@@ -411,7 +425,7 @@ def test_no_order_of_crashes_breaks_the_guarantee(sink: Any, random: Random) -> 
         seed(random.randrange(2**32))(machine),
         settings=settings(
             deadline=None,
-            max_examples=2_000 if LONG else 60,
+            max_examples=2_000 if LONG else 100,
             stateful_step_count=80 if LONG else 40,
             suppress_health_check=list(HealthCheck),
         ),
