@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -118,7 +119,8 @@ class _Supervisor:
             self._stopping = True
         for seat in self._seats:
             if seat.process is not None:
-                os.kill(seat.process, number)
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(seat.process, number)
 
     def _drain_with_the_supervisor(self) -> None:
         os.read(self._lifeline, 1)  # returns at the end of the supervisor, however that came

@@ -26,12 +26,7 @@ def end_process(reason: str) -> None:
 class Watchdog:
     """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds."""
 
-    def __init__(
-        self,
-        state: State,
-        grace: float,
-        end: Callable[[str], None] = end_process,
-    ) -> None:
+    def __init__(self, state: State, grace: float, end: Callable[[str], None] = end_process) -> None:
         self._state = state
         self._grace = grace
         self._end = end

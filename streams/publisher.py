@@ -1,7 +1,8 @@
 """Sends dead letters through Faust's producer, until the broker has confirmed every one of them."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import faust
@@ -47,39 +48,35 @@ class Publisher:
 
     async def _deliver(self, letters: Sequence[Letter]) -> list[Letter]:
         """Returns those that are refused for their size, when all others are confirmed."""
-        call, attempt = object(), 0
         refused: list[Letter] = []
-        loop = asyncio.get_running_loop()
-        while letters:
-            slow = loop.call_later(SLOW, self._in_trouble, call, f"does not confirm for {SLOW:.0f} s")
-            try:
-                too_large, letters, error = await self._send(letters)
-            finally:
-                slow.cancel()
-            refused += too_large
-            if error is None:
-                continue
-            attempt += 1
-            reason = f"{type(error).__name__}: {getattr(error, 'description', error)}"
-            self._in_trouble(call, reason)
-            self._log.warning("dead letters not confirmed, sending again", error=reason, attempt=attempt)
-            await asyncio.sleep(self._back_off.wait(attempt))
-        self._troubles.pop(call, None)
+        attempt = 0
+        with self._noting_trouble() as note:
+            while letters:
+                slow = asyncio.get_running_loop().call_later(SLOW, note, f"does not confirm for {SLOW:.0f} s")
+                try:
+                    too_large, letters, error = await self._send(letters)
+                finally:
+                    slow.cancel()
+                refused += too_large
+                if error is not None:
+                    attempt += 1
+                    reason = f"{type(error).__name__}: {getattr(error, 'description', error)}"
+                    note(reason)
+                    self._log.warning("dead letters not confirmed, sending again", error=reason, attempt=attempt)
+                    await asyncio.sleep(self._back_off.wait(attempt))
         return refused
 
     async def _deliver_alone(self, letter: Letter) -> None:
         """Halves what is too large until it fits. Not truncated is what was too large only together with others."""
-        call, attempt = object(), 0
-        room = size_of(letter)
-        part = letter
-        while await self._deliver([part]):
-            if room == 0:  # not even the reference fits: nothing that this worker could do about
-                attempt += 1
-                self._in_trouble(call, "refuses even an empty record for its size; raise its max.message.bytes")
-                await asyncio.sleep(self._back_off.wait(attempt))
-            room //= 2
-            part = truncated(letter, room)
-        self._troubles.pop(call, None)
+        part, room, attempt = letter, size_of(letter), 0
+        with self._noting_trouble() as note:
+            while await self._deliver([part]):
+                if room == 0:  # not even the reference fits: nothing that this worker could do about
+                    attempt += 1
+                    note("refuses even an empty record for its size; raise its max.message.bytes")
+                    await asyncio.sleep(self._back_off.wait(attempt))
+                room //= 2
+                part = truncated(letter, room)
         if part is not letter:
             self._metrics.truncated.inc()
             place = {name.removeprefix(CONNECT): value.decode() for name, value in part.headers if name in _PLACE}
@@ -112,8 +109,18 @@ class Publisher:
         reason = next((outcome for _, outcome in failed if not isinstance(outcome, TOO_LARGE)), None)
         return too_large, [*unconfirmed, *letters[len(answers) :]], cast(Exception | None, reason)
 
-    def _in_trouble(self, call: object, reason: str) -> None:
-        self._troubles[call] = f"dead-letter topic {self._topic}: {reason}"
+    @contextmanager
+    def _noting_trouble(self) -> Iterator[Callable[[str], None]]:
+        """What is noted is this call's trouble until the call ends, or is cancelled."""
+        call = object()
+
+        def note(reason: str) -> None:
+            self._troubles[call] = f"dead-letter topic {self._topic}: {reason}"
+
+        try:
+            yield note
+        finally:
+            self._troubles.pop(call, None)
 
 
 _PLACE = (CONNECT + "topic", CONNECT + "partition", CONNECT + "offset")

@@ -149,6 +149,16 @@ def test_check_finds_what_is_missing_and_apply_sets_it_right(
     assert json.loads(tillstream("check", "--json", folder=tmp_path, **settings).stdout)["ok"] is True
 
 
+def test_check_finds_a_dead_letter_topic_of_smaller_records(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+    kafka.create_topic(topic_name)
+    kafka.create_topic(f"{topic_name}.dlq", config={"max.message.bytes": "1000000"})
+    settings = {"topic": topic_name, "dead_letter_topic": f"{topic_name}.dlq", "group": topic_name}
+    result = tillstream("check", "--json", "--broker", kafka.bootstrap, folder=tmp_path, **settings)
+    assert result.returncode == 2
+    (wrong,) = [one for one in json.loads(result.stdout)["findings"] if one["subject"] == "record size"]
+    assert "larger bad records are truncated there" in wrong["advice"]
+
+
 def test_demo_without_a_terminal_ends_balanced(tmp_path: Path) -> None:
     result = tillstream("demo", "--seconds", "6", "--rate", "150", folder=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -117,6 +117,18 @@ async def test_trouble_is_said_while_it_lasts() -> None:
     assert len(topic.kept) == 1
 
 
+async def test_trouble_of_a_call_that_is_cancelled_is_over() -> None:
+    topic = Topic(most=0)
+    publish = publisher(topic)
+    sending = asyncio.ensure_future(publish(letters(b"x" * 10)))
+    while publish.trouble is None:
+        await asyncio.sleep(0.001)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert publish.trouble is None
+
+
 async def test_bug_is_no_trouble() -> None:
     with pytest.raises(ZeroDivisionError):
         await publisher(Topic(failures=[ZeroDivisionError()]))(letters(b"a"))
