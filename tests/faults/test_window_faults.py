@@ -13,7 +13,7 @@ from tests.faults.world import World
 from tests.support.wait import wait_until
 from tests.support.workers import Worker
 
-LONG_CHANGELOG = 100_000
+LONG_CHANGELOG = 30_000
 
 
 def replay(world: World, patch: str | None = None, **settings: Any) -> Worker:
