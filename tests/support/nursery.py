@@ -3,15 +3,21 @@
 What runs is `tillstream run`, in a process of its own that can be killed like any other.
 """
 
+import math
 import os
 import signal
 import sys
+import threading
+import time
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", "sinks.postgres", "sinks.sqlite", "sinks.migrations"])
+
+#: To start a process is to poll all others. Two polls at a time read one exit code, and the second finds nothing: 255.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Forked:
@@ -27,14 +33,16 @@ class Forked:
 
     def poll(self) -> int | None:
         """The exit code, or None while it runs; -9 after SIGKILL."""
-        return self._process.exitcode
+        with _ONE_AT_A_TIME:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code. Raises TimeoutError."""
-        self._process.join(timeout)
-        code = self._process.exitcode
-        if code is None:
-            raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+            time.sleep(0.02)
         return code
 
     def kill(self) -> None:
@@ -50,7 +58,8 @@ class Forked:
 def fork(patch: str | None, config: Path, log: Path) -> Forked:
     """A `tests.support.workers.Launch`."""
     process = _CONTEXT.Process(target=_run, args=(patch, config, log))
-    process.start()
+    with _ONE_AT_A_TIME:
+        process.start()
     return Forked(process)
 
 
