@@ -26,7 +26,7 @@ from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.kafka
 
-ROUNDS = 5 if LONG else 1
+ROUNDS = 3 if LONG else 1
 
 
 class Frail(Broker):
