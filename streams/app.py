@@ -210,7 +210,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "topic_disable_leader": True,
         "web_enabled": False,
         "stream_wait_empty": False,  # waits without end when the sink is down; the transport waits for a moment instead
-        "stream_buffer_maxsize": 1,  # one slice waits behind the one at work; what comes meanwhile becomes one slice
+        "stream_buffer_maxsize": 64,  # slices; more than a poll makes, as the transport polls no more than that ahead
         "stream_recovery_delay": 0.0,
         "broker_session_timeout": settings.session_seconds,  # Faust's 60 s leave partitions of the dead alone too long
         "broker_rebalance_timeout": 20.0,

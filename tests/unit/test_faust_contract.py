@@ -66,14 +66,14 @@ def test_agents_with_isolated_partitions_have_one_actor_per_partition() -> None:
     assert "self._actor_by_partition[tp] = aref" in source(Agent._maybe_start_isolated)
 
 
-def test_full_queue_is_waited_for_and_a_buffered_partition_is_not_polled() -> None:
-    from faust.transport.conductor import ConductorCompiler
+def test_wait_of_a_fetch_is_the_clients_own_until_it_starts() -> None:
+    from aiokafka import AIOKafkaConsumer
 
-    text = source(ConductorCompiler.build)
-    assert "if queue.full():" in text
-    assert "asyncio.ensure_future(dest_chan.put(dest_event))" in text
-    assert "self._buffered_partitions.add(tp)" in source(base.Consumer.on_buffer_full)
-    assert "active_partitions = self._get_active_partitions()" in source(base.Consumer._wait_next_records)
+    assert "fetch_max_wait_ms=1500" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
+    assert "AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon)" in source(
+        driver.Consumer._new_consumer_thread
+    )
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source(AIOKafkaConsumer.start)
 
 
 def test_queues_are_cleared_when_flow_resumes() -> None:

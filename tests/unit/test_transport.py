@@ -10,7 +10,7 @@ from faust.types import TP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.transport import LineApp, Slice, SliceConsumer, SliceTransport, cut
+from streams.transport import SHORT_POLL, LineApp, Slice, SliceConsumer, SliceTransport, cut
 
 TP0, TP1 = TP("pos.sales", 0), TP("pos.sales", 1)
 
@@ -97,13 +97,44 @@ async def test_partitions_have_books_of_their_own(consumer: SliceConsumer) -> No
     assert consumer._new_offset(TP1) == 10
 
 
-async def test_partition_with_a_full_queue_is_still_polled(consumer: SliceConsumer) -> None:
-    table = TP("seen-changelog", 0)
-    consumer._set_active_tps({TP0, TP1, table})
-    consumer.app.in_recovery = False
-    consumer.on_buffer_full(TP0)
-    consumer.on_buffer_full(table)
-    assert consumer._get_active_partitions() == {TP0, TP1}
+async def test_partition_with_a_slice_waiting_is_left_out_of_polls_and_the_others_are_not(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls: list[tuple[set[TP], float]] = []
+
+    async def poll(_: Any, wanted: set[TP], timeout: float) -> dict[TP, Any]:
+        polls.append((wanted, timeout))
+        return {}
+
+    monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", poll)
+    consumer.app.rebalancing = False
+    first = deliver(consumer, 0)
+    await consumer._getmany({TP0, TP1}, 1.0)
+    deliver(consumer, 1)
+    await consumer._getmany({TP0, TP1}, 1.0)
+    await consumer._getmany({TP0}, 1.0)
+    settle(consumer, first)
+    await consumer._getmany({TP0, TP1}, 1.0)
+    assert polls == [({TP0, TP1}, 1.0), ({TP1}, SHORT_POLL), ({TP0, TP1}, 1.0)]
+
+
+async def test_partition_is_polled_after_a_seek_whatever_was_under_way(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def committed() -> dict[TP, int]:
+        return {TP0: 0}
+
+    async def poll(_: Any, wanted: set[TP], timeout: float) -> dict[TP, Any]:
+        return {tp: [KafkaRecord(0)] for tp in wanted}
+
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
+    monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", poll)
+    consumer.app.rebalancing = False
+    deliver(consumer, 0)
+    deliver(consumer, 1)
+    assert await consumer._getmany({TP0}, 1.0) == {}
+    await consumer.perform_seek()
+    assert list(await consumer._getmany({TP0}, 1.0)) == [TP0]
 
 
 async def test_after_a_seek_slices_in_flight_count_until_records_come_again(
