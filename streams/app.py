@@ -214,6 +214,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "stream_recovery_delay": 0.0,
         "broker_session_timeout": settings.session_seconds,  # Faust's 60 s leave partitions of the dead alone too long
         "broker_rebalance_timeout": 20.0,
+        "broker_max_poll_interval": 86_400.0,  # nothing is polled while a sink is away; the watchdog sees who stalls
         "broker_heartbeat_interval": settings.session_seconds / 4,
         "broker_request_timeout": max(40.0, settings.session_seconds),
         "broker_commit_interval": 1.0,  # what a crash repeats: at most one second, or 50 slices
