@@ -425,7 +425,7 @@ def test_no_order_of_crashes_breaks_the_guarantee(sink: Any, random: Random) -> 
         seed(random.randrange(2**32))(machine),
         settings=settings(
             deadline=None,
-            max_examples=2_000 if LONG else 100,
+            max_examples=1_000 if LONG else 100,
             stateful_step_count=80 if LONG else 40,
             suppress_health_check=list(HealthCheck),
         ),
