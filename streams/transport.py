@@ -174,10 +174,14 @@ class SliceConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Reads on from the committed offsets; a partition's book begins anew with the next records that come.
 
-        Not before: slices in flight may still be settled and committed, as when a worker drains.
+        Not before: slices in flight may still be settled and committed, as when a worker drains. Where nothing is
+        committed yet aiokafka does not seek at all; what was read and held back meanwhile would be passed over.
         """
         self._sought.update(self._delivered)
         await super().perform_seek()
+        anew = [tp for tp in self.assignment() if tp.topic == self._slicing.source and not self._committed_offset[tp]]
+        if anew:
+            await self._thread.seek_to_beginning(*anew)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Gives slices in flight a moment to be settled, commits them, and lets go."""

@@ -104,6 +104,11 @@ def test_conductor_decodes_with_the_topics_schema() -> None:
     assert "chan.decode(message, propagate=True)" in source(inspect.getmodule(Conductor))
 
 
+def test_seek_to_committed_leaves_partitions_alone_that_have_no_offset() -> None:
+    assert "if offset and offset > 0:" in source(aiokafka.AIOKafkaConsumer.seek_to_committed)
+    assert "self._committed_offset.update(committed_offsets)" in source(base.Consumer.perform_seek)
+
+
 def test_isolation_is_set_where_the_thread_makes_its_consumer() -> None:
     assert "isolation_level=isolation_level" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
     assert "AIOKafkaConsumerThread(self, loop=self.loop" in source(driver.Consumer._new_consumer_thread)

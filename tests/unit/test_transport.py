@@ -143,6 +143,7 @@ async def test_after_a_seek_slices_in_flight_count_until_records_come_again(
     async def committed() -> dict[TP, int]:
         return {TP0: 0}
 
+    monkeypatch.setattr(consumer, "assignment", set)
     monkeypatch.setattr(consumer, "seek_to_committed", committed)
     first, second = deliver(consumer, 0, 1), deliver(consumer, 2, 3)
     await consumer.perform_seek()
@@ -153,6 +154,26 @@ async def test_after_a_seek_slices_in_flight_count_until_records_come_again(
     assert consumer._new_offset(TP0) is None
     settle(consumer, again)
     assert consumer._new_offset(TP0) == 2
+
+
+async def test_partitions_without_a_committed_offset_are_read_from_the_beginning_after_a_rebalance(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka seeks only where there is an offset above 0, whatever it has read and we have held back."""
+    changelog = TP("changelog", 0)
+    rewound: list[TP] = []
+
+    async def committed() -> dict[TP, int | None]:
+        return {TP0: None, TP1: 7, changelog: None}
+
+    async def seek_to_beginning(*partitions: TP) -> None:
+        rewound.extend(partitions)
+
+    monkeypatch.setattr(consumer, "assignment", lambda: {TP0, TP1, changelog})
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
+    monkeypatch.setattr(consumer._thread, "seek_to_beginning", seek_to_beginning)
+    await consumer.perform_seek()
+    assert rewound == [TP0]
 
 
 async def test_records_read_again_are_let_through_and_begin_the_book_anew(consumer: SliceConsumer) -> None:
