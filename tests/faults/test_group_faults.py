@@ -48,6 +48,23 @@ def test_workers_that_come_and_go_under_load_neither_lose_nor_double(
     assert stays.process.poll() is None
 
 
+@pytest.mark.faults_long
+def test_workers_that_join_one_after_the_other_lose_nothing_of_a_topic_that_nobody_has_read(
+    open_worlds: OpenWorld,
+) -> None:
+    """Nothing is committed yet, so there is no offset to go back to when a rebalance interrupts the first polls."""
+    for _ in range(8):
+        world = open_worlds("sqlite")
+        world.feed(1500)
+        for _ in range(4):
+            world.start()
+            time.sleep(world.random.uniform(0, 1.2))
+        world.wait_drained(120)
+        world.check()
+        for worker in world.workers:
+            worker.kill()
+
+
 def test_frozen_worker_that_wakes_up_when_its_partitions_have_moved_doubles_nothing(world: World) -> None:
     sleeper, other = world.start().wait_ready(), world.start().wait_ready()
     wait_until(lambda: assigned(sleeper) == assigned(other) == 2, 30, "two partitions each")
