@@ -181,7 +181,7 @@ class SliceConsumer(driver.Consumer):
         await super().perform_seek()
         anew = [tp for tp in self.assignment() if tp.topic == self._slicing.source and not self._committed_offset[tp]]
         if anew:
-            await self._thread.seek_to_beginning(*anew)
+            await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Gives slices in flight a moment to be settled, commits them, and lets go."""
