@@ -15,6 +15,7 @@ methods of Faust's consumer are overridden for that, and everything that rests o
   dropped when the partition is revoked or read again from its committed offset.
 """
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -28,6 +29,8 @@ from streams.batch import Batch
 
 #: Seconds between two looks at whether partitions that were left out may be polled again.
 SHORT_POLL = 0.01
+#: Seconds that a poll waits for records at most. A seek waits for the poll that is under way.
+POLL = 0.25
 #: Milliseconds that a broker may keep a fetch waiting for records. A partition with records still in the fetcher is not
 #: in the fetch that goes out meanwhile, and a broker has one fetch at a time: what is new waits until it is back.
 FETCH_WAIT = 100
@@ -88,6 +91,7 @@ class SliceConsumer(driver.Consumer):
         self._delivered: dict[TP, deque[Slice]] = defaultdict(deque)
         self._settled_to: dict[TP, int] = {}
         self._sought: set[TP] = set()
+        self._position = asyncio.Lock()  # held by who moves the positions of source partitions: a poll, or a seek
         self.ends: dict[int, int] = {}
         super().__init__(*args, **kwargs)
         self._slicing = cast(SliceTransport, self.transport)
@@ -104,18 +108,23 @@ class SliceConsumer(driver.Consumer):
 
         All are left out until a rebalance is over. Faust unpauses the source partitions, seeks them to their committed
         offsets and only then empties the agents' queues: what is delivered in between is lost until the next restart.
+        What a poll brings that began before the rebalance is dropped, to be read again after the seek; so no poll may
+        be under way during the seek, or what it reads after it is dropped as well, and nobody reads it again.
         """
         active = active_partitions or set()
-        wanted = {tp for tp in active if tp.topic != self._slicing.source or self._takes_more(tp)}
-        if not wanted:
-            await self.sleep(SHORT_POLL)
-            return {}
-        polled = await super()._getmany(wanted, timeout if wanted == active else SHORT_POLL)
-        return {
-            tp: self._slices(TP(*tp), records) if tp.topic == self._slicing.source else records
-            for tp, records in polled.items()
-            if records and (tp.topic != self._slicing.source or not self.app.rebalancing)
-        }
+        if not any(tp.topic == self._slicing.source for tp in active):
+            return await super()._getmany(active_partitions, timeout)
+        async with self._position:
+            wanted = {tp for tp in active if tp.topic != self._slicing.source or self._takes_more(tp)}
+            if not wanted:
+                await self.sleep(SHORT_POLL)
+                return {}
+            polled = await super()._getmany(wanted, min(timeout, POLL) if wanted == active else SHORT_POLL)
+            return {
+                tp: self._slices(TP(*tp), records) if tp.topic == self._slicing.source else records
+                for tp, records in polled.items()
+                if records and (tp.topic != self._slicing.source or not self.app.rebalancing)
+            }
 
     def _takes_more(self, tp: TP) -> bool:
         if self.app.rebalancing:
@@ -177,11 +186,13 @@ class SliceConsumer(driver.Consumer):
         Not before: slices in flight may still be settled and committed, as when a worker drains. Where nothing is
         committed yet aiokafka does not seek at all; what was read and held back meanwhile would be passed over.
         """
-        self._sought.update(self._delivered)
-        await super().perform_seek()
-        anew = [tp for tp in self.assignment() if tp.topic == self._slicing.source and not self._committed_offset[tp]]
-        if anew:
-            await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
+        async with self._position:
+            self._sought.update(self._delivered)
+            await super().perform_seek()
+            source = [tp for tp in self.assignment() if tp.topic == self._slicing.source]
+            anew = [tp for tp in source if not self._committed_offset[tp]]
+            if anew:
+                await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Gives slices in flight a moment to be settled, commits them, and lets go."""

@@ -1,5 +1,6 @@
 """Which offset may be committed: up to the end of the leading settled slices, whatever Faust does with the others."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from faust.types import TP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.transport import SHORT_POLL, LineApp, Slice, SliceConsumer, SliceTransport, cut
+from streams.transport import POLL, SHORT_POLL, LineApp, Slice, SliceConsumer, SliceTransport, cut
 
 TP0, TP1 = TP("pos.sales", 0), TP("pos.sales", 1)
 
@@ -115,7 +116,7 @@ async def test_partition_with_a_slice_waiting_is_left_out_of_polls_and_the_other
     await consumer._getmany({TP0}, 1.0)
     settle(consumer, first)
     await consumer._getmany({TP0, TP1}, 1.0)
-    assert polls == [({TP0, TP1}, 1.0), ({TP1}, SHORT_POLL), ({TP0, TP1}, 1.0)]
+    assert polls == [({TP0, TP1}, POLL), ({TP1}, SHORT_POLL), ({TP0, TP1}, POLL)]
 
 
 async def test_partition_is_polled_after_a_seek_whatever_was_under_way(
@@ -127,6 +128,7 @@ async def test_partition_is_polled_after_a_seek_whatever_was_under_way(
     async def poll(_: Any, wanted: set[TP], timeout: float) -> dict[TP, Any]:
         return {tp: [KafkaRecord(0)] for tp in wanted}
 
+    monkeypatch.setattr(consumer, "assignment", set)
     monkeypatch.setattr(consumer, "seek_to_committed", committed)
     monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", poll)
     consumer.app.rebalancing = False
@@ -154,6 +156,38 @@ async def test_after_a_seek_slices_in_flight_count_until_records_come_again(
     assert consumer._new_offset(TP0) is None
     settle(consumer, again)
     assert consumer._new_offset(TP0) == 2
+
+
+async def test_seek_waits_for_the_poll_that_is_under_way(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll that began before a rebalance and read on after the seek would have its records dropped for good."""
+    happened: list[str] = []
+    under_way, answer = asyncio.Event(), asyncio.Event()
+
+    async def poll(_: Any, wanted: set[TP], timeout: float) -> dict[TP, Any]:
+        under_way.set()
+        await answer.wait()
+        happened.append("polled")
+        return {TP0: [KafkaRecord(0)]}
+
+    async def committed() -> dict[TP, int]:
+        happened.append("sought")
+        return {TP0: 0}
+
+    monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", poll)
+    monkeypatch.setattr(consumer, "assignment", set)
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
+    consumer.app.rebalancing = False
+    polling = asyncio.create_task(consumer._getmany({TP0}, 1.0))
+    await under_way.wait()
+    consumer.app.rebalancing = True
+    seeking = asyncio.create_task(consumer.perform_seek())
+    await asyncio.sleep(0.01)
+    answer.set()
+    await seeking
+    assert await polling == {}
+    assert happened == ["polled", "sought"]
 
 
 async def test_partitions_without_a_committed_offset_are_read_from_the_beginning_after_a_rebalance(
