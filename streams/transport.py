@@ -91,7 +91,7 @@ class SliceConsumer(driver.Consumer):
         self._delivered: dict[TP, deque[Slice]] = defaultdict(deque)
         self._settled_to: dict[TP, int] = {}
         self._sought: set[TP] = set()
-        self._position = asyncio.Lock()  # held by who moves the positions of source partitions: a poll, or a seek
+        self._position = asyncio.Lock()  # held by who moves the positions of partitions: a poll, or a seek
         self.ends: dict[int, int] = {}
         super().__init__(*args, **kwargs)
         self._slicing = cast(SliceTransport, self.transport)
@@ -111,9 +111,7 @@ class SliceConsumer(driver.Consumer):
         What a poll brings that began before the rebalance is dropped, to be read again after the seek; so no poll may
         be under way during the seek, or what it reads after it is dropped as well, and nobody reads it again.
         """
-        active = active_partitions or set()
-        if not any(tp.topic == self._slicing.source for tp in active):
-            return await super()._getmany(active_partitions, timeout)
+        active = set(active_partitions or ())  # Faust changes its own meanwhile, and no partitions would mean all
         async with self._position:
             wanted = {tp for tp in active if tp.topic != self._slicing.source or self._takes_more(tp)}
             if not wanted:
