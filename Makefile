@@ -22,7 +22,7 @@ demo: $(READY) ## Show sales flowing, on one screen; needs nothing but Python. A
 	$(BIN)/tillstream demo $(ARGS)
 
 test: lint ## Lint, types, import contracts and all tests, on a real Kafka and a real PostgreSQL
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 unit: $(READY) ## Only the tests that need no Kafka and no PostgreSQL: seconds
 	$(BIN)/python -m pytest -q -m "not kafka and not postgres" $(ARGS)
