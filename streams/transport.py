@@ -11,8 +11,9 @@ methods of Faust's consumer are overridden for that, and everything that rests o
   transaction would be sold; and its fetches do not wait long;
 - `ack`, `_new_offset`, `_add_gap`: which offset may be committed. Faust takes the offsets inside a slice for a gap,
   so we keep our own book: the slices of a partition in the order they were delivered. A commit goes up to the end of
-  the leading slices that the agent has settled, never past one that is missing, whatever became of it. The book is
-  dropped when the partition is revoked or read again from its committed offset.
+  the leading slices that the agent has settled, never past one that is missing, whatever became of it. A book begins
+  at a committed offset: it is dropped when the partition is revoked, begun anew with the first slice that was polled
+  after a seek, and has no place for one that was polled before.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 import faust
+import structlog
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -31,17 +34,23 @@ from streams.batch import Batch
 SHORT_POLL = 0.01
 #: Seconds that a poll waits for records at most. A seek waits for the poll that is under way.
 POLL = 0.25
+#: Seconds between two tries to seek.
+SEEK_AGAIN = 1.0
 #: Milliseconds that a broker may keep a fetch waiting for records. A partition with records still in the fetcher is not
 #: in the fetch that goes out meanwhile, and a broker has one fetch at a time: what is new waits until it is back.
 FETCH_WAIT = 100
 
 
 class Slice(Batch):
-    """A batch on its way through Faust. The agent sets `settled` when every record has come to its end."""
+    """A batch on its way through Faust. The agent sets `settled` when every record has come to its end.
 
-    def __init__(self, tp: TP, records: list[ConsumerRecord]) -> None:
+    `reading` is the number of seeks before it was polled.
+    """
+
+    def __init__(self, tp: TP, records: list[ConsumerRecord], reading: int = 0) -> None:
         super().__init__(tp.topic, tp.partition, records)
         self.tp = tp
+        self.reading = reading
         self.next_offset: int = records[-1].offset + 1
         self.settled = False
 
@@ -90,7 +99,9 @@ class SliceConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._delivered: dict[TP, deque[Slice]] = defaultdict(deque)
         self._settled_to: dict[TP, int] = {}
-        self._sought: set[TP] = set()
+        self._reading = 0  # counts the seeks: what is polled between two of them is one reading
+        self._reading_of: dict[TP, int] = {}  # the reading that a partition's book is of
+        self._must_seek = False  # whether positions may be past records that were passed on to nobody
         self._position = asyncio.Lock()  # held by who moves the positions of partitions: a poll, or a seek
         self.ends: dict[int, int] = {}
         super().__init__(*args, **kwargs)
@@ -108,37 +119,46 @@ class SliceConsumer(driver.Consumer):
 
         All are left out until a rebalance is over. Faust unpauses the source partitions, seeks them to their committed
         offsets and only then empties the agents' queues: what is delivered in between is lost until the next restart.
-        What a poll brings that began before the rebalance is dropped, to be read again after the seek; so no poll may
-        be under way during the seek, or what it reads after it is dropped as well, and nobody reads it again.
+        What a poll brings that began before the rebalance is dropped, to be read again after the seek. So no poll may
+        be under way during a seek, or what it reads after it would be dropped for good; and should no seek follow what
+        was dropped, it comes before the next poll.
         """
         active = set(active_partitions or ())  # Faust changes its own meanwhile, and no partitions would mean all
+        if self._must_seek and not self.app.rebalancing and not await self._sought():
+            return {}
         async with self._position:
             wanted = {tp for tp in active if tp.topic != self._slicing.source or self._takes_more(tp)}
             if not wanted:
                 await self.sleep(SHORT_POLL)
                 return {}
             polled = await super()._getmany(wanted, min(timeout, POLL) if wanted == active else SHORT_POLL)
-            return {
-                tp: self._slices(TP(*tp), records) if tp.topic == self._slicing.source else records
-                for tp, records in polled.items()
-                if records and (tp.topic != self._slicing.source or not self.app.rebalancing)
-            }
+            brought: dict[Any, Any] = {}
+            for tp, records in polled.items():
+                if records and tp.topic != self._slicing.source:
+                    brought[tp] = records
+                elif records and self.app.rebalancing:
+                    self._must_seek = True
+                elif records:
+                    brought[tp] = self._slices(TP(*tp), records)
+            return brought
 
     def _takes_more(self, tp: TP) -> bool:
         if self.app.rebalancing:
             return False
         # Slices are settled in order, so when the last but one is settled, at most one is not.
         delivered = self._delivered.get(tp)
-        return delivered is None or tp in self._sought or len(delivered) < 2 or delivered[-2].settled
+        anew = self._reading_of.get(tp) != self._reading
+        return delivered is None or anew or len(delivered) < 2 or delivered[-2].settled
 
     def _slices(self, tp: TP, records: list[ConsumerRecord]) -> list[Slice]:
-        return [Slice(tp, part) for part in cut(records, self._slicing.slice_records)]
+        return [Slice(tp, part, self._reading) for part in cut(records, self._slicing.slice_records)]
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, Slice):
             return super()._to_message(tp, record)
-        self._begin_anew_if_read_again(record)
-        self._delivered[record.tp].append(record)
+        if record.reading == self._reading:
+            self._begin_anew_if_read_again(record)
+            self._delivered[record.tp].append(record)
         self._acked[record.tp]  # tells Faust that this partition may have something to commit
         last: Any = record.records[-1]
         return ConsumerMessage(
@@ -185,12 +205,26 @@ class SliceConsumer(driver.Consumer):
         committed yet aiokafka does not seek at all; what was read and held back meanwhile would be passed over.
         """
         async with self._position:
-            self._sought.update(self._delivered)
+            self._must_seek = True  # until it is done: it may fail, or be cancelled by the next rebalance
+            self._reading += 1
             await super().perform_seek()
             source = [tp for tp in self.assignment() if tp.topic == self._slicing.source]
             anew = [tp for tp in source if not self._committed_offset[tp]]
             if anew:
                 await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
+            self._must_seek = False
+
+    async def _sought(self) -> bool:
+        """Whether a seek that nobody else made could be made up for."""
+        try:
+            await self.perform_seek()
+        except KafkaError as error:
+            structlog.get_logger("tillstream.transport").warning(
+                "no seek to the committed offsets yet, trying again", error=type(error).__name__
+            )
+            await self.sleep(SEEK_AGAIN)
+            return False
+        return True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Gives slices in flight a moment to be settled, commits them, and lets go."""
@@ -210,8 +244,9 @@ class SliceConsumer(driver.Consumer):
         it repeats is recognised as duplicates.
         """
         read = self._read_offset[part.tp]
-        if part.tp in self._sought or (read is not None and part.records[0].offset <= read):
-            self._sought.discard(part.tp)
+        again = read is not None and part.records[0].offset <= read
+        if again or self._reading_of.get(part.tp) != part.reading:
+            self._reading_of[part.tp] = part.reading
             self._delivered.pop(part.tp, None)
             self._settled_to.pop(part.tp, None)
             self._read_offset[part.tp] = None
@@ -219,7 +254,7 @@ class SliceConsumer(driver.Consumer):
     def _drop_book(self) -> None:
         self._delivered.clear()
         self._settled_to.clear()
-        self._sought.clear()
+        self._reading_of.clear()
 
     def lag(self) -> dict[int, int]:
         """Records that are not settled yet, per assigned source partition: up to where we know it to end."""

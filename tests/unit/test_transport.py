@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaError
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 from hypothesis import HealthCheck, given, settings
@@ -49,7 +50,7 @@ async def consumer() -> AsyncIterator[SliceConsumer]:
 
 
 def deliver(consumer: SliceConsumer, *offsets: int, tp: TP = TP0) -> Any:
-    part = Slice(tp, [KafkaRecord(offset, partition=tp.partition) for offset in offsets])
+    part = Slice(tp, [KafkaRecord(offset, partition=tp.partition) for offset in offsets], consumer._reading)
     return consumer._to_message(tp, part)
 
 
@@ -190,6 +191,53 @@ async def test_seek_waits_for_the_poll_that_is_under_way(
     assert happened == ["polled", "sought"]
 
 
+async def test_slice_polled_before_a_seek_and_delivered_after_it_moves_no_offset(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def committed() -> dict[TP, int]:
+        return {TP0: 300}
+
+    monkeypatch.setattr(consumer, "assignment", set)
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
+    late = Slice(TP0, [KafkaRecord(500), KafkaRecord(501)], consumer._reading)
+    await consumer.perform_seek()
+    settle(consumer, consumer._to_message(TP0, late))
+    assert consumer._new_offset(TP0) is None
+    settle(consumer, deliver(consumer, 300, 301))
+    assert consumer._new_offset(TP0) == 302
+
+
+async def test_records_that_were_dropped_are_sought_before_the_next_poll_until_it_succeeds(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    async def poll(_: Any, wanted: set[TP], timeout: float) -> dict[TP, Any]:
+        happened.append("polled")
+        return {TP0: [KafkaRecord(0)]}
+
+    async def committed() -> dict[TP, int]:
+        happened.append("sought")
+        if happened.count("sought") == 1:
+            raise KafkaError("not now")
+        return {TP0: 0}
+
+    async def no_sleep(_: float) -> None:
+        pass
+
+    monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", poll)
+    monkeypatch.setattr(consumer, "assignment", set)
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
+    monkeypatch.setattr(consumer, "sleep", no_sleep)
+    consumer.app.rebalancing = True
+    assert await consumer._getmany({TP0, TP("changelog", 0)}, 1.0) == {}
+    consumer.app.rebalancing = False
+    assert await consumer._getmany({TP0}, 1.0) == {}
+    assert list(await consumer._getmany({TP0}, 1.0)) == [TP0]
+    assert list(await consumer._getmany({TP0}, 1.0)) == [TP0]
+    assert happened == ["polled", "sought", "sought", "polled", "polled"]
+
+
 async def test_partitions_without_a_committed_offset_are_read_from_the_beginning_after_a_rebalance(
     consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +279,11 @@ async def test_source_records_wait_until_a_rebalance_is_over_and_others_do_not(
         asked.append(active)
         return {TP0: [KafkaRecord(0), KafkaRecord(1)], changelog: [KafkaRecord(7, topic="changelog")]}
 
+    async def committed() -> dict[TP, int]:
+        return {TP0: 0}
+
+    monkeypatch.setattr(consumer, "assignment", set)
+    monkeypatch.setattr(consumer, "seek_to_committed", committed)
     monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", poll)
     consumer.app.rebalancing = True
     assert list(await consumer._getmany({TP0, changelog}, 1.0)) == [changelog]
