@@ -10,17 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import psycopg
-from confluent_kafka import KafkaException
 from rich.console import Console
 
 from bench.contenders import CONTENDERS, Contender
 from bench.generate import pos_job
-from bench.race import ContenderFailed, Run, run
+from bench.race import Run, ending_in_words, run
 from bench.results import as_json, table, write
-from bench.servers import open_kafka, open_postgres
+from bench.servers import add_server_options, open_kafka, open_postgres
 from bench.topics import Preloaded, leaving_no_topics
-from deploy.processes import ServerError
 from tests.support.topics import Topics
 
 Runs = dict[str, list[Run]]
@@ -37,23 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{contender.name} is not installed: make .venv-rivals")
     if not chosen:
         return 3
-    try:
-        with open_kafka(options.kafka) as bootstrap, open_postgres(options.postgres) as postgres:
-            kafka = Topics(bootstrap)
-            with leaving_no_topics(kafka):
-                jobs = _preload(kafka, chosen, options.events)
-                runs: Runs = {contender.name: [] for contender in chosen}
-                for number in range(options.rounds):
-                    for contender in chosen:
-                        console.print(f"round {number + 1}: {contender.name} …", end=" ")
-                        runs[contender.name].append(run(contender, jobs[contender.name], postgres))
-                        console.print(f"{runs[contender.name][-1].events_per_s:,.0f} events/s")
-    except (ServerError, KafkaException, psycopg.OperationalError) as error:
-        print(error, file=sys.stderr)
-        return 3
-    except ContenderFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    with ending_in_words(), open_kafka(options.kafka) as bootstrap, open_postgres(options.postgres) as postgres:
+        kafka = Topics(bootstrap)
+        with leaving_no_topics(kafka):
+            jobs = _preload(kafka, chosen, options.events)
+            runs: Runs = {contender.name: [] for contender in chosen}
+            for number in range(options.rounds):
+                for contender in chosen:
+                    console.print(f"round {number + 1}: {contender.name} …", end=" ")
+                    runs[contender.name].append(run(contender, jobs[contender.name], postgres))
+                    console.print(f"{runs[contender.name][-1].events_per_s:,.0f} events/s")
     return _report(console, runs, options)
 
 
@@ -79,8 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=int, default=200_000, help="size of the job (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--only", choices=[contender.name for contender in CONTENDERS], help="one contender alone")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker (default: a temporary one: Java, Maven)")
-    parser.add_argument("--postgres", metavar="URL", help="a server (default: a temporary one of this machine)")
+    add_server_options(parser)
     return parser
 
 

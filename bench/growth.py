@@ -21,8 +21,6 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
-import psycopg
-from confluent_kafka import KafkaException
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -30,12 +28,11 @@ from rich.table import Table
 from bench.contenders import TILLSTREAM
 from bench.generate import pos_job
 from bench.inprocess import FakeRecord
-from bench.race import ContenderFailed, Run, run
+from bench.race import ContenderFailed, Run, ending_in_words, run
 from bench.results import LATEST, machine, write
-from bench.servers import open_kafka, open_postgres
+from bench.servers import add_server_options, open_kafka, open_postgres
 from bench.stopwatch import Stopwatch, timed_line
 from bench.topics import Preloaded, leaving_no_topics
-from deploy.processes import ServerError
 from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.bootstrap import tune_interpreter
@@ -230,21 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description="What grows with what.")
     parser.add_argument("--ids", type=int, default=SIZES[-1], help="most records in the window (%(default)s)")
     parser.add_argument("--backlog", type=int, default=1_000_000, help="records; 0: none (%(default)s)")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker (default: a temporary one: Java, Maven)")
-    parser.add_argument("--postgres", metavar="URL", help="a server (default: a temporary one of this machine)")
+    add_server_options(parser)
     options = parser.parse_args(arguments)
     console = Console()
     tune_interpreter()
-    try:
+    with ending_in_words():
         windows, load = window([size for size in SIZES if size <= options.ids])
         sizes = receipts(LINES)
         carried = backlog(options.backlog, options.kafka, options.postgres) if options.backlog else None
-    except (ServerError, KafkaException, psycopg.OperationalError) as error:
-        print(error, file=sys.stderr)
-        return 3
-    except ContenderFailed as error:
-        print(error, file=sys.stderr)
-        return 1
     for shown in tables(windows, load, sizes, carried):
         console.print(shown)
     if options.ids == SIZES[-1] and carried is not None:

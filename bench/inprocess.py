@@ -20,7 +20,7 @@ from rich.table import Table
 from sqlalchemy import make_url
 
 from bench.generate import PARTITIONS, Job, pos_job
-from bench.servers import fresh_database, open_postgres
+from bench.servers import POSTGRES_HELP, fresh_database, open_postgres
 from bench.stopwatch import Stopwatch, timed_line
 from deploy.processes import ServerError
 from sinks.connect import open_sink, shown
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=BATCH, help="records handled together (%(default)s)")
-    parser.add_argument("--postgres", metavar="URL", help="a server (default: a temporary one of this machine)")
+    parser.add_argument("--postgres", metavar="URL", help=POSTGRES_HELP)
     options = parser.parse_args(arguments)
     console = Console()
     job = pos_job(options.events)

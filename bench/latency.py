@@ -27,11 +27,10 @@ from rich.table import Table
 
 from bench.contenders import TILLSTREAM
 from bench.generate import PARTITIONS, pos_job
-from bench.race import ContenderFailed, has_begun, libpq, new_task, started
+from bench.race import ContenderFailed, ending_in_words, has_begun, libpq, new_task, started
 from bench.results import LATEST, machine, write
-from bench.servers import fresh_database, open_kafka, open_postgres
+from bench.servers import add_server_options, fresh_database, open_kafka, open_postgres
 from bench.topics import leaving_no_topics, preload
-from deploy.processes import ServerError
 from tests.support.postgres_server import Postgres
 from tests.support.topics import Topics
 
@@ -159,24 +158,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="events a second; may be given again (default: 100, and half of the full rate in the last benchmark)",
     )
     parser.add_argument("--seconds", type=float, default=30, help="of each measurement (%(default)s)")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker (default: a temporary one: Java, Maven)")
-    parser.add_argument("--postgres", metavar="URL", help="a server (default: a temporary one of this machine)")
+    add_server_options(parser)
     options = parser.parse_args(arguments)
     console = Console()
     measured = []
-    try:
-        with open_kafka(options.kafka) as bootstrap, open_postgres(options.postgres) as postgres:
-            kafka = Topics(bootstrap)
-            with leaving_no_topics(kafka):
-                for rate in options.rate or [100, half_rate()]:
-                    console.print(f"{rate:,.0f} events/s for {options.seconds:.0f} s …")
-                    measured.append(measure(kafka, postgres, rate, options.seconds))
-    except (ServerError, KafkaException, psycopg.OperationalError) as error:
-        print(error, file=sys.stderr)
-        return 3
-    except ContenderFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    with ending_in_words(), open_kafka(options.kafka) as bootstrap, open_postgres(options.postgres) as postgres:
+        kafka = Topics(bootstrap)
+        with leaving_no_topics(kafka):
+            for rate in options.rate or [100, half_rate()]:
+                console.print(f"{rate:,.0f} events/s for {options.seconds:.0f} s …")
+                measured.append(measure(kafka, postgres, rate, options.seconds))
     console.print(table(measured))
     if options.rate is None:
         now = datetime.now(UTC).isoformat(timespec="seconds")

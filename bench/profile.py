@@ -17,19 +17,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import psycopg
-from confluent_kafka import KafkaException
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bench.contenders import TILLSTREAM
 from bench.generate import pos_job
-from bench.race import ContenderFailed, has_begun, new_task, started
+from bench.race import ending_in_words, has_begun, new_task, started
 from bench.results import LATEST
 from bench.servers import fresh_database, open_kafka, open_postgres
 from bench.topics import Preloaded, leaving_no_topics
-from deploy.processes import ServerError
 from tests.support.topics import Topics
 
 RESULTS = LATEST.with_name("profile.txt")
@@ -89,17 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which("py-spy") is None:
         print("py-spy is not there: pip install py-spy", file=sys.stderr)
         return 3
-    try:
-        with open_kafka(None) as bootstrap, open_postgres(None) as postgres:
-            kafka = Topics(bootstrap)
-            with leaving_no_topics(kafka), fresh_database(postgres) as url:
-                stacks = looks(kafka, url, Preloaded(kafka, pos_job(options.events)))
-    except (ServerError, KafkaException, psycopg.OperationalError) as error:
-        print(error, file=sys.stderr)
-        return 3
-    except ContenderFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    with ending_in_words(), open_kafka(None) as bootstrap, open_postgres(None) as postgres:
+        kafka = Topics(bootstrap)
+        with leaving_no_topics(kafka), fresh_database(postgres) as url:
+            stacks = looks(kafka, url, Preloaded(kafka, pos_job(options.events)))
     shown = show(*shares(stacks), options.most)
     Console().print(shown)
     with RESULTS.open("w") as file:

@@ -14,6 +14,7 @@ Exact: as many documents and lines, worth as much, and as many dead letters as t
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -24,13 +25,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import psycopg
+from confluent_kafka import KafkaException
 from sqlalchemy.engine import make_url
 
 from bench.contenders import Contender
 from bench.rivals.receipt import Task
 from bench.servers import fresh_database
 from bench.topics import Preloaded
-from deploy.processes import Guard, tail
+from deploy.processes import Guard, ServerError, tail
 from tests.support.postgres_server import Postgres
 from tests.support.topics import Topics
 
@@ -39,6 +41,19 @@ TIMEOUT = 600.0
 
 class ContenderFailed(Exception):
     """It died or never came to the end; the message has its last words."""
+
+
+@contextmanager
+def ending_in_words() -> Iterator[None]:
+    """Ends the program with 3 when a server can't be had or reached, with 1 when a contender failed, and says why."""
+    try:
+        yield
+    except (ServerError, KafkaException, psycopg.OperationalError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(3)
+    except ContenderFailed as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The servers of a benchmark: the given ones, or real ones of this machine that are gone afterwards."""
 
+import argparse
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,14 @@ from contextlib import contextmanager
 from deploy.kafka.broker import Broker
 from deploy.processes import ServerError
 from tests.support.postgres_server import LocalPostgres, Postgres
+
+POSTGRES_HELP = "a server (default: a temporary one of this machine)"
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """`--kafka` and `--postgres`, for `open_kafka` and `open_postgres`."""
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker (default: a temporary one: Java, Maven)")
+    parser.add_argument("--postgres", metavar="URL", help=POSTGRES_HELP)
 
 
 @contextmanager
