@@ -50,7 +50,8 @@ def asyncapi() -> dict[str, Any]:
             },
             "deadLetters": {
                 "address": "pos.sales.dlq",
-                "description": "Rejected records, key and value unchanged, headers added.",
+                "description": "Rejected records, key and value unchanged, headers added. One too large for this "
+                "topic is truncated, and says so: the whole lies where it came from.",
                 "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
             },
         },
@@ -79,7 +80,9 @@ def dead_letter_headers() -> dict[str, Any]:
     names = [CONNECT + name for name in ("topic", "partition", "offset", "stage")]
     names += [CONNECT + "exception.class.name", CONNECT + "exception.message"]
     names += [OWN + name for name in ("detail", "attempts", "first_failed_at", "last_failed_at")]
-    optional = [OWN + name for name in ("event_id", "store", "amount", "mapping_version", "replay_id")]
+    optional = [
+        OWN + name for name in ("event_id", "store", "amount", "mapping_version", "replay_id", "truncated", "sha256")
+    ]
     properties = dict.fromkeys([*names, *optional], text)
     properties[OWN + "reason"] = {"type": "string", "enum": [reason.value for reason in Reason]}
     return {"type": "object", "properties": properties, "required": [*names, OWN + "reason"]}

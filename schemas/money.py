@@ -48,7 +48,10 @@ def to_minor(amount: Decimal, factor: int) -> int:
 
 
 def parse_minor(text: str, digits: int) -> int:
-    """A decimal number as text, in minor units of `digits` places. Raises NotMoney rather than round."""
+    """A decimal number as text (of the form that `schemas.sale.Amount` has) in minor units of `digits` places.
+
+    Raises NotMoney rather than round.
+    """
     whole, _, places = text.partition(".")
     if len(places) == digits and len(whole) <= _SAFE_LENGTH:
         try:

@@ -222,8 +222,9 @@ def rate_units(rate: str) -> int:
     """A tax rate in ten-thousandths of a percent. Raises Unsound when it has more places, or is none."""
     try:
         units = parse_minor(rate, _RATE_PLACES)
-    except NotMoney:
-        raise Unsound(Reason.INVALID_AMOUNT, f".tax_rate: more_than_{_RATE_PLACES}_places") from None
+    except NotMoney as fault:
+        kind = f"more_than_{_RATE_PLACES}_places" if str(fault) == "too_many_places" else str(fault)
+        raise Unsound(Reason.INVALID_AMOUNT, f".tax_rate: {kind}") from None
     if not 0 <= units <= _WHOLE:
         raise Unsound(Reason.INVALID_AMOUNT, ".tax_rate: out_of_range")
     return units

@@ -98,6 +98,7 @@ def test_currency_that_is_none_is_unknown(currency: str) -> None:
         (receipt([line("1", "1", tax_rate="7.12345")], "1.00"), "lines.0.tax_rate: more_than_4_places"),
         (receipt([line("1", "1", tax_rate="-1")], "1.00"), "lines.0.tax_rate: out_of_range"),
         (receipt([line("1", "1", tax_rate="100.01")], "1.00"), "lines.0.tax_rate: out_of_range"),
+        (receipt([line("1", "1", tax_rate="1e30")], "1.00"), "lines.0.tax_rate: out_of_range"),
         (receipt([line("1", "1e9999999999999999999")], "1.00"), "lines.0.unit_price: out_of_range"),
         ({"totals": {"gross": "1e9999999999999999999"}}, "totals.gross: out_of_range"),
     ],
