@@ -43,6 +43,15 @@ def test_every_dependency_is_pinned_to_a_range_and_locked() -> None:
         assert ">=" in requirement or name.startswith("types-"), requirement
 
 
+def test_lock_of_what_runs_is_part_of_the_whole() -> None:
+    whole, part = (
+        set(re.findall(r"^[A-Za-z0-9_.-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-run.lock")
+    )
+    assert part
+    assert part <= whole, "run `make lock`"
+
+
 @pytest.mark.parametrize("name", sorted(published()))
 def test_published_schemas_are_current(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == published()[name], "run `make schemas`"
