@@ -67,6 +67,7 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
         await patient.look_after_idle_sink()
         metrics.partitions.set(len(lags))
         metrics.note_lags(lags)
+        metrics.skipped.inc(consumer.take_skipped())
         oldest = consumer.oldest_unsettled()
         metrics.lag_seconds.set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
         metrics.window_records.set(len(seen))

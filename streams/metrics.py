@@ -78,6 +78,12 @@ class Metrics:
             "Records without an effect in the ERP: tombstones and day_close events.",
             registry=self.registry,
         )
+        self.skipped = Counter(
+            "tillstream_offsets_skipped",
+            "Offsets at which the broker had no record to give: transaction markers, aborted or compacted records, and "
+            "records that it deleted before they were read.",
+            registry=self.registry,
+        )
         self.latency = BatchHistogram(
             "tillstream_event_to_commit_seconds",
             "From the record's Kafka timestamp to its commit in the sink.",

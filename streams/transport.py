@@ -103,6 +103,7 @@ class SliceConsumer(driver.Consumer):
         self._reading_of: dict[TP, int] = {}  # the reading that a partition's book is of
         self._must_seek = False  # whether positions may be past records that were passed on to nobody
         self._position = asyncio.Lock()  # held by who moves the positions of partitions: a poll, or a seek
+        self._skipped = 0
         self.ends: dict[int, int] = {}
         super().__init__(*args, **kwargs)
         self._slicing = cast(SliceTransport, self.transport)
@@ -158,6 +159,7 @@ class SliceConsumer(driver.Consumer):
             return super()._to_message(tp, record)
         if record.reading == self._reading:
             self._begin_anew_if_read_again(record)
+            self._note_skipped(record)
             self._delivered[record.tp].append(record)
         self._acked[record.tp]  # tells Faust that this partition may have something to commit
         last: Any = record.records[-1]
@@ -250,6 +252,23 @@ class SliceConsumer(driver.Consumer):
             self._delivered.pop(part.tp, None)
             self._settled_to.pop(part.tp, None)
             self._read_offset[part.tp] = None
+
+    def _note_skipped(self, part: Slice) -> None:
+        """Counts the offsets without a record, from the last slice, or the committed offset, to the end of this one."""
+        delivered = self._delivered[part.tp]
+        before = delivered[-1].next_offset if delivered else self._settled_to.get(part.tp)
+        begin = min(before or self._committed_offset[part.tp] or 0, part.records[0].offset)
+        skipped = part.next_offset - begin - len(part.records)
+        if skipped:
+            self._skipped += skipped
+            structlog.get_logger("tillstream.transport").debug(
+                "offsets without records", partition=part.tp.partition, after=begin, before=part.next_offset, of=skipped
+            )
+
+    def take_skipped(self) -> int:
+        """Offsets without a record since the last call: the broker's markers, and records that it has no more."""
+        skipped, self._skipped = self._skipped, 0
+        return skipped
 
     def _drop_book(self) -> None:
         self._delivered.clear()

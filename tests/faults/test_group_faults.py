@@ -43,6 +43,7 @@ def test_workers_that_come_and_go_under_load_neither_lose_nor_double(
                 leaver.kill()
                 killed += 1
     world.wait_drained(120)
+    assert world.skipped() == 0, "records were passed over"
     world.check()
     tell(f"{came} came, {drained} were told to go, {killed} were killed")
     assert stays.process.poll() is None
@@ -81,6 +82,7 @@ def test_frozen_worker_that_wakes_up_when_its_partitions_have_moved_doubles_noth
         wait_until(lambda: assigned(sleeper) == assigned(other) == 2, 60, "two partitions each again")
     world.feed(200)
     world.wait_drained(120)
+    assert world.skipped() == 0, "records were passed over"
     world.check()
     assert [worker.process.poll() for worker in world.workers] == [None, None]
 

@@ -28,6 +28,7 @@ SELECT external_ref, event_id, revision, kind, gross,
     (SELECT coalesce(sum(amount), 0) FROM document_payments p WHERE p.external_ref = d.external_ref)
 FROM documents d"""
 
+_SKIPPED = re.compile(r"^tillstream_offsets_skipped_total (\S+)", re.MULTILINE)
 _SINK_ERRORS = re.compile(r'^tillstream_sink_errors_total{kind="(\w+)"} (\S+)', re.MULTILINE)
 
 
@@ -75,6 +76,11 @@ class World(Shop):
                 for kind, times in _SINK_ERRORS.findall(worker.get("/metrics")[1]):
                     found[kind] += int(float(times))
         return found
+
+    def skipped(self) -> int:
+        """How many offsets the workers that are alive found no record at."""
+        pages = [worker.get("/metrics")[1] for worker in self.workers if worker.process.poll() is None]
+        return sum(int(float(number)) for page in pages for number in _SKIPPED.findall(page))
 
     def wait_sink_errors(self, *kinds: str) -> None:
         """Returns when writes have failed in all these ways: the fault is felt."""

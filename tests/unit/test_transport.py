@@ -92,6 +92,23 @@ async def test_gaps_in_the_offsets_do_not_matter(consumer: SliceConsumer) -> Non
     assert consumer._new_offset(TP0) == 501
 
 
+async def test_offsets_without_records_are_counted_once_and_records_that_come_again_are_none(
+    consumer: SliceConsumer,
+) -> None:
+    consumer._committed_offset[TP0] = 2
+    first = deliver(consumer, 3, 70)
+    assert consumer.take_skipped() == 1 + 66
+    settle(consumer, first)
+    assert consumer._new_offset(TP0) == 71
+    deliver(consumer, 71, 72)
+    assert consumer.take_skipped() == 0
+    deliver(consumer, 500)
+    assert consumer.take_skipped() == 427
+    consumer._read_offset[TP0], consumer._committed_offset[TP0] = 500, 71
+    deliver(consumer, 71, 72)
+    assert consumer.take_skipped() == 0
+
+
 async def test_partitions_have_books_of_their_own(consumer: SliceConsumer) -> None:
     deliver(consumer, 0)
     settle(consumer, deliver(consumer, 9, tp=TP1))
