@@ -95,4 +95,5 @@ CONTENDERS = (
     _rival("naive_faust", most=20_000),
     _rival("quix_streams", python=RIVALS),
     _rival("fast_stream", python=RIVALS),
+    _rival("copy_alone"),
 )

@@ -88,7 +88,7 @@ def produce(
 
     Lets nothing linger, and waits for its confirmations at the end.
     """
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
     timestamps: list[float] = []
 
     def confirmed(error: object, message: Message) -> None:
