@@ -23,6 +23,7 @@ from ops.worker_process import WorkerDied
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.logs import set_up_logs
 from streams.settings import Settings, SettingsError, load_settings
+from streams.sources.contracts import ContractError
 from streams.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
 
 FAULT = 70
@@ -35,7 +36,7 @@ class Program(click.Group):
         """Runs a command."""
         try:
             return super().invoke(ctx)
-        except (SettingsError, TopicsUnusable, SinkMisconfigured) as error:
+        except (SettingsError, ContractError, TopicsUnusable, SinkMisconfigured) as error:
             _end(str(error), WRONG_USAGE)
         except DataSetMissing as error:
             _end(str(error), WRONG_USAGE)
@@ -130,7 +131,7 @@ def run(
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(run_worker(settings))
-    except (SettingsError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
+    except (SettingsError, ContractError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
         raise
     except TopicChanged as change:
         _end(f"{change}: start the worker again", AGAIN)

@@ -7,13 +7,19 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
+from schemas.contract import Contract
 from schemas.deadletter import DeadLetter, Reason
 from schemas.document import ErpDocument
 from schemas.sale import SaleEvent
 from streams.deadletters import CONNECT, OWN
 
 FOLDER = Path(__file__).parent.parent / "schemas" / "published"
-MODELS: dict[str, Any] = {"sale_event": SaleEvent, "erp_document": ErpDocument, "dead_letter": DeadLetter}
+MODELS: dict[str, Any] = {
+    "sale_event": SaleEvent,
+    "erp_document": ErpDocument,
+    "dead_letter": DeadLetter,
+    "contract": Contract,
+}
 
 
 def published() -> dict[str, str]:

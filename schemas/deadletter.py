@@ -17,6 +17,9 @@ class Reason(StrEnum):
 
     INVALID_JSON = "invalid_json"
     AMBIGUOUS_JSON = "ambiguous_json"
+    INVALID_XML = "invalid_xml"
+    UNPLACED_RECORD = "unplaced_record"
+    UNCONVERTIBLE_VALUE = "unconvertible_value"
     SCHEMA_MISMATCH = "schema_mismatch"
     UNKNOWN_CURRENCY = "unknown_currency"
     INVALID_AMOUNT = "invalid_amount"
@@ -51,6 +54,19 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.AMBIGUOUS_JSON: (
         "An object of the value has the same key twice.",
         "Parsers disagree on which one counts, so neither is taken. Repair the producer, then patch and replay.",
+    ),
+    Reason.INVALID_XML: (
+        "The value is not one well-formed XML document, or has a document type, which may do harm.",
+        "Look at the bytes: a cut-off record, another encoding or another format. Repair the producer and send again.",
+    ),
+    Reason.UNPLACED_RECORD: (
+        "The source's contract has no kind of record that this one is.",
+        "Look at the record: either the contract needs one more kind (`type`, or `skip`), or the record belongs into "
+        "another topic. `tillstream map try` shows what the conditions see. Then replay.",
+    ),
+    Reason.UNCONVERTIBLE_VALUE: (
+        "A value is not written in the way that the source's contract says; the detail names the field and the fault.",
+        "Correct the contract (another decimal mark, time format or code) or the producer, then replay.",
     ),
     Reason.SCHEMA_MISMATCH: (
         "A field is missing, of the wrong type or out of its range; the detail names the field and the kind of fault.",

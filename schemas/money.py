@@ -64,6 +64,20 @@ def parse_minor(text: str, digits: int) -> int:
         raise NotMoney("out_of_range") from None
 
 
+def any_number(text: str) -> Decimal:
+    """A number of a source's, of a size that sums and products of a few stay exact in. Raises NotMoney."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise NotMoney("not_a_number") from None
+    _, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):
+        raise NotMoney("not_a_number")
+    if len(digits) > 28 or exponent < -20 or number.adjusted() > 20:
+        raise NotMoney("out_of_range")
+    return number
+
+
 def round_half_up(amount: Decimal) -> int:
     """The nearest integer, halves away from zero."""
     return int(amount.to_integral_value(ROUND_HALF_UP))

@@ -21,6 +21,7 @@ from streams.pipeline import Services, process
 from streams.publisher import Publisher
 from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
+from streams.sources.source import Source
 from streams.state import State
 from streams.topics import AccessLost, BrokerUnreachable, Lookout, TopicChanged, TopicsUnusable
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
@@ -32,8 +33,10 @@ COMMIT_PATIENCE = 10.0
 LOOK_EVERY = 3.0
 
 
-def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, partitions: int) -> LineApp:
-    """The worker for `settings`; `partitions` is the number of the source topic's partitions."""
+def create_app(
+    settings: Settings, sink: Sink, metrics: Metrics, state: State, partitions: int, source: Source | None = None
+) -> LineApp:
+    """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records."""
     app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
     app.transport = SliceTransport(
         app, settings.topic, settings.slice_records, lambda: _settle(state, REBALANCE_PATIENCE)
@@ -45,14 +48,15 @@ def create_app(settings: Settings, sink: Sink, metrics: Metrics, state: State, p
     services = Services(
         seen=seen,
         sink=patient,
-        dead_letters=DeadLetters(publisher, utc_now),
+        dead_letters=DeadLetters(publisher, utc_now, source.contract.label if source is not None else None),
         budget=BudgetGuard(settings.dead_letter_budget.ratio, settings.dead_letter_budget.sample),
         stores=settings.find_stores(),
         now=utc_now,
+        source=source,
     )
-    source = app.topic(settings.topic, schema=PassThrough())
+    topic = app.topic(settings.topic, schema=PassThrough())
 
-    @app.agent(source, name="sales", isolated_partitions=True)
+    @app.agent(topic, name="sales", isolated_partitions=True)
     async def sales(stream: StreamT[Any]) -> None:
         async for event in cast(faust.Stream[Any], stream).noack().events():
             await handle(event, services, metrics, state)
@@ -153,7 +157,8 @@ def count(settled: Settled, metrics: Metrics) -> None:
     metrics.delivered.inc(len(settled.delivered))
     metrics.duplicates.labels("window").inc(len(settled.seen_in_window))
     metrics.duplicates.labels("sink").inc(len(settled.seen_in_sink))
-    metrics.noted.inc(len(settled.noted))
+    for noted in settled.noted:
+        metrics.noted.labels(noted.why).inc()
     for rejection in settled.rejected:
         metrics.rejected.labels(rejection.reason.value).inc()
     metrics.latency.observe_all(now - arrival.record.timestamp / 1000 for arrival in settled.delivered)

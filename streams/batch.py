@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """A record that is a valid event. `digest` identifies the record's bytes, `id` the event."""
+    """A valid event and its record. `digest` identifies the record's bytes (and the place in it), `id` the event."""
 
     record: Record = field(repr=False)
     event: SaleEvent = field(repr=False)
@@ -58,15 +58,19 @@ class Rejection:
     event: SaleEvent | None = field(default=None, repr=False)
 
 
+class Noted(NamedTuple):
+    """What has no effect in the ERP, and why: a tombstone, a `day_close`, or what a contract skips."""
+
+    record: Record
+    why: str
+
+
 @dataclass(slots=True, eq=False)
 class Settled:
-    """What became of every record of a batch: each is in exactly one of these.
-
-    `noted` are records without an effect in the ERP: tombstones and `day_close` events.
-    """
+    """What became of every event of a batch: each is in exactly one of these."""
 
     delivered: list[Arrival] = field(default_factory=list)
     seen_in_window: list[Arrival] = field(default_factory=list)
     seen_in_sink: list[Arrival] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
-    noted: list[Record] = field(default_factory=list)
+    noted: list[Noted] = field(default_factory=list)

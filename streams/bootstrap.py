@@ -4,6 +4,7 @@ import gc
 import sys
 import time
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -12,6 +13,8 @@ from sinks.connect import open_sink
 from streams.app import create_app
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.sources.contracts import find
+from streams.sources.source import Source, ready
 from streams.state import State
 from streams.topics import ensure_topics, smaller_dead_letters
 from streams.transport import LineApp
@@ -30,9 +33,10 @@ class Worker:
 def build(settings: Settings) -> Worker:
     """A worker for `settings`, its topics and its sink checked.
 
-    Raises BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must be called in the event loop
-    that the worker is going to run in.
+    Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must be called in
+    the event loop that the worker is going to run in.
     """
+    source = find_source(settings)
     partitions = ensure_topics(settings)
     advice = smaller_dead_letters(settings)
     if advice is not None:
@@ -50,7 +54,20 @@ def build(settings: Settings) -> Worker:
     metrics = Metrics()
     state = State(time.monotonic, settings.watchdog)
     metrics.sink_up.set(1)
-    return Worker(create_app(settings, sink, metrics, state, partitions), sink, metrics, state)
+    return Worker(create_app(settings, sink, metrics, state, partitions, source), sink, metrics, state)
+
+
+def find_source(settings: Settings) -> Source | None:
+    """The source of the settings' contract, ready; None: the topic's records are canonical. Raises ContractError."""
+    if settings.contract is None:
+        return None
+    stores = settings.find_stores()
+
+    def zone_of(name: str) -> ZoneInfo | None:
+        store = stores.find(name)
+        return store.zone if store is not None else None
+
+    return ready(find(settings.contract), zone_of)
 
 
 def tune_interpreter() -> None:

@@ -79,9 +79,10 @@ NO_LIMIT = 10**12
 class DeadLetters:
     """Puts rejections into the dead-letter topic."""
 
-    def __init__(self, publish: Publish, now: Clock) -> None:
+    def __init__(self, publish: Publish, now: Clock, contract: str | None = None) -> None:
         self._publish = publish
         self._now = now
+        self._contract = contract  # what it was read by: `source@version`
 
     async def put(self, topic: str, partition: int, rejections: Sequence[Rejection]) -> None:
         """Returns when the broker has confirmed every rejection, in the order of their offsets."""
@@ -89,10 +90,10 @@ class DeadLetters:
             return
         now = self._now()
         ordered = sorted(rejections, key=lambda rejection: rejection.record.offset)
-        await self._publish([letter(rejection, topic, partition, now) for rejection in ordered])
+        await self._publish([letter(rejection, topic, partition, now, self._contract) for rejection in ordered])
 
 
-def letter(rejection: Rejection, topic: str, partition: int, now: datetime) -> Letter:
+def letter(rejection: Rejection, topic: str, partition: int, now: datetime, contract: str | None = None) -> Letter:
     """The rejected record, byte for byte, with its headers overwritten, never appended, where they are ours."""
     record, event = rejection.record, rejection.event
     before = {name: value for name, value in record.headers if name.startswith(OWN)}
@@ -114,6 +115,8 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime) -> L
         ours[OWN + "event_id"] = event.identity
         ours[OWN + "store"] = event.store
         ours[OWN + "amount"] = f"{event.totals['gross']} {event.currency}"
+    if contract is not None:
+        ours[OWN + "mapping_version"] = contract
     for name in (OWN + "replay_id", *TRUNCATION):
         stated = _text(before.get(name))
         if stated:

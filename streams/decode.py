@@ -2,27 +2,34 @@
 
 import json
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
-from streams.batch import DIGEST, Arrival, Batch, Record, Rejection
+from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection
+from streams.sources.source import Refused, Skipped, Source, to_text
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _WHITE_SPACE = b" \t\r\n"
 
 
-def decode(batch: Batch) -> tuple[list[Arrival], list[Rejection], list[Record]]:
-    """The batch's valid events, the records that are none, and the tombstones."""
+def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], list[Rejection], list[Noted]]:
+    """The batch's valid events, what is none, and what has no effect; canonical records without a `source`."""
     arrivals: list[Arrival] = []
     rejections: list[Rejection] = []
-    tombstones: list[Record] = []
+    noted: list[Noted] = []
     validate = SaleEvent.model_validate_json
     for record in batch.records:
         value = record.value
         if value is None:
-            tombstones.append(record)
+            noted.append(Noted(record, "tombstone"))
+            continue
+        if source is not None:
+            _decode_mapped(record, value, source, arrivals, rejections, noted)
             continue
         try:
             event = validate(value)
@@ -35,7 +42,50 @@ def decode(batch: Batch) -> tuple[list[Arrival], list[Rejection], list[Record]]:
             rejections.append(Rejection(record, *fault, "decode", event))
             continue
         arrivals.append(Arrival(record, event, event.identity, sha256(value).digest()[:DIGEST]))
-    return arrivals, rejections, tombstones
+    return arrivals, rejections, noted
+
+
+def _decode_mapped(
+    record: Record,
+    value: bytes,
+    source: Source,
+    arrivals: list[Arrival],
+    rejections: list[Rejection],
+    noted: list[Noted],
+) -> None:
+    """What the source's contract makes of a record, validated as a canonical one is.
+
+    A record may hold several events; each has its own digest, as each may come to another end.
+    """
+    digest = sha256(value)
+    try:
+        for place, made in enumerate(source.events(record)):
+            if isinstance(made, Skipped):
+                noted.append(Noted(record, made.why))
+            elif isinstance(made, Refused):
+                rejections.append(Rejection(record, made.reason, made.detail, "decode"))
+            else:
+                _arrive(record, to_text(made), digest, place, arrivals, rejections)
+    except Refused as fault:
+        rejections.append(Rejection(record, fault.reason, fault.detail, "decode"))
+
+
+def _arrive(
+    record: Record, text: str, digest: "_Hash", place: int, arrivals: list[Arrival], rejections: list[Rejection]
+) -> None:
+    try:
+        event = SaleEvent.model_validate_json(text)
+    except ValidationError as error:
+        rejections.append(Rejection(record, *explain(error), "decode"))
+        return
+    fault = ambiguity(event, text.encode())
+    if fault is not None:
+        rejections.append(Rejection(record, *fault, "decode", event))
+        return
+    if place:
+        digest = digest.copy()
+        digest.update(b"\0%d" % place)
+    arrivals.append(Arrival(record, event, event.identity, digest.digest()[:DIGEST]))
 
 
 def explain(error: ValidationError) -> tuple[Reason, str]:

@@ -75,7 +75,8 @@ class Metrics:
         )
         self.noted = Counter(
             "tillstream_events_noted",
-            "Records without an effect in the ERP: tombstones and day_close events.",
+            "Events without an effect in the ERP: tombstones, day_close events, and what the contract skips.",
+            ["why"],
             registry=self.registry,
         )
         self.skipped = Counter(

@@ -2,7 +2,8 @@
 
 In order, and the order is the guarantee:
 
-1. `decode`      bytes to events; what is no event is rejected. Tombstones and `day_close` carry no document.
+1. `decode`      bytes to events, as the source's contract says; what is no event is rejected. Tombstones, `day_close`
+                 and what a contract skips carry no document.
 2. `first_turn`  an event repeated inside the batch, or a second event of the same receipt, waits for the next round:
                  it is judged when what became of the first is known. So the outcome does not depend on how the
                  stream was cut into batches.
@@ -27,13 +28,14 @@ from typing import Protocol
 
 from schemas.document import ErpDocument
 from sinks.base import Refusal, Result
-from streams.batch import Arrival, Batch, Record, Rejection, Settled
+from streams.batch import Arrival, Batch, Noted, Rejection, Settled
 from streams.checks import Sound, check
 from streams.deadletters import BudgetGuard, DeadLetters
 from streams.decode import decode
 from streams.mapping import to_documents
 from streams.retry import PatientSink
 from streams.settings import Stores
+from streams.sources.source import Source
 
 
 class Seen(Protocol):
@@ -58,13 +60,14 @@ class Services:
     budget: BudgetGuard
     stores: Stores
     now: Callable[[], datetime]
+    source: Source | None = None
 
 
 async def process(batch: Batch, to: Services) -> Settled:
     """Brings every record of the batch to its end. Afterwards, and only then, the batch may be acknowledged."""
-    arrivals, undecodable, tombstones = decode(batch)
+    arrivals, undecodable, noted = decode(batch, to.source)
     waiting, day_closes = with_document(arrivals)
-    settled = Settled(noted=[*tombstones, *day_closes])
+    settled = Settled(noted=[*noted, *day_closes])
     rejected = undecodable
     while waiting:
         turn, waiting = first_turn(waiting)
@@ -84,12 +87,12 @@ async def process(batch: Batch, to: Services) -> Settled:
     return settled
 
 
-def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Record]]:
-    """The arrivals that become documents, and the records of those that don't."""
+def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Noted]]:
+    """The arrivals that become documents, and those that don't."""
     if not any(arrival.event.type == "day_close" for arrival in arrivals):
         return list(arrivals), []
     documents = [arrival for arrival in arrivals if arrival.event.type != "day_close"]
-    return documents, [arrival.record for arrival in arrivals if arrival.event.type == "day_close"]
+    return documents, [Noted(arrival.record, "day_close") for arrival in arrivals if arrival.event.type == "day_close"]
 
 
 def first_turn(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:

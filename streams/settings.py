@@ -142,6 +142,9 @@ class Settings(BaseSettings):
         str,
         Field(pattern=r"^[a-zA-Z0-9_.]+$", description="name of the dedupe window; another name forgets what it held"),
     ] = "seen"
+    contract: str | None = Field(
+        None, description="what the topic's records are: a contract file, or a built-in one; without it, canonical JSON"
+    )
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1
 

@@ -1,0 +1,303 @@
+"""`Contract`: what one source sends, and how it becomes a `SaleEvent`. The model of a contract file (YAML).
+
+A contract has a rule for each field of the event: where the value stands in the record, and the steps that make of it
+what `SaleEvent` wants. Whatever comes out is validated as a `SaleEvent`, like a record of the canonical format: a
+contract can't make valid what is not.
+
+Paths are JMESPath, on the record's JSON, or, in XML, XPath; inside `lines` and `tenders` they begin at the part. What a
+path does not find is absent, as null is.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from schemas.sale import Customer, Discount, EventType, Line, OriginalReceipt, SaleEvent, Tender, Totals
+
+Format = Literal["json", "cloudevents", "avro", "json_schema", "xml", "csv"]
+Scalar = str | int | bool
+
+_EVENT = {field.alias or name for name, field in SaleEvent.model_fields.items()} - {
+    "source",
+    "type",
+    "lines",
+    "tenders",
+}
+_PARTS: dict[str, type[Any]] = {"customer": Customer, "totals": Totals, "original": OriginalReceipt}
+#: What `fields` may name: `receipt`, `totals.gross`, `customer.id`, ….
+EVENT_FIELDS = frozenset(_EVENT - _PARTS.keys()) | {
+    f"{part}.{name}" for part, kind in _PARTS.items() for name in kind.__annotations__
+}
+LINE_FIELDS = frozenset(Line.__annotations__) - {"discounts"}
+TENDER_FIELDS = frozenset(Tender.__annotations__)
+DISCOUNT_FIELDS = frozenset(Discount.__annotations__)
+
+
+class Part(BaseModel):
+    """Nothing that the model does not know: a typing error must not be a rule that never applies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DecimalNumber(Part):
+    """How a number is written."""
+
+    point: Annotated[Literal[".", ","], Field(description="the decimal mark")] = "."
+    thousands: Annotated[
+        Literal["", ",", ".", " ", "'", "_"], Field(description="what may stand between groups of three")
+    ] = ""
+
+
+class Time(Part):
+    """How a moment is written; formats are tried in order.
+
+    A time without an offset is local: of `zone`, or of the event's store. When clocks go forward an hour does not
+    exist, when they go back one comes twice: `gap` and `fold` say what a till means then.
+    """
+
+    formats: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="iso, epoch_s, epoch_ms, or a strptime pattern such as %d/%m/%Y %H:%M"),
+    ] = ("iso",)
+    zone: Annotated[str, Field(description="a name like Europe/Berlin, or `store`: of the settings' store")] = "store"
+    fold: Annotated[Literal["earlier", "later"], Field(description="which of the two is meant")] = "earlier"
+    gap: Annotated[
+        Literal["reject", "shift"], Field(description="an hour that does not exist: a dead letter, or an hour later")
+    ] = "reject"
+
+    @field_validator("formats", mode="before", json_schema_input_type=str | list[str])
+    @classmethod
+    def _one_or_more(cls, formats: Any) -> Any:
+        return (formats,) if isinstance(formats, str) else formats
+
+
+class Codes(Part):
+    """A table of codes. Without `otherwise` a code that is not in it is a dead letter."""
+
+    table: dict[str, Scalar]
+    otherwise: Scalar | None = None
+
+
+class Boolean(Part):
+    """Which texts mean yes and no (JSON's own booleans always do)."""
+
+    yes: tuple[str, ...] = ("true", "1", "y", "yes")
+    no: tuple[str, ...] = ("false", "0", "n", "no")
+
+
+class Step(Part):
+    """One conversion, named by its key."""
+
+    decimal: DecimalNumber | None = Field(None, description="a number as text, in the way it is written")
+    minor_units: Literal[True] | str | None = Field(
+        None, description="cents to euros: by the event's currency, or by one that is named"
+    )
+    multiply: str | None = Field(None, description="grams to kilograms: '0.001'")
+    time: Time | None = None
+    codes: Codes | None = None
+    boolean: Boolean | None = None
+    text: Literal["trim", "half_width"] | None = Field(
+        None,
+        description="trim: NFC, no white space around; half_width: full-width digits, letters and marks as ASCII too",
+    )
+    gtin: Literal["check", "to_14"] | None = Field(
+        None, description="the check digit of a GTIN is right; to_14: and it is filled up to 14 digits"
+    )
+    sign: Literal["negate", "absolute"] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Step":
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a step is one conversion, such as `decimal: {point: ','}`; write a list for several")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Which conversion it is."""
+        return next(iter(self.model_fields_set))
+
+
+#: Conversions that may be given by name alone.
+_SHORT: dict[str, dict[str, Any]] = {
+    "decimal": {"decimal": {}},
+    "minor_units": {"minor_units": True},
+    "time": {"time": {}},
+    "boolean": {"boolean": {}},
+    "trim": {"text": "trim"},
+    "half_width": {"text": "half_width"},
+    "gtin": {"gtin": "check"},
+    "negate": {"sign": "negate"},
+    "absolute": {"sign": "absolute"},
+}
+
+
+ShortStep = Literal["decimal", "minor_units", "time", "boolean", "trim", "half_width", "gtin", "negate", "absolute"]
+
+
+def _steps(steps: Any) -> Any:
+    listed = steps if isinstance(steps, list | tuple) else [steps]
+    return tuple(_SHORT.get(step, step) if isinstance(step, str) else step for step in listed)
+
+
+class Rule(Part):
+    """Where a field's value comes from (exactly one of `path`, `header`, `key`, `value`), and what is made of it."""
+
+    path: str | None = Field(None, description="JMESPath, or XPath in XML")
+    header: str | None = Field(None, description="a Kafka header of the record")
+    key: Literal[True] | None = Field(None, description="the record's key")
+    value: Scalar | None = Field(None, description="always this")
+    default: Scalar | None = Field(None, description="where nothing is found, or only white space")
+    steps: Annotated[
+        tuple[Step, ...],
+        BeforeValidator(_steps, json_schema_input_type=Step | ShortStep | list[Step | ShortStep]),
+        Field(alias="as", description="one conversion, or a list of them"),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Rule":
+        if len(self.model_fields_set & {"path", "header", "key", "value"}) != 1:
+            raise ValueError("a rule takes its value from one of path, header, key, value")
+        return self
+
+
+def _rule(rule: Any) -> Any:
+    return {"path": rule} if isinstance(rule, str) else rule
+
+
+AnyRule = Annotated[Rule, BeforeValidator(_rule, json_schema_input_type=Rule | str)]
+
+
+def _among(names: frozenset[str]) -> tuple[Any, Any]:
+    def check(rules: dict[str, AnyRule]) -> dict[str, AnyRule]:
+        unknown = sorted(rules.keys() - names)
+        if unknown:
+            raise ValueError(f"there is no field {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+        return rules
+
+    return AfterValidator(check), Field(json_schema_extra={"propertyNames": {"enum": sorted(names)}})
+
+
+class Discounts(Part):
+    """One discount of the line for each part that `each` finds; amounts of zero are left out."""
+
+    each: str
+    fields: Annotated[dict[str, AnyRule], *_among(DISCOUNT_FIELDS)]
+
+
+class Lines(Part):
+    """One line for each part that `each` finds."""
+
+    each: str
+    fields: Annotated[dict[str, AnyRule], *_among(LINE_FIELDS)]
+    discounts: tuple[Discounts, ...] = ()
+
+
+class Tenders(Part):
+    """One tender for each part that `each` finds."""
+
+    each: str
+    fields: Annotated[dict[str, AnyRule], *_among(TENDER_FIELDS)]
+
+
+class When(Part):
+    """Holds when the value of a rule is one of `is`; without `is`, when there is one and it is not false or empty."""
+
+    path: str | None = None
+    header: str | None = None
+    one_of: tuple[Scalar, ...] | None = Field(None, alias="is")
+
+    @field_validator("one_of", mode="before", json_schema_input_type=Scalar | list[Scalar] | None)
+    @classmethod
+    def _one_or_more(cls, values: Any) -> Any:
+        return values if isinstance(values, list | tuple) or values is None else (values,)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "When":
+        if (self.path is None) == (self.header is None):
+            raise ValueError("a condition looks at one of path, header")
+        return self
+
+
+class Kind(Part):
+    """One kind of record: `type` says which event it becomes, `skip` why it becomes none.
+
+    The first kind of which every `when` holds is taken; its rules stand beside the contract's own, and win.
+    """
+
+    when: tuple[Annotated[When, BeforeValidator(_rule, json_schema_input_type=When | str)], ...] = ()
+    type: EventType | None = None
+    skip: str | None = None
+    fields: Annotated[dict[str, AnyRule], *_among(EVENT_FIELDS)] = {}
+    lines: tuple[Lines, ...] | None = None
+    tenders: tuple[Tenders, ...] | None = None
+
+    @field_validator("when", mode="before", json_schema_input_type=When | str | list[When | str])
+    @classmethod
+    def _one_or_more(cls, conditions: Any) -> Any:
+        return conditions if isinstance(conditions, list | tuple) else (conditions,)
+
+    @model_validator(mode="after")
+    def _event_or_not(self) -> "Kind":
+        if (self.type is None) == (self.skip is None):
+            raise ValueError("a kind has a `type`, the event it becomes, or says with `skip` why it becomes none")
+        return self
+
+
+class Example(Part):
+    """A record and what becomes of it: `events`, nothing (`skipped`), or a dead letter (`rejected`: its reason)."""
+
+    name: str
+    file: str | None = Field(None, description="the record's value, beside the contract")
+    value: Any = Field(None, description="the record's value: text as it stands, all else as JSON")
+    headers: dict[str, str] = {}
+    key: str | None = None
+    events: tuple[dict[str, Any], ...] | None = None
+    skipped: Literal[True] | None = None
+    rejected: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Example":
+        if len(self.model_fields_set & {"file", "value"}) != 1:
+            raise ValueError("an example has its record in a `file`, or as `value`")
+        if len(self.model_fields_set & {"events", "skipped", "rejected"}) != 1:
+            raise ValueError("an example ends in one of events, skipped, rejected")
+        return self
+
+
+class Xml(Part):
+    """How paths see XML."""
+
+    namespaces: Annotated[
+        dict[str, str] | Literal["ignore"],
+        Field(description="prefixes for XPath; `ignore`: elements and attributes go by their local names"),
+    ] = "ignore"
+
+
+class Contract(Part):
+    """One source. `source` is the events' source; `version` is noted in dead letters."""
+
+    contract: Literal[1] = Field(description="the version of this format")
+    source: Annotated[str, Field(min_length=1, max_length=64)]
+    version: str = "1"
+    description: str = ""
+    format: Format = "json"
+    xml: Xml = Xml()
+    group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
+    events: str | None = Field(None, description="where a record holds several: each part is one")
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
+    fields: Annotated[dict[str, AnyRule], *_among(EVENT_FIELDS)] = {}
+    lines: tuple[Lines, ...] = ()
+    tenders: tuple[Tenders, ...] = ()
+    personal: tuple[str, ...] = Field((), description="paths of personal data, for tools that show records")
+    examples: tuple[Example, ...] = ()
+
+    @model_validator(mode="after")
+    def _groups_rows(self) -> "Contract":
+        if self.group_by and self.format != "csv":
+            raise ValueError("group_by is for format csv")
+        return self
+
+    @property
+    def label(self) -> str:
+        """`source@version`."""
+        return f"{self.source}@{self.version}"

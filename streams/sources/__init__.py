@@ -1,0 +1,1 @@
+"""Sources: what others send, made into events by contracts (`schemas.contract`)."""

@@ -1,0 +1,131 @@
+"""Contract files: read, checked, and every fault told with file, line, path and what to do."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from schemas.contract import EVENT_FIELDS, Contract
+
+BUILT_IN = files("streams.sources") / "builtin"
+
+
+class ContractError(Exception):
+    """The contract can't be used; the message says what, where and what to do, a line for each fault."""
+
+
+def built_in() -> list[str]:
+    """The names of the contracts that Tillstream brings along."""
+    return sorted(file.name.removesuffix(".yaml") for file in BUILT_IN.iterdir() if file.name.endswith(".yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of a built-in contract, by its name, or the file of that path. Raises ContractError."""
+    if name in built_in():
+        return Path(str(BUILT_IN / f"{name}.yaml"))
+    path = Path(name)
+    if not path.is_file():
+        raise ContractError(f"{name}: neither a file nor a built-in contract; these are {', '.join(built_in())}")
+    return path
+
+
+def load(path: Path) -> Contract:
+    """The contract in a file. Raises ContractError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ContractError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ContractError(f"{path}: not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        raise ContractError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not valid YAML: {error}") from None
+    twice = _key_twice(root)
+    if twice is not None:
+        raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
+    if not isinstance(root, yaml.MappingNode):
+        raise ContractError(f"{path}:1: a contract is a list of `name: value`; begin with `contract: 1`")
+    try:
+        return Contract.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        faults = [fault for fault in error.errors(include_url=False, include_context=False) if not _follows(fault)]
+        raise ContractError("\n".join(dict.fromkeys(_told(path, root, fault) for fault in faults))) from None
+
+
+def _follows(fault: Any) -> bool:
+    """Whether it only follows from another: a list that is empty since its items are wrong."""
+    return bool(fault["type"] == "too_short" and fault["input"])
+
+
+def located(path: Path, fault: str) -> str:
+    """A fault of the form `path.in.contract: message` with file and line."""
+    steps, _, message = fault.partition(": ")
+    root: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    loc = tuple(int(step) if step.isdigit() else step for step in _steps(root, steps.split(".")))
+    return f"{path}:{_place(root, loc)[0]}: {steps}: {message}"
+
+
+def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
+    """Steps with the dots of `fields` put back: `totals.gross` is one."""
+    joined: list[str] = []
+    while steps:
+        step = steps.pop(0)
+        if steps and joined and joined[-1] == "fields" and f"{step}.{steps[0]}" in EVENT_FIELDS:
+            step = f"{step}.{steps.pop(0)}"
+        joined.append(step)
+    return joined
+
+
+def _told(path: Path, root: yaml.Node, fault: Any) -> str:
+    line, steps = _place(root, fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{path}:{line}: {'.'.join(map(str, steps)) or 'contract'}: {message}"
+
+
+def _place(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, list[int | str]]:
+    """The line of the deepest node that is there, and the steps to it; steps that only pydantic sees are left out."""
+    node, line = root, root.start_mark.line + 1
+    steps: list[int | str] = []
+    for number, step in enumerate(loc):
+        key, child = _child(node, step)
+        if child is not None:
+            node, line = child, (key or child).start_mark.line + 1
+            steps.append(step)
+        elif number == len(loc) - 1 and isinstance(node, yaml.MappingNode) and isinstance(step, str):
+            steps.append(step)  # what is missing, or a key that is none of ours
+    return line, steps
+
+
+def _child(node: yaml.Node, step: int | str) -> tuple[yaml.Node | None, yaml.Node | None]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(step):
+                return key, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return None, node.value[step]
+    return None, None
+
+
+def _key_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """A key that its mapping has already: YAML readers keep the last one and say nothing."""
+    if isinstance(node, yaml.SequenceNode):
+        return next((twice for child in node.value if (twice := _key_twice(child))), None)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen and key.value != "<<":
+                    return key
+                seen.add(key.value)
+            twice = _key_twice(value)
+            if twice is not None:
+                return twice
+    return None

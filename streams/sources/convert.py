@@ -1,0 +1,264 @@
+"""The steps of a rule: each makes of a value what the next one, or `SaleEvent`, wants. Faults name a kind, no value."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from schemas.contract import Boolean, Codes, DecimalNumber, Step, Time
+from schemas.money import EXACT, NotMoney, any_number, minor_digits
+
+
+class Around(Protocol):
+    """What a step may ask for about the event that is being made."""
+
+    @property
+    def currency(self) -> str | None:
+        """Of the event."""
+        ...
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """Of the event's store; None for a store that the settings don't know."""
+        ...
+
+
+Convert = Callable[[Any, Around], Any]
+
+
+class Unconvertible(Exception):
+    """The value is not written in the way that the contract says; the message is the kind of fault."""
+
+
+class StepError(Exception):
+    """The step can't be done on any value; the message says why."""
+
+
+def converter(step: Step) -> Convert:
+    """`step`, ready to be done. Raises StepError."""
+    return _MAKERS[step.name](getattr(step, step.name))
+
+
+def text_of(value: Any) -> str:
+    """A scalar as text: numbers as they are written, not as Python shows them. Raises Unconvertible."""
+    if type(value) is str:
+        return value
+    if type(value) is bool or not isinstance(value, int | float | Decimal):
+        raise Unconvertible("not_a_text_or_number")
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def _decimal(how: DecimalNumber) -> Convert:
+    point, mark = re.escape(how.point), re.escape(how.thousands)
+    if how.thousands == how.point:
+        raise StepError("decimal: point and thousands are the same mark")
+    whole = rf"\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
+    pattern = re.compile(rf"\s*([+-]?)({whole})?(?:{point}(\d*))?(-?)\s*", re.ASCII)
+
+    def convert(value: Any, _: Around) -> str:
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            return text_of(value)
+        match = pattern.fullmatch(text_of(value))
+        if match is None or not (match[2] or match[3]) or (match[1] and match[4]):
+            raise Unconvertible("not_a_decimal")
+        digits = (match[2] or "0").replace(how.thousands, "") if how.thousands else match[2] or "0"
+        return f"{'-' if '-' in (match[1], match[4]) else ''}{digits}{'.' + match[3] if match[3] else ''}"
+
+    return convert
+
+
+def _number(value: Any) -> Decimal:
+    try:
+        return any_number(text_of(value))
+    except NotMoney as fault:
+        raise Unconvertible(str(fault)) from None
+
+
+def _minor_units(currency: bool | str) -> Convert:
+    fixed = None if currency is True else minor_digits(str(currency))
+    if currency is not True and fixed is None:
+        raise StepError(f"minor_units: {currency} is no currency of ISO 4217")
+
+    def convert(value: Any, around: Around) -> str:
+        digits = fixed if fixed is not None else minor_digits(around.currency or "")
+        if digits is None:
+            raise Unconvertible("unknown_currency")
+        number = _number(value)
+        if number != number.to_integral_value():
+            raise Unconvertible("not_whole")
+        return format(EXACT.scaleb(number, -digits), "f")
+
+    return convert
+
+
+def _multiply(factor: str) -> Convert:
+    try:
+        by = Decimal(factor)
+    except InvalidOperation:
+        raise StepError(f"multiply: {factor!r} is no number") from None
+    if not by.is_finite():
+        raise StepError(f"multiply: {factor!r} is no number")
+    return lambda value, _: format(EXACT.multiply(_number(value), by).normalize(EXACT), "f")
+
+
+def _time(how: Time) -> Convert:
+    readers = [_READERS.get(form) or _pattern(form) for form in how.formats]
+    if how.zone == "store":
+        named = None
+    else:
+        try:
+            named = ZoneInfo(how.zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise StepError(f"time: {how.zone!r} is no time zone; use a name like Europe/Berlin, or store") from None
+
+    def convert(value: Any, around: Around) -> str:
+        for read in readers:
+            moment = read(value)
+            if moment is not None:
+                break
+        else:
+            raise Unconvertible("not_a_time")
+        if moment.tzinfo is None:
+            zone = named or around.zone
+            if zone is None:
+                raise Unconvertible("local_time_of_unknown_store")
+            moment = _aware(moment, zone, how)
+        return moment.isoformat()
+
+    return convert
+
+
+def _aware(local: datetime, zone: ZoneInfo, how: Time) -> datetime:
+    moment = local.replace(tzinfo=zone, fold=how.fold == "later")
+    there = moment.astimezone(UTC).astimezone(zone)
+    if there.replace(tzinfo=None, fold=0) != local.replace(fold=0):  # such a local time never was
+        if how.gap == "reject":
+            raise Unconvertible("time_in_gap")
+        return local.replace(tzinfo=zone, fold=0).astimezone(UTC).astimezone(zone)
+    return moment
+
+
+def _iso(value: Any) -> datetime | None:
+    if type(value) is not str:
+        return None
+    try:
+        return datetime.fromisoformat(value.strip())
+    except ValueError:
+        return None
+
+
+def _epoch(unit: int) -> Callable[[Any], datetime | None]:
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def read(value: Any) -> datetime | None:
+        try:
+            number = _number(value)
+            return start + timedelta(microseconds=int(number * 1_000_000 / unit))
+        except (Unconvertible, OverflowError):
+            return None
+
+    return read
+
+
+def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
+    if "%" not in pattern:
+        raise StepError(f"time: {pattern!r} is no format; there are iso, epoch_s, epoch_ms, or %d/%m/%Y and the like")
+    try:
+        datetime.strptime("", pattern)  # noqa: DTZ007 (only to see whether the pattern is one)
+    except ValueError as error:
+        if "does not match" not in str(error):
+            raise StepError(f"time: {pattern!r}: {error}") from None
+    except re.error:
+        raise StepError(f"time: {pattern!r} names the same part twice") from None
+
+    @lru_cache(1024)  # strptime takes 5 µs, and the receipts of a minute have the same
+    def read(value: Any) -> datetime | None:
+        if type(value) is not str:
+            return None
+        try:
+            return datetime.strptime(value.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
+        except ValueError:
+            return None
+
+    return read
+
+
+_READERS: dict[str, Callable[[Any], datetime | None]] = {
+    "iso": _iso,
+    "epoch_s": _epoch(1),
+    "epoch_ms": _epoch(1000),
+}
+
+
+def _codes(codes: Codes) -> Convert:
+    def convert(value: Any, _: Around) -> Any:
+        code = str(value).lower() if isinstance(value, bool) else text_of(value)
+        result = codes.table.get(code, codes.otherwise)
+        if result is None:
+            raise Unconvertible("unknown_code")
+        return result
+
+    return convert
+
+
+def _boolean(how: Boolean) -> Convert:
+    table = {word.lower(): True for word in how.yes} | {word.lower(): False for word in how.no}
+
+    def convert(value: Any, _: Around) -> bool:
+        if type(value) is bool:
+            return value
+        result = table.get(text_of(value).strip().lower())
+        if result is None:
+            raise Unconvertible("not_a_boolean")
+        return result
+
+    return convert
+
+
+def _trimmed(value: Any, _: Around) -> str:
+    return unicodedata.normalize("NFC", text_of(value)).strip()
+
+
+#: Full-width forms of ASCII, and the ideographic space.
+_HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+
+
+def _half_width(value: Any, around: Around) -> str:
+    return _trimmed(text_of(value).translate(_HALF_WIDTH), around)
+
+
+def _gtin(what: str) -> Convert:
+    def convert(value: Any, _: Around) -> str:
+        code = text_of(value).strip()
+        if not (code.isascii() and code.isdigit()) or len(code) not in (8, 12, 13, 14):
+            raise Unconvertible("not_a_gtin")
+        full = code.zfill(14)
+        weighted = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(full[:13]))
+        if (10 - weighted % 10) % 10 != int(full[13]):
+            raise Unconvertible("wrong_check_digit")
+        return full if what == "to_14" else code
+
+    return convert
+
+
+def _sign(what: str) -> Convert:
+    if what == "absolute":
+        return lambda value, _: format(abs(_number(value)), "f")
+    return lambda value, _: format(EXACT.minus(_number(value)), "f")
+
+
+_MAKERS: dict[str, Callable[[Any], Convert]] = {
+    "decimal": _decimal,
+    "minor_units": _minor_units,
+    "multiply": _multiply,
+    "time": _time,
+    "codes": _codes,
+    "boolean": _boolean,
+    "text": lambda what: _trimmed if what == "trim" else _half_width,
+    "gtin": _gtin,
+    "sign": _sign,
+}

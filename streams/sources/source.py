@@ -1,0 +1,344 @@
+"""`Source`: a contract made ready to run. A record becomes the JSON text of its events, or is skipped or refused."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from lxml import etree
+
+from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Tenders, When
+from schemas.deadletter import Reason
+from streams.batch import Record
+from streams.sources.contracts import ContractError, load, located
+from streams.sources.convert import Convert, StepError, Unconvertible, converter, text_of
+from streams.sources.formats import Unreadable, reader
+from streams.sources.paths import Find, NotFound, PathError, json_path, xml_nodes, xml_path
+
+#: The time zone of a store, or None where it is unknown.
+ZoneOf = Callable[[str], ZoneInfo | None]
+
+
+class Unusable(Exception):
+    """The contract's paths or steps are wrong; the message has a line for each."""
+
+
+class Refused(Exception):
+    """The record, or one of its events, is not as the contract says."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Skipped(NamedTuple):
+    """A part of the record that is no event; `why` is the contract's word for it."""
+
+    why: str
+
+
+class Making:
+    """The event in the making, as its steps see it."""
+
+    __slots__ = ("_zone_of", "currency", "record", "store")
+
+    def __init__(self, record: Record, zone_of: ZoneOf) -> None:
+        self.record = record
+        self.currency: str | None = None
+        self.store: str | None = None
+        self._zone_of = zone_of
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The store's time zone, if both are known."""
+        return self._zone_of(self.store) if self.store is not None else None
+
+
+#: From a part of the record to a field's value; None: absent.
+Get = Callable[[Any, Making], Any]
+Fields = list[tuple[str, Get]]
+
+
+class Blocks(NamedTuple):
+    """How one list of parts is made: what finds them, their fields, and for lines their discounts."""
+
+    find: Callable[[Any], list[Any]]
+    fields: Fields
+    discounts: "list[Blocks]"
+
+
+class Plan(NamedTuple):
+    """How records of one kind become events."""
+
+    kind: Kind
+    holds: list[Callable[[Any, Record], bool]]
+    fields: Fields
+    lines: list[Blocks]
+    tenders: list[Blocks]
+
+
+class Source:
+    """A contract, ready. Raises Unusable when it can't be."""
+
+    def __init__(self, contract: Contract, zone_of: ZoneOf) -> None:
+        self.contract = contract
+        self._zone_of = zone_of
+        self._faults: list[str] = []
+        self._xml = contract.format == "xml"
+        namespaces = contract.xml.namespaces
+        self._namespaces = None if isinstance(namespaces, str) else namespaces
+        self.read = reader(contract)
+        self._parts = self._each(contract.events, "events") if contract.events is not None else None
+        self._plans = [self._plan(kind, number) for number, kind in enumerate(contract.kinds)]
+        if self._faults:
+            raise Unusable("\n".join(dict.fromkeys(self._faults)))
+
+    def events(self, record: Record) -> Iterator[dict[str, Any] | Skipped | Refused]:
+        """What the record's value holds, in order: events as JSON objects, and what is none.
+
+        Raises Refused where nothing can be told about its parts.
+        """
+        try:
+            tree = self.read(record)
+        except Unreadable as fault:
+            raise Refused(fault.reason, fault.detail) from None
+        if self._parts is None:
+            parts = [tree]
+        else:
+            try:
+                parts = self._parts(tree)
+            except NotFound as fault:
+                raise Refused(Reason.UNCONVERTIBLE_VALUE, f"events: {fault}") from None
+            if not parts:
+                raise Refused(Reason.UNPLACED_RECORD, "events: none_found")
+        for part in parts:
+            try:
+                yield self._event(part, record)
+            except Refused as fault:
+                yield fault
+
+    def _event(self, part: Any, record: Record) -> dict[str, Any] | Skipped:
+        plan = self.place(part, record)
+        if plan is None:
+            raise Refused(Reason.UNPLACED_RECORD, "kinds: none_fits")
+        if plan.kind.skip is not None:
+            return Skipped(plan.kind.skip)
+        making = Making(record, self._zone_of)
+        event: dict[str, Any] = {"source": self.contract.source, "type": plan.kind.type}
+        for name, get in plan.fields:
+            value = _value(get, part, making, name)
+            if value is None:
+                continue
+            outer, _, inner = name.partition(".")
+            if inner:
+                event.setdefault(outer, {})[inner] = value
+            else:
+                event[name] = value
+            if name == "store":
+                making.store = str(value)
+            elif name == "currency":
+                making.currency = str(value)
+        event["lines"] = list(_blocks(plan.lines, part, making, "lines"))
+        event["tenders"] = list(_blocks(plan.tenders, part, making, "tenders"))
+        return event
+
+    def place(self, part: Any, record: Record) -> Plan | None:
+        """The plan of the first kind that the part is of."""
+        try:
+            return next((plan for plan in self._plans if all(holds(part, record) for holds in plan.holds)), None)
+        except NotFound as fault:
+            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"kinds: {fault}") from None
+
+    def _plan(self, kind: Kind, number: int) -> Plan:
+        here = f"kinds.{number}"
+        contract = self.contract
+        holds = [self._condition(when, f"{here}.when") for when in kind.when]
+        if kind.skip is not None:
+            return Plan(kind, holds, [], [], [])
+        # Store and currency first: the steps of other fields ask for them.
+        rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
+        places = {name: here if name in kind.fields else "" for name, _ in rules}
+        fields = [(name, self._getter(rule, _path(places[name], "fields", name))) for name, rule in rules]
+        lines = contract.lines if kind.lines is None else kind.lines
+        tenders = contract.tenders if kind.tenders is None else kind.tenders
+        return Plan(
+            kind,
+            holds,
+            fields,
+            self._all_blocks(lines, "lines" if kind.lines is None else f"{here}.lines"),
+            self._all_blocks(tenders, "tenders" if kind.tenders is None else f"{here}.tenders"),
+        )
+
+    def _all_blocks(self, blocks: Sequence[Lines | Tenders | Discounts], here: str) -> list[Blocks]:
+        made = []
+        for number, block in enumerate(blocks):
+            place = f"{here}.{number}"
+            inner = block.discounts if isinstance(block, Lines) else ()
+            made.append(
+                Blocks(
+                    self._each(block.each, f"{place}.each"),
+                    self._fields(block.fields, place),
+                    self._all_blocks(inner, f"{place}.discounts"),
+                )
+            )
+        return made
+
+    def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
+        return [(name, self._getter(rule, _path(here, "fields", name))) for name, rule in rules.items()]
+
+    def _getter(self, rule: Rule, here: str) -> Get:
+        converts: list[Convert] = []
+        for number, step in enumerate(rule.steps):
+            try:
+                converts.append(converter(step))
+            except StepError as fault:
+                self._faults.append(f"{here}.as.{number}: {fault}")
+        if rule.value is not None:
+            found: Get = partial(_constant, rule.value)
+        elif rule.header is not None:
+            found = partial(_header, rule.header)
+        elif rule.key:
+            found = _key
+        else:
+            found = _at(self._find(rule.path or "", f"{here}.path"))
+        return _rule(found, rule.default, converts)
+
+    def _condition(self, when: When, here: str) -> Callable[[Any, Record], bool]:
+        if when.header is not None:
+            found: Callable[[Any, Record], Any] = partial(_header_of, when.header)
+        else:
+            find = self._find(when.path or "", f"{here}.path")
+            found = lambda part, _: find(part)  # noqa: E731 (the same shape as the other branch)
+        if when.one_of is None:
+            return lambda part, record: _is_something(found(part, record))
+        wanted = frozenset((type(value) is bool, str(value)) for value in when.one_of)
+        return lambda part, record: (type(value := found(part, record)) is bool, str(value)) in wanted
+
+    def _find(self, path: str, here: str) -> Find:
+        try:
+            return xml_path(path, self._namespaces) if self._xml else json_path(path)
+        except PathError as fault:
+            self._faults.append(f"{here}: {fault}")
+            return lambda _: None
+
+    def _each(self, path: str, here: str) -> Callable[[Any], list[Any]]:
+        try:
+            find = xml_nodes(path, self._namespaces) if self._xml else json_path(path)
+        except PathError as fault:
+            self._faults.append(f"{here}: {fault}")
+            return lambda _: []
+        return lambda node: _as_list(find(node))
+
+
+def ready(path: Path, zone_of: ZoneOf) -> Source:
+    """The source of a contract file. Raises ContractError."""
+    contract = load(path)
+    try:
+        return Source(contract, zone_of)
+    except Unusable as error:
+        raise ContractError("\n".join(located(path, fault) for fault in str(error).splitlines())) from None
+
+
+def to_text(event: dict[str, Any]) -> str:
+    """The event as JSON."""
+    return json.dumps(event, separators=(",", ":"))
+
+
+def _path(*steps: str) -> str:
+    return ".".join(filter(None, steps))
+
+
+def _blocks(blocks: list[Blocks], part: Any, making: Making, here: str) -> Iterator[dict[str, Any]]:
+    place = 0
+    for block in blocks:
+        try:
+            found = block.find(part)
+        except NotFound as fault:
+            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
+        for inner in found:
+            made: dict[str, Any] = {}
+            for name, get in block.fields:
+                try:
+                    value = get(inner, making)
+                except (Unconvertible, NotFound) as fault:
+                    raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{place}.{name}: {fault}") from None
+                if value is not None:
+                    made[name] = value
+            if block.discounts:
+                listed = _blocks(block.discounts, inner, making, f"{here}.{place}.discounts")
+                discounts = [discount for discount in listed if not _is_zero(discount.get("amount"))]
+                if discounts:
+                    made["discounts"] = discounts
+            place += 1
+            yield made
+
+
+def _value(get: Get, part: Any, making: Making, name: str) -> Any:
+    try:
+        return get(part, making)
+    except (Unconvertible, NotFound) as fault:
+        raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{name}: {fault}") from None
+
+
+def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
+    def get(part: Any, making: Making) -> Any:
+        value = found(part, making)
+        if value is None or (type(value) is str and not value.strip()):
+            return default
+        for convert in converts:
+            value = convert(value, making)
+        return value
+
+    return get
+
+
+def _constant(value: Any, _part: Any, _making: Making) -> Any:
+    return value
+
+
+def _at(find: Find) -> Get:
+    return lambda part, _: find(part)
+
+
+def _header(name: str, _part: Any, making: Making) -> str | None:
+    return _header_of(name, None, making.record)
+
+
+def _header_of(name: str, _part: Any, record: Record) -> str | None:
+    wanted = name.lower()  # webhook bridges keep HTTP's headers, whose case means nothing
+    value = next((value for header, value in record.headers if header.lower() == wanted), None)
+    return value.decode(errors="replace") if value is not None else None
+
+
+def _key(_part: Any, making: Making) -> str | None:
+    key = making.record.key
+    return key.decode(errors="replace") if key is not None else None
+
+
+def _is_something(value: Any) -> bool:
+    return value is not None and value is not False and value not in ("", [], {})
+
+
+def _is_zero(amount: Any) -> bool:
+    try:
+        return not float(text_of(amount))
+    except (Unconvertible, ValueError):
+        return False
+
+
+def _as_list(found: Any) -> list[Any]:
+    if found is None:
+        return []
+    if isinstance(found, list):
+        return [item for item in found if item is not None]
+    return [found]
+
+
+def shown(part: Any) -> str:
+    """A part of a record as text, for people: JSON, or XML."""
+    if isinstance(part, etree._Element):
+        return etree.tostring(part, encoding="unicode", pretty_print=True)
+    return json.dumps(part, indent=2, ensure_ascii=False)
