@@ -8,7 +8,7 @@ Paths are JMESPath, on the record's JSON, or, in XML, XPath; inside `lines` and 
 path does not find is absent, as null is.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -174,7 +174,7 @@ def _among(names: frozenset[str]) -> tuple[Any, Any]:
             raise ValueError(f"there is no field {', '.join(unknown)}; there are {', '.join(sorted(names))}")
         return rules
 
-    return AfterValidator(check), Field(json_schema_extra={"propertyNames": {"enum": sorted(names)}})
+    return AfterValidator(check), Field(json_schema_extra={"propertyNames": {"enum": cast(Any, sorted(names))}})
 
 
 class Discounts(Part):
