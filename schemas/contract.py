@@ -8,9 +8,18 @@ Paths are JMESPath, on the record's JSON, or, in XML, XPath; inside `lines` and 
 path does not find is absent, as null is.
 """
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from schemas.sale import Customer, Discount, EventType, Line, OriginalReceipt, SaleEvent, Tender, Totals
 
@@ -167,28 +176,40 @@ def _rule(rule: Any) -> Any:
 AnyRule = Annotated[Rule, BeforeValidator(_rule, json_schema_input_type=Rule | str)]
 
 
-def _among(names: frozenset[str]) -> tuple[Any, Any]:
-    def check(rules: dict[str, AnyRule]) -> dict[str, AnyRule]:
-        unknown = sorted(rules.keys() - names)
-        if unknown:
-            raise ValueError(f"there is no field {', '.join(unknown)}; there are {', '.join(sorted(names))}")
-        return rules
+def _among(names: frozenset[str]) -> AfterValidator:
+    def known(name: str) -> str:
+        if name not in names:
+            meant = get_close_matches(name, names, 1)
+            hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(sorted(names))}"
+            raise ValueError(f"there is no such field; {hint}")
+        return name
 
-    return AfterValidator(check), Field(json_schema_extra={"propertyNames": {"enum": cast(Any, sorted(names))}})
+    return AfterValidator(known)
+
+
+def _listed(names: frozenset[str]) -> Any:
+    """For editors, which complete names."""
+    return Field(json_schema_extra={"propertyNames": {"enum": cast(Any, sorted(names))}})
+
+
+EventRules = Annotated[dict[Annotated[str, _among(EVENT_FIELDS)], AnyRule], _listed(EVENT_FIELDS)]
+LineRules = Annotated[dict[Annotated[str, _among(LINE_FIELDS)], AnyRule], _listed(LINE_FIELDS)]
+TenderRules = Annotated[dict[Annotated[str, _among(TENDER_FIELDS)], AnyRule], _listed(TENDER_FIELDS)]
+DiscountRules = Annotated[dict[Annotated[str, _among(DISCOUNT_FIELDS)], AnyRule], _listed(DISCOUNT_FIELDS)]
 
 
 class Discounts(Part):
     """One discount of the line for each part that `each` finds; amounts of zero are left out."""
 
     each: str
-    fields: Annotated[dict[str, AnyRule], *_among(DISCOUNT_FIELDS)]
+    fields: DiscountRules
 
 
 class Lines(Part):
     """One line for each part that `each` finds."""
 
     each: str
-    fields: Annotated[dict[str, AnyRule], *_among(LINE_FIELDS)]
+    fields: LineRules
     discounts: tuple[Discounts, ...] = ()
 
 
@@ -196,7 +217,7 @@ class Tenders(Part):
     """One tender for each part that `each` finds."""
 
     each: str
-    fields: Annotated[dict[str, AnyRule], *_among(TENDER_FIELDS)]
+    fields: TenderRules
 
 
 class When(Part):
@@ -227,7 +248,7 @@ class Kind(Part):
     when: tuple[Annotated[When, BeforeValidator(_rule, json_schema_input_type=When | str)], ...] = ()
     type: EventType | None = None
     skip: str | None = None
-    fields: Annotated[dict[str, AnyRule], *_among(EVENT_FIELDS)] = {}
+    fields: EventRules = {}
     lines: tuple[Lines, ...] | None = None
     tenders: tuple[Tenders, ...] | None = None
 
@@ -285,7 +306,7 @@ class Contract(Part):
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
     events: str | None = Field(None, description="where a record holds several: each part is one")
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
-    fields: Annotated[dict[str, AnyRule], *_among(EVENT_FIELDS)] = {}
+    fields: EventRules = {}
     lines: tuple[Lines, ...] = ()
     tenders: tuple[Tenders, ...] = ()
     personal: tuple[str, ...] = Field((), description="paths of personal data, for tools that show records")

@@ -46,7 +46,10 @@ def load(path: Path) -> Contract:
         raise ContractError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise ContractError(f"{path}: not valid YAML: {error}") from None
-    twice = _key_twice(root)
+    try:
+        twice = _key_twice(root)
+    except RecursionError:
+        raise ContractError(f"{path}: nested too deeply, or within itself") from None
     if twice is not None:
         raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
     if not isinstance(root, yaml.MappingNode):

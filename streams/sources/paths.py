@@ -3,7 +3,8 @@
 JMESPath's interpreter walks its syntax tree for every search. Nearly all paths of a contract are names and indexes one
 after the other: these become a loop over names, 10 times faster; the others are the library's business. Beyond
 JMESPath's own functions there are exact ones for money, on numbers and texts alike, whose result is text:
-`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`. Null counts as 0 in them.
+`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`; and `compare(a, b)`, which is -1, 0 or
+1. Null counts as 0 in them.
 """
 
 from collections.abc import Callable
@@ -50,6 +51,12 @@ class Money(functions.Functions):
         """To 12 places; null where b is 0."""
         divisor = _number(b)
         return _text(round(_LONG.divide(_number(a), divisor), 12)) if divisor else None
+
+    @functions.signature(_NUMBER, _NUMBER)
+    def _func_compare(self, a: Any, b: Any) -> int:
+        """-1, 0 or 1: what a number is to another, both as numbers (`a > b` on texts is an error)."""
+        first, second = _number(a), _number(b)
+        return (first > second) - (first < second)
 
     @functions.signature({"types": ["array", "null"]})
     def _func_total(self, values: Any) -> str:
@@ -126,7 +133,8 @@ def _search(parsed: Any) -> Find:
     def find(node: Any) -> Any:
         try:
             return parsed.search(node, _OPTIONS)
-        except JMESPathError as error:
+        except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+            # beyond its own errors, what it does on values that it did not expect: text > number is a TypeError
             raise NotFound(type(error).__name__) from None
 
     return find
@@ -139,7 +147,7 @@ def xml_path(path: str, namespaces: dict[str, str] | None = None) -> Find:
     def find(node: Any) -> Any:
         found = nodes(node)
         if isinstance(found, bool | float | str):
-            return found if isinstance(found, bool | str) else format(Decimal(str(found)), "f")
+            return found if isinstance(found, bool | str) else _text(Decimal(str(found)))
         if not found:
             return None
         return found[0] if isinstance(found[0], str) else "".join(found[0].itertext())

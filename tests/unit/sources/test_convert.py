@@ -1,0 +1,193 @@
+"""Conversions: what is written in the stated way comes out exactly, what is not is refused without its value."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from schemas.contract import Rule, Step
+from streams.sources.convert import StepError, Unconvertible, converter
+
+
+@dataclass
+class Around:
+    currency: str | None = "EUR"
+    zone: ZoneInfo | None = None
+
+
+BERLIN = Around(zone=ZoneInfo("Europe/Berlin"))
+
+
+def convert(step: Any, value: Any, around: Around = BERLIN) -> Any:
+    for one in Rule.model_validate({"path": "x", "as": step}).steps:
+        value = converter(one)(value, around)
+    return value
+
+
+COMMA = {"decimal": {"point": ",", "thousands": "."}}
+DOUBLE = {"decimal": {"point": ".", "thousands": ","}}
+
+
+@pytest.mark.parametrize(
+    ("step", "value", "result"),
+    [
+        ("decimal", "12.30", "12.30"),
+        ("decimal", " -0.5 ", "-0.5"),
+        ("decimal", "12.30-", "-12.30"),
+        ("decimal", 7, "7"),
+        (COMMA, "1.234.567,89", "1234567.89"),
+        (COMMA, "12,5", "12.5"),
+        (COMMA, "1234", "1234"),
+        (DOUBLE, "1,234.5", "1234.5"),
+        ({"decimal": {"point": ",", "thousands": " "}}, "1 234,5", "1234.5"),
+        ({"decimal": {"point": ","}}, ",5", "0.5"),
+        ("minor_units", 1999, "19.99"),
+        ("minor_units", "-5", "-0.05"),
+        ({"minor_units": "JPY"}, 250, "250"),
+        ({"minor_units": "BHD"}, 1234, "1.234"),
+        ({"multiply": "0.001"}, "1500", "1.5"),
+        ({"codes": {"table": {"1": "cash", "2": "card"}}}, 2, "card"),
+        ({"codes": {"table": {"true": "yes"}}}, True, "yes"),
+        ({"codes": {"table": {"1": "cash"}, "otherwise": "other"}}, "9", "other"),
+        ("boolean", "Yes", True),
+        ("boolean", 0, False),
+        ({"boolean": {"yes": ["J"], "no": ["N"]}}, "j", True),
+        ("trim", "  e\u0301 ", "é"),
+        ("half_width", "\uff11\uff12\u3000\uff21\uff0e", "12 A."),
+        ("gtin", "4006381333931", "4006381333931"),
+        ({"gtin": "to_14"}, "96385074", "00000096385074"),
+        ("negate", "1.50", "-1.50"),
+        ("absolute", "-1.50", "1.50"),
+        (["half_width", COMMA, "negate"], "\uff11\uff0c\uff15", "-1.5"),
+    ],
+)
+def test_converted(step: Any, value: Any, result: Any) -> None:
+    assert convert(step, value) == result
+
+
+@pytest.mark.parametrize(
+    ("step", "value", "kind"),
+    [
+        ("decimal", "1,5", "not_a_decimal"),
+        ("decimal", "1.2.3", "not_a_decimal"),
+        ("decimal", "-1-", "not_a_decimal"),
+        ("decimal", "", "not_a_decimal"),
+        ("decimal", "1e5", "not_a_decimal"),
+        ("decimal", "\u0663", "not_a_decimal"),
+        ("decimal", [], "not_a_text_or_number"),
+        ("decimal", True, "not_a_text_or_number"),
+        (COMMA, "12.50", "not_a_decimal"),
+        (COMMA, "1.23.456", "not_a_decimal"),
+        ("minor_units", "19.99", "not_whole"),
+        ("minor_units", "NaN", "not_a_number"),
+        ("minor_units", "1e999999", "out_of_range"),
+        ({"codes": {"table": {"1": "cash"}}}, "9", "unknown_code"),
+        ("boolean", "perhaps", "not_a_boolean"),
+        ("gtin", "4006381333932", "wrong_check_digit"),
+        ("gtin", "123", "not_a_gtin"),
+        ("time", "yesterday", "not_a_time"),
+        ({"time": {"formats": "epoch_s"}}, "1e30", "not_a_time"),
+        ({"time": {"formats": "%d/%m/%Y"}}, "31/02/2026", "not_a_time"),
+    ],
+)
+def test_not_convertible(step: Any, value: Any, kind: str) -> None:
+    with pytest.raises(Unconvertible, match=f"^{kind}$"):
+        convert(step, value)
+
+
+def test_minor_units_of_an_unknown_currency_are_refused() -> None:
+    with pytest.raises(Unconvertible, match="unknown_currency"):
+        convert("minor_units", 1, Around(currency=None))
+
+
+def time(formats: Any, **more: Any) -> dict[str, Any]:
+    return {"time": {"formats": formats} | more}
+
+
+@pytest.mark.parametrize(
+    ("step", "value", "result"),
+    [
+        ("time", "2026-03-02T10:00:00Z", "2026-03-02T10:00:00+00:00"),
+        ("time", "2026-03-02 10:00:00", "2026-03-02T10:00:00+01:00"),
+        (time("epoch_s"), 1772445600, "2026-03-02T10:00:00+00:00"),
+        (time("epoch_ms"), "1772445600123", "2026-03-02T10:00:00.123000+00:00"),
+        (time("%d/%m/%Y %H:%M"), "02/03/2026 10:00", "2026-03-02T10:00:00+01:00"),
+        (time(["%d.%m.%Y %H:%M", "iso"]), "2026-03-02T10:00", "2026-03-02T10:00:00+01:00"),
+        (time("iso", zone="Asia/Tokyo"), "2026-03-02T10:00:00", "2026-03-02T10:00:00+09:00"),
+        (time("iso"), "2026-10-25T02:30:00", "2026-10-25T02:30:00+02:00"),
+        (time("iso", fold="later"), "2026-10-25T02:30:00", "2026-10-25T02:30:00+01:00"),
+        (time("iso", gap="shift"), "2026-03-29T02:30:00", "2026-03-29T03:30:00+02:00"),
+    ],
+)
+def test_moments(step: Any, value: Any, result: str) -> None:
+    assert convert(step, value) == result
+
+
+def test_hour_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(Unconvertible, match="time_in_gap"):
+        convert("time", "2026-03-29T02:30:00")
+
+
+def test_local_time_of_an_unknown_store_is_refused() -> None:
+    with pytest.raises(Unconvertible, match="local_time_of_unknown_store"):
+        convert("time", "2026-03-02T10:00:00", Around())
+
+
+@given(st.datetimes(datetime(2001, 1, 1), datetime(2037, 1, 1)))  # noqa: DTZ001 (local times are the point)
+def test_local_times_are_the_stores_or_in_a_gap(local: datetime) -> None:
+    try:
+        moment = datetime.fromisoformat(convert("time", local.isoformat()))
+    except Unconvertible:
+        assert (local.month, local.hour) == (3, 2)
+    else:
+        assert moment.astimezone(BERLIN.zone).replace(tzinfo=None) == local
+        assert abs(moment - local.replace(tzinfo=UTC)) <= timedelta(hours=2)
+
+
+@given(st.decimals("-99999999", "99999999", places=2))
+def test_decimals_come_through_every_way_of_writing(amount: Decimal) -> None:
+    for how, text in (
+        ("decimal", f"{amount:f}"),
+        (DOUBLE, f"{amount:,.2f}"),
+        (COMMA, f"{amount:,.2f}".translate({44: 46, 46: 44})),
+    ):
+        assert Decimal(convert(how, text)) == amount
+
+
+@given(st.sampled_from(["decimal", "minor_units", "time", "boolean", "trim", "gtin", "negate"]), st.data())
+def test_any_value_is_converted_or_refused(step: str, data: st.DataObject) -> None:
+    scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    value = data.draw(scalars | st.lists(scalars) | st.dictionaries(st.text(), scalars))
+    with suppress(Unconvertible):
+        convert(step, value)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"decimal": {"point": ",", "thousands": ","}}, "same mark"),
+        ({"minor_units": "EURO"}, "no currency"),
+        ({"multiply": "x"}, "no number"),
+        (time("dd/mm/yyyy"), "is no format"),
+        (time("%d %d"), "twice"),
+        (time("%Q"), "%Q"),
+        (time("iso", zone="Berlin"), "no time zone"),
+    ],
+)
+def test_step_that_can_never_work_is_told_at_load(step: Any, message: str) -> None:
+    (one,) = Rule.model_validate({"path": "x", "as": step}).steps
+    with pytest.raises(StepError, match=message):
+        converter(one)
+
+
+def test_step_is_exactly_one_conversion() -> None:
+    for steps in ({}, {"decimal": {}, "multiply": "2"}):
+        with pytest.raises(ValidationError, match="one conversion"):
+            Step.model_validate(steps)

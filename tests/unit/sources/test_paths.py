@@ -1,0 +1,118 @@
+"""Paths find what their languages say, also where they are run without the library."""
+
+from decimal import Decimal
+from typing import Any
+
+import jmespath
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from streams.sources.paths import NotFound, PathError, json_path, xml_nodes, xml_path
+
+names = st.sampled_from(["a", "b", "c"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=12,
+)
+steps = st.lists(names | st.integers(-3, 3), min_size=1, max_size=4)
+
+
+def written(steps: list[str | int]) -> str:
+    text = "@" if isinstance(steps[0], int) else ""
+    for step in steps:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+@given(steps, values)
+def test_rows_of_names_and_indexes_find_what_jmespath_finds(steps: list[str | int], value: Any) -> None:
+    assert json_path(written(steps))(value) == jmespath.search(written(steps), value)
+
+
+@given(st.sampled_from(["a || b", "a[*].b", "a[?b].c | [0]", "length(a || '')", "{x: a}", "a[]"]), values)
+def test_all_else_is_jmespaths_own_business_or_not_found(path: str, value: Any) -> None:
+    try:
+        expected = jmespath.search(path, value)
+    except jmespath.exceptions.JMESPathError:
+        with pytest.raises(NotFound):
+            json_path(path)(value)
+    else:
+        assert json_path(path)(value) == expected
+
+
+@pytest.mark.parametrize("path", ["a..b", "a[", "", "a b", "sum(", "`"])
+def test_what_is_no_path_is_refused_in_one_line(path: str) -> None:
+    with pytest.raises(PathError, match="is no JMESPath") as error:
+        json_path(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "result"),
+    [
+        ("add('0.1', '0.2')", "0.3"),
+        ("subtract(`1`, '0.90')", "0.1"),
+        ("multiply('1.10', `3`)", "3.3"),
+        ("divide('1', `3`)", "0.333333333333"),
+        ("divide('1', `0`)", None),
+        ("total(a)", "30.3"),
+        ("total(missing)", "0"),
+        ("add(missing, '2')", "2"),
+        ("total(a[?compare(@, `15`) > `0`])", "20.2"),
+    ],
+)
+def test_arithmetic_is_exact(path: str, result: str | None) -> None:
+    assert json_path(path)({"a": ["10.1", "20.2", None]}) == result
+
+
+@given(st.lists(st.decimals("-99999999", "99999999", places=2), max_size=20))
+def test_total_is_the_sum_to_the_cent(amounts: list[Decimal]) -> None:
+    assert Decimal(json_path("total(@)")([str(amount) for amount in amounts])) == sum(amounts)
+
+
+def test_text_beside_a_number_in_a_comparison_is_not_found_and_no_crash() -> None:
+    with pytest.raises(NotFound):
+        json_path("a[?@ > `1`]")({"a": ["x"]})
+
+
+@pytest.mark.parametrize("value", ["x", "1e999999999", "NaN", "Infinity", "1" * 40, "0." + "1" * 40, True, [], {}])
+def test_what_is_no_number_is_not_found(value: Any) -> None:
+    with pytest.raises(NotFound):
+        json_path("add(a, '1')")({"a": value})
+
+
+ORDER = etree.fromstring('<Order id="7"><Line><Sku>A</Sku><Qty>2</Qty></Line><Line><Sku>B<b>C</b></Sku></Line></Order>')
+
+
+@pytest.mark.parametrize(
+    ("path", "result"),
+    [
+        ("Line/Sku", "A"),
+        ("Line[2]/Sku", "BC"),
+        ("@id", "7"),
+        ("Line/Missing", None),
+        ("count(Line)", "2"),
+        ("Line/Qty = 2", True),
+        ("concat(@id, '-', Line[1]/Qty)", "7-2"),
+    ],
+)
+def test_xpath_gives_the_text_of_the_first_hit(path: str, result: Any) -> None:
+    assert xml_path(path)(ORDER) == result
+
+
+def test_xpath_gives_all_parts() -> None:
+    assert [line.findtext("Sku") for line in xml_nodes("Line")(ORDER)] == ["A", "B"]
+
+
+@pytest.mark.parametrize("path", ["Line[", "", "a:b:c", "//"])
+def test_what_is_no_xpath_is_refused(path: str) -> None:
+    with pytest.raises(PathError, match="is no XPath"):
+        xml_path(path)
+
+
+def test_xpath_with_an_unknown_prefix_is_not_found() -> None:
+    with pytest.raises(NotFound):
+        xml_path("x:Line")(ORDER)
