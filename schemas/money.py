@@ -78,6 +78,14 @@ def any_number(text: str) -> Decimal:
     return number
 
 
+def minor_text(minor: int, digits: int) -> str:
+    """Whole minor units as a decimal number: the inverse of `parse_minor`."""
+    if not digits:
+        return str(minor)
+    text = f"{abs(minor):0{digits + 1}}"
+    return f"{'-' if minor < 0 else ''}{text[:-digits]}.{text[-digits:]}"
+
+
 def round_half_up(amount: Decimal) -> int:
     """The nearest integer, halves away from zero."""
     return int(amount.to_integral_value(ROUND_HALF_UP))

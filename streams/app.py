@@ -215,6 +215,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "topic_allow_declare": False,  # bootstrap declares topics, with the right number of partitions
         "topic_disable_leader": True,
         "web_enabled": False,
+        "table_standby_replicas": 0,  # windows load in a second; to read others' as well would double them
         "stream_wait_empty": False,  # waits without end when the sink is down; the transport waits for a moment instead
         "stream_buffer_maxsize": 64,  # slices; more than a poll makes, as the transport polls no more than that ahead
         "stream_recovery_delay": 0.0,

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection
-from streams.sources.source import Refused, Skipped, Source, to_text
+from streams.sources.source import Refused, Skipped, Source
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+NUL = (Reason.SCHEMA_MISMATCH, "(a text): nul_character")
 _WHITE_SPACE = b" \t\r\n"
 
 
@@ -65,22 +66,27 @@ def _decode_mapped(
             elif isinstance(made, Refused):
                 rejections.append(Rejection(record, made.reason, made.detail, "decode"))
             else:
-                _arrive(record, to_text(made), digest, place, arrivals, rejections)
+                _arrive(record, value, made, digest, place, arrivals, rejections)
     except Refused as fault:
         rejections.append(Rejection(record, fault.reason, fault.detail, "decode"))
 
 
 def _arrive(
-    record: Record, text: str, digest: "_Hash", place: int, arrivals: list[Arrival], rejections: list[Rejection]
+    record: Record,
+    value: bytes,
+    made: dict[str, Any],
+    digest: "_Hash",
+    place: int,
+    arrivals: list[Arrival],
+    rejections: list[Rejection],
 ) -> None:
     try:
-        event = SaleEvent.model_validate_json(text)
+        event = SaleEvent.model_validate(made)
     except ValidationError as error:
         rejections.append(Rejection(record, *explain(error), "decode"))
         return
-    fault = ambiguity(event, text.encode())
-    if fault is not None:
-        rejections.append(Rejection(record, *fault, "decode", event))
+    if (b"\\u0000" in value or b"\0" in value) and has_nul(event):
+        rejections.append(Rejection(record, *NUL, "decode", event))
         return
     if place:
         digest = digest.copy()
@@ -106,8 +112,8 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
     Both are looked for cheaply first: a record has as many `":` as the event has fields, white space aside, unless it
     has unknown fields or `":` inside a text, and only then is it parsed again to be sure.
     """
-    if b"\\" in value and b"\\u0000" in value and "\\u0000" in event.model_dump_json().replace("\\\\", ""):
-        return Reason.SCHEMA_MISMATCH, "(a text): nul_character"
+    if b"\\" in value and b"\\u0000" in value and has_nul(event):
+        return NUL
     if value.translate(None, _WHITE_SPACE).count(b'":') != stated_fields(event):
         try:
             json.loads(value, object_pairs_hook=_no_key_twice)
@@ -116,6 +122,11 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
         except RecursionError:
             return Reason.INVALID_JSON, "too_deeply_nested"
     return None
+
+
+def has_nul(event: SaleEvent) -> bool:
+    """Whether a text of the event has a NUL character, which databases don't take."""
+    return "\\u0000" in event.model_dump_json().replace("\\\\", "")
 
 
 def stated_fields(event: SaleEvent) -> int:

@@ -18,12 +18,12 @@ methods of Faust's consumer are overridden for that, and everything that rests o
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, cast
 
 import faust
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -215,6 +215,19 @@ class SliceConsumer(driver.Consumer):
             if anew:
                 await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, anew))
             self._must_seek = False
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Faust's, for tables that are recovered, where there is something to seek.
+
+        A rebalance in the middle of a recovery changes what Faust goes by under its hands: offsets are None, partitions
+        have moved. Faust ends the worker with that; but recovery begins anew anyway, by the same rebalance.
+        """
+        there = self.assignment()
+        known = {tp: offset for tp, offset in partitions.items() if offset is not None and tp in there}
+        try:
+            await super().seek_wait(known)
+        except IllegalStateError:
+            structlog.get_logger("tillstream.transport").info("partitions moved while their tables were recovered")
 
     async def _sought(self) -> bool:
         """Whether a seek that nobody else made could be made up for."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.contract import Boolean, Codes, DecimalNumber, Step, Time
-from schemas.money import EXACT, NotMoney, any_number, minor_digits
+from schemas.money import EXACT, NotMoney, any_number, minor_digits, minor_text
 
 
 class Around(Protocol):
@@ -59,14 +59,18 @@ def _decimal(how: DecimalNumber) -> Convert:
     whole = rf"\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
     pattern = re.compile(rf"\s*([+-]?)({whole})?(?:{point}(\d*))?(-?)\s*", re.ASCII)
 
-    def convert(value: Any, _: Around) -> str:
-        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-            return text_of(value)
-        match = pattern.fullmatch(text_of(value))
+    @lru_cache(4096)  # a shop's prices and quantities are few
+    def read(text: str) -> str:
+        match = pattern.fullmatch(text)
         if match is None or not (match[2] or match[3]) or (match[1] and match[4]):
             raise Unconvertible("not_a_decimal")
         digits = (match[2] or "0").replace(how.thousands, "") if how.thousands else match[2] or "0"
         return f"{'-' if '-' in (match[1], match[4]) else ''}{digits}{'.' + match[3] if match[3] else ''}"
+
+    def convert(value: Any, _: Around) -> str:
+        if type(value) is str:
+            return read(value)
+        return text_of(value)
 
     return convert
 
@@ -87,10 +91,12 @@ def _minor_units(currency: bool | str) -> Convert:
         digits = fixed if fixed is not None else minor_digits(around.currency or "")
         if digits is None:
             raise Unconvertible("unknown_currency")
-        number = _number(value)
-        if number != number.to_integral_value():
-            raise Unconvertible("not_whole")
-        return format(EXACT.scaleb(number, -digits), "f")
+        if type(value) is not int:
+            number = _number(value)
+            if number != number.to_integral_value():
+                raise Unconvertible("not_whole")
+            value = int(number)
+        return minor_text(value, digits)
 
     return convert
 
@@ -176,15 +182,13 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
         raise StepError(f"time: {pattern!r} names the same part twice") from None
 
     @lru_cache(1024)  # strptime takes 5 µs, and the receipts of a minute have the same
-    def read(value: Any) -> datetime | None:
-        if type(value) is not str:
-            return None
+    def read(text: str) -> datetime | None:
         try:
-            return datetime.strptime(value.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
+            return datetime.strptime(text.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
         except ValueError:
             return None
 
-    return read
+    return lambda value: read(value) if type(value) is str else None
 
 
 _READERS: dict[str, Callable[[Any], datetime | None]] = {
@@ -220,7 +224,8 @@ def _boolean(how: Boolean) -> Convert:
 
 
 def _trimmed(value: Any, _: Around) -> str:
-    return unicodedata.normalize("NFC", text_of(value)).strip()
+    text = text_of(value)
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 #: Full-width forms of ASCII, and the ideographic space.

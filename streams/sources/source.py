@@ -1,4 +1,4 @@
-"""`Source`: a contract made ready to run. A record becomes the JSON text of its events, or is skipped or refused."""
+"""`Source`: a contract made ready to run. A record becomes events as JSON has them, or is skipped or refused."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -242,11 +242,6 @@ def ready(path: Path, zone_of: ZoneOf) -> Source:
         raise ContractError("\n".join(located(path, fault) for fault in str(error).splitlines())) from None
 
 
-def to_text(event: dict[str, Any]) -> str:
-    """The event as JSON."""
-    return json.dumps(event, separators=(",", ":"))
-
-
 def _path(*steps: str) -> str:
     return ".".join(filter(None, steps))
 
@@ -290,7 +285,7 @@ def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
             return default
         for convert in converts:
             value = convert(value, making)
-        return value
+        return str(value) if type(value) is int else value  # an event's codes and amounts are texts
 
     return get
 

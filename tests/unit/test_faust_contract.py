@@ -47,6 +47,11 @@ def test_gaps_are_added_by_add_gap_and_read_offset_goes_by_the_message() -> None
     assert "if r_offset is None or offset >= r_offset:" in text
 
 
+def test_recovery_may_seek_offsets_that_a_rebalance_has_set_to_none() -> None:
+    assert "offsets.setdefault(tp, None)" in source(Recovery._add)
+    assert "await consumer.seek_wait(new_offsets)" in source(Recovery._seek_offsets)
+
+
 def test_messages_are_acked_through_the_consumers_ack() -> None:
     from faust.types.tuples import ConsumerMessage
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 from hypothesis import HealthCheck, given, settings
@@ -222,6 +222,24 @@ async def test_slice_polled_before_a_seek_and_delivered_after_it_moves_no_offset
     assert consumer._new_offset(TP0) is None
     settle(consumer, deliver(consumer, 300, 301))
     assert consumer._new_offset(TP0) == 302
+
+
+async def test_recovery_that_a_rebalance_overtakes_seeks_only_what_is_known_and_here(
+    consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sought: list[dict[TP, int]] = []
+
+    async def seek_wait(partitions: dict[TP, int]) -> None:
+        sought.append(partitions)
+        if len(sought) > 1:
+            raise IllegalStateError("moved")
+
+    monkeypatch.setattr(consumer._thread, "seek_wait", seek_wait)
+    monkeypatch.setattr(consumer, "assignment", lambda: {TP0, TP1})
+    table = TP("table-changelog", 0)
+    for _ in range(2):
+        await consumer.seek_wait({TP0: 5, TP1: None, table: 7})  # type: ignore[dict-item]  # as Faust does
+    assert sought == [{TP0: 5}, {TP0: 5}]
 
 
 async def test_records_that_were_dropped_are_sought_before_the_next_poll_until_it_succeeds(
