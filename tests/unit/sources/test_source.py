@@ -183,7 +183,7 @@ async def test_record_that_comes_again_is_known_event_by_event(source: Source) -
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["ean", "qty", "cents"]), inner),
     max_leaves=8,
 )
