@@ -4,8 +4,9 @@ A contract has a rule for each field of the event: where the value stands in the
 what `SaleEvent` wants. Whatever comes out is validated as a `SaleEvent`, like a record of the canonical format: a
 contract can't make valid what is not.
 
-Paths are JMESPath, on the record's JSON, or, in XML, XPath; inside `lines` and `tenders` they begin at the part. What a
-path does not find is absent, as null is.
+Paths are JMESPath, on the record's JSON, or, in XML, XPath; inside `lines` and `tenders` they begin at the part, or,
+with `of: record`, at the record. What a path does not find is absent, as null is. `facts` are values worked out once
+for a record, which its paths then find by their names: what several rules need, and what they decide by.
 """
 
 from difflib import get_close_matches
@@ -40,6 +41,7 @@ EVENT_FIELDS = frozenset(_EVENT - _PARTS.keys()) | {
 LINE_FIELDS = frozenset(Line.__annotations__) - {"discounts"}
 TENDER_FIELDS = frozenset(Tender.__annotations__)
 DISCOUNT_FIELDS = frozenset(Discount.__annotations__)
+TAX_FIELDS = frozenset({"rate", "amount"})
 
 
 class Part(BaseModel):
@@ -94,6 +96,14 @@ class Boolean(Part):
     no: tuple[str, ...] = ("false", "0", "n", "no")
 
 
+class Lookup(Part):
+    """The row of a list of the record whose `by` is the value, and what stands at `take` in it; absent if none is."""
+
+    rows: Annotated[str, Field(alias="in", description="JMESPath, from the record")]
+    by: str
+    take: str
+
+
 class Step(Part):
     """One conversion, named by its key."""
 
@@ -113,6 +123,10 @@ class Step(Part):
         None, description="the check digit of a GTIN is right; to_14: and it is filled up to 14 digits"
     )
     sign: Literal["negate", "absolute"] | None = None
+    lookup: Lookup | None = None
+    revision: Literal["time"] | None = Field(
+        None, description="of the time of a change (ISO): a revision that grows, the seconds since 2000"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Step":
@@ -137,10 +151,13 @@ _SHORT: dict[str, dict[str, Any]] = {
     "gtin": {"gtin": "check"},
     "negate": {"sign": "negate"},
     "absolute": {"sign": "absolute"},
+    "revision": {"revision": "time"},
 }
 
 
-ShortStep = Literal["decimal", "minor_units", "time", "boolean", "trim", "half_width", "gtin", "negate", "absolute"]
+ShortStep = Literal[
+    "decimal", "minor_units", "time", "boolean", "trim", "half_width", "gtin", "negate", "absolute", "revision"
+]
 
 
 def _steps(steps: Any) -> Any:
@@ -152,7 +169,10 @@ class Rule(Part):
     """Where a field's value comes from (exactly one of `path`, `header`, `key`, `value`), and what is made of it."""
 
     path: str | None = Field(None, description="JMESPath, or XPath in XML")
-    header: str | None = Field(None, description="a Kafka header of the record")
+    of: Literal["part", "record"] = Field("part", description="where `path` begins; they differ inside a list only")
+    header: str | tuple[str, ...] | None = Field(
+        None, description="a Kafka header of the record; several are joined by `/`, and absent when one of them is"
+    )
     key: Literal[True] | None = Field(None, description="the record's key")
     value: Scalar | None = Field(None, description="always this")
     default: Scalar | None = Field(None, description="where nothing is found, or only white space")
@@ -195,6 +215,7 @@ def _listed(names: frozenset[str]) -> Any:
 EventRules = Annotated[dict[Annotated[str, _among(EVENT_FIELDS)], AnyRule], _listed(EVENT_FIELDS)]
 LineRules = Annotated[dict[Annotated[str, _among(LINE_FIELDS)], AnyRule], _listed(LINE_FIELDS)]
 TenderRules = Annotated[dict[Annotated[str, _among(TENDER_FIELDS)], AnyRule], _listed(TENDER_FIELDS)]
+TaxRules = Annotated[dict[Annotated[str, _among(TAX_FIELDS)], AnyRule], _listed(TAX_FIELDS)]
 DiscountRules = Annotated[dict[Annotated[str, _among(DISCOUNT_FIELDS)], AnyRule], _listed(DISCOUNT_FIELDS)]
 
 
@@ -205,12 +226,24 @@ class Discounts(Part):
     fields: DiscountRules
 
 
+class Taxes(Part):
+    """The taxes of the line, of which its `tax_rate` is made: `rate` in percent, `amount` what was charged, or both.
+
+    The rate is the sum of the rates, if it gives what was charged; otherwise what the amounts say. So it also serves
+    where a threshold, an exemption or a mix of goods made the tax another than the rate.
+    """
+
+    each: str
+    fields: TaxRules
+
+
 class Lines(Part):
     """One line for each part that `each` finds."""
 
     each: str
     fields: LineRules
     discounts: tuple[Discounts, ...] = ()
+    taxes: tuple[Taxes, ...] = ()
 
 
 class Tenders(Part):
@@ -248,6 +281,7 @@ class Kind(Part):
     when: tuple[Annotated[When, BeforeValidator(_rule, json_schema_input_type=When | str)], ...] = ()
     type: EventType | None = None
     skip: str | None = None
+    facts: dict[str, str] = {}
     fields: EventRules = {}
     lines: tuple[Lines, ...] | None = None
     tenders: tuple[Tenders, ...] | None = None
@@ -306,6 +340,9 @@ class Contract(Part):
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
     events: str | None = Field(None, description="where a record holds several: each part is one")
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
+    facts: dict[str, str] = Field(
+        {}, description="name: JMESPath; in order, so that one may use those before it. Conditions don't see them."
+    )
     fields: EventRules = {}
     lines: tuple[Lines, ...] = ()
     tenders: tuple[Tenders, ...] = ()
@@ -316,6 +353,8 @@ class Contract(Part):
     def _groups_rows(self) -> "Contract":
         if self.group_by and self.format != "csv":
             raise ValueError("group_by is for format csv")
+        if self.format == "xml" and (self.facts or any(kind.facts for kind in self.kinds)):
+            raise ValueError("facts are for JSON; XPath reaches the whole document from anywhere")
         return self
 
     @property

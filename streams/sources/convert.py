@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from schemas.contract import Boolean, Codes, DecimalNumber, Step, Time
+from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
 from schemas.money import EXACT, NotMoney, any_number, minor_digits, minor_text
+from streams.sources.paths import PathError, json_path
 
 
 class Around(Protocol):
@@ -19,6 +20,16 @@ class Around(Protocol):
     @property
     def currency(self) -> str | None:
         """Of the event."""
+        ...
+
+    @property
+    def tree(self) -> Any:
+        """The record, or the part of it that becomes the event."""
+        ...
+
+    @property
+    def memo(self) -> dict[Any, Any]:
+        """What was worked out for this event, by whoever did it."""
         ...
 
     @property
@@ -256,6 +267,37 @@ def _sign(what: str) -> Convert:
     return lambda value, _: format(EXACT.minus(_number(value)), "f")
 
 
+def _lookup(how: Lookup) -> Convert:
+    try:
+        rows, by, take = json_path(how.rows), json_path(how.by), json_path(how.take)
+    except PathError as fault:
+        raise StepError(f"lookup: {fault}") from None
+
+    def convert(value: Any, around: Around) -> Any:
+        index = around.memo.get(convert)
+        if index is None:
+            found = rows(around.tree)
+            listed = found if isinstance(found, list) else []
+            index = around.memo[convert] = {str(key): row for row in reversed(listed) if (key := by(row)) is not None}
+        row = index.get(text_of(value))
+        return None if row is None else take(row)
+
+    return convert
+
+
+_REVISIONS_BEGIN = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _revision(_: str) -> Convert:
+    def convert(value: Any, _: Around) -> int:
+        moment = _iso(value)
+        if moment is None or moment.tzinfo is None:
+            raise Unconvertible("not_a_time")
+        return (moment - _REVISIONS_BEGIN) // timedelta(seconds=1)
+
+    return convert
+
+
 _MAKERS: dict[str, Callable[[Any], Convert]] = {
     "decimal": _decimal,
     "minor_units": _minor_units,
@@ -266,4 +308,6 @@ _MAKERS: dict[str, Callable[[Any], Convert]] = {
     "text": lambda what: _trimmed if what == "trim" else _half_width,
     "gtin": _gtin,
     "sign": _sign,
+    "lookup": _lookup,
+    "revision": _revision,
 }

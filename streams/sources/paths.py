@@ -50,7 +50,7 @@ class Money(functions.Functions):
     def _func_divide(self, a: Any, b: Any) -> str | None:
         """To 12 places; null where b is 0."""
         divisor = _number(b)
-        return _text(round(_LONG.divide(_number(a), divisor), 12)) if divisor else None
+        return _text(_LONG.quantize(_LONG.divide(_number(a), divisor), _TWELVE_PLACES)) if divisor else None
 
     @functions.signature(_NUMBER, _NUMBER)
     def _func_compare(self, a: Any, b: Any) -> int:
@@ -67,6 +67,7 @@ class Money(functions.Functions):
 
 
 _LONG = Context(prec=60)
+_TWELVE_PLACES = Decimal("1e-12")
 _OPTIONS = jmespath.Options(custom_functions=Money())
 
 

@@ -9,13 +9,15 @@ from zoneinfo import ZoneInfo
 
 from lxml import etree
 
-from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Tenders, When
+from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Taxes, Tenders, When
 from schemas.deadletter import Reason
+from schemas.money import minor_digits
 from streams.batch import Record
 from streams.sources.contracts import ContractError, load, located
 from streams.sources.convert import Convert, StepError, Unconvertible, converter, text_of
 from streams.sources.formats import Unreadable, reader
 from streams.sources.paths import Find, NotFound, PathError, json_path, xml_nodes, xml_path
+from streams.sources.taxes import rate_of
 
 #: The time zone of a store, or None where it is unknown.
 ZoneOf = Callable[[str], ZoneInfo | None]
@@ -43,10 +45,12 @@ class Skipped(NamedTuple):
 class Making:
     """The event in the making, as its steps see it."""
 
-    __slots__ = ("_zone_of", "currency", "record", "store")
+    __slots__ = ("_zone_of", "currency", "memo", "record", "store", "tree")
 
-    def __init__(self, record: Record, zone_of: ZoneOf) -> None:
+    def __init__(self, record: Record, tree: Any, zone_of: ZoneOf) -> None:
         self.record = record
+        self.tree = tree
+        self.memo: dict[Any, Any] = {}
         self.currency: str | None = None
         self.store: str | None = None
         self._zone_of = zone_of
@@ -63,11 +67,12 @@ Fields = list[tuple[str, Get]]
 
 
 class Blocks(NamedTuple):
-    """How one list of parts is made: what finds them, their fields, and for lines their discounts."""
+    """How one list of parts is made: what finds them, their fields, and for lines their discounts and taxes."""
 
     find: Callable[[Any], list[Any]]
     fields: Fields
     discounts: "list[Blocks]"
+    taxes: "list[Blocks]"
 
 
 class Plan(NamedTuple):
@@ -75,6 +80,7 @@ class Plan(NamedTuple):
 
     kind: Kind
     holds: list[Callable[[Any, Record], bool]]
+    facts: list[tuple[str, Find]]
     fields: Fields
     lines: list[Blocks]
     tenders: list[Blocks]
@@ -126,7 +132,8 @@ class Source:
             raise Refused(Reason.UNPLACED_RECORD, "kinds: none_fits")
         if plan.kind.skip is not None:
             return Skipped(plan.kind.skip)
-        making = Making(record, self._zone_of)
+        part = _with_facts(plan.facts, part)
+        making = Making(record, part, self._zone_of)
         event: dict[str, Any] = {"source": self.contract.source, "type": plan.kind.type}
         for name, get in plan.fields:
             value = _value(get, part, making, name)
@@ -157,7 +164,7 @@ class Source:
         contract = self.contract
         holds = [self._condition(when, f"{here}.when") for when in kind.when]
         if kind.skip is not None:
-            return Plan(kind, holds, [], [], [])
+            return Plan(kind, holds, [], [], [], [])
         # Store and currency first: the steps of other fields ask for them.
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         places = {name: here if name in kind.fields else "" for name, _ in rules}
@@ -167,21 +174,26 @@ class Source:
         return Plan(
             kind,
             holds,
+            [*self._facts(contract.facts, "facts"), *self._facts(kind.facts, f"{here}.facts")],
             fields,
             self._all_blocks(lines, "lines" if kind.lines is None else f"{here}.lines"),
             self._all_blocks(tenders, "tenders" if kind.tenders is None else f"{here}.tenders"),
         )
 
-    def _all_blocks(self, blocks: Sequence[Lines | Tenders | Discounts], here: str) -> list[Blocks]:
+    def _facts(self, facts: dict[str, str], here: str) -> list[tuple[str, Find]]:
+        return [(name, self._find(path, f"{here}.{name}")) for name, path in facts.items()]
+
+    def _all_blocks(self, blocks: Sequence[Lines | Tenders | Discounts | Taxes], here: str) -> list[Blocks]:
         made = []
         for number, block in enumerate(blocks):
             place = f"{here}.{number}"
-            inner = block.discounts if isinstance(block, Lines) else ()
+            discounts, taxes = (block.discounts, block.taxes) if isinstance(block, Lines) else ((), ())
             made.append(
                 Blocks(
                     self._each(block.each, f"{place}.each"),
                     self._fields(block.fields, place),
-                    self._all_blocks(inner, f"{place}.discounts"),
+                    self._all_blocks(discounts, f"{place}.discounts"),
+                    self._all_blocks(taxes, f"{place}.taxes"),
                 )
             )
         return made
@@ -199,11 +211,12 @@ class Source:
         if rule.value is not None:
             found: Get = partial(_constant, rule.value)
         elif rule.header is not None:
-            found = partial(_header, rule.header)
+            found = partial(_headers, (rule.header,) if isinstance(rule.header, str) else rule.header)
         elif rule.key:
             found = _key
         else:
-            found = _at(self._find(rule.path or "", f"{here}.path"))
+            find = self._find(rule.path or "", f"{here}.path")
+            found = _at(find) if rule.of == "part" else partial(_of_record, find)
         return _rule(found, rule.default, converts)
 
     def _condition(self, when: When, here: str) -> Callable[[Any, Record], bool]:
@@ -267,6 +280,9 @@ def _blocks(blocks: list[Blocks], part: Any, making: Making, here: str) -> Itera
                 discounts = [discount for discount in listed if not _is_zero(discount.get("amount"))]
                 if discounts:
                     made["discounts"] = discounts
+            if block.taxes:
+                taxes = list(_blocks(block.taxes, inner, making, f"{here}.{place}.taxes"))
+                made["tax_rate"] = _tax_rate(made, taxes, making, f"{here}.{place}.tax_rate")
             place += 1
             yield made
 
@@ -278,6 +294,24 @@ def _value(get: Get, part: Any, making: Making, name: str) -> Any:
         raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{name}: {fault}") from None
 
 
+def _tax_rate(line: dict[str, Any], taxes: list[dict[str, Any]], making: Making, here: str) -> str:
+    try:
+        return rate_of(line, taxes, minor_digits(making.currency or "") or 0)
+    except Unconvertible as fault:
+        raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
+
+
+def _with_facts(facts: list[tuple[str, Find]], part: Any) -> Any:
+    for name, find in facts:
+        try:
+            part = part | {name: find(part)}
+        except NotFound as fault:
+            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: {fault}") from None
+        except TypeError:  # no object, so that it has no names to put facts to
+            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object") from None
+    return part
+
+
 def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
     def get(part: Any, making: Making) -> Any:
         value = found(part, making)
@@ -285,6 +319,8 @@ def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
             return default
         for convert in converts:
             value = convert(value, making)
+            if value is None:  # looked up in vain
+                return default
         return str(value) if type(value) is int else value  # an event's codes and amounts are texts
 
     return get
@@ -298,8 +334,15 @@ def _at(find: Find) -> Get:
     return lambda part, _: find(part)
 
 
-def _header(name: str, _part: Any, making: Making) -> str | None:
-    return _header_of(name, None, making.record)
+def _of_record(find: Find, _part: Any, making: Making) -> Any:
+    if find not in making.memo:  # once an event, not once a line
+        making.memo[find] = find(making.tree)
+    return making.memo[find]
+
+
+def _headers(names: Sequence[str], _part: Any, making: Making) -> str | None:
+    values = [_header_of(name, None, making.record) for name in names]
+    return None if None in values else "/".join(filter(None, values))
 
 
 def _header_of(name: str, _part: Any, record: Record) -> str | None:
