@@ -112,6 +112,7 @@ class Step(Part):
         None, description="cents to euros: by the event's currency, or by one that is named"
     )
     multiply: str | None = Field(None, description="grams to kilograms: '0.001'")
+    round: Literal[True] | None = Field(None, description="to the event's currency, half up")
     time: Time | None = None
     codes: Codes | None = None
     boolean: Boolean | None = None
@@ -144,6 +145,7 @@ class Step(Part):
 _SHORT: dict[str, dict[str, Any]] = {
     "decimal": {"decimal": {}},
     "minor_units": {"minor_units": True},
+    "round": {"round": True},
     "time": {"time": {}},
     "boolean": {"boolean": {}},
     "trim": {"text": "trim"},
@@ -156,7 +158,7 @@ _SHORT: dict[str, dict[str, Any]] = {
 
 
 ShortStep = Literal[
-    "decimal", "minor_units", "time", "boolean", "trim", "half_width", "gtin", "negate", "absolute", "revision"
+    "decimal", "minor_units", "round", "time", "boolean", "trim", "half_width", "gtin", "negate", "absolute", "revision"
 ]
 
 
@@ -338,6 +340,9 @@ class Contract(Part):
     format: Format = "json"
     xml: Xml = Xml()
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
+    names: dict[Annotated[str, Field(pattern=r"^[a-z_]+$")], str] = Field(
+        {}, description="pieces of paths that are used again: `$name` in a path, or in a later piece, stands for one"
+    )
     events: str | None = Field(None, description="where a record holds several: each part is one")
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
     facts: dict[str, str] = Field(

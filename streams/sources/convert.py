@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
-from schemas.money import EXACT, NotMoney, any_number, minor_digits, minor_text
+from schemas.money import EXACT, NotMoney, any_number, minor_digits, minor_text, round_half_up
 from streams.sources.paths import PathError, json_path
 
 
@@ -120,6 +120,13 @@ def _multiply(factor: str) -> Convert:
     if not by.is_finite():
         raise StepError(f"multiply: {factor!r} is no number")
     return lambda value, _: format(EXACT.multiply(_number(value), by).normalize(EXACT), "f")
+
+
+def _round(value: Any, around: Around) -> str:
+    digits = minor_digits(around.currency or "")
+    if digits is None:
+        raise Unconvertible("unknown_currency")
+    return format(Decimal(round_half_up(EXACT.scaleb(_number(value), digits))).scaleb(-digits), "f")
 
 
 def _time(how: Time) -> Convert:
@@ -302,6 +309,7 @@ _MAKERS: dict[str, Callable[[Any], Convert]] = {
     "decimal": _decimal,
     "minor_units": _minor_units,
     "multiply": _multiply,
+    "round": lambda _: _round,
     "time": _time,
     "codes": _codes,
     "boolean": _boolean,

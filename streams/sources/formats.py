@@ -110,4 +110,7 @@ def _localise(element: Any) -> None:
         element.tag = element.tag.rpartition("}")[2]
     for name in element.keys():  # noqa: SIM118 (an element's attributes, not its children)
         if name[0] == "{":
-            element.attrib.setdefault(name.rpartition("}")[2], element.attrib.pop(name))
+            value = element.attrib.pop(name)
+            local = name.rpartition("}")[2]
+            if local not in element.attrib:  # an element's own attribute goes before one of another namespace
+                element.attrib[local] = value

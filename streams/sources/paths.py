@@ -5,6 +5,8 @@ after the other: these become a loop over names, 10 times faster; the others are
 JMESPath's own functions there are exact ones for money, on numbers and texts alike, whose result is text:
 `add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`; and `compare(a, b)`, which is -1, 0 or
 1. Null counts as 0 in them.
+
+XPath computes in binary floating point, so it has the same functions (`xpath`), and a few that XPath 1.0 lacks.
 """
 
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from jmespath.exceptions import JMESPathError
 from lxml import etree
 
 from schemas.money import EXACT, NotMoney, any_number
+from streams.sources import xpath
 
 #: From a record, or a part of one, to the value at a path; None where there is none.
 Find = Callable[[Any], Any]
@@ -68,6 +71,7 @@ class Money(functions.Functions):
 
 _LONG = Context(prec=60)
 _TWELVE_PLACES = Decimal("1e-12")
+_XPATH = {(None, name): function for name, function in xpath.FUNCTIONS.items()}
 _OPTIONS = jmespath.Options(custom_functions=Money())
 
 
@@ -159,14 +163,19 @@ def xml_path(path: str, namespaces: dict[str, str] | None = None) -> Find:
 def xml_nodes(path: str, namespaces: dict[str, str] | None = None) -> Find:
     """`path` ready to be run on elements: what XPath gives, a list of nodes for a path. Raises PathError."""
     try:
-        compiled = etree.XPath(path, namespaces=namespaces)
-    except etree.XPathError as error:
+        compiled = etree.XPath(path, namespaces=namespaces, extensions=_XPATH, smart_strings=False)
+        compiled(etree.Element("record"))  # an unknown function or prefix shows only now
+    except NotMoney:
+        pass
+    except (etree.XPathError, TypeError) as error:
         raise PathError(f"{path!r} is no XPath: {error}") from None
 
     def find(node: Any) -> Any:
         try:
             return compiled(node)
-        except etree.XPathError as error:
+        except NotMoney as fault:
+            raise NotFound(str(fault)) from None
+        except (etree.XPathError, TypeError) as error:  # TypeError: a function of ours has too few or many arguments
             raise NotFound(type(error).__name__) from None
 
     return find

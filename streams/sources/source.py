@@ -1,6 +1,7 @@
 """`Source`: a contract made ready to run. A record becomes events as JSON has them, or is skipped or refused."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,9 @@ class Source:
         self._xml = contract.format == "xml"
         namespaces = contract.xml.namespaces
         self._namespaces = None if isinstance(namespaces, str) else namespaces
+        self._names: dict[str, str] = {}
+        for name, piece in contract.names.items():
+            self._names[name] = self._whole(piece)
         self.read = reader(contract)
         self._parts = self._each(contract.events, "events") if contract.events is not None else None
         self._plans = [self._plan(kind, number) for number, kind in enumerate(contract.kinds)]
@@ -232,14 +236,20 @@ class Source:
 
     def _find(self, path: str, here: str) -> Find:
         try:
-            return xml_path(path, self._namespaces) if self._xml else json_path(path)
+            return xml_path(self._whole(path), self._namespaces) if self._xml else json_path(self._whole(path))
         except PathError as fault:
             self._faults.append(f"{here}: {fault}")
             return lambda _: None
 
+    def _whole(self, path: str) -> str:
+        """The path with the contract's names put in."""
+        return re.sub(
+            r"\$([a-z_]+)", lambda name: f"({self._names[name[1]]})" if name[1] in self._names else name[0], path
+        )
+
     def _each(self, path: str, here: str) -> Callable[[Any], list[Any]]:
         try:
-            find = xml_nodes(path, self._namespaces) if self._xml else json_path(path)
+            find = xml_nodes(self._whole(path), self._namespaces) if self._xml else json_path(self._whole(path))
         except PathError as fault:
             self._faults.append(f"{here}: {fault}")
             return lambda _: []

@@ -1,0 +1,107 @@
+"""What XPath 1.0 lacks: exact arithmetic on money, and choices. Results are text; a list of nodes counts as its first.
+
+`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)` (to 12 places; nothing where b is 0), `total(nodes)`,
+`absolute(a)`, `rounded(a, places)` (half up). What is not there, or is empty, counts as 0 in them.
+`first(a, b, …)` is the first that is there and not empty; `choose(condition, a, b)` is a where the condition holds,
+else b; `joined(mark, a, b, …)` is nothing where one of them is empty; `yes(a)` is whether a flag is set (true, 1, yes).
+"""
+
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Context, Decimal
+from math import isfinite
+from typing import Any
+
+from schemas.money import EXACT, NotMoney, any_number
+
+_LONG = Context(prec=60, rounding=ROUND_HALF_UP)
+_NOTHING: list[Any] = []
+
+
+def _text(value: Any) -> str:
+    """The text of a value of XPath: of the first node, of a number without an exponent."""
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):  # what XPath has computed itself
+        return format(round(Decimal(str(value)), 12), "f") if isfinite(value) else ""
+    return "".join(value.itertext()).strip()
+
+
+def _number(value: Any) -> Decimal:
+    text = _text(value)
+    return any_number(text) if text else Decimal(0)
+
+
+def _shown(number: Decimal) -> str:
+    return format(number.normalize(_LONG), "f")
+
+
+def _add(_: Any, a: Any, b: Any) -> str:
+    return _shown(EXACT.add(_number(a), _number(b)))
+
+
+def _subtract(_: Any, a: Any, b: Any) -> str:
+    return _shown(EXACT.subtract(_number(a), _number(b)))
+
+
+def _multiply(_: Any, a: Any, b: Any) -> str:
+    return _shown(EXACT.multiply(_number(a), _number(b)))
+
+
+def _divide(_: Any, a: Any, b: Any) -> Any:
+    divisor = _number(b)
+    return _shown(round(_LONG.divide(_number(a), divisor), 12)) if divisor else _NOTHING
+
+
+def _total(_: Any, nodes: Any) -> str:
+    result = Decimal(0)
+    for node in nodes if isinstance(nodes, list) else [nodes]:
+        result = EXACT.add(result, _number(node))
+    return _shown(result)
+
+
+def _absolute(_: Any, a: Any) -> str:
+    return _shown(abs(_number(a)))
+
+
+def _rounded(_: Any, a: Any, places: Any) -> str:
+    digits = _number(places)
+    if not 0 <= digits <= 12:
+        raise NotMoney("out_of_range")
+    return _shown(_number(a).quantize(Decimal(1).scaleb(-int(digits)), context=_LONG))
+
+
+def _first(_: Any, *values: Any) -> Any:
+    return next((text for value in values if (text := _text(value))), _NOTHING)
+
+
+def _choose(_: Any, condition: Any, a: Any, b: Any) -> Any:
+    chosen = a if condition else b
+    return _text(chosen) or _NOTHING
+
+
+def _joined(_: Any, mark: Any, *values: Any) -> Any:
+    texts = [_text(value) for value in values]
+    return _text(mark).join(texts) if all(texts) else _NOTHING
+
+
+def _yes(_: Any, flag: Any) -> bool:
+    return _text(flag).lower() in ("true", "1", "yes")
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "total": _total,
+    "absolute": _absolute,
+    "rounded": _rounded,
+    "first": _first,
+    "choose": _choose,
+    "joined": _joined,
+    "yes": _yes,
+}

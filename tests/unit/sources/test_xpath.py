@@ -1,0 +1,83 @@
+"""XPath with exact money: what its own arithmetic in floating point would lose."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from streams.sources.paths import NotFound, PathError, xml_nodes, xml_path
+
+RECORD = etree.fromstring("<a flag='TRUE'><b>1.10</b><b> 2.20 </b><c>x</c><d/></a>")
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("total(b)", "3.3"),
+        ("total(z)", "0"),
+        ("add(b, b[2])", "3.3"),
+        ("subtract(0.3, 0.1)", "0.2"),
+        ("multiply(b, 3)", "3.3"),
+        ("divide(1, 3)", "0.333333333333"),
+        ("divide(1, z)", None),
+        ("absolute(-2.50)", "2.5"),
+        ("rounded('2.345', 2)", "2.35"),
+        ("rounded('-2.345', 2)", "-2.35"),
+        ("first(z, d, c)", "x"),
+        ("first(z, d)", None),
+        ("choose(b > 1, c, 'no')", "x"),
+        ("choose(b > 9, c, 'no')", "no"),
+        ("choose(z, c, d)", None),
+        ("joined('-', b, c)", "1.10-x"),
+        ("joined('-', b, z)", None),
+        ("yes(@flag)", True),
+        ("yes(c)", False),
+        ("b[2]", " 2.20 "),
+        ("count(b)", "2.0"),
+    ],
+)
+def test_path_finds(path: str, found: Any) -> None:
+    assert xml_path(path)(RECORD) == found
+
+
+def test_xpaths_own_sum_would_not_be_exact() -> None:
+    assert xml_path("sum(b)")(RECORD) == "3.3000000000000003"
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("total(c)", "not_a_number"),
+        ("multiply('1e400', 2)", "out_of_range"),
+        ("rounded(b, 99)", "out_of_range"),
+    ],
+)
+def test_what_can_not_be_computed_is_told(path: str, fault: str) -> None:
+    with pytest.raises(NotFound, match=fault):
+        xml_nodes(path)(RECORD)
+
+
+@pytest.mark.parametrize("path", ["b[", "nothing_of_the_kind(b)", "add(b)", "p:b", ""])
+def test_what_is_no_path_is_told_when_the_contract_is_read(path: str) -> None:
+    with pytest.raises(PathError, match="is no XPath"):
+        xml_path(path)
+
+
+numbers = st.decimals(-(10**9), 10**9, places=4)
+
+
+@given(st.lists(numbers, max_size=20))
+def test_total_is_exact(values: list[Decimal]) -> None:
+    record = etree.fromstring("<a>" + "".join(f"<b>{value}</b>" for value in values) + "</a>")
+    assert Decimal(str(xml_path("total(b)")(record))) == sum(values)
+
+
+@given(numbers, numbers)
+def test_add_and_subtract_and_multiply_are_exact(a: Decimal, b: Decimal) -> None:
+    record = etree.fromstring(f"<r><a>{a}</a><b>{b}</b></r>")
+    assert Decimal(str(xml_path("add(a, b)")(record))) == a + b
+    assert Decimal(str(xml_path("subtract(a, b)")(record))) == a - b
+    assert Decimal(str(xml_path("multiply(a, b)")(record))) == a * b
