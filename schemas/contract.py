@@ -140,12 +140,15 @@ def _steps(steps: Any) -> Any:
 
 
 class Rule(Part):
-    """Where a field's value comes from (exactly one of `path`, `header`, `key`, `value`), and what is made of it."""
+    """Where a field's value comes from (one of `path`, `header`, `key`, `value`, `derive`), and what is made of it."""
 
     path: str | None = Field(None, description="JMESPath, or XPath in XML")
     header: str | None = Field(None, description="a Kafka header of the record")
     key: Literal[True] | None = Field(None, description="the record's key")
     value: Scalar | None = Field(None, description="always this")
+    derive: Literal["total"] | None = Field(
+        None, description="`totals.gross` alone: the sum of the lines, each rounded as the check of receipts does"
+    )
     default: Scalar | None = Field(None, description="where nothing is found, or only white space")
     steps: Annotated[
         tuple[Step, ...],
@@ -155,8 +158,10 @@ class Rule(Part):
 
     @model_validator(mode="after")
     def _one_place(self) -> "Rule":
-        if len(self.model_fields_set & {"path", "header", "key", "value"}) != 1:
-            raise ValueError("a rule takes its value from one of path, header, key, value")
+        if len(self.model_fields_set & {"path", "header", "key", "value", "derive"}) != 1:
+            raise ValueError("a rule takes its value from one of path, header, key, value, derive")
+        if self.derive is not None and (self.steps or self.default is not None):
+            raise ValueError("derive computes the value: it takes neither `as` nor a default")
         return self
 
 
@@ -172,6 +177,9 @@ def _among(names: frozenset[str]) -> tuple[Any, Any]:
         unknown = sorted(rules.keys() - names)
         if unknown:
             raise ValueError(f"there is no field {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+        derived = sorted(name for name, rule in rules.items() if rule.derive is not None and name != "totals.gross")
+        if derived:
+            raise ValueError(f"only totals.gross can be derived, not {', '.join(derived)}")
         return rules
 
     return AfterValidator(check), Field(json_schema_extra={"propertyNames": {"enum": cast(Any, sorted(names))}})
