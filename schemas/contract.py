@@ -116,6 +116,14 @@ class Step(Part):
         """Which conversion it is."""
         return next(iter(self.model_fields_set))
 
+    @property
+    def word(self) -> str:
+        """What it is called where it is shown: `trim` and `negate` rather than `text` and `sign`."""
+        value = getattr(self, self.name)
+        return (
+            value if self.name in ("text", "sign") else f"{self.name} {value}" if isinstance(value, str) else self.name
+        )
+
 
 #: Conversions that may be given by name alone.
 _SHORT: dict[str, dict[str, Any]] = {

@@ -219,7 +219,7 @@ class Source:
         if self._watch is not None:
             found = _watched(found, self._watch, here, "found")
             converts = [
-                _watched(convert, self._watch, here, step.name)
+                _watched(convert, self._watch, here, step.word)
                 for convert, step in zip(converts, rule.steps, strict=False)
             ]
         get = _rule(found, rule.default, converts)
