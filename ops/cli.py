@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 something is wrong in the data, 2 wrong usage or settings,
 
 import asyncio
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,17 @@ import click
 from ops.check import UNREACHABLE, WRONG_USAGE, report_findings, run_checks
 from ops.datasets import DataSetMissing
 from ops.demo import DemoOptions, run_demo
+from ops.inspect.layout import NotReadable
+from ops.options import settings_from, with_settings
 from ops.run import new_loop, run_worker
 from ops.sell import sell_until_stopped
+from ops.source_commands import COMMANDS
 from ops.supervise import supervise
 from ops.watchdog import AGAIN
 from ops.worker_process import WorkerDied
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.logs import set_up_logs
-from streams.settings import Settings, SettingsError, load_settings
+from streams.settings import SettingsError
 from streams.sources.contracts import ContractError
 from streams.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
 
@@ -36,7 +38,7 @@ class Program(click.Group):
         """Runs a command."""
         try:
             return super().invoke(ctx)
-        except (SettingsError, ContractError, TopicsUnusable, SinkMisconfigured) as error:
+        except (SettingsError, ContractError, NotReadable, TopicsUnusable, SinkMisconfigured) as error:
             _end(str(error), WRONG_USAGE)
         except DataSetMissing as error:
             _end(str(error), WRONG_USAGE)
@@ -54,22 +56,6 @@ def _end(message: str, code: int) -> None:
 def main() -> None:
     """The entry point."""
     program(prog_name="tillstream")
-
-
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options every command that talks to components has."""
-    command = click.option("--sink", "sink_url", metavar="URL", help="Where documents go (settings: sink_url).")(
-        command
-    )
-    command = click.option("--broker", metavar="HOST:PORT", help="Kafka brokers, comma separated.")(command)
-    return click.option(
-        "--config", type=click.Path(path_type=Path), help="Settings file (default: tillstream.yaml if there is one)."
-    )(command)
-
-
-def settings_from(config: Path | None, **given: Any) -> Settings:
-    """Settings with what was given on the command line on top."""
-    return load_settings(config, **{name: value for name, value in given.items() if value is not None})
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -189,6 +175,10 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     """Simulated tills that sell into the topic, for trying things out: never point them at a topic in use."""
     settings = settings_from(config, broker=broker)
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
+
+
+for command in COMMANDS:
+    program.add_command(command)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,14 @@ class Step(Part):
         """Which conversion it is."""
         return next(iter(self.model_fields_set))
 
+    @property
+    def word(self) -> str:
+        """What it is called where it is shown: `trim` and `negate` rather than `text` and `sign`."""
+        value = getattr(self, self.name)
+        return (
+            value if self.name in ("text", "sign") else f"{self.name} {value}" if isinstance(value, str) else self.name
+        )
+
 
 #: Conversions that may be given by name alone.
 _SHORT: dict[str, dict[str, Any]] = {
@@ -168,7 +176,7 @@ def _steps(steps: Any) -> Any:
 
 
 class Rule(Part):
-    """Where a field's value comes from (exactly one of `path`, `header`, `key`, `value`), and what is made of it."""
+    """Where a field's value comes from (one of `path`, `header`, `key`, `value`, `derive`), and what is made of it."""
 
     path: str | None = Field(None, description="JMESPath, or XPath in XML")
     of: Literal["part", "record"] = Field("part", description="where `path` begins; they differ inside a list only")
@@ -177,6 +185,9 @@ class Rule(Part):
     )
     key: Literal[True] | None = Field(None, description="the record's key")
     value: Scalar | None = Field(None, description="always this")
+    derive: Literal["total"] | None = Field(
+        None, description="`totals.gross` alone: the sum of the lines, each rounded as the check of receipts does"
+    )
     default: Scalar | None = Field(None, description="where nothing is found, or only white space")
     steps: Annotated[
         tuple[Step, ...],
@@ -186,8 +197,10 @@ class Rule(Part):
 
     @model_validator(mode="after")
     def _one_place(self) -> "Rule":
-        if len(self.model_fields_set & {"path", "header", "key", "value"}) != 1:
-            raise ValueError("a rule takes its value from one of path, header, key, value")
+        if len(self.model_fields_set & {"path", "header", "key", "value", "derive"}) != 1:
+            raise ValueError("a rule takes its value from one of path, header, key, value, derive")
+        if self.derive is not None and (self.steps or self.default is not None):
+            raise ValueError("derive computes the value: it takes neither `as` nor a default")
         return self
 
 
@@ -209,16 +222,31 @@ def _among(names: frozenset[str]) -> AfterValidator:
     return AfterValidator(known)
 
 
+def _derived(rules: dict[str, AnyRule]) -> dict[str, AnyRule]:
+    derived = sorted(name for name, rule in rules.items() if rule.derive is not None and name != "totals.gross")
+    if derived:
+        raise ValueError(f"only totals.gross can be derived, not {', '.join(derived)}")
+    return rules
+
+
 def _listed(names: frozenset[str]) -> Any:
     """For editors, which complete names."""
     return Field(json_schema_extra={"propertyNames": {"enum": cast(Any, sorted(names))}})
 
 
-EventRules = Annotated[dict[Annotated[str, _among(EVENT_FIELDS)], AnyRule], _listed(EVENT_FIELDS)]
-LineRules = Annotated[dict[Annotated[str, _among(LINE_FIELDS)], AnyRule], _listed(LINE_FIELDS)]
-TenderRules = Annotated[dict[Annotated[str, _among(TENDER_FIELDS)], AnyRule], _listed(TENDER_FIELDS)]
-TaxRules = Annotated[dict[Annotated[str, _among(TAX_FIELDS)], AnyRule], _listed(TAX_FIELDS)]
-DiscountRules = Annotated[dict[Annotated[str, _among(DISCOUNT_FIELDS)], AnyRule], _listed(DISCOUNT_FIELDS)]
+EventRules = Annotated[
+    dict[Annotated[str, _among(EVENT_FIELDS)], AnyRule], AfterValidator(_derived), _listed(EVENT_FIELDS)
+]
+LineRules = Annotated[
+    dict[Annotated[str, _among(LINE_FIELDS)], AnyRule], AfterValidator(_derived), _listed(LINE_FIELDS)
+]
+TenderRules = Annotated[
+    dict[Annotated[str, _among(TENDER_FIELDS)], AnyRule], AfterValidator(_derived), _listed(TENDER_FIELDS)
+]
+TaxRules = Annotated[dict[Annotated[str, _among(TAX_FIELDS)], AnyRule], AfterValidator(_derived), _listed(TAX_FIELDS)]
+DiscountRules = Annotated[
+    dict[Annotated[str, _among(DISCOUNT_FIELDS)], AnyRule], AfterValidator(_derived), _listed(DISCOUNT_FIELDS)
+]
 
 
 class Discounts(Part):

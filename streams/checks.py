@@ -118,6 +118,20 @@ def amounts(arrival: Arrival) -> Sound:
     return Sound(arrival, digits, lines, tenders, net, tax, rounding, gross)
 
 
+def gross_of_lines(lines: Sequence[Line], currency: str) -> str:
+    """What the lines come to in all, for a source that prints no total. Raises Unsound where they break a rule."""
+    digits = minor_digits(currency)
+    if digits is None:
+        raise Unsound(Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
+    gross = 0
+    for place, line in enumerate(lines):
+        try:
+            gross += sound_line(line, digits).gross
+        except Unsound as fault:
+            raise Unsound(fault.reason, f"lines.{place}{fault.detail}") from None
+    return format(Decimal(gross).scaleb(-digits), "f")
+
+
 def sound_line(line: Line, digits: int) -> SoundLine:
     """The line's amounts. The detail of the Unsound that it raises begins after `lines.N`.
 

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from lxml import etree
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Taxes, Tenders, When
 from schemas.deadletter import Reason
 from schemas.money import minor_digits
+from schemas.sale import Line
 from streams.batch import Record
+from streams.checks import Unsound, gross_of_lines
 from streams.sources.contracts import ContractError, load, located
 from streams.sources.convert import Convert, StepError, Unconvertible, converter, text_of
 from streams.sources.formats import Unreadable, reader
@@ -62,6 +65,9 @@ class Making:
         return self._zone_of(self.store) if self.store is not None else None
 
 
+_LINES = TypeAdapter(tuple[Line, ...])
+#: Told of each rule's value as it is found and after each step: (place in the contract, `found` or the step, value).
+Watch = Callable[[str, str, Any], None]
 #: From a part of the record to a field's value; None: absent.
 Get = Callable[[Any, Making], Any]
 Fields = list[tuple[str, Get]]
@@ -77,7 +83,7 @@ class Blocks(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How records of one kind become events."""
+    """How records of one kind become events. `total_of_lines`: their gross total is derived."""
 
     kind: Kind
     holds: list[Callable[[Any, Record], bool]]
@@ -85,13 +91,15 @@ class Plan(NamedTuple):
     fields: Fields
     lines: list[Blocks]
     tenders: list[Blocks]
+    total_of_lines: bool = False
 
 
 class Source:
-    """A contract, ready. Raises Unusable when it can't be."""
+    """A contract, ready; `watch` is told of every value on the way. Raises Unusable when it can't be."""
 
-    def __init__(self, contract: Contract, zone_of: ZoneOf) -> None:
+    def __init__(self, contract: Contract, zone_of: ZoneOf, watch: Watch | None = None) -> None:
         self.contract = contract
+        self._watch = watch
         self._zone_of = zone_of
         self._faults: list[str] = []
         self._xml = contract.format == "xml"
@@ -154,6 +162,8 @@ class Source:
                 making.currency = str(value)
         event["lines"] = list(_blocks(plan.lines, part, making, "lines"))
         event["tenders"] = list(_blocks(plan.tenders, part, making, "tenders"))
+        if plan.total_of_lines:
+            _derive_total(event)
         return event
 
     def place(self, part: Any, record: Record) -> Plan | None:
@@ -166,13 +176,14 @@ class Source:
     def _plan(self, kind: Kind, number: int) -> Plan:
         here = f"kinds.{number}"
         contract = self.contract
-        holds = [self._condition(when, f"{here}.when") for when in kind.when]
+        holds = [self._condition(when, f"{here}.when.{place}") for place, when in enumerate(kind.when)]
         if kind.skip is not None:
             return Plan(kind, holds, [], [], [], [])
         # Store and currency first: the steps of other fields ask for them.
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         places = {name: here if name in kind.fields else "" for name, _ in rules}
-        fields = [(name, self._getter(rule, _path(places[name], "fields", name))) for name, rule in rules]
+        found = [(name, rule) for name, rule in rules if rule.derive is None]
+        fields = [(name, self._getter(rule, _path(places[name], "fields", name))) for name, rule in found]
         lines = contract.lines if kind.lines is None else kind.lines
         tenders = contract.tenders if kind.tenders is None else kind.tenders
         return Plan(
@@ -182,6 +193,7 @@ class Source:
             fields,
             self._all_blocks(lines, "lines" if kind.lines is None else f"{here}.lines"),
             self._all_blocks(tenders, "tenders" if kind.tenders is None else f"{here}.tenders"),
+            total_of_lines=len(found) < len(rules),
         )
 
     def _facts(self, facts: dict[str, str], here: str) -> list[tuple[str, Find]]:
@@ -221,14 +233,27 @@ class Source:
         else:
             find = self._find(rule.path or "", f"{here}.path")
             found = _at(find) if rule.of == "part" else partial(_of_record, find)
-        return _rule(found, rule.default, converts)
+        if self._watch is not None:
+            found = _watched(found, self._watch, here, "found")
+            converts = [
+                _watched(convert, self._watch, here, step.word)
+                for convert, step in zip(converts, rule.steps, strict=False)
+            ]
+        get = _rule(found, rule.default, converts)
+        return get if self._watch is None else _watched(get, self._watch, here, "result")
 
     def _condition(self, when: When, here: str) -> Callable[[Any, Record], bool]:
+        holds = self._holds(when, here)
+        return holds if self._watch is None else _watched(holds, self._watch, here, "holds")
+
+    def _holds(self, when: When, here: str) -> Callable[[Any, Record], bool]:
         if when.header is not None:
             found: Callable[[Any, Record], Any] = partial(_header_of, when.header)
         else:
             find = self._find(when.path or "", f"{here}.path")
             found = lambda part, _: find(part)  # noqa: E731 (the same shape as the other branch)
+        if self._watch is not None:
+            found = _watched(found, self._watch, here, "found")
         if when.one_of is None:
             return lambda part, record: _is_something(found(part, record))
         wanted = frozenset((type(value) is bool, str(value)) for value in when.one_of)
@@ -256,11 +281,11 @@ class Source:
         return lambda node: _as_list(find(node))
 
 
-def ready(path: Path, zone_of: ZoneOf) -> Source:
+def ready(path: Path, zone_of: ZoneOf, watch: Watch | None = None) -> Source:
     """The source of a contract file. Raises ContractError."""
     contract = load(path)
     try:
-        return Source(contract, zone_of)
+        return Source(contract, zone_of, watch)
     except Unusable as error:
         raise ContractError("\n".join(located(path, fault) for fault in str(error).splitlines())) from None
 
@@ -295,6 +320,22 @@ def _blocks(blocks: list[Blocks], part: Any, making: Making, here: str) -> Itera
                 made["tax_rate"] = _tax_rate(made, taxes, making, f"{here}.{place}.tax_rate")
             place += 1
             yield made
+
+
+def _derive_total(event: dict[str, Any]) -> None:
+    """Sets `totals.gross` to what the check of receipts computes from the lines.
+
+    Lines that are no lines leave it out: validation names them before it comes to the totals.
+    """
+    if "currency" not in event:
+        return
+    try:
+        gross = gross_of_lines(_LINES.validate_python(event["lines"]), str(event["currency"]))
+    except ValidationError:
+        return
+    except Unsound as fault:
+        raise Refused(fault.reason, fault.detail) from None
+    event.setdefault("totals", {})["gross"] = gross
 
 
 def _value(get: Get, part: Any, making: Making, name: str) -> Any:
@@ -334,6 +375,19 @@ def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
         return str(value) if type(value) is int else value  # an event's codes and amounts are texts
 
     return get
+
+
+def _watched(do: Callable[[Any, Any], Any], watch: Watch, here: str, step: str) -> Callable[[Any, Any], Any]:
+    def watched(value: Any, around: Any) -> Any:
+        try:
+            result = do(value, around)
+        except (Unconvertible, NotFound) as fault:
+            watch(here, step, fault)
+            raise
+        watch(here, step, result)
+        return result
+
+    return watched
 
 
 def _constant(value: Any, _part: Any, _making: Making) -> Any:

@@ -62,7 +62,7 @@ def test_good_contract_is_ready(path: Path) -> None:
         ("number", "{path: number, as: {time: dd.mm.yyyy}}", "shop.yaml:8: fields.receipt.as"),
         ("number", "{path: number, as: {time: {zone: Berlin}}}", "shop.yaml:8: fields.receipt.as.0: time: 'Berlin'"),
         ("number", "{path: number, as: date}", "shop.yaml:8: fields.receipt.as"),
-        ("{path: kind, is: sale}", "{path: 'a['}", "shop.yaml:4: kinds.0.when.path: 'a[' is no JMESPath"),
+        ("{path: kind, is: sale}", "{path: 'a['}", "shop.yaml:4: kinds.0.when.0.path: 'a[' is no JMESPath"),
         ("each: items", "each: 'items['", "shop.yaml:11: lines.0.each: 'items[' is no JMESPath"),
         ("source: shop\n", "", "shop.yaml:1: source: Field required"),
         ("contract: 1", "contract: 2", "shop.yaml:1: contract: Input should be 1"),

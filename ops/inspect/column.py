@@ -1,0 +1,285 @@
+"""One field of the records: what its values are, learnt one after the other within a bound of memory."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+
+from ops.inspect.kinds import MARKS, Marks, Reading, epoch, number, read
+from ops.inspect.personal import by_name, by_value
+
+#: Distinct values that a field remembers; beyond them it knows only that there are more.
+CAP = 50_000
+_LONGEST = 200
+_RARE = 0.05
+_FAR = 20  # median absolute deviations
+_TIME_WORDS = re.compile(r"date|time|_at$|At$|^ts$|stamp|when", re.IGNORECASE)
+_PREFIX = re.compile(r"([A-Za-z]{1,4})[-_/]?\d+", re.ASCII)
+
+
+@dataclass
+class Column:
+    """The values at one path. `present` counts what stands there; white space alone is missing."""
+
+    path: str
+    present: int = 0
+    blank: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    beyond: Counter[str] = field(default_factory=Counter)
+    more: bool = False
+    readings: Counter[Reading] = field(default_factory=Counter)
+    native: Counter[str] = field(default_factory=Counter)
+    looks_like: Counter[str] = field(default_factory=Counter)
+    ranges: dict[Marks | None, "Range"] = field(default_factory=dict)
+    epochs: Counter[str | None] = field(default_factory=Counter)
+    prefixes: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[str]] = field(default_factory=dict)
+    first_text: str | None = None
+    last_text: str | None = None
+    longest: int = 0
+    runs: int = 0
+    _last: str | None = None
+
+    def add(self, value: Any) -> None:
+        """One value of a record's tree; None is as good as nothing."""
+        if value is None:
+            return
+        if isinstance(value, bool):
+            self.native["boolean"] += 1
+            self.add_texts(("true" if value else "false",))
+        else:
+            if not isinstance(value, str):
+                self.native["number"] += 1
+            self.add_texts((value if isinstance(value, str) else format(value, "f" if value != int(value) else ""),))
+
+    def add_texts(self, values: Iterable[str]) -> None:
+        """Values as text, in the order of the records."""
+        values = tuple(values)
+        if not values:
+            return
+        self.present += len(values)
+        self.runs += sum(map(_differ, (self._last, *values), values))
+        self._last = values[-1]
+        self.counts.update(values)
+        while len(self.counts) > CAP:
+            value, count = self.counts.popitem()  # the newest one
+            self.beyond[value] += count
+            self.more = True
+        if len(self.beyond) > CAP:
+            self._learn(self.beyond)
+            self.beyond = Counter()
+
+    def finish(self) -> None:
+        """Looks at every value that is remembered. Nothing is added afterwards."""
+        self._learn(self.beyond)
+        self._learn(self.counts)
+
+    def _learn(self, values: Counter[str]) -> None:
+        for raw, count in values.items():
+            text = raw.strip()
+            if not text:
+                self.blank += count
+                continue
+            reading = read(text)
+            self.readings[reading] += count
+            self._looks(text, reading, count)
+            examples = self.samples.setdefault(reading.kind, [])
+            if len(examples) < 5:
+                examples.append(shortened(text))
+            if reading.kind in ("integer", "decimal"):
+                self._range(text, reading, count)
+            else:
+                self.first_text = min(self.first_text or text, text)
+                self.last_text = max(self.last_text or text, text)
+            self.longest = max(self.longest, len(text))
+
+    def _range(self, text: str, reading: Reading, count: int) -> None:
+        if reading.kind == "integer":
+            self.epochs[epoch(text)] += count
+            self.ranges.setdefault(None, Range()).add(number(text, MARKS[0]), count)
+        for marks in reading.marks:
+            self.ranges.setdefault(marks, Range()).add(number(text, marks), count)
+
+    def _looks(self, text: str, reading: Reading, count: int) -> None:
+        if reading.kind == "text" or (reading.kind == "integer" and len(text) >= 13):
+            found = by_value(text)
+            if found is not None:
+                self.looks_like[found] += count
+        match = _PREFIX.fullmatch(text)
+        if match is not None and (len(self.prefixes) < 50 or match[1] in self.prefixes):
+            self.prefixes[match[1]] += count
+
+    @property
+    def filled(self) -> int:
+        """Values that are more than white space."""
+        return self.present - self.blank
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """How many values are of each kind, as the column as a whole suggests."""
+        kinds: Counter[str] = Counter()
+        times = self.epoch_format is not None
+        for reading, count in self.readings.items():
+            kinds["time" if times and reading.kind == "integer" else reading.kind] += count
+        return kinds
+
+    @property
+    def kind(self) -> str:
+        """The kind that fits most; integers among decimals are decimals."""
+        kinds = self.kinds
+        if not kinds:
+            return "empty"
+        if kinds["decimal"] and kinds["decimal"] + kinds["integer"] > self.filled / 2:
+            return "decimal"
+        return kinds.most_common(1)[0][0]
+
+    @property
+    def epoch_format(self) -> str | None:
+        """epoch_s or epoch_ms, when the name says time and every integer may be one."""
+        if len(self.epochs) != 1 or not _TIME_WORDS.search(self.path.rpartition(".")[2]):
+            return None
+        return next(iter(self.epochs))
+
+    @property
+    def marks(self) -> list[Marks]:
+        """The ways of writing that fit all decimals, the likeliest first; several: the data can't tell."""
+        fits = [set(reading.marks) for reading in self.readings if reading.kind == "decimal"]
+        return [marks for marks in MARKS if fits and all(marks in each for each in fits)]
+
+    @property
+    def formats(self) -> list[str]:
+        """The time formats that together fit all times; see `ambiguous_time`."""
+        if self.epoch_format is not None:
+            return [self.epoch_format]
+        readings = {reading.formats: count for reading, count in self.readings.items() if reading.kind == "time"}
+        chosen: list[str] = []
+        common = [form for form in next(iter(readings), ()) if all(form in formats for formats in readings)]
+        if common:
+            return common[:1]
+        for formats in sorted(readings, key=len):  # what is certain first: it settles the order of the others
+            if not set(formats) & set(chosen):
+                chosen.append(next((form for form in formats if _order(form) in map(_order, chosen)), formats[0]))
+        return chosen
+
+    @property
+    def ambiguous_time(self) -> bool:
+        """Whether day and month could be the other way round in every value."""
+        readings = [reading for reading in self.readings if reading.kind == "time"]
+        return bool(readings) and all(len(reading.formats) > 1 for reading in readings)
+
+    @property
+    def zones(self) -> str:
+        """Whether times say their offset: all, none, some."""
+        if self.epoch_format is not None:
+            return "all"
+        zoned = {reading.zoned for reading in self.readings if reading.kind == "time"}
+        return "some" if len(zoned) > 1 else "all" if True in zoned else "none"
+
+    @property
+    def range(self) -> "Range":
+        """Of the numbers."""
+        marks = self.marks
+        parts = [self.ranges[key] for key in (None, *marks[:1]) if key in self.ranges]
+        return Range.of(parts)
+
+    @property
+    def personal(self) -> list[str]:
+        """Why this is likely personal data; empty: it is likely none."""
+        reasons = [f"name: {what}"] if (what := by_name(self.path)) else []
+        enough = {"e-mail": 0.0, "phone number": 0.2, "bank or card number": 0.5}
+        reasons += [
+            f"values: {what}" for what, count in self.looks_like.items() if count >= enough[what] * (self.filled or 1)
+        ]
+        return reasons
+
+    @property
+    def unique(self) -> bool | None:
+        """Whether no value comes twice; None: none of those that are remembered does, and there are more."""
+        if self.blank or not self.filled or self.counts.most_common(1)[0][1] > 1:
+            return False
+        return None if self.more else True
+
+    def far_off(self) -> tuple[int, list[Decimal]]:
+        """Numbers far from the median, in median absolute deviations: how many, and the farthest."""
+        marks = (self.marks or list(MARKS[:1]))[0]
+        numbers: Counter[Decimal] = Counter()
+        for text, count in self.counts.items():
+            if read(text.strip()).kind in ("integer", "decimal"):
+                numbers[number(text.strip(), marks)] += count
+        middle = median(numbers)
+        if middle is None:
+            return 0, []
+        distances: Counter[Decimal] = Counter()
+        for value, count in numbers.items():
+            distances[abs(value - middle)] += count
+        spread = median(distances)
+        if not spread:
+            return 0, []
+        far = {value: count for value, count in numbers.items() if abs(value - middle) > _FAR * spread}
+        return sum(far.values()), sorted(far, key=lambda value: -abs(value - (middle or 0)))[:3]
+
+    def rare_kinds(self) -> dict[str, int]:
+        """Kinds that few values have, where most have another."""
+        kinds = self.kinds
+        if self.kind == "decimal":
+            del kinds["integer"]
+        return {kind: count for kind, count in kinds.items() if 0 < count < _RARE * self.filled and kind != self.kind}
+
+
+@dataclass
+class Range:
+    """Numbers, summed up."""
+
+    low: Decimal | None = None
+    high: Decimal | None = None
+    negative: int = 0
+    zero: int = 0
+    places: int = 0
+
+    def add(self, value: Decimal, count: int) -> None:
+        """`count` times `value`."""
+        self.low = value if self.low is None else min(self.low, value)
+        self.high = value if self.high is None else max(self.high, value)
+        self.negative += count * (value < 0)
+        self.zero += count * (value == 0)
+        exponent = value.as_tuple().exponent
+        self.places = max(self.places, -exponent if isinstance(exponent, int) else 0)
+
+    @classmethod
+    def of(cls, parts: "list[Range]") -> "Range":
+        """Several as one."""
+        lows = [part.low for part in parts if part.low is not None]
+        highs = [part.high for part in parts if part.high is not None]
+        return cls(
+            min(lows, default=None),
+            max(highs, default=None),
+            sum(part.negative for part in parts),
+            sum(part.zero for part in parts),
+            max((part.places for part in parts), default=0),
+        )
+
+
+def median(numbers: Counter[Decimal]) -> Decimal | None:
+    """The middle one of numbers with their counts."""
+    half, passed = numbers.total() / 2, 0
+    for value in sorted(numbers):
+        passed += numbers[value]
+        if passed >= half:
+            return value
+    return None
+
+
+def shortened(text: str) -> str:
+    """A value as it is remembered: a long one by its beginning and a digest."""
+    return text if len(text) <= _LONGEST else f"{text[:40]}…{sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _differ(one: str | None, other: str) -> bool:
+    return one != other
+
+
+def _order(form: str) -> str:
+    return "".join(part for part in re.findall(r"%[dmyY]", form)).lower()

@@ -1,0 +1,137 @@
+"""What one value may be: each way to read it is noted, so that a column can take the one that fits all its values."""
+
+import re
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+Kind = Literal["integer", "decimal", "boolean", "time", "text"]
+#: (point, thousands), the likeliest first.
+Marks = tuple[str, str]
+MARKS: tuple[Marks, ...] = (
+    (".", ""),
+    (",", ""),
+    (".", ","),
+    (",", "."),
+    (",", " "),
+    (".", " "),
+    (".", "'"),
+    (",", "'"),
+)
+
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)
+_MARKED = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
+_BOOLEANS = frozenset(("true", "false", "yes", "no", "y", "n"))
+_TIME = re.compile(
+    r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})"
+    r"(?:([ T])(\d{1,2}):(\d{2})(?::(\d{2})([.,]\d+)?)?( ?[AaPp][Mm])?\s*(Z|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
+)
+
+
+def _pattern(marks: Marks) -> re.Pattern[str]:
+    point, thousands = map(re.escape, marks)
+    whole = rf"(?:\d{{1,3}}(?:{thousands}\d{{3}})+|\d+)" if thousands else r"\d+"
+    return re.compile(rf"[+-]?(?:{whole}(?:{point}\d*)?|{point}\d+)", re.ASCII)
+
+
+_PATTERNS = {marks: _pattern(marks) for marks in MARKS}
+
+
+class Reading(NamedTuple):
+    """What a value may be. `marks` or `formats` are all that fit; none for an integer, which fits all."""
+
+    kind: Kind
+    marks: tuple[Marks, ...] = ()
+    formats: tuple[str, ...] = ()
+    zoned: bool = False
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a number in any way of writing."""
+    return read(text).kind in ("integer", "decimal")
+
+
+def read(text: str) -> Reading:
+    """What the text, which has no white space around it, may be."""
+    if _INTEGER.fullmatch(text):
+        return Reading("integer")
+    if _MARKED.fullmatch(text):
+        marks = tuple(each for each, pattern in _PATTERNS.items() if pattern.fullmatch(text))
+        if marks and not (text.isdigit() and text.startswith("0")):
+            return Reading("decimal", marks)
+    if text.lower() in _BOOLEANS:
+        return Reading("boolean")
+    match = _TIME.fullmatch(text)
+    if match is not None:
+        formats = _formats(text, match)
+        if formats:
+            return Reading("time", formats=formats, zoned=match[11] is not None)
+    return Reading("text")
+
+
+def number(text: str, marks: Marks) -> Decimal:
+    """The number that the text is, written with these marks."""
+    point, thousands = marks
+    plain = text.replace(thousands, "") if thousands else text
+    return Decimal(plain.replace(point, ".") if point != "." else plain)
+
+
+def _formats(text: str, match: re.Match[str]) -> tuple[str, ...]:
+    """The ways to write a time that this one may be in, as a contract's `time` takes them."""
+    if _is_iso(text):
+        return ("iso",)
+    first, mark, middle, last = match[1], match[2], match[3], match[4]
+    orders: Iterable[tuple[str, str, str, str]]
+    if len(first) == 4:
+        orders = [(f"%Y{mark}%m{mark}%d", first, middle, last)]
+    elif len(first) <= 2 and len(last) in (2, 4):
+        year = "%Y" if len(last) == 4 else "%y"
+        full = last if len(last) == 4 else f"20{last}"
+        orders = [
+            (f"%d{mark}%m{mark}{year}", full, middle, first),
+            (f"%m{mark}%d{mark}{year}", full, first, middle),
+        ]
+    else:
+        return ()
+    clock = _clock(match)
+    return tuple(form + clock for form, y, m, d in orders if _is_date(int(y), int(m), int(d)))
+
+
+def _clock(match: re.Match[str]) -> str:
+    if match[6] is None:
+        return ""
+    hour = "%I" if match[10] else "%H"
+    seconds = "" if match[8] is None else ":%S"
+    fraction = f"{match[9][0]}%f" if match[9] else ""
+    half = "" if not match[10] else f"{' ' if match[10].startswith(' ') else ''}%p"
+    return f"{match[5]}{hour}:%M{seconds}{fraction}{half}{'%z' if match[11] else ''}"
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(4096)
+def _is_date(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
+
+
+#: Whole numbers that are moments between 2000 and 2040, where the field's name says that it is a time.
+_EPOCHS = {"epoch_s": (946_684_800, 2_208_988_800), "epoch_ms": (946_684_800_000, 2_208_988_800_000)}
+
+
+def epoch(text: str) -> str | None:
+    """The count of seconds or milliseconds that an integer may be."""
+    value = int(text)
+    return next((name for name, (low, high) in _EPOCHS.items() if low <= value <= high), None)

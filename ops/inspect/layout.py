@@ -1,0 +1,181 @@
+"""How a file is written: compressed or not, encoding, format; for CSV its delimiter and header, for XML its records."""
+
+import codecs
+import csv
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from lxml import etree
+
+from ops.inspect.kinds import is_number
+
+FileFormat = Literal["csv", "json", "json_lines", "json_array", "xml"]
+FORMATS: tuple[FileFormat, ...] = ("csv", "json", "json_lines", "json_array", "xml")
+_HEAD = 2**18
+_CHUNK = 2**20
+_DELIMITERS = ",;\t|"
+#: Bytes that Windows' code page leaves undefined.
+_NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
+_BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+class NotReadable(Exception):
+    """The file or a record of it can't be read; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is written; `record` is the element that an XML file repeats, if it repeats one."""
+
+    format: FileFormat
+    encoding: str
+    compressed: bool
+    delimiter: str = ""
+    columns: tuple[str, ...] = ()
+    header: bool = True
+    record: str | None = None
+
+
+def look(path: Path, wanted: FileFormat | None = None) -> Layout:
+    """The layout of the file. Raises NotReadable."""
+    with opened(path) as file:
+        head = file.read(_HEAD)
+        compressed = isinstance(file, gzip.GzipFile)
+    if not head.strip():
+        raise NotReadable(f"{path}: the file is empty")
+    encoding = _encoding(path, head)
+    text = codecs.getincrementaldecoder(encoding)(errors="strict").decode(head)
+    if "\0" in text:
+        raise NotReadable(f"{path}: neither text nor gzip; save it as CSV, JSON or XML")
+    form = wanted or _format(text)
+    if form == "csv":
+        delimiter, columns, header = _csv(text)
+        return Layout(form, encoding, compressed, delimiter, columns, header)
+    record = _repeated(path) if form == "xml" else None
+    return Layout(form, encoding, compressed, record=record)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The file's bytes, unpacked if it is gzip. Raises NotReadable."""
+    try:
+        raw = path.open("rb")
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+    except OSError as error:
+        raise NotReadable(f"{path}: {error.strerror}") from None
+    return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
+
+
+def as_text(file: IO[bytes], layout: Layout) -> io.TextIOWrapper:
+    """The bytes as text, line ends as they stand."""
+    return io.TextIOWrapper(file, encoding=layout.encoding, newline="")
+
+
+def _encoding(path: Path, head: bytes) -> str:
+    for bom, name in _BOMS.items():
+        if head.startswith(bom):
+            return name
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    legacy = "cp1252"
+    utf8 = True
+    try:
+        with opened(path) as file:
+            for chunk in _chunks(file):
+                if utf8:
+                    utf8 = _decodes(decoder, chunk)
+                if chunk.translate(None, _NOT_CP1252) != chunk:
+                    legacy = "latin-1"
+            utf8 = utf8 and _decodes(decoder, b"", final=True)
+    except (OSError, EOFError) as error:
+        raise NotReadable(f"{path}: the gzip file is damaged: {error}") from None
+    return "utf-8" if utf8 else legacy
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool = False) -> bool:
+    try:
+        decoder.decode(chunk, final)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _format(text: str) -> FileFormat:
+    start = text.lstrip("\ufeff \t\r\n")
+    if start.startswith("<"):
+        return "xml"
+    if start.startswith("["):
+        return "json_array"
+    if not start.startswith("{"):
+        return "csv"
+    first, _, rest = start.partition("\n")
+    try:
+        json.loads(first)
+    except ValueError:
+        return "json"
+    return "json_lines" if rest.strip() else "json"
+
+
+def _csv(text: str) -> tuple[str, tuple[str, ...], bool]:
+    """(delimiter, column names, whether the first row is the header)"""
+    lines = text.splitlines(keepends=True)[:-1][:200] or [text]
+    delimiter = max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
+    first = next(csv.reader(lines, delimiter=delimiter))
+    header = not any(is_number(name) for name in first) and len(set(first)) == len(first) and all(first)
+    columns = (
+        tuple(name.strip() for name in first) if header else tuple(f"column_{n}" for n in range(1, len(first) + 1))
+    )
+    return delimiter, columns, header
+
+
+def _fits(lines: list[str], delimiter: str) -> tuple[float, int]:
+    """How well the delimiter splits the rows: the share of rows of the usual width, and that width."""
+    try:
+        widths = Counter(len(row) for row in csv.reader(lines, delimiter=delimiter) if row)
+    except csv.Error:
+        return 0.0, 0
+    width, count = widths.most_common(1)[0]
+    return (count / widths.total(), width) if width > 1 else (0.0, 0)
+
+
+def _repeated(path: Path) -> str | None:
+    """The root's child that an XML file has several of."""
+    children: Counter[str] = Counter()
+    for element in xml_children(path):
+        children[local(element.tag)] += 1
+    name, count = children.most_common(1)[0] if children else ("", 0)
+    return name if count > 1 else None
+
+
+def xml_children(path: Path) -> Iterator[Any]:
+    """The children of the root, one at a time: each is gone when the next is asked for. Raises NotReadable."""
+    depth = 0
+    try:
+        with opened(path) as file:
+            for event, element in etree.iterparse(
+                file, events=("start", "end"), resolve_entities=False, no_network=True, remove_comments=True
+            ):
+                depth += 1 if event == "start" else -1
+                if event == "end" and depth == 1:
+                    yield element
+                    element.clear()
+                    parent = element.getparent()
+                    while parent is not None and element.getprevious() is not None:
+                        del parent[0]
+    except etree.XMLSyntaxError as error:
+        raise NotReadable(f"{path}:{error.lineno}: not well-formed XML: {error.msg}") from None
+
+
+def local(tag: Any) -> str:
+    """A name without its namespace."""
+    return str(tag).rpartition("}")[2]

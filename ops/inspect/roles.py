@@ -1,0 +1,100 @@
+"""Which field of the source is which of an event's: guessed by name, and by what its values are."""
+
+import re
+from collections.abc import Sequence
+
+from ops.inspect.column import Column
+from ops.inspect.personal import by_name
+from ops.inspect.survey import Survey
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+#: Words that fields of each role have, the likeliest first; joined words match across their joint.
+RECEIPT_WORDS = (
+    "receipt",
+    "invoice",
+    "ticket",
+    "bon",
+    "beleg",
+    "transaction",
+    "basket",
+    "order",
+    "sequencenumber",
+    "number",
+)
+WORDS: dict[str, Sequence[str]] = {
+    "occurred_at": ("occurred", "datetime", "invoicedate", "timestamp", "closed", "created", "date", "time", "datum"),
+    "store": ("store", "shop", "branch", "location", "outlet", "filiale", "site"),
+    "register": ("register", "workstation", "terminal", "till", "pos", "device", "kasse"),
+    "currency": ("currency", "waehrung"),
+    "cashier": ("cashier", "operator", "employee", "clerk"),
+    "customer.id": ("customer", "member", "loyalty", "client", "household"),
+    "totals.gross": ("totalprice", "grandtotal", "totalamount", "totalgross", "grosstotal", "total", "gross"),
+}
+LINE_WORDS: dict[str, Sequence[str]] = {
+    "sku": ("sku", "barcode", "ean", "gtin", "upc", "stockcode", "itemid", "articleid", "productid", "itemcode",
+            "article", "product", "item", "stock", "plu"),
+    "description": ("description", "itemname", "productname", "title", "name", "text", "bezeichnung"),
+    "quantity": ("quantity", "qty", "menge", "units", "count"),
+    "unit_price": ("unitprice", "price", "preis"),
+    "amount": ("lineamount", "linetotal", "extendedamount", "amount", "salesvalue", "betrag", "total"),
+    "tax_rate": ("taxrate", "vatrate", "taxpercent", "vatpercent", "mwst"),
+}  # fmt: skip
+_KINDS = {"occurred_at": ("time",), "quantity": ("integer", "decimal"), "unit_price": ("integer", "decimal"),
+          "amount": ("integer", "decimal"), "tax_rate": ("integer", "decimal"),
+          "totals.gross": ("integer", "decimal")}  # fmt: skip
+_MEASURES = ("quantity", "qty", "price", "amount", "total", "cost", "tax", "discount", "weight", "units", "net",
+             "gross", "value", "menge", "preis", "betrag")  # fmt: skip
+
+
+def is_measure(path: str) -> bool:
+    """Whether the name is one of something measured or counted, so that a zero or an extreme value means something."""
+    name = joined(path)
+    return any(word in name for word in _MEASURES)
+
+
+def joined(path: str) -> str:
+    """The last name of a path in small letters, its joints taken out: `unit_price` and `UnitPrice` are the same."""
+    parts = [part for part in re.split(r"[.\[\]@/]+", path) if part and part != "text()"]
+    last = "".join(re.findall(r"[^\W_]+", parts[-1].lower())) if parts else ""
+    if last in ("id", "name", "amount", "number", "value", "code") and len(parts) > 1:
+        return "".join(re.findall(r"[^\W_]+", parts[-2].lower())) + last
+    return last
+
+
+def guess(columns: Sequence[Column], words: dict[str, Sequence[str]], taken: set[str]) -> dict[str, Column]:
+    """A column for each role that one fits; none is given twice."""
+    roles: dict[str, Column] = {}
+    for role, names in words.items():
+        fitting = [
+            (place, len(joined(column.path)), number, column)
+            for number, column in enumerate(columns)
+            for place, word in enumerate(names)
+            if column.path not in taken and word in joined(column.path) and _may_be(role, column)
+        ]
+        if fitting:
+            roles[role] = min(fitting, key=lambda fit: fit[:3])[3]
+            taken.add(roles[role].path)
+    return roles
+
+
+def _may_be(role: str, column: Column) -> bool:
+    if role in _KINDS:
+        return column.kind in _KINDS[role]
+    if role in ("customer.id", "cashier"):
+        return not any(word in joined(column.path) for word in ("mail", "phone", "name", "address"))
+    if role in ("sku", "description") and column.kind == "time":
+        return False
+    return by_name(column.path) is None and column.kind not in ("time", "boolean")
+
+
+def lines_list(survey: Survey) -> str | None:
+    """The list whose items have a quantity or a price: the receipt's lines."""
+    best: tuple[int, str] | None = None
+    for path in survey.lists:
+        inside = [
+            c for c in survey.columns.values() if c.path.startswith(f"{path}[]") and "[]" not in c.path[len(path) + 2 :]
+        ]
+        found = guess(inside, {role: LINE_WORDS[role] for role in ("quantity", "unit_price", "sku")}, set())
+        if len(found) >= 2 and (best is None or len(found) > best[0]):
+            best = len(found), path
+    return best[1] if best else None

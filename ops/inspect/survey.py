@@ -1,0 +1,156 @@
+"""Goes through all records once and learns: columns by path, lists, exact duplicates, key candidates."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lxml import etree
+
+from ops.inspect.column import Column
+from ops.inspect.layout import Layout
+from ops.inspect.records import Progress, parse, rows, texts, tree
+
+_CHUNK = 5_000
+MOST_RECORDS_COMPARED = 1_000_000
+MOST_PATHS = 300
+_DEEPEST = 50
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+@dataclass
+class Survey:
+    """What the records hold. `unreadable` could not be parsed, `ragged` rows have another width than the first."""
+
+    format: str
+    columns: dict[str, Column] = field(default_factory=dict)
+    lists: dict[str, tuple[int, int]] = field(default_factory=dict)
+    records: int = 0
+    duplicates: int = 0
+    unreadable: int = 0
+    ragged: int = 0
+    paths_left_out: bool = False
+    all_compared: bool = True
+    _seen: set[int] = field(default_factory=set)
+
+    def column(self, path: str) -> Column | None:
+        """The column at a path, new if need be; None when there are too many."""
+        found = self.columns.get(path)
+        if found is None:
+            if len(self.columns) >= MOST_PATHS:
+                self.paths_left_out = True
+                return None
+            found = self.columns[path] = Column(path)
+        return found
+
+    def compare(self, digest: int) -> None:
+        """Counts exact duplicates."""
+        if digest in self._seen:
+            self.duplicates += 1
+        elif len(self._seen) < MOST_RECORDS_COMPARED:
+            self._seen.add(digest)
+        else:
+            self.all_compared = False
+
+    def finish(self) -> "Survey":
+        """Sums up."""
+        for column in self.columns.values():
+            column.finish()
+        self._seen = set()
+        return self
+
+    def missing(self, column: Column) -> int:
+        """In how many of the places where the field could stand it does not, or is blank."""
+        return self.places(column.path) - column.filled
+
+    def places(self, path: str) -> int:
+        """How often the field could stand: once a record, or once an item of the innermost list."""
+        inner = [name for name in self.lists if path.startswith(f"{name}[]")]
+        return self.lists[max(inner, key=len)][1] if inner else self.records
+
+    def keys(self) -> list[str]:
+        """Fields that no two records share."""
+        return [
+            column.path
+            for column in self.columns.values()
+            if "[]" not in column.path and column.unique is not False and self.records > 1 and not self.missing(column)
+        ]
+
+    def groups(self) -> list[str]:
+        """CSV columns whose values come in runs, one run for each value: rows of one receipt stand together."""
+        if self.format != "csv":
+            return []
+        found = [
+            column
+            for column in self.columns.values()
+            if not column.blank and not column.more and 1 < column.runs < self.records
+            and column.runs <= 1.01 * len(column.counts) and column.kind not in ("decimal", "time")
+        ]  # fmt: skip
+        return [column.path for column in sorted(found, key=lambda column: -len(column.counts))]
+
+
+def survey_file(path: Path, layout: Layout, sample: int | None, progress: Progress) -> Survey:
+    """The survey of a file's records, or of the first `sample`. Raises NotReadable."""
+    if layout.format == "csv":
+        return survey_rows(layout.columns, islice(rows(path, layout, progress), sample))
+    form = "xml" if layout.format == "xml" else "json"
+    return survey_texts(form, islice(texts(path, layout, progress), sample))
+
+
+def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> Survey:
+    """The survey of CSV rows, whole columns of some thousand rows at a time."""
+    survey = Survey("csv")
+    columns = [survey.columns.setdefault(name, Column(name)) for name in names]
+    iterator = iter(found)
+    while chunk := list(islice(iterator, _CHUNK)):
+        survey.records += len(chunk)
+        for number, row in enumerate(chunk):
+            survey.compare(hash(tuple(row)))
+            if len(row) != len(names):
+                survey.ragged += 1
+                chunk[number] = [*row[: len(names)], *[""] * (len(names) - len(row))]
+        for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
+            column.add_texts(values)
+    return survey.finish()
+
+
+def survey_texts(form: str, found: Iterable[str]) -> Survey:
+    """The survey of JSON or XML texts."""
+    survey = Survey(form)
+    for text in found:
+        try:
+            record = tree(etree.fromstring(text.encode(), _parser())) if form == "xml" else parse(text)
+        except (ValueError, RecursionError, etree.XMLSyntaxError):
+            survey.unreadable += 1
+            continue
+        survey.records += 1
+        survey.compare(hash(text.strip()))
+        for path, value in leaves(record, survey):
+            column = survey.column(path)
+            if column is not None:
+                column.add(value)
+    return survey.finish()
+
+
+def _parser() -> Any:
+    return etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+
+
+def leaves(node: Any, survey: Survey, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The values of a tree with their paths; counts its lists on the way."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            step = name if survey.format == "xml" or _IDENTIFIER.fullmatch(name) else json.dumps(name)
+            yield from leaves(inner, survey, f"{path}.{step}" if path else step, depth + 1)
+    elif isinstance(node, list):
+        count, items = survey.lists.get(path, (0, 0))
+        survey.lists[path] = count + 1, items + len(node)
+        for inner in node:
+            yield from leaves(inner, survey, f"{path}[]", depth + 1)
+    else:
+        yield path or "@", node

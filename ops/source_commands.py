@@ -1,0 +1,202 @@
+"""The commands for connecting a source: `inspect`, `map …`, `import`. Each one's work has its own module."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ops.importing import import_file
+from ops.inspect.command import LAST, bar, inspect
+from ops.inspect.layout import FORMATS, FileFormat
+from ops.inspect.topic import last_records
+from ops.maps.diffing import difference, report_difference
+from ops.maps.files import records_of
+from ops.maps.outcome import Bare, zones
+from ops.maps.testing import report_examples, run_examples, write_junit
+from ops.maps.try_report import report_try
+from ops.maps.trying import try_record
+from ops.options import settings_from, with_broker, with_config
+from ops.publish import json_schema
+from schemas.contract import Contract
+from streams.sources.contracts import find, load
+from streams.sources.rows import rows_to_records
+from streams.sources.source import ready
+
+FAILED = 1
+as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+
+
+@click.command(
+    name="inspect",
+    epilog="\b\nExamples:\n  tillstream inspect sales.csv.gz\n  tillstream inspect sales.csv --draft shop.yaml\n"
+    "  tillstream inspect pos.sales --sample 1000 --broker kafka:9092\n"
+    "  tillstream inspect orders.jsonl --json | jq '.fields[] | {path, type, personal}'",
+)
+@click.argument("what", metavar="FILE|TOPIC")
+@with_broker
+@click.option("--sample", type=click.IntRange(1), help=f"Only so many records (a topic: the last; default {LAST:,}).")
+@click.option("--format", "wanted", type=click.Choice(FORMATS), help="Do not guess the format of a file.")
+@click.option("--draft", type=click.Path(path_type=Path), help="Write a contract with what was found, which loads.")
+@as_one_object
+def inspect_command(
+    what: str,
+    config: Path | None,
+    broker: str | None,
+    sample: int | None,
+    wanted: FileFormat | None,
+    draft: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what a strange file or topic holds: its format, every field, what is odd, what is likely personal.
+
+    Values of likely personal fields are never shown. Of a topic nothing is committed: other readers don't notice.
+    """
+    settings = settings_from(config, broker=broker)
+    inspect(settings, what, sample=sample, wanted=wanted, draft_to=draft, as_json=as_json)
+
+
+@click.command(
+    name="import",
+    epilog="\b\nExamples:\n  tillstream import sales.csv --contract shop.yaml\n"
+    "  tillstream import sales.csv.gz --contract shop.yaml --broker kafka:9092 --topic shop.sales",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@with_broker
+@click.option("--contract", required=True, metavar="FILE|NAME", help="The source's contract.")
+@click.option("--topic", help="Where to (settings: topic); it is created if it is missing.")
+@as_one_object
+def import_command(
+    file: Path, config: Path | None, broker: str | None, contract: str, topic: str | None, as_json: bool
+) -> None:
+    """Send the records of a file to the topic: of CSV the rows of a receipt as one record.
+
+    Importing a file again does no harm: its receipts are recognised as duplicates.
+    """
+    settings = settings_from(config, broker=broker, topic=topic)
+    loaded = load(find(contract))
+    with bar(f"importing {file.name}", file.stat().st_size if file.is_file() else None) as told:
+        done = import_file(settings, file, loaded, told)
+    if as_json:
+        result = {"topic": settings.topic, "confirmed": done.confirmed, "failed": done.failed, "reason": done.reason}
+        click.echo(json.dumps(result))
+    else:
+        click.echo(f"{done.confirmed:,} records in {settings.topic}")
+        if done.failed:
+            click.echo(f"{done.failed:,} records refused by the broker: {done.reason}", err=True)
+    sys.exit(FAILED if done.failed else 0)
+
+
+@click.group(name="map")
+def map_group() -> None:
+    """Contracts: prove them on their examples, try them on a record, compare two on a topic."""
+
+
+@map_group.command(epilog="\b\nExamples:\n  tillstream map test\n  tillstream map test shop.yaml --junit report.xml")
+@click.argument("contracts", nargs=-1, metavar="[CONTRACT]…")
+@with_config
+@click.option("--junit", type=click.Path(path_type=Path), help="Write the result as JUnit XML too.")
+@as_one_object
+def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as_json: bool) -> None:
+    """Run the examples in contracts (files, or names of built-in ones; all built-in ones if none is named).
+
+    Exit code 1 when one does not become what it says.
+    """
+    stores = settings_from(config).find_stores()
+    tested = run_examples(contracts, zones(stores))
+    if junit is not None:
+        write_junit(tested, junit)
+    report_examples(tested, as_json=as_json)
+    sys.exit(FAILED if any(each.difference is not None for each in tested) else 0)
+
+
+@map_group.command(
+    name="try",
+    epilog="\b\nExamples:\n  tillstream map try shop.yaml record.json\n"
+    "  kcat -C -t shop.sales -c 1 | tillstream map try shop.yaml -\n"
+    "  tillstream map try shopify order.json --header X-Shopify-Topic=orders/paid",
+)
+@click.argument("contract")
+@click.argument("record", type=click.File("rb"), metavar="FILE|-")
+@with_config
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A Kafka header of the record.")
+@click.option("--key", help="The record's key.")
+@as_one_object
+def try_command(
+    contract: str, record: Any, config: Path | None, headers: tuple[str, ...], key: str | None, as_json: bool
+) -> None:
+    """Show every step of one record: what was read, which kind, each field's conversions, the event, the document.
+
+    Personal values are stars. Exit code 1 when the record becomes a dead letter.
+    """
+    wrong = [header for header in headers if "=" not in header]
+    if wrong:
+        raise click.UsageError("a header is NAME=VALUE")
+    pairs = [(name, value.encode()) for name, _, value in (header.partition("=") for header in headers)]
+    path = find(contract)
+    value = _first_receipt(load(path), record.read())
+    stores = settings_from(config).find_stores()
+    bare = Bare(value, key.encode() if key is not None else None, pairs)
+    found = try_record(path, stores, bare, datetime.now(UTC))
+    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else report_try(found)
+    bad = [part for part in (found, *found["parts"]) if "rejected" in part or "faults" in part]
+    sys.exit(FAILED if bad else 0)
+
+
+def _first_receipt(contract: Contract, value: bytes) -> bytes:
+    """The record as it would be imported, if it is CSV as it stands in a file."""
+    if contract.format != "csv" or value.lstrip()[:1] in (b"{", b"["):
+        return value
+    lines = value.decode("utf-8-sig", errors="replace").splitlines(keepends=True)
+    return next((made for _, made in rows_to_records(lines, contract.group_by)), value)
+
+
+@map_group.command(
+    epilog="\b\nExamples:\n  tillstream map diff shop.yaml shop-2.yaml --from-topic shop.sales\n"
+    "  tillstream map diff shop.yaml shop-2.yaml --from-file sales.csv --json"
+)
+@click.argument("old")
+@click.argument("new")
+@with_broker
+@click.option("--from-topic", "topic", metavar="TOPIC", help="On the last records of this topic.")
+@click.option("--last", type=click.IntRange(1), default=LAST, show_default=True, help="So many of them.")
+@click.option("--from-file", "file", type=click.Path(path_type=Path), help="On the records of this file.")
+@as_one_object
+def diff(
+    old: str,
+    new: str,
+    config: Path | None,
+    broker: str | None,
+    topic: str | None,
+    last: int,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Say which records come to another end by the contract NEW than by OLD, and how the money changes."""
+    if (topic is None) == (file is None):
+        raise click.UsageError("name either --from-topic or --from-file")
+    settings = settings_from(config, broker=broker)
+    stores = settings.find_stores()
+    before, after = ready(find(old), zones(stores)), ready(find(new), zones(stores))
+    if file is not None:
+        with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
+            values = records_of(file, after.contract, told)
+            named = ((f"record {n}", Bare(value, key)) for n, (key, value) in enumerate(values, 1))
+            found = difference(before, after, stores, named, datetime.now(UTC))
+    elif topic is not None:
+        with bar(f"reading {topic}", last) as told:
+            records = last_records(settings, topic, last, told)
+        places = ((f"{record.partition}:{record.offset}", record) for record in records)
+        found = difference(before, after, stores, places, datetime.now(UTC))
+    report_difference(found, as_json=as_json)
+
+
+@map_group.command(epilog="\b\nExample:\n  tillstream map schema > contract.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of contracts, for editors."""
+    click.echo(json.dumps(json_schema(Contract), indent=2, ensure_ascii=False))
+
+
+COMMANDS = (inspect_command, import_command, map_group)
