@@ -22,6 +22,7 @@ Kind = Literal["invoice", "credit_note", "cancellation"]
 class DocumentLine:
     """One line: `gross` = `net` + `tax`. `quantity` is signed like the amounts; price and discount are as printed.
 
+    `item_code`, `item_unit`, `tax_code` and `cost` (of one unit) are the ERP's own, where a mapping gives them.
     Documents with the same line share it.
     """
 
@@ -35,14 +36,23 @@ class DocumentLine:
     net: Decimal
     tax: Decimal
     gross: Decimal
+    item_code: str | None = None
+    item_unit: str | None = None
+    tax_code: str | None = None
+    cost: Decimal | None = None
 
 
 @dataclass(slots=True)
 class Payment:
-    """One means of payment; the sum over a document is its `gross`, unless it has none (not paid yet)."""
+    """One means of payment; the sum over a document is its `gross`, unless it has none (not paid yet).
+
+    `payment_mode` and `account` are the ERP's own, where a mapping gives them.
+    """
 
     kind: str
     amount: Decimal
+    payment_mode: str | None = None
+    account: str | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +74,10 @@ class ErpDocument:
     that the event says, apart from its id: two events, or an event sent twice, say the same where it is equal, and are
     in conflict where it is not. `gross` is what the customer paid: net + tax + rounding, where net and tax are the sums
     over the lines and `rounding` what the till's own total differs by.
+
+    `mapping` is the version of the mapping that the ERP's own codes are from: `company`, `warehouse`, `cost_centre`,
+    `customer_code`, and those of lines and payments. Without one all of them are None, and what the till says counts.
+    `review` says what somebody should look at, and does not keep the document from being booked.
     """
 
     event_id: str
@@ -87,6 +101,12 @@ class ErpDocument:
     gross: Decimal
     lines: list[DocumentLine]
     payments: list[Payment]
+    mapping: str | None = None
+    company: str | None = None
+    warehouse: str | None = None
+    cost_centre: str | None = None
+    customer_code: str | None = None
+    review: str | None = None
 
     @computed_field  # type: ignore[prop-decorator]  # mypy can't decorate properties
     @property

@@ -4,13 +4,15 @@ https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2
 A batch has ten thousand of values and almost none of them needs escaping, so rows are first put together as if none
 did. Where the text then has other tabs, line ends or backslashes than were put there, the rows of each such document
 are made again from escaped values.
+
+Where no document of a batch has codes from a mapping, their columns are left out, and cost nothing.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.document import DocumentLine, ErpDocument, Kind, Payment
 from sinks.values import to_utf8
@@ -26,13 +28,40 @@ LINE_COLUMNS = (
 )
 PAYMENT_COLUMNS = "external_ref, position, kind, amount"
 
+DOCUMENT_CODES = "mapping, company, warehouse, cost_centre, customer_code, review"
+LINE_CODES = "item_code, item_unit, tax_code, cost"
+PAYMENT_CODES = "payment_mode, account"
+
+
+class Columns(NamedTuple):
+    """The columns of each text, in their order."""
+
+    documents: str
+    lines: str
+    payments: str
+
+
+PLAIN = Columns(DOCUMENT_COLUMNS, LINE_COLUMNS, PAYMENT_COLUMNS)
+MAPPED = Columns(
+    f"{DOCUMENT_COLUMNS}, {DOCUMENT_CODES}", f"{LINE_COLUMNS}, {LINE_CODES}", f"{PAYMENT_COLUMNS}, {PAYMENT_CODES}"
+)
+
 _NULL = "\\N"
+_NULLABLE = ("original_ref", "cashier", "customer_id")
+
+
+def columns_of(documents: Sequence[ErpDocument]) -> Columns:
+    """The columns that the texts of these documents have: MAPPED if any of them is, else PLAIN."""
+    return PLAIN if [d.mapping for d in documents].count(None) == len(documents) else MAPPED
 
 
 def documents_text(documents: Sequence[ErpDocument], now: datetime) -> bytes:
-    """DOCUMENT_COLUMNS of each document. Raises DocumentsRefused for text that can't be stored, as all of these do."""
-    to_rows = partial(_document_rows, now=now.isoformat())
-    return _text(documents, DOCUMENT_COLUMNS, to_rows, nullable=("original_ref", "cashier", "customer_id"))
+    """A row for each document. Raises DocumentsRefused for text that can't be stored, as all of these do."""
+    columns, moment = columns_of(documents).documents, now.isoformat()
+    if columns is PLAIN.documents:
+        return _text(documents, columns, partial(_document_rows, now=moment), partial(_nulls, _NULLABLE))
+    nullable = (*_NULLABLE, *DOCUMENT_CODES.split(", "))
+    return _text(documents, columns, partial(_mapped_document_rows, now=moment), partial(_nulls, nullable))
 
 
 def deliveries_text(documents: Sequence[ErpDocument], now: datetime) -> bytes:
@@ -41,20 +70,39 @@ def deliveries_text(documents: Sequence[ErpDocument], now: datetime) -> bytes:
 
 
 def lines_text(documents: Sequence[ErpDocument]) -> bytes:
-    """LINE_COLUMNS of each line."""
-    return _text(documents, LINE_COLUMNS, _line_rows)
+    """A row for each line."""
+    columns = columns_of(documents).lines
+    if columns is PLAIN.lines:
+        return _text(documents, columns, _line_rows)
+    codes = LINE_CODES.split(", ")
+    return _text(
+        documents, columns, _mapped_line_rows, lambda some: _nulls(codes, [line for d in some for line in d.lines])
+    )
 
 
 def payments_text(documents: Sequence[ErpDocument]) -> bytes:
-    """PAYMENT_COLUMNS of each payment."""
-    return _text(documents, PAYMENT_COLUMNS, _payment_rows)
+    """A row for each payment."""
+    columns = columns_of(documents).payments
+    if columns is PLAIN.payments:
+        return _text(documents, columns, _payment_rows)
+    codes = PAYMENT_CODES.split(", ")
+    return _text(
+        documents,
+        columns,
+        _mapped_payment_rows,
+        lambda some: _nulls(codes, [paid for d in some for paid in d.payments]),
+    )
+
+
+def _nulls(names: Sequence[str], parts: Sequence[object]) -> int:
+    return sum([getattr(part, name) for part in parts].count(None) for name in names)
 
 
 def _text(
     documents: Sequence[ErpDocument],
     columns: str,
     to_rows: Callable[[Sequence[ErpDocument]], list[str]],
-    nullable: Sequence[str] = (),
+    nulls_in: Callable[[Sequence[ErpDocument]], int] = lambda some: 0,
 ) -> bytes:
     tabs = columns.count(",")
 
@@ -62,7 +110,7 @@ def _text(
         """The rows of some documents, if nothing in them needs escaping."""
         rows = to_rows(some)
         text = "".join(rows)
-        nulls = sum([getattr(d, name) for d in some].count(None) for name in nullable)
+        nulls = nulls_in(some)
         lines_are_right = text.count("\n") == len(rows) and "\r" not in text
         columns_are_right = text.count("\t") == len(rows) * tabs and text.count("\\") == nulls
         return text if lines_are_right and columns_are_right else None
@@ -106,6 +154,37 @@ def _payment_rows(documents: Sequence[ErpDocument]) -> list[str]:
         for d in documents
         for position, payment in enumerate(d.payments, 1)
     ]
+
+
+# Rows with codes: the plain row, its line end taken off, and the codes.
+
+
+def _mapped_document_rows(documents: Sequence[ErpDocument], now: str) -> list[str]:
+    return [
+        f"{row[:-1]}{_code(d.mapping)}{_code(d.company)}{_code(d.warehouse)}{_code(d.cost_centre)}"
+        f"{_code(d.customer_code)}{_code(d.review)}\n"
+        for row, d in zip(_document_rows(documents, now), documents, strict=True)
+    ]
+
+
+def _mapped_line_rows(documents: Sequence[ErpDocument]) -> list[str]:
+    lines = [line for d in documents for line in d.lines]
+    return [
+        f"{row[:-1]}{_code(line.item_code)}{_code(line.item_unit)}{_code(line.tax_code)}{_code(line.cost)}\n"
+        for row, line in zip(_line_rows(documents), lines, strict=True)
+    ]
+
+
+def _mapped_payment_rows(documents: Sequence[ErpDocument]) -> list[str]:
+    payments = [payment for d in documents for payment in d.payments]
+    return [
+        f"{row[:-1]}{_code(payment.payment_mode)}{_code(payment.account)}\n"
+        for row, payment in zip(_payment_rows(documents), payments, strict=True)
+    ]
+
+
+def _code(value: object) -> str:
+    return "\t\\N" if value is None else f"\t{value!s}"
 
 
 def _escaped(d: ErpDocument) -> ErpDocument:

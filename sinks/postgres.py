@@ -42,7 +42,7 @@ _CONNECT = {
 
 _BATCH = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS tillstream_batch ON COMMIT DELETE ROWS
-AS SELECT {copytext.DOCUMENT_COLUMNS} FROM documents WITH NO DATA"""  # noqa: S608 (constants)
+AS SELECT {copytext.MAPPED.documents} FROM documents WITH NO DATA"""  # noqa: S608 (constants)
 
 # Sorted, here and below, so that two workers with the same keys wait for each other instead of deadlocking. The keys
 # come back as one array, which the driver reads at once, where rows would be objects one by one.
@@ -58,10 +58,10 @@ _DROP_KNOWN = "DELETE FROM tillstream_batch WHERE event_id = ANY(%s)"
 # A row version that this very statement inserted has no xmax; one that it updated carries the lock it took first.
 _TAKE = f"""
 WITH taken AS (
-    INSERT INTO documents ({copytext.DOCUMENT_COLUMNS})
-    SELECT {copytext.DOCUMENT_COLUMNS} FROM tillstream_batch ORDER BY external_ref
+    INSERT INTO documents ({copytext.MAPPED.documents})
+    SELECT {copytext.MAPPED.documents} FROM tillstream_batch ORDER BY external_ref
     ON CONFLICT (external_ref) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in copytext.DOCUMENT_COLUMNS.split(", "))}
+        {", ".join(f"{name} = excluded.{name}" for name in copytext.MAPPED.documents.split(", "))}
     WHERE documents.revision < excluded.revision
     RETURNING external_ref, xmax <> 0 AS replaced
 ) SELECT coalesce(array_agg(external_ref), '{{}}'), coalesce(array_agg(replaced), '{{}}') FROM taken"""  # noqa: S608 (constants)
@@ -110,13 +110,15 @@ class PostgresSink(SqlSink):
         with self._writing() as connection:
             connection.begin()  # SQLAlchemy does not see what COPY begins, and would have nothing to commit
             _copy(connection, "deliveries", copytext.DELIVERY_COLUMNS, copytext.deliveries_text(by_event, now))
-            _copy(connection, "documents", copytext.DOCUMENT_COLUMNS, copytext.documents_text(by_receipt, now))
+            columns = copytext.columns_of(documents).documents
+            _copy(connection, "documents", columns, copytext.documents_text(by_receipt, now))
             self._append_parts(connection, documents)
         return [Receipt(d.event_id, "written") for d in documents]
 
     def _claim(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> set[str]:
         connection.exec_driver_sql(_BATCH)
-        _copy(connection, "tillstream_batch", copytext.DOCUMENT_COLUMNS, copytext.documents_text(documents, now))
+        columns = copytext.columns_of(documents).documents
+        _copy(connection, "tillstream_batch", columns, copytext.documents_text(documents, now))
         claimed = set(connection.exec_driver_sql(_CLAIM).scalar_one())
         if len(claimed) < len(documents):
             known = [d.event_id for d in documents if d.event_id not in claimed]
@@ -128,8 +130,9 @@ class PostgresSink(SqlSink):
         return dict(zip(external_refs, replaced, strict=True))
 
     def _append_parts(self, connection: Connection, documents: Sequence[ErpDocument]) -> None:
-        _copy(connection, "document_lines", copytext.LINE_COLUMNS, copytext.lines_text(documents))
-        _copy(connection, "document_payments", copytext.PAYMENT_COLUMNS, copytext.payments_text(documents))
+        columns = copytext.columns_of(documents)
+        _copy(connection, "document_lines", columns.lines, copytext.lines_text(documents))
+        _copy(connection, "document_payments", columns.payments, copytext.payments_text(documents))
 
     def _lock_schema(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a migration takes as long as it takes

@@ -73,7 +73,15 @@ def _texts(d: ErpDocument) -> Sequence[str]:
         texts += (line.sku, line.description, line.unit)
     for payment in d.payments:
         texts.append(payment.kind)
-    return texts
+    return texts if d.mapping is None else [*texts, *filter(None, _codes(d))]
+
+
+def _codes(d: ErpDocument) -> Iterable[str | None]:
+    yield from (d.mapping, d.company, d.warehouse, d.cost_centre, d.customer_code, d.review)
+    for line in d.lines:
+        yield from (line.item_code, line.item_unit, line.tax_code)
+    for payment in d.payments:
+        yield from (payment.payment_mode, payment.account)
 
 
 def _amounts(d: ErpDocument) -> Iterable[Decimal]:
@@ -87,3 +95,5 @@ def _amounts(d: ErpDocument) -> Iterable[Decimal]:
 def _fine_numbers(d: ErpDocument) -> Iterable[Decimal]:
     for line in d.lines:
         yield from (line.quantity, line.unit_price, line.discount, line.tax_rate)
+        if line.cost is not None:
+            yield line.cost

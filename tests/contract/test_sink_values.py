@@ -62,6 +62,41 @@ def test_amounts_come_back_to_the_last_place(sink: ReadableSink, written: ErpDoc
 
 
 @SETTINGS
+@given(data=st.data())
+def test_codes_of_a_mapping_come_back_equal(sink: ReadableSink, data: st.DataObject) -> None:
+    maybe, cost = st.none() | texts, st.none() | amounts(6)
+
+    def codes(*names: str) -> dict[str, Any]:
+        return {name: data.draw(maybe) for name in names}
+
+    written = document(
+        next(NUMBERS),
+        lines=[line(place, **codes("item_code", "item_unit", "tax_code"), cost=data.draw(cost)) for place in range(2)],
+        payments=[Payment("cash", Decimal("6.00"), **codes("payment_mode", "account"))],
+        mapping=data.draw(texts),
+        **codes("company", "warehouse", "cost_centre", "customer_code", "review"),
+    )
+    assert [type(result) for result in sink.write([document(next(NUMBERS)), written])] == [Receipt, Receipt]
+    assert sink.read([written.external_ref]) == [written]
+
+
+def test_a_new_revision_replaces_the_codes_of_the_old_one(sink: ReadableSink) -> None:
+    coded = document(901, 1, mapping="m@1", warehouse="W1", review="late")
+    plain = document(901, 2)
+    for written in (coded, plain):
+        sink.write([written])
+        assert sink.read([written.external_ref]) == [written]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"review": "a\0"}, {"lines": [line(item_code="\0")]}, {"lines": [line(cost=Decimal("0.0000001"))]}]
+)
+def test_codes_that_cannot_be_held_are_refused(sink: ReadableSink, changes: dict[str, Any]) -> None:
+    (result,) = sink.write([document(902, mapping="m@1", **changes)])
+    assert isinstance(result, Refusal)
+
+
+@SETTINGS
 @given(values=st.lists(amounts(2).map(lambda amount: amount / 1000), max_size=8))
 def test_sums_are_exact(sink: ReadableSink, values: list[Decimal]) -> None:
     values = [round(value, 2) for value in values]

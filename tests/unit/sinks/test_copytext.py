@@ -31,6 +31,38 @@ def test_columns_stand_in_the_order_they_are_named(columns: str, to_text: ToText
     assert values == {name: "\\N" if (v := getattr(d, name)) is None else v_text(v) for name in values}
 
 
+CODED = replace(line(), item_code="4711", item_unit=None, tax_code="V\\19", cost=Decimal("0.5"))
+MAPPED = replace(
+    document(lines=[CODED, line(2)], payments=[Payment("card", Decimal("6.00"), "Card", None)]),
+    mapping="retail@1",
+    warehouse="W\t1",
+    review="\\N",
+)
+
+
+def test_rows_of_mapped_documents_end_in_their_codes() -> None:
+    (row,) = copytext.documents_text([MAPPED], NOW).decode().splitlines()
+    assert row.endswith("\tretail@1\t\\N\tW\\t1\t\\N\t\\N\t\\\\N")
+    assert [r.split("\t")[-4:] for r in copytext.lines_text([MAPPED]).decode().splitlines()] == [
+        ["4711", "\\N", "V\\\\19", "0.5"],
+        ["\\N"] * 4,
+    ]
+    assert copytext.payments_text([MAPPED]).decode().endswith("\tCard\t\\N\n")
+
+
+def test_a_batch_without_codes_has_no_columns_for_them() -> None:
+    assert copytext.columns_of(documents(2)) == copytext.PLAIN
+    assert copytext.columns_of([*documents(2), MAPPED]) == copytext.MAPPED
+
+
+@pytest.mark.parametrize("batch", [documents(2), [document(9), MAPPED]], ids=["plain", "mixed"])
+def test_every_row_has_a_value_for_every_column(batch: list[ErpDocument]) -> None:
+    columns = copytext.columns_of(batch)
+    texts = [copytext.documents_text(batch, NOW), copytext.lines_text(batch), copytext.payments_text(batch)]
+    for named, text in zip(columns, texts, strict=True):
+        assert {row.count("\t") for row in text.decode().splitlines()} == {named.count(",")}
+
+
 def v_text(value: object) -> str:
     """As PostgreSQL reads it."""
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
