@@ -149,8 +149,7 @@ def _first_receipt(contract: Contract, value: bytes) -> bytes:
     """The record as it would be imported, if it is CSV as it stands in a file."""
     if contract.format != "csv" or value.lstrip()[:1] in (b"{", b"["):
         return value
-    lines = value.decode("utf-8-sig", errors="replace").splitlines(keepends=True)
-    return next((made for _, made in rows_to_records(lines, contract.group_by)), value)
+    return next((made for _, made in rows_to_records(value.splitlines(keepends=True), contract.group_by)), value)
 
 
 @map_group.command(

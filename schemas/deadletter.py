@@ -18,6 +18,9 @@ class Reason(StrEnum):
     INVALID_JSON = "invalid_json"
     AMBIGUOUS_JSON = "ambiguous_json"
     INVALID_XML = "invalid_xml"
+    INVALID_AVRO = "invalid_avro"
+    NO_SCHEMA_ID = "no_schema_id"
+    UNKNOWN_SCHEMA = "unknown_schema"
     UNPLACED_RECORD = "unplaced_record"
     UNCONVERTIBLE_VALUE = "unconvertible_value"
     SCHEMA_MISMATCH = "schema_mismatch"
@@ -58,6 +61,21 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.INVALID_XML: (
         "The value is not one well-formed XML document, or has a document type, which may do harm.",
         "Look at the bytes: a cut-off record, another encoding or another format. Repair the producer and send again.",
+    ),
+    Reason.INVALID_AVRO: (
+        "The bytes are not what the record's schema says.",
+        "Often plain Avro that happens to begin like a schema id, or a producer that names another schema than it "
+        "writes by. Repair the producer and send again.",
+    ),
+    Reason.NO_SCHEMA_ID: (
+        "The value does not begin with a schema's id (Confluent's wire format); the detail says what it looks like.",
+        "Have the producer use a serializer of the Schema Registry, or correct the contract's format; for plain JSON "
+        "that is json. Then replay.",
+    ),
+    Reason.UNKNOWN_SCHEMA: (
+        "The Schema Registry has no schema with the record's id, or it is of another kind than the contract's format.",
+        "Compare the settings' registry with the producer's, and restore the schema if it was deleted for good. Plain "
+        "Avro without an id may look like this too. Then replay.",
     ),
     Reason.UNPLACED_RECORD: (
         "The source's contract has no kind of record that this one is.",

@@ -44,7 +44,7 @@ def create_app(
     seen = windowed_seen(app, settings.window, settings.topic, partitions, settings.window_hours, time.time)
     patient = PatientSink(sink, metrics)
     publisher = Publisher(app, settings.dead_letter_topic, metrics)
-    state.trouble = lambda: patient.trouble or publisher.trouble
+    state.trouble = lambda: patient.trouble or publisher.trouble or (source.trouble if source is not None else None)
     services = Services(
         seen=seen,
         sink=patient,

@@ -4,6 +4,7 @@ import gc
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -13,8 +14,8 @@ from sinks.connect import open_sink
 from streams.app import create_app
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.sources.contracts import find
-from streams.sources.source import Source, ready
+from streams.sources.contracts import ContractError, find, load
+from streams.sources.source import Schemas, Source, ready
 from streams.state import State
 from streams.topics import ensure_topics, smaller_dead_letters
 from streams.transport import LineApp
@@ -67,7 +68,24 @@ def find_source(settings: Settings) -> Source | None:
         store = stores.find(name)
         return store.zone if store is not None else None
 
-    return ready(find(settings.contract), zone_of)
+    path = find(settings.contract)
+    return ready(path, zone_of, _schemas(path, settings))
+
+
+def _schemas(path: Path, settings: Settings) -> Schemas | None:
+    """What reads the contract's records by the schemas of a registry, if they have any. Raises ContractError."""
+    form = load(path).format
+    if form not in ("avro", "json_schema"):
+        return None
+    if settings.schema_registry is None:
+        raise ContractError(f"{path}: format {form} needs a Schema Registry; set schema_registry.url in the settings")
+    try:
+        from streams.sources.registry import RegistryReader  # its libraries are an extra
+    except ImportError as error:
+        raise ContractError(
+            f"{path}: format {form} needs the extra `registry`: pip install 'tillstream[registry]' ({error})"
+        ) from None
+    return RegistryReader(settings.schema_registry, form)
 
 
 def tune_interpreter() -> None:

@@ -69,6 +69,8 @@ def _decode_mapped(
                 _arrive(record, value, made, digest, place, arrivals, rejections)
     except Refused as fault:
         rejections.append(Rejection(record, fault.reason, fault.detail, "decode"))
+    except RecursionError:
+        rejections.append(Rejection(record, Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested", "decode"))
 
 
 def _arrive(

@@ -3,7 +3,8 @@
 In order, and the order is the guarantee:
 
 1. `decode`      bytes to events, as the source's contract says; what is no event is rejected. Tombstones, `day_close`
-                 and what a contract skips carry no document.
+                 and what a contract skips carry no document. Schemas that this takes are fetched before; a registry
+                 that is away is waited out.
 2. `first_turn`  an event repeated inside the batch, or a second event of the same receipt, waits for the next round:
                  it is judged when what became of the first is known. So the outcome does not depend on how the
                  stream was cut into batches.
@@ -65,6 +66,8 @@ class Services:
 
 async def process(batch: Batch, to: Services) -> Settled:
     """Brings every record of the batch to its end. Afterwards, and only then, the batch may be acknowledged."""
+    if to.source is not None:
+        await to.source.prepare(batch.records)
     arrivals, undecodable, noted = decode(batch, to.source)
     waiting, day_closes = with_document(arrivals)
     settled = Settled(noted=[*noted, *day_closes])

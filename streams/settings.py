@@ -101,6 +101,32 @@ class KafkaSecurity(BaseModel):
         return _secret(self.password, self.password_file) or ""
 
 
+class SchemaRegistry(BaseModel):
+    """Where the schemas of Avro and JSON Schema records stand."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[
+        str, Field(pattern="^https?://", description="one, or several that stand for one another, with commas")
+    ]
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    password_file: Path | None = None
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> "SchemaRegistry":
+        if re.search(r"://[^/?,]*@", self.url):
+            raise ValueError("url contains a user; use username, and password or password_file")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ValueError(f"ca_file: {self.ca_file} is no file")
+        return self
+
+    def secret(self) -> str:
+        """The password, from the settings or its file."""
+        return _secret(self.password, self.password_file) or ""
+
+
 class Budget(BaseModel):
     """How many rejections are too many: a bad deploy must not drain the topic into the dead-letter topic."""
 
@@ -145,6 +171,7 @@ class Settings(BaseSettings):
     contract: str | None = Field(
         None, description="what the topic's records are: a contract file, or a built-in one; without it, canonical JSON"
     )
+    schema_registry: SchemaRegistry | None = Field(None, description="for contracts of format avro and json_schema")
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1
 

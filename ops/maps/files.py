@@ -6,7 +6,7 @@ from pathlib import Path
 from ops.inspect.layout import FileFormat, Layout, NotReadable, as_text, look, opened
 from ops.inspect.records import Progress, position, texts
 from schemas.contract import Contract
-from streams.sources.rows import RowError, rows_to_records
+from streams.sources.rows import RowsUnreadable, rows_to_records
 
 _EVERY = 2_000
 
@@ -25,17 +25,17 @@ def records_of(path: Path, contract: Contract | None, progress: Progress) -> Ite
     else:
         try:
             yield from rows_to_records(_lines(path, layout, progress), contract.group_by, layout.delimiter)
-        except RowError as error:
+        except RowsUnreadable as error:
             raise NotReadable(f"{path}: {error}") from None
         except UnicodeDecodeError as error:
             raise NotReadable(f"{path}: not {layout.encoding}: {error.reason}") from None
 
 
-def _lines(path: Path, layout: Layout, progress: Progress) -> Iterator[str]:
+def _lines(path: Path, layout: Layout, progress: Progress) -> Iterator[bytes]:
     with opened(path) as file, as_text(file, layout) as text:
         if not layout.header:
-            yield layout.delimiter.join(layout.columns) + "\n"
+            yield (layout.delimiter.join(layout.columns) + "\n").encode()
         for number, line in enumerate(text):
             if number % _EVERY == 0:
                 progress(position(file))
-            yield line
+            yield line.encode()

@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 def try_record(path: Path, stores: Stores, record: Bare, now: datetime) -> dict[str, Any]:
     """Every step of the record, as one JSON object. Raises ContractError."""
     seen: list[Seen] = []
-    source = ready(path, zones(stores), lambda place, step, value: seen.append(Seen(place, step, value)))
+    source = ready(path, zones(stores), watch=lambda place, step, value: seen.append(Seen(place, step, value)))
     contract, stars = source.contract, Stars()
     result: dict[str, Any] = {"contract": contract.label, "format": contract.format, "record": None, "parts": []}
     made: list[tuple[dict[str, Any] | Skipped | Refused, list[Seen]]] = []

@@ -1,5 +1,15 @@
-"""Bytes to a record's tree: JSON values, or an XML element. What can't be read is refused with reason and detail."""
+"""Bytes to a record's tree: JSON values, or an XML element. What can't be read is refused with reason and detail.
 
+- `json`: one JSON text in UTF-8. Numbers with a fraction are their text.
+- `cloudevents`: a CloudEvent 1.0 in either Kafka binding, as in its structured form: its attributes, and `data`.
+- `avro`, `json_schema`: Confluent's wire format (`streams.sources.registry`). Without a registry, as in a contract's
+  examples, the record is given as the JSON that it stands for.
+- `xml`: an element; no document type, no entities.
+- `csv`: the rows of one receipt, as `streams.sources.rows` makes them of a file: `{"rows": [{column: text, …}, …]}`.
+"""
+
+import base64
+import binascii
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +21,7 @@ from schemas.deadletter import Reason
 from streams.batch import Record
 
 Read = Callable[[Record], Any]
+_BOM = b"\xef\xbb\xbf"
 
 
 class Unreadable(Exception):
@@ -28,6 +39,8 @@ def reader(contract: Contract) -> Read:
         return _xml_reader(ignore_namespaces=contract.xml.namespaces == "ignore")
     if contract.format == "cloudevents":
         return read_cloudevent
+    if contract.format == "csv":
+        return read_rows
     return read_json
 
 
@@ -36,15 +49,18 @@ def read_json(record: Record) -> Any:
     return parse_json(record.value or b"")
 
 
-def parse_json(value: bytes) -> Any:
-    """One JSON text in UTF-8. Raises Unreadable."""
+def parse_json(value: bytes, fraction: Callable[[str], Any] = str) -> Any:
+    """One JSON text in UTF-8; `fraction` makes the numbers that are not whole. Raises Unreadable."""
     try:
-        return json.loads(value.decode(), parse_float=str, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
+        text = value.removeprefix(_BOM).decode()
+        return json.loads(text, parse_float=fraction, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
     except _KeyTwice:
         raise Unreadable(Reason.AMBIGUOUS_JSON, "duplicate_key") from None
     except RecursionError:
         raise Unreadable(Reason.INVALID_JSON, "too_deeply_nested") from None
-    except ValueError:  # also what is not UTF-8, and integers of thousands of digits
+    except UnicodeDecodeError:
+        raise Unreadable(Reason.INVALID_JSON, "not_utf_8") from None
+    except ValueError:  # also integers of thousands of digits
         raise Unreadable(Reason.INVALID_JSON, "json_invalid") from None
 
 
@@ -63,22 +79,89 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
+def read_rows(record: Record) -> Any:
+    """The rows of one receipt."""
+    tree = read_json(record)
+    rows = tree.get("rows") if isinstance(tree, dict) else None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise Unreadable(Reason.SCHEMA_MISMATCH, "rows: not_a_list_of_rows")
+    return tree
+
+
 def read_cloudevent(record: Record) -> Any:
     """A CloudEvent as in its structured form, in whichever of the two Kafka bindings it comes.
 
-    Structured: the value is the event, with `data` in it. Binary: attributes are headers `ce_…`, the value is the data.
+    Structured: the value is the event. Binary: attributes are headers `ce_…`, the value is the data.
     """
-    headers = dict(record.headers)
-    if "ce_specversion" not in headers:
+    headers = _headers(record)
+    media = headers.get("content-type", "")
+    if media.lower().startswith("application/cloudevents") or "ce_specversion" not in headers:
+        if media.lower().startswith("application/cloudevents") and not _is_json(media):
+            raise Unreadable(Reason.SCHEMA_MISMATCH, "content-type: not_json")
         event = read_json(record)
-        if not isinstance(event, dict) or "specversion" not in event:
-            raise Unreadable(Reason.SCHEMA_MISMATCH, "specversion: missing")
+        if not isinstance(event, dict):
+            raise Unreadable(Reason.SCHEMA_MISMATCH, "(the whole value): no_cloudevent")
+        _check_attributes(event)
+        return _with_data(event)
+    event = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
+    _check_attributes(event)
+    if media:
+        event["datacontenttype"] = media
+        _check_media(media)
+    return event | {"data": read_json(record)}
+
+
+def _headers(record: Record) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in record.headers:
+        if value is None or not (name.startswith("ce_") or name.lower() == "content-type"):
+            continue
+        name = name if name.startswith("ce_") else "content-type"
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            raise Unreadable(Reason.SCHEMA_MISMATCH, "(a header): not_utf_8") from None
+        if headers.setdefault(name, text) != text:
+            raise Unreadable(Reason.SCHEMA_MISMATCH, "(a header): given_twice")
+    return headers
+
+
+def _check_attributes(event: dict[str, Any]) -> None:
+    for name in ("specversion", "id", "source", "type"):
+        value = event.get(name)
+        if not isinstance(value, str) or not value:
+            raise Unreadable(Reason.SCHEMA_MISMATCH, f"{name}: {'missing' if value is None else 'not_a_text'}")
+    if not event["specversion"].startswith("1."):
+        raise Unreadable(Reason.SCHEMA_MISMATCH, "specversion: not_1")
+
+
+def _with_data(event: dict[str, Any]) -> dict[str, Any]:
+    media = event.get("datacontenttype")
+    if media is not None:
+        _check_media(str(media))
+    encoded = event.get("data_base64")
+    if encoded is None:
         return event
+    if "data" in event:
+        raise Unreadable(Reason.SCHEMA_MISMATCH, "data_base64: beside_data")
     try:
-        attributes = {name[3:]: value.decode() for name, value in record.headers if name.startswith("ce_")}
-    except UnicodeDecodeError:
-        raise Unreadable(Reason.SCHEMA_MISMATCH, "(a ce_ header): not_utf_8") from None
-    return attributes | {"data": read_json(record)}
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise Unreadable(Reason.SCHEMA_MISMATCH, "data_base64: not_base64") from None
+    return event | {"data": parse_json(data)}
+
+
+def _check_media(media: str) -> None:
+    if not _is_json(media):
+        raise Unreadable(Reason.SCHEMA_MISMATCH, "datacontenttype: not_json")
+    charset = media.lower().partition("charset=")[2].strip(' "')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise Unreadable(Reason.SCHEMA_MISMATCH, "datacontenttype: not_utf_8")
+
+
+def _is_json(media: str) -> bool:
+    kind = media.partition(";")[0].strip().lower()
+    return kind.endswith(("/json", "+json")) and not kind.endswith("-batch+json")
 
 
 def _xml_reader(*, ignore_namespaces: bool) -> Read:
@@ -91,9 +174,12 @@ def _xml_reader(*, ignore_namespaces: bool) -> Read:
     }
 
     def read(record: Record) -> Any:
+        value = record.value or b""
+        if b"<!DOCTYPE" in value[:4096]:  # before its entities cost anything; what is hidden better is refused below
+            raise Unreadable(Reason.INVALID_XML, "doctype_not_allowed")
         try:
-            root = etree.fromstring(record.value or b"", etree.XMLParser(**options))
-        except (etree.XMLSyntaxError, ValueError):
+            root = etree.fromstring(value, etree.XMLParser(**options))
+        except (etree.XMLSyntaxError, ValueError, LookupError):
             raise Unreadable(Reason.INVALID_XML, "not_well_formed") from None
         if root.getroottree().docinfo.doctype:
             raise Unreadable(Reason.INVALID_XML, "doctype_not_allowed")

@@ -151,11 +151,15 @@ def xml_path(path: str, namespaces: dict[str, str] | None = None) -> Find:
 
     def find(node: Any) -> Any:
         found = nodes(node)
-        if isinstance(found, bool | float | str):
-            return found if isinstance(found, bool | str) else _text(Decimal(str(found)))
-        if not found:
-            return None
-        return found[0] if isinstance(found[0], str) else "".join(found[0].itertext())
+        if isinstance(found, bool):
+            return found
+        if isinstance(found, float):
+            return _text(Decimal(str(found)))
+        if isinstance(found, list):
+            if not found:
+                return None
+            found = found[0] if isinstance(found[0], str) else "".join(found[0].itertext())
+        return found.strip()  # white space around is how the document is laid out
 
     return find
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from lxml import etree
@@ -25,6 +25,20 @@ from streams.sources.taxes import rate_of
 
 #: The time zone of a store, or None where it is unknown.
 ZoneOf = Callable[[str], ZoneInfo | None]
+
+
+class Schemas(Protocol):
+    """Reads records by schemas that stand elsewhere."""
+
+    trouble: str | None
+
+    async def prepare(self, records: Sequence[Record]) -> None:
+        """Fetches the schemas of these records; waits for them as long as it takes."""
+        ...
+
+    def read(self, record: Record) -> Any:
+        """A record's tree. Raises Unreadable."""
+        ...
 
 
 class Unusable(Exception):
@@ -95,10 +109,17 @@ class Plan(NamedTuple):
 
 
 class Source:
-    """A contract, ready; `watch` is told of every value on the way. Raises Unusable when it can't be."""
+    """A contract, ready. Raises Unusable when it can't be.
 
-    def __init__(self, contract: Contract, zone_of: ZoneOf, watch: Watch | None = None) -> None:
+    `schemas` reads Avro and JSON Schema; without it such records are given as JSON. `watch` is told of every value on
+    the way.
+    """
+
+    def __init__(
+        self, contract: Contract, zone_of: ZoneOf, schemas: Schemas | None = None, watch: Watch | None = None
+    ) -> None:
         self.contract = contract
+        self._schemas = schemas
         self._watch = watch
         self._zone_of = zone_of
         self._faults: list[str] = []
@@ -108,11 +129,21 @@ class Source:
         self._names: dict[str, str] = {}
         for name, piece in contract.names.items():
             self._names[name] = self._whole(piece)
-        self.read = reader(contract)
+        self.read = schemas.read if schemas is not None else reader(contract)
         self._parts = self._each(contract.events, "events") if contract.events is not None else None
         self._plans = [self._plan(kind, number) for number, kind in enumerate(contract.kinds)]
         if self._faults:
             raise Unusable("\n".join(dict.fromkeys(self._faults)))
+
+    @property
+    def trouble(self) -> str | None:
+        """What of the world it waits for, while it does."""
+        return self._schemas.trouble if self._schemas is not None else None
+
+    async def prepare(self, records: Sequence[Record]) -> None:
+        """Fetches what reading these records takes; a world that is away is waited out."""
+        if self._schemas is not None:
+            await self._schemas.prepare(records)
 
     def events(self, record: Record) -> Iterator[dict[str, Any] | Skipped | Refused]:
         """What the record's value holds, in order: events as JSON objects, and what is none.
@@ -281,11 +312,11 @@ class Source:
         return lambda node: _as_list(find(node))
 
 
-def ready(path: Path, zone_of: ZoneOf, watch: Watch | None = None) -> Source:
+def ready(path: Path, zone_of: ZoneOf, schemas: Schemas | None = None, watch: Watch | None = None) -> Source:
     """The source of a contract file. Raises ContractError."""
     contract = load(path)
     try:
-        return Source(contract, zone_of, watch)
+        return Source(contract, zone_of, schemas, watch)
     except Unusable as error:
         raise ContractError("\n".join(located(path, fault) for fault in str(error).splitlines())) from None
 

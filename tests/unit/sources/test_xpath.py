@@ -35,7 +35,7 @@ RECORD = etree.fromstring("<a flag='TRUE'><b>1.10</b><b> 2.20 </b><c>x</c><d/></
         ("joined('-', b, z)", None),
         ("yes(@flag)", True),
         ("yes(c)", False),
-        ("b[2]", " 2.20 "),
+        ("b[2]", "2.20"),
         ("count(b)", "2"),
     ],
 )

@@ -1,0 +1,100 @@
+"""Avro schemas by which a few bytes could bring a worker down, and the values that deserializers give, made exact."""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+_NAMED = ("record", "error", "enum", "fixed")
+
+
+def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
+    """Why records of this Avro schema are not read, as a word; None: they may be.
+
+    A recursive one may nest a level for each byte, and an array of what takes no bytes may state any length.
+    """
+    try:
+        root = json.loads(schema)
+        parts = [part for text in (*referenced, schema) for part in _parts(json.loads(text)) if isinstance(part, dict)]
+        named = {_short(part["name"]): part for part in parts if part.get("type") in _NAMED}
+        if _recurs(root, named, frozenset()):
+            return "is_recursive"
+        items = [part.get("items") for part in parts if part.get("type") == "array"]
+        return "has_items_without_bytes" if any(_is_empty(item, named) for item in items) else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "is_no_avro_schema"
+
+
+def _short(name: str) -> str:
+    """Without its namespace: two types of one name count as one, which errs on the safe side."""
+    return name.rpartition(".")[2]
+
+
+def _parts(schema: Any) -> Iterator[Any]:
+    """Every part of a schema, itself first."""
+    yield schema
+    inner: Iterable[Any] = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for part in inner:
+        yield from _parts(part)
+
+
+def _recurs(schema: Any, named: dict[str, Any], within: frozenset[str]) -> bool:
+    if isinstance(schema, list):
+        return any(_recurs(part, named, within) for part in schema)
+    if isinstance(schema, str):
+        name = _short(schema)
+        return name in within or (name in named and _recurs(named[name], named, within))
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("type") in ("record", "error"):
+        within |= {_short(str(schema.get("name")))}
+        return any(_recurs(field.get("type"), named, within) for field in schema["fields"])
+    return any(_recurs(schema.get(inner), named, within) for inner in ("type", "items", "values"))
+
+
+def _is_empty(schema: Any, named: dict[str, Any]) -> bool:
+    """Whether its values take no bytes; of a schema that is not recursive."""
+    if isinstance(schema, str):
+        return schema == "null" or (_short(schema) in named and _is_empty(named[_short(schema)], named))
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("type") in ("record", "error"):
+        return all(_is_empty(field.get("type"), named) for field in schema["fields"])
+    return schema.get("type") == "null" or (schema.get("type") == "fixed" and not schema.get("size"))
+
+
+class Written(float):
+    """A number of JSON that remembers how it was written: validated as a number, exact as text."""
+
+    text: str
+
+    def __new__(cls, text: str) -> "Written":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __truediv__(self, other: float) -> Any:
+        """Exact, for `multipleOf`: in binary, 19.99 is no multiple of 0.01."""
+        return Decimal(self.text) / Decimal(repr(other))
+
+
+def tree(value: Any) -> Any:
+    """What a deserializer gives, as JSON values; numbers with a fraction and times as text."""
+    if isinstance(value, dict):
+        return {name: tree(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [tree(inner) for inner in value]
+    if isinstance(value, Written):
+        return value.text
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
