@@ -1,0 +1,83 @@
+"""A contract's examples: is what becomes of a record what the contract's author says?"""
+
+import difflib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.contract import Example
+from streams.batch import Batch
+from streams.checks import check
+from streams.decode import decode
+from streams.sources.source import Source
+
+#: Examples don't age: a receipt of any year is plausible.
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The example as a Kafka record."""
+
+    value: bytes
+    key: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    offset: int = 0
+    timestamp: int = 0
+
+
+def run_example(source: Source, folder: Path, example: Example) -> str | None:
+    """None if the example comes out as it says, to the last field; otherwise the difference, for people.
+
+    `folder` is the contract's, in which the example's `file` lies. The record goes through decoding and the checks, as
+    in the worker: an event that does not add up is a dead letter.
+    """
+    expected = _expected(example)
+    try:
+        value = _value(example, folder)
+    except OSError as error:
+        return f"{example.file}: {error.strerror}"
+    actual = outcome(source, value, example.key, example.headers)
+    if "rejected" in expected:
+        actual = actual | {"rejected": [reason.partition(":")[0] for reason in actual.get("rejected", [])]}
+    if "skipped" in expected and "skipped" in actual:
+        actual = actual | {"skipped": True}
+    if actual == expected:
+        return None
+    return "\n".join(difflib.unified_diff(_lines(expected), _lines(actual), "expected", "actual", lineterm=""))
+
+
+def outcome(source: Source, value: bytes, key: str | None = None, headers: dict[str, str] | None = None) -> Any:
+    """What becomes of a record: its `events`, why it is `skipped`, why `rejected` (reason: detail); what there is."""
+    sample = _Sample(
+        value, None if key is None else key.encode(), tuple((k, v.encode()) for k, v in (headers or {}).items())
+    )
+    arrivals, undecodable, noted = decode(Batch("example", 0, [sample]), source)
+    sound, unsound = check(arrivals, _NEVER)
+    found = {
+        "events": [
+            receipt.arrival.event.model_dump(mode="json", by_alias=True, exclude_defaults=True) for receipt in sound
+        ],
+        "skipped": [part.why for part in noted],
+        "rejected": [f"{fault.reason}: {fault.detail}" for fault in (*undecodable, *unsound)],
+    }
+    return {name: listed for name, listed in found.items() if listed}
+
+
+def _value(example: Example, folder: Path) -> bytes:
+    if example.file is not None:
+        return (folder / example.file).read_bytes()
+    value = example.value
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+
+
+def _expected(example: Example) -> dict[str, Any]:
+    if example.events is not None:
+        return {"events": list(example.events)} if example.events else {}
+    return {"rejected": [example.rejected]} if example.rejected is not None else {"skipped": True}
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    return json.dumps(found, indent=2, ensure_ascii=False).splitlines()
