@@ -1,6 +1,6 @@
 """The tax rate of a line, from the taxes that its source states: rates, amounts, or both."""
 
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from schemas.money import EXACT, NotMoney, any_number
@@ -25,7 +25,7 @@ def rate_of(line: dict[str, Any], taxes: list[dict[str, Any]], digits: int) -> s
     net = amount - charged if included else amount
     if stated is not None and abs(_tax(amount, stated, included) - charged) <= Decimal(1).scaleb(-digits):
         return _text(stated)
-    return _text(_LONG.divide(charged * 100, net)) if net else "0"
+    return _text(_LONG.divide(charged * 100, net)) if net and charged else "0"
 
 
 def _tax(amount: Decimal, rate: Decimal, included: bool) -> Decimal:
@@ -56,4 +56,4 @@ def _number(value: Any) -> Decimal:
 
 
 def _text(rate: Decimal) -> str:
-    return format(_LONG.quantize(rate, _PLACES).normalize(_LONG), "f")
+    return format(rate.quantize(_PLACES, ROUND_HALF_UP, _LONG).normalize(_LONG), "f")
