@@ -57,7 +57,17 @@ def record_of(folder: Path, example: Example) -> ExampleRecord:
 
 def _says(event: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether the event has all that the example states; what it does not state is free."""
-    return all(event.get(name) == value for name, value in wanted.items())
+    return all(_same(name, event.get(name), value) for name, value in wanted.items())
+
+
+def _same(name: str, found: Any, wanted: Any) -> bool:
+    """Whether two values are equal; moments are, in whichever zone they are written."""
+    if name == "occurred_at" and isinstance(found, str) and isinstance(wanted, str):
+        try:
+            return datetime.fromisoformat(found) == datetime.fromisoformat(wanted)
+        except ValueError:
+            return False
+    return bool(found == wanted)
 
 
 def _difference(wanted: list[dict[str, Any]], found: list[dict[str, Any]], rejected: list[str]) -> str:
