@@ -126,6 +126,7 @@ def _kinds(made: Draft) -> list[str]:
         "# The first kind that fits is taken.",
         "kinds:",
         *_prefix_kinds(made),
+        *_free_kinds(made),
         *_coded_kinds(made),
         "  - type: sale",
     ]
@@ -172,6 +173,18 @@ def _signs(made: Draft, receipt: str, quantity: Column) -> dict[str, tuple[int, 
             both[0] += 1
             both[1] += row[count].lstrip().startswith("-")
     return {prefix: (both[0], both[1]) for prefix, both in sorted(found.items()) if len(found) <= 20}
+
+
+def _free_kinds(made: Draft) -> list[str]:
+    """Receipts that cost nothing at all: often no sales."""
+    price = made.line.get("unit_price")
+    if made.format != "csv" or price is None or not price.range.zero or price.kind == "empty":
+        return []
+    return [
+        f"  # check: {price.range.zero} rows have a price of zero: given away, or no sales? Receipts of nothing else:",
+        f'  # - when: {{path: {_text(f"total({made.everywhere(price)})")}, is: "0"}}',
+        '  #   skip: "no sale"',
+    ]
 
 
 def _coded_kinds(made: Draft) -> list[str]:

@@ -74,7 +74,7 @@ def _values(column: Column) -> dict[str, Any]:
     return {
         "min": None if low is None else _cut(str(low)),
         "max": None if high is None else _cut(str(high)),
-        "examples": [_cut(example) for example in examples[:_SHOWN]],
+        "examples": [_cut(example, 24) for example in examples[:_SHOWN]],
         "odd": odd(column),
     }
 
@@ -157,5 +157,5 @@ def _share(count: int, of: int) -> float:
     return round(count / of, 4) if of else 0.0
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
+def _cut(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -16,7 +16,7 @@ from streams.batch import Record
 from streams.settings import Stores
 from streams.sources.source import Source
 
-_SHOWN = 20
+_SHOWN = 10
 
 
 @dataclass
@@ -58,10 +58,11 @@ def _add(totals: dict[str, Decimal], result: Outcome) -> None:
 
 def _differs(was: Outcome, becomes: Outcome) -> str | None:
     """What is different, in words that show no value; None: nothing is."""
-    if was.words != becomes.words:
-        return "; ".join(becomes.details)
-    if was.details != becomes.details:
-        return f"{'; '.join(was.details)} → {'; '.join(becomes.details)}"
+    if (was.words, was.details) != (becomes.words, becomes.details):
+        faults = [
+            f"{when}: {'; '.join(each.details)}" for when, each in (("before", was), ("after", becomes)) if each.details
+        ]
+        return ", ".join(faults)
     fields: set[str] = set()
     for one, other in zip(was.documents, becomes.documents, strict=True):
         first, second = as_json(one), as_json(other)

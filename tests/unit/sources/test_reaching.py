@@ -111,20 +111,20 @@ def test_joined_headers_are_absent_where_one_is() -> None:
     assert "event_id" not in made({}, headers={"Event-Id": "7"}, fields={"event_id": {"header": ["Event-Id", "Topic"]}})
 
 
-def revision(changed: Any) -> Any:
-    return made({"changed": changed}, fields={"revision": {"path": "changed", "as": "revision"}})
+def revision(changed: Any) -> int:
+    return int(made({"changed": changed}, fields={"revision": {"path": "changed", "as": "revision"}})["revision"])
 
 
 def test_revision_is_the_seconds_since_2000() -> None:
-    assert revision("2000-01-01T01:00:07+01:00")["revision"] == 7
+    assert revision("2000-01-01T01:00:07+01:00") == 7
 
 
 def test_revision_grows_with_the_moment_whatever_its_zone() -> None:
-    assert revision("2026-03-10T12:00:00-05:00")["revision"] > revision("2026-03-10T17:00:00+01:00")["revision"]
+    assert revision("2026-03-10T12:00:00-05:00") > revision("2026-03-10T17:00:00+01:00")
 
 
 def test_revision_fits_until_2068() -> None:
-    assert revision(datetime(2068, 1, 1, tzinfo=UTC).isoformat())["revision"] < 2**31
+    assert revision(datetime(2068, 1, 1, tzinfo=UTC).isoformat()) < 2**31
 
 
 @pytest.mark.parametrize("changed", ["yesterday", "2026-03-10T12:00:00", 7])
