@@ -74,7 +74,7 @@ class Master:
     def __init__(self, mapping: Mapping, rows: dict[str, list[Row]], found: Counter[tuple[str, str]]) -> None:
         self.label = mapping.label
         self.rules = mapping.cleaning
-        self._found = found
+        self.found = found
         self._items: Lookup[Item] = Lookup(mapping, "items", rows)
         self._stores: Lookup[StoreRow] = Lookup(mapping, "stores", rows)
         self._tenders: Lookup[Tender] = Lookup(mapping, "tenders", rows)
@@ -204,7 +204,7 @@ class Master:
     def _judged(self, receipt: Sound, dirt: Sequence[Dirt]) -> Rejection | None:
         """Counts the dirt; the rejection, if some of it does not let the receipt pass: to be mended before held."""
         for one in dirt:
-            self._found[one.rule, one.policy] += 1
+            self.found[one.rule, one.policy] += 1
         for place, policy in enumerate(("reject", "hold")):
             stopping = [one for one in dirt if one.policy == policy]
             if stopping:

@@ -48,7 +48,10 @@ class MasterData:
         """
         try:
             seen = self._stamp()
-            if seen in (self._held, self._refused):
+            if seen == self._held:
+                self._noticed = self._refused = None
+                metrics.mapping_current.set(1)
+            elif seen == self._refused:
                 self._noticed = None
             elif seen != self._noticed:
                 self._noticed = seen
