@@ -1,15 +1,21 @@
-"""Rows that a query gives: master data in the sink's database, or in another one."""
+"""What is read for the mapping: master data, by queries on the sink's database or another, and what was usual."""
 
 import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, ResourceClosedError, SQLAlchemyError, StatementError
 from sqlalchemy.pool import NullPool
 
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from sinks.connect import parsed_url
+from sinks.tables import document_lines, documents
 
 _SECONDS = 5
 
@@ -19,6 +25,39 @@ def rows(url: str, query: str, *, password: str | None = None) -> list[dict[str,
 
     The password is no part of the URL. Raises SinkUnavailable, and SinkMisconfigured where the query or URL is wrong.
     """
+    with _reading(url, password) as connection:
+        found = connection.execution_options(no_parameters=True).exec_driver_sql(query)  # so that LIKE 'A%' may be
+        return [dict(row) for row in found.mappings()]
+
+
+class Sold(NamedTuple):
+    """How often each value was sold at, or for: prices by sku and currency, receipts' gross by store and currency."""
+
+    prices: dict[tuple[str, str], Counter[Decimal]]
+    receipts: dict[tuple[str, str], Counter[Decimal]]
+
+
+def sold(url: str, since: date, *, password: str | None = None) -> Sold:
+    """What the sink's tables hold of business days from `since` on. Raises as `rows` does."""
+    lately = documents.c.business_date >= since
+    same = document_lines.c.external_ref == documents.c.external_ref
+    price = (document_lines.c.sku, documents.c.currency, document_lines.c.unit_price)
+    receipt = (documents.c.store, documents.c.currency, documents.c.gross)
+    invoices = select(*receipt, func.count()).where(lately, documents.c.kind == "invoice").group_by(*receipt)
+    found = Sold({}, {})
+    with _reading(url, password) as connection:
+        for code, currency, value, times in connection.execute(
+            select(*price, func.count()).join(documents, same).where(lately).group_by(*price)
+        ):
+            found.prices.setdefault((code, currency), Counter())[value] += times
+        for code, currency, value, times in connection.execute(invoices):
+            found.receipts.setdefault((code, currency), Counter())[value] += times
+    return found
+
+
+@contextmanager
+def _reading(url: str, password: str | None) -> Iterator[Connection]:
+    """A connection of its own, whose transaction is rolled back at the end."""
     parsed = parsed_url(url)
     scheme = parsed.drivername.partition("+")[0]
     if scheme not in ("sqlite", "postgresql"):
@@ -34,8 +73,7 @@ def rows(url: str, query: str, *, password: str | None = None) -> list[dict[str,
         engine = create_engine(parsed, connect_args=options, poolclass=NullPool, hide_parameters=True)
         with engine.connect() as connection:
             _only_read(connection)
-            found = connection.execution_options(no_parameters=True).exec_driver_sql(query)  # so that LIKE 'A%' may be
-            return [dict(row) for row in found.mappings()]  # rolled back at the end
+            yield connection
     except ResourceClosedError:
         raise SinkMisconfigured("The query gives no rows.") from None
     except (ArgumentError, NoSuchModuleError, ImportError) as error:

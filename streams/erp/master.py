@@ -14,6 +14,7 @@ from schemas.mapping import Customer, Item, Key, Mapping, Row, StoreRow, Tax, Te
 from streams.batch import Arrival, Dirt, Rejection
 from streams.checks import LINES_KEPT, Sound, SoundLine, Unsound
 from streams.erp.cleaning import REASONS, line_dirt, receipt_dirt, repaired
+from streams.erp.usual import Habits, unusual
 from streams.mapping import UNKNOWN_STORE, kind_sign_unit, to_document, to_line
 from streams.settings import Store, Stores
 
@@ -71,9 +72,16 @@ class Lookup(Generic[R]):
 class Master:
     """One version of the master data, which never changes. What the cleaning rules find is counted in `found`."""
 
-    def __init__(self, mapping: Mapping, rows: dict[str, list[Row]], found: Counter[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        mapping: Mapping,
+        rows: dict[str, list[Row]],
+        found: Counter[tuple[str, str]],
+        habits: Habits | None = None,
+    ) -> None:
         self.label = mapping.label
         self.rules = mapping.cleaning
+        self._habits = habits
         self.found = found
         self._items: Lookup[Item] = Lookup(mapping, "items", rows)
         self._stores: Lookup[StoreRow] = Lookup(mapping, "stores", rows)
@@ -125,6 +133,8 @@ class Master:
         if store is None:
             return _rejection(receipt, *UNKNOWN_STORE)
         dirt = [*receipt.dirt, *receipt_dirt(self.rules, receipt, unit, row, now), *dirt_of(coded)]
+        if self.rules.usual is not None and self._habits is not None:
+            dirt += unusual(self.rules.usual, self._habits, receipt, unit)
         rejected = self._judged(receipt, dirt)
         if rejected is not None:
             return rejected

@@ -1,27 +1,38 @@
 """`MasterData`: the mapping and its tables, read again when they change. A version that is wrong is refused."""
 
 from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 
-from schemas.mapping import Mapping
-from sinks.base import SinkUnavailable
+from schemas.mapping import Mapping, Row
+from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.erp.master import Master
 from streams.erp.tables import Database, read, stamp, stamp_of_file
+from streams.erp.usual import Habits, habits
 from streams.metrics import Metrics
 from streams.sources.contracts import ContractError, load_as
+
+
+def utc_now() -> datetime:
+    """The clock outside tests."""
+    return datetime.now(UTC)
 
 
 class MasterData:
     """The master data of a mapping file, in the newest version that is right. Raises ContractError."""
 
-    def __init__(self, path: Path, database: Database) -> None:
+    def __init__(self, path: Path, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
         self.path = path
         self.mapping = self._read_mapping()
         self.master: Master | None = None
         self.found: Counter[tuple[str, str]] = Counter()
         self._database = database
+        self._clock = clock
+        self._learned_at = clock()
+        self._rows: dict[str, list[Row]] = {}
         self._watched = self.mapping  # the newest that could be read: a new table of it may be what is wrong
         self._held: object = None
         self._stamped: object = None
@@ -38,7 +49,9 @@ class MasterData:
         mapping = self._watched = self._read_mapping()
         self._stamped = self._stamp()  # before reading: what changes meanwhile is read again
         rows = {name: read(name, table, self.path, self._database) for name, table in mapping.tables().items()}
-        self.mapping, self.master, self._held = mapping, Master(mapping, rows, self.found), self._stamped
+        habits = self._habits_of(mapping)
+        self.mapping, self._rows, self._held = mapping, rows, self._stamped
+        self.master = Master(mapping, rows, self.found, habits)
         return self.master
 
     def look(self, metrics: Metrics) -> None:
@@ -57,7 +70,10 @@ class MasterData:
                 self._noticed = seen
             else:
                 self._reload(seen, metrics)
-        except SinkUnavailable as error:
+            usual = self.mapping.cleaning.usual
+            if usual is not None and self._clock() >= self._learned_at + timedelta(minutes=usual.minutes):
+                self.master = Master(self.mapping, self._rows, self.found, self._habits_of(self.mapping))
+        except (ContractError, SinkUnavailable) as error:
             metrics.mapping_errors.labels("unreachable").inc()
             self._log.warning("master data can't be read, the version before stays", error=str(error))
 
@@ -80,6 +96,18 @@ class MasterData:
             self._refused = None
             metrics.mapping_current.set(1)
             self._log.info("master data read again", mapping=master.label, **master.rows)
+
+    def _habits_of(self, mapping: Mapping) -> Habits | None:
+        rule = mapping.cleaning.usual
+        if rule is None:
+            return None
+        now = self._clock()
+        try:
+            known = habits(rule, self._database, now.date())
+        except SinkMisconfigured as error:
+            raise ContractError(f"{self.path}: cleaning.usual: {error}") from None
+        self._learned_at = now
+        return known
 
     def _read_mapping(self) -> Mapping:
         return load_as(self.path, Mapping, "mapping")

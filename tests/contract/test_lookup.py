@@ -1,11 +1,15 @@
 """Master data come from the databases that sinks write to, by queries that write nothing."""
 
+from datetime import date
+from decimal import Decimal
+
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from sinks import lookup
-from sinks.base import SinkMisconfigured
+from sinks.base import Sink, SinkMisconfigured
 from sinks.connect import shown
+from tests.support.documents import document, line
 
 
 @pytest.fixture
@@ -37,6 +41,16 @@ def test_wrong_query_is_told_and_changes_nothing(items: str, query: str) -> None
     with pytest.raises(SinkMisconfigured, match="refuses the query"):
         rows(items, query)
     assert len(rows(items, "SELECT sku FROM items")) == 2
+
+
+def test_what_was_sold_is_counted_by_price_and_by_receipt(sql_sink: Sink, sql_url: str) -> None:
+    apples = [line(place, sku="A", net=price, tax=0, unit_price=Decimal(price)) for place, price in enumerate("112")]
+    sql_sink.write([document(1, lines=apples[:2]), document(2, lines=apples[2:]), document(3, kind="credit_note")])
+    sql_sink.write([document(4, business_date=date(2020, 1, 1))])
+    password = make_url(sql_url).password
+    found = lookup.sold(shown(sql_url), date(2026, 1, 1), password=None if password is None else str(password))
+    assert found.prices["A", "EUR"] == {Decimal(1): 2, Decimal(2): 1}
+    assert found.receipts == {("S1", "EUR"): {Decimal(2): 2}}
 
 
 def test_query_without_rows_is_told(items: str) -> None:
