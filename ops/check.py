@@ -9,7 +9,9 @@ from rich.table import Table
 
 from sinks.base import Finding, SinkMisconfigured, SinkUnavailable
 from sinks.connect import open_sink, shown
+from streams.bootstrap import find_master_data
 from streams.settings import Settings
+from streams.sources.contracts import ContractError
 from streams.topics import (
     BrokerUnreachable,
     TopicsUnusable,
@@ -27,7 +29,8 @@ def run_checks(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
     """All findings, and the exit code: 0 all is well, 2 something to set right, 3 a component can't be reached."""
     kafka, kafka_code = check_kafka(settings, apply=apply)
     sink, sink_code = check_sink(settings, apply=apply)
-    return [*kafka, *sink], max(kafka_code, sink_code)
+    mapping, mapping_code = check_mapping(settings)
+    return [*kafka, *sink, *mapping], max(kafka_code, sink_code, mapping_code)
 
 
 def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
@@ -85,6 +88,22 @@ def check_sink(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
     except SinkUnavailable as error:
         return [Finding(subject, False, "unreachable", str(error))], UNREACHABLE
     return findings, 0 if all(finding.ok for finding in findings) else WRONG_USAGE
+
+
+def check_mapping(settings: Settings) -> tuple[list[Finding], int]:
+    """The mapping and its tables, if there is one."""
+    subject = f"mapping {settings.mapping}"
+    try:
+        master_data = find_master_data(settings)
+        if master_data is None:
+            return [], 0
+        master = master_data.load()
+    except ContractError as error:
+        return [Finding(subject, False, "can't be used", str(error))], WRONG_USAGE
+    except SinkUnavailable as error:
+        return [Finding(subject, False, "a table's database is unreachable", str(error))], UNREACHABLE
+    rows = ", ".join(f"{count} {name}" for name, count in master.rows.items())
+    return [Finding(subject, True, f"{master.label}: {rows or 'no tables'}")], 0
 
 
 def report_findings(findings: list[Finding], *, as_json: bool) -> None:

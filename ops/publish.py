@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from schemas.contract import Contract
 from schemas.deadletter import DeadLetter, Reason
 from schemas.document import ErpDocument
+from schemas.mapping import Mapping
 from schemas.sale import SaleEvent
 from streams.deadletters import CONNECT, OWN
 
@@ -19,6 +20,7 @@ MODELS: dict[str, Any] = {
     "erp_document": ErpDocument,
     "dead_letter": DeadLetter,
     "contract": Contract,
+    "mapping": Mapping,
 }
 
 

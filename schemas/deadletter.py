@@ -33,6 +33,21 @@ class Reason(StrEnum):
     PAYMENT_MISMATCH = "payment_mismatch"
     WRONG_SIGN = "wrong_sign"
     UNKNOWN_STORE = "unknown_store"
+    UNMAPPED_STORE = "unmapped_store"
+    UNMAPPED_ITEM = "unmapped_item"
+    UNMAPPED_TAX = "unmapped_tax"
+    UNMAPPED_TENDER = "unmapped_tender"
+    UNMAPPED_CUSTOMER = "unmapped_customer"
+    IMPLAUSIBLE_VALUE = "implausible_value"
+    MISSING_VALUE = "missing_value"
+    DUPLICATE_LINES = "duplicate_lines"
+    WRONG_CURRENCY = "wrong_currency"
+    HELD_OUTLIER = "held_outlier"
+    HELD_MISSING_VALUE = "held_missing_value"
+    HELD_DUPLICATE_LINES = "held_duplicate_lines"
+    HELD_CURRENCY = "held_currency"
+    HELD_TIME = "held_time"
+    HELD_TOTALS = "held_totals"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     CONFLICTING_RECEIPT = "conflicting_receipt"
     REFUSED_BY_SINK = "refused_by_sink"
@@ -100,7 +115,8 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "The till computes in binary floating point. Repair its rounding, then patch and replay.",
     ),
     Reason.IMPLAUSIBLE_TIME: (
-        "The event's time lies before 2000 or more than a day ahead of the worker's clock.",
+        "The event's time lies before 2000, more than a day ahead of the worker's clock, or outside of what the "
+        "mapping's cleaning rules allow.",
         "Set the till's clock; patch the time and replay.",
     ),
     Reason.EMPTY_RECEIPT: (
@@ -126,6 +142,66 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.UNKNOWN_STORE: (
         "The settings list the stores there are, and this one is not among them.",
         "Add the store with its time zone and cut-off to the settings, restart, and replay.",
+    ),
+    Reason.UNMAPPED_STORE: (
+        "The mapping's table of stores has no row for the store; the detail names it.",
+        "Add the row. The worker reads the table again by itself; then replay what has this reason.",
+    ),
+    Reason.UNMAPPED_ITEM: (
+        "The mapping's table of items has no row for a line's sku; the detail names it, and all else that is missing.",
+        "Add the rows. The worker reads the tables again by itself; then replay what has this reason.",
+    ),
+    Reason.UNMAPPED_TAX: (
+        "The mapping's table of taxes has no row for a line's tax rate, nor for its item's tax category.",
+        "Add the row that the detail names, or correct the till's rate; then replay.",
+    ),
+    Reason.UNMAPPED_TENDER: (
+        "The mapping's table of tenders has no row for a means of payment; the detail names it.",
+        "Add the row. The worker reads the table again by itself; then replay what has this reason.",
+    ),
+    Reason.UNMAPPED_CUSTOMER: (
+        "The mapping's table of customers has no row for the receipt's customer, who is named in the record alone.",
+        "Add the customer, or set `unmapped: pass` for that table; then replay.",
+    ),
+    Reason.IMPLAUSIBLE_VALUE: (
+        "A quantity, price, discount or total is outside of what the mapping's cleaning rules allow.",
+        "Correct the till or the rule; patch the record, and replay.",
+    ),
+    Reason.MISSING_VALUE: (
+        "A value is missing that the mapping's cleaning rules ask for.",
+        "Have the till send it, or give it in the table of items (rule `fix`); then replay.",
+    ),
+    Reason.DUPLICATE_LINES: (
+        "A receipt has the same line twice, which the mapping's cleaning rules forbid.",
+        "Find out whether the goods were sold twice. Repair the producer; patch the record and replay.",
+    ),
+    Reason.WRONG_CURRENCY: (
+        "The receipt's currency is not the one that the mapping gives for its store.",
+        "Correct the till's currency setting, or the table of stores; then replay.",
+    ),
+    Reason.HELD_OUTLIER: (
+        "A quantity, price, discount or total is far from what is plausible: held, to be looked at.",
+        "If it is right, widen the rule or set it to `flag`, and replay. If not, patch the record and replay.",
+    ),
+    Reason.HELD_MISSING_VALUE: (
+        "A value is missing: held, to be looked at.",
+        "Give it in the table of items (rule `fix`), or patch the record; then replay.",
+    ),
+    Reason.HELD_DUPLICATE_LINES: (
+        "A receipt has the same line twice: held, to be looked at.",
+        "If both were sold, set the rule to `flag` and replay; if not, patch the record and replay.",
+    ),
+    Reason.HELD_CURRENCY: (
+        "The receipt's currency is not the store's own: held, to be looked at.",
+        "If it is right, set the rule to `flag` and replay. If not, correct the till; patch the record and replay.",
+    ),
+    Reason.HELD_TIME: (
+        "The receipt is from the future, or older than the mapping allows: held, to be looked at.",
+        "If it is right, widen the rule and replay. If not, set the till's clock; patch the time and replay.",
+    ),
+    Reason.HELD_TOTALS: (
+        "The receipt's totals differ from its lines, within the mapping's tolerance: held, to be looked at.",
+        "If the difference is the till's rounding, set the rule to `fix` or `flag` and replay.",
     ),
     Reason.CONFLICTING_DUPLICATE: (
         "An event with the same id and other content was delivered before.",

@@ -21,7 +21,7 @@ def open_sink(url: str, *, password: str | None = None) -> Sink:
 
     The password is no part of the URL, which is seen in process lists and files. Raises SinkMisconfigured.
     """
-    parsed = _parsed(url)
+    parsed = parsed_url(url)
     scheme = parsed.drivername
     if scheme not in _SCHEMES:
         raise SinkMisconfigured(f"There is no sink for {scheme!r} URLs. {_known()}")
@@ -36,7 +36,7 @@ def open_sink(url: str, *, password: str | None = None) -> Sink:
 def shown(url: str) -> str:
     """`url` as it may be shown in findings and logs: no password, neither before the host nor in the query."""
     try:
-        parsed = _parsed(url)
+        parsed = parsed_url(url)
     except SinkMisconfigured:
         return "(not a URL)"  # who knows what in it is the password
     host = parsed.host and parsed.host.rpartition("@")[2]  # a password with an "@" in it goes on into the host
@@ -45,7 +45,8 @@ def shown(url: str) -> str:
     return bare.render_as_string()
 
 
-def _parsed(url: str) -> URL:
+def parsed_url(url: str) -> URL:
+    """`url` in its parts. Raises SinkMisconfigured."""
     try:
         parsed = make_url(url)
         if parsed.port is not None and not 0 < parsed.port < 2**16:

@@ -16,6 +16,7 @@ from sinks.base import Sink
 from streams.batch import Settled
 from streams.deadletters import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetters
 from streams.dedupe import windowed_seen
+from streams.erp.masterdata import MasterData
 from streams.metrics import Metrics
 from streams.pipeline import Services, process
 from streams.publisher import Publisher
@@ -34,7 +35,13 @@ LOOK_EVERY = 3.0
 
 
 def create_app(
-    settings: Settings, sink: Sink, metrics: Metrics, state: State, partitions: int, source: Source | None = None
+    settings: Settings,
+    sink: Sink,
+    metrics: Metrics,
+    state: State,
+    partitions: int,
+    source: Source | None = None,
+    master_data: MasterData | None = None,
 ) -> LineApp:
     """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records."""
     app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
@@ -54,6 +61,9 @@ def create_app(
         now=utc_now,
         source=source,
     )
+    if master_data is not None:
+        services.master = master_data.current
+        keep_current(app, master_data, metrics)
     topic = app.topic(settings.topic, schema=PassThrough())
 
     @app.agent(topic, name="sales", isolated_partitions=True)
@@ -99,6 +109,19 @@ def create_app(
             state.back()
 
     return app
+
+
+def keep_current(app: LineApp, master_data: MasterData, metrics: Metrics) -> None:
+    """Looks after the master data as long as the app runs, and counts what their rules find."""
+
+    @app.timer(float(master_data.mapping.reload_seconds))  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def look() -> None:
+        await asyncio.to_thread(master_data.look, metrics)
+
+    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def count_dirt() -> None:
+        for (rule, policy), times in master_data.take_found().items():
+            metrics.cleaning.labels(rule, policy).inc(times)
 
 
 async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State) -> None:

@@ -10,6 +10,7 @@ from schemas.sale import SaleEvent
 Headers = Sequence[tuple[str, bytes]]
 #: Bytes of the digests of records: 10 ** 12 of them hold two equal ones with a chance of 10 ** -15.
 DIGEST = 16
+Policy = Literal["reject", "fix", "flag", "hold"]
 Stage = Literal["decode", "check", "map", "write"]
 
 
@@ -45,6 +46,14 @@ class Arrival:
     event: SaleEvent = field(repr=False)
     id: str
     digest: bytes
+
+
+class Dirt(NamedTuple):
+    """What a cleaning rule found, and its policy. `what` is a field and a kind of fault, without a value."""
+
+    rule: str
+    policy: Policy
+    what: str
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,8 @@ import structlog
 from sinks.base import Sink, SinkMisconfigured
 from sinks.connect import open_sink
 from streams.app import create_app
+from streams.erp.masterdata import MasterData
+from streams.erp.tables import Database
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.sources.contracts import ContractError, find, load
@@ -37,7 +39,8 @@ def build(settings: Settings) -> Worker:
     Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must be called in
     the event loop that the worker is going to run in.
     """
-    source = find_source(settings)
+    master_data = find_master_data(settings)
+    source = find_source(settings, master_data)
     partitions = ensure_topics(settings)
     advice = smaller_dead_letters(settings)
     if advice is not None:
@@ -45,27 +48,38 @@ def build(settings: Settings) -> Worker:
     sink = open_sink(settings.sink_url, password=settings.password())
     try:
         findings = sink.check(apply=settings.apply_migrations)
+        wrong = [f"{finding.subject}: {finding.detail}; {finding.advice}" for finding in findings if not finding.ok]
+        if wrong:
+            raise SinkMisconfigured("\n".join(wrong))
+        if master_data is not None:
+            master_data.load()  # whose tables may be in the sink's database
     except BaseException:
         sink.close()
         raise
-    wrong = [f"{finding.subject}: {finding.detail}; {finding.advice}" for finding in findings if not finding.ok]
-    if wrong:
-        sink.close()
-        raise SinkMisconfigured("\n".join(wrong))
     metrics = Metrics()
     state = State(time.monotonic, settings.watchdog)
     metrics.sink_up.set(1)
-    return Worker(create_app(settings, sink, metrics, state, partitions, source), sink, metrics, state)
+    metrics.mapping_current.set(1)
+    app = create_app(settings, sink, metrics, state, partitions, source, master_data)
+    return Worker(app, sink, metrics, state)
 
 
-def find_source(settings: Settings) -> Source | None:
+def find_master_data(settings: Settings) -> MasterData | None:
+    """The master data of the settings' mapping, not loaded yet; None without one. Raises ContractError."""
+    if settings.mapping is None:
+        return None
+    return MasterData(settings.mapping, Database(settings.sink_url, settings.password()))
+
+
+def find_source(settings: Settings, master_data: MasterData | None = None) -> Source | None:
     """The source of the settings' contract, ready; None: the topic's records are canonical. Raises ContractError."""
     if settings.contract is None:
         return None
     stores = settings.find_stores()
 
     def zone_of(name: str) -> ZoneInfo | None:
-        store = stores.find(name)
+        master = master_data.current() if master_data is not None else None
+        store = stores.find(name) if master is None else master.store(name, stores)
         return store.zone if store is not None else None
 
     path = find(settings.contract)

@@ -13,7 +13,7 @@ The rules, all to the minor unit, rounding half up:
 - Returns and voids state what they give back as positive amounts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -23,7 +23,7 @@ from typing import cast
 from schemas.deadletter import Reason
 from schemas.money import EXACT, LIMIT, NotMoney, divide_half_up, minor_digits, parse_minor, round_half_up
 from schemas.sale import Line, SaleEvent, line_content
-from streams.batch import Arrival, Rejection
+from streams.batch import Arrival, Dirt, Rejection
 
 PLACES = 6
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -52,7 +52,8 @@ class SoundLine:
 class Sound:
     """An arrival whose amounts add up; all in minor units, as printed (not yet signed).
 
-    `digits` is the number of places of the currency.
+    `digits` is the number of places of the currency. A receipt that was set right has the `dirt` that was in it, and
+    as `said` all of its lines, of which `lines` are those that count.
     """
 
     arrival: Arrival
@@ -63,6 +64,8 @@ class Sound:
     tax: int
     rounding: int
     gross: int
+    dirt: tuple[Dirt, ...] = ()
+    said: list[SoundLine] | None = None
 
 
 class Unsound(Exception):
@@ -74,8 +77,14 @@ class Unsound(Exception):
         self.detail = detail
 
 
-def check(arrivals: Sequence[Arrival], now: datetime) -> tuple[list[Sound], list[Rejection]]:
-    """The receipts that are right in themselves, and the others."""
+#: Sets a receipt right that is not, where that is certain and allowed; else None.
+Repair = Callable[[Arrival, Unsound], Sound | None]
+
+
+def check(
+    arrivals: Sequence[Arrival], now: datetime, repair: Repair | None = None
+) -> tuple[list[Sound], list[Rejection]]:
+    """The receipts that are right in themselves, or can be set right, and the others."""
     sound: list[Sound] = []
     held: list[Rejection] = []
     latest = now + timedelta(days=1)
@@ -85,12 +94,16 @@ def check(arrivals: Sequence[Arrival], now: datetime) -> tuple[list[Sound], list
                 raise Unsound(Reason.IMPLAUSIBLE_TIME, "occurred_at: out_of_range")
             sound.append(amounts(arrival))
         except Unsound as fault:
-            held.append(Rejection(arrival.record, fault.reason, fault.detail, "check", arrival.event))
+            right = repair(arrival, fault) if repair is not None else None
+            if right is not None:
+                sound.append(right)
+            else:
+                held.append(Rejection(arrival.record, fault.reason, fault.detail, "check", arrival.event))
     return sound, held
 
 
-def amounts(arrival: Arrival) -> Sound:
-    """The receipt's amounts. Raises Unsound where they break a rule."""
+def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> Sound:
+    """The receipt's amounts; totals may differ by `slack`, in the currency. Raises Unsound where they break a rule."""
     event = arrival.event
     digits = minor_digits(event.currency)
     if digits is None:
@@ -111,7 +124,7 @@ def amounts(arrival: Arrival) -> Sound:
     if gross < 0 and event.type != "sale":
         raise Unsound(Reason.WRONG_SIGN, "totals.gross: negative")
     rounding = gross - net - tax
-    check_totals(event, net, tax, rounding, gross, digits)
+    check_totals(event, net, tax, rounding, gross, digits, int(slack * 10**digits) if slack else 0)
     tenders = [minor(tender["amount"], digits, "tenders.amount") for tender in event.tenders]
     if tenders and sum(tenders) != gross:
         raise Unsound(Reason.PAYMENT_MISMATCH, "tenders: sum_differs_from_gross")
@@ -198,20 +211,23 @@ def taxed(amount: int, rate: int, included: bool) -> tuple[int, int, int]:
     return amount, tax, amount + tax
 
 
-def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int, digits: int) -> None:
-    """Raises Unsound unless the printed totals agree with the lines' sums; `rounding` is what gross differs by."""
+def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int, digits: int, slack: int = 0) -> None:
+    """Raises Unsound unless the printed totals agree with the lines' sums; `rounding` is what gross differs by.
+
+    They may differ by `slack` minor units more than the rules say.
+    """
     totals = event.totals
     stated = minor(totals["rounding"], digits, "totals.rounding") if "rounding" in totals else 0
     if abs(stated) >= 10**digits and abs(stated) * 20 > abs(gross):
         raise Unsound(Reason.TOTALS_MISMATCH, "totals.rounding: too_large")
     if rounding != stated:
         added = sum(1 for line in event.lines if not line.get("tax_included", True) and rate_units(line["tax_rate"]))
-        if abs(rounding - stated) > added:
+        if abs(rounding - stated) > added + slack:
             raise Unsound(Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
     for name, printed, computed in (("net", totals.get("net"), net), ("tax", totals.get("tax"), tax)):
         if printed is not None:
             difference = minor(printed, digits, f"totals.{name}") - computed
-            if difference and abs(difference) > len(event.lines):
+            if difference and abs(difference) > len(event.lines) + slack:
                 raise Unsound(Reason.TOTALS_MISMATCH, f"totals.{name}: differs_from_lines")
 
 

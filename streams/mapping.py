@@ -1,6 +1,9 @@
-"""A sound receipt to the document the ERP books: signs, business date, tax summary. Master data map to themselves."""
+"""A sound receipt to the document the ERP books: signs, business date, tax summary.
 
-from collections.abc import Sequence
+Master data map to themselves, unless there is a mapping: then `streams.erp` adds the ERP's own codes.
+"""
+
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -19,36 +22,52 @@ KINDS: dict[EventType, tuple[Kind, int]] = {
 }
 
 
-def to_documents(sound: Sequence[Sound], stores: Stores) -> tuple[list[ErpDocument], list[Rejection]]:
-    """One document per receipt, and the receipts whose master data are unknown."""
+UNKNOWN_STORE = (Reason.UNKNOWN_STORE, "store: not_in_settings")
+
+
+def to_documents(
+    sound: Sequence[Sound], stores: Stores, mapped: Callable[[Sound], ErpDocument | Rejection] | None = None
+) -> tuple[list[ErpDocument], list[Rejection]]:
+    """One document per receipt, as `mapped` makes it, if given; and the receipts whose master data are unknown."""
     documents: list[ErpDocument] = []
     unmapped: list[Rejection] = []
+    if mapped is not None:
+        for made in map(mapped, sound):
+            if isinstance(made, Rejection):
+                unmapped.append(made)
+            else:
+                documents.append(made)
+        return documents, unmapped
     for receipt in sound:
         store = stores.find(receipt.arrival.event.store)
         if store is None:
             arrival = receipt.arrival
-            unmapped.append(
-                Rejection(arrival.record, Reason.UNKNOWN_STORE, "store: not_in_settings", "map", arrival.event)
-            )
+            unmapped.append(Rejection(arrival.record, *UNKNOWN_STORE, "map", arrival.event))
         else:
             documents.append(to_document(receipt, store))
     return documents, unmapped
 
 
-def to_document(receipt: Sound, store: Store) -> ErpDocument:
-    """The receipt as the ERP books it."""
+def kind_sign_unit(receipt: Sound) -> tuple[Kind, int, Decimal]:
+    """The document's kind, the sign of what the receipt prints, and its currency's smallest unit."""
     event = receipt.arrival.event
     kind, sign = KINDS[event.type]
     if kind == "cancellation" and event.original is not None and event.original.get("type") == "return":
         sign = 1  # what the return took away comes back
-    unit = minor_unit(receipt.digits)
+    return kind, sign, minor_unit(receipt.digits)
+
+
+def to_document(receipt: Sound, store: Store, lines: list[DocumentLine] | None = None) -> ErpDocument:
+    """The receipt as the ERP books it; `lines`, where a mapping has made them."""
+    event = receipt.arrival.event
+    kind, sign, unit = kind_sign_unit(receipt)
     signed = unit * sign
     return ErpDocument(
         event_id=receipt.arrival.id,
         external_ref=event.receipt_ref,
         kind=kind,
         revision=event.revision,
-        content=event.content([line.content for line in receipt.lines]),
+        content=event.content([line.content for line in receipt.said or receipt.lines]),
         source=event.source,
         store=event.store,
         register_id=event.register_id,
@@ -63,7 +82,7 @@ def to_document(receipt: Sound, store: Store) -> ErpDocument:
         tax=receipt.tax * signed,
         rounding=receipt.rounding * signed,
         gross=receipt.gross * signed,
-        lines=[to_line(line, sign, unit) for line in receipt.lines],
+        lines=[to_line(line, sign, unit) for line in receipt.lines] if lines is None else lines,
         payments=[
             Payment(tender["kind"], amount * signed)
             for tender, amount in zip(event.tenders, receipt.tenders, strict=True)

@@ -79,6 +79,23 @@ class Metrics:
             ["why"],
             registry=self.registry,
         )
+        self.cleaning = Counter(
+            "tillstream_cleaning",
+            "What the mapping's cleaning rules found, by rule and policy.",
+            ["rule", "policy"],
+            registry=self.registry,
+        )
+        self.mapping_errors = Counter(
+            "tillstream_mapping_errors",
+            "Attempts to read master data again that failed: `refused`, since they are wrong, or `unreachable`.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.mapping_current = Gauge(
+            "tillstream_mapping_current",
+            "0 while the newest master data are refused and older ones are used.",
+            registry=self.registry,
+        )
         self.skipped = Counter(
             "tillstream_offsets_skipped",
             "Offsets at which the broker had no record to give: transaction markers, aborted or compacted records, and "

@@ -10,7 +10,8 @@ In order, and the order is the guarantee:
                  stream was cut into batches.
 3. `seen.split`  records known as delivered are duplicates. The window is a cache: a miss proves nothing.
 4. `check`       receipts that don't add up are rejected.
-5. `to_documents` receipts to documents; unknown master data are rejected.
+5. `to_documents` receipts to documents; unknown master data are rejected. A mapping's cleaning rules mend in 4 and 5
+                 what may be mended, and reject or hold what they say.
 6. `sink.write`  THE SINK: documents become durable, each at most once. The sink knows every event it ever took, so
                  it finds the duplicates that the window missed and the conflicts. A bad world is waited out here.
 7. `seen.add`    SEEN: what the sink holds is remembered, and nothing else. Then the next round.
@@ -25,6 +26,7 @@ An exception that is no SinkUnavailable is a bug: it ends the worker, with nothi
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from schemas.document import ErpDocument
@@ -33,6 +35,7 @@ from streams.batch import Arrival, Batch, Noted, Rejection, Settled
 from streams.checks import Sound, check
 from streams.deadletters import BudgetGuard, DeadLetters
 from streams.decode import decode
+from streams.erp.master import Master
 from streams.mapping import to_documents
 from streams.retry import PatientSink
 from streams.settings import Stores
@@ -62,12 +65,14 @@ class Services:
     stores: Stores
     now: Callable[[], datetime]
     source: Source | None = None
+    master: Callable[[], Master | None] = lambda: None
 
 
 async def process(batch: Batch, to: Services) -> Settled:
     """Brings every record of the batch to its end. Afterwards, and only then, the batch may be acknowledged."""
     if to.source is not None:
         await to.source.prepare(batch.records)
+    master = to.master()  # one version for the whole batch
     arrivals, undecodable, noted = decode(batch, to.source)
     waiting, day_closes = with_document(arrivals)
     settled = Settled(noted=[*noted, *day_closes])
@@ -75,8 +80,14 @@ async def process(batch: Batch, to: Services) -> Settled:
     while waiting:
         turn, waiting = first_turn(waiting)
         fresh, known = to.seen.split(batch.partition, turn)
-        sound, unsound = check(fresh, to.now())
-        documents, unmapped = to_documents(sound, to.stores)
+        if master is None:
+            sound, unsound = check(fresh, to.now())
+            documents, unmapped = to_documents(sound, to.stores)
+        else:
+            sound, unsound = check(fresh, to.now(), master.repair)
+            documents, unmapped = to_documents(
+                sound, to.stores, partial(master.document, stores=to.stores, now=to.now())
+            )
         results = await to.sink.write(documents)
         delivered, duplicates, refused = by_result(documents, results, sound)
         to.seen.add(batch.partition, delivered + duplicates)

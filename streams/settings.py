@@ -8,13 +8,11 @@ import re
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -24,22 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ValueError(f"{name!r} is no time zone; use a name like Europe/Berlin") from None
-    return name
-
-
-def _hours_and_minutes(cutoff: Any) -> time:
-    if isinstance(cutoff, time) and cutoff.tzinfo is None:
-        return cutoff
-    # YAML reads 4:00 without quotes as the number 240.
-    if not isinstance(cutoff, str) or not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", cutoff):
-        raise ValueError('a cut-off is hours and minutes of store time, in quotes: "04:00"')
-    return time.fromisoformat(cutoff)
+from schemas.store import CutOff, TimeZone
 
 
 class Store(BaseModel):
@@ -47,8 +30,8 @@ class Store(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
-    cutoff: Annotated[time, BeforeValidator(_hours_and_minutes)] = time(0, 0)
+    timezone: TimeZone = "UTC"
+    cutoff: CutOff = time(0, 0)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -172,6 +155,9 @@ class Settings(BaseSettings):
         None, description="what the topic's records are: a contract file, or a built-in one; without it, canonical JSON"
     )
     schema_registry: SchemaRegistry | None = Field(None, description="for contracts of format avro and json_schema")
+    mapping: Path | None = Field(
+        None, description="the ERP's codes and the rules of cleaning: a mapping file; without it, all maps to itself"
+    )
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1
 

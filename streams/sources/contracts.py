@@ -1,19 +1,22 @@
-"""Contract files: read, checked, and every fault told with file, line, path and what to do."""
+"""Contract and mapping files: read, checked, and every fault told with file, line, path and what to do."""
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from schemas.contract import EVENT_FIELDS, Contract
 
 BUILT_IN = files("streams.sources") / "builtin"
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
 class ContractError(Exception):
-    """The contract can't be used; the message says what, where and what to do, a line for each fault."""
+    """The contract, or mapping, can't be used; the message says what, where and what to do, a line for each fault."""
 
 
 def built_in() -> list[str]:
@@ -33,6 +36,25 @@ def find(name: str) -> Path:
 
 def load(path: Path) -> Contract:
     """The contract in a file. Raises ContractError."""
+    return load_as(path, Contract, "contract")
+
+
+def load_as(path: Path, model: type[Model], word: str) -> Model:
+    """A file of the kind `word`, which is its first field and says its version. Raises ContractError."""
+    text, root = parsed(path)
+    if not isinstance(root, yaml.MappingNode):
+        raise ContractError(f"{path}:1: a {word} is a list of `name: value`; begin with `{word}: 1`")
+    try:
+        return model.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        faults = [fault for fault in error.errors(include_url=False, include_context=False) if not _follows(fault)]
+        raise ContractError("\n".join(dict.fromkeys(told(path, root, fault, word) for fault in faults))) from None
+
+
+def parsed(path: Path) -> tuple[str, yaml.Node | None]:
+    """A YAML file's text and its nodes, which know their lines; no key stands twice. Raises ContractError."""
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -52,15 +74,7 @@ def load(path: Path) -> Contract:
         raise ContractError(f"{path}: nested too deeply, or within itself") from None
     if twice is not None:
         raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
-    if not isinstance(root, yaml.MappingNode):
-        raise ContractError(f"{path}:1: a contract is a list of `name: value`; begin with `contract: 1`")
-    try:
-        return Contract.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path}: not valid YAML: {error}") from None
-    except ValidationError as error:
-        faults = [fault for fault in error.errors(include_url=False, include_context=False) if not _follows(fault)]
-        raise ContractError("\n".join(dict.fromkeys(_told(path, root, fault) for fault in faults))) from None
+    return text, root
 
 
 def _follows(fault: Any) -> bool:
@@ -87,10 +101,11 @@ def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
     return joined
 
 
-def _told(path: Path, root: yaml.Node, fault: Any) -> str:
+def told(path: Path, root: yaml.Node, fault: Any, word: str) -> str:
+    """One of pydantic's faults with file and line; `word` names the whole."""
     line, steps = _place(root, fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{path}:{line}: {'.'.join(map(str, steps)) or 'contract'}: {message}"
+    return f"{path}:{line}: {'.'.join(map(str, steps)) or word}: {message}"
 
 
 def _place(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, list[int | str]]:

@@ -15,6 +15,7 @@ from streams.deadletters import BudgetExceeded, BudgetGuard, reason_of
 from streams.pipeline import process
 from tests.support.events import batch, value
 from tests.support.line import Line
+from tests.support.mapping import master
 
 
 async def send(line: Line, *values: bytes | None, first: int = 0) -> Settled:
@@ -223,3 +224,33 @@ def test_outcome_does_not_depend_on_how_the_stream_is_cut(stream: list[bytes | N
     while sum(cuts) < len(stream):
         cuts.append(data.draw(st.integers(1, len(stream))))
     assert asyncio.run(run(cuts)) == asyncio.run(run([1] * len(stream)))
+
+
+async def test_unmapped_records_are_dead_letters_that_one_row_and_one_replay_repair() -> None:
+    line = Line()
+    line.services.master = lambda: master(items=[{"sku": "B", "item_code": "4711"}])
+    first = await process(batch(value(1), value(2)), line.services)
+    assert [rejection.reason for rejection in first.rejected] == [Reason.UNMAPPED_ITEM] * 2
+    line.services.master = lambda: master(items=[{"sku": "A", "item_code": "4712"}])
+    again = await process(batch(value(1), value(2)), line.services)
+    assert len(again.delivered) == 2
+    assert isinstance(line.sink, MemorySink)
+    assert {d.lines[0].item_code for d in line.sink.documents.values()} == {"4712"}
+
+
+async def test_mapping_that_changes_makes_no_conflict_of_an_event_sent_again() -> None:
+    line = Line()
+    for code in ("1", "2"):
+        line.wipe_window()
+        line.services.master = lambda code=code: master(items=[{"sku": "A", "item_code": code}])
+        settled = await process(batch(value(1)), line.services)
+        assert not settled.rejected
+    assert len(settled.seen_in_sink) == 1
+
+
+async def test_held_records_are_dead_letters_and_the_others_are_delivered() -> None:
+    line = Line()
+    line.services.master = lambda: master(cleaning={"old": {"days": 1, "then": "hold"}})
+    settled = await process(batch(value(1), value(2, occurred_at="2026-03-01T12:00:00Z")), line.services)
+    assert [rejection.reason for rejection in settled.rejected] == [Reason.HELD_TIME]
+    assert [arrival.id for arrival in settled.delivered] == ["pos:e-1"]

@@ -111,8 +111,12 @@ def test_joined_headers_are_absent_where_one_is() -> None:
     assert "event_id" not in made({}, headers={"Event-Id": "7"}, fields={"event_id": {"header": ["Event-Id", "Topic"]}})
 
 
+def with_revision(changed: Any) -> Any:
+    return made({"changed": changed}, fields={"revision": {"path": "changed", "as": "revision"}})
+
+
 def revision(changed: Any) -> int:
-    return int(made({"changed": changed}, fields={"revision": {"path": "changed", "as": "revision"}})["revision"])
+    return int(with_revision(changed)["revision"])
 
 
 def test_revision_is_the_seconds_since_2000() -> None:
@@ -129,6 +133,6 @@ def test_revision_fits_until_2068() -> None:
 
 @pytest.mark.parametrize("changed", ["yesterday", "2026-03-10T12:00:00", 7])
 def test_revision_wants_a_time_with_its_offset(changed: Any) -> None:
-    refused = revision(changed)
+    refused = with_revision(changed)
     assert isinstance(refused, Refused)
     assert refused.detail == "revision: not_a_time"

@@ -1,0 +1,289 @@
+"""`Mapping`: how the ERP names what the tills sell, and how their dirt is cleaned. The model of a mapping file (YAML).
+
+A table comes from a file (CSV, or YAML: a list of rows), from an SQL query, or stands in the mapping itself (`rows`).
+A row of items, tenders or taxes that names a `store` holds in that store alone; what it leaves empty is as in the row
+of the same code without a store.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schemas.contract import Part
+from schemas.money import LIMIT
+from schemas.sale import Code, Text
+from schemas.store import CutOff, TimeZone
+
+
+class Key(NamedTuple):
+    """What a row is looked up by; `store` is None for a row that holds in every store."""
+
+    store: str | None
+    code: str
+
+
+def _as_text(value: Any) -> Any:
+    """Codes are text: spreadsheets, databases and YAML make numbers of them."""
+    return str(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else value
+
+
+ErpCode = Annotated[Code, BeforeValidator(_as_text, json_schema_input_type=str | int)]
+Price = Annotated[Decimal, Field(ge=0, lt=LIMIT, decimal_places=6)]
+Rate = Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)]
+
+
+class Row(Part):
+    """A row of master data."""
+
+    @property
+    def key(self) -> Key:
+        """What it is looked up by."""
+        raise NotImplementedError
+
+
+class Item(Row):
+    """What is sold. Without `item_code` its code in the ERP is the sku."""
+
+    sku: ErpCode
+    store: ErpCode | None = None
+    item_code: ErpCode | None = None
+    unit: ErpCode | None = Field(None, description="the ERP's unit of measure; quantities are not converted")
+    tax_category: ErpCode | None = Field(None, description="what `taxes` may be looked up by, beside the rate")
+    cost: Price | None = Field(None, description="of one unit")
+    list_price: Price | None = Field(None, description="as tills print it; the rule `list_price` compares with it")
+    description: Text | None = Field(None, description="for lines without one, by the rule `description`")
+
+    @property
+    def key(self) -> Key:
+        return Key(self.store, self.sku)
+
+
+class StoreRow(Row):
+    """A store. Time zone and cut-off, where stated, go before those of the settings."""
+
+    store: ErpCode
+    company: ErpCode | None = None
+    warehouse: ErpCode | None = None
+    cost_centre: ErpCode | None = None
+    timezone: TimeZone | None = None
+    cutoff: CutOff | None = None
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = Field(
+        None, description="what its receipts are in; the rule `currency` compares with it"
+    )
+
+    @property
+    def key(self) -> Key:
+        return Key(None, self.store)
+
+
+class Tender(Row):
+    """A means of payment, by the till's `kind`."""
+
+    kind: ErpCode
+    store: ErpCode | None = None
+    payment_mode: ErpCode
+    account: ErpCode | None = None
+
+    @property
+    def key(self) -> Key:
+        return Key(self.store, self.kind)
+
+
+class Tax(Row):
+    """A tax code, by the line's rate in percent, its item's tax category, or both; the more exact row is taken."""
+
+    rate: Rate | None = None
+    category: ErpCode | None = None
+    store: ErpCode | None = None
+    tax_code: ErpCode
+
+    @model_validator(mode="after")
+    def _by_something(self) -> "Tax":
+        if self.rate is None and self.category is None:
+            raise ValueError("a tax code goes by a rate, by a category, or by both")
+        return self
+
+    @property
+    def key(self) -> Key:
+        return Key(self.store, tax_key(self.category, self.rate))
+
+
+class Customer(Row):
+    """A customer, by the id that the till sends."""
+
+    id: ErpCode
+    customer_code: ErpCode
+
+    @property
+    def key(self) -> Key:
+        return Key(None, self.id)
+
+
+def tax_key(category: str | None, rate: Decimal | None) -> str:
+    """Category and rate as one code; 19 and 19.0 are the same rate."""
+    return f"{category or ''}/{'' if rate is None else format(rate.normalize(), 'f')}"
+
+
+class Query(Part):
+    """A table in a database, read by one query, which must not write."""
+
+    query: Annotated[str, Field(min_length=1)]
+    url: str | None = Field(None, description="without a password; without it, the sink's database")
+    password_file: str | None = None
+    changed: str | None = Field(None, description="a cheap query whose answer changes with the table, max(updated_at)")
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Table(Part, Generic[R]):
+    """Where the rows of one kind of master data are, and what becomes of a code that is in none.
+
+    Without `columns` the columns must have our names. With it those named are read, and no others.
+    """
+
+    file: str | None = Field(None, description="beside the mapping: .csv, .yaml")
+    sql: Query | None = None
+    rows: tuple[R, ...] | None = None
+    columns: dict[str, str] | None = Field(None, description="our name: the table's name")
+    delimiter: Annotated[str, Field(min_length=1, max_length=1, description="of a CSV file")] = ","
+    unmapped: Annotated[
+        Literal["reject", "pass"], Field(description="a dead letter, or the till's own code goes to the ERP")
+    ] = "reject"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Table[R]":
+        if len(self.model_fields_set & {"file", "sql", "rows"}) != 1:
+            raise ValueError("a table has its rows in one of file, sql, rows")
+        return self
+
+
+NoFix = Literal["reject", "flag", "hold"]
+Share = Annotated[Decimal, Field(gt=0, description="0.3 is 30 %")]
+
+
+class Limits(Part):
+    """What lies outside is an outlier; signs don't count."""
+
+    at_least: Annotated[Decimal, Field(ge=0)] | None = None
+    at_most: Annotated[Decimal, Field(ge=0)] | None = None
+    then: NoFix
+
+    @model_validator(mode="after")
+    def _some(self) -> "Limits":
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("limits are at_least, at_most, or both")
+        return self
+
+
+class Deviation(Part):
+    """A price that differs from its item's `list_price` by more than this share of it."""
+
+    share: Share
+    then: NoFix
+
+
+class Ahead(Part):
+    """Receipts from the future, beyond what clocks differ by. More than a day ahead is always rejected."""
+
+    minutes: Annotated[int, Field(ge=0, le=1440)]
+    then: NoFix
+
+
+class Age(Part):
+    """Receipts that are older than so many days."""
+
+    days: Annotated[int, Field(ge=1)]
+    then: NoFix
+
+
+class Tolerance(Part):
+    """Totals that differ from the lines' sums by at most `amount`, in the receipt's currency.
+
+    The printed gross counts, and the difference is the document's rounding. What differs by more is rejected, as
+    everything that differs is without this rule.
+    """
+
+    amount: Annotated[Decimal, Field(gt=0, lt=LIMIT)]
+    then: Literal["fix", "flag", "hold"]
+
+
+class Usual(Part):
+    """What is far from usual, by what the ERP's tables hold of the last `days`: the median, and the median deviation.
+
+    `times`: how many median deviations (of at least one percent of the median) are far. Nothing is judged by less than
+    `warm_up` values. What is usual is computed every `minutes`; the tables keep it, so a restart does not forget it.
+    """
+
+    days: Annotated[int, Field(ge=1, le=3660)] = 90
+    warm_up: Annotated[int, Field(ge=5)] = 30
+    times: Annotated[Decimal, Field(gt=1)] = Decimal(10)
+    minutes: Annotated[int, Field(ge=1)] = 60
+    prices: NoFix | None = Field(None, description="a line's unit price, against those of its sku in its currency")
+    receipts: NoFix | None = Field(None, description="a receipt's gross, against those of its store in its currency")
+
+
+class Cleaning(Part):
+    """Rules, none of which applies unless it is given.
+
+    reject: a dead letter, to be mended at the source. hold: a dead letter `held_…`, to be looked at. flag: booked, with
+    the finding in the document's `review`. fix: set right, where what is right is certain.
+    """
+
+    duplicate_lines: Literal["reject", "fix", "flag", "hold"] | None = Field(
+        None,
+        description="the same line twice in a receipt; fix: once, where only then the receipt adds up. A till that "
+        "prints a line for each piece has them as a rule",
+    )
+    description: Literal["reject", "fix", "flag", "hold"] | None = Field(
+        None, description="a line without one; fix: the item's, where it has one"
+    )
+    quantity: Limits | None = None
+    unit_price: Limits | None = None
+    discount_share: Limits | None = Field(None, description="a line's discounts as a share of its price: 0.5 is half")
+    gross: Limits | None = Field(None, description="what the receipt costs")
+    list_price: Deviation | None = None
+    currency: NoFix | None = Field(None, description="another than the store's own in the table of stores")
+    future: Ahead | None = None
+    old: Age | None = None
+    totals: Tolerance | None = None
+    usual: Usual | None = None
+
+
+class Mapping(Part):
+    """The ERP's names for what the tills say. What has no table is not mapped: the till's code counts."""
+
+    mapping: Literal[1] = Field(description="the version of this format")
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "mapping"
+    version: str = "1"
+    description: str = ""
+    items: Table[Item] | None = None
+    stores: Table[StoreRow] | None = None
+    tenders: Table[Tender] | None = None
+    taxes: Table[Tax] | None = None
+    customers: Table[Customer] | None = None
+    reload_seconds: Annotated[
+        int, Field(ge=1, description="how often tables are looked at; SQL tables without `changed` are read whole")
+    ] = 10
+    cleaning: Cleaning = Cleaning()
+
+    @property
+    def label(self) -> str:
+        """`name@version`, which documents carry."""
+        return f"{self.name}@{self.version}"
+
+    def tables(self) -> "dict[str, Table[Any]]":
+        """The tables that there are, by name."""
+        named = {name: getattr(self, name) for name in ROWS}
+        return {name: table for name, table in named.items() if table is not None}
+
+
+#: What the rows of each table are.
+ROWS: dict[str, type[Row]] = {
+    "items": Item,
+    "stores": StoreRow,
+    "tenders": Tender,
+    "taxes": Tax,
+    "customers": Customer,
+}

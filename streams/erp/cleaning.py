@@ -1,0 +1,113 @@
+"""Dirt: what a mapping's cleaning rules find in receipts that add up, and what can be set right in those that don't."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from schemas.deadletter import Reason
+from schemas.mapping import Cleaning, Item, Limits, StoreRow
+from schemas.money import minor_digits
+from streams.batch import Arrival, Dirt
+from streams.checks import Sound, SoundLine, Unsound, amounts, sound_line
+
+#: What becomes of dirt: by rule, rejected and held.
+REASONS: dict[str, tuple[Reason, Reason]] = {
+    **dict.fromkeys(
+        ("quantity", "unit_price", "discount_share", "gross", "list_price", "usual_price", "usual_receipt"),
+        (Reason.IMPLAUSIBLE_VALUE, Reason.HELD_OUTLIER),
+    ),
+    **dict.fromkeys(("future", "old"), (Reason.IMPLAUSIBLE_TIME, Reason.HELD_TIME)),
+    "duplicate_lines": (Reason.DUPLICATE_LINES, Reason.HELD_DUPLICATE_LINES),
+    "description": (Reason.MISSING_VALUE, Reason.HELD_MISSING_VALUE),
+    "currency": (Reason.WRONG_CURRENCY, Reason.HELD_CURRENCY),
+    "totals": (Reason.TOTALS_MISMATCH, Reason.HELD_TOTALS),
+}
+
+
+def line_dirt(rules: Cleaning, line: SoundLine, unit: Decimal, item: Item | None) -> Iterable[Dirt]:
+    """What the rules find in a line by itself; `unit` is the currency's smallest."""
+    if rules.description is not None and not line.said.get("description"):
+        found = item is not None and bool(item.description)
+        yield Dirt(
+            "description",
+            "reject" if rules.description == "fix" and not found else rules.description,
+            "description: missing",
+        )
+    yield from _outside(rules.quantity, "quantity", line.quantity)
+    yield from _outside(rules.unit_price, "unit_price", line.unit_price)
+    if rules.discount_share is not None and line.discount:
+        whole = abs(line.quantity * line.unit_price)
+        yield from _outside(
+            rules.discount_share, "discount_share", line.discount * unit / whole if whole else Decimal(1)
+        )
+    list_price = item.list_price if item is not None else None
+    if rules.list_price is not None and list_price is not None:
+        far = abs(line.unit_price - list_price) > list_price * rules.list_price.share
+        yield from [Dirt("list_price", rules.list_price.then, "unit_price: far_from_list_price")] if far else []
+
+
+def receipt_dirt(
+    rules: Cleaning, receipt: Sound, unit: Decimal, store: StoreRow | None, now: datetime
+) -> Iterable[Dirt]:
+    """What the rules find in a receipt as a whole."""
+    event = receipt.arrival.event
+    if rules.future is not None and event.occurred_at > now + timedelta(minutes=rules.future.minutes):
+        yield Dirt("future", rules.future.then, "occurred_at: in_the_future")
+    if rules.old is not None and event.occurred_at < now - timedelta(days=rules.old.days):
+        yield Dirt("old", rules.old.then, "occurred_at: too_old")
+    if rules.currency is not None and store is not None and store.currency not in (None, event.currency):
+        yield Dirt("currency", rules.currency, "currency: not_the_stores_own")
+    yield from _outside(rules.gross, "gross", receipt.gross * unit, "totals.gross")
+    if rules.duplicate_lines not in (None, "fix"):
+        for place in repeats(receipt.lines):
+            yield Dirt("duplicate_lines", rules.duplicate_lines, f"lines.{place}: repeats_another")
+
+
+def _outside(limits: Limits | None, rule: str, value: Decimal, field: str | None = None) -> Iterable[Dirt]:
+    if limits is None:
+        return
+    if limits.at_most is not None and abs(value) > limits.at_most:
+        yield Dirt(rule, limits.then, f"{field or rule}: above_limit")
+    if limits.at_least is not None and abs(value) < limits.at_least:
+        yield Dirt(rule, limits.then, f"{field or rule}: below_limit")
+
+
+def repeats(lines: Sequence[SoundLine]) -> list[int]:
+    """The places of lines that say exactly what an earlier one says."""
+    if len({line.content for line in lines}) == len(lines):
+        return []
+    first: dict[bytes, int] = {}
+    return [place for place, line in enumerate(lines) if first.setdefault(line.content, place) != place]
+
+
+def repaired(rules: Cleaning, arrival: Arrival, fault: Unsound) -> Sound | None:
+    """The receipt set right, if a rule allows it and it adds up then; money stays what its totals say.
+
+    Its `dirt` tells what was done, and its `said` all lines that the event has: what it says does not change.
+    """
+    if fault.reason is not Reason.TOTALS_MISMATCH:
+        return None
+    right = _without_repeats(arrival) if rules.duplicate_lines == "fix" else None
+    if right is not None or rules.totals is None:
+        return right
+    try:
+        right = amounts(arrival, rules.totals.amount)
+    except Unsound:
+        return None
+    return replace(right, dirt=(Dirt("totals", rules.totals.then, "totals: differ_from_lines"),))
+
+
+def _without_repeats(arrival: Arrival) -> Sound | None:
+    event = arrival.event
+    digits = minor_digits(event.currency)
+    assert digits is not None  # or the fault would have been another
+    said = [sound_line(line, digits) for line in event.lines]
+    repeated = repeats(said)
+    lines = tuple(line for place, line in enumerate(event.lines) if place not in repeated)
+    try:
+        right = amounts(replace(arrival, event=event.model_copy(update={"lines": lines})))
+    except Unsound:
+        return None
+    dirt = tuple(Dirt("duplicate_lines", "fix", f"lines.{place}: repeats_another") for place in repeated)
+    return replace(right, arrival=arrival, dirt=dirt, said=said)

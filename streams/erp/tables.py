@@ -1,0 +1,190 @@
+"""Master data read: the rows of a table, each checked; every fault told with file and line, or the row's number."""
+
+import csv
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from schemas.mapping import ROWS, Query, Row, Table
+from sinks import lookup
+from sinks.base import SinkMisconfigured
+from streams.sources.contracts import ContractError, parsed
+
+#: Faults of one table that are told: with the first of them mended the others often are as well.
+MOST_FAULTS = 20
+
+
+class Database(NamedTuple):
+    """Where queries without a URL of their own go: the sink's."""
+
+    url: str
+    password: str | None
+
+
+class Raw(NamedTuple):
+    """A row as it stands somewhere."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def read(name: str, table: Table[Any], mapping: Path, database: Database) -> list[Row]:
+    """The rows of the table `name` of a mapping file. Raises ContractError, and SinkUnavailable for a query."""
+    rows: list[Row] = []
+    places: dict[Any, str] = {}
+    faults: list[str] = []
+    for where, values in _raw(name, table, mapping, database):
+        try:
+            row = ROWS[name].model_validate(values)
+        except ValidationError as error:
+            faults += [f"{where}: {_told(fault)}" for fault in error.errors(include_url=False, include_input=False)]
+            continue
+        if row.key in places:
+            faults.append(f"{where}: the same key as in {places[row.key]}; keep one")
+        places[row.key] = where
+        rows.append(row)
+    if not rows and not faults:
+        faults.append(
+            f"{_place(name, table, mapping)}: no rows; a table that is empty by mistake would reject everything"
+        )
+    if faults:
+        more = [f"… and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        raise ContractError("\n".join([*faults[:MOST_FAULTS], *more]))
+    return rows
+
+
+def stamp(table: Table[Any], mapping: Path, database: Database) -> object:
+    """What changes whenever the table does. Raises SinkUnavailable for a query."""
+    if table.file is not None:
+        return stamp_of_file(mapping.parent / table.file)
+    if table.sql is None:
+        return None
+    try:
+        answer = _query(table.sql, table.sql.changed or table.sql.query, mapping, database)
+    except ContractError as error:
+        return str(error)
+    return sha256(repr(answer).encode()).digest()
+
+
+def stamp_of_file(path: Path) -> object:
+    """Its time, size and identity; None when it is not there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+def _told(fault: Any) -> str:
+    field = ".".join(map(str, fault["loc"])) or "row"
+    return f"{field}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _place(name: str, table: Table[Any], mapping: Path) -> str:
+    return str(mapping.parent / table.file) if table.file is not None else f"{mapping}: {name}"
+
+
+def _raw(name: str, table: Table[Any], mapping: Path, database: Database) -> Iterator[Raw]:
+    place = _place(name, table, mapping)
+    if table.rows is not None:
+        listed = [row.model_dump(exclude_none=True) for row in table.rows]
+        yield from (Raw(f"{place}.rows.{number}", values) for number, values in enumerate(listed))
+        return
+    if table.sql is not None:
+        answer = _query(table.sql, table.sql.query, mapping, database)
+        found = iter([Raw(f"{place}: row {number}", values) for number, values in enumerate(answer, 1)])
+        if answer:
+            _check_columns(list(answer[0]), name, table, place)
+    elif str(table.file).endswith((".yaml", ".yml")):
+        found = _yaml(Path(place))
+    elif str(table.file).endswith(".csv"):
+        found = _csv(Path(place), name, table)
+    else:
+        raise ContractError(f"{mapping}: {name}.file: {table.file}: neither .csv nor .yaml")
+    for where, values in found:
+        named = values if table.columns is None else {our: values.get(their) for our, their in table.columns.items()}
+        stripped = {key: value.strip() if isinstance(value, str) else value for key, value in named.items()}
+        yield Raw(where, {key: value for key, value in stripped.items() if value not in (None, "")})
+
+
+def _csv(path: Path, name: str, table: Table[Any]) -> Iterator[Raw]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=table.delimiter, strict=True)
+            header = list(reader.fieldnames or [])
+            _check_columns(header, name, table, f"{path}:1")
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                if None in row or None in row.values():
+                    raise ContractError(
+                        f"{where}: not {len(header)} columns, as the first line has; quote what holds "
+                        f"{table.delimiter!r}"
+                    )
+                yield Raw(where, row)
+    except OSError as error:
+        raise ContractError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ContractError(f"{path}: not UTF-8 text; export it as UTF-8") from None
+    except csv.Error as error:
+        raise ContractError(f"{path}: not a CSV file: {error}") from None
+
+
+def _check_columns(header: list[str], name: str, table: Table[Any], where: str) -> None:
+    """Raises ContractError where a column is missing, stands twice, or has a name that is none of ours."""
+    fields = ROWS[name].model_fields
+    if table.columns is not None:
+        unknown = sorted(table.columns.keys() - fields.keys())
+        if unknown:
+            raise ContractError(
+                f"{where}: {name}.columns: there is no {', '.join(unknown)}; there are {', '.join(fields)}"
+            )
+    read = list(table.columns.values()) if table.columns is not None else header
+    twice = sorted({column for column in read if header.count(column) > 1})
+    missing = [column for column in read if column not in header]
+    needed = [field for field, info in fields.items() if info.is_required()]
+    missing += [field for field in needed if field not in (table.columns if table.columns is not None else header)]
+    unknown = sorted(set(header) - fields.keys()) if table.columns is None else []
+    for kind, columns in (
+        ("is missing", missing),
+        ("stands twice", twice),
+        (f"is none of {', '.join(fields)}", unknown),
+    ):
+        if columns:
+            advice = "; say which to read with `columns: {our name: its name}`" if columns is not twice else ""
+            raise ContractError(f"{where}: column {', '.join(map(repr, columns))} {kind}{advice}")
+
+
+def _yaml(path: Path) -> Iterator[Raw]:
+    text, root = parsed(path)
+    if not isinstance(root, yaml.SequenceNode):
+        raise ContractError(f"{path}:1: a table is a list of rows: `- {{name: value, …}}`")
+    try:
+        listed = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not valid YAML: {error}") from None
+    for node, row in zip(root.value, listed, strict=True):
+        where = f"{path}:{node.start_mark.line + 1}"
+        if not isinstance(row, dict):
+            raise ContractError(f"{where}: a row is `{{name: value, …}}`")
+        yield Raw(where, {str(name): value for name, value in row.items()})
+
+
+def _query(sql: Query, query: str, mapping: Path, database: Database) -> list[dict[str, Any]]:
+    url, password = (database.url, database.password) if sql.url is None else (sql.url, _secret(sql, mapping))
+    try:
+        return lookup.rows(url, query, password=password)
+    except SinkMisconfigured as error:
+        raise ContractError(f"{mapping}: sql: {error}") from None
+
+
+def _secret(sql: Query, mapping: Path) -> str | None:
+    if sql.password_file is None:
+        return None
+    try:
+        return (mapping.parent / sql.password_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ContractError(f"{mapping}: sql.password_file: {sql.password_file}: {error.strerror}") from None
