@@ -29,6 +29,7 @@ def source(name: str) -> Source:
     return ready(find(name), lambda _: BERLIN)
 
 
+@cache
 def examples() -> list[tuple[str, Example]]:
     """Every example of every built-in contract, with its contract's name."""
     return [(name, example) for name in built_in() for example in load(find(name)).examples]
