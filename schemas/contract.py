@@ -188,10 +188,18 @@ class Discounts(Part):
     fields: Annotated[dict[str, AnyRule], *_among(DISCOUNT_FIELDS)]
 
 
+Names = dict[Annotated[str, Field(pattern=r"^[a-z_]+$")], str]
+Values = Annotated[
+    Names,
+    Field(description="xml: found once, in this order, and then `$name` in the part's paths, as a variable of XPath"),
+]
+
+
 class Lines(Part):
     """One line for each part that `each` finds."""
 
     each: str
+    values: Values = {}
     fields: Annotated[dict[str, AnyRule], *_among(LINE_FIELDS)]
     discounts: tuple[Discounts, ...] = ()
 
@@ -287,10 +295,11 @@ class Contract(Part):
     format: Format = "json"
     xml: Xml = Xml()
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
-    names: dict[Annotated[str, Field(pattern=r"^[a-z_]+$")], str] = Field(
-        {}, description="pieces of paths that are used again: `$name` in a path, or in a later piece, stands for one"
-    )
+    names: Annotated[
+        Names, Field(description="pieces of paths: `$name` in a path, or in a later piece, stands for the piece's text")
+    ] = {}
     events: str | None = Field(None, description="where a record holds several: each part is one")
+    values: Values = {}
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
     fields: Annotated[dict[str, AnyRule], *_among(EVENT_FIELDS)] = {}
     lines: tuple[Lines, ...] = ()
@@ -302,6 +311,8 @@ class Contract(Part):
     def _groups_rows(self) -> "Contract":
         if self.group_by and self.format != "csv":
             raise ValueError("group_by is for format csv")
+        if self.values and self.format != "xml":
+            raise ValueError("values are for format xml")
         return self
 
     @property

@@ -136,9 +136,9 @@ def _search(parsed: Any) -> Find:
     return find
 
 
-def xml_path(path: str, namespaces: dict[str, str] | None = None) -> Find:
+def xml_path(path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None) -> Find:
     """`path` ready to be run on elements: the text of the first hit. Raises PathError."""
-    nodes = xml_nodes(path, namespaces)
+    nodes = xml_nodes(path, namespaces, variables)
 
     def find(node: Any) -> Any:
         found = nodes(node)
@@ -155,11 +155,15 @@ def xml_path(path: str, namespaces: dict[str, str] | None = None) -> Find:
     return find
 
 
-def xml_nodes(path: str, namespaces: dict[str, str] | None = None) -> Find:
-    """`path` ready to be run on elements: what XPath gives, a list of nodes for a path. Raises PathError."""
+def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None) -> Find:
+    """`path` ready to be run on elements: what XPath gives, a list of nodes for a path. Raises PathError.
+
+    `variables` has the names that it may use, and their values when it is run.
+    """
+    known: dict[str, Any] = variables if variables is not None else {}
     try:
         compiled = etree.XPath(path, namespaces=namespaces, extensions=_XPATH, smart_strings=False)
-        compiled(etree.Element("record"))  # an unknown function or prefix shows only now
+        compiled(etree.Element("record"), **known)  # an unknown function or prefix shows only now
     except NotMoney:
         pass
     except (etree.XPathError, TypeError) as error:
@@ -167,7 +171,7 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None) -> Find:
 
     def find(node: Any) -> Any:
         try:
-            return compiled(node)
+            return compiled(node, **known)
         except NotMoney as fault:
             raise NotFound(str(fault)) from None
         except (etree.XPathError, TypeError) as error:  # TypeError: a function of ours has too few or many arguments
