@@ -190,8 +190,7 @@ class Discounts(Part):
 
 Names = dict[Annotated[str, Field(pattern=r"^[a-z_]+$")], str]
 Values = Annotated[
-    Names,
-    Field(description="xml: found once, in this order, and then `$name` in the part's paths, as a variable of XPath"),
+    Names, Field(description="xml: found once a part, in this order, and then `$name` in its paths: variables of XPath")
 ]
 
 

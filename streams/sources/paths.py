@@ -8,6 +8,7 @@ JMESPath's own functions there are exact ones for money, on numbers and texts al
 XPath computes in binary floating point, so it has the same functions (`xpath`), and a few that XPath 1.0 lacks.
 """
 
+import re
 from collections.abc import Callable
 from decimal import Context, Decimal
 from typing import Any, cast
@@ -161,9 +162,10 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: di
     `variables` has the names that it may use, and their values when it is run.
     """
     known: dict[str, Any] = variables if variables is not None else {}
+    used = known.keys() & set(re.findall(r"\$([a-z_]+)", path))  # each that is passed costs a copy of its nodes
     try:
         compiled = etree.XPath(path, namespaces=namespaces, extensions=_XPATH, smart_strings=False)
-        compiled(etree.Element("record"), **known)  # an unknown function or prefix shows only now
+        compiled(etree.Element("record"), **{name: known[name] for name in used})  # an unknown function or prefix shows only now
     except NotMoney:
         pass
     except (etree.XPathError, TypeError) as error:
@@ -171,7 +173,7 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: di
 
     def find(node: Any) -> Any:
         try:
-            return compiled(node, **known)
+            return compiled(node, **{name: known[name] for name in used}) if used else compiled(node)
         except NotMoney as fault:
             raise NotFound(str(fault)) from None
         except (etree.XPathError, TypeError) as error:  # TypeError: a function of ours has too few or many arguments

@@ -156,7 +156,6 @@ class Source:
                 yield fault
 
     def _event(self, part: Any, record: Record) -> dict[str, Any] | Skipped:
-        self._find_values(self._values, part, "values")
         plan = self.place(part, record)
         if plan is None:
             raise Refused(Reason.UNPLACED_RECORD, "kinds: none_fits")
@@ -182,7 +181,8 @@ class Source:
         return event
 
     def place(self, part: Any, record: Record) -> Plan | None:
-        """The plan of the first kind that the part is of."""
+        """The plan of the first kind that the part is of; the part's values are found."""
+        self._find_values(self._values, part, "values")
         try:
             return next((plan for plan in self._plans if all(holds(part, record) for holds in plan.holds)), None)
         except NotFound as fault:
@@ -233,9 +233,11 @@ class Source:
     def _find_values(self, values: list[tuple[str, Find]], part: Any, here: str) -> None:
         for name, find in values:
             try:
-                self._variables[name] = find(part)
+                found = find(part)
             except NotFound as fault:
                 raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{name}: {fault}") from None
+            # Attributes come as texts, of which a variable can hold one.
+            self._variables[name] = found[0] if isinstance(found, list) and found and type(found[0]) is str else found
 
     def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
         return [(name, self._getter(rule, _path(here, "fields", name))) for name, rule in rules.items()]
