@@ -165,7 +165,9 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: di
     used = known.keys() & set(re.findall(r"\$([a-z_]+)", path))  # each that is passed costs a copy of its nodes
     try:
         compiled = etree.XPath(path, namespaces=namespaces, extensions=_XPATH, smart_strings=False)
-        compiled(etree.Element("record"), **{name: known[name] for name in used})  # an unknown function or prefix shows only now
+        compiled(
+            etree.Element("record"), **{name: known[name] for name in used}
+        )  # an unknown function or prefix shows only now
     except NotMoney:
         pass
     except (etree.XPathError, TypeError) as error:
