@@ -267,10 +267,17 @@ class Taxes(Part):
     fields: TaxRules
 
 
+Names = dict[Annotated[str, Field(pattern=r"^[a-z_]+$")], str]
+Values = Annotated[
+    Names, Field(description="xml: found once a part, in this order, and then `$name` in its paths: variables of XPath")
+]
+
+
 class Lines(Part):
     """One line for each part that `each` finds."""
 
     each: str
+    values: Values = {}
     fields: LineRules
     discounts: tuple[Discounts, ...] = ()
     taxes: tuple[Taxes, ...] = ()
@@ -368,10 +375,11 @@ class Contract(Part):
     format: Format = "json"
     xml: Xml = Xml()
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
-    names: dict[Annotated[str, Field(pattern=r"^[a-z_]+$")], str] = Field(
-        {}, description="pieces of paths that are used again: `$name` in a path, or in a later piece, stands for one"
-    )
+    names: Annotated[
+        Names, Field(description="pieces of paths: `$name` in a path, or in a later piece, stands for the piece's text")
+    ] = {}
     events: str | None = Field(None, description="where a record holds several: each part is one")
+    values: Values = {}
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
     facts: dict[str, str] = Field(
         {}, description="name: JMESPath; in order, so that one may use those before it. Conditions don't see them."
@@ -388,6 +396,8 @@ class Contract(Part):
             raise ValueError("group_by is for format csv")
         if self.format == "xml" and (self.facts or any(kind.facts for kind in self.kinds)):
             raise ValueError("facts are for JSON; XPath reaches the whole document from anywhere")
+        if self.values and self.format != "xml":
+            raise ValueError("values are for format xml")
         return self
 
     @property

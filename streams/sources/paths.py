@@ -9,6 +9,7 @@ JMESPath's own functions there are exact ones for money, on numbers and texts al
 XPath computes in binary floating point, so it has the same functions (`xpath`), and a few that XPath 1.0 lacks.
 """
 
+import re
 from collections.abc import Callable
 from decimal import Context, Decimal
 from typing import Any, cast
@@ -145,9 +146,9 @@ def _search(parsed: Any) -> Find:
     return find
 
 
-def xml_path(path: str, namespaces: dict[str, str] | None = None) -> Find:
+def xml_path(path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None) -> Find:
     """`path` ready to be run on elements: the text of the first hit. Raises PathError."""
-    nodes = xml_nodes(path, namespaces)
+    nodes = xml_nodes(path, namespaces, variables)
 
     def find(node: Any) -> Any:
         found = nodes(node)
@@ -164,11 +165,18 @@ def xml_path(path: str, namespaces: dict[str, str] | None = None) -> Find:
     return find
 
 
-def xml_nodes(path: str, namespaces: dict[str, str] | None = None) -> Find:
-    """`path` ready to be run on elements: what XPath gives, a list of nodes for a path. Raises PathError."""
+def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None) -> Find:
+    """`path` ready to be run on elements: what XPath gives, a list of nodes for a path. Raises PathError.
+
+    `variables` has the names that it may use, and their values when it is run.
+    """
+    known: dict[str, Any] = variables if variables is not None else {}
+    used = known.keys() & set(re.findall(r"\$([a-z_]+)", path))  # each that is passed costs a copy of its nodes
     try:
         compiled = etree.XPath(path, namespaces=namespaces, extensions=_XPATH, smart_strings=False)
-        compiled(etree.Element("record"))  # an unknown function or prefix shows only now
+        compiled(
+            etree.Element("record"), **{name: known[name] for name in used}
+        )  # an unknown function or prefix shows only now
     except NotMoney:
         pass
     except (etree.XPathError, TypeError) as error:
@@ -176,7 +184,7 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None) -> Find:
 
     def find(node: Any) -> Any:
         try:
-            return compiled(node)
+            return compiled(node, **{name: known[name] for name in used}) if used else compiled(node)
         except NotMoney as fault:
             raise NotFound(str(fault)) from None
         except (etree.XPathError, TypeError) as error:  # TypeError: a function of ours has too few or many arguments

@@ -91,6 +91,7 @@ class Blocks(NamedTuple):
     """How one list of parts is made: what finds them, their fields, and for lines their discounts and taxes."""
 
     find: Callable[[Any], list[Any]]
+    values: list[tuple[str, Find]]
     fields: Fields
     discounts: "list[Blocks]"
     taxes: "list[Blocks]"
@@ -126,11 +127,13 @@ class Source:
         self._xml = contract.format == "xml"
         namespaces = contract.xml.namespaces
         self._namespaces = None if isinstance(namespaces, str) else namespaces
+        self._variables: dict[str, Any] = {}  # of XPath, for the part that is being made
         self._names: dict[str, str] = {}
         for name, piece in contract.names.items():
             self._names[name] = self._whole(piece)
         self.read = schemas.read if schemas is not None else reader(contract)
         self._parts = self._each(contract.events, "events") if contract.events is not None else None
+        self._values = self._all_values(contract.values, "values")
         self._plans = [self._plan(kind, number) for number, kind in enumerate(contract.kinds)]
         if self._faults:
             raise Unusable("\n".join(dict.fromkeys(self._faults)))
@@ -191,14 +194,15 @@ class Source:
                 making.store = str(value)
             elif name == "currency":
                 making.currency = str(value)
-        event["lines"] = list(_blocks(plan.lines, part, making, "lines"))
-        event["tenders"] = list(_blocks(plan.tenders, part, making, "tenders"))
+        event["lines"] = list(self._made(plan.lines, part, making, "lines"))
+        event["tenders"] = list(self._made(plan.tenders, part, making, "tenders"))
         if plan.total_of_lines:
             _derive_total(event)
         return event
 
     def place(self, part: Any, record: Record) -> Plan | None:
-        """The plan of the first kind that the part is of."""
+        """The plan of the first kind that the part is of; the part's values are found."""
+        self._find_values(self._values, part, "values")
         try:
             return next((plan for plan in self._plans if all(holds(part, record) for holds in plan.holds)), None)
         except NotFound as fault:
@@ -238,12 +242,29 @@ class Source:
             made.append(
                 Blocks(
                     self._each(block.each, f"{place}.each"),
+                    self._all_values(block.values if isinstance(block, Lines) else {}, f"{place}.values"),
                     self._fields(block.fields, place),
                     self._all_blocks(discounts, f"{place}.discounts"),
                     self._all_blocks(taxes, f"{place}.taxes"),
                 )
             )
         return made
+
+    def _all_values(self, paths: dict[str, str], here: str) -> list[tuple[str, Find]]:
+        values = []
+        for name, path in paths.items():
+            values.append((name, self._nodes(path, f"{here}.{name}")))
+            self._variables[name] = []  # so that the paths that follow may use it
+        return values
+
+    def _find_values(self, values: list[tuple[str, Find]], part: Any, here: str) -> None:
+        for name, find in values:
+            try:
+                found = find(part)
+            except NotFound as fault:
+                raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{name}: {fault}") from None
+            # Attributes come as texts, of which a variable can hold one.
+            self._variables[name] = found[0] if isinstance(found, list) and found and type(found[0]) is str else found
 
     def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
         return [(name, self._getter(rule, _path(here, "fields", name))) for name, rule in rules.items()]
@@ -292,10 +313,19 @@ class Source:
 
     def _find(self, path: str, here: str) -> Find:
         try:
-            return xml_path(self._whole(path), self._namespaces) if self._xml else json_path(self._whole(path))
+            whole = self._whole(path)
+            return xml_path(whole, self._namespaces, self._variables) if self._xml else json_path(whole)
         except PathError as fault:
             self._faults.append(f"{here}: {fault}")
             return lambda _: None
+
+    def _nodes(self, path: str, here: str) -> Find:
+        try:
+            whole = self._whole(path)
+            return xml_nodes(whole, self._namespaces, self._variables) if self._xml else json_path(whole)
+        except PathError as fault:
+            self._faults.append(f"{here}: {fault}")
+            return lambda _: []
 
     def _whole(self, path: str) -> str:
         """The path with the contract's names put in."""
@@ -304,12 +334,36 @@ class Source:
         )
 
     def _each(self, path: str, here: str) -> Callable[[Any], list[Any]]:
-        try:
-            find = xml_nodes(self._whole(path), self._namespaces) if self._xml else json_path(self._whole(path))
-        except PathError as fault:
-            self._faults.append(f"{here}: {fault}")
-            return lambda _: []
+        find = self._nodes(path, here)
         return lambda node: _as_list(find(node))
+
+    def _made(self, blocks: list[Blocks], part: Any, making: Making, here: str) -> Iterator[dict[str, Any]]:
+        place = 0
+        for block in blocks:
+            try:
+                found = block.find(part)
+            except NotFound as fault:
+                raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
+            for inner in found:
+                self._find_values(block.values, inner, f"{here}.{place}")
+                made: dict[str, Any] = {}
+                for name, get in block.fields:
+                    try:
+                        value = get(inner, making)
+                    except (Unconvertible, NotFound) as fault:
+                        raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{place}.{name}: {fault}") from None
+                    if value is not None:
+                        made[name] = value
+                if block.discounts:
+                    listed = self._made(block.discounts, inner, making, f"{here}.{place}.discounts")
+                    discounts = [discount for discount in listed if not _is_zero(discount.get("amount"))]
+                    if discounts:
+                        made["discounts"] = discounts
+                if block.taxes:
+                    taxes = list(self._made(block.taxes, inner, making, f"{here}.{place}.taxes"))
+                    made["tax_rate"] = _tax_rate(made, taxes, making, f"{here}.{place}.tax_rate")
+                place += 1
+                yield made
 
 
 def ready(path: Path, zone_of: ZoneOf, schemas: Schemas | None = None, watch: Watch | None = None) -> Source:
@@ -323,34 +377,6 @@ def ready(path: Path, zone_of: ZoneOf, schemas: Schemas | None = None, watch: Wa
 
 def _path(*steps: str) -> str:
     return ".".join(filter(None, steps))
-
-
-def _blocks(blocks: list[Blocks], part: Any, making: Making, here: str) -> Iterator[dict[str, Any]]:
-    place = 0
-    for block in blocks:
-        try:
-            found = block.find(part)
-        except NotFound as fault:
-            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
-        for inner in found:
-            made: dict[str, Any] = {}
-            for name, get in block.fields:
-                try:
-                    value = get(inner, making)
-                except (Unconvertible, NotFound) as fault:
-                    raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{place}.{name}: {fault}") from None
-                if value is not None:
-                    made[name] = value
-            if block.discounts:
-                listed = _blocks(block.discounts, inner, making, f"{here}.{place}.discounts")
-                discounts = [discount for discount in listed if not _is_zero(discount.get("amount"))]
-                if discounts:
-                    made["discounts"] = discounts
-            if block.taxes:
-                taxes = list(_blocks(block.taxes, inner, making, f"{here}.{place}.taxes"))
-                made["tax_rate"] = _tax_rate(made, taxes, making, f"{here}.{place}.tax_rate")
-            place += 1
-            yield made
 
 
 def _derive_total(event: dict[str, Any]) -> None:
