@@ -6,6 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException, Producer
 
+from ops.inspect.layout import NotReadable
 from ops.inspect.records import Progress
 from ops.maps.files import records_of
 from schemas.contract import Contract
@@ -30,6 +31,8 @@ def import_file(settings: Settings, path: Path, contract: Contract, told: Progre
 
     Raises NotReadable, BrokerUnreachable and TopicsUnusable.
     """
+    if not path.is_file():
+        raise NotReadable(f"{path}: no such file")
     create_source_topic(settings, partitions=4)
     producer = Producer(
         client_config(settings.broker, settings.kafka)

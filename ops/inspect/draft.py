@@ -136,7 +136,7 @@ def _prefix_kinds(made: Draft) -> list[str]:
     """Receipt numbers that begin with a letter: returns, where negative quantities go with it."""
     lines: list[str] = []
     quantity = made.line.get("quantity")
-    if made.receipt is None or quantity is None or made.format != "csv" or not made.receipt.rare_kinds().get("text"):
+    if made.format != "csv" or made.receipt is None or quantity is None or not made.receipt.prefixes:
         return lines
     for prefix, (count, negative) in _signs(made, made.receipt.path, quantity).items():
         when = f"{{path: {_text(f'starts_with({made.top(made.receipt)}, {_jmes(prefix)})')}}}"
@@ -172,7 +172,7 @@ def _signs(made: Draft, receipt: str, quantity: Column) -> dict[str, tuple[int, 
             both = found.setdefault(prefix[0] if prefix else "", [0, 0])
             both[0] += 1
             both[1] += row[count].lstrip().startswith("-")
-    return {prefix: (both[0], both[1]) for prefix, both in sorted(found.items()) if len(found) <= 20}
+    return {prefix: (both[0], both[1]) for prefix, both in sorted(found.items()) if 1 < len(found) <= 20}
 
 
 def _free_kinds(made: Draft) -> list[str]:
@@ -349,8 +349,10 @@ def _jmes(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    """A text in YAML's double quotes; YAML wants escapes for more than JSON does."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
 
 
 def _shown(text: str) -> str:
-    return " ".join(text.split())[:40]
+    return "".join(each if each.isprintable() else " " for each in text)[:40]

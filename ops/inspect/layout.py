@@ -64,12 +64,11 @@ def look(path: Path, wanted: FileFormat | None = None) -> Layout:
 def opened(path: Path) -> IO[bytes]:
     """The file's bytes, unpacked if it is gzip. Raises NotReadable."""
     try:
-        raw = path.open("rb")
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
     except OSError as error:
         raise NotReadable(f"{path}: {error.strerror}") from None
-    return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
 def as_text(file: IO[bytes], layout: Layout) -> io.TextIOWrapper:

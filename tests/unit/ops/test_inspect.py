@@ -1,0 +1,249 @@
+"""`tillstream inspect`: what it says about files, what it keeps to itself, and that its drafts load."""
+
+import gzip
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.cli import program
+from ops.inspect import column as columns
+from ops.inspect.column import Column
+from ops.inspect.draft import draft
+from ops.inspect.kinds import read
+from ops.inspect.layout import look
+from ops.inspect.personal import by_name, by_value, luhn
+from ops.inspect.survey import survey_file, survey_rows
+from ops.inspect.topic import shares
+from ops.maps.outcome import zones
+from streams.settings import Store, Stores
+from streams.sources.source import ready
+
+SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial-sample.csv"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
+STORES = Stores({}, Store())
+
+
+def tillstream(*arguments: object) -> Result:
+    return CliRunner().invoke(program, list(map(str, arguments)))
+
+
+def found(path: Path) -> dict[str, Any]:
+    result = tillstream("inspect", path, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)  # type: ignore[no-any-return]  # it is an object, by the command's promise
+
+
+def field(path: Path, name: str) -> dict[str, Any]:
+    return next(each for each in found(path)["fields"] if each["path"] == name)
+
+
+def column(*values: str, name: str = "value") -> Column:
+    made = Column(name)
+    made.add_texts(values)
+    made.finish()
+    return made
+
+
+def test_sample_is_described() -> None:
+    about = found(SAMPLE)
+    assert (about["format"], about["delimiter"], about["header"], about["records"]) == ("csv", ",", True, 10)
+    assert about["exact_duplicates"] == 1
+    assert next(iter(about["group_by_candidates"])) == "InvoiceNo"
+    assert about["personal"] == ["CustomerID"]
+    price = field(SAMPLE, "UnitPrice")
+    assert (price["type"], price["min"], price["max"], price["missing"]) == ("decimal", "0.0", "39.95", 0)
+    assert "1 zero" in price["odd"]
+    assert field(SAMPLE, "Description")["missing"] == 1
+    assert field(SAMPLE, "InvoiceDate")["time"] == {
+        "formats": ["iso"],
+        "day_and_month_ambiguous": False,
+        "time_zone": "none",
+    }
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-8", "utf-8"), ("utf-8-sig", "utf-8-sig"), ("cp1252", "cp1252")])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_encoding_and_delimiter_are_detected(tmp_path: Path, encoding: str, said: str, delimiter: str) -> None:
+    rows = [["bon", "artikel", "preis"], ["1", "Käse", "1.50"], ["2", "Brötchen", "0.40"]]
+    path = tmp_path / "sales.csv.gz"
+    path.write_bytes(gzip.compress("\n".join(map(delimiter.join, rows)).encode(encoding)))
+    layout = look(path)
+    assert (layout.encoding, layout.delimiter, layout.compressed) == (said, delimiter, True)
+    assert layout.columns == ("bon", "artikel", "preis")
+
+
+def test_file_without_a_header_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sales.csv"
+    path.write_text("1,2.50,tea\n2,3.50,milk\n")
+    assert found(path)["header"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "records"),
+    [
+        ('[{"a": 1}, {"a": 2.5}]', "json_array", 2),
+        ('{"a": 1}\n{"a": 2}\n', "json_lines", 2),
+        ('{\n"a": [1, 2]\n}', "json", 1),
+        ("<sales><sale><a>1</a></sale><sale><a>2</a></sale></sales>", "xml", 2),
+        ("<sale><a>1</a></sale>", "xml", 1),
+    ],
+)
+def test_formats_are_detected(tmp_path: Path, text: str, form: str, records: int) -> None:
+    path = tmp_path / "sales"
+    path.write_text(text)
+    about = found(path)
+    assert (about["format"], about["records"]) == (form, records)
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.floats(allow_nan=False, allow_infinity=False)), max_size=5))
+def test_array_is_read_item_by_item_as_a_whole_is(items: list[dict[str, float]]) -> None:
+    from io import StringIO
+
+    from ops.inspect import records
+
+    text = StringIO(json.dumps(items, indent=1))
+    read_again = [json.loads(each) for each in records._items(Path("x"), text, lambda: None)]
+    assert read_again == items
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "the file is empty"), ("[1, 2", "breaks off"), ("<a><b></a>", "not well-formed"), ("a\0b", "neither text")],
+)
+def test_what_can_not_be_read_is_told_without_a_traceback(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "sales"
+    path.write_text(text)
+    result = tillstream("inspect", path)
+    assert (result.exit_code, said in result.output, isinstance(result.exception, SystemExit)) == (2, True, True)
+
+
+def test_file_that_is_not_there_is_wrong_usage() -> None:
+    result = tillstream("inspect", "nothing.csv")
+    assert (result.exit_code, "no such file" in result.output) == (2, True)
+
+
+def test_times_settle_each_others_order_of_day_and_month() -> None:
+    times = column("03/04/2026 10:00", "25/04/2026 11:30")
+    assert (times.formats, times.ambiguous_time) == (["%d/%m/%Y %H:%M"], False)
+    times = column("03/04/2026", "05/04/2026")
+    assert times.ambiguous_time
+
+
+def test_decimal_marks_that_fit_every_value_are_taken() -> None:
+    assert column("1.234,50", "7,25").marks[0] == (",", ".")
+    assert column("1,234.50", "7.25").marks[0] == (".", ",")
+    assert {point for point, _ in column("1,234", "5,678").marks} == {".", ","}
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6))
+def test_every_plain_decimal_is_a_number(value: Decimal) -> None:
+    assert read(str(value)).kind == "decimal"
+
+
+@given(st.text())
+def test_no_text_breaks_the_reading(text: str) -> None:
+    read(text.strip())
+    by_value(text)
+    by_name(text)
+
+
+def test_distinct_values_are_bounded_and_said_to_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "CAP", 10)
+    many = column(*map(str, range(100)))
+    assert (len(many.counts), many.more, many.filled, many.unique) == (10, True, 100, None)
+    assert (many.range.low, many.range.high) == (0, 99)
+    assert column(*"aab").unique is False
+    assert column(*"abc").unique is True
+
+
+@pytest.mark.parametrize(
+    "name", ["email", "CustomerID", "customer.name", "billing.phone", "first_name", "OperatorName", "note", "address1"]
+)
+def test_personal_fields_are_known_by_name(name: str) -> None:
+    assert by_name(name)
+
+
+@pytest.mark.parametrize("name", ["product.name", "Description", "quantity", "store_id", "Country", "price"])
+def test_other_fields_are_not_personal(name: str) -> None:
+    assert by_name(name) is None
+
+
+def test_card_numbers_are_known_by_their_check_digit() -> None:
+    assert luhn("4242 4242 4242 4242")
+    assert not luhn("4242 4242 4242 4241")
+    assert by_value("4242 4242 4242 4242") == "bank or card number"
+
+
+def test_personal_values_are_never_shown(tmp_path: Path) -> None:
+    path = tmp_path / "orders.jsonl"
+    secrets = ["ann@example.org", "+49 30 1234567", "4242424242424242", "Ann Example"]
+    order = {"number": 1, "a": secrets[0], "b": secrets[1], "c": secrets[2], "customer": {"name": secrets[3]}}
+    path.write_text("\n".join(json.dumps(order | {"number": n}) for n in range(3)))
+    target = tmp_path / "draft.yaml"
+    for arguments in ([], ["--json"], ["--draft", target]):
+        output = tillstream("inspect", path, *arguments).output
+        assert not [secret for secret in secrets if secret in output]
+    assert not [secret for secret in secrets if secret in target.read_text()]
+    assert found(path)["personal"] == ["a", "b", "c", "customer.name"]
+
+
+def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
+    target = tmp_path / "draft.yaml"
+    assert tillstream("inspect", SAMPLE, "--draft", target).exit_code == 0
+    contract = ready(target, zones(STORES)).contract
+    assert contract.group_by == ("InvoiceNo",)
+    assert [kind.type for kind in contract.kinds] == ["return", "sale"]
+    assert contract.personal == ("rows[].CustomerID",)
+    again = tillstream("inspect", SAMPLE, "--draft", target)
+    assert (again.exit_code, "exists already" in again.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"id": 7, "created_at": "2026-03-01T10:00:00Z", "total_price": "3.00", "currency": "EUR", '
+        '"line_items": [{"sku": "A", "quantity": 2, "price": "1.50"}], "type": "refund"}',
+        '{"receipt": 1}',
+        "<Sale><ReceiptNumber>1</ReceiptNumber><Item><SKU>A</SKU><Quantity>1</Quantity></Item>"
+        "<Item><SKU>B</SKU><Quantity>1</Quantity></Item></Sale>",
+    ],
+)
+def test_drafts_of_other_formats_load(tmp_path: Path, text: str) -> None:
+    path, target = tmp_path / "in", tmp_path / "out.yaml"
+    path.write_text(text)
+    assert tillstream("inspect", path, "--draft", target).exit_code == 0
+    ready(target, zones(STORES))
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), min_size=1, max_size=6, unique=True
+    ),
+    st.data(),
+)
+def test_every_draft_loads(tmp_path_factory: pytest.TempPathFactory, names: list[str], data: st.DataObject) -> None:
+    value = st.sampled_from(["1", "-2", "C7", "2.50", "2026-01-02", "x", "", "refund"])
+    rows = data.draw(st.lists(st.lists(value, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
+    target = tmp_path_factory.mktemp("draft") / "draft.yaml"
+    target.write_text(draft(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
+    ready(target, zones(STORES))
+
+
+def test_shares_of_partitions_are_even_and_add_up() -> None:
+    assert shares({0: 100, 1: 2, 2: 100}, 12) == {0: 5, 1: 2, 2: 5}
+    assert shares({0: 0, 1: 3}, 12) == {0: 0, 1: 3}
+    assert shares({0: 9, 1: 9}, 1) == {0: 1, 1: 0}
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"the real data are not at {REAL}")
+def test_real_month_is_described() -> None:
+    survey = survey_file(REAL, look(REAL), None, lambda _: None)
+    assert (survey.records, survey.duplicates, survey.groups()[0]) == (42_481, 500, "InvoiceNo")
+    invoices = survey.columns["InvoiceNo"]
+    assert (len(invoices.counts), invoices.prefixes["C"]) == (2_025, 728)

@@ -1,0 +1,156 @@
+"""`tillstream map …` and what `import` sends: on the tutorial's own contract and sample."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ops.cli import program
+from ops.inspect.layout import NotReadable
+from ops.maps.files import records_of
+from ops.publish import FOLDER
+from streams.sources.contracts import load
+from streams.sources.rows import RowError, rows_to_records
+
+DOCS = Path(__file__).parents[3] / "docs"
+SAMPLE = DOCS / "tutorial-sample.csv"
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Path:
+    """The contract that the tutorial shows."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "tutorial.md").read_text(), re.DOTALL)
+    path = tmp_path / "online-retail.yaml"
+    path.write_text(next(block for block in blocks if "contract: 1" in block))
+    return path
+
+
+def tillstream(*arguments: object, given: str | None = None) -> Result:
+    return CliRunner().invoke(program, list(map(str, arguments)), input=given)
+
+
+def changed(contract: Path, old: str, new: str) -> Path:
+    path = contract.with_name("changed.yaml")
+    text = contract.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def test_examples_of_the_tutorial_pass(contract: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    result = tillstream("map", "test", contract, "--junit", report)
+    assert (result.exit_code, "4 passed, 0 failed" in result.output) == (0, True), result.output
+    assert ElementTree.parse(report).getroot().attrib["tests"] == "4"
+
+
+def test_example_that_fails_is_shown_with_its_difference(contract: Path, tmp_path: Path) -> None:
+    wrong = changed(contract, 'gross: "33.30"', 'gross: "33.31"')
+    report = tmp_path / "report.xml"
+    result = tillstream("map", "test", wrong, "--junit", report)
+    assert result.exit_code == 1
+    assert '-      "gross": "33.31"' in result.output
+    assert '+      "gross": "33.30"' in result.output
+    assert len(ElementTree.parse(report).findall(".//failure")) == 1
+    assert json.loads(tillstream("map", "test", wrong, "--json").output)["ok"] is False
+
+
+def test_contract_that_is_wrong_is_told_with_its_line(contract: Path) -> None:
+    wrong = changed(contract, "starts_with(", "starts_with((")
+    result = tillstream("map", "test", wrong)
+    assert (result.exit_code, f"{wrong}:" in result.output, "kinds.0.when.0" in result.output) == (2, True, True)
+
+
+def test_try_shows_every_step_and_stars_for_the_customer(contract: Path) -> None:
+    result = tillstream("map", "try", contract, SAMPLE)
+    assert result.exit_code == 0, result.output
+    assert "10001.0" not in result.output
+    assert '"id": "***"' in result.output
+    for step in ("taken kinds.2 (sale)", 'trim → "PAPER LANTERN"', "checks: all amounts add up", '"kind": "invoice"'):
+        assert step in result.output
+
+
+def test_try_names_the_fault_of_a_dead_letter(contract: Path) -> None:
+    lines = SAMPLE.read_text().splitlines(keepends=True)
+    record = lines[0] + lines[1].replace("2010-12-01", "the first")
+    result = tillstream("map", "try", contract, "-", "--json", given=record)
+    assert result.exit_code == 1
+    part = json.loads(result.output)["parts"][0]
+    assert (part["rejected"]["reason"], part["rejected"]["detail"]) == (
+        "unconvertible_value",
+        "occurred_at: not_a_time",
+    )
+    steps = [step for step in part["fields"] if step["place"] == "fields.occurred_at"]
+    assert [step.get("fault") for step in steps] == [None, "not_a_time", "not_a_time"]
+
+
+def test_try_tells_all_faults_of_an_event_by_field(contract: Path) -> None:
+    wrong = changed(contract, "register: {value", "cashier: {value")
+    result = tillstream("map", "try", wrong, SAMPLE, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output)["parts"][0]["faults"] == [{"field": "register", "fault": "Field required"}]
+
+
+def test_what_is_no_record_of_the_format_is_a_dead_letter_without_a_traceback(contract: Path) -> None:
+    result = tillstream("map", "try", contract, "-", given="{")
+    assert (result.exit_code, "invalid_json" in result.output) == (1, True)
+
+
+def test_diff_counts_what_changes_and_the_money(contract: Path) -> None:
+    other = changed(contract, '{path: "total(rows[].UnitPrice)", is: "0"}', '{path: "rows[0].Country", is: France}')
+    result = tillstream("map", "diff", contract, other, "--from-file", SAMPLE, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert (found["records"], found["same"]) == (5, 3)
+    assert {(end["before"], end["after"]) for end in found["ends"]} == {
+        ("document (invoice)", "skipped (stock adjustment)"),
+        ("skipped (stock adjustment)", "document (invoice)"),
+    }
+    before, after = Decimal(found["gross"]["GBP"]["before"]), Decimal(found["gross"]["GBP"]["after"])
+    assert (before, before - after) == (Decimal("134.64"), Decimal("30.00"))
+
+
+def test_diff_of_a_contract_with_itself_is_nothing(contract: Path) -> None:
+    result = tillstream("map", "diff", contract, contract, "--from-file", SAMPLE)
+    assert (result.exit_code, "5 records, 0 come to another end" in result.output) == (0, True)
+
+
+def test_diff_needs_one_place_of_records(contract: Path) -> None:
+    assert tillstream("map", "diff", contract, contract).exit_code == 2
+
+
+def test_schema_is_the_published_one() -> None:
+    assert tillstream("map", "schema").output == (FOLDER / "contract.schema.json").read_text()
+
+
+def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
+    records = list(records_of(SAMPLE, load(contract), lambda _: None))
+    assert [key for key, _ in records] == [b"900001", b"900002", b"C900003", b"900004", b"900005"]
+    assert sum(len(json.loads(value)["rows"]) for _, value in records) == 10
+    assert json.loads(records[4][1])["rows"][1]["Description"] == "CUSHION, STRIPED"
+
+
+def test_rows_without_groups_are_records_of_their_own() -> None:
+    assert len(list(rows_to_records(["a,b\n", "1,2\n", "1,2\n"], ()))) == 2
+
+
+def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(RowError, match="no column c; there are a, b"):
+        list(rows_to_records(["a,b\n", "1,2\n"], ("c",)))
+
+
+def test_csv_for_another_format_is_refused() -> None:
+    with pytest.raises(NotReadable, match="needs `format: csv`"):
+        list(records_of(SAMPLE, None, lambda _: None))
+
+
+@pytest.mark.parametrize(
+    "command", [["inspect"], ["import"], ["map", "test"], ["map", "try"], ["map", "diff"], ["map", "schema"]]
+)
+def test_every_command_has_help_with_examples(command: list[str]) -> None:
+    result = tillstream(*command, "--help")
+    assert (result.exit_code, "Example" in result.output) == (0, True)
