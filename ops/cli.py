@@ -26,6 +26,7 @@ from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.logs import set_up_logs
 from streams.settings import SettingsError
 from streams.sources.contracts import ContractError
+from streams.sources.rows import RowsUnreadable
 from streams.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
 
 FAULT = 70
@@ -40,7 +41,7 @@ class Program(click.Group):
             return super().invoke(ctx)
         except (SettingsError, ContractError, NotReadable, TopicsUnusable, SinkMisconfigured) as error:
             _end(str(error), WRONG_USAGE)
-        except DataSetMissing as error:
+        except (DataSetMissing, RowsUnreadable) as error:
             _end(str(error), WRONG_USAGE)
         except WorkerDied as error:
             _end(str(error), error.code if error.code in (WRONG_USAGE, UNREACHABLE) else FAULT)

@@ -16,8 +16,8 @@ from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
 from streams.sources.contracts import ContractError, load
-from streams.sources.examples import ExampleRecord
 from streams.sources.source import Source
+from tests.support.events import FakeRecord
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CONTRACT: dict[str, Any] = {
@@ -48,7 +48,7 @@ CONTRACT: dict[str, Any] = {
 
 
 def record(rows: list[dict[str, Any]], currency: str = "EUR") -> Batch:
-    return Batch("t", 0, [ExampleRecord(json.dumps({"rows": rows, "currency": currency}).encode())])
+    return Batch("t", 0, [FakeRecord(0, json.dumps({"rows": rows, "currency": currency}).encode())])
 
 
 def source() -> Source:

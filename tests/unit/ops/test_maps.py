@@ -14,7 +14,7 @@ from ops.inspect.layout import NotReadable
 from ops.maps.files import records_of
 from ops.publish import FOLDER
 from streams.sources.contracts import load
-from streams.sources.rows import RowError, rows_to_records
+from streams.sources.rows import RowsUnreadable, rows_to_records
 
 DOCS = Path(__file__).parents[3] / "docs"
 SAMPLE = DOCS / "tutorial-sample.csv"
@@ -53,8 +53,8 @@ def test_example_that_fails_is_shown_with_its_difference(contract: Path, tmp_pat
     report = tmp_path / "report.xml"
     result = tillstream("map", "test", wrong, "--junit", report)
     assert result.exit_code == 1
-    assert '-      "gross": "33.31"' in result.output
-    assert '+      "gross": "33.30"' in result.output
+    assert '-        "gross": "33.31"' in result.output
+    assert '+        "gross": "33.30"' in result.output
     assert len(ElementTree.parse(report).findall(".//failure")) == 1
     assert json.loads(tillstream("map", "test", wrong, "--json").output)["ok"] is False
 
@@ -135,12 +135,12 @@ def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
 
 
 def test_rows_without_groups_are_records_of_their_own() -> None:
-    assert len(list(rows_to_records(["a,b\n", "1,2\n", "1,2\n"], ()))) == 2
+    assert len(list(rows_to_records([b"a,b\n", b"1,2\n", b"1,2\n"], ()))) == 2
 
 
 def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(RowError, match="no column c; there are a, b"):
-        list(rows_to_records(["a,b\n", "1,2\n"], ("c",)))
+    with pytest.raises(RowsUnreadable, match="no column c; there are a, b"):
+        list(rows_to_records([b"a,b\n", b"1,2\n"], ("c",)))
 
 
 def test_csv_for_another_format_is_refused() -> None:

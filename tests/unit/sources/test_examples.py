@@ -79,10 +79,14 @@ def test_event_that_is_equal_in_full_is_no_difference(plain: Source, tmp_path: P
     assert run(plain, tmp_path, **RECORD, events=[EVENT]) is None
 
 
-def test_field_that_the_example_does_not_state_is_a_difference(plain: Source, tmp_path: Path) -> None:
-    difference = run(plain, tmp_path, **RECORD, events=[{k: v for k, v in EVENT.items() if k != "currency"}])
+def test_field_that_the_example_does_not_state_is_free_and_one_that_it_states_is_not(
+    plain: Source, tmp_path: Path
+) -> None:
+    stated = {name: value for name, value in EVENT.items() if name != "currency"}
+    assert run(plain, tmp_path, **RECORD, events=[stated]) is None
+    difference = run(plain, tmp_path, **RECORD, events=[stated | {"currency": "USD"}])
     assert difference is not None
-    assert '+      "currency": "EUR",' in difference
+    assert '+      "currency": "EUR"' in difference
 
 
 def test_record_lies_in_a_file_beside_the_contract(plain: Source, tmp_path: Path) -> None:
