@@ -20,7 +20,8 @@ from streams.checks import Unsound, gross_of_lines
 from streams.sources.contracts import ContractError, load, located
 from streams.sources.convert import Convert, StepError, Unconvertible, converter, text_of
 from streams.sources.formats import Unreadable, reader
-from streams.sources.paths import Find, NotFound, PathError, json_path, xml_nodes, xml_path
+from streams.sources.jmes import Find
+from streams.sources.paths import NotFound, PathError, json_path, xml_nodes, xml_path
 from streams.sources.taxes import rate_of
 
 #: The time zone of a store, or None where it is unknown.

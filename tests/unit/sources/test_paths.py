@@ -5,7 +5,7 @@ from typing import Any
 
 import jmespath
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -32,15 +32,68 @@ def test_rows_of_names_and_indexes_find_what_jmespath_finds(steps: list[str | in
     assert json_path(written(steps))(value) == jmespath.search(written(steps), value)
 
 
-@given(st.sampled_from(["a || b", "a[*].b", "a[?b].c | [0]", "length(a || '')", "{x: a}", "a[]"]), values)
-def test_all_else_is_jmespaths_own_business_or_not_found(path: str, value: Any) -> None:
+EXPRESSIONS = """
+a || b
+a && b
+!a
+!(a.b)
+a == b
+a != `1`
+a == `true`
+a < b
+a >= `0`
+a > 'x'
+a[*].b
+a[]
+a[].b[]
+a[?b]
+a[?b].c | [0]
+a[?b == `1` && !c].a
+a[?b > `0`]
+[a, b.c]
+{x: a, y: b.c}
+a[*].{x: b, y: c}
+a[*].[b, c][]
+a[1:]
+a.*
+a.*.b
+length(a || '')
+keys(@)
+sort_by(a, &b)
+map(&b, a || `[]`)
+max_by(a, &b).c
+not_null(a, b, 'x')
+join('-', a)
+to_string(a)
+type(a)
+@
+`[1]`
+a[?contains(['x', 'y'], b)]
+(a || b)[0]
+a | [0] | b
+[*].a
+[?a]
+[0].a[1]
+""".strip().splitlines()
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(EXPRESSIONS), values)
+def test_all_expressions_find_what_jmespath_finds(path: str, value: Any) -> None:
     try:
         expected = jmespath.search(path, value)
-    except jmespath.exceptions.JMESPathError:
+    except (jmespath.exceptions.JMESPathError, TypeError):
         with pytest.raises(NotFound):
             json_path(path)(value)
     else:
-        assert json_path(path)(value) == expected
+        found = json_path(path)(value)
+        assert found == expected
+        assert repr(found) == repr(expected)  # to Python True is 1
+
+
+def test_function_that_there_is_not_is_told_at_load() -> None:
+    with pytest.raises(PathError, match="there is no function sum_up"):
+        json_path("a.sum_up(b)")
 
 
 @pytest.mark.parametrize("path", ["a..b", "a[", "", "a b", "sum(", "`"])
