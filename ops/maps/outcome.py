@@ -14,7 +14,8 @@ from streams.decode import decode
 from streams.mapping import to_documents
 from streams.pipeline import with_document
 from streams.settings import Stores
-from streams.sources.source import Source, ZoneOf
+from streams.sources.rules import ZoneOf
+from streams.sources.source import Source
 
 _DOCUMENT = TypeAdapter(ErpDocument)
 

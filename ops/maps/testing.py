@@ -12,7 +12,8 @@ from ops.inspect.layout import NotReadable
 from ops.inspect.report import console
 from streams.sources.contracts import built_in, find
 from streams.sources.examples import run_example
-from streams.sources.source import ZoneOf, ready
+from streams.sources.rules import ZoneOf
+from streams.sources.source import ready
 
 
 class Tested(NamedTuple):

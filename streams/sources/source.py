@@ -1,31 +1,28 @@
 """`Source`: a contract made ready to run. A record becomes events as JSON has them, or is skipped or refused."""
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from zoneinfo import ZoneInfo
 
 from lxml import etree
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Taxes, Tenders, When
+from schemas.contract import Contract
 from schemas.deadletter import Reason
 from schemas.money import minor_digits
 from schemas.sale import Line
 from streams.batch import Record
 from streams.checks import Unsound, gross_of_lines
 from streams.sources.contracts import ContractError, load, located
-from streams.sources.convert import Convert, StepError, Unconvertible, converter, text_of
+from streams.sources.convert import Unconvertible, text_of
 from streams.sources.formats import Unreadable, reader
-from streams.sources.jmes import Find
-from streams.sources.paths import NotFound, PathError, json_path, xml_nodes, xml_path
+from streams.sources.paths import NotFound
+from streams.sources.plan import Blocks, Plan, Planner, Values
+from streams.sources.rules import Get, Making, Watch, ZoneOf
 from streams.sources.taxes import rate_of
 
-#: The time zone of a store, or None where it is unknown.
-ZoneOf = Callable[[str], ZoneInfo | None]
+_LINES = TypeAdapter(tuple[Line, ...])
 
 
 class Schemas(Protocol):
@@ -61,55 +58,6 @@ class Skipped(NamedTuple):
     why: str
 
 
-class Making:
-    """The event in the making, as its steps see it."""
-
-    __slots__ = ("_zone_of", "currency", "memo", "record", "store", "tree")
-
-    def __init__(self, record: Record, tree: Any, zone_of: ZoneOf) -> None:
-        self.record = record
-        self.tree = tree
-        self.memo: dict[Any, Any] = {}
-        self.currency: str | None = None
-        self.store: str | None = None
-        self._zone_of = zone_of
-
-    @property
-    def zone(self) -> ZoneInfo | None:
-        """The store's time zone, if both are known."""
-        return self._zone_of(self.store) if self.store is not None else None
-
-
-_LINES = TypeAdapter(tuple[Line, ...])
-#: Told of each rule's value as it is found and after each step: (place in the contract, `found` or the step, value).
-Watch = Callable[[str, str, Any], None]
-#: From a part of the record to a field's value; None: absent.
-Get = Callable[[Any, Making], Any]
-Fields = list[tuple[str, Get]]
-
-
-class Blocks(NamedTuple):
-    """How one list of parts is made: what finds them, their fields, and for lines their discounts and taxes."""
-
-    find: Callable[[Any], list[Any]]
-    values: list[tuple[str, Find]]
-    fields: Fields
-    discounts: "list[Blocks]"
-    taxes: "list[Blocks]"
-
-
-class Plan(NamedTuple):
-    """How records of one kind become events. `total_of_lines`: their gross total is derived."""
-
-    kind: Kind
-    holds: list[Callable[[Any, Record], bool]]
-    facts: list[tuple[str, Find]]
-    fields: Fields
-    lines: list[Blocks]
-    tenders: list[Blocks]
-    total_of_lines: bool = False
-
-
 class Source:
     """A contract, ready. Raises Unusable when it can't be.
 
@@ -122,22 +70,15 @@ class Source:
     ) -> None:
         self.contract = contract
         self._schemas = schemas
-        self._watch = watch
         self._zone_of = zone_of
-        self._faults: list[str] = []
-        self._xml = contract.format == "xml"
-        namespaces = contract.xml.namespaces
-        self._namespaces = None if isinstance(namespaces, str) else namespaces
-        self._variables: dict[str, Any] = {}  # of XPath, for the part that is being made
-        self._names: dict[str, str] = {}
-        for name, piece in contract.names.items():
-            self._names[name] = self._whole(piece)
         self.read = schemas.read if schemas is not None else reader(contract)
-        self._parts = self._each(contract.events, "events") if contract.events is not None else None
-        self._values = self._all_values(contract.values, "values")
-        self._plans = [self._plan(kind, number) for number, kind in enumerate(contract.kinds)]
-        if self._faults:
-            raise Unusable("\n".join(dict.fromkeys(self._faults)))
+        planner = Planner(contract, watch)
+        self._variables = planner.variables
+        self._parts = planner.each(contract.events, "events") if contract.events is not None else None
+        self._values = planner.values(contract.values, "values")
+        self._plans = [planner.plan(kind, number) for number, kind in enumerate(contract.kinds)]
+        if planner.faults:
+            raise Unusable("\n".join(dict.fromkeys(planner.faults)))
 
     @property
     def trouble(self) -> str | None:
@@ -209,56 +150,7 @@ class Source:
         except NotFound as fault:
             raise Refused(Reason.UNCONVERTIBLE_VALUE, f"kinds: {fault}") from None
 
-    def _plan(self, kind: Kind, number: int) -> Plan:
-        here = f"kinds.{number}"
-        contract = self.contract
-        holds = [self._condition(when, f"{here}.when.{place}") for place, when in enumerate(kind.when)]
-        if kind.skip is not None:
-            return Plan(kind, holds, [], [], [], [])
-        # Store and currency first: the steps of other fields ask for them.
-        rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
-        places = {name: here if name in kind.fields else "" for name, _ in rules}
-        found = [(name, rule) for name, rule in rules if rule.derive is None]
-        fields = [(name, self._getter(rule, _path(places[name], "fields", name))) for name, rule in found]
-        lines = contract.lines if kind.lines is None else kind.lines
-        tenders = contract.tenders if kind.tenders is None else kind.tenders
-        return Plan(
-            kind,
-            holds,
-            [*self._facts(contract.facts, "facts"), *self._facts(kind.facts, f"{here}.facts")],
-            fields,
-            self._all_blocks(lines, "lines" if kind.lines is None else f"{here}.lines"),
-            self._all_blocks(tenders, "tenders" if kind.tenders is None else f"{here}.tenders"),
-            total_of_lines=len(found) < len(rules),
-        )
-
-    def _facts(self, facts: dict[str, str], here: str) -> list[tuple[str, Find]]:
-        return [(name, self._find(path, f"{here}.{name}")) for name, path in facts.items()]
-
-    def _all_blocks(self, blocks: Sequence[Lines | Tenders | Discounts | Taxes], here: str) -> list[Blocks]:
-        made = []
-        for number, block in enumerate(blocks):
-            place = f"{here}.{number}"
-            discounts, taxes = (block.discounts, block.taxes) if isinstance(block, Lines) else ((), ())
-            made.append(
-                Blocks(
-                    self._each(block.each, f"{place}.each"),
-                    self._all_values(block.values if isinstance(block, Lines) else {}, f"{place}.values"),
-                    self._fields(block.fields, place),
-                    self._all_blocks(discounts, f"{place}.discounts"),
-                    self._all_blocks(taxes, f"{place}.taxes"),
-                )
-            )
-        return made
-
-    def _all_values(self, paths: dict[str, str], here: str) -> list[tuple[str, Find]]:
-        values = []
-        for name, path in paths.items():
-            values.append((name, self._nodes(path, f"{here}.{name}")))
-            self._variables[name] = []  # so that the paths that follow may use it
-        return values
-
-    def _find_values(self, values: list[tuple[str, Find]], part: Any, here: str) -> None:
+    def _find_values(self, values: Values, part: Any, here: str) -> None:
         for name, find in values:
             try:
                 found = find(part)
@@ -266,77 +158,6 @@ class Source:
                 raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{name}: {fault}") from None
             # Attributes come as texts, of which a variable can hold one.
             self._variables[name] = found[0] if isinstance(found, list) and found and type(found[0]) is str else found
-
-    def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
-        return [(name, self._getter(rule, _path(here, "fields", name))) for name, rule in rules.items()]
-
-    def _getter(self, rule: Rule, here: str) -> Get:
-        converts: list[Convert] = []
-        for number, step in enumerate(rule.steps):
-            try:
-                converts.append(converter(step))
-            except StepError as fault:
-                self._faults.append(f"{here}.as.{number}: {fault}")
-        if rule.value is not None:
-            found: Get = partial(_constant, rule.value)
-        elif rule.header is not None:
-            found = partial(_headers, (rule.header,) if isinstance(rule.header, str) else rule.header)
-        elif rule.key:
-            found = _key
-        else:
-            find = self._find(rule.path or "", f"{here}.path")
-            found = _at(find) if rule.of == "part" else partial(_of_record, find)
-        if self._watch is not None:
-            found = _watched(found, self._watch, here, "found")
-            converts = [
-                _watched(convert, self._watch, here, step.word)
-                for convert, step in zip(converts, rule.steps, strict=False)
-            ]
-        get = _rule(found, rule.default, converts)
-        return get if self._watch is None else _watched(get, self._watch, here, "result")
-
-    def _condition(self, when: When, here: str) -> Callable[[Any, Record], bool]:
-        holds = self._holds(when, here)
-        return holds if self._watch is None else _watched(holds, self._watch, here, "holds")
-
-    def _holds(self, when: When, here: str) -> Callable[[Any, Record], bool]:
-        if when.header is not None:
-            found: Callable[[Any, Record], Any] = partial(_header_of, when.header)
-        else:
-            find = self._find(when.path or "", f"{here}.path")
-            found = lambda part, _: find(part)  # noqa: E731 (the same shape as the other branch)
-        if self._watch is not None:
-            found = _watched(found, self._watch, here, "found")
-        if when.one_of is None:
-            return lambda part, record: _is_something(found(part, record))
-        wanted = frozenset((type(value) is bool, str(value)) for value in when.one_of)
-        return lambda part, record: (type(value := found(part, record)) is bool, str(value)) in wanted
-
-    def _find(self, path: str, here: str) -> Find:
-        try:
-            whole = self._whole(path)
-            return xml_path(whole, self._namespaces, self._variables) if self._xml else json_path(whole)
-        except PathError as fault:
-            self._faults.append(f"{here}: {fault}")
-            return lambda _: None
-
-    def _nodes(self, path: str, here: str) -> Find:
-        try:
-            whole = self._whole(path)
-            return xml_nodes(whole, self._namespaces, self._variables) if self._xml else json_path(whole)
-        except PathError as fault:
-            self._faults.append(f"{here}: {fault}")
-            return lambda _: []
-
-    def _whole(self, path: str) -> str:
-        """The path with the contract's names put in."""
-        return re.sub(
-            r"\$([a-z_]+)", lambda name: f"({self._names[name[1]]})" if name[1] in self._names else name[0], path
-        )
-
-    def _each(self, path: str, here: str) -> Callable[[Any], list[Any]]:
-        find = self._nodes(path, here)
-        return lambda node: _as_list(find(node))
 
     def _made(self, blocks: list[Blocks], part: Any, making: Making, here: str) -> Iterator[dict[str, Any]]:
         place = 0
@@ -376,10 +197,6 @@ def ready(path: Path, zone_of: ZoneOf, schemas: Schemas | None = None, watch: Wa
         raise ContractError("\n".join(located(path, fault) for fault in str(error).splitlines())) from None
 
 
-def _path(*steps: str) -> str:
-    return ".".join(filter(None, steps))
-
-
 def _derive_total(event: dict[str, Any]) -> None:
     """Sets `totals.gross` to what the check of receipts computes from the lines.
 
@@ -410,7 +227,7 @@ def _tax_rate(line: dict[str, Any], taxes: list[dict[str, Any]], making: Making,
         raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
 
 
-def _with_facts(facts: list[tuple[str, Find]], part: Any) -> Any:
+def _with_facts(facts: Values, part: Any) -> Any:
     for name, find in facts:
         try:
             part = part | {name: find(part)}
@@ -421,80 +238,11 @@ def _with_facts(facts: list[tuple[str, Find]], part: Any) -> Any:
     return part
 
 
-def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
-    def get(part: Any, making: Making) -> Any:
-        value = found(part, making)
-        if value is None or (type(value) is str and not value.strip()):
-            return default
-        for convert in converts:
-            value = convert(value, making)
-            if value is None:  # looked up in vain
-                return default
-        return str(value) if type(value) is int else value  # an event's codes and amounts are texts
-
-    return get
-
-
-def _watched(do: Callable[[Any, Any], Any], watch: Watch, here: str, step: str) -> Callable[[Any, Any], Any]:
-    def watched(value: Any, around: Any) -> Any:
-        try:
-            result = do(value, around)
-        except (Unconvertible, NotFound) as fault:
-            watch(here, step, fault)
-            raise
-        watch(here, step, result)
-        return result
-
-    return watched
-
-
-def _constant(value: Any, _part: Any, _making: Making) -> Any:
-    return value
-
-
-def _at(find: Find) -> Get:
-    return lambda part, _: find(part)
-
-
-def _of_record(find: Find, _part: Any, making: Making) -> Any:
-    if find not in making.memo:  # once an event, not once a line
-        making.memo[find] = find(making.tree)
-    return making.memo[find]
-
-
-def _headers(names: Sequence[str], _part: Any, making: Making) -> str | None:
-    values = [_header_of(name, None, making.record) for name in names]
-    return None if None in values else "/".join(filter(None, values))
-
-
-def _header_of(name: str, _part: Any, record: Record) -> str | None:
-    wanted = name.lower()  # webhook bridges keep HTTP's headers, whose case means nothing
-    value = next((value for header, value in record.headers if header.lower() == wanted), None)
-    return value.decode(errors="replace") if value is not None else None
-
-
-def _key(_part: Any, making: Making) -> str | None:
-    key = making.record.key
-    return key.decode(errors="replace") if key is not None else None
-
-
-def _is_something(value: Any) -> bool:
-    return value is not None and value is not False and value not in ("", [], {})
-
-
 def _is_zero(amount: Any) -> bool:
     try:
         return not float(text_of(amount))
     except (Unconvertible, ValueError):
         return False
-
-
-def _as_list(found: Any) -> list[Any]:
-    if found is None:
-        return []
-    if isinstance(found, list):
-        return [item for item in found if item is not None]
-    return [found]
 
 
 def shown(part: Any) -> str:

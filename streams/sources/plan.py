@@ -1,0 +1,159 @@
+"""A contract's plans: for each kind of record, how it becomes an event, with all paths and steps made ready."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Taxes, Tenders, When
+from streams.sources.convert import Convert, StepError, converter
+from streams.sources.jmes import Find
+from streams.sources.paths import PathError, json_path, xml_nodes, xml_path
+from streams.sources.rules import Get, Holds, Watch, condition, getter
+
+Fields = list[tuple[str, Get]]
+Values = list[tuple[str, Find]]
+
+
+class Blocks(NamedTuple):
+    """How one list of parts is made: what finds them, their fields, and for lines their discounts and taxes."""
+
+    find: Callable[[Any], list[Any]]
+    values: Values
+    fields: Fields
+    discounts: "list[Blocks]"
+    taxes: "list[Blocks]"
+
+
+class Plan(NamedTuple):
+    """How records of one kind become events. `total_of_lines`: their gross total is derived."""
+
+    kind: Kind
+    holds: list[Holds]
+    facts: Values
+    fields: Fields
+    lines: list[Blocks]
+    tenders: list[Blocks]
+    total_of_lines: bool = False
+
+
+class Planner:
+    """Makes a contract's plans. What can't be made is noted in `faults`, as `path.in.contract: message`.
+
+    `variables` are those of XPath, for the part that is being made; whoever carries a plan out sets them.
+    """
+
+    def __init__(self, contract: Contract, watch: Watch | None) -> None:
+        self.faults: list[str] = []
+        self.variables: dict[str, Any] = {}
+        self._contract = contract
+        self._watch = watch
+        self._xml = contract.format == "xml"
+        namespaces = contract.xml.namespaces
+        self._namespaces = None if isinstance(namespaces, str) else namespaces
+        self._names: dict[str, str] = {}
+        for name, piece in contract.names.items():
+            self._names[name] = self._whole(piece)
+
+    def plan(self, kind: Kind, number: int) -> Plan:
+        here = f"kinds.{number}"
+        contract = self._contract
+        holds = [self._condition(when, f"{here}.when.{place}") for place, when in enumerate(kind.when)]
+        if kind.skip is not None:
+            return Plan(kind, holds, [], [], [], [])
+        # Store and currency first: the steps of other fields ask for them.
+        rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
+        places = {name: here if name in kind.fields else "" for name, _ in rules}
+        found = [(name, rule) for name, rule in rules if rule.derive is None]
+        fields = [(name, self._getter(rule, _path(places[name], "fields", name))) for name, rule in found]
+        lines = contract.lines if kind.lines is None else kind.lines
+        tenders = contract.tenders if kind.tenders is None else kind.tenders
+        return Plan(
+            kind,
+            holds,
+            [*self._facts(contract.facts, "facts"), *self._facts(kind.facts, f"{here}.facts")],
+            fields,
+            self._all_blocks(lines, "lines" if kind.lines is None else f"{here}.lines"),
+            self._all_blocks(tenders, "tenders" if kind.tenders is None else f"{here}.tenders"),
+            total_of_lines=len(found) < len(rules),
+        )
+
+    def _facts(self, facts: dict[str, str], here: str) -> Values:
+        return [(name, self._find(path, f"{here}.{name}")) for name, path in facts.items()]
+
+    def _all_blocks(self, blocks: Sequence[Lines | Tenders | Discounts | Taxes], here: str) -> list[Blocks]:
+        made = []
+        for number, block in enumerate(blocks):
+            place = f"{here}.{number}"
+            discounts, taxes = (block.discounts, block.taxes) if isinstance(block, Lines) else ((), ())
+            made.append(
+                Blocks(
+                    self.each(block.each, f"{place}.each"),
+                    self.values(block.values if isinstance(block, Lines) else {}, f"{place}.values"),
+                    self._fields(block.fields, place),
+                    self._all_blocks(discounts, f"{place}.discounts"),
+                    self._all_blocks(taxes, f"{place}.taxes"),
+                )
+            )
+        return made
+
+    def values(self, paths: dict[str, str], here: str) -> Values:
+        values = []
+        for name, path in paths.items():
+            values.append((name, self._nodes(path, f"{here}.{name}")))
+            self.variables[name] = []  # so that the paths that follow may use it
+        return values
+
+    def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
+        return [(name, self._getter(rule, _path(here, "fields", name))) for name, rule in rules.items()]
+
+    def _getter(self, rule: Rule, here: str) -> Get:
+        converts: list[Convert] = []
+        for number, step in enumerate(rule.steps):
+            try:
+                converts.append(converter(step))
+            except StepError as fault:
+                self.faults.append(f"{here}.as.{number}: {fault}")
+        return getter(rule, self._find(rule.path, f"{here}.path"), converts, self._watch, here)
+
+    def _condition(self, when: When, here: str) -> Holds:
+        return condition(when, self._find(when.path, f"{here}.path"), self._watch, here)
+
+    def _find(self, path: str | None, here: str) -> Find:
+        if path is None:
+            return lambda _: None
+        try:
+            whole = self._whole(path)
+            return xml_path(whole, self._namespaces, self.variables) if self._xml else json_path(whole)
+        except PathError as fault:
+            self.faults.append(f"{here}: {fault}")
+            return lambda _: None
+
+    def _nodes(self, path: str, here: str) -> Find:
+        try:
+            whole = self._whole(path)
+            return xml_nodes(whole, self._namespaces, self.variables) if self._xml else json_path(whole)
+        except PathError as fault:
+            self.faults.append(f"{here}: {fault}")
+            return lambda _: []
+
+    def _whole(self, path: str) -> str:
+        """The path with the contract's names put in."""
+        return re.sub(
+            r"\$([a-z_]+)", lambda name: f"({self._names[name[1]]})" if name[1] in self._names else name[0], path
+        )
+
+    def each(self, path: str, here: str) -> Callable[[Any], list[Any]]:
+        find = self._nodes(path, here)
+        return lambda node: _as_list(find(node))
+
+
+def _path(*steps: str) -> str:
+    return ".".join(filter(None, steps))
+
+
+def _as_list(found: Any) -> list[Any]:
+    if found is None:
+        return []
+    if isinstance(found, list):
+        return [item for item in found if item is not None]
+    return [found]
