@@ -2,14 +2,14 @@
 
 JMESPath's syntax tree becomes functions (`jmes`), several times faster than its interpreter. Beyond JMESPath's own
 functions there are exact ones for money, on numbers and texts alike, whose result is text:
-`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`; and `compare(a, b)`, which is -1, 0 or
-1. Null counts as 0 in them.
+`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`, `rounded(a, places)`; and
+`compare(a, b)`, which is -1, 0 or 1. Null counts as 0 in them.
 
 XPath computes in binary floating point, so it has the same functions (`xpath`), and a few that XPath 1.0 lacks.
 """
 
 import re
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, cast
 
 import jmespath
@@ -53,6 +53,11 @@ class Money(functions.Functions):
         """To 12 places; null where b is 0."""
         divisor = _number(b)
         return _text(_LONG.quantize(_LONG.divide(_number(a), divisor), _TWELVE_PLACES)) if divisor else None
+
+    @functions.signature(_NUMBER, {"types": ["number"]})
+    def _func_rounded(self, a: Any, places: Any) -> str:
+        """Half up, as amounts are."""
+        return _text(_number(a).quantize(Decimal(1).scaleb(-int(places)), ROUND_HALF_UP, _LONG))
 
     @functions.signature(_NUMBER, _NUMBER)
     def _func_compare(self, a: Any, b: Any) -> int:
