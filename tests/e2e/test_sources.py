@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.test_cli import said, tillstream
 from tests.support.kafka import Kafka
 from tests.support.workers import Shop, open_shop
 
@@ -63,6 +65,31 @@ def test_records_of_a_contract_become_documents_or_dead_letters_that_name_it(sho
     assert reasons == {b"\xff not json": "invalid_json", b'{"weather": "fine"}': "unplaced_record"}
     readings = worker.readings()
     assert (readings.delivered, sum(readings.duplicates.values()), readings.noted) == (2, 1, 1)
+
+
+def test_file_is_imported_inspected_run_and_imported_again(shop: Shop, tmp_path: Path) -> None:
+    sample = Path(__file__).parents[2] / "docs" / "tutorial-sample.csv"
+    shop.settings["contract"] = "online_retail"
+    known = {"broker": shop.topics.bootstrap, "topic": shop.topic, "dead_letter_topic": shop.dead_letter_topic}
+
+    def run(*arguments: str) -> Any:
+        result = tillstream(*arguments, "--json", folder=tmp_path, **known)
+        assert (result.returncode, said(result)) == (0, "")
+        return json.loads(result.stdout)
+
+    for again in (False, True):
+        assert run("import", str(sample), "--contract", "online_retail")["confirmed"] == 5
+        if not again:
+            shop.start()
+        shop.wait_drained()
+        (held,) = shop.query("SELECT count(*), sum(gross) FROM documents")
+        assert tuple(held) == (4, (4568 + 3000 - 510 + 6406) * 100)
+    assert shop.dead_letters() == []
+    fields = {field["path"]: field for field in run("inspect", shop.topic)["fields"]}
+    assert "rows[].StockCode" in fields
+    assert "10001" not in json.dumps(fields["rows[].CustomerID"])
+    changes = run("map", "diff", "online_retail", "online_retail", "--from-topic", shop.topic)
+    assert (changes["records"], changes["same"]) == (10, 10)
 
 
 def test_contract_that_is_wrong_stops_the_worker_with_file_and_line(shop: Shop, tmp_path: Path) -> None:
