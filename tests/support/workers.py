@@ -9,13 +9,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from ops.worker_process import Readings, free_port, parse
+from deploy.processes import is_free
+from ops.worker_process import Readings, parse
 from tests.support.topics import Record, Topics
 from tests.support.wait import wait_until
 
@@ -57,13 +60,24 @@ def get(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
+#: Below those that connections get, which might take one meanwhile, and another part of them for each test process.
+_PORTS = islice(cycle(range(10_000, 20_000)), os.getpid() * 997 % 10_000, None)
+_ONE_AT_A_TIME = Lock()
+
+
+def own_port() -> int:
+    """A free port that no other worker of this process gets for long."""
+    with _ONE_AT_A_TIME:
+        return next(port for port in _PORTS if is_free(port))
+
+
 class Worker:
     """One process. `patch` names a fault of `tests.support.faulty_worker` to run with, as `NAME` or `NAME:COUNT`."""
 
     def __init__(
         self, folder: Path, settings: dict[str, Any], patch: str | None = None, launch: Launch = launch
     ) -> None:
-        self.port = free_port()
+        self.port = own_port()
         name = f"worker-{self.port}"
         self.log = folder / f"{name}.log"
         config = folder / f"{name}.yaml"
