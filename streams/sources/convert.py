@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -114,11 +114,9 @@ def _minor_units(currency: bool | str) -> Convert:
 
 def _multiply(factor: str) -> Convert:
     try:
-        by = Decimal(factor)
-    except InvalidOperation:
-        raise StepError(f"multiply: {factor!r} is no number") from None
-    if not by.is_finite():
-        raise StepError(f"multiply: {factor!r} is no number")
+        by = any_number(factor)  # so that the product is exact
+    except NotMoney:
+        raise StepError(f"multiply: {factor!r} is no number, or one of more than 28 digits") from None
     return lambda value, _: format(EXACT.multiply(_number(value), by).normalize(EXACT), "f")
 
 
@@ -150,7 +148,10 @@ def _time(how: Time) -> Convert:
             zone = named or around.zone
             if zone is None:
                 raise Unconvertible("local_time_of_unknown_store")
-            moment = _aware(moment, zone, how)
+            try:
+                moment = _aware(moment, zone, how)
+            except OverflowError:  # within a day of the first year or the last
+                raise Unconvertible("time_out_of_range") from None
         return moment.isoformat()
 
     return convert

@@ -153,7 +153,7 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: di
             return compiled(node, **{name: known[name] for name in used}) if used else compiled(node)
         except NotMoney as fault:
             raise NotFound(str(fault)) from None
-        except (etree.XPathError, TypeError) as error:  # TypeError: a function of ours has too few or many arguments
+        except (etree.XPathError, TypeError, ArithmeticError) as error:  # TypeError: too few or many arguments
             raise NotFound(type(error).__name__) from None
 
     return find

@@ -113,6 +113,8 @@ class Source:
                 yield self._event(part, record)
             except Refused as fault:
                 yield fault
+            except ArithmeticError:  # numbers of a size that no receipt has, in the middle of a computation
+                yield Refused(Reason.UNCONVERTIBLE_VALUE, "(a number): out_of_range")
 
     def _event(self, part: Any, record: Record) -> dict[str, Any] | Skipped:
         plan = self.place(part, record)

@@ -14,6 +14,7 @@ from typing import Any
 from schemas.money import EXACT, NotMoney, any_number
 
 _LONG = Context(prec=60, rounding=ROUND_HALF_UP)
+_TWELVE_PLACES = Decimal("1e-12")
 _NOTHING: list[Any] = []
 
 
@@ -26,7 +27,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):  # what XPath has computed itself
-        return format(round(Decimal(str(value)), 12), "f") if isfinite(value) else ""
+        return format(Decimal(str(value)).quantize(_TWELVE_PLACES, context=_LONG), "f") if isfinite(value) else ""
     return "".join(value.itertext()).strip()
 
 
@@ -53,7 +54,7 @@ def _multiply(_: Any, a: Any, b: Any) -> str:
 
 def _divide(_: Any, a: Any, b: Any) -> Any:
     divisor = _number(b)
-    return _shown(round(_LONG.divide(_number(a), divisor), 12)) if divisor else _NOTHING
+    return _shown(_LONG.divide(_number(a), divisor).quantize(_TWELVE_PLACES, context=_LONG)) if divisor else _NOTHING
 
 
 def _total(_: Any, nodes: Any) -> str:

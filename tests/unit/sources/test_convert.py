@@ -94,6 +94,7 @@ def test_converted(step: Any, value: Any, result: Any) -> None:
         ("gtin", "123", "not_a_gtin"),
         ("time", "yesterday", "not_a_time"),
         ({"time": {"formats": "epoch_s"}}, "1e30", "not_a_time"),
+        ("time", "0001-01-01T00:00:00", "time_out_of_range"),
         ({"time": {"formats": "%d/%m/%Y"}}, "31/02/2026", "not_a_time"),
     ],
 )
@@ -175,6 +176,7 @@ def test_any_value_is_converted_or_refused(step: str, data: st.DataObject) -> No
         ({"decimal": {"point": ",", "thousands": ","}}, "same mark"),
         ({"minor_units": "EURO"}, "no currency"),
         ({"multiply": "x"}, "no number"),
+        ({"multiply": "0." + "3" * 50}, "28 digits"),
         (time("dd/mm/yyyy"), "is no format"),
         (time("%d %d"), "twice"),
         (time("%Q"), "%Q"),

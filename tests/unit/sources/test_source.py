@@ -1,6 +1,8 @@
 """A contract at work: each part of a record becomes an event, is skipped, or is refused with its field."""
 
 import json
+import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,11 +18,12 @@ from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 from sinks.memory import MemorySink
 from streams.batch import Batch
+from streams.checks import check
 from streams.decode import decode, explain
 from streams.pipeline import process
-from streams.sources.contracts import ContractError
+from streams.sources.contracts import ContractError, built_in, find
 from streams.sources.source import Refused, Skipped, Source, ready
-from tests.support.events import FakeRecord
+from tests.support.events import NOON, FakeRecord
 from tests.support.line import Line
 
 CONTRACT = """\
@@ -209,3 +212,21 @@ def outcome(validate: Any) -> Any:
 def test_contract_file_of_a_path_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="No such file"):
         ready(tmp_path / "gone.yaml", lambda _: None)
+
+
+ODD = ("9" * 17, "9" * 40, "0.00000000000000000001", "-1", "1e300", "0001-01-01", "9999-12-31")
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_numbers_and_times_beyond_all_bounds_are_refused_and_never_a_crash(name: str) -> None:
+    """Every number of every example in turn, and every time, as no receipt has it."""
+    contract = ready(find(name), lambda _: ZoneInfo("Asia/Tokyo"))
+    for example in contract.contract.examples:
+        text = example.value if isinstance(example.value, str) else json.dumps(example.value)
+        headers = [(header, value.encode()) for header, value in example.headers.items()]
+        for pattern, odd in product((r"(?<![\w.-])\d+(\.\d+)?(?![\w.:-])", r"\d{4}-\d\d-\d\d"), ODD):
+            for match in re.finditer(pattern, text):
+                value = text[: match.start()] + odd + text[match.end() :]
+                batch = Batch("t", 0, [FakeRecord(0, value.encode(), headers=headers)])
+                arrivals, _, _ = decode(batch, contract)
+                check(arrivals, NOON)
