@@ -95,7 +95,7 @@ async def process(batch: Batch, to: Services) -> Settled:
         settled.seen_in_window += known
         settled.seen_in_sink += duplicates
         rejected += unsound + unmapped + refused
-    to.budget.spend(len(batch.records), len(rejected))
+    to.budget.spend(len(batch.records), len({rejection.record.offset for rejection in rejected}))
     await to.dead_letters.put(batch.topic, batch.partition, rejected)
     settled.rejected = rejected
     return settled
