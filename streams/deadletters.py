@@ -85,11 +85,17 @@ class DeadLetters:
         self._contract = contract  # what it was read by: `source@version`
 
     async def put(self, topic: str, partition: int, rejections: Sequence[Rejection]) -> None:
-        """Returns when the broker has confirmed every rejection, in the order of their offsets."""
+        """Returns when the broker has confirmed every rejected record, in the order of their offsets.
+
+        One letter a record, with the reason of the first of its events: a record may hold thousands that are refused.
+        """
         if not rejections:
             return
         now = self._now()
-        ordered = sorted(rejections, key=lambda rejection: rejection.record.offset)
+        firsts: dict[int, Rejection] = {}
+        for rejection in rejections:
+            firsts.setdefault(rejection.record.offset, rejection)
+        ordered = [firsts[offset] for offset in sorted(firsts)]
         await self._publish([letter(rejection, topic, partition, now, self._contract) for rejection in ordered])
 
 

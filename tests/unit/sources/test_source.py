@@ -176,6 +176,13 @@ async def test_events_of_one_record_come_to_their_own_ends(source: Source) -> No
     assert [(letter.value, letter.key) for letter in line.letters] == [(several.value, b"S1")]
 
 
+async def test_record_of_many_refused_events_is_one_dead_letter(source: Source) -> None:
+    line = Line(sink=MemorySink())
+    line.services.source = source
+    settled = await process(Batch("t", 0, [record(*[bon(sum="x")] * 700)]), line.services)
+    assert (len(settled.rejected), len(line.letters)) == (700, 1)
+
+
 async def test_record_that_comes_again_is_known_event_by_event(source: Source) -> None:
     line = Line(sink=MemorySink())
     line.services.source = source
