@@ -8,7 +8,7 @@ of the same code without a store.
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.contract import Part
 from schemas.money import LIMIT
@@ -28,7 +28,14 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else value
 
 
-ErpCode = Annotated[Code, BeforeValidator(_as_text, json_schema_input_type=str | int)]
+def _storable(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("has a NUL character, which no database and no file system takes")
+    return value
+
+
+Storable = AfterValidator(_storable)
+ErpCode = Annotated[Code, Storable, BeforeValidator(_as_text, json_schema_input_type=str | int)]
 Price = Annotated[Decimal, Field(ge=0, lt=LIMIT, decimal_places=6)]
 Rate = Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)]
 
@@ -52,7 +59,9 @@ class Item(Row):
     tax_category: ErpCode | None = Field(None, description="what `taxes` may be looked up by, beside the rate")
     cost: Price | None = Field(None, description="of one unit")
     list_price: Price | None = Field(None, description="as tills print it; the rule `list_price` compares with it")
-    description: Text | None = Field(None, description="for lines without one, by the rule `description`")
+    description: Annotated[Text, Storable] | None = Field(
+        None, description="for lines without one, by the rule `description`"
+    )
 
     @property
     def key(self) -> Key:
@@ -128,10 +137,12 @@ def tax_key(category: str | None, rate: Decimal | None) -> str:
 class Query(Part):
     """A table in a database, read by one query, which must not write."""
 
-    query: Annotated[str, Field(min_length=1)]
+    query: Annotated[str, Field(min_length=1), Storable]
     url: str | None = Field(None, description="without a password; without it, the sink's database")
-    password_file: str | None = None
-    changed: str | None = Field(None, description="a cheap query whose answer changes with the table, max(updated_at)")
+    password_file: Annotated[str, Storable] | None = None
+    changed: Annotated[str, Storable] | None = Field(
+        None, description="a cheap query whose answer changes with the table, max(updated_at)"
+    )
 
 
 R = TypeVar("R", bound=Row)
@@ -143,7 +154,7 @@ class Table(Part, Generic[R]):
     Without `columns` the columns must have our names. With it those named are read, and no others.
     """
 
-    file: str | None = Field(None, description="beside the mapping: .csv, .yaml")
+    file: Annotated[str, Storable] | None = Field(None, description="beside the mapping: .csv, .yaml")
     sql: Query | None = None
     rows: tuple[R, ...] | None = None
     columns: dict[str, str] | None = Field(None, description="our name: the table's name")

@@ -97,9 +97,16 @@ def _told(error: BaseException) -> Exception:
     state = getattr(error, "sqlstate", None)
     if state is not None and state.startswith(("42", "22", "25", "3F")):
         return SinkMisconfigured(f"PostgreSQL refuses the query: {error.diag.message_primary}")  # type: ignore[attr-defined]  # psycopg's, as it has a state
-    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorname", "") in _WRONG:
-        return SinkMisconfigured(f"SQLite refuses the query: {error}")
+    if isinstance(error, sqlite3.Error) and _is_the_querys(error):
+        said = str(error).partition(" with text ")[0]  # what follows is a value
+        return SinkMisconfigured(f"SQLite refuses the query: {said}")
     return SinkUnavailable("connection", f"The database does not answer: {str(error).strip().partition(chr(10))[0]}")
+
+
+def _is_the_querys(error: sqlite3.Error) -> bool:
+    """Whether the query is wrong: SQLite says so, or Python's module, which can't use it or its answer."""
+    named = getattr(error, "sqlite_errorname", None)
+    return named in _WRONG or (named is None and isinstance(error, sqlite3.ProgrammingError | sqlite3.OperationalError))
 
 
 #: What SQLite says of queries that are wrong in themselves.

@@ -250,6 +250,10 @@ def _check_file(path: Path) -> None:
         raise SettingsError(f"{path}: not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML: {error}") from None
+    except (ValueError, LookupError, TypeError, AttributeError):  # what PyYAML says of 2026-02-30, 0x_ or `!!int x`
+        raise SettingsError(f"{path}: a date or number that is none; put it in quotes if it is a text") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: nested too deeply") from None
     if not isinstance(content, dict | None):
         raise SettingsError(f"{path}: settings are `name: value` pairs, not a {type(content).__name__}")
 

@@ -1,5 +1,6 @@
 """Contract and mapping files: read, checked, and every fault told with file, line, path and what to do."""
 
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,23 +42,25 @@ def load(path: Path) -> Contract:
 
 def load_as(path: Path, model: type[Model], word: str) -> Model:
     """A file of the kind `word`, which is its first field and says its version. Raises ContractError."""
-    text, root = parsed(path)
+    value, root = parsed(path)
     if not isinstance(root, yaml.MappingNode):
         raise ContractError(f"{path}:1: a {word} is a list of `name: value`; begin with `{word}: 1`")
     try:
-        return model.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path}: not valid YAML: {error}") from None
+        return model.model_validate(value)
     except ValidationError as error:
         faults = [fault for fault in error.errors(include_url=False, include_context=False) if not _follows(fault)]
         raise ContractError("\n".join(dict.fromkeys(told(path, root, fault, word) for fault in faults))) from None
 
 
-def parsed(path: Path) -> tuple[str, yaml.Node | None]:
-    """A YAML file's text and its nodes, which know their lines; no key stands twice. Raises ContractError."""
+def parsed(path: Path) -> tuple[Any, yaml.Node | None]:
+    """A YAML file's value and its nodes, which know their lines; no key stands twice. Raises ContractError."""
     try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        twice = _key_twice(root)
+        if twice is not None:
+            raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
+        return loader.construct_document(root) if root is not None else None, root
     except OSError as error:
         raise ContractError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -68,13 +71,30 @@ def parsed(path: Path) -> tuple[str, yaml.Node | None]:
         raise ContractError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise ContractError(f"{path}: not valid YAML: {error}") from None
-    try:
-        twice = _key_twice(root)
     except RecursionError:
         raise ContractError(f"{path}: nested too deeply, or within itself") from None
-    if twice is not None:
-        raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
-    return text, root
+    except (ValueError, LookupError, TypeError, AttributeError):  # what PyYAML says of 2026-02-30, 0x_ or `!!int x`
+        line = _line_of_no_value(root)
+        raise ContractError(f"{path}:{line}: a date or number that is none; put it in quotes if it is a text") from None
+
+
+def _line_of_no_value(node: yaml.Node | None) -> int:
+    """The line of the scalar that can't be made a value."""
+    for scalar in _scalars(node):
+        try:
+            yaml.SafeLoader("").construct_document(scalar)
+        except Exception:  # whatever it is: this is the one
+            return int(scalar.start_mark.line) + 1
+    return 1
+
+
+def _scalars(node: Any) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    elif node is not None:
+        for child in node.value:
+            for one in child if isinstance(child, tuple) else (child,):
+                yield from _scalars(one)
 
 
 def _follows(fault: Any) -> bool:

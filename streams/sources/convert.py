@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
@@ -39,6 +39,8 @@ class Around(Protocol):
 
 
 Convert = Callable[[Any, Around], Any]
+Read = TypeVar("Read")
+_SHORT = 64
 
 
 class Unconvertible(Exception):
@@ -70,7 +72,6 @@ def _decimal(how: DecimalNumber) -> Convert:
     whole = rf"\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
     pattern = re.compile(rf"\s*([+-]?)({whole})?(?:{point}(\d*))?(-?)\s*", re.ASCII)
 
-    @lru_cache(4096)  # a shop's prices and quantities are few
     def read(text: str) -> str:
         match = pattern.fullmatch(text)
         if match is None or not (match[2] or match[3]) or (match[1] and match[4]):
@@ -78,12 +79,20 @@ def _decimal(how: DecimalNumber) -> Convert:
         digits = (match[2] or "0").replace(how.thousands, "") if how.thousands else match[2] or "0"
         return f"{'-' if '-' in (match[1], match[4]) else ''}{digits}{'.' + match[3] if match[3] else ''}"
 
+    known = _remembered(read)  # a shop's prices and quantities are few
+
     def convert(value: Any, _: Around) -> str:
         if type(value) is str:
-            return read(value)
+            return known(value)
         return text_of(value)
 
     return convert
+
+
+def _remembered(read: Callable[[str], Read]) -> Callable[[str], Read]:
+    """`read`, which remembers what it made of short texts; long ones are no numbers or times, and would take room."""
+    known = lru_cache(4096)(read)
+    return lambda text: known(text) if len(text) <= _SHORT else read(text)
 
 
 def _number(value: Any) -> Decimal:
@@ -200,14 +209,14 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
     except re.error:
         raise StepError(f"time: {pattern!r} names the same part twice") from None
 
-    @lru_cache(1024)  # strptime takes 5 µs, and the receipts of a minute have the same
     def read(text: str) -> datetime | None:
         try:
             return datetime.strptime(text.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
         except ValueError:
             return None
 
-    return lambda value: read(value) if type(value) is str else None
+    known = _remembered(read)  # strptime takes 5 µs, and the receipts of a minute have the same
+    return lambda value: known(value) if type(value) is str else None
 
 
 _READERS: dict[str, Callable[[Any], datetime | None]] = {

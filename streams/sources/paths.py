@@ -10,6 +10,7 @@ XPath computes in binary floating point, so it has the same functions (`xpath`),
 
 import re
 from decimal import ROUND_HALF_UP, Context, Decimal
+from math import isfinite
 from typing import Any, cast
 
 import jmespath
@@ -121,7 +122,7 @@ def xml_path(path: str, namespaces: dict[str, str] | None = None, variables: dic
         if isinstance(found, bool):
             return found
         if isinstance(found, float):
-            return _text(Decimal(str(found)))
+            return _text(Decimal(str(found))) if isfinite(found) else None
         if isinstance(found, list):
             if not found:
                 return None
@@ -136,6 +137,8 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: di
 
     `variables` has the names that it may use, and their values when it is run.
     """
+    if re.search(r"namespace\s*::", path):
+        raise PathError(f"{path!r}: namespaces are not read; their prefixes are stated in xml.namespaces")
     known: dict[str, Any] = variables if variables is not None else {}
     used = known.keys() & set(re.findall(r"\$([a-z_]+)", path))  # each that is passed costs a copy of its nodes
     try:
@@ -145,7 +148,7 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: di
         )  # an unknown function or prefix shows only now
     except NotMoney:
         pass
-    except (etree.XPathError, TypeError) as error:
+    except (etree.XPathError, TypeError, ValueError) as error:
         raise PathError(f"{path!r} is no XPath: {error}") from None
 
     def find(node: Any) -> Any:

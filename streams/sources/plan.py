@@ -25,7 +25,11 @@ class Blocks(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How records of one kind become events. `total_of_lines`: their gross total is derived."""
+    """How records of one kind become events.
+
+    `total_of_lines`: their gross total is derived. `id_of_record`: their ids are in a header, so that several events of
+    one record would have the same.
+    """
 
     kind: Kind
     holds: list[Holds]
@@ -34,6 +38,7 @@ class Plan(NamedTuple):
     lines: list[Blocks]
     tenders: list[Blocks]
     total_of_lines: bool = False
+    id_of_record: bool = False
 
 
 class Planner:
@@ -75,6 +80,7 @@ class Planner:
             self._all_blocks(lines, "lines" if kind.lines is None else f"{here}.lines"),
             self._all_blocks(tenders, "tenders" if kind.tenders is None else f"{here}.tenders"),
             total_of_lines=len(found) < len(rules),
+            id_of_record=any(name == "event_id" and rule.header is not None for name, rule in found),
         )
 
     def _facts(self, facts: dict[str, str], here: str) -> Values:

@@ -35,6 +35,8 @@ HEADER = "__value_schema_id"
 ASK_AGAIN = 60.0
 #: The registry's codes for a subject, a version or a schema that is not there. An HTTP 404 alone may be a wrong URL.
 NOT_THERE = (40401, 40402, 40403)
+#: Ids that it did not know are remembered, so many of them: random bytes look like ids.
+MOST_UNKNOWN = 10_000
 _TYPES = {"avro": "AVRO", "json_schema": "JSON"}
 
 
@@ -81,6 +83,8 @@ class RegistryReader:
             # Whatever it is, it is about the registry: no record is looked at here.
             except Exception as error:
                 if isinstance(error, SchemaRegistryError) and error.error_code in NOT_THERE:
+                    if len(self._unknown) >= MOST_UNKNOWN:
+                        self._unknown.clear()
                     self._unknown[key] = self._clock()
                     break
                 attempt += 1

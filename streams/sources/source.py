@@ -23,6 +23,10 @@ from streams.sources.rules import Get, Making, Watch, ZoneOf
 from streams.sources.taxes import rate_of
 
 _LINES = TypeAdapter(tuple[Line, ...])
+#: Events of one record, and parts of one list of an event: what is beyond them is no receipt, and would hold up all
+#: that stands behind it.
+MOST_EVENTS = 1_000
+MOST_PARTS = 10_000
 
 
 class Schemas(Protocol):
@@ -108,15 +112,17 @@ class Source:
                 raise Refused(Reason.UNCONVERTIBLE_VALUE, f"events: {fault}") from None
             if not parts:
                 raise Refused(Reason.UNPLACED_RECORD, "events: none_found")
+            if len(parts) > MOST_EVENTS:
+                raise Refused(Reason.SCHEMA_MISMATCH, f"events: more_than_{MOST_EVENTS}")
         for part in parts:
             try:
-                yield self._event(part, record)
+                yield self._event(part, record, alone=len(parts) == 1)
             except Refused as fault:
                 yield fault
             except ArithmeticError:  # numbers of a size that no receipt has, in the middle of a computation
                 yield Refused(Reason.UNCONVERTIBLE_VALUE, "(a number): out_of_range")
 
-    def _event(self, part: Any, record: Record) -> dict[str, Any] | Skipped:
+    def _event(self, part: Any, record: Record, *, alone: bool) -> dict[str, Any] | Skipped:
         plan = self.place(part, record)
         if plan is None:
             raise Refused(Reason.UNPLACED_RECORD, "kinds: none_fits")
@@ -127,7 +133,7 @@ class Source:
         event: dict[str, Any] = {"source": self.contract.source, "type": plan.kind.type}
         for name, get in plan.fields:
             value = _value(get, part, making, name)
-            if value is None:
+            if value is None or (name == "event_id" and plan.id_of_record and not alone):
                 continue
             outer, _, inner = name.partition(".")
             if inner:
@@ -168,6 +174,8 @@ class Source:
                 found = block.find(part)
             except NotFound as fault:
                 raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
+            if place + len(found) > MOST_PARTS:
+                raise Refused(Reason.SCHEMA_MISMATCH, f"{here}: more_than_{MOST_PARTS}")
             for inner in found:
                 self._find_values(block.values, inner, f"{here}.{place}")
                 made: dict[str, Any] = {}

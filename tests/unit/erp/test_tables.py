@@ -111,6 +111,7 @@ FAULTS = [
     (items(file="items.csv"), "sku\n", "items.csv: no rows; a table that is empty by mistake would reject everything"),
     (items(file="items.csv"), 'sku\n"A\n', "items.csv: not a CSV file: unexpected end of data"),
     (items(file="other.csv"), "", "other.csv: No such file or directory"),
+    ('mapping: 1\nitems: {file: "a\\0.csv"}\n', "", "mapping.yaml:2: items.file: has a NUL character"),
     (items(file="items.xlsx"), "", "mapping.yaml: items.file: items.xlsx: neither .csv nor .yaml"),
     (items(sql=QUERY), "", "mapping.yaml: sql: There are no queries on memory://…"),
 ]
@@ -128,6 +129,9 @@ def test_fault_is_told_with_its_place(tmp_path: Path, text: str | dict[str, Any]
         ("- sku: A\n- B\n", "items.yaml:2: a row is `{name: value, …}`"),
         ("- sku: A\n- {sku: B, cosst: 1}\n", "items.yaml:2: cosst: Extra inputs are not permitted"),
         ("- sku: [\n", "items.yaml:2: not valid YAML"),
+        ("- sku: A\n- {sku: B, description: 2026-02-30}\n", "items.yaml:2: a date or number that is none"),
+        ('- {sku: "A\\0"}\n', "items.yaml:1: sku: has a NUL character"),
+        ('- {sku: "A\\uD800"}\n', "items.yaml:1: sku: Input should be a valid string, unable to parse"),
     ],
 )
 def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: str, told: str) -> None:
@@ -138,6 +142,9 @@ def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: st
     ("query", "told"),
     [
         ("SELECT sku FROM articles", "mapping.yaml: sql: SQLite refuses the query: no such table: articles"),
+        ("SELECT sku FROM items; SELECT 1", "mapping.yaml: sql: SQLite refuses the query: You can only execute one"),
+        ("SELECT ? AS sku", "mapping.yaml: sql: SQLite refuses the query: Incorrect number of bindings supplied"),
+        ("SELECT CAST(x'ff' AS text) AS sku", "mapping.yaml: sql: SQLite refuses the query: Could not decode"),
         ("SELECT sku, day FROM items", "mapping.yaml: items: column 'day' is none of sku, store"),
         ("SELECT sku, 'x' AS cost FROM items", "mapping.yaml: items: row 1: cost: Input should be a valid decimal"),
         ("SELECT sku FROM items WHERE sku = 'Z'", "mapping.yaml: items: no rows"),

@@ -83,9 +83,29 @@ def test_all_faults_are_told_at_once(path: Path) -> None:
     assert [line.split(": ")[0] for line in found] == ["shop.yaml:8", "shop.yaml:13"]
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "just text", "\x00", "a: &x [*x]", "!!python/object:os.system {}", "{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- 1",
+        "just text",
+        "\x00",
+        "a: &x [*x]",
+        "!!python/object:os.system {}",
+        "{",
+        "[" * 2000,
+        "? [a]\n: 1",
+        "<<: 3",
+    ],
+)
 def test_what_is_no_contract_at_all_is_refused_in_words(path: Path, text: str) -> None:
     assert faults(path, text)[0].startswith("shop.yaml")
+
+
+@pytest.mark.parametrize("value", ["2026-02-30", "0x_", "!!int x", "!!bool x", "!!timestamp x", "!!binary ü"])
+def test_value_that_yaml_itself_takes_for_another_is_told_with_its_line(path: Path, value: str) -> None:
+    text = GOOD.replace("\n", f"\ndescription: {value}\n", 1)
+    assert faults(path, text)[0].startswith("shop.yaml:2: ")
 
 
 def test_file_that_is_not_utf_8_is_refused(path: Path) -> None:

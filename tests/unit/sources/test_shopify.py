@@ -70,6 +70,14 @@ def test_ids_beyond_double_precision_are_exact() -> None:
     assert document(order(item("A", "3.00"), total="3.00")).receipt == "5678901234567890123"
 
 
+def test_delivery_s_id_is_no_order_s_id_when_it_brings_several() -> None:
+    two = {"orders": [order(item("A", "3.00"), total="3.00", id=1), order(item("A", "3.00"), total="3.00", id=2)]}
+    headers = {"X-Shopify-Topic": "orders/paid", "X-Shopify-Event-Id": "7"}
+    documents, rejected, _ = through("shopify", two, headers=headers)
+    assert (len({made.event_id for made in documents}), rejected) == (2, [])
+    assert document(two["orders"][0], **headers).event_id == "shopify:7/orders/paid"
+
+
 def test_two_taxes_are_one_rate() -> None:
     made = document(
         order(item("A", "10.00", tax_lines=[tax(0.05, "0.50"), tax(0.09975, "1.00")]), total="11.50", tax="1.50")

@@ -176,6 +176,18 @@ async def test_events_of_one_record_come_to_their_own_ends(source: Source) -> No
     assert [(letter.value, letter.key) for letter in line.letters] == [(several.value, b"S1")]
 
 
+@pytest.mark.parametrize(
+    ("bons", "fault"),
+    [
+        ([1] * 1_001, "events: more_than_1000"),
+        ([bon(items=[{"ean": "A", "qty": 1, "cents": 1}] * 10_001)], "lines: more_than_10000"),
+        ([bon(items=[{"ean": "A", "qty": 1, "cents": 1, "off": [1] * 10_001}])], "lines.0.discounts: more_than_10000"),
+    ],
+)
+def test_record_that_would_hold_up_all_others_is_refused_at_once(source: Source, bons: Any, fault: str) -> None:
+    assert refused(source, *bons) == [(Reason.SCHEMA_MISMATCH, fault)]
+
+
 async def test_record_of_many_refused_events_is_one_dead_letter(source: Source) -> None:
     line = Line(sink=MemorySink())
     line.services.source = source
