@@ -101,6 +101,21 @@ class Sink(Protocol):
         """
         ...
 
+    def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """What `write` would answer now. Nothing of it is kept. Raises SinkUnavailable."""
+        ...
+
+    def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
+        """The documents held under these references, ordered by them; nothing where nothing is held.
+
+        Raises SinkUnavailable.
+        """
+        ...
+
+    def holds(self, external_refs: Sequence[str]) -> set[str]:
+        """Those of the references under which a document is held. Raises SinkUnavailable."""
+        ...
+
     def ping(self) -> None:
         """Returns if a write could succeed now; raises SinkUnavailable otherwise."""
         ...

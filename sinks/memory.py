@@ -75,9 +75,24 @@ class MemorySink:
             self.conflicts.add((document.event_id, document.content))
         return result
 
+    def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As in the protocol."""
+        with self._lock:
+            self._fail_if_told()
+            kept = dict(self.documents), dict(self.deliveries), set(self.conflicts)
+            try:
+                return [self._write_one(document) for document in documents]
+            finally:
+                self.documents, self.deliveries, self.conflicts = kept
+
+    def holds(self, external_refs: Sequence[str]) -> set[str]:
+        """As in the protocol."""
+        self._fail_if_told()
+        return self.documents.keys() & set(external_refs)
+
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
-        """The documents held under these references, ordered by them; nothing where nothing is held."""
-        return [deepcopy(self.documents[ref]) for ref in sorted(external_refs) if ref in self.documents]
+        """As in the protocol."""
+        return [deepcopy(self.documents[ref]) for ref in sorted(set(external_refs)) if ref in self.documents]
 
     def ping(self) -> None:
         """As in the protocol."""

@@ -17,7 +17,7 @@ the same documents finds duplicates.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import ClassVar
 
@@ -29,6 +29,7 @@ from schemas.document import ErpDocument
 from sinks import migrations, sqlreads, sqlsteps
 from sinks.base import Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
 from sinks.tables import deliveries
+from sinks.tables import documents as held
 
 Clock = Callable[[], datetime]
 
@@ -36,6 +37,10 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The clock outside tests."""
     return datetime.now(UTC)
+
+
+class _NotKept(Exception):
+    """Ends a transaction without a commit."""
 
 
 class SqlSink(ABC):
@@ -61,6 +66,20 @@ class SqlSink(ABC):
         assert len({d.event_id for d in documents}) == len({d.external_ref for d in documents}) == len(documents)
         with self._writing() as connection:
             return self._deliver(connection, documents, self._clock())
+
+    def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As in the protocol: the transactions of `write`, rolled back. Until then what they claim is locked."""
+        results: list[Result] = []
+        for start in range(0, len(documents), self.max_batch):
+            results += write_bisecting(documents[start : start + self.max_batch], self._rehearse_all)
+        return results
+
+    def _rehearse_all(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        results: list[Result] = []
+        with suppress(_NotKept), self._writing() as connection:
+            results = self._deliver(connection, documents, self._clock())
+            raise _NotKept
+        return results
 
     def _deliver(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> list[Result]:
         claimed = self._claim(connection, documents, now)  # 1
@@ -125,9 +144,15 @@ class SqlSink(ABC):
             return sqlreads.totals(connection, store, day)
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
-        """The documents held under these references, ordered by them; nothing where nothing is held."""
+        """As in the protocol."""
         with self._connection() as connection:
             return sqlreads.documents(connection, external_refs)
+
+    def holds(self, external_refs: Sequence[str]) -> set[str]:
+        """As in the protocol."""
+        query = select(held.c.external_ref).where(held.c.external_ref.in_(external_refs))
+        with self._connection() as connection:
+            return set(connection.execute(query).scalars())
 
     def close(self) -> None:
         """As in the protocol."""

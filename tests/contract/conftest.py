@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from sqlalchemy import make_url
 
-from schemas.document import ErpDocument
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
 
@@ -16,14 +14,6 @@ def open_full_url(url: str) -> Sink:
     """The sink at a URL that has its password in it, as the tests' servers give them."""
     password = make_url(url).password
     return open_sink(shown(url), password=None if password is None else str(password))
-
-
-class ReadableSink(Sink, Protocol):
-    """A sink of our own database, which tells what it holds."""
-
-    def read(self, external_refs: list[str]) -> list[ErpDocument]:
-        """The documents held under these references, ordered by them."""
-        ...
 
 
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
@@ -42,7 +32,7 @@ def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def sink(sink_url: str) -> Iterator[ReadableSink]:
+def sink(sink_url: str) -> Iterator[Sink]:
     """An empty sink."""
     sink = open_full_url(sink_url)
     yield sink
@@ -50,7 +40,7 @@ def sink(sink_url: str) -> Iterator[ReadableSink]:
 
 
 @pytest.fixture
-def sql_sink(sql_url: str) -> Iterator[ReadableSink]:
+def sql_sink(sql_url: str) -> Iterator[Sink]:
     """An empty SQL sink."""
     sink = open_full_url(sql_url)
     yield sink

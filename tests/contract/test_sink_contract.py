@@ -11,11 +11,10 @@ from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, TaxTotal
-from sinks.base import Receipt, Refusal, Result, StoreDay
+from sinks.base import Receipt, Refusal, Result, Sink, StoreDay
 from sinks.sql import SqlSink
 from sinks.tables import Exact, deliveries
 from sinks.values import AMOUNT_PLACES, FINE_PLACES
-from tests.contract.conftest import ReadableSink
 from tests.support.documents import document, documents, line, sum_of
 
 
@@ -24,41 +23,67 @@ def effects(results: list[Result]) -> list[str]:
     return [result.effect if isinstance(result, Receipt) else result.reason.value for result in results]
 
 
-def test_a_document_is_held_as_it_was_written(sink: ReadableSink) -> None:
+def test_a_document_is_held_as_it_was_written(sink: Sink) -> None:
     written = document(lines=[line(1), line(2, "-1.00", "-0.07", tax_rate=Decimal(7))], original_ref="pos/S1/R1/0/sale")
     assert sink.write([written]) == [Receipt(written.event_id, "written")]
     assert sink.read([written.external_ref]) == [written]
 
 
-def test_write_of_nothing(sink: ReadableSink) -> None:
+def test_write_of_nothing(sink: Sink) -> None:
     assert sink.write([]) == []
 
 
-def test_results_come_in_the_order_of_the_documents(sink: ReadableSink) -> None:
+def test_results_come_in_the_order_of_the_documents(sink: Sink) -> None:
     batch = documents(20)[::-1]
     assert [result.event_id for result in sink.write(batch)] == [d.event_id for d in batch]
 
 
-def test_same_event_twice_is_written_once(sink: ReadableSink) -> None:
+def test_same_event_twice_is_written_once(sink: Sink) -> None:
     assert effects(sink.write([document()])) == ["written"]
     assert effects(sink.write([document()])) == ["duplicate"]
     assert [day.documents for day in sink.totals()] == [1]
 
 
-def test_a_batch_that_overlaps_with_an_earlier_one_adds_only_the_rest(sink: ReadableSink) -> None:
+def test_a_batch_that_overlaps_with_an_earlier_one_adds_only_the_rest(sink: Sink) -> None:
     sink.write(documents(3))
     assert effects(sink.write(documents(5))) == ["duplicate"] * 3 + ["written"] * 2
     assert [day.documents for day in sink.totals()] == [5]
 
 
-def test_newer_revision_replaces(sink: ReadableSink) -> None:
+def test_rehearsal_answers_as_the_write_would_and_keeps_nothing(sink: Sink) -> None:
+    sink.write([document(1, 0), document(2, 1)])
+    others = [document(1, 0), document(1, 0, event_id="e-8"), document(2, 2), document(3, cashier="\0"), document(4)]
+    told = [sink.rehearse([d])[0] for d in others]
+    assert effects(told) == ["duplicate", "conflicting_receipt", "replaced", "refused_by_sink", "written"]
+    assert [sink.rehearse([d])[0] for d in others] == told
+    assert [result.event_id for result in sink.rehearse(documents(9)[::-1])] == [d.event_id for d in documents(9)[::-1]]
+    assert sink.read([d.external_ref for d in others]) == [document(1, 0), document(2, 1)]
+    assert [sink.write([d])[0] for d in others] == told
+
+
+def test_conflict_is_rehearsed_and_not_remembered(sink: Sink) -> None:
+    sink.write([document(1, 0)])
+    other = document(1, 0, event_id="e-8", lines=[line(1, "5.00", "0.95")])
+    assert effects(sink.rehearse([other])) == ["conflicting_receipt"]
+    sink.write([document(1, 1)])
+    assert effects(sink.write([other])) == ["superseded"]
+
+
+def test_what_is_held_is_known(sink: Sink) -> None:
+    sink.write(documents(3))
+    refs = [d.external_ref for d in documents(5)]
+    assert sink.holds(refs) == set(refs[:3])
+    assert sink.holds([]) == set()
+
+
+def test_newer_revision_replaces(sink: Sink) -> None:
     newer = document(1, 1, lines=[line(1, "5.00", "0.95")])
     sink.write([document(1, 0)])
     assert effects(sink.write([newer])) == ["replaced"]
     assert sink.read([newer.external_ref]) == [newer]
 
 
-def test_replaced_documents_leave_no_old_lines(sink: ReadableSink) -> None:
+def test_replaced_documents_leave_no_old_lines(sink: Sink) -> None:
     longer = document(1, 0, lines=[line(1), line(2), line(3, tax_rate=Decimal(7))])
     shorter = document(1, 1, lines=[line(2)], payments=[])
     sink.write([longer, document(2)])
@@ -67,7 +92,7 @@ def test_replaced_documents_leave_no_old_lines(sink: ReadableSink) -> None:
     assert [day.lines for day in sink.totals()] == [2]
 
 
-def test_older_revision_is_superseded(sink: ReadableSink) -> None:
+def test_older_revision_is_superseded(sink: Sink) -> None:
     newer = document(1, 2)
     sink.write([newer])
     assert effects(sink.write([document(1, 1)])) == ["superseded"]
@@ -75,7 +100,7 @@ def test_older_revision_is_superseded(sink: ReadableSink) -> None:
     assert sink.read([newer.external_ref]) == [newer]
 
 
-def test_same_id_other_content_is_refused_as_conflicting_duplicate(sink: ReadableSink) -> None:
+def test_same_id_other_content_is_refused_as_conflicting_duplicate(sink: Sink) -> None:
     first = document(1)
     sink.write([first])
     (refusal,) = sink.write([document(1, lines=[line(1, "9.99", "0.00")])])
@@ -84,7 +109,7 @@ def test_same_id_other_content_is_refused_as_conflicting_duplicate(sink: Readabl
     assert sink.read([first.external_ref]) == [first]
 
 
-def test_same_revision_other_content_is_refused_as_conflicting_receipt(sink: ReadableSink) -> None:
+def test_same_revision_other_content_is_refused_as_conflicting_receipt(sink: Sink) -> None:
     first = document(1)
     other = document(1, event_id="pos:another", lines=[line(1, "9.99", "0.00")])
     sink.write([first])
@@ -94,14 +119,14 @@ def test_same_revision_other_content_is_refused_as_conflicting_receipt(sink: Rea
     assert sink.read([first.external_ref]) == [first]
 
 
-def test_a_refused_event_may_come_again_corrected(sink: ReadableSink) -> None:
+def test_a_refused_event_may_come_again_corrected(sink: Sink) -> None:
     other = document(1, event_id="pos:another", lines=[line(1, "9.99", "0.00")])
     sink.write([document(1)])
     sink.write([other])
     assert effects(sink.write([replace(other, revision=1)])) == ["replaced"]
 
 
-def test_a_conflict_stays_one_when_a_newer_revision_has_come(sink: ReadableSink) -> None:
+def test_a_conflict_stays_one_when_a_newer_revision_has_come(sink: Sink) -> None:
     """After a crash records are read again: a conflict that nobody has been told of must not pass for superseded."""
     other = document(1, event_id="pos:another", lines=[line(1, "9.99", "0.00")])
     sink.write([document(1)])
@@ -113,7 +138,7 @@ def test_a_conflict_stays_one_when_a_newer_revision_has_come(sink: ReadableSink)
     assert effects(sink.write([document(2, event_id="pos:another", cashier="Bob")])) == ["conflicting_duplicate"]
 
 
-def test_another_event_with_the_same_receipt_and_content_is_a_duplicate(sink: ReadableSink) -> None:
+def test_another_event_with_the_same_receipt_and_content_is_a_duplicate(sink: Sink) -> None:
     first = document(1)
     again = replace(first, event_id="pos:another")
     sink.write([first])
@@ -121,7 +146,7 @@ def test_another_event_with_the_same_receipt_and_content_is_a_duplicate(sink: Re
     assert sink.read([first.external_ref]) == [first]
 
 
-def test_what_an_event_said_is_known_after_its_document_was_replaced(sink: ReadableSink) -> None:
+def test_what_an_event_said_is_known_after_its_document_was_replaced(sink: Sink) -> None:
     first, second = document(1, 0), document(1, 1)
     sink.write([first])
     sink.write([second])
@@ -130,13 +155,13 @@ def test_what_an_event_said_is_known_after_its_document_was_replaced(sink: Reada
     assert sink.read([first.external_ref]) == [second]
 
 
-def test_what_a_superseded_event_said_is_known(sink: ReadableSink) -> None:
+def test_what_a_superseded_event_said_is_known(sink: Sink) -> None:
     sink.write([document(1, 1)])
     sink.write([document(1, 0)])
     assert effects(sink.write([replace(document(1, 0), content="other")])) == ["conflicting_duplicate"]
 
 
-def test_content_counts_and_not_the_document(sink: ReadableSink) -> None:
+def test_content_counts_and_not_the_document(sink: Sink) -> None:
     """A setting may have changed what an event becomes, and two events may differ in what no document holds."""
     first = document(1)
     sink.write([first])
@@ -145,7 +170,7 @@ def test_content_counts_and_not_the_document(sink: ReadableSink) -> None:
     assert sink.read([first.external_ref]) == [first]
 
 
-def test_each_document_of_a_batch_gets_its_own_result(sink: ReadableSink) -> None:
+def test_each_document_of_a_batch_gets_its_own_result(sink: Sink) -> None:
     sink.write([document(1), document(2, 0), document(3, 5), document(4)])
     conflict = document(4, event_id="pos:another", cashier="Bob")
     batch = [document(1), document(2, 1), document(3, 4), conflict, document(5)]
@@ -153,7 +178,7 @@ def test_each_document_of_a_batch_gets_its_own_result(sink: ReadableSink) -> Non
     assert effects(sink.write(batch)) == expected
 
 
-def test_each_delivery_tells_its_effect(sql_sink: ReadableSink, sql_url: str) -> None:
+def test_each_delivery_tells_its_effect(sql_sink: Sink, sql_url: str) -> None:
     sql_sink.write([document(1), document(2, 0), document(3, 5)])
     conflict = document(1, event_id="pos:conflict", cashier="Bob")
     sql_sink.write([document(2, 1), document(3, 4), conflict, document(4)])
@@ -173,7 +198,7 @@ def test_each_delivery_tells_its_effect(sql_sink: ReadableSink, sql_url: str) ->
     engine.dispose()
 
 
-def test_tax_totals_can_be_selected(sql_sink: ReadableSink, sql_url: str) -> None:
+def test_tax_totals_can_be_selected(sql_sink: Sink, sql_url: str) -> None:
     lines = [line(1), line(2, "1.00", "0.07", tax_rate=Decimal(7)), line(3), line(4, tax_rate=Decimal("19.00"))]
     written = [document(1, lines=lines), document(2)]
     sql_sink.write(written)
@@ -187,15 +212,13 @@ def test_tax_totals_can_be_selected(sql_sink: ReadableSink, sql_url: str) -> Non
     assert held == [(d.external_ref, total) for d in written for total in d.taxes]
 
 
-def test_more_documents_than_a_transaction_takes_land_all(
-    sql_sink: ReadableSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_documents_than_a_transaction_takes_land_all(sql_sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SqlSink, "max_batch", 7)
     assert [result.event_id for result in sql_sink.write(documents(20))] == [d.event_id for d in documents(20)]
     assert [day.documents for day in sql_sink.totals()] == [20]
 
 
-def test_refused_document_keeps_nobody_back(sink: ReadableSink) -> None:
+def test_refused_document_keeps_nobody_back(sink: Sink) -> None:
     batch = documents(20)
     for place in (0, 7, 8, 19):
         batch[place] = replace(batch[place], cashier="secret\0name")
@@ -207,7 +230,7 @@ def test_refused_document_keeps_nobody_back(sink: ReadableSink) -> None:
     assert [day.documents for day in sink.totals()] == [16]
 
 
-def test_two_writers_at_once_give_one_document(sink: ReadableSink) -> None:
+def test_two_writers_at_once_give_one_document(sink: Sink) -> None:
     for first in range(1, 101, 10):
         batch = documents(10, first=first)
         together = threading.Barrier(2)
@@ -223,7 +246,7 @@ def test_two_writers_at_once_give_one_document(sink: ReadableSink) -> None:
     assert [day.documents for day in sink.totals()] == [100]
 
 
-def test_two_writers_at_once_refuse_the_same_conflicts(sink: ReadableSink) -> None:
+def test_two_writers_at_once_refuse_the_same_conflicts(sink: Sink) -> None:
     sink.write(documents(20))
     others = [document(n, event_id=f"pos:other-{n}", cashier="Bob") for n in range(1, 21)]
     with ThreadPoolExecutor(4) as pool:
@@ -231,7 +254,7 @@ def test_two_writers_at_once_refuse_the_same_conflicts(sink: ReadableSink) -> No
             assert effects(results) == ["conflicting_receipt"] * 20
 
 
-def test_two_revisions_at_once_leave_the_newer(sink: ReadableSink) -> None:
+def test_two_revisions_at_once_leave_the_newer(sink: Sink) -> None:
     for number in range(1, 21):
         older, newer = document(number, 0), document(number, 1, cashier="Bob")
         with ThreadPoolExecutor(2) as pool:
@@ -240,7 +263,7 @@ def test_two_revisions_at_once_leave_the_newer(sink: ReadableSink) -> None:
         assert sink.read([newer.external_ref]) == [newer]
 
 
-def test_totals_equal_an_independent_sum(sink: ReadableSink) -> None:
+def test_totals_equal_an_independent_sum(sink: Sink) -> None:
     days = [date(2026, 3, 9), date(2026, 3, 10)]
     batch = [
         document(number, store=f"S{number % 3}", business_date=days[number % 2], lines=[line(1, "0.10", "0.01")] * 1)
@@ -259,7 +282,7 @@ def test_totals_equal_an_independent_sum(sink: ReadableSink) -> None:
             assert sink.totals(store, day) == expected
 
 
-def test_totals_of_currencies_stay_apart_and_have_their_places(sink: ReadableSink) -> None:
+def test_totals_of_currencies_stay_apart_and_have_their_places(sink: Sink) -> None:
     yen = document(2, currency="JPY", lines=[line(1, "500", "50")])
     sink.write([document(1), yen, document(3, currency="BHD", lines=[line(1, "1.234", "0.001")])])
     assert [(day.currency, str(day.gross)) for day in sink.totals("S1")] == [
@@ -269,13 +292,13 @@ def test_totals_of_currencies_stay_apart_and_have_their_places(sink: ReadableSin
     ]
 
 
-def test_a_document_without_lines_and_payments_counts(sink: ReadableSink) -> None:
+def test_a_document_without_lines_and_payments_counts(sink: Sink) -> None:
     empty = document(lines=[], payments=[])
     sink.write([empty])
     assert sink.read([empty.external_ref]) == [empty]
     assert [(day.documents, day.lines) for day in sink.totals()] == [(1, 0)]
 
 
-def test_a_sink_in_order_pings_and_has_no_complaints(sink: ReadableSink) -> None:
+def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:
     sink.ping()
     assert [finding for finding in sink.check() if not finding.ok] == []

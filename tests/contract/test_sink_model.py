@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.document import ErpDocument
+from sinks.base import Sink
 from sinks.memory import MemorySink
-from tests.contract.conftest import ReadableSink
 from tests.support.documents import document, line
 
 RUNS = count(1)
@@ -43,7 +43,7 @@ def batches(written: list[ErpDocument], sizes: list[int]) -> list[list[ErpDocume
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_sequence_in_any_batching_ends_as_in_memory(sql_sink: ReadableSink, data: st.DataObject) -> None:
+def test_any_sequence_in_any_batching_ends_as_in_memory(sql_sink: Sink, data: st.DataObject) -> None:
     run = f"run-{next(RUNS)}"  # one database serves all examples
     drawn = data.draw(st.lists(versions() | versions() | versions() | bad_versions(), max_size=20))
     written = [replace(d, event_id=f"{run}:{d.event_id}", external_ref=f"{run}/{d.receipt}", store=run) for d in drawn]

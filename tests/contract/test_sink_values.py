@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.document import DocumentLine, ErpDocument, Payment
 from schemas.money import minor_digits
-from sinks.base import Receipt, Refusal
-from tests.contract.conftest import ReadableSink
+from sinks.base import Receipt, Refusal, Sink
 from tests.support.documents import document, line
 
 SETTINGS = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -56,14 +55,14 @@ def money_documents(draw: st.DrawFn) -> ErpDocument:
 
 @SETTINGS
 @given(written=money_documents())
-def test_amounts_come_back_to_the_last_place(sink: ReadableSink, written: ErpDocument) -> None:
+def test_amounts_come_back_to_the_last_place(sink: Sink, written: ErpDocument) -> None:
     assert [type(result) for result in sink.write([written])] == [Receipt]
     assert sink.read([written.external_ref]) == [written]
 
 
 @SETTINGS
 @given(data=st.data())
-def test_codes_of_a_mapping_come_back_equal(sink: ReadableSink, data: st.DataObject) -> None:
+def test_codes_of_a_mapping_come_back_equal(sink: Sink, data: st.DataObject) -> None:
     maybe, cost = st.none() | texts, st.none() | amounts(6)
 
     def codes(*names: str) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def test_codes_of_a_mapping_come_back_equal(sink: ReadableSink, data: st.DataObj
     assert sink.read([written.external_ref]) == [written]
 
 
-def test_a_new_revision_replaces_the_codes_of_the_old_one(sink: ReadableSink) -> None:
+def test_a_new_revision_replaces_the_codes_of_the_old_one(sink: Sink) -> None:
     coded = document(901, 1, mapping="m@1", warehouse="W1", review="late")
     plain = document(901, 2)
     for written in (coded, plain):
@@ -91,14 +90,14 @@ def test_a_new_revision_replaces_the_codes_of_the_old_one(sink: ReadableSink) ->
 @pytest.mark.parametrize(
     "changes", [{"review": "a\0"}, {"lines": [line(item_code="\0")]}, {"lines": [line(cost=Decimal("0.0000001"))]}]
 )
-def test_codes_that_cannot_be_held_are_refused(sink: ReadableSink, changes: dict[str, Any]) -> None:
+def test_codes_that_cannot_be_held_are_refused(sink: Sink, changes: dict[str, Any]) -> None:
     (result,) = sink.write([document(902, mapping="m@1", **changes)])
     assert isinstance(result, Refusal)
 
 
 @SETTINGS
 @given(values=st.lists(amounts(2).map(lambda amount: amount / 1000), max_size=8))
-def test_sums_are_exact(sink: ReadableSink, values: list[Decimal]) -> None:
+def test_sums_are_exact(sink: Sink, values: list[Decimal]) -> None:
     values = [round(value, 2) for value in values]
     store = f"sums-{next(NUMBERS)}"
     sink.write([document(next(NUMBERS), store=store, gross=value) for value in values])
@@ -107,7 +106,7 @@ def test_sums_are_exact(sink: ReadableSink, values: list[Decimal]) -> None:
 
 @SETTINGS
 @given(data=st.data())
-def test_awkward_text_comes_back_equal(sink: ReadableSink, data: st.DataObject) -> None:
+def test_awkward_text_comes_back_equal(sink: Sink, data: st.DataObject) -> None:
     maybe = st.none() | texts
     written = document(
         next(NUMBERS),
@@ -122,7 +121,7 @@ def test_awkward_text_comes_back_equal(sink: ReadableSink, data: st.DataObject) 
     assert sink.read([written.external_ref]) == [written]
 
 
-def test_times_come_back_as_the_same_moment_in_utc(sink: ReadableSink) -> None:
+def test_times_come_back_as_the_same_moment_in_utc(sink: Sink) -> None:
     moment = datetime(2026, 3, 29, 1, 59, 59, 123456, timezone(timedelta(hours=5, minutes=45)))
     written = document(occurred_at=moment, business_date=date(2026, 3, 28))
     sink.write([written])
@@ -156,16 +155,16 @@ BEYOND_SQL: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", BEYOND, ids=lambda change: "-".join(change))
-def test_what_can_not_be_held_exactly_is_refused_alone(sink: ReadableSink, change: dict[str, Any]) -> None:
+def test_what_can_not_be_held_exactly_is_refused_alone(sink: Sink, change: dict[str, Any]) -> None:
     require_refused_alone(sink, change)
 
 
 @pytest.mark.parametrize("change", BEYOND_SQL, ids=lambda change: "-".join(change))
-def test_what_a_table_can_not_hold_is_refused_alone(sql_sink: ReadableSink, change: dict[str, Any]) -> None:
+def test_what_a_table_can_not_hold_is_refused_alone(sql_sink: Sink, change: dict[str, Any]) -> None:
     require_refused_alone(sql_sink, change)
 
 
-def require_refused_alone(sink: ReadableSink, change: dict[str, Any]) -> None:
+def require_refused_alone(sink: Sink, change: dict[str, Any]) -> None:
     bad = replace(document(2), **change)
     first, refused, last = sink.write([document(1), bad, document(3)])
     assert isinstance(first, Receipt)
@@ -175,7 +174,7 @@ def require_refused_alone(sink: ReadableSink, change: dict[str, Any]) -> None:
     assert [day.documents for day in sink.totals()] == [2]
 
 
-def test_trailing_zeros_are_no_places(sink: ReadableSink) -> None:
+def test_trailing_zeros_are_no_places(sink: Sink) -> None:
     written = document(gross=Decimal("3.000000000"))
     sink.write([written])
     assert [held.gross for held in sink.read([written.external_ref])] == [3]
