@@ -88,9 +88,8 @@ def dead_letter_headers() -> dict[str, Any]:
     names = [CONNECT + name for name in ("topic", "partition", "offset", "stage")]
     names += [CONNECT + "exception.class.name", CONNECT + "exception.message"]
     names += [OWN + name for name in ("detail", "attempts", "first_failed_at", "last_failed_at")]
-    optional = [
-        OWN + name for name in ("event_id", "store", "amount", "mapping_version", "replay_id", "truncated", "sha256")
-    ]
+    of_event = ("event_id", "store", "receipt", "amount")
+    optional = [OWN + name for name in (*of_event, "mapping_version", "replay_id", "truncated", "sha256")]
     properties = dict.fromkeys([*names, *optional], text)
     properties[OWN + "reason"] = {"type": "string", "enum": [reason.value for reason in Reason]}
     return {"type": "object", "properties": properties, "required": [*names, OWN + "reason"]}

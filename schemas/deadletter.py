@@ -48,6 +48,7 @@ class Reason(StrEnum):
     HELD_CURRENCY = "held_currency"
     HELD_TIME = "held_time"
     HELD_TOTALS = "held_totals"
+    HELD_REFUND = "held_refund"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     CONFLICTING_RECEIPT = "conflicting_receipt"
     REFUSED_BY_SINK = "refused_by_sink"
@@ -203,6 +204,11 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "The receipt's totals differ from its lines, within the mapping's tolerance: held, to be looked at.",
         "If the difference is the till's rounding, set the rule to `fix` or `flag` and replay.",
     ),
+    Reason.HELD_REFUND: (
+        "A return or void refers to a receipt that the ERP does not have: it waits for it, or has waited in vain.",
+        "While it waits, the worker tries again by itself. Afterwards find out where the receipt is and replay, or set "
+        "the rule `refunds` to `flag` and replay.",
+    ),
     Reason.CONFLICTING_DUPLICATE: (
         "An event with the same id and other content was delivered before.",
         "The till reuses ids or changes an event after sending it. Compare both; send a correction as a new event "
@@ -236,8 +242,11 @@ class DeadLetter(BaseModel):
     last_failed_at: datetime
     event_id: str | None = None
     store: str | None = None
+    receipt: str | None = Field(
+        None, description="The document's external reference: source/store/register/number/type"
+    )
     amount: str | None = Field(None, description="The receipt's gross total and currency, as the event states them.")
-    mapping_version: str | None = None
+    mapping_version: str | None = Field(None, description="Of the contract and of the mapping: shop@7 erp@3")
     replay_id: str | None = None
     truncated: int | None = Field(
         None, description="Bytes of the whole value, when the record was too large: it still lies at the place above."

@@ -235,6 +235,17 @@ class Usual(Part):
     receipts: NoFix | None = Field(None, description="a receipt's gross, against those of its store in its currency")
 
 
+class Refunds(Part):
+    """Returns and voids that refer to a receipt which the ERP does not have: tills don't send in each other's order.
+
+    They wait as dead letters `held_refund`, which the worker takes up again by itself, for so long; then they stay
+    there (`hold`), or are booked with a remark (`flag`).
+    """
+
+    wait_minutes: Annotated[int, Field(ge=0, le=10_080)] = 60
+    then: Literal["flag", "hold"]
+
+
 class Cleaning(Part):
     """Rules, none of which applies unless it is given.
 
@@ -260,6 +271,7 @@ class Cleaning(Part):
     old: Age | None = None
     totals: Tolerance | None = None
     usual: Usual | None = None
+    refunds: Refunds | None = None
 
 
 class Mapping(Part):

@@ -55,7 +55,7 @@ def create_app(
     services = Services(
         seen=seen,
         sink=patient,
-        dead_letters=DeadLetters(publisher, utc_now, source.contract.label if source is not None else None),
+        dead_letters=DeadLetters(publisher, utc_now),
         budget=BudgetGuard(settings.dead_letter_budget.ratio, settings.dead_letter_budget.sample),
         stores=settings.find_stores(),
         now=utc_now,

@@ -79,28 +79,34 @@ NO_LIMIT = 10**12
 class DeadLetters:
     """Puts rejections into the dead-letter topic."""
 
-    def __init__(self, publish: Publish, now: Clock, contract: str | None = None) -> None:
+    def __init__(self, publish: Publish, now: Clock) -> None:
         self._publish = publish
         self._now = now
-        self._contract = contract  # what it was read by: `source@version`
 
-    async def put(self, topic: str, partition: int, rejections: Sequence[Rejection]) -> None:
+    async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str = "") -> None:
         """Returns when the broker has confirmed every rejected record, in the order of their offsets.
 
         One letter a record, with the reason of the first of its events: a record may hold thousands that are refused.
         """
-        if not rejections:
-            return
-        now = self._now()
-        firsts: dict[int, Rejection] = {}
-        for rejection in rejections:
-            firsts.setdefault(rejection.record.offset, rejection)
-        ordered = [firsts[offset] for offset in sorted(firsts)]
-        await self._publish([letter(rejection, topic, partition, now, self._contract) for rejection in ordered])
+        if rejections:
+            now = self._now()
+            ordered = one_a_record(rejections)
+            await self._publish([letter(rejection, topic, partition, now, versions) for rejection in ordered])
 
 
-def letter(rejection: Rejection, topic: str, partition: int, now: datetime, contract: str | None = None) -> Letter:
-    """The rejected record, byte for byte, with its headers overwritten, never appended, where they are ours."""
+def one_a_record(rejections: Sequence[Rejection]) -> list[Rejection]:
+    """The first rejection of each record of a batch, by offset."""
+    firsts: dict[int, Rejection] = {}
+    for rejection in rejections:
+        firsts.setdefault(rejection.record.offset, rejection)
+    return [firsts[offset] for offset in sorted(firsts)]
+
+
+def letter(rejection: Rejection, topic: str, partition: int, now: datetime, versions: str = "") -> Letter:
+    """The rejected record, byte for byte, with its headers overwritten, never appended, where they are ours.
+
+    `versions` are those of the contract and of the mapping by which it was read.
+    """
     record, event = rejection.record, rejection.event
     before = {name: value for name, value in record.headers if name.startswith(OWN)}
     theirs = [header for header in record.headers if not _ours(header)]
@@ -120,9 +126,10 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime, cont
     if event is not None:
         ours[OWN + "event_id"] = event.identity
         ours[OWN + "store"] = event.store
+        ours[OWN + "receipt"] = event.receipt_ref
         ours[OWN + "amount"] = f"{event.totals['gross']} {event.currency}"
-    if contract is not None:
-        ours[OWN + "mapping_version"] = contract
+    if versions:
+        ours[OWN + "mapping_version"] = versions
     for name in (OWN + "replay_id", *TRUNCATION):
         stated = _text(before.get(name))
         if stated:
@@ -176,6 +183,16 @@ def reason_of(headers: Headers) -> Reason | None:
 def _attempts(before: dict[str, bytes]) -> int:
     stated = _text(before.get(OWN + "attempts")) or ""
     return int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 10 else 0
+
+
+def first_failed(headers: Headers) -> datetime | None:
+    """When a record that comes again became a dead letter first; None when it does not say so."""
+    stated = _text(dict(headers).get(OWN + "first_failed_at"))
+    try:
+        moment = datetime.fromisoformat(stated or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def _text(value: bytes | None) -> str | None:

@@ -11,7 +11,8 @@ In order, and the order is the guarantee:
 3. `seen.split`  records known as delivered are duplicates. The window is a cache: a miss proves nothing.
 4. `check`       receipts that don't add up are rejected.
 5. `to_documents` receipts to documents; unknown master data are rejected. A mapping's cleaning rules mend in 4 and 5
-                 what may be mended, and reject or hold what they say.
+                 what may be mended, and reject or hold what they say. A refund whose sale the ERP does not have yet
+                 waits as a dead letter, if there is a rule for it.
 6. `sink.write`  THE SINK: documents become durable, each at most once. The sink knows every event it ever took, so
                  it finds the duplicates that the window missed and the conflicts. A bad world is waited out here.
 7. `seen.add`    SEEN: what the sink holds is remembered, and nothing else. Then the next round.
@@ -33,11 +34,11 @@ from schemas.document import ErpDocument
 from sinks.base import Refusal, Result
 from streams.batch import Arrival, Batch, Noted, Rejection, Settled
 from streams.checks import Sound, check
-from streams.deadletters import BudgetGuard, DeadLetters
+from streams.deadletters import BudgetGuard
 from streams.decode import decode
 from streams.erp.master import Master
+from streams.erp.refunds import without_their_sale
 from streams.mapping import to_documents
-from streams.retry import PatientSink
 from streams.settings import Stores
 from streams.sources.source import Source
 
@@ -54,13 +55,33 @@ class Seen(Protocol):
         ...
 
 
+class LineSink(Protocol):
+    """The ERP, for as long as it takes: neither call raises for the world's sake."""
+
+    async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As `Sink.write`."""
+        ...
+
+    async def holds(self, external_refs: Sequence[str]) -> set[str]:
+        """As `Sink.holds`."""
+        ...
+
+
+class DeadLetterBox(Protocol):
+    """Where the rejected go."""
+
+    async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
+        """Returns when they are safe. `versions`: of the contract and of the mapping that they were read by."""
+        ...
+
+
 @dataclass(slots=True)
 class Services:
     """What the line works with."""
 
     seen: Seen
-    sink: PatientSink
-    dead_letters: DeadLetters
+    sink: LineSink
+    dead_letters: DeadLetterBox
     budget: BudgetGuard
     stores: Stores
     now: Callable[[], datetime]
@@ -88,6 +109,9 @@ async def process(batch: Batch, to: Services) -> Settled:
             documents, unmapped = to_documents(
                 sound, to.stores, partial(master.document, stores=to.stores, now=to.now())
             )
+            documents, early, premature = await without_their_sale(documents, sound, master, to.sink, to.now())
+            waiting = early + waiting
+            unmapped += premature
         results = await to.sink.write(documents)
         delivered, duplicates, refused = by_result(documents, results, sound)
         to.seen.add(batch.partition, delivered + duplicates)
@@ -96,9 +120,16 @@ async def process(batch: Batch, to: Services) -> Settled:
         settled.seen_in_sink += duplicates
         rejected += unsound + unmapped + refused
     to.budget.spend(len(batch.records), len({rejection.record.offset for rejection in rejected}))
-    await to.dead_letters.put(batch.topic, batch.partition, rejected)
+    await to.dead_letters.put(batch.topic, batch.partition, rejected, versions(to.source, master))
     settled.rejected = rejected
     return settled
+
+
+def versions(source: Source | None, master: Master | None) -> str:
+    """What a record is read by: `source@version` of the contract, `name@version` of the mapping."""
+    return " ".join(
+        ([source.contract.label] if source is not None else []) + ([master.label] if master is not None else [])
+    )
 
 
 def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Noted]]:

@@ -1,10 +1,11 @@
-"""A bad world is waited out: the same write again, with back-off, until the sink takes it."""
+"""A bad world is waited out: the same call again, with back-off, until the sink answers it."""
 
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -12,6 +13,8 @@ from schemas.document import ErpDocument
 from sinks.base import Result, Sink, SinkUnavailable
 from streams.metrics import Metrics
 
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 #: Seconds without a write after which an idle sink is pinged.
 PING_AFTER = 10.0
 
@@ -29,7 +32,7 @@ class BackOff:
 
 
 class PatientSink:
-    """A sink whose writes never fail for the world's sake: they take as long as the world does."""
+    """A sink whose calls never fail for the world's sake: they take as long as the world does."""
 
     def __init__(self, sink: Sink, metrics: Metrics, back_off: BackOff | None = None) -> None:
         self._sink = sink
@@ -43,19 +46,32 @@ class PatientSink:
         """As `Sink.write`, away from the event loop. Waits out SinkUnavailable; may be cancelled at any time."""
         if not documents:
             return []
+        results, seconds = await self._patiently(self._sink.write, documents)
+        self._metrics.sink_write.observe(seconds)
+        return results
+
+    async def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As `Sink.rehearse`, and as patient as `write`."""
+        return (await self._patiently(self._sink.rehearse, documents))[0] if documents else []
+
+    async def holds(self, external_refs: Sequence[str]) -> set[str]:
+        """As `Sink.holds`, and as patient as `write`."""
+        return (await self._patiently(self._sink.holds, external_refs))[0] if external_refs else set()
+
+    async def _patiently(self, call: Callable[[Asked], Answer], asked: Asked) -> tuple[Answer, float]:
+        """The answer, and the seconds that the call took."""
         attempt = 0
         while True:
             started = time.perf_counter()
             self._last_call = time.monotonic()
             try:
-                results = await asyncio.to_thread(self._sink.write, documents)
+                answer = await asyncio.to_thread(call, asked)
             except SinkUnavailable as error:
                 attempt += 1
                 await self._wait_out(error, attempt)
             else:
-                self._metrics.sink_write.observe(time.perf_counter() - started)
                 self._recovered()
-                return results
+                return answer, time.perf_counter() - started
 
     async def look_after_idle_sink(self) -> None:
         """Pings the sink when nothing was written for a while, so that trouble shows before the next sale."""

@@ -1,0 +1,139 @@
+"""`Head`: what the headers of a dead letter say, whoever wrote it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from sys import intern
+from typing import NamedTuple
+
+from streams.deadletters import CONNECT, OWN
+from streams.letters.reading import TopicRecord
+
+#: The reason of a letter that says nothing of itself: not ours, and not Kafka Connect's.
+UNKNOWN = "unknown"
+
+
+class Origin(NamedTuple):
+    """Where a record was read first: its identity, however often it became a dead letter."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(slots=True)
+class Head:
+    """What a dead letter says of itself. Nothing personal is in it; hundreds of thousands of them fit into memory.
+
+    `partition` and `offset` are its place in the dead-letter topic. A letter of another program in Kafka Connect's
+    convention has its exception as reason; one without any has the reason `unknown`, and its own place as origin.
+    """
+
+    partition: int
+    offset: int
+    origin: Origin
+    reason: str
+    stage: str
+    detail: str
+    attempts: int
+    first_failed: datetime
+    last_failed: datetime
+    event_id: str
+    store: str
+    receipt: str
+    amount: Decimal | None
+    currency: str
+    versions: str
+    replay_id: str
+    truncated: bool
+    ours: bool
+
+    @property
+    def source(self) -> str:
+        """The source that the event, or the contract, names."""
+        return (self.event_id.partition(":")[0] if self.event_id else self.versions.partition("@")[0]) or ""
+
+    @property
+    def place(self) -> str:
+        """Its place in the dead-letter topic, as people name it."""
+        return f"{self.partition}:{self.offset}"
+
+    def is_newer_than(self, other: "Head") -> bool:
+        """Whether it tells of a later attempt at the same record, or of the same one once more (after a crash)."""
+        mine = (self.attempts, self.last_failed, self.offset)
+        return mine > (other.attempts, other.last_failed, other.offset)
+
+
+def head_of(record: TopicRecord, topic: str) -> Head:
+    """What a record of the dead-letter topic `topic` says; nothing in it is an error."""
+    said = _texts(record.headers)
+    written = datetime.fromtimestamp(max(0, record.timestamp) / 1000, UTC)
+    amount, _, currency = said(OWN + "amount").partition(" ")
+    reason = said(OWN + "reason")
+    return Head(
+        partition=record.partition,
+        offset=record.offset,
+        origin=_origin(said, record, topic),
+        reason=intern(reason or said(CONNECT + "exception.class.name").rpartition(".")[2] or UNKNOWN),
+        stage=intern(said(CONNECT + "stage")),
+        # Others' messages may quote what the record says.
+        detail=said(OWN + "detail"),
+        attempts=_whole(said(OWN + "attempts"), 1),
+        first_failed=_moment(said(OWN + "first_failed_at")) or written,
+        last_failed=_moment(said(OWN + "last_failed_at")) or written,
+        event_id=said(OWN + "event_id"),
+        store=intern(said(OWN + "store")),
+        receipt=said(OWN + "receipt"),
+        amount=_number(amount),
+        currency=intern(currency),
+        versions=intern(said(OWN + "mapping_version")),
+        replay_id=intern(said(OWN + "replay_id")),
+        truncated=bool(said(OWN + "truncated")),
+        ours=bool(reason),
+    )
+
+
+Said = Callable[[str], str]
+
+
+def _texts(headers: Sequence[tuple[str, bytes | None]]) -> Said:
+    """The text of a header by its name; empty where there is none. The last one counts."""
+    found = {name: value for name, value in headers if name.startswith((OWN, CONNECT))}
+
+    def said(name: str) -> str:
+        value = found.get(name)
+        return value.decode("utf-8", "replace") if value else ""
+
+    return said
+
+
+def _origin(said: Said, record: TopicRecord, topic: str) -> Origin:
+    stated, partition = said(CONNECT + "topic"), _whole(said(CONNECT + "partition"), -1)
+    offset = _whole(said(CONNECT + "offset"), -1)
+    if not stated or partition < 0 or offset < 0:
+        return Origin(intern(topic), record.partition, record.offset)
+    return Origin(intern(stated), partition, offset)
+
+
+def _whole(text: str, otherwise: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else otherwise
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

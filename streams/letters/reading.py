@@ -1,0 +1,120 @@
+"""A topic read from one end to the other, without a consumer group: nothing is committed, nobody is disturbed."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.settings import Settings
+from streams.topics import BrokerUnreachable, client_config
+
+PIECE = 10_000
+#: Told how many records have been read so far.
+Progress = Callable[[int], None]
+_ANSWER = 10.0
+_PATIENCE = 60  # polls of half a second without a word
+
+
+class TopicRecord(NamedTuple):
+    """One record; a `streams.batch.Record`."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def reading_consumer(settings: Settings, **more: Any) -> Any:
+    """A consumer that commits nothing by itself and tells where partitions end; the caller closes it."""
+    plain = {
+        "group.id": f"tillstream-look-{uuid4()}",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+        "fetch.message.max.bytes": 2**22,
+        "queued.max.messages.kbytes": 2**15,  # of one partition: what is read ahead is held in memory
+    }
+    return Consumer(client_config(settings.broker, settings.kafka) | plain | more)
+
+
+def limits(consumer: Any, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Of each partition the first offset and the one behind the last."""
+    found = {}
+    for number in partitions:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_ANSWER)
+        found[number] = (low, high)
+    return found
+
+
+def pieces(
+    settings: Settings, topic: str, partitions: Iterable[int], progress: Progress = lambda _: None
+) -> Iterator[list[TopicRecord]]:
+    """All records that the partitions have now, in order within each, some thousands at a time.
+
+    Raises BrokerUnreachable.
+    """
+    consumer = reading_consumer(settings)
+    try:
+        there = limits(consumer, topic, partitions)
+        yield from _pieces(
+            consumer, topic, {n: (low, high) for n, (low, high) in there.items() if low < high}, progress
+        )
+    except KafkaException as error:
+        raise BrokerUnreachable(f"reading {topic} at {settings.broker}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+def record_at(settings: Settings, topic: str, partition: int, offset: int) -> TopicRecord | None:
+    """The record at that place, if the topic still has it. Raises BrokerUnreachable."""
+    consumer = reading_consumer(settings)
+    try:
+        low, high = limits(consumer, topic, [partition])[partition]
+        if not low <= offset < high:
+            return None
+        for records in _pieces(consumer, topic, {partition: (offset, offset + 1)}, lambda _: None, most=1):
+            return next((record for record in records if record.offset == offset), None)
+        return None
+    except KafkaException as error:
+        raise BrokerUnreachable(f"reading {topic} at {settings.broker}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+def _pieces(
+    consumer: Any, topic: str, spans: dict[int, tuple[int, int]], progress: Progress, most: int = PIECE
+) -> Iterator[list[TopicRecord]]:
+    consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in spans.items()])
+    count, silent = 0, 0
+    open_ones = set(spans)
+    while open_ones:
+        records: list[TopicRecord] = []
+        for message in consumer.consume(most, timeout=0.5):
+            number, error = message.partition(), message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            if number not in open_ones:
+                continue
+            if error is None and message.offset() < spans[number][1]:
+                records.append(as_record(message))
+            if error is not None or message.offset() >= spans[number][1] - 1:
+                open_ones.discard(number)
+        silent = 0 if records else silent + 1
+        if silent > _PATIENCE and open_ones:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        if records:
+            count += len(records)
+            progress(count)
+            yield records
+
+
+def as_record(message: Any) -> TopicRecord:
+    """A message of the client as a record."""
+    headers = message.headers() or []
+    return TopicRecord(
+        message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), headers
+    )
