@@ -3,8 +3,9 @@
 import asyncio
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import faust
@@ -12,11 +13,14 @@ import structlog
 from aiokafka.errors import KafkaConnectionError
 from faust.types import EventT, StreamT
 
+from schemas.deadletter import Reason
 from sinks.base import Sink
 from streams.batch import Settled
-from streams.deadletters import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetters
+from streams.deadletters import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetters, Letter
 from streams.dedupe import windowed_seen
 from streams.erp.masterdata import MasterData
+from streams.letters.redo import Back, for_letters
+from streams.letters.retry import Patience, Retrier
 from streams.metrics import Metrics
 from streams.pipeline import Services, process
 from streams.publisher import Publisher
@@ -30,6 +34,8 @@ from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceT
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
 REBALANCE_PATIENCE = 5.0
 COMMIT_PATIENCE = 10.0
+#: The first pause of a refund that waits for its sale: most sales are late by moments.
+REFUND_FIRST = timedelta(seconds=15)
 #: Seconds between two looks at the topic from outside the consumer.
 LOOK_EVERY = 3.0
 
@@ -87,6 +93,8 @@ def create_app(
         metrics.window_records.set(len(seen))
         metrics.budget_used.set(services.budget.used)
 
+    take_up_again(app, settings, services, publisher, metrics, state)
+
     lookout = Lookout(settings, partitions)
     missed = 0
 
@@ -122,6 +130,39 @@ def keep_current(app: LineApp, master_data: MasterData, metrics: Metrics) -> Non
     async def count_dirt() -> None:
         for (rule, policy), times in master_data.take_found().items():
             metrics.cleaning.labels(rule, policy).inc(times)
+
+
+def take_up_again(
+    app: LineApp, settings: Settings, services: Services, publisher: Publisher, metrics: Metrics, state: State
+) -> None:
+    """Tries dead letters again that heal with time, where the mapping or the settings say so."""
+    publishers = {
+        settings.dead_letter_topic: publisher,
+        settings.parked_topic: Publisher(app, settings.parked_topic, metrics),
+    }
+
+    async def publish(topic: str, letters: Sequence[Letter]) -> None:
+        await publishers[topic](letters)
+
+    def patience_of(reason: str) -> Patience | None:
+        master = services.master()
+        refunds = master.rules.refunds if master is not None else None
+        retry = next((how for name, how in settings.retries.items() if name == reason), None)
+        if reason == Reason.HELD_REFUND and refunds is not None:
+            first = retry.patience[0] if retry is not None else REFUND_FIRST
+            return Patience(first, timedelta(minutes=refunds.wait_minutes))
+        return Patience(*retry.patience) if retry is not None else None
+
+    @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def retries() -> None:
+        while not settings.retries and patience_of(Reason.HELD_REFUND) is None:
+            await asyncio.sleep(LOOK_EVERY)  # a mapping that is read again may bring the rule
+        back = Back(publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, utc_now)
+        try:
+            await Retrier(settings, for_letters(services, back), back, patience_of, metrics, utc_now).run()
+        except Exception as error:
+            state.fail(error)
+            structlog.get_logger("tillstream.retries").exception("trying dead letters again failed")
 
 
 async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State) -> None:

@@ -68,6 +68,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.retried = Counter(
+            "tillstream_dead_letters_retried",
+            "Dead letters that the worker took up again by itself, by what became of them.",
+            ["end"],
+            registry=self.registry,
+        )
         self.truncated = Counter(
             "tillstream_dead_letters_truncated",
             "Dead letters that the dead-letter topic refused for their size: kept truncated, with a reference.",

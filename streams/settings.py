@@ -5,7 +5,7 @@ stars wherever settings are printed.
 """
 
 import re
-from datetime import time
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
+from schemas.deadletter import Reason
 from schemas.store import CutOff, TimeZone
 
 
@@ -119,6 +120,21 @@ class Budget(BaseModel):
     sample: Annotated[int, Field(ge=10)] = 1000
 
 
+class Retry(BaseModel):
+    """Dead letters that heal with time go through the line again by themselves: after `first_seconds`, then after
+    pauses that double, until they are `for_minutes` old."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first_seconds: Annotated[float, Field(ge=1)] = 60
+    for_minutes: Annotated[float, Field(gt=0, le=43_200)] = 1440
+
+    @property
+    def patience(self) -> tuple[timedelta, timedelta]:
+        """The first pause, and how old a letter is tried at most."""
+        return timedelta(seconds=self.first_seconds), timedelta(minutes=self.for_minutes)
+
+
 class Watchdog(BaseModel):
     """When a worker takes itself for stalled: it is unready at once, and ends itself when it is so for `grace_seconds`.
 
@@ -144,6 +160,20 @@ class Settings(BaseSettings):
     kafka: KafkaSecurity = KafkaSecurity()
     topic: Annotated[str, Field(min_length=1)] = "pos.sales"
     dead_letter_topic: Annotated[str, Field(min_length=1)] = "pos.sales.dlq"
+    parked_topic: Annotated[
+        str, Field(min_length=1, description="dead letters that were tried too often, or put aside by hand")
+    ] = "pos.sales.parked"
+    audit_topic: Annotated[
+        str, Field(min_length=1, description="what was done about dead letters, by whom, and what became of each")
+    ] = "pos.sales.dlq.audit"
+    most_attempts: Annotated[
+        int, Field(ge=1, description="a dead letter that failed so often is parked when it fails again")
+    ] = 20
+    retries: Annotated[
+        dict[Reason, Retry],
+        Field(description="reasons whose dead letters the worker takes up again by itself, such as unmapped_item"),
+    ] = {}
+    reveal_personal: bool = Field(False, description="whether `dlq show` and `dlq export` may show personal data")
     group: Annotated[
         str, Field(min_length=1, description="consumer group; a worker for another sink needs another group")
     ] = "tillstream"
@@ -188,8 +218,11 @@ class Settings(BaseSettings):
     def _consistent(self) -> "Settings":
         if re.search(r"://[^/@?]*:.*@", self.sink_url) or re.search(r"[?&]password=", self.sink_url):
             raise ValueError("sink_url contains a password; put it into TILLSTREAM_SINK_PASSWORD or sink_password_file")
-        if self.dead_letter_topic == self.topic:
-            raise ValueError("dead_letter_topic and topic are the same")
+        names = ("topic", "dead_letter_topic", "parked_topic", "audit_topic")
+        for place, name in enumerate(names):
+            for other in names[:place]:
+                if getattr(self, name) == getattr(self, other):
+                    raise ValueError(f"{name} and {other} are the same")
         return self
 
     @classmethod

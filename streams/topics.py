@@ -137,6 +137,42 @@ def smaller_dead_letters(settings: Settings) -> str | None:
     )
 
 
+def ensure_desk_topics(settings: Settings) -> dict[str, int]:
+    """Creates the topics for work on dead letters (parked ones, and the audit trail) where missing and allowed.
+
+    Returns the partitions of all topics. Raises BrokerUnreachable and TopicsUnusable.
+    """
+    there = partitions_of_topics(settings)
+    dead = there.get(settings.dead_letter_topic)
+    if dead is None:
+        raise TopicsUnusable(
+            f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; a worker creates it, or set "
+            "`dead_letter_topic`"
+        )
+    missing = [topic for topic in desk_topics(settings, dead) if topic.topic not in there]
+    if missing:
+        _create(settings, missing)
+    return there | {topic.topic: topic.num_partitions for topic in missing}
+
+
+def desk_topics(settings: Settings, partitions: int) -> list[NewTopic]:
+    """The topics for work on dead letters, as they should be created. The trail has one partition: its order counts."""
+    return [
+        NewTopic(
+            settings.parked_topic,
+            num_partitions=partitions,
+            replication_factor=settings.replication_factor,
+            config={"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**17)},
+        ),
+        NewTopic(
+            settings.audit_topic,
+            num_partitions=1,
+            replication_factor=settings.replication_factor,
+            config={"retention.ms": "-1"},
+        ),
+    ]
+
+
 def needed(settings: Settings, partitions: int) -> list[NewTopic]:
     """The topics a worker writes to, as they should be created."""
     retention = str(int(3 * settings.window_hours * 3600 * 1000))

@@ -1,0 +1,209 @@
+"""Dead letters through the line again: the same steps, the same sink, and a word for what became of each.
+
+The window of known records is left out: the sink knows every event it ever took. What fails again goes back into the
+dead-letter topic with its own bytes and one attempt more, or, after too many, to the parked topic.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from schemas.deadletter import Reason
+from schemas.document import ErpDocument
+from sinks.base import Receipt, Result, same_or_conflict
+from streams.batch import Arrival, Batch, Headers, Rejection, Settled
+from streams.deadletters import NO_LIMIT, OWN, BudgetGuard, Letter, letter, one_a_record
+from streams.letters.heads import Head
+from streams.letters.reading import TopicRecord
+from streams.letters.trail import End
+from streams.pipeline import Services, process
+from streams.retry import PatientSink
+
+#: Sends letters to a topic; returns when the broker has confirmed them.
+PublishTo = Callable[[str, Sequence[Letter]], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class Again:
+    """A dead letter as a record for the line; its value may have been mended."""
+
+    head: Head
+    letter: TopicRecord
+    value: bytes | None
+    replay_id: str = ""
+
+    @property
+    def offset(self) -> int:
+        """Where the record came from: its identity, whatever becomes of it."""
+        return self.head.origin.offset
+
+    @property
+    def timestamp(self) -> int:
+        """The letter's: when the record arrived first is not known any more."""
+        return self.letter.timestamp
+
+    @property
+    def key(self) -> bytes | None:
+        """The record's own."""
+        return self.letter.key
+
+    @property
+    def headers(self) -> Headers:
+        """The record's own, those of the letter, and which replay it is."""
+        mark = [(OWN + "replay_id", self.replay_id.encode())] if self.replay_id else []
+        return [*self.letter.headers, *mark]
+
+
+class Redone(NamedTuple):
+    """What became of a letter; of several events in one record the worst counts."""
+
+    again: Again
+    end: End
+    reason: str = ""
+    detail: str = ""
+    documents: tuple[ErpDocument, ...] = ()
+
+
+class Back:
+    """Where what fails again goes. As `pipeline.DeadLetterBox`, for records that are `Again`."""
+
+    def __init__(
+        self, publish: PublishTo, topic: str, parked_topic: str, most_attempts: int, now: Callable[[], datetime]
+    ) -> None:
+        self._publish = publish
+        self._topic = topic
+        self._parked_topic = parked_topic
+        self._most_attempts = most_attempts
+        self._now = now
+
+    async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
+        """Returns when the broker has confirmed them."""
+        by_topic: dict[str, list[Letter]] = defaultdict(list)
+        for rejection in one_a_record(rejections):
+            again = rejection.record
+            assert isinstance(again, Again)
+            unmended = replace(rejection, record=replace(again, value=again.letter.value))
+            over = again.head.attempts >= self._most_attempts
+            by_topic[self._parked_topic if over else self._topic].append(
+                letter(unmended, topic, partition, self._now(), versions)
+            )
+        for where, letters in by_topic.items():
+            await self._publish(where, letters)
+
+    def parks(self, head: Head) -> bool:
+        """Whether a letter that fails again is parked."""
+        return head.attempts >= self._most_attempts
+
+
+class Nothing:
+    """No window: nothing is known, and nothing remembered. As `pipeline.Seen`."""
+
+    def split(self, partition: int, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+        """(all of them, none)"""
+        return list(arrivals), []
+
+    def add(self, partition: int, arrivals: Sequence[Arrival]) -> None:
+        """Nothing."""
+
+
+class Rehearsal:
+    """The sink, asked what it would answer. As `pipeline.LineSink`; `written` are the documents it would take."""
+
+    def __init__(self, sink: PatientSink) -> None:
+        self._sink = sink
+        self.asked: dict[str, ErpDocument] = {}
+        self._events: dict[str, str] = {}
+        self._receipts: dict[str, tuple[int, str]] = {}
+
+    async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+        """As `Sink.rehearse`; what it would have taken by now counts."""
+        promised = {d.event_id: result for d in documents if (result := self._promised(d)) is not None}
+        open_ones = [d for d in documents if d.event_id not in promised]
+        answers = await self._sink.rehearse(open_ones)
+        for document, answer in zip(open_ones, answers, strict=True):
+            self.asked[document.event_id] = document
+            if isinstance(answer, Receipt):
+                self._events[document.event_id] = document.content
+                self._receipts[document.external_ref] = (document.revision, document.content)
+        answered = {answer.event_id: answer for answer in answers} | promised
+        return [answered[d.event_id] for d in documents]
+
+    def _promised(self, document: ErpDocument) -> Result | None:
+        """What it would say, by what it has been asked before; None where that is not enough to know."""
+        content = self._events.get(document.event_id)
+        if content is not None:
+            return same_or_conflict(document, content, Reason.CONFLICTING_DUPLICATE)
+        revision, content = self._receipts.get(document.external_ref, (-1, ""))
+        if revision < document.revision:
+            return None
+        if revision == document.revision:
+            return same_or_conflict(document, content, Reason.CONFLICTING_RECEIPT)
+        return Receipt(document.event_id, "superseded")
+
+    async def holds(self, external_refs: Sequence[str]) -> set[str]:
+        """As `Sink.holds`; what it would have taken by now counts."""
+        return await self._sink.holds(external_refs) | (self._receipts.keys() & set(external_refs))
+
+
+class Nowhere:
+    """No dead letters. As `pipeline.DeadLetterBox`."""
+
+    async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
+        """Nothing."""
+
+
+def for_letters(services: Services, back: Back) -> Services:
+    """The line for dead letters: no window, no budget."""
+    return replace(services, seen=Nothing(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=back)
+
+
+def for_rehearsal(services: Services, sink: PatientSink) -> tuple[Services, Rehearsal]:
+    """The line that changes nothing."""
+    rehearsal = Rehearsal(sink)
+    to = replace(services, seen=Nothing(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=Nowhere(), sink=rehearsal)
+    return to, rehearsal
+
+
+async def redo(letters: Sequence[Again], to: Services, back: Back | None = None) -> list[Redone]:
+    """Takes the letters, each of another record, through the line. Those of one source partition keep their order.
+
+    Without `back` it was a rehearsal: the outcomes have the documents that would be written.
+    """
+    groups: dict[tuple[str, int], list[Again]] = defaultdict(list)
+    for again in letters:
+        groups[again.head.origin.topic, again.head.origin.partition].append(again)
+    outcomes: list[Redone] = []
+    for (topic, partition), group in groups.items():
+        settled = await process(Batch(topic, partition, group), to)
+        rehearsed = to.sink.asked if isinstance(to.sink, Rehearsal) else {}
+        outcomes += ends(group, settled, back, rehearsed)
+        rehearsed.clear()
+    return outcomes
+
+
+def ends(
+    group: Sequence[Again], settled: Settled, back: Back | None, rehearsed: dict[str, ErpDocument]
+) -> list[Redone]:
+    """A word for each letter."""
+    rejected: dict[int, Rejection] = {}
+    for rejection in settled.rejected:
+        rejected.setdefault(rejection.record.offset, rejection)
+    arrived: dict[int, list[Arrival]] = defaultdict(list)
+    for arrival in settled.delivered:
+        arrived[arrival.record.offset].append(arrival)
+    known = {arrival.record.offset for arrival in settled.seen_in_sink}
+    outcomes = []
+    for again in group:
+        rejection_of = rejected.get(again.offset)
+        documents = tuple(rehearsed[one.id] for one in arrived[again.offset] if one.id in rehearsed)
+        if rejection_of is not None:
+            parks = back is not None and back.parks(again.head)
+            outcome = Redone(again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail)
+        elif again.offset in arrived:
+            outcome = Redone(again, "delivered", documents=documents)
+        else:
+            outcome = Redone(again, "duplicate" if again.offset in known else "noted")
+        outcomes.append(outcome)
+    return outcomes

@@ -1,0 +1,149 @@
+"""The audit trail: what was done about dead letters, by whom, and what became of each. A topic of its own.
+
+A topic, because it must outlive the tool that writes it, and be where the letters are. Two kinds of records, both JSON:
+
+- An action (`Action`) when it begins, and again when it ends, keyed by its id.
+- An outcome (`Outcome`) of one letter, keyed by the letter's origin. It is confirmed before the letter is committed as
+  read, so whoever goes on after a crash finds all that was done, or does it again.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from streams.letters.heads import Head, Origin
+from streams.letters.reading import TopicRecord, pieces
+from streams.letters.sending import Sender
+from streams.settings import Settings
+
+#: What became of a letter. `failed` leaves it open: a newer letter tells why.
+End = Literal["delivered", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
+#: Those after which nothing is left to do.
+CLOSED: tuple[End, ...] = ("delivered", "duplicate", "noted", "parked", "resolved")
+What = Literal["replay", "retry", "park", "resolve", "export", "purge", "reveal"]
+
+
+class Action(BaseModel):
+    """Something done about many letters."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: Literal["action"] = "action"
+    id: str
+    what: What
+    state: Literal["begun", "done", "stopped", "failed"]
+    by: str
+    at: datetime
+    filter: dict[str, Any] = {}
+    reason: str = ""
+    patch: Any = None
+    until: dict[int, int] = Field({}, description="where the dead-letter topic's partitions ended at the beginning")
+    counts: dict[str, int] = {}
+
+
+class Outcome(BaseModel):
+    """What became of one letter."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: Literal["outcome"] = "outcome"
+    action: str
+    topic: str
+    partition: int
+    offset: int
+    attempts: int = Field(description="of the letter: this and every earlier one is dealt with")
+    letter: tuple[int, int] = Field(description="its place in the dead-letter topic")
+    end: End
+    at: datetime
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the record came from."""
+        return Origin(self.topic, self.partition, self.offset)
+
+
+Entry = Action | Outcome
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+class Done(NamedTuple):
+    """What was done last about a record: up to which attempt, with which end."""
+
+    attempts: int
+    end: End
+
+
+def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str = "") -> Outcome:
+    """The outcome of a letter."""
+    return Outcome(
+        action=action,
+        **head.origin._asdict(),
+        attempts=head.attempts,
+        letter=(head.partition, head.offset),
+        end=end,
+        at=datetime.now(UTC),
+        reason=reason,
+        detail=detail,
+    )
+
+
+def entry_of(record: TopicRecord) -> Entry | None:
+    """The entry of a record of the audit topic; None for what somebody else wrote there."""
+    try:
+        return _ENTRY.validate_json(record.value or b"")
+    except ValidationError:
+        return None
+
+
+def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
+    """The whole trail, in order within a partition. Raises BrokerUnreachable."""
+    for records in pieces(settings, settings.audit_topic, range(partitions)):
+        for record in records:
+            entry = entry_of(record)
+            if entry is not None:
+                yield entry
+
+
+class Ledger:
+    """What was done about each record, as far as it was told."""
+
+    def __init__(self) -> None:
+        self._done: dict[Origin, Done] = {}
+
+    def note(self, outcome: Outcome) -> None:
+        """The outcome counts, if none of a later attempt is known."""
+        known = self._done.get(outcome.origin)
+        if known is None or outcome.attempts >= known.attempts:
+            self._done[outcome.origin] = Done(outcome.attempts, outcome.end)
+
+    def about(self, head: Head) -> Done | None:
+        """What was done about this letter, or one of a later attempt at its record."""
+        done = self._done.get(head.origin)
+        return done if done is not None and done.attempts >= head.attempts else None
+
+    def is_closed(self, head: Head) -> bool:
+        """Whether nothing is left to do about the letter."""
+        done = self.about(head)
+        return done is not None and done.end in CLOSED
+
+
+class Trail:
+    """Writes entries. What was written is safe when `confirm` returns."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.audit_topic
+        self._sender = Sender(settings)
+
+    def write(self, *entries: Entry) -> None:
+        """Sends them."""
+        for entry in entries:
+            key = entry.id if isinstance(entry, Action) else str(entry.origin)
+            self._sender.send(self._topic, key.encode(), entry.model_dump_json().encode())
+
+    def confirm(self) -> None:
+        """Returns when the broker has them all. Raises BrokerUnreachable."""
+        self._sender.confirm()
