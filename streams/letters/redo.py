@@ -197,11 +197,12 @@ def ends(
     outcomes = []
     for again in group:
         rejection_of = rejected.get(again.offset)
-        documents = tuple(rehearsed[one.id] for one in arrived[again.offset] if one.id in rehearsed)
+        delivered = arrived.get(again.offset, [])
+        documents = tuple(rehearsed[one.id] for one in delivered if one.id in rehearsed)
         if rejection_of is not None:
             parks = back is not None and back.parks(again.head)
             outcome = Redone(again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail)
-        elif again.offset in arrived:
+        elif delivered:
             outcome = Redone(again, "delivered", documents=documents)
         else:
             outcome = Redone(again, "duplicate" if again.offset in known else "noted")

@@ -129,6 +129,8 @@ class Shop:
             "broker": topics.bootstrap,
             "topic": topic,
             "dead_letter_topic": self.dead_letter_topic,
+            "parked_topic": f"{topic}.parked",
+            "audit_topic": f"{topic}.dlq.audit",
             "group": self.group,
             "sink_url": url,
             "sink_password": password,

@@ -1,0 +1,38 @@
+"""Dead letters, as the line writes them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from schemas.deadletter import Reason
+from schemas.sale import SaleEvent
+from streams.batch import Rejection
+from streams.deadletters import letter
+from streams.letters.heads import Head, head_of
+from streams.letters.reading import TopicRecord
+from tests.support.events import NOON, FakeRecord, value
+
+DLQ = "pos.sales.dlq"
+
+
+def dead(
+    number: int = 1,
+    *,
+    reason: Reason = Reason.UNMAPPED_ITEM,
+    detail: str = "lines.0.sku: unmapped 'A'",
+    headers: Sequence[tuple[str, bytes]] = (),
+    at: tuple[int, int] | None = None,
+    now: datetime = NOON,
+    **changes: Any,
+) -> TopicRecord:
+    """The letter of event `number`, which lay at offset `number`, at a place of the dead-letter topic."""
+    raw = value(number, **changes)
+    record = FakeRecord(number, raw, headers=list(headers))
+    made = letter(Rejection(record, reason, detail, "map", SaleEvent.model_validate_json(raw)), "pos.sales", 0, now)
+    partition, offset = at or (0, number)
+    return TopicRecord(partition, offset, int(now.timestamp() * 1000), made.key, made.value, made.headers)
+
+
+def head(number: int = 1, **changes: Any) -> Head:
+    """What that letter says."""
+    return head_of(dead(number, **changes), DLQ)

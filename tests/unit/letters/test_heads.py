@@ -1,0 +1,70 @@
+"""What a dead letter says of itself, whoever wrote it."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.deadletter import Reason
+from streams.letters.heads import UNKNOWN, Origin, head_of
+from streams.letters.reading import TopicRecord
+from tests.support.events import NOON
+from tests.support.letters import DLQ, dead, head
+
+
+def foreign(*headers: tuple[str, bytes]) -> TopicRecord:
+    return TopicRecord(3, 17, int(NOON.timestamp() * 1000), b"k", b"v", list(headers))
+
+
+def test_letter_of_ours_says_all_that_is_known_of_its_record() -> None:
+    said = head(7)
+    assert (said.origin, said.place) == (Origin("pos.sales", 0, 7), "0:7")
+    assert (said.reason, said.detail, said.stage) == ("unmapped_item", "lines.0.sku: unmapped 'A'", "map")
+    assert (said.attempts, said.first_failed, said.last_failed) == (1, NOON, NOON)
+    assert (said.event_id, said.source, said.store) == ("pos:e-7", "pos", "S1")
+    assert (said.receipt, said.amount, said.currency) == ("pos/S1/R1/7/sale", Decimal("3.00"), "EUR")
+
+
+def test_letter_in_kafka_connects_convention_is_read() -> None:
+    said = head_of(
+        foreign(
+            ("__connect.errors.topic", b"orders"),
+            ("__connect.errors.partition", b"2"),
+            ("__connect.errors.offset", b"99"),
+            ("__connect.errors.stage", b"VALUE_CONVERTER"),
+            ("__connect.errors.exception.class.name", b"org.apache.kafka.connect.errors.DataException"),
+            ("__connect.errors.exception.message", b"Kaputt: Ada Lovelace"),
+        ),
+        DLQ,
+    )
+    assert (said.origin, said.reason, said.stage) == (Origin("orders", 2, 99), "DataException", "VALUE_CONVERTER")
+    assert (said.detail, said.ours, said.first_failed) == ("", False, NOON)
+
+
+def test_record_that_says_nothing_is_unknown_and_its_own_origin() -> None:
+    said = head_of(foreign(), DLQ)
+    assert (said.reason, said.origin, said.attempts, said.amount) == (UNKNOWN, Origin(DLQ, 3, 17), 1, None)
+
+
+def test_later_attempt_is_newer_and_so_is_the_same_one_once_more() -> None:
+    first = dead(1)
+    second = dead(1, headers=first.headers, at=(0, 2), now=NOON + timedelta(hours=1))
+    assert head_of(second, DLQ).is_newer_than(head_of(first, DLQ))
+    assert (head_of(second, DLQ).attempts, head_of(second, DLQ).first_failed) == (2, NOON)
+    assert head(1, at=(0, 9)).is_newer_than(head(1, at=(0, 8)))
+
+
+names = st.sampled_from([f"tillstream.{n}" for n in ("reason", "attempts", "amount", "first_failed_at", "event_id")])
+connect = st.sampled_from([f"__connect.errors.{n}" for n in ("topic", "partition", "offset", "stage")])
+
+
+@given(st.lists(st.tuples(names | connect | st.text(max_size=5), st.none() | st.binary(max_size=12))))
+def test_no_header_whatsoever_is_fatal(headers: list[tuple[str, bytes]]) -> None:
+    said = head_of(foreign(*headers), DLQ)
+    assert said.last_failed <= datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def test_reason_of_the_future_is_shown_as_it_is() -> None:
+    assert head_of(foreign(("tillstream.reason", b"brand_new")), DLQ).reason == "brand_new"
+    assert head(1, reason=Reason.HELD_TIME).reason == "held_time"

@@ -1,0 +1,140 @@
+"""Dead letters through the line again: a word for each, and what fails again keeps its own bytes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from schemas.deadletter import Reason
+from sinks.memory import MemorySink
+from streams.deadletters import Letter
+from streams.letters.heads import head_of
+from streams.letters.redo import Again, Back, Redone, for_letters, for_rehearsal, redo
+from streams.letters.trail import Done, Ledger, outcome_of
+from streams.retry import PatientSink
+from tests.support.events import NOON, value
+from tests.support.letters import DLQ, dead, head
+from tests.support.line import Line
+
+
+class Desk:
+    """A line for letters, and the topics that what fails goes to."""
+
+    def __init__(self, most_attempts: int = 5) -> None:
+        self.line = Line(sink=MemorySink())
+        self.sent: list[tuple[str, Letter]] = []
+        self.back = Back(self._publish, DLQ, "parked", most_attempts, lambda: NOON)
+        self.to = for_letters(self.line.services, self.back)
+
+    async def _publish(self, topic: str, letters: Sequence[Letter]) -> None:
+        self.sent += [(topic, one) for one in letters]
+
+    @property
+    def sink(self) -> MemorySink:
+        assert isinstance(self.line.sink, MemorySink)
+        return self.line.sink
+
+    async def redo(self, *letters: Again) -> list[tuple[str, str]]:
+        return [(each.end, each.reason) for each in await redo(letters, self.to, self.back)]
+
+    async def rehearse(self, *letters: Again) -> list[Redone]:
+        assert isinstance(self.line.services.sink, PatientSink)
+        to, _ = for_rehearsal(self.line.services, self.line.services.sink)
+        return await redo(letters, to)
+
+
+def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> Again:
+    record = dead(number, **changes)
+    return Again(head_of(record, DLQ), record, mended if mended is not None else record.value, "r-1")
+
+
+async def test_letter_that_passes_is_delivered_and_once_more_a_duplicate() -> None:
+    desk = Desk()
+    assert await desk.redo(again(1)) == [("delivered", "")]
+    assert await desk.redo(again(1)) == [("duplicate", "")]
+    assert (len(desk.sink.documents), desk.sent) == (1, [])
+
+
+async def test_letter_that_fails_again_keeps_its_bytes_and_gains_an_attempt() -> None:
+    desk = Desk()
+    first = again(1, totals={"gross": "9.00"}, headers=[("trace", b"t")])
+    assert await desk.redo(first) == [("failed", "totals_mismatch")]
+    [(topic, letter)] = desk.sent
+    stated = dict(letter.headers)
+    assert (topic, letter.value, letter.key) == (DLQ, first.letter.value, first.letter.key)
+    assert (stated["tillstream.attempts"], stated["trace"]) == (b"2", b"t")
+    assert stated["tillstream.replay_id"] == b"r-1"
+    assert (stated["__connect.errors.topic"], stated["__connect.errors.offset"]) == (b"pos.sales", b"1")
+
+
+async def test_mended_value_goes_through_the_line_and_never_into_the_topic() -> None:
+    desk = Desk()
+    assert await desk.redo(again(1, mended=value(1), totals={"gross": "9.00"})) == [("delivered", "")]
+    broken = again(2, mended=b"{", totals={"gross": "9.00"})
+    assert await desk.redo(broken) == [("failed", "invalid_json")]
+    assert [letter.value for _, letter in desk.sent] == [broken.letter.value]
+
+
+async def test_letter_that_failed_too_often_is_parked() -> None:
+    desk = Desk(most_attempts=2)
+    bad = {"totals": {"gross": "9.00"}}
+    assert await desk.redo(again(1, **bad)) == [("failed", "totals_mismatch")]
+    second = again(1, **bad, headers=dead(1, **bad).headers)
+    assert await desk.redo(second) == [("parked", "totals_mismatch")]
+    assert [topic for topic, _ in desk.sent] == [DLQ, "parked"]
+
+
+async def test_letters_of_several_partitions_come_to_their_own_ends() -> None:
+    desk = Desk()
+    other = again(2)
+    other.head = replace(other.head, origin=other.head.origin._replace(partition=3))
+    assert await desk.redo(again(1), other, again(3, lines=[])) == [
+        ("delivered", ""),
+        ("failed", "empty_receipt"),
+        ("delivered", ""),
+    ]
+
+
+async def test_rehearsal_tells_what_would_be_and_changes_nothing() -> None:
+    desk = Desk()
+    told = await desk.rehearse(again(1), again(2, totals={"gross": "9.00"}))
+    assert [(each.end, each.reason) for each in told] == [("delivered", ""), ("failed", "totals_mismatch")]
+    assert [document.receipt for document in told[0].documents] == ["1"]
+    assert (desk.sink.documents, desk.sent, desk.line.letters) == ({}, [], [])
+
+
+async def test_rehearsal_of_two_letters_of_one_event_tells_of_the_conflict() -> None:
+    desk = Desk()
+    other = dead(9, event_id="e-1", receipt="1", cashier="B")
+    told = await desk.rehearse(again(1), Again(head_of(other, DLQ), other, other.value))
+    assert [(each.end, each.reason) for each in told] == [("delivered", ""), ("failed", "conflicting_duplicate")]
+    newer = dead(10, event_id="e-2", receipt="1", revision=2)
+    told = await desk.rehearse(Again(head_of(newer, DLQ), newer, newer.value), again(1))
+    assert [each.end for each in told] == ["delivered", "delivered"]  # superseded: nothing left to do
+
+
+@pytest.mark.parametrize("end", ["delivered", "resolved", "parked"])
+def test_ledger_closes_what_was_dealt_with_until_a_later_attempt(end: Any) -> None:
+    ledger = Ledger()
+    first = head(1)
+    ledger.note(outcome_of(first, "a", end))
+    later = head(1, headers=dead(1).headers, at=(0, 7))
+    assert ledger.is_closed(first)
+    assert ledger.is_closed(head(1, at=(0, 5)))  # the same letter, doubled by a crash
+    assert not ledger.is_closed(later)
+    assert not ledger.is_closed(head(2))
+
+
+def test_failure_leaves_a_letter_open_and_tells_that_it_was_tried() -> None:
+    ledger = Ledger()
+    ledger.note(outcome_of(head(1), "a", "failed", Reason.UNMAPPED_ITEM.value))
+    assert (ledger.is_closed(head(1)), ledger.about(head(1))) == (False, Done(1, "failed"))
+
+
+def test_earlier_outcome_does_not_undo_a_later_one() -> None:
+    ledger = Ledger()
+    second = head(1, headers=dead(1).headers)
+    ledger.note(outcome_of(second, "a", "delivered"))
+    ledger.note(outcome_of(head(1), "b", "failed"))
+    assert ledger.is_closed(second)
