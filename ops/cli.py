@@ -14,6 +14,8 @@ import click
 from ops.check import UNREACHABLE, WRONG_USAGE, report_findings, run_checks
 from ops.datasets import DataSetMissing
 from ops.demo import DemoOptions, run_demo
+from ops.dlq.commands import FAULTS as DLQ_FAULTS
+from ops.dlq.commands import dlq_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
 from ops.run import new_loop, run_worker
@@ -41,7 +43,7 @@ class Program(click.Group):
             return super().invoke(ctx)
         except (SettingsError, ContractError, NotReadable, TopicsUnusable, SinkMisconfigured) as error:
             _end(str(error), WRONG_USAGE)
-        except (DataSetMissing, RowsUnreadable) as error:
+        except (DataSetMissing, RowsUnreadable, *DLQ_FAULTS) as error:
             _end(str(error), WRONG_USAGE)
         except WorkerDied as error:
             _end(str(error), error.code if error.code in (WRONG_USAGE, UNREACHABLE) else FAULT)
@@ -178,7 +180,7 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, dlq_group):
     program.add_command(command)
 
 

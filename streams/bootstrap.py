@@ -11,10 +11,14 @@ import structlog
 
 from sinks.base import Sink, SinkMisconfigured
 from sinks.connect import open_sink
-from streams.app import create_app
+from streams.app import create_app, utc_now
+from streams.deadletters import NO_LIMIT, BudgetGuard
 from streams.erp.masterdata import MasterData
 from streams.erp.tables import Database
+from streams.letters.redo import Nothing, Nowhere
 from streams.metrics import Metrics
+from streams.pipeline import Services
+from streams.retry import PatientSink
 from streams.settings import Settings
 from streams.sources.contracts import ContractError, find, load
 from streams.sources.source import Schemas, Source, ready
@@ -45,6 +49,49 @@ def build(settings: Settings) -> Worker:
     advice = smaller_dead_letters(settings)
     if advice is not None:
         structlog.get_logger("tillstream.worker").warning(advice)
+    sink = _open_checked(settings, master_data)
+    metrics = Metrics()
+    state = State(time.monotonic, settings.watchdog)
+    metrics.sink_up.set(1)
+    metrics.mapping_current.set(1)
+    app = create_app(settings, sink, metrics, state, partitions, source, master_data)
+    return Worker(app, sink, metrics, state)
+
+
+@dataclass(slots=True)
+class Desk:
+    """The line without a topic before it: for dead letters that people take through it again."""
+
+    services: Services
+    sink: Sink
+    patient: PatientSink
+
+
+def build_desk(settings: Settings) -> Desk:
+    """The line by today's contract, mapping and rules. Its window is empty, its dead letters go nowhere.
+
+    Raises ContractError, SinkUnavailable and SinkMisconfigured.
+    """
+    master_data = find_master_data(settings)
+    source = find_source(settings, master_data)
+    sink = _open_checked(settings, master_data)
+    patient = PatientSink(sink, Metrics())
+    services = Services(
+        seen=Nothing(),
+        sink=patient,
+        dead_letters=Nowhere(),
+        budget=BudgetGuard(1, NO_LIMIT),
+        stores=settings.find_stores(),
+        now=utc_now,
+        source=source,
+    )
+    if master_data is not None:
+        services.master = master_data.current
+    return Desk(services, sink, patient)
+
+
+def _open_checked(settings: Settings, master_data: MasterData | None) -> Sink:
+    """The sink, right in version and schema; the master data, whose tables may be in its database, are loaded."""
     sink = open_sink(settings.sink_url, password=settings.password())
     try:
         findings = sink.check(apply=settings.apply_migrations)
@@ -52,16 +99,11 @@ def build(settings: Settings) -> Worker:
         if wrong:
             raise SinkMisconfigured("\n".join(wrong))
         if master_data is not None:
-            master_data.load()  # whose tables may be in the sink's database
+            master_data.load()
     except BaseException:
         sink.close()
         raise
-    metrics = Metrics()
-    state = State(time.monotonic, settings.watchdog)
-    metrics.sink_up.set(1)
-    metrics.mapping_current.set(1)
-    app = create_app(settings, sink, metrics, state, partitions, source, master_data)
-    return Worker(app, sink, metrics, state)
+    return sink
 
 
 def find_master_data(settings: Settings) -> MasterData | None:

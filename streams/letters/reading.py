@@ -60,7 +60,7 @@ def pieces(
     consumer = reading_consumer(settings)
     try:
         there = limits(consumer, topic, partitions)
-        yield from _pieces(
+        yield from read_spans(
             consumer, topic, {n: (low, high) for n, (low, high) in there.items() if low < high}, progress
         )
     except KafkaException as error:
@@ -76,7 +76,7 @@ def record_at(settings: Settings, topic: str, partition: int, offset: int) -> To
         low, high = limits(consumer, topic, [partition])[partition]
         if not low <= offset < high:
             return None
-        for records in _pieces(consumer, topic, {partition: (offset, offset + 1)}, lambda _: None, most=1):
+        for records in read_spans(consumer, topic, {partition: (offset, offset + 1)}, lambda _: None, most=1):
             return next((record for record in records if record.offset == offset), None)
         return None
     except KafkaException as error:
@@ -85,9 +85,10 @@ def record_at(settings: Settings, topic: str, partition: int, offset: int) -> To
         consumer.close()
 
 
-def _pieces(
+def read_spans(
     consumer: Any, topic: str, spans: dict[int, tuple[int, int]], progress: Progress, most: int = PIECE
 ) -> Iterator[list[TopicRecord]]:
+    """The records of each partition from the first offset of its span to before the second. Raises KafkaException."""
     consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in spans.items()])
     count, silent = 0, 0
     open_ones = set(spans)

@@ -7,6 +7,7 @@ A topic, because it must outlive the tool that writes it, and be where the lette
   read, so whoever goes on after a crash finds all that was done, or does it again.
 """
 
+import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
@@ -39,6 +40,7 @@ class Action(BaseModel):
     filter: dict[str, Any] = {}
     reason: str = ""
     patch: Any = None
+    options: dict[str, Any] = {}
     until: dict[int, int] = Field({}, description="where the dead-letter topic's partitions ended at the beginning")
     counts: dict[str, int] = {}
 
@@ -75,6 +77,11 @@ class Done(NamedTuple):
 
     attempts: int
     end: End
+
+
+def new_id() -> str:
+    """An action's id; ids sort by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str = "") -> Outcome:

@@ -1,0 +1,1 @@
+"""`tillstream dlq`: dead letters seen, understood, and taken through the line again."""

@@ -1,0 +1,435 @@
+"""`tillstream dlq …`: the options; the work has modules of its own."""
+
+import asyncio
+import getpass
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ops.dlq import closing, preview, showing
+from ops.dlq.exporting import CannotExport, export
+from ops.dlq.filters import Filter, NotAFilter, moment
+from ops.dlq.patching import BadPatch, Patch, patchable
+from ops.dlq.replaying import NoSuchReplay, Order, Told, choose, rehearse, replay
+from ops.dlq.shelf import Shelf, history, read_trail, survey
+from ops.dlq.stats import stats
+from ops.inspect.command import bar
+from ops.options import settings_from, with_broker, with_settings
+from schemas.contract import Contract
+from streams.bootstrap import build_desk
+from streams.letters.heads import head_of
+from streams.letters.reading import record_at
+from streams.letters.redo import Redone
+from streams.settings import Settings
+from streams.sources.contracts import find, load
+
+FAILED = 1
+as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+go_option = click.option("--go", is_flag=True, help="Do it; without this nothing is changed, only told.")
+
+
+def _parsed(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    def callback(ctx: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else read(text)
+        except (NotAFilter, BadPatch, InvalidOperation) as error:
+            raise click.BadParameter(str(error) if str(error) else f"{text!r} is no number") from None
+
+    return callback
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise NotAFilter(f"{text!r} is no amount") from None
+
+
+def _when(text: str) -> datetime:
+    return moment(text, showing.now_utc())
+
+
+_FILTERS = (
+    click.option("--reason", "reasons", multiple=True, help="Such as unmapped_item, or 'held_*'."),
+    click.option("--store", "stores", multiple=True, help="The store, as the till names it."),
+    click.option("--source", "sources", multiple=True, help="The source that sent it."),
+    click.option("--event", "event_ids", multiple=True, help="The event's id."),
+    click.option("--receipt", "receipts", multiple=True, help="The receipt's number, or its whole reference."),
+    click.option("--at", "places", multiple=True, metavar="P:O[-O]", help="Its place in the dead-letter topic."),
+    click.option("--since", callback=_parsed(_when), help="Failed last since then: 2026-03-10T12:00, or 90m, 2h, 3d."),
+    click.option("--until", callback=_parsed(_when), help="Failed last before then."),
+    click.option("--text", help="Has this text in its key or value, in whichever case."),
+    click.option("--over", callback=_parsed(_amount), help="The receipt's gross is above this."),
+)
+
+
+def with_filter(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which letters are meant; the command gets them as `wanted`."""
+
+    @wraps(command)  # with the options that the command has already
+    def filtered(*args: Any, **given: Any) -> Any:
+        names = ("reasons", "stores", "sources", "event_ids", "receipts", "places", "since", "until", "text", "over")
+        wanted = Filter(**{name: given.pop(name) for name in names})
+        try:
+            wanted.matcher()
+        except NotAFilter as error:
+            raise click.UsageError(str(error)) from None
+        return command(*args, wanted=wanted, **given)
+
+    made: Callable[..., Any] = filtered
+    for option in reversed(_FILTERS):
+        made = option(made)
+    return made
+
+
+def with_name(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Who does it, for the audit trail."""
+    return click.option(
+        "--by", default=_operator, show_default="TILLSTREAM_OPERATOR, or the user's name", help="For the audit trail."
+    )(command)
+
+
+def _operator() -> str:
+    return os.environ.get("TILLSTREAM_OPERATOR") or getpass.getuser()
+
+
+@click.group(name="dlq")
+def dlq_group() -> None:
+    """Dead letters: what, why, how much money; replay them, park them, resolve them.
+
+    All commands read the dead-letter topic itself, and commit nothing that is not done.
+    """
+
+
+@dlq_group.command(
+    name="stats",
+    epilog="\b\nExamples:\n  tillstream dlq stats\n  tillstream dlq stats --store S17 --since 2d\n"
+    "  tillstream dlq stats --json | jq '.by.reason[] | {name, letters, money}'",
+)
+@with_broker
+@with_filter
+@as_one_object
+def stats_command(config: Path | None, broker: str | None, wanted: Filter, as_json: bool) -> None:
+    """Sum up the open dead letters by reason, store, source and day: how many, since when, how much money.
+
+    Exit code 1 while there are some.
+    """
+    shelf = _surveyed(settings_from(config, broker=broker), wanted)
+    if as_json:
+        click.echo(json.dumps(stats(shelf.letters, showing.now_utc()), ensure_ascii=False))
+    else:
+        showing.report_stats(shelf.letters, showing.now_utc())
+    sys.exit(FAILED if shelf.letters else 0)
+
+
+@dlq_group.command(
+    name="list",
+    epilog="\b\nExamples:\n  tillstream dlq list --reason unmapped_item --since 2h\n"
+    "  tillstream dlq list --text SKU-9 --over 1000 --json | jq '.letters[].place'",
+)
+@with_broker
+@with_filter
+@click.option("--all", "closed", is_flag=True, help="Those that were dealt with as well.")
+@click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="Show so many.")
+@as_one_object
+def list_command(
+    config: Path | None, broker: str | None, wanted: Filter, closed: bool, most: int, as_json: bool
+) -> None:
+    """List dead letters, a line each. Nothing of what their records say is shown."""
+    shelf = _surveyed(settings_from(config, broker=broker), wanted.model_copy(update={"closed": closed}))
+    ledger = shelf.trail.ledger
+    if as_json:
+        rows = [showing.row(head, ledger) for head in shelf.letters[:most]]
+        click.echo(json.dumps({"found": len(shelf.letters), "letters": rows}, ensure_ascii=False))
+    else:
+        showing.report_list(shelf.letters, ledger, most)
+
+
+@dlq_group.command(
+    name="show",
+    epilog="\b\nExamples:\n  tillstream dlq show 3:1741\n  tillstream dlq show 3:1741 --json | jq .attempts_so_far\n"
+    "  tillstream dlq show 3:1741 --reveal --raw > record.json",
+)
+@click.argument("place", metavar="PARTITION:OFFSET")
+@with_broker
+@click.option("--reveal", is_flag=True, help="Show personal data too, if the settings allow it; this is audited.")
+@click.option("--raw", is_flag=True, help="Only the value, byte for byte. Takes --reveal.")
+@with_name
+@as_one_object
+def show_command(
+    place: str, config: Path | None, broker: str | None, reveal: bool, raw: bool, by: str, as_json: bool
+) -> None:
+    """Show one dead letter: why, how often, what was done about it, its headers and its record.
+
+    Personal data are stars, and what can't be read is not shown.
+    """
+    settings = settings_from(config, broker=broker)
+    wanted = _meant(Filter(places=(place,)))
+    if raw and not reveal:
+        raise click.UsageError("--raw shows all that the record says: it takes --reveal")
+    partition, _, offset = place.partition(":")
+    record = record_at(settings, settings.dead_letter_topic, int(partition), int(offset)) if offset.isdigit() else None
+    if record is None:
+        raise click.UsageError(f"{settings.dead_letter_topic} has no record at {place}")
+    if reveal:
+        _allow(settings)
+        with closing.noted(settings, "reveal", by, wanted, ""):
+            pass
+    if raw:
+        sys.stdout.buffer.write(record.value or b"")
+        return
+    head = head_of(record, settings.dead_letter_topic)
+    past, done = history(settings, head.origin)
+    value = showing.value_of(record, _contract(settings), reveal=reveal)
+    found = showing.letter(head, record, past, done, value, reveal=reveal)
+    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else showing.report_letter(found)
+
+
+@dlq_group.command(
+    name="replay",
+    epilog="\b\nExamples:\n  tillstream dlq replay --reason unmapped_item\n"
+    "  tillstream dlq replay --reason unmapped_item --go\n  tillstream dlq replay --fixed --go\n"
+    '  tillstream dlq replay --at 3:1741 --patch \'{"currency": "EUR"}\' --go\n'
+    "  tillstream dlq replay --reason totals_mismatch --rate 100 --limit 1000 --go\n"
+    "  tillstream dlq replay --resume 20260310-120000-a1b2 --go",
+)
+@with_settings
+@with_filter
+@go_option
+@click.option("--fixed", is_flag=True, help="Only those that would pass now.")
+@click.option(
+    "--patch",
+    callback=_parsed(Patch),
+    help="Change each record first: a JSON Patch ([…]) or a merge patch ({…}). The dead letter stays as it is.",
+)
+@click.option("--new-identity", is_flag=True, help="The patch may make another event or receipt of a record.")
+@click.option("--rate", type=click.FloatRange(0.1), help="At most so many letters a second.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many letters, those that failed longest ago first.")
+@click.option("--resume", metavar="ID", help="Go on with a replay that was stopped or killed.")
+@click.option("--why", default="", help="Why it is done, for the audit trail.")
+@click.option(
+    "--show", "keep", type=click.IntRange(0), default=20, show_default=True, help="Show so many of a dry run."
+)
+@with_name
+@as_one_object
+def replay_command(
+    config: Path | None,
+    broker: str | None,
+    sink_url: str | None,
+    wanted: Filter,
+    go: bool,
+    fixed: bool,
+    patch: Patch | None,
+    new_identity: bool,
+    rate: float | None,
+    limit: int | None,
+    resume: str | None,
+    why: str,
+    keep: int,
+    by: str,
+    as_json: bool,
+) -> None:
+    """Take dead letters through the line again, by today's contract, mapping and rules, into the same ERP.
+
+    Without --go it is a dry run: it tells which would pass, which would not and why, and what would change in the ERP.
+    The ERP takes each event once, so a replay that is done twice, or killed and resumed, changes nothing more. What
+    fails again keeps its bytes and gains an attempt. Ctrl-C stops between two parts.
+
+    Exit code 1 when a letter fails (or would), or when the replay was stopped before its end.
+    """
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    if patch is not None and not patchable(_contract(settings)):
+        raise click.UsageError("patches are for records in JSON; the contract's format is another")
+    if resume is not None and not go:
+        raise click.UsageError("--resume goes on with a replay: it takes --go")
+    order = Order(wanted, by, why, patch, rate, limit, fixed, new_identity)
+    if go:
+        sys.exit(_replayed(settings, order, resume, as_json=as_json))
+    sys.exit(_rehearsed(settings, order, keep, as_json=as_json))
+
+
+def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) -> int:
+    with bar("reading dead letters", None) as told:
+        _, chosen = choose(settings, order, told)
+    desk = build_desk(settings)
+    try:
+        with bar("trying them", len(chosen)) as told:
+            report = asyncio.run(rehearse(settings, desk, order, chosen, _counting(told), keep))
+        refs = sorted({d.external_ref for each in report.rehearsed for d in each.documents})
+        held = {d.external_ref: d for d in desk.sink.read(refs)} if refs else {}
+    finally:
+        desk.sink.close()
+    found = preview.foreseen(report, held)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        preview.report_foreseen(found)
+        click.echo("this was a dry run: nothing was changed; --go replays them")
+    return FAILED if found["would_fail"] else 0
+
+
+def _replayed(settings: Settings, order: Order, resume: str | None, *, as_json: bool) -> int:
+    desk = build_desk(settings)
+
+    async def run() -> Any:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        with bar("replaying", None) as told:
+            return await replay(settings, desk, order, stop, _counting(told), resume)
+
+    try:
+        report = asyncio.run(run())
+    finally:
+        desk.sink.close()
+    found = preview.done(report)
+    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else preview.report_done(found)
+    failed = sum(report.ends[end] for end in ("failed", "refused", "parked"))
+    return FAILED if failed or not report.drained else 0
+
+
+def _counting(told: Callable[[int], None]) -> Told:
+    count = 0
+
+    def note(redone: Sequence[Redone]) -> None:
+        nonlocal count
+        count += len(redone)
+        told(count)
+
+    return note
+
+
+@dlq_group.command(
+    name="park",
+    epilog="\b\nExample:\n  tillstream dlq park --reason invalid_json --until 30d --why 'old till, gone' --go",
+)
+@with_broker
+@with_filter
+@go_option
+@click.option("--why", required=True, help="Why, for the audit trail.")
+@with_name
+def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
+    """Put dead letters aside: a copy of each, byte for byte, goes to the parked topic, and they are closed here."""
+    settings = settings_from(config, broker=broker)
+    _close(settings, wanted, go, "parked", lambda: closing.park(settings, wanted, by, why))
+
+
+@dlq_group.command(
+    name="resolve",
+    epilog="\b\nExample:\n  tillstream dlq resolve --at 3:1741 --why 'booked by hand, voucher 4711' --go",
+)
+@with_broker
+@with_filter
+@go_option
+@click.option("--why", required=True, help="How it was resolved, for the audit trail.")
+@with_name
+def resolve_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
+    """Close dead letters without a replay. They stay in the topic; the audit trail says why."""
+    settings = settings_from(config, broker=broker)
+    _close(settings, wanted, go, "resolved", lambda: closing.resolve(settings, wanted, by, why))
+
+
+def _close(settings: Settings, wanted: Filter, go: bool, word: str, close: Callable[[], int]) -> None:
+    if go:
+        click.echo(f"{close():,} letters {word}")
+        return
+    shelf = _surveyed(settings, wanted)
+    showing.report_list(shelf.letters, shelf.trail.ledger, 20)
+    click.echo(f"{len(shelf.letters):,} letters would be {word}; --go does it")
+
+
+@dlq_group.command(
+    name="export",
+    epilog="\b\nExamples:\n  tillstream dlq export letters.jsonl --reason 'held_*'\n"
+    "  tillstream dlq export letters.parquet --all",
+)
+@click.argument("to", type=click.Path(path_type=Path), metavar="FILE.jsonl|.csv|.parquet")
+@with_broker
+@with_filter
+@click.option("--all", "closed", is_flag=True, help="Those that were dealt with as well.")
+@click.option("--reveal", is_flag=True, help="With personal data, if the settings allow it; this is audited.")
+@with_name
+def export_command(
+    to: Path, config: Path | None, broker: str | None, wanted: Filter, closed: bool, reveal: bool, by: str
+) -> None:
+    """Write dead letters to a file: what is known of each, and its record with stars for personal data."""
+    settings = settings_from(config, broker=broker)
+    contract = _contract(settings)
+    if reveal:
+        _allow(settings)
+        with closing.noted(settings, "export", by, wanted, ""):
+            pass
+    shelf = _surveyed(settings, wanted.model_copy(update={"closed": closed}))
+    with bar(f"writing {to.name}", len(shelf.letters)) as told:
+        ledger = shelf.trail.ledger
+        count = asyncio.run(export(settings, shelf.letters, ledger, to, contract, told, reveal=reveal))
+    click.echo(f"{count:,} letters in {to}")
+
+
+@dlq_group.command(
+    name="purge",
+    epilog="\b\nExample:\n  tillstream dlq purge --older-than 90d --go",
+)
+@with_broker
+@click.option("--older-than", "before", required=True, callback=_parsed(_when), help="Failed last before: 90d, a date.")
+@go_option
+@with_name
+def purge_command(config: Path | None, broker: str | None, before: datetime, go: bool, by: str) -> None:
+    """Delete old dead letters that are closed, from the beginning of each partition up to the first that is not."""
+    settings = settings_from(config, broker=broker)
+    spans = closing.purge(settings, before, by, go=go)
+    for number, (begin, end) in sorted(spans.items()):
+        click.echo(f"partition {number}: offsets {begin} to {end - 1}")
+    total = sum(end - begin for begin, end in spans.values())
+    click.echo(f"{total:,} offsets {'purged' if go else 'would be purged; --go does it'}")
+
+
+@dlq_group.command(
+    name="audit",
+    epilog="\b\nExamples:\n  tillstream dlq audit\n  tillstream dlq audit --json | jq '.[] | .by'",
+)
+@with_broker
+@click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="The last so many.")
+@as_one_object
+def audit_command(config: Path | None, broker: str | None, most: int, as_json: bool) -> None:
+    """Show what was done about dead letters: who, when, which, with what reason, and what came of it."""
+    trail = read_trail(settings_from(config, broker=broker))
+    actions = sorted(trail.actions.values(), key=lambda action: action.id)[-most:]
+    if as_json:
+        click.echo(json.dumps([action.model_dump(mode="json") for action in actions], ensure_ascii=False))
+    else:
+        showing.report_audit(actions)
+
+
+def _surveyed(settings: Settings, wanted: Filter) -> Shelf:
+    with bar("reading dead letters", None) as told:
+        return survey(settings, wanted, told)
+
+
+def _meant(wanted: Filter) -> Filter:
+    try:
+        wanted.matcher()
+    except NotAFilter as error:
+        raise click.UsageError(str(error)) from None
+    return wanted
+
+
+def _contract(settings: Settings) -> Contract | None:
+    return load(find(settings.contract)) if settings.contract is not None else None
+
+
+def _allow(settings: Settings) -> None:
+    if not settings.reveal_personal:
+        raise click.UsageError("the settings don't allow to show personal data; reveal_personal: true does")
+
+
+FAULTS = (NoSuchReplay, CannotExport)

@@ -1,0 +1,86 @@
+"""Dead letters into a file: JSON Lines, CSV or Parquet, a row for each."""
+
+import csv
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ops.dlq.replaying import chosen_records, reading
+from ops.dlq.showing import row, value_of
+from schemas.contract import Contract
+from streams.letters.heads import Head
+from streams.letters.reading import Progress
+from streams.letters.trail import Ledger
+from streams.settings import Settings
+
+ENDINGS = (".jsonl", ".csv", ".parquet")
+
+
+class CannotExport(Exception):
+    """The file can't be written; the message says why and what to do."""
+
+
+async def export(
+    settings: Settings,
+    letters: Sequence[Head],
+    ledger: Ledger,
+    to: Path,
+    contract: Contract | None,
+    told: Progress,
+    *,
+    reveal: bool,
+) -> int:
+    """Writes the letters, and their values with stars for what is personal, unless it may be shown.
+
+    Raises CannotExport.
+    """
+    if to.suffix not in ENDINGS:
+        raise CannotExport(f"{to}: the name must end in one of {', '.join(ENDINGS)}")
+    rows = _rows(settings, letters, ledger, contract, reveal=reveal)
+    try:
+        if to.suffix == ".parquet":
+            return await _parquet(rows, to, told)
+        with to.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer: Any = None
+            count = 0
+            async for each in rows:
+                count += 1
+                if to.suffix == ".jsonl":
+                    file.write(json.dumps(each, ensure_ascii=False) + "\n")
+                    told(count)
+                    continue
+                if writer is None:
+                    writer = csv.DictWriter(file, list(each))
+                    writer.writeheader()
+                writer.writerow({name: value if name == "amount" else _harmless(value) for name, value in each.items()})
+                told(count)
+            return count
+    except OSError as error:
+        raise CannotExport(f"{to}: {error.strerror}") from None
+
+
+async def _parquet(rows: AsyncIterator[dict[str, Any]], to: Path, told: Progress) -> int:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise CannotExport(f"{to}: Parquet needs the extra `data`: pip install 'tillstream[data]' ({error})") from None
+    found = [each async for each in rows]
+    parquet.write_table(pyarrow.Table.from_pylist(found), to)
+    told(len(found))
+    return len(found)
+
+
+async def _rows(
+    settings: Settings, letters: Sequence[Head], ledger: Ledger, contract: Contract | None, *, reveal: bool
+) -> AsyncIterator[dict[str, Any]]:
+    with reading(settings) as consumer:
+        async for found in chosen_records(consumer, settings, letters, {}):
+            for head, record in found:
+                yield row(head, ledger) | {"value": value_of(record, contract, reveal=reveal)}
+
+
+def _harmless(value: Any) -> Any:
+    """What a spreadsheet would take for a formula, as text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,0 +1,93 @@
+"""Which dead letters are meant: the filter that all commands share, and that the audit trail keeps."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from streams.letters.heads import Head
+from streams.letters.reading import TopicRecord
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+class NotAFilter(ValueError):
+    """An option that can't be one; the message says what is wanted."""
+
+
+class Filter(BaseModel):
+    """All that is stated must be true of a letter; of several values of one option, one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reasons: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    event_ids: tuple[str, ...] = ()
+    receipts: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    over: Decimal | None = None
+    closed: bool = False
+
+    def stated(self) -> dict[str, Any]:
+        """What the filter says, as JSON values; nothing for all open letters."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def matcher(self) -> Callable[[Head, TopicRecord], bool]:
+        """Whether a letter is meant; whether it is open is not looked at here."""
+        places = [_span(place) for place in self.places]
+        wanted = self.text.lower().encode() if self.text else None
+        ids = {*self.event_ids}
+
+        def matches(head: Head, record: TopicRecord) -> bool:
+            return (
+                (not self.reasons or any(fnmatchcase(head.reason, pattern) for pattern in self.reasons))
+                and (not self.stores or head.store in self.stores)
+                and (not self.sources or head.source in self.sources)
+                and (not ids or head.event_id in ids or head.event_id.partition(":")[2] in ids)
+                and (not self.receipts or _is_receipt(head.receipt, self.receipts))
+                and (not places or any(n == head.partition and a <= head.offset <= b for n, a, b in places))
+                and (self.since is None or head.last_failed >= self.since)
+                and (self.until is None or head.last_failed < self.until)
+                and (self.over is None or (head.amount is not None and abs(head.amount) > self.over))
+                and (wanted is None or wanted in (record.value or b"").lower() or wanted in (record.key or b"").lower())
+            )
+
+        return matches
+
+
+def _is_receipt(reference: str, wanted: tuple[str, ...]) -> bool:
+    """Whether a reference `source/store/register/number/type` is one of these, or has one of these numbers."""
+    parts = reference.split("/", 3)
+    return reference in wanted or (len(parts) == 4 and parts[3].rpartition("/")[0] in wanted)
+
+
+def _span(text: str) -> tuple[int, int, int]:
+    """`3:17` or `3:10-20`: a place in the dead-letter topic, or all between two."""
+    partition, _, offsets = text.partition(":")
+    first, dash, last = offsets.partition("-")
+    try:
+        return int(partition), int(first), int(last) if dash else int(first)
+    except ValueError:
+        raise NotAFilter(f"{text!r} is no place: give PARTITION:OFFSET, or PARTITION:FIRST-LAST") from None
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """A time as people give it: 2026-03-10, 2026-03-10T12:00+01:00, or 90m, 2h, 3d, 1w ago. Raises NotAFilter."""
+    unit = _UNITS.get(text[-1:])
+    if unit is not None and text[:-1].isdigit():
+        try:
+            return now - int(text[:-1]) * unit
+        except OverflowError:
+            raise NotAFilter(f"{text!r} is before all times") from None
+    try:
+        stated = datetime.fromisoformat(text)
+    except ValueError:
+        raise NotAFilter(f"{text!r} is no time: give 2026-03-10, 2026-03-10T12:00+01:00, or 90m, 2h, 3d ago") from None
+    return stated if stated.tzinfo is not None else stated.replace(tzinfo=UTC)

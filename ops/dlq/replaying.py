@@ -1,0 +1,315 @@
+"""Dead letters through the line again: first as a rehearsal, then in earnest, resumably.
+
+A replay has a consumer group of its own, which holds its progress. A letter is committed as read when the sink has its
+document, or the broker its new letter, and the audit trail its outcome: a replay that is killed at any instruction and
+resumed, or run twice, changes nothing more.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from ops.dlq.filters import Filter
+from ops.dlq.patching import Patch, Unpatchable, identity
+from ops.dlq.shelf import Shelf, read_trail, survey
+from streams.bootstrap import Desk
+from streams.deadletters import OWN, Letter
+from streams.letters.heads import Head
+from streams.letters.reading import Progress, TopicRecord, read_spans, reading_consumer, record_at
+from streams.letters.redo import Again, Back, Redone, for_letters, for_rehearsal, redo
+from streams.letters.sending import Sender
+from streams.letters.trail import Action, Trail, new_id, outcome_of
+from streams.settings import Settings
+from streams.topics import BrokerUnreachable, ensure_desk_topics
+
+PASSED = ("delivered", "duplicate", "noted")
+
+
+class NoSuchReplay(Exception):
+    """There is no replay of that id to be resumed; the message says what to do."""
+
+
+@dataclass
+class Order:
+    """What is to be replayed, and how. `rate` in letters a second; `fixed`: only those that would pass now."""
+
+    wanted: Filter = field(default_factory=Filter)
+    by: str = ""
+    reason: str = ""
+    patch: Patch | None = None
+    rate: float | None = None
+    limit: int | None = None
+    fixed: bool = False
+    new_identity: bool = False
+
+
+@dataclass
+class Report:
+    """What became of the letters, or would: by end, and by end and reason. `drained`: none is left undone."""
+
+    id: str = ""
+    letters: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    drained: bool = True
+    rehearsed: list[Redone] = field(default_factory=list)
+
+    def note(self, each: Redone) -> None:
+        """Counts an outcome."""
+        self.ends[each.end] += 1
+        if each.reason:
+            self.reasons[each.end, each.reason] += 1
+
+
+Told = Callable[[Sequence[Redone]], None]
+
+
+def choose(
+    settings: Settings, order: Order, progress: Progress = lambda _: None, until: dict[int, int] | None = None
+) -> tuple[Shelf, list[Head]]:
+    """The open letters that the order means, the oldest failures first where it is limited.
+
+    `until`: those before these offsets that nothing was tried with since.
+    """
+    shelf = survey(settings, order.wanted, progress)
+    chosen = shelf.open
+    if until is not None:
+        about = shelf.trail.ledger.about
+        chosen = [h for h in chosen if h.offset < until.get(h.partition, 0) and about(h) is None]
+    if order.limit is not None:
+        chosen = sorted(chosen, key=lambda head: (head.last_failed, head.partition, head.offset))[: order.limit]
+    return shelf, chosen
+
+
+async def rehearse(
+    settings: Settings, desk: Desk, order: Order, chosen: Sequence[Head], told: Told, keep: int = 20
+) -> Report:
+    """What a replay would do, by today's contract, mapping, rules and ERP. Nothing is changed.
+
+    The first `keep` outcomes are kept with their documents.
+    """
+    report = Report(letters=len(chosen))
+    to, _ = for_rehearsal(desk.services, desk.patient)
+    with reading(settings) as consumer:
+        async for records in chosen_records(consumer, settings, chosen, {}):
+            for part in _parts(records, settings.slice_records):
+                redone = await _tried(settings, desk, order, part, "", lambda letters: redo(letters, to))
+                for each in redone:
+                    report.note(each)
+                told(redone)
+                report.rehearsed += redone[: max(0, keep - len(report.rehearsed))]
+    return report
+
+
+async def replay(
+    settings: Settings, desk: Desk, order: Order, stop: asyncio.Event, told: Told, resume: str | None = None
+) -> Report:
+    """Replays what the order means. Stops between two parts once `stop` is set.
+
+    With `resume` the order is that of the replay of this id; its letters that are done are not taken again. Raises
+    NoSuchReplay, TopicsUnusable and BrokerUnreachable.
+    """
+    await asyncio.to_thread(ensure_desk_topics, settings)
+    chosen, action = await asyncio.to_thread(_begin, settings, order, resume)
+    report = Report(id=action.id, letters=len(chosen))
+    trail, sender = Trail(settings), Sender(settings)
+    trail.write(action)
+    await asyncio.to_thread(trail.confirm)
+    back = Back(
+        _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
+    )
+    to = for_letters(desk.services, back)
+    rehearsal, _ = for_rehearsal(desk.services, desk.patient)
+    pace = _Pace(order.rate)
+    size = settings.slice_records if order.rate is None else max(1, min(settings.slice_records, int(order.rate)))
+
+    async def through(letters: Sequence[Again]) -> list[Redone]:
+        if order.fixed:
+            passing = {each.again.head.place for each in await redo(letters, rehearsal) if each.end in PASSED}
+            letters = [again for again in letters if again.head.place in passing]
+        return await redo(letters, to, back)
+
+    try:
+        with reading(settings, group=f"tillstream-replay-{action.id}") as consumer:
+            places = await asyncio.to_thread(_committed, consumer, settings, chosen)
+            async for records in chosen_records(consumer, settings, chosen, places):
+                for part in _parts(records, size):
+                    if stop.is_set():
+                        break
+                    redone = await _tried(settings, desk, order, part, action.id, through)
+                    trail.write(*(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone))
+                    await asyncio.to_thread(trail.confirm)
+                    await asyncio.to_thread(_commit, consumer, settings, part)
+                    for each in redone:
+                        report.note(each)
+                    told(redone)
+                    await pace.keep(len(part), stop)
+                if stop.is_set():
+                    report.drained = False
+                    break
+    except BaseException:
+        report.drained = False
+        raise
+    finally:
+        _end(trail, action, report)
+    return report
+
+
+def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[Head], Action]:
+    if resume is None:
+        shelf, chosen = choose(settings, order)
+        action = Action(
+            id=new_id(),
+            what="replay",
+            state="begun",
+            by=order.by,
+            at=datetime.now(UTC),
+            filter=order.wanted.stated(),
+            reason=order.reason,
+            patch=order.patch.stated if order.patch is not None else None,
+            options={"limit": order.limit, "fixed": order.fixed, "new_identity": order.new_identity},
+            until=shelf.ends,
+        )
+        return chosen, action
+    trail = read_trail(settings)
+    earlier = trail.actions.get(resume)
+    if earlier is None or earlier.what != "replay":
+        raise NoSuchReplay(f"there is no replay {resume}; `tillstream dlq audit` lists them")
+    order.wanted = Filter.model_validate(earlier.filter)
+    order.patch = Patch(json.dumps(earlier.patch)) if earlier.patch is not None else None
+    limit = earlier.options.get("limit")
+    order.limit = None if limit is None else max(0, int(limit) - trail.tried[resume])
+    order.fixed, order.new_identity = bool(earlier.options.get("fixed")), bool(earlier.options.get("new_identity"))
+    # What came afterwards, the new letters of this very replay among it, is not meant; nor what it has tried.
+    _, chosen = choose(settings, order, until=earlier.until)
+    return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "by": order.by})
+
+
+def _end(trail: Trail, action: Action, report: Report) -> None:
+    state = "done" if report.drained else "stopped"
+    trail.write(
+        action.model_copy(update={"state": state, "at": datetime.now(UTC), "counts": dict(sorted(report.ends.items()))})
+    )
+    trail.confirm()
+
+
+async def _tried(
+    settings: Settings,
+    desk: Desk,
+    order: Order,
+    part: Sequence[tuple[Head, TopicRecord]],
+    replay_id: str,
+    through: Callable[[Sequence[Again]], Any],
+) -> list[Redone]:
+    """The outcomes of a part: of those that go through the line, and of those that can't."""
+    letters: list[Again] = []
+    outcomes: list[Redone] = []
+    for head, record in part:
+        again = Again(head, record, record.value, replay_id)
+        try:
+            if head.truncated:
+                again.value = await asyncio.to_thread(_whole, settings, again)
+            if order.patch is not None:
+                _mend(again, order.patch, desk, new_identity=order.new_identity)
+        except Unpatchable as fault:
+            outcomes.append(Redone(again, "refused", str(fault)))
+        else:
+            letters.append(again)
+    return outcomes + (await through(letters) if letters else [])
+
+
+def _mend(again: Again, patch: Patch, desk: Desk, *, new_identity: bool) -> None:
+    before = identity(again, desk.services.source)
+    again.value = patch.applied(again.value)
+    if not new_identity and before is not None and identity(again, desk.services.source) != before:
+        raise Unpatchable("changes_identity")
+
+
+def _whole(settings: Settings, again: Again) -> bytes:
+    """The value of a truncated letter, from where it came. Raises Unpatchable."""
+    stated = dict(again.letter.headers).get(OWN + "sha256") or b""
+    found = record_at(settings, *again.head.origin)
+    if found is None or sha256(found.value or b"").hexdigest().encode() != stated:
+        raise Unpatchable("truncated_and_gone")
+    return found.value or b""
+
+
+def _publisher(sender: Sender) -> Callable[[str, Sequence[Letter]], Any]:
+    async def publish(topic: str, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            sender.send(topic, letter.key, letter.value, letter.headers)
+        await asyncio.to_thread(sender.confirm)
+
+    return publish
+
+
+@contextmanager
+def reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
+    """A consumer of the dead-letter topic. Raises BrokerUnreachable for what it raises."""
+    consumer = reading_consumer(settings, **({"group.id": group} if group is not None else {}))
+    try:
+        yield consumer
+    except KafkaException as error:
+        where = f"{settings.dead_letter_topic} at {settings.broker}"
+        raise BrokerUnreachable(f"reading {where}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+async def chosen_records(
+    consumer: Any, settings: Settings, chosen: Sequence[Head], places: dict[int, int]
+) -> AsyncIterator[list[tuple[Head, TopicRecord]]]:
+    """The chosen letters with their records, from `places` on, some thousands at a time."""
+    heads = {(head.partition, head.offset): head for head in chosen}
+    spans: dict[int, tuple[int, int]] = {}
+    for partition, offset in sorted(heads):
+        first, _ = spans.get(partition, (max(offset, places.get(partition, 0)), 0))
+        if offset >= first:
+            spans[partition] = (first, offset + 1)
+    records_of = read_spans(consumer, settings.dead_letter_topic, spans, lambda _: None)
+    while (records := await asyncio.to_thread(next, records_of, None)) is not None:
+        found = [(heads[place], r) for r in records if (place := (r.partition, r.offset)) in heads]
+        if found:
+            yield found
+
+
+def _parts(found: Sequence[tuple[Head, TopicRecord]], size: int) -> Iterator[Sequence[tuple[Head, TopicRecord]]]:
+    for start in range(0, len(found), size):
+        yield found[start : start + size]
+
+
+def _committed(consumer: Any, settings: Settings, chosen: Sequence[Head]) -> dict[int, int]:
+    topic = settings.dead_letter_topic
+    asked = [TopicPartition(topic, number) for number in {head.partition for head in chosen}]
+    return {place.partition: place.offset for place in consumer.committed(asked, timeout=30) if place.offset > 0}
+
+
+def _commit(consumer: Any, settings: Settings, part: Sequence[tuple[Head, TopicRecord]]) -> None:
+    places = {record.partition: record.offset + 1 for _, record in part}
+    topic = settings.dead_letter_topic
+    consumer.commit(offsets=[TopicPartition(topic, n, offset) for n, offset in places.items()], asynchronous=False)
+
+
+class _Pace:
+    """At most `rate` letters a second."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._next = time.monotonic()
+
+    async def keep(self, letters: int, stop: asyncio.Event) -> None:
+        """Waits until the next letters may go."""
+        if self._rate is None:
+            return
+        self._next = max(self._next, time.monotonic() - 1.0) + letters / self._rate
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), max(0.0, self._next - time.monotonic()))

@@ -1,0 +1,242 @@
+"""Dead letters on the screen: tables, and one letter whole. Personal data are stars unless they may be shown."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ops.dlq.stats import common_details, stats
+from ops.maps.stars import PERSONAL_FIELDS, Stars
+from schemas.contract import Contract
+from schemas.deadletter import Reason
+from streams.deadletters import CONNECT, OWN
+from streams.letters.heads import Head
+from streams.letters.reading import TopicRecord
+from streams.letters.trail import Action, Ledger, Outcome
+from streams.sources.formats import Unreadable, parse_json, reader
+from streams.sources.source import shown
+
+_HIDDEN = "(not shown: it may hold personal data; see --reveal)"
+
+
+def advice(reason: str) -> tuple[str, str]:
+    """(what the reason means, what to do about it)"""
+    if reason in list(Reason):
+        known = Reason(reason)
+        return known.meaning, known.advice
+    return "Another program put this record here.", "Look at its headers; then park or resolve it."
+
+
+def report_stats(letters: Sequence[Head], now: datetime) -> None:
+    """Prints the sums."""
+    console = Console(highlight=False)
+    if not letters:
+        console.print("no open dead letters")
+        return
+    found = stats(letters, now)
+    console.print(f"{found['open']:,} open dead letters, the oldest of {found['oldest']}, {_money(found['money'])}")
+    for name in ("reason", "store", "source", "day"):
+        groups = found["by"][name]
+        if len(groups) == 1 and name in ("store", "source") and groups[0]["name"] == "(unknown)":
+            continue
+        table = Table(name, *_COLUMNS, title_justify="left", box=None, header_style="bold")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for group in groups[:15]:
+            table.add_row(
+                group["name"],
+                f"{group['letters']:,}",
+                _amounts(group["money"]),
+                f"{group['last_day']:,}",
+                f"{group['day_before']:,}",
+                str(group["oldest"])[:16].replace("T", " "),
+            )
+        if len(groups) > 15:
+            table.add_row(f"… and {len(groups) - 15:,} more", *[""] * 5)
+        console.print()
+        console.print(table)
+    console.print()
+    table = Table("said most often", "letters", box=None, header_style="bold")
+    table.columns[1].justify = "right"
+    for reason, detail, count in common_details(letters):
+        table.add_row(f"{reason}: {detail}", f"{count:,}")
+    console.print(table)
+
+
+_COLUMNS = ("letters", "money at stake", "last 24 h", "24 h before", "oldest")
+
+
+def report_list(letters: Sequence[Head], ledger: Ledger, most: int) -> None:
+    """Prints a line for each letter."""
+    console = Console(highlight=False)
+    if not letters:
+        console.print("no such dead letters")
+        return
+    table = Table("place", "last failed", "tries", "reason", "detail", "store", "receipt", "amount", "", box=None)
+    for head in letters[:most]:
+        done = ledger.about(head)
+        table.add_row(
+            head.place,
+            f"{head.last_failed:%Y-%m-%d %H:%M:%S}",
+            str(head.attempts),
+            head.reason,
+            head.detail,
+            head.store,
+            "/".join(head.receipt.split("/")[2:4]),
+            f"{head.amount:f} {head.currency}" if head.amount is not None else "",
+            done.end if done is not None else "",
+        )
+    console.print(table)
+    if len(letters) > most:
+        console.print(f"… and {len(letters) - most:,} more; narrow the filter, or --most")
+
+
+def report_audit(actions: Sequence[Action]) -> None:
+    """Prints a line for each action."""
+    console = Console(highlight=False)
+    if not actions:
+        console.print("nothing was done about dead letters yet")
+        return
+    table = Table("id", "by", "what", "state", "which", "came of it", "why", box=None)
+    for action in actions:
+        which = ", ".join(f"{name}={value}" for name, value in action.filter.items()) or "all"
+        counts = ", ".join(f"{count:,} {end}" for end, count in action.counts.items())
+        patch = " (patched)" if action.patch is not None else ""
+        table.add_row(action.id, action.by, action.what + patch, action.state, which, counts, action.reason)
+    console.print(table)
+
+
+def row(head: Head, ledger: Ledger) -> dict[str, Any]:
+    """A letter as JSON, without what its record says."""
+    done = ledger.about(head)
+    return {
+        "place": head.place,
+        "origin": str(head.origin),
+        "reason": head.reason,
+        "detail": head.detail,
+        "stage": head.stage,
+        "attempts": head.attempts,
+        "first_failed_at": head.first_failed.isoformat(),
+        "last_failed_at": head.last_failed.isoformat(),
+        "event_id": head.event_id,
+        "source": head.source,
+        "store": head.store,
+        "receipt": head.receipt,
+        "amount": None if head.amount is None else f"{head.amount:f}",
+        "currency": head.currency,
+        "versions": head.versions,
+        "truncated": head.truncated,
+        "done": done.end if done is not None else None,
+    }
+
+
+def value_of(record: TopicRecord, contract: Contract | None, *, reveal: bool) -> str:
+    """The record's value for people; what may be personal in it is stars, what can't be read is not shown."""
+    raw = record.value or b""
+    if reveal:
+        try:
+            return _pretty(record, contract)
+        except Unreadable:
+            return raw.decode("utf-8", "backslashreplace")
+    stars = Stars()
+    try:
+        if contract is None:
+            tree = parse_json(raw)
+            stars.hide(_personal(tree))
+        else:
+            tree = reader(contract)(record)
+            stars.hide_at(contract, [tree])
+            stars.hide(_personal(tree))
+        return shown(stars.show(tree))
+    except (Unreadable, RecursionError):
+        return f"{_HIDDEN} {len(raw):,} bytes, SHA-256 {sha256(raw).hexdigest()}"
+
+
+def _pretty(record: TopicRecord, contract: Contract | None) -> str:
+    return shown(parse_json(record.value or b"") if contract is None else reader(contract)(record))
+
+
+def _personal(tree: Any) -> list[Any]:
+    """What stands in a canonical event's personal fields."""
+    customer = tree.get("customer") if isinstance(tree, dict) else None
+    names = [name.removeprefix("customer.") for name in PERSONAL_FIELDS]
+    return [customer.get(name) for name in names] if isinstance(customer, dict) else []
+
+
+def headers_of(record: TopicRecord, *, reveal: bool) -> dict[str, str]:
+    """The headers as text: ours, and Kafka Connect's facts; others, and others' messages, only if they may be shown."""
+    texts = {}
+    for name, value in record.headers:
+        ours = name.startswith(OWN) or (name.startswith(CONNECT) and not name.endswith(("message", "stacktrace")))
+        text = (value or b"").decode("utf-8", "backslashreplace")
+        texts[name] = text if ours or reveal else f"({len(value or b'')} bytes)"
+    return texts
+
+
+def letter(
+    head: Head, record: TopicRecord, past: Sequence[Head], done: Sequence[Outcome], value: str, *, reveal: bool
+) -> dict[str, Any]:
+    """All about one letter, as one JSON object."""
+    meaning, what_to_do = advice(head.reason)
+    return {
+        **row(head, _ledger(done)),
+        "meaning": meaning,
+        "advice": what_to_do,
+        "key": (record.key or b"").decode("utf-8", "backslashreplace") if reveal else None,
+        "headers": headers_of(record, reveal=reveal),
+        "attempts_so_far": [
+            {"at": one.last_failed.isoformat(), "place": one.place, "reason": one.reason, "detail": one.detail}
+            for one in past
+        ],
+        "outcomes": [
+            {"at": one.at.isoformat(), "action": one.action, "end": one.end, "reason": one.reason, "detail": one.detail}
+            for one in done
+        ],
+        "value": value,
+    }
+
+
+def report_letter(found: dict[str, Any]) -> None:
+    """Prints all about one letter."""
+    click.echo(f"{found['place']}  from {found['origin']}")
+    click.echo(f"reason   {found['reason']}: {found['detail']}")
+    click.echo(f"         {found['meaning']}")
+    click.echo(f"         {found['advice']}")
+    if found["receipt"]:
+        click.echo(f"receipt  {found['receipt']}  {found['amount']} {found['currency']}  event {found['event_id']}")
+    if found["versions"]:
+        click.echo(f"read by  {found['versions']}")
+    for one in found["attempts_so_far"]:
+        click.echo(f"failed   {one['at']}  {one['place']}  {one['reason']}: {one['detail']}")
+    for one in found["outcomes"]:
+        more = f"  {one['reason']}: {one['detail']}" if one["reason"] else ""
+        click.echo(f"done     {one['at']}  {one['end']} by {one['action']}{more}")
+    click.echo("headers")
+    for name, text in found["headers"].items():
+        click.echo(f"  {name}: {text}")
+    click.echo("value")
+    click.echo(found["value"])
+
+
+def _ledger(done: Sequence[Outcome]) -> Ledger:
+    ledger = Ledger()
+    for outcome in done:
+        ledger.note(outcome)
+    return ledger
+
+
+def _money(sums: dict[str, str]) -> str:
+    return f"{_amounts(sums)} at stake" if sums else "no amount known"
+
+
+def _amounts(sums: dict[str, str]) -> str:
+    return ", ".join(f"{amount} {currency}" for currency, amount in sums.items())
+
+
+def now_utc() -> datetime:
+    """The clock of the tools."""
+    return datetime.now(UTC)
