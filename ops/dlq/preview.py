@@ -1,15 +1,16 @@
 """What a replay would do, and what one did, for people and machines."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from ops.dlq.replaying import PASSED, Report
-from ops.dlq.showing import advice
+from ops.dlq.showing import advice, console_of
 from schemas.document import ErpDocument
+from schemas.money import minor_digits
 from streams.letters.redo import Redone
 
 #: Fields without personal data, whose change somebody should see.
@@ -23,8 +24,14 @@ def changes(document: ErpDocument, held: ErpDocument | None) -> dict[str, list[s
         before = getattr(held, name) if held is not None else None
         after = getattr(document, name)
         if before != after:
-            found[name] = ["" if before is None else str(before), "" if after is None else str(after)]
+            found[name] = [_said(before, document.currency), _said(after, document.currency)]
     return found
+
+
+def _said(value: object, currency: str) -> str:
+    if isinstance(value, Decimal):  # databases pad amounts with zeros
+        return f"{value.quantize(Decimal(1).scaleb(-(minor_digits(currency) or 0))):f}"
+    return "" if value is None else str(value)
 
 
 def foreseen(report: Report, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def _foreseen(each: Redone, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
 
 def report_foreseen(found: dict[str, Any]) -> None:
     """Prints a rehearsal."""
-    console = Console(highlight=False)
+    console = console_of()
     if not found["letters"]:
         console.print("no such open dead letters")
         return

@@ -31,9 +31,18 @@ def advice(reason: str) -> tuple[str, str]:
     return "Another program put this record here.", "Look at its headers; then park or resolve it."
 
 
+def console_of() -> Console:
+    """Where tables go: as wide as the terminal; into a pipe or a file without folding."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+_WIDE = 240
+
+
 def report_stats(letters: Sequence[Head], now: datetime) -> None:
     """Prints the sums."""
-    console = Console(highlight=False)
+    console = console_of()
     if not letters:
         console.print("no open dead letters")
         return
@@ -72,7 +81,7 @@ _COLUMNS = ("letters", "money at stake", "last 24 h", "24 h before", "oldest")
 
 def report_list(letters: Sequence[Head], ledger: Ledger, most: int) -> None:
     """Prints a line for each letter."""
-    console = Console(highlight=False)
+    console = console_of()
     if not letters:
         console.print("no such dead letters")
         return
@@ -97,7 +106,7 @@ def report_list(letters: Sequence[Head], ledger: Ledger, most: int) -> None:
 
 def report_audit(actions: Sequence[Action]) -> None:
     """Prints a line for each action."""
-    console = Console(highlight=False)
+    console = console_of()
     if not actions:
         console.print("nothing was done about dead letters yet")
         return

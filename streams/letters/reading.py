@@ -1,5 +1,6 @@
 """A topic read from one end to the other, without a consumer group: nothing is committed, nobody is disturbed."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -42,12 +43,30 @@ def reading_consumer(settings: Settings, **more: Any) -> Any:
 
 
 def limits(consumer: Any, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """Of each partition the first offset and the one behind the last."""
-    found = {}
-    for number in partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_ANSWER)
-        found[number] = (low, high)
-    return found
+    """Of each partition the first offset and the one behind the last. Raises KafkaException."""
+    return {number: _limits(consumer, TopicPartition(topic, number)) for number in partitions}
+
+
+def _limits(consumer: Any, place: TopicPartition) -> tuple[int, int]:
+    deadline = time.monotonic() + _ANSWER
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=_ANSWER)
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return low, high
+
+
+#: What brokers say of a topic that is new, or whose leader moves.
+_PASSING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
 
 
 def pieces(
