@@ -10,7 +10,7 @@ import click
 
 from ops.importing import import_file
 from ops.inspect.command import LAST, bar, inspect
-from ops.inspect.layout import FORMATS, FileFormat
+from ops.inspect.layout import FORMATS, FileFormat, NotReadable
 from ops.inspect.topic import last_records
 from ops.maps.diffing import difference, report_difference
 from ops.maps.files import records_of
@@ -22,7 +22,7 @@ from ops.options import settings_from, with_broker, with_config
 from ops.publish import json_schema
 from schemas.contract import Contract
 from streams.sources.contracts import find, load
-from streams.sources.rows import rows_to_records
+from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import ready
 
 FAILED = 1
@@ -136,7 +136,10 @@ def try_command(
         raise click.UsageError("a header is NAME=VALUE")
     pairs = [(name, value.encode()) for name, _, value in (header.partition("=") for header in headers)]
     path = find(contract)
-    value = _first_receipt(load(path), record.read())
+    try:
+        value = _first_receipt(load(path), record.read())
+    except RowsUnreadable as error:
+        raise NotReadable(f"{record.name}: {error}") from None
     stores = settings_from(config).find_stores()
     bare = Bare(value, key.encode() if key is not None else None, pairs)
     found = try_record(path, stores, bare, datetime.now(UTC))

@@ -14,6 +14,7 @@ from ops.inspect.personal import by_name, by_value
 #: Distinct values that a field remembers; beyond them it knows only that there are more.
 CAP = 50_000
 _LONGEST = 200
+_PLACES = 30
 _RARE = 0.05
 _FAR = 20  # median absolute deviations
 _TIME_WORDS = re.compile(r"date|time|_at$|At$|^ts$|stamp|when", re.IGNORECASE)
@@ -47,13 +48,14 @@ class Column:
         """One value of a record's tree; None is as good as nothing."""
         if value is None:
             return
-        if isinstance(value, bool):
+        if isinstance(value, str):
+            self.add_texts((value,))
+        elif isinstance(value, bool):
             self.native["boolean"] += 1
             self.add_texts(("true" if value else "false",))
         else:
-            if not isinstance(value, str):
-                self.native["number"] += 1
-            self.add_texts((value if isinstance(value, str) else format(value, "f" if value != int(value) else ""),))
+            self.native["number"] += 1
+            self.add_texts((_written(value),))
 
     def add_texts(self, values: Iterable[str]) -> None:
         """Values as text, in the order of the records."""
@@ -274,7 +276,15 @@ def median(numbers: Counter[Decimal]) -> Decimal | None:
 
 def shortened(text: str) -> str:
     """A value as it is remembered: a long one by its beginning and a digest."""
-    return text if len(text) <= _LONGEST else f"{text[:40]}…{sha256(text.encode()).hexdigest()[:16]}"
+    if len(text) <= _LONGEST:
+        return text
+    digest = sha256(text.encode(errors="backslashreplace")).hexdigest()
+    return f"{text[:40]}…{digest[:16]}"
+
+
+def _written(number: int | Decimal) -> str:
+    """A number as people write it; one with more places than any amount has, as it stands."""
+    return f"{number:f}" if isinstance(number, Decimal) and abs(number.adjusted()) < _PLACES else str(number)
 
 
 def _differ(one: str | None, other: str) -> bool:

@@ -18,7 +18,7 @@ _PEOPLE = {"customer", "client", "buyer", "member", "loyalty", "recipient", "con
 _OF_PEOPLE = {"id", "no", "nr", "number", "name", "code", "key", "card", "ref", ""}
 _NAMES = {"first", "last", "full", "family", "given", "middle"}
 
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]+\.[\w.-]+")
 _PHONE = re.compile(r"(?=.*[+ ()/-])\+?[\d ()/.-]{7,20}", re.ASCII)
 _CARD = re.compile(r"[3-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}", re.ASCII)
 

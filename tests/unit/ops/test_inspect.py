@@ -1,5 +1,6 @@
 """`tillstream inspect`: what it says about files, what it keeps to itself, and that its drafts load."""
 
+import codecs
 import gzip
 import json
 from decimal import Decimal
@@ -112,15 +113,89 @@ def test_array_is_read_item_by_item_as_a_whole_is(items: list[dict[str, float]])
     assert read_again == items
 
 
+PACKED = gzip.compress(b"a,b\n1,2\n")
+DEEP = 5_000
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("", "the file is empty"), ("[1, 2", "breaks off"), ("<a><b></a>", "not well-formed"), ("a\0b", "neither text")],
+    ("value", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"\xff\xfe", "the file is empty"),
+        (b"[1, 2", "item 3 of the JSON array breaks off"),
+        (b"<a><b></a>", "not well-formed"),
+        (b"a\0b", "neither text"),
+        (b"\xff\xfe\0", "not utf-16-le, as its first bytes say: truncated data"),
+        (b"\xef\xbb\xbfa,b\n1,\xff\n", "not utf-8, as its first bytes say"),
+        (PACKED[:-9], "the gzip file is damaged"),
+        (PACKED[:12] + b"\xff" + PACKED[13:], "the gzip file is damaged"),
+        (PACKED + b"junk", "the gzip file is damaged"),
+        (b"a" * 200_000 + b",b\n1,2\n", "no CSV: field larger than field limit"),
+        (b"[1, " + b"[" * DEEP + b"]" * DEEP + b"]", "item 2 of the JSON array is nested too deeply"),
+        (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "no record could be read as json"),
+    ],
 )
-def test_what_can_not_be_read_is_told_without_a_traceback(tmp_path: Path, text: str, said: str) -> None:
+def test_what_can_not_be_read_is_told_without_a_traceback(tmp_path: Path, value: bytes, said: str) -> None:
     path = tmp_path / "sales"
-    path.write_text(text)
+    path.write_bytes(value)
     result = tillstream("inspect", path)
     assert (result.exit_code, said in result.output, isinstance(result.exception, SystemExit)) == (2, True, True)
+
+
+def test_file_of_another_format_than_the_one_that_is_asked_for_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text("a,b [\n1,2\n")
+    result = tillstream("inspect", path, "--format", "json_array")
+    assert (result.exit_code, "no JSON array" in result.output) == (2, True)
+
+
+def test_record_that_is_nested_too_deeply_is_unreadable_among_others(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text('{"a":' * DEEP + "1" + "}" * DEEP + '\n{"a": 1}\n')
+    about = found(path)
+    assert (about["format"], about["records"], about["unreadable"]) == ("json_lines", 1, 1)
+
+
+def test_blank_lines_before_the_header_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text("\n\nbon;artikel\n1;tea\n")
+    about = found(path)
+    assert (about["delimiter"], [each["path"] for each in about["fields"]]) == (";", ["bon", "artikel"])
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "1e-999999999", "1e99999999999999999999", "9" * 4_000, "9" * 5_000])
+def test_number_beyond_all_bounds_costs_nothing_and_ends_nothing(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "sales"
+    path.write_text(f'{{"a": {number}}}\n{{"a": 1}}\n')
+    assert found(path)["records"] in (1, 2)
+    path.write_text(f"a,b\n{number},1\n")
+    assert found(path)["records"] == 1
+
+
+def test_half_of_a_character_is_shown_as_its_escape(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text('{"a": "\\ud800"}')
+    assert field(path, "a")["examples"] == ["\ud800"]
+    assert r"\ud800" in tillstream("inspect", path).output
+
+
+PIECES = [b"{", b"}", b"[", b"]", b'"', b"a", b":", b",", b";", b"\n", b"\r", b"<a>", b"</a>", b"<b c='1'/>", b"&x;",
+          b"<!DOCTYPE a>", b'"\\ud800"', b"null", b"1.5", b"\0", b"\xff", b"\xc3\xa9", b"[/]", b" "]  # fmt: skip
+BOMS = [b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE]
+
+
+@given(
+    st.sampled_from(BOMS),
+    st.binary(max_size=30) | st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join),
+    st.none() | st.integers(2, 60),
+)
+def test_no_bytes_end_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, bom: bytes, body: bytes, cut: int | None
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "sales"
+    path.write_bytes(bom + body if cut is None else gzip.compress(bom + body)[:cut])
+    result = tillstream("inspect", path)
+    assert result.exit_code in (0, 2), result.output
 
 
 def test_file_that_is_not_there_is_wrong_usage() -> None:

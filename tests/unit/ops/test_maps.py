@@ -1,5 +1,6 @@
 """`tillstream map …` and what `import` sends: on the tutorial's own contract and sample."""
 
+import gzip
 import json
 import re
 from decimal import Decimal
@@ -100,6 +101,24 @@ def test_what_is_no_record_of_the_format_is_a_dead_letter_without_a_traceback(co
     assert (result.exit_code, "invalid_json" in result.output) == (1, True)
 
 
+def test_row_that_is_too_short_is_told_with_its_file_and_line(contract: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("InvoiceNo,StockCode\n1\n")
+    result = tillstream("map", "try", contract, path)
+    assert (result.exit_code, f"{path}: line 2: 1 values for 2 columns" in result.output) == (2, True)
+
+
+def test_half_of_a_character_is_shown_as_its_escape(contract: Path) -> None:
+    record = json.dumps({"rows": [{"InvoiceNo": "1", "Description": "\ud800"}]})
+    assert r'"Description": "\ud800"' in tillstream("map", "try", contract, "-", given=record).output
+    assert json.loads(tillstream("map", "try", contract, "-", "--json", given=record).output)["parts"]
+
+
+def test_name_that_no_file_can_have_is_told() -> None:
+    result = tillstream("inspect", "a" * 5_000)
+    assert (result.exit_code, "File name too long" in result.output) == (2, True)
+
+
 def test_diff_counts_what_changes_and_the_money(contract: Path) -> None:
     other = changed(contract, '{path: "total(rows[].UnitPrice)", is: "0"}', '{path: "rows[0].Country", is: France}')
     result = tillstream("map", "diff", contract, other, "--from-file", SAMPLE, "--json")
@@ -132,6 +151,15 @@ def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
     assert [key for key, _ in records] == [b"900001", b"900002", b"C900003", b"900004", b"900005"]
     assert sum(len(json.loads(value)["rows"]) for _, value in records) == 10
     assert json.loads(records[4][1])["rows"][1]["Description"] == "CUSHION, STRIPED"
+
+
+@pytest.mark.parametrize("name", ["sales.csv.gz", "sales.json"])
+def test_file_that_breaks_off_is_told_with_its_name(contract: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(SAMPLE.read_bytes())[:-9] if name.endswith(".gz") else b'[{"a": 1}, {"a"')
+    form = load(contract) if name.endswith(".gz") else None
+    with pytest.raises(NotReadable, match=f"{name}: (the gzip file is damaged|item 2 of the JSON array breaks off)"):
+        list(records_of(path, form, lambda _: None))
 
 
 def test_rows_without_groups_are_records_of_their_own() -> None:
