@@ -11,9 +11,8 @@ import click
 from rich.table import Table
 
 from ops.inspect.report import console
-from ops.maps.outcome import Outcome, as_json, outcome
+from ops.maps.outcome import Books, Outcome, as_json, outcome
 from streams.batch import Record
-from streams.settings import Stores
 from streams.sources.source import Source
 
 _SHOWN = 10
@@ -32,12 +31,12 @@ class Difference:
 
 
 def difference(
-    old: Source | None, new: Source | None, stores: Stores, records: Iterable[tuple[str, Record]], now: datetime
+    old: Source | None, new: Source | None, by: Books, records: Iterable[tuple[str, Record]], now: datetime
 ) -> Difference:
     """What the records, each with its name, become by either contract; None is the canonical format."""
     result = Difference()
     for name, record in records:
-        was, becomes = outcome(old, stores, record, now), outcome(new, stores, record, now)
+        was, becomes = outcome(old, by, record, now), outcome(new, by, record, now)
         result.records += 1
         _add(result.before, was)
         _add(result.after, becomes)

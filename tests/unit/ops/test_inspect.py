@@ -21,13 +21,13 @@ from ops.inspect.layout import look
 from ops.inspect.personal import by_name, by_value, luhn
 from ops.inspect.survey import survey_file, survey_rows
 from ops.inspect.topic import shares
-from ops.maps.outcome import zones
+from ops.maps.outcome import Books
 from streams.settings import Store, Stores
 from streams.sources.source import ready
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial-sample.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
-STORES = Stores({}, Store())
+ZONES = Books(Stores({}, Store())).zone_of
 
 
 def tillstream(*arguments: object) -> Result:
@@ -271,7 +271,7 @@ def test_personal_values_are_never_shown(tmp_path: Path) -> None:
 def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
     target = tmp_path / "draft.yaml"
     assert tillstream("inspect", SAMPLE, "--draft", target).exit_code == 0
-    contract = ready(target, zones(STORES)).contract
+    contract = ready(target, ZONES).contract
     assert contract.group_by == ("InvoiceNo",)
     assert [kind.type for kind in contract.kinds] == ["return", "sale"]
     assert contract.personal == ("rows[].CustomerID",)
@@ -293,7 +293,7 @@ def test_drafts_of_other_formats_load(tmp_path: Path, text: str) -> None:
     path, target = tmp_path / "in", tmp_path / "out.yaml"
     path.write_text(text)
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
-    ready(target, zones(STORES))
+    ready(target, ZONES)
 
 
 @given(
@@ -307,7 +307,7 @@ def test_every_draft_loads(tmp_path_factory: pytest.TempPathFactory, names: list
     rows = data.draw(st.lists(st.lists(value, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
     target = tmp_path_factory.mktemp("draft") / "draft.yaml"
     target.write_text(draft(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
-    ready(target, zones(STORES))
+    ready(target, ZONES)
 
 
 def test_shares_of_partitions_are_even_and_add_up() -> None:

@@ -9,14 +9,17 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
+from lxml import etree
 
 from ops.cli import program
 from ops.inspect.layout import NotReadable
 from ops.maps.files import records_of
+from ops.maps.stars import Stars
 from ops.publish import FOLDER
 from streams.sources.contracts import load
 from streams.sources.rows import RowsUnreadable, rows_to_records
 
+SALE = {"InvoiceNo": "1", "StockCode": "A", "Quantity": "1", "InvoiceDate": "2010-12-01 12:00:00", "UnitPrice": "2.5"}
 DOCS = Path(__file__).parents[3] / "docs"
 SAMPLE = DOCS / "tutorial-sample.csv"
 
@@ -40,6 +43,12 @@ def changed(contract: Path, old: str, new: str) -> Path:
     assert old in text
     path.write_text(text.replace(old, new))
     return path
+
+
+def with_names(contract: Path, field: str = "cashier: {value: '7'}") -> Path:
+    """The contract for customers that go by their names, and with one more field."""
+    old = '{path: "rows[0].CustomerID", as: [decimal, {multiply: "1"}]}'
+    return changed(contract, old, f"rows[0].CustomerID\n  {field}")
 
 
 def test_examples_of_the_tutorial_pass(contract: Path, tmp_path: Path) -> None:
@@ -106,6 +115,117 @@ def test_row_that_is_too_short_is_told_with_its_file_and_line(contract: Path, tm
     path.write_text("InvoiceNo,StockCode\n1\n")
     result = tillstream("map", "try", contract, path)
     assert (result.exit_code, f"{path}: line 2: 1 values for 2 columns" in result.output) == (2, True)
+
+
+def test_bytes_that_are_no_text_may_be_header_and_key(contract: Path) -> None:
+    result = tillstream("map", "try", contract, SAMPLE, "--header", "X-Test=\udcff", "--key", "\udcff")
+    assert result.exit_code == 0, result.output
+
+
+def test_personal_texts_are_stars_wherever_they_stand(contract: Path) -> None:
+    """In a text that the contract makes of them, in capitals, in a note, and in what the mapping made of them."""
+    joined = with_names(contract, "cashier: \"join(' ', ['by', rows[0].CustomerID])\"")
+    rows = [
+        {"CustomerID": "Zoë Quill", "Description": "for ZOË QUILL", "Note": "zoë quill@example.org", "Code": "X-77"}
+    ]
+    record = json.dumps({"rows": [row | SALE for row in rows]})
+    mapping = contract.with_name("mapping.yaml")
+    mapping.write_text("mapping: 1\ncustomers: {rows: [{id: Zoë Quill, customer_code: D-4711}]}\n", encoding="utf-8")
+    settings = contract.with_name("settings.yaml")
+    settings.write_text(f"mapping: {mapping}\n")
+    for form in ([], ["--json"]):
+        result = tillstream("map", "try", joined, "-", "--config", settings, *form, given=record)
+        assert result.exit_code == 0, result.output
+        assert not re.search("quill|4711", result.output, re.IGNORECASE)
+        assert "by ***" in result.output
+        assert "X-77" in result.output
+
+
+def test_detail_shows_no_personal_text(contract: Path) -> None:
+    mapping = contract.with_name("mapping.yaml")
+    mapping.write_text("mapping: 1\nitems: {rows: [{sku: A}]}\n")
+    settings = contract.with_name("settings.yaml")
+    settings.write_text(f"mapping: {mapping}\n")
+    record = json.dumps({"rows": [SALE | {"CustomerID": "Zoe Quill", "StockCode": "for-zoe quill"}]})
+    result = tillstream("map", "try", with_names(contract), "-", "--config", settings, given=record)
+    assert (result.exit_code, "unmapped 'for-***'" in result.output) == (1, True), result.output
+
+
+def test_try_books_by_the_mapping_of_the_settings(contract: Path) -> None:
+    mapping = contract.with_name("mapping.yaml")
+    mapping.write_text(
+        "mapping: 1\nitems: {rows: [{sku: 10001A, item_code: '4711'}], unmapped: pass}\n"
+        "cleaning: {quantity: {at_most: 5, then: flag}}\n"
+    )
+    settings = contract.with_name("settings.yaml")
+    settings.write_text(f"mapping: {mapping}\n")
+    result = tillstream("map", "try", contract, SAMPLE, "--config", settings, "--json")
+    assert result.exit_code == 0, result.output
+    part = json.loads(result.output)["parts"][0]
+    assert part["document"]["lines"][0]["item_code"] == "4711"
+    assert (part["cleaning"], "quantity" in part["document"]["review"]) == (["quantity (flag)"], True)
+    assert "cleaning: quantity (flag)" in tillstream("map", "try", contract, SAMPLE, "--config", settings).output
+
+
+@pytest.mark.parametrize(
+    ("shown", "stars"),
+    [
+        ("Ann Example", "***"),
+        ("mail ANN EXAMPLE now", "mail *** now"),
+        ("ann@example.org,", "***,"),
+        ("Ann Example Street", "***"),  # two of them that overlap
+        ("STRAUSS, Jose\u0301", "***, ***"),
+        ("at 101, not at 21019", "at ***, not at 21019"),
+        ("+491701234567", "+49***"),
+        ("fy", "***"),
+        ("defy", "defy"),
+        (10001, "***"),
+        (100012, 100012),
+        (True, True),
+        ({"ann example": ["a", None]}, {"***": ["a", None]}),
+    ],
+)
+def test_personal_text_is_hidden_inside_of_others_and_a_short_one_alone(shown: object, stars: object) -> None:
+    hiding = Stars()
+    hiding.hide({"names": ["Ann Example", "Example Street", "Strauß", "José"], "mail": "Ann@Example.org"})
+    hiding.hide(["101", 10001, "1701234567", "FY", True, None])
+    assert hiding.show(shown) == stars
+
+
+def test_text_beside_a_personal_element_is_hidden_too() -> None:
+    hiding = Stars()
+    hiding.hide("Ann Example")
+    element = etree.fromstring("<a b='to ann example'><c>ANN EXAMPLE</c> and Ann Example</a>")
+    assert etree.tostring(hiding.show(element)) == b'<a b="to ***"><c>***</c> and ***</a>'
+
+
+def test_many_personal_texts_cost_no_more_than_one() -> None:
+    hiding = Stars()
+    hiding.hide([f"CUSTOMER-{number:06}" for number in range(20_000)])
+    text = " ".join(f"customer-{number:06}" for number in range(20_000))
+    assert hiding.show(text) == " ".join(["***"] * 20_000)
+
+
+@pytest.mark.parametrize("depth", [400, 5_000])
+def test_record_that_is_nested_deeply_is_cut_off_or_a_dead_letter(contract: Path, depth: int) -> None:
+    deep = '{"rows": [{"Deep": ' + "[" * depth + "]" * depth + "}]}"
+    result = tillstream("map", "try", contract, "-", given=deep)
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (1, True)
+    assert ("…" if depth < 1_000 else "too_deeply_nested") in result.output
+
+
+def test_value_that_a_path_makes_too_deep_is_a_dead_letter(contract: Path) -> None:
+    deeper = "[" * 100 + "rows[0].Deep" + "]" * 100
+    other = changed(contract, '{path: "total(rows[].UnitPrice)", is: "0"}', f'{{path: "{deeper}", is: "0"}}')
+    record = json.dumps({"rows": [SALE | {"Deep": "here"}]}).replace('"here"', "[" * 850 + "]" * 850)
+    result = tillstream("map", "try", other, "-", given=record)
+    assert (result.exit_code, "(a value): too_deeply_nested" in result.output) == (1, True)
+
+
+def test_personal_path_that_is_none_is_told_with_its_line(contract: Path) -> None:
+    wrong = changed(contract, 'personal: ["rows[].CustomerID"]', 'personal: ["rows[[.CustomerID"]')
+    result = tillstream("map", "try", wrong, SAMPLE)
+    assert (result.exit_code, f"{wrong}:" in result.output, "personal.0" in result.output) == (2, True, True)
 
 
 def test_half_of_a_character_is_shown_as_its_escape(contract: Path) -> None:
