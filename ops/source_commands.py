@@ -176,7 +176,11 @@ def diff(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say which records come to another end by the contract NEW than by OLD, and how the money changes."""
+    """Say which records come to another end by the contract NEW than by OLD, and how the money changes.
+
+    Exit code 1 when a record comes to a worse end: a dead letter is new, or other money is booked, or under another
+    receipt. What was a dead letter and is booked now is no worse, nor is a receipt of nothing that is left out.
+    """
     if (topic is None) == (file is None):
         raise click.UsageError("name either --from-topic or --from-file")
     settings = settings_from(config, broker=broker)
@@ -193,6 +197,7 @@ def diff(
         places = ((f"{record.partition}:{record.offset}", record) for record in records)
         found = difference(before, after, by, places, datetime.now(UTC))
     report_difference(found, as_json=as_json)
+    sys.exit(FAILED if found.worse else 0)
 
 
 @map_group.command(epilog="\b\nExample:\n  tillstream map schema > contract.schema.json")

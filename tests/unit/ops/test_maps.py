@@ -242,15 +242,32 @@ def test_name_that_no_file_can_have_is_told() -> None:
 def test_diff_counts_what_changes_and_the_money(contract: Path) -> None:
     other = changed(contract, '{path: "total(rows[].UnitPrice)", is: "0"}', '{path: "rows[0].Country", is: France}')
     result = tillstream("map", "diff", contract, other, "--from-file", SAMPLE, "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     found = json.loads(result.output)
-    assert (found["records"], found["same"]) == (5, 3)
+    assert (found["records"], found["same"], found["worse"]) == (5, 3, 1)
     assert {(end["before"], end["after"]) for end in found["ends"]} == {
         ("document (invoice)", "skipped (stock adjustment)"),
         ("skipped (stock adjustment)", "document (invoice)"),
     }
     before, after = Decimal(found["gross"]["GBP"]["before"]), Decimal(found["gross"]["GBP"]["after"])
     assert (before, before - after) == (Decimal("134.64"), Decimal("30.00"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "worse"),
+    [
+        ("sku: {path: StockCode", "sku: {path: Stock", 4),  # dead letters
+        ('register: {value: "1"}', 'register: {value: "2"}', 4),  # receipts that would be booked once more
+        ("description: {path: Description", "description: {path: Country", 0),
+        ('is: "0"}', 'is: "1"}', 0),  # a receipt of nothing is booked
+    ],
+)
+def test_diff_fails_when_a_record_comes_to_a_worse_end(contract: Path, old: str, new: str, worse: int) -> None:
+    other = changed(contract, old, new)
+    result = tillstream("map", "diff", contract, other, "--from-file", SAMPLE)
+    assert (result.exit_code, f"{worse} to a worse one" in result.output) == (bool(worse), bool(worse)), result.output
+    back = tillstream("map", "diff", other, contract, "--from-file", SAMPLE)
+    assert back.exit_code == (1 if worse and "register" in old else 0)  # what was a dead letter may be booked
 
 
 def test_diff_of_a_contract_with_itself_is_nothing(contract: Path) -> None:
