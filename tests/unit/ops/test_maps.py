@@ -75,6 +75,37 @@ def test_contract_that_is_wrong_is_told_with_its_line(contract: Path) -> None:
     assert (result.exit_code, f"{wrong}:" in result.output, "kinds.0.when.0" in result.output) == (2, True, True)
 
 
+@pytest.mark.parametrize(
+    ("value", "events", "said"),
+    [
+        ("{at: 2026-03-01}", "[]", "10: examples.0.value.at: nothing that JSON has; put a date or a time in quotes"),
+        ("[1, {at: 2026-03-01 10:00:00}]", "[]", "10: examples.0.value.1.at: nothing that JSON has"),
+        ("x", "[{occurred_at: 2026-03-01}]", "11: examples.0.events.0.occurred_at: nothing that JSON has"),
+        ("!!set {a, b}", "[]", "10: examples.0.value: nothing that JSON has"),
+        ('"\\ud800"', "[]", "10: half of a character"),
+    ],
+)
+def test_example_that_json_can_not_say_is_told_with_its_line(
+    tmp_path: Path, value: str, events: str, said: str
+) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(
+        "contract: 1\nsource: shop\nkinds:\n  - type: sale\nfields:\n  receipt: bon\n\nexamples:\n"
+        f"  - name: one\n    value: {value}\n    events: {events}\n"
+    )
+    result = tillstream("map", "test", path)
+    assert (result.exit_code, f"{path}:{said}" in result.output) == (2, True), result.output
+
+
+def test_names_in_brackets_are_shown_as_they_stand(contract: Path) -> None:
+    named = changed(contract, "name: a cancellation", 'name: "[/red]"')
+    assert "online-retail" in tillstream("map", "test", contract).output
+    assert ": [/red]" in tillstream("map", "test", named).output
+    skipped = changed(contract, "skip: stock adjustment", 'skip: "[/red]"')
+    result = tillstream("map", "diff", contract, skipped, "--from-file", SAMPLE)
+    assert (result.exit_code, "skipped ([/red])" in result.output) == (0, True)
+
+
 def test_try_shows_every_step_and_stars_for_the_customer(contract: Path) -> None:
     result = tillstream("map", "try", contract, SAMPLE)
     assert result.exit_code == 0, result.output
