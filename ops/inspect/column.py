@@ -9,7 +9,8 @@ from hashlib import sha256
 from typing import Any
 
 from ops.inspect.kinds import MARKS, Marks, Reading, epoch, number, read
-from ops.inspect.personal import by_name, by_value
+from ops.inspect.personal import by_name
+from streams.personal import by_value
 
 #: Distinct values that a field remembers; beyond them it knows only that there are more.
 CAP = 50_000
