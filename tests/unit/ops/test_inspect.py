@@ -287,6 +287,7 @@ def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
         '{"id": 7, "created_at": "2026-03-01T10:00:00Z", "total_price": "3.00", "currency": "EUR", '
         '"line_items": [{"sku": "A", "quantity": 2, "price": "1.50"}], "type": "refund"}',
         '{"receipt": 1}',
+        '{"receipt": 1, "type": "refund\\ud800", "\\ud800": 1}',
         "<Sale><ReceiptNumber>1</ReceiptNumber><Item><SKU>A</SKU><Quantity>1</Quantity></Item>"
         "<Item><SKU>B</SKU><Quantity>1</Quantity></Item></Sale>",
     ],
