@@ -259,6 +259,12 @@ def test_personal_path_that_is_none_is_told_with_its_line(contract: Path) -> Non
     assert (result.exit_code, f"{wrong}:" in result.output, "personal.0" in result.output) == (2, True, True)
 
 
+def test_try_refuses_what_no_database_takes_as_the_worker_does(contract: Path) -> None:
+    record = json.dumps({"rows": [SALE | {"Description": "tea\0"}]})
+    result = tillstream("map", "try", contract, "-", given=record)
+    assert (result.exit_code, "(a text): nul_character" in result.output) == (1, True)
+
+
 def test_half_of_a_character_is_shown_as_its_escape(contract: Path) -> None:
     record = json.dumps({"rows": [{"InvoiceNo": "1", "Description": "\ud800"}]})
     assert r'"Description": "\ud800"' in tillstream("map", "try", contract, "-", given=record).output
