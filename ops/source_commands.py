@@ -178,8 +178,9 @@ def diff(
 ) -> None:
     """Say which records come to another end by the contract NEW than by OLD, and how the money changes.
 
-    Exit code 1 when a record comes to a worse end: a dead letter is new, or other money is booked, or under another
-    receipt. What was a dead letter and is booked now is no worse, nor is a receipt of nothing that is left out.
+    Both book by the settings' mapping, if there is one. Exit code 1 when a record comes to a worse end: a dead letter
+    is new, or other money is booked, or under another receipt. What was a dead letter and is booked now is no worse,
+    nor is a receipt of nothing that is left out.
     """
     if (topic is None) == (file is None):
         raise click.UsageError("name either --from-topic or --from-file")
