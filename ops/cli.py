@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 something is wrong in the data, 2 wrong usage or settings,
 
 import asyncio
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # a record may hold half of a character, which no encoding has
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except (SettingsError, ContractError, NotReadable, TopicsUnusable, SinkMisconfigured) as error:
@@ -49,6 +53,10 @@ class Program(click.Group):
             _end(str(error), error.code if error.code in (WRONG_USAGE, UNREACHABLE) else FAULT)
         except (BrokerUnreachable, SinkUnavailable) as error:
             _end(str(error), UNREACHABLE)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _end(f"{error.filename}: {error.strerror}", WRONG_USAGE)
 
 
 def _end(message: str, code: int) -> None:

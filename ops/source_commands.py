@@ -1,6 +1,7 @@
 """The commands for connecting a source: `inspect`, `map …`, `import`. Each one's work has its own module."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,11 @@ import click
 
 from ops.importing import import_file
 from ops.inspect.command import LAST, bar, inspect
-from ops.inspect.layout import FORMATS, FileFormat
+from ops.inspect.layout import FORMATS, FileFormat, NotReadable
 from ops.inspect.topic import last_records
 from ops.maps.diffing import difference, report_difference
 from ops.maps.files import records_of
-from ops.maps.outcome import Bare, zones
+from ops.maps.outcome import Bare, Books, books
 from ops.maps.testing import report_examples, run_examples, write_junit
 from ops.maps.try_report import report_try
 from ops.maps.trying import try_record
@@ -22,7 +23,7 @@ from ops.options import settings_from, with_broker, with_config
 from ops.publish import json_schema
 from schemas.contract import Contract
 from streams.sources.contracts import find, load
-from streams.sources.rows import rows_to_records
+from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import ready
 
 FAILED = 1
@@ -104,8 +105,7 @@ def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as
 
     Exit code 1 when one does not become what it says.
     """
-    stores = settings_from(config).find_stores()
-    tested = run_examples(contracts, zones(stores))
+    tested = run_examples(contracts, Books(settings_from(config).find_stores()).zone_of)
     if junit is not None:
         write_junit(tested, junit)
     report_examples(tested, as_json=as_json)
@@ -129,17 +129,20 @@ def try_command(
 ) -> None:
     """Show every step of one record: what was read, which kind, each field's conversions, the event, the document.
 
-    Personal values are stars. Exit code 1 when the record becomes a dead letter.
+    The document has the codes of the settings' mapping, if there is one. Personal texts are stars, wherever they
+    stand. Exit code 1 when the record becomes a dead letter.
     """
     wrong = [header for header in headers if "=" not in header]
     if wrong:
         raise click.UsageError("a header is NAME=VALUE")
-    pairs = [(name, value.encode()) for name, _, value in (header.partition("=") for header in headers)]
+    pairs = [(name, os.fsencode(value)) for name, _, value in (header.partition("=") for header in headers)]
     path = find(contract)
-    value = _first_receipt(load(path), record.read())
-    stores = settings_from(config).find_stores()
-    bare = Bare(value, key.encode() if key is not None else None, pairs)
-    found = try_record(path, stores, bare, datetime.now(UTC))
+    try:
+        value = _first_receipt(load(path), record.read())
+    except RowsUnreadable as error:
+        raise NotReadable(f"{record.name}: {error}") from None
+    bare = Bare(value, os.fsencode(key) if key is not None else None, pairs)
+    found = try_record(path, books(settings_from(config)), bare, datetime.now(UTC))
     click.echo(json.dumps(found, ensure_ascii=False)) if as_json else report_try(found)
     bad = [part for part in (found, *found["parts"]) if "rejected" in part or "faults" in part]
     sys.exit(FAILED if bad else 0)
@@ -173,23 +176,29 @@ def diff(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say which records come to another end by the contract NEW than by OLD, and how the money changes."""
+    """Say which records come to another end by the contract NEW than by OLD, and how the money changes.
+
+    Both book by the settings' mapping, if there is one. Exit code 1 when a record comes to a worse end: a dead letter
+    is new, or other money is booked, or under another receipt. What was a dead letter and is booked now is no worse,
+    nor is a receipt of nothing that is left out.
+    """
     if (topic is None) == (file is None):
         raise click.UsageError("name either --from-topic or --from-file")
     settings = settings_from(config, broker=broker)
-    stores = settings.find_stores()
-    before, after = ready(find(old), zones(stores)), ready(find(new), zones(stores))
+    by = books(settings)
+    before, after = ready(find(old), by.zone_of), ready(find(new), by.zone_of)
     if file is not None:
         with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
             values = records_of(file, after.contract, told)
             named = ((f"record {n}", Bare(value, key)) for n, (key, value) in enumerate(values, 1))
-            found = difference(before, after, stores, named, datetime.now(UTC))
+            found = difference(before, after, by, named, datetime.now(UTC))
     elif topic is not None:
         with bar(f"reading {topic}", last) as told:
             records = last_records(settings, topic, last, told)
         places = ((f"{record.partition}:{record.offset}", record) for record in records)
-        found = difference(before, after, stores, places, datetime.now(UTC))
+        found = difference(before, after, by, places, datetime.now(UTC))
     report_difference(found, as_json=as_json)
+    sys.exit(FAILED if found.worse else 0)
 
 
 @map_group.command(epilog="\b\nExample:\n  tillstream map schema > contract.schema.json")

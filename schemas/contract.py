@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     field_validator,
     model_validator,
 )
@@ -340,10 +341,10 @@ class Example(Part):
 
     name: str
     file: str | None = Field(None, description="the record's value, beside the contract")
-    value: Any = Field(None, description="the record's value: text as it stands, all else as JSON")
+    value: JsonValue = Field(None, description="the record's value: text as it stands, all else as JSON")
     headers: dict[str, str] = {}
     key: str | None = None
-    events: tuple[dict[str, Any], ...] | None = None
+    events: tuple[dict[str, JsonValue], ...] | None = None
     skipped: Literal[True] | None = None
     rejected: str | None = None
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 NUL = (Reason.SCHEMA_MISMATCH, "(a text): nul_character")
+TOO_DEEP = (Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested")
 _WHITE_SPACE = b" \t\r\n"
 
 
@@ -70,7 +71,7 @@ def _decode_mapped(
     except Refused as fault:
         rejections.append(Rejection(record, fault.reason, fault.detail, "decode"))
     except RecursionError:
-        rejections.append(Rejection(record, Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested", "decode"))
+        rejections.append(Rejection(record, *TOO_DEEP, "decode"))
 
 
 def _arrive(

@@ -9,11 +9,14 @@ from hashlib import sha256
 from typing import Any
 
 from ops.inspect.kinds import MARKS, Marks, Reading, epoch, number, read
-from ops.inspect.personal import by_name, by_value
+from ops.inspect.personal import by_name
+from ops.inspect.ranges import Range, median
+from streams.personal import by_value
 
 #: Distinct values that a field remembers; beyond them it knows only that there are more.
 CAP = 50_000
 _LONGEST = 200
+_PLACES = 30
 _RARE = 0.05
 _FAR = 20  # median absolute deviations
 _TIME_WORDS = re.compile(r"date|time|_at$|At$|^ts$|stamp|when", re.IGNORECASE)
@@ -33,7 +36,7 @@ class Column:
     readings: Counter[Reading] = field(default_factory=Counter)
     native: Counter[str] = field(default_factory=Counter)
     looks_like: Counter[str] = field(default_factory=Counter)
-    ranges: dict[Marks | None, "Range"] = field(default_factory=dict)
+    ranges: dict[Marks | None, Range] = field(default_factory=dict)
     epochs: Counter[str | None] = field(default_factory=Counter)
     prefixes: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[str]] = field(default_factory=dict)
@@ -47,13 +50,14 @@ class Column:
         """One value of a record's tree; None is as good as nothing."""
         if value is None:
             return
-        if isinstance(value, bool):
+        if isinstance(value, str):
+            self.add_texts((value,))
+        elif isinstance(value, bool):
             self.native["boolean"] += 1
             self.add_texts(("true" if value else "false",))
         else:
-            if not isinstance(value, str):
-                self.native["number"] += 1
-            self.add_texts((value if isinstance(value, str) else format(value, "f" if value != int(value) else ""),))
+            self.native["number"] += 1
+            self.add_texts((_written(value),))
 
     def add_texts(self, values: Iterable[str]) -> None:
         """Values as text, in the order of the records."""
@@ -179,7 +183,7 @@ class Column:
         return "some" if len(zoned) > 1 else "all" if True in zoned else "none"
 
     @property
-    def range(self) -> "Range":
+    def range(self) -> Range:
         """Of the numbers."""
         marks = self.marks
         parts = [self.ranges[key] for key in (None, *marks[:1]) if key in self.ranges]
@@ -229,52 +233,17 @@ class Column:
         return {kind: count for kind, count in kinds.items() if 0 < count < _RARE * self.filled and kind != self.kind}
 
 
-@dataclass
-class Range:
-    """Numbers, summed up."""
-
-    low: Decimal | None = None
-    high: Decimal | None = None
-    negative: int = 0
-    zero: int = 0
-    places: int = 0
-
-    def add(self, value: Decimal, count: int) -> None:
-        """`count` times `value`."""
-        self.low = value if self.low is None else min(self.low, value)
-        self.high = value if self.high is None else max(self.high, value)
-        self.negative += count * (value < 0)
-        self.zero += count * (value == 0)
-        exponent = value.as_tuple().exponent
-        self.places = max(self.places, -exponent if isinstance(exponent, int) else 0)
-
-    @classmethod
-    def of(cls, parts: "list[Range]") -> "Range":
-        """Several as one."""
-        lows = [part.low for part in parts if part.low is not None]
-        highs = [part.high for part in parts if part.high is not None]
-        return cls(
-            min(lows, default=None),
-            max(highs, default=None),
-            sum(part.negative for part in parts),
-            sum(part.zero for part in parts),
-            max((part.places for part in parts), default=0),
-        )
-
-
-def median(numbers: Counter[Decimal]) -> Decimal | None:
-    """The middle one of numbers with their counts."""
-    half, passed = numbers.total() / 2, 0
-    for value in sorted(numbers):
-        passed += numbers[value]
-        if passed >= half:
-            return value
-    return None
-
-
 def shortened(text: str) -> str:
     """A value as it is remembered: a long one by its beginning and a digest."""
-    return text if len(text) <= _LONGEST else f"{text[:40]}…{sha256(text.encode()).hexdigest()[:16]}"
+    if len(text) <= _LONGEST:
+        return text
+    digest = sha256(text.encode(errors="backslashreplace")).hexdigest()
+    return f"{text[:40]}…{digest[:16]}"
+
+
+def _written(number: int | Decimal) -> str:
+    """A number as people write it; one with more places than any amount has, as it stands."""
+    return f"{number:f}" if isinstance(number, Decimal) and abs(number.adjusted()) < _PLACES else str(number)
 
 
 def _differ(one: str | None, other: str) -> bool:

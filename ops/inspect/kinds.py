@@ -21,6 +21,7 @@ MARKS: tuple[Marks, ...] = (
     (",", "'"),
 )
 
+_LONGEST = 64  # characters of a number or a time; what is longer is a text, however it looks
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)
 _MARKED = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
 _BOOLEANS = frozenset(("true", "false", "yes", "no", "y", "n"))
@@ -56,6 +57,8 @@ def is_number(text: str) -> bool:
 
 def read(text: str) -> Reading:
     """What the text, which has no white space around it, may be."""
+    if len(text) > _LONGEST:
+        return Reading("text")
     if _INTEGER.fullmatch(text):
         return Reading("integer")
     if _MARKED.fullmatch(text):

@@ -5,8 +5,10 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -47,28 +49,38 @@ def look(path: Path, wanted: FileFormat | None = None) -> Layout:
     with opened(path) as file:
         head = file.read(_HEAD)
         compressed = isinstance(file, gzip.GzipFile)
-    if not head.strip():
+        encoding = _encoding(path, head)
+        text = codecs.getincrementaldecoder(encoding)().decode(head, final=len(head) < _HEAD)
+    if not text.strip():
         raise NotReadable(f"{path}: the file is empty")
-    encoding = _encoding(path, head)
-    text = codecs.getincrementaldecoder(encoding)(errors="strict").decode(head)
     if "\0" in text:
         raise NotReadable(f"{path}: neither text nor gzip; save it as CSV, JSON or XML")
     form = wanted or _format(text)
     if form == "csv":
-        delimiter, columns, header = _csv(text)
+        delimiter, columns, header = _csv(path, text)
         return Layout(form, encoding, compressed, delimiter, columns, header)
     record = _repeated(path) if form == "xml" else None
     return Layout(form, encoding, compressed, record=record)
 
 
-def opened(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked if it is gzip. Raises NotReadable."""
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked if it is gzip. What is wrong with them, whoever finds it, is told as NotReadable."""
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+        with path.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            with cast(IO[bytes], gzip.open(raw)) if packed else raw as file:
+                yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise NotReadable(f"{path}: the gzip file is damaged: {error}; fetch it once more") from None
     except OSError as error:
         raise NotReadable(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        wrong = f"not {error.encoding}, as its first bytes say: {error.reason}"
+        raise NotReadable(f"{path}: {wrong}; save it as UTF-8") from None
+    except etree.XMLSyntaxError as error:
+        raise NotReadable(f"{path}:{error.lineno}: not well-formed XML: {error.msg}") from None
 
 
 def as_text(file: IO[bytes], layout: Layout) -> io.TextIOWrapper:
@@ -83,16 +95,13 @@ def _encoding(path: Path, head: bytes) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")()
     legacy = "cp1252"
     utf8 = True
-    try:
-        with opened(path) as file:
-            for chunk in _chunks(file):
-                if utf8:
-                    utf8 = _decodes(decoder, chunk)
-                if chunk.translate(None, _NOT_CP1252) != chunk:
-                    legacy = "latin-1"
-            utf8 = utf8 and _decodes(decoder, b"", final=True)
-    except (OSError, EOFError) as error:
-        raise NotReadable(f"{path}: the gzip file is damaged: {error}") from None
+    with opened(path) as file:
+        for chunk in _chunks(file):
+            if utf8:
+                utf8 = _decodes(decoder, chunk)
+            if chunk.translate(None, _NOT_CP1252) != chunk:
+                legacy = "latin-1"
+        utf8 = utf8 and _decodes(decoder, b"", final=True)
     return "utf-8" if utf8 else legacy
 
 
@@ -120,27 +129,30 @@ def _format(text: str) -> FileFormat:
     first, _, rest = start.partition("\n")
     try:
         json.loads(first)
-    except ValueError:
+    except json.JSONDecodeError:
         return "json"
+    except (ValueError, RecursionError):
+        pass  # a number too long, or nested too deeply: not readable, but a record
     return "json_lines" if rest.strip() else "json"
 
 
-def _csv(text: str) -> tuple[str, tuple[str, ...], bool]:
+def _csv(path: Path, text: str) -> tuple[str, tuple[str, ...], bool]:
     """(delimiter, column names, whether the first row is the header)"""
-    lines = text.splitlines(keepends=True)[:-1][:200] or [text]
+    lines = [line for line in io.StringIO(text, newline="") if line.strip()]
+    lines = lines[:-1][:200] or lines  # the last one may be cut off
     delimiter = max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
-    first = next(csv.reader(lines, delimiter=delimiter))
+    try:
+        first = [name.strip() for name in next(csv.reader(lines, delimiter=delimiter))]
+    except csv.Error as error:
+        raise NotReadable(f"{path}:1: no CSV: {error}") from None
     header = not any(is_number(name) for name in first) and len(set(first)) == len(first) and all(first)
-    columns = (
-        tuple(name.strip() for name in first) if header else tuple(f"column_{n}" for n in range(1, len(first) + 1))
-    )
-    return delimiter, columns, header
+    return delimiter, tuple(first) if header else tuple(f"column_{n}" for n in range(1, len(first) + 1)), header
 
 
 def _fits(lines: list[str], delimiter: str) -> tuple[float, int]:
     """How well the delimiter splits the rows: the share of rows of the usual width, and that width."""
     try:
-        widths = Counter(len(row) for row in csv.reader(lines, delimiter=delimiter) if row)
+        widths = Counter(map(len, csv.reader(lines, delimiter=delimiter)))
     except csv.Error:
         return 0.0, 0
     width, count = widths.most_common(1)[0]
@@ -159,20 +171,17 @@ def _repeated(path: Path) -> str | None:
 def xml_children(path: Path) -> Iterator[Any]:
     """The children of the root, one at a time: each is gone when the next is asked for. Raises NotReadable."""
     depth = 0
-    try:
-        with opened(path) as file:
-            for event, element in etree.iterparse(
-                file, events=("start", "end"), resolve_entities=False, no_network=True, remove_comments=True
-            ):
-                depth += 1 if event == "start" else -1
-                if event == "end" and depth == 1:
-                    yield element
-                    element.clear()
-                    parent = element.getparent()
-                    while parent is not None and element.getprevious() is not None:
-                        del parent[0]
-    except etree.XMLSyntaxError as error:
-        raise NotReadable(f"{path}:{error.lineno}: not well-formed XML: {error.msg}") from None
+    with opened(path) as file:
+        for event, element in etree.iterparse(
+            file, events=("start", "end"), resolve_entities=False, no_network=True, remove_comments=True
+        ):
+            depth += 1 if event == "start" else -1
+            if event == "end" and depth == 1:
+                yield element
+                element.clear()
+                parent = element.getparent()
+                while parent is not None and element.getprevious() is not None:
+                    del parent[0]
 
 
 def local(tag: Any) -> str:

@@ -1,4 +1,4 @@
-"""Likely personal data: by the field's name, and by what its values look like. Such values are never shown."""
+"""Likely personal data by the field's name. Such values are never shown."""
 
 import re
 
@@ -17,10 +17,6 @@ _PEOPLE = {"customer", "client", "buyer", "member", "loyalty", "recipient", "con
            "cashier", "operator", "employee", "staff", "user", "guest", "salesperson", "household"}  # fmt: skip
 _OF_PEOPLE = {"id", "no", "nr", "number", "name", "code", "key", "card", "ref", ""}
 _NAMES = {"first", "last", "full", "family", "given", "middle"}
-
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
-_PHONE = re.compile(r"(?=.*[+ ()/-])\+?[\d ()/.-]{7,20}", re.ASCII)
-_CARD = re.compile(r"[3-6]\d{3}[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}", re.ASCII)
 
 
 def by_name(path: str) -> str | None:
@@ -43,23 +39,3 @@ def by_name(path: str) -> str | None:
 
 def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z0-9]+", _CAMEL.sub("_", name).lower()) if word]
-
-
-def by_value(text: str) -> str | None:
-    """Which personal data a value looks like."""
-    if "@" in text and _EMAIL.search(text):
-        return "e-mail"
-    if len(text) < 7 or not any(character.isdigit() for character in text):
-        return None
-    if _CARD.fullmatch(text) and luhn(text):
-        return "bank or card number"
-    if _PHONE.fullmatch(text) and 7 <= sum(map(str.isdigit, text)) <= 15:
-        return "phone number"
-    return None
-
-
-def luhn(text: str) -> bool:
-    """Whether the digits end in the check digit of a card number."""
-    digits = [int(character) for character in text if character.isdigit()]
-    doubled = [digit if place % 2 == 0 else (2 * digit - 9 * (digit > 4)) for place, digit in enumerate(digits[::-1])]
-    return len(digits) >= 13 and sum(doubled) % 10 == 0

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -22,20 +22,16 @@ def rows(path: Path, layout: Layout, progress: Progress) -> Iterator[list[str]]:
     """The rows of a CSV file, without its header and without empty ones. Raises NotReadable."""
     with opened(path) as file, as_text(file, layout) as text:
         reader = csv.reader(text, delimiter=layout.delimiter)
+        filled = filter(None, reader)
         try:
             if layout.header:
-                next(reader, None)
-            for number, row in enumerate(reader):
+                next(filled, None)
+            for number, row in enumerate(filled):
                 if number % _EVERY == 0:
                     progress(position(file))
-                if row:
-                    yield row
+                yield row
         except csv.Error as error:
             raise NotReadable(f"{path}:{reader.line_num}: no CSV: {error}") from None
-        except UnicodeDecodeError as error:
-            raise NotReadable(f"{path}: line {reader.line_num + 1}: not {layout.encoding}: {error.reason}") from None
-        except (OSError, EOFError) as error:
-            raise NotReadable(f"{path}: the gzip file is damaged: {error}") from None
 
 
 def texts(path: Path, layout: Layout, progress: Progress) -> Iterator[str]:
@@ -44,24 +40,26 @@ def texts(path: Path, layout: Layout, progress: Progress) -> Iterator[str]:
         yield from _xml(path, layout)
         return
     with opened(path) as file, as_text(file, layout) as text:
-        try:
-            if layout.format == "json_lines":
-                for number, line in enumerate(text):
-                    if number % _EVERY == 0:
-                        progress(position(file))
-                    if line.strip():
-                        yield line.strip()
-            elif layout.format == "json_array":
-                yield from _items(path, text, lambda: progress(position(file)))
-            else:
-                yield text.read()
-        except UnicodeDecodeError as error:
-            raise NotReadable(f"{path}: not {layout.encoding}: {error.reason}") from None
+        if layout.format == "json_lines":
+            for number, line in enumerate(text):
+                if number % _EVERY == 0:
+                    progress(position(file))
+                if line.strip():
+                    yield line.strip()
+        elif layout.format == "json_array":
+            yield from _items(path, text, lambda: progress(position(file)))
+        else:
+            yield text.read()
 
 
 def parse(text: str) -> Any:
     """A JSON text's value, fractions exact. Raises ValueError."""
-    return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+    except InvalidOperation:
+        raise ValueError("a number beyond all bounds") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def tree(element: Any) -> Any:
@@ -92,8 +90,10 @@ def position(file: IO[bytes]) -> int:
 def _items(path: Path, text: IO[str], tell: Callable[[], None]) -> Iterator[str]:
     """The items of a JSON array, never the whole of it in memory."""
     decoder = json.JSONDecoder()
-    buffer, place, ended = text.read(_PIECE), 0, False
-    place = buffer.index("[") + 1
+    buffer, ended, number = text.read(_PIECE), False, 1
+    place = buffer.find("[") + 1
+    if buffer[:place].strip("\ufeff \t\r\n") != "[":
+        raise NotReadable(f"{path}: no JSON array, which begins with [")
     while True:
         while place < len(buffer) and buffer[place] in " \t\r\n,":
             place += 1
@@ -101,30 +101,31 @@ def _items(path: Path, text: IO[str], tell: Callable[[], None]) -> Iterator[str]
             return
         try:
             if place >= len(buffer):
-                raise ValueError
+                raise ValueError("the file ends")
             _, end = decoder.raw_decode(buffer, place)
             if end == len(buffer) and not ended:  # a number may go on
-                raise ValueError
+                raise ValueError("the file ends")
+        except RecursionError:
+            raise NotReadable(f"{path}: item {number} of the JSON array is nested too deeply") from None
         except ValueError as error:
             more = text.read(max(_PIECE, len(buffer) - place))
             tell()
             if not more or len(buffer) - place > _LARGEST:
                 if ended or len(buffer) - place > _LARGEST or place >= len(buffer):
-                    raise NotReadable(f"{path}: the JSON array breaks off or is not valid: {error}") from None
+                    fault = getattr(error, "msg", error)  # without a place, which would be one in the buffer
+                    where = f"{path}: item {number} of the JSON array"
+                    raise NotReadable(f"{where} breaks off or is not valid: {fault}") from None
                 ended = True
             buffer, place = buffer[place:] + more, 0
             continue
         yield buffer[place:end]
-        place = end
+        place, number = end, number + 1
 
 
 def _xml(path: Path, layout: Layout) -> Iterator[str]:
     if layout.record is None:
-        try:
-            with opened(path) as file:
-                root = etree.parse(file, etree.XMLParser(resolve_entities=False, no_network=True)).getroot()
-        except etree.XMLSyntaxError as error:
-            raise NotReadable(f"{path}:{error.lineno}: not well-formed XML: {error.msg}") from None
+        with opened(path) as file:
+            root = etree.parse(file, etree.XMLParser(resolve_entities=False, no_network=True)).getroot()
         yield etree.tostring(root, encoding="unicode", with_tail=False)
         return
     for child in xml_children(path):

@@ -123,7 +123,7 @@ def survey_texts(form: str, found: Iterable[str]) -> Survey:
     for text in found:
         try:
             record = tree(etree.fromstring(text.encode(), _parser())) if form == "xml" else parse(text)
-        except (ValueError, RecursionError, etree.XMLSyntaxError):
+        except (ValueError, etree.XMLSyntaxError):
             survey.unreadable += 1
             continue
         survey.records += 1

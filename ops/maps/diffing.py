@@ -8,12 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from ops.inspect.report import console
-from ops.maps.outcome import Outcome, as_json, outcome
+from ops.maps.outcome import Books, Outcome, as_json, outcome
 from streams.batch import Record
-from streams.settings import Stores
 from streams.sources.source import Source
 
 _SHOWN = 10
@@ -21,10 +21,14 @@ _SHOWN = 10
 
 @dataclass
 class Difference:
-    """Two contracts on the same records. `changed`: (record, before, after, what differs)."""
+    """Two contracts on the same records. `changed`: (record, before, after, what differs).
+
+    `worse` are records of which a dead letter is new, or of which other money is booked than was.
+    """
 
     records: int = 0
     same: int = 0
+    worse: int = 0
     ends: Counter[tuple[str, str]] = field(default_factory=Counter)
     changed: list[tuple[str, str, str, str]] = field(default_factory=list)
     before: dict[str, Decimal] = field(default_factory=dict)
@@ -32,12 +36,12 @@ class Difference:
 
 
 def difference(
-    old: Source | None, new: Source | None, stores: Stores, records: Iterable[tuple[str, Record]], now: datetime
+    old: Source | None, new: Source | None, by: Books, records: Iterable[tuple[str, Record]], now: datetime
 ) -> Difference:
     """What the records, each with its name, become by either contract; None is the canonical format."""
     result = Difference()
     for name, record in records:
-        was, becomes = outcome(old, stores, record, now), outcome(new, stores, record, now)
+        was, becomes = outcome(old, by, record, now), outcome(new, by, record, now)
         result.records += 1
         _add(result.before, was)
         _add(result.after, becomes)
@@ -45,6 +49,7 @@ def difference(
         if what is None:
             result.same += 1
             continue
+        result.worse += _is_worse(was, becomes)
         result.ends[was.word, becomes.word] += 1
         if len(result.changed) < _SHOWN:
             result.changed.append((name, was.word, becomes.word, what))
@@ -54,6 +59,18 @@ def difference(
 def _add(totals: dict[str, Decimal], result: Outcome) -> None:
     for document in result.documents:
         totals[document.currency] = totals.get(document.currency, Decimal(0)) + document.gross
+
+
+def _is_worse(was: Outcome, becomes: Outcome) -> bool:
+    """Money that comes of what was a dead letter is none that was booked otherwise."""
+    before, after = _booked(was), _booked(becomes)
+    repaired = len(was.details) - len(becomes.details)
+    return repaired < 0 or bool(before - after) or (bool(after - before) and not repaired)
+
+
+def _booked(result: Outcome) -> Counter[tuple[str, str, Decimal]]:
+    """The receipts that are booked, and their money; receipts of nothing are left out."""
+    return Counter((each.external_ref, each.currency, each.gross) for each in result.documents if each.gross)
 
 
 def _differs(was: Outcome, becomes: Outcome) -> str | None:
@@ -78,15 +95,16 @@ def report_difference(found: Difference, *, as_json: bool) -> None:
         click.echo(json.dumps(_object(found, currencies), ensure_ascii=False))
         return
     out = console()
-    out.print(f"{found.records:,} records, {found.records - found.same:,} come to another end")
+    worse = f", {found.worse:,} to a worse one: a new dead letter, or other money" if found.worse else ""
+    out.print(f"{found.records:,} records, {found.records - found.same:,} come to another end{worse}", soft_wrap=True)
     if found.ends:
         table = Table("records", "before", "after", box=None, header_style="bold")
         for (was, becomes), count in found.ends.most_common():
-            table.add_row(f"{count:,}", was, becomes)
+            table.add_row(f"{count:,}", escape(was), escape(becomes))
         out.print(table)
         table = Table("record", "before", "after", "what", box=None, header_style="bold")
         for row in found.changed:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         out.print(table)
         more = found.records - found.same - len(found.changed)
         if more:
@@ -102,6 +120,7 @@ def _object(found: Difference, currencies: list[str]) -> dict[str, object]:
     return {
         "records": found.records,
         "same": found.same,
+        "worse": found.worse,
         "ends": [{"before": was, "after": then, "records": count} for (was, then), count in found.ends.most_common()],
         "changed": [dict(zip(("record", "before", "after", "what"), row, strict=True)) for row in found.changed],
         "gross": {

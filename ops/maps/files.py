@@ -27,8 +27,6 @@ def records_of(path: Path, contract: Contract | None, progress: Progress) -> Ite
             yield from rows_to_records(_lines(path, layout, progress), contract.group_by, layout.delimiter)
         except RowsUnreadable as error:
             raise NotReadable(f"{path}: {error}") from None
-        except UnicodeDecodeError as error:
-            raise NotReadable(f"{path}: not {layout.encoding}: {error.reason}") from None
 
 
 def _lines(path: Path, layout: Layout, progress: Progress) -> Iterator[bytes]:

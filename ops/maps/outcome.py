@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 
 from schemas.document import ErpDocument
-from streams.batch import Batch, Record
+from streams.batch import Arrival, Batch, Record, Rejection
+from streams.bootstrap import find_master_data
 from streams.checks import check
 from streams.decode import decode
+from streams.erp.master import Master
 from streams.mapping import to_documents
 from streams.pipeline import with_document
-from streams.settings import Stores
-from streams.sources.rules import ZoneOf
+from streams.settings import Settings, Stores
 from streams.sources.source import Source
 
 _DOCUMENT = TypeAdapter(ErpDocument)
@@ -30,6 +32,36 @@ class Bare(NamedTuple):
     timestamp: int = 0
 
 
+class Books(NamedTuple):
+    """By what receipts are booked: the settings' stores and, if there is a mapping, its master data."""
+
+    stores: Stores
+    master: Master | None = None
+
+    def zone_of(self, name: str) -> ZoneInfo | None:
+        """The time zone of a store."""
+        store = self.stores.find(name) if self.master is None else self.master.store(name, self.stores)
+        return store.zone if store is not None else None
+
+    def judge(self, arrivals: Sequence[Arrival], now: datetime) -> tuple[list[ErpDocument], list[Rejection], list[str]]:
+        """(documents, what becomes none, what the cleaning rules found)"""
+        if self.master is None:
+            sound, unsound = check(arrivals, now)
+            documents, unmapped = to_documents(sound, self.stores)
+            return documents, [*unsound, *unmapped], []
+        self.master.found.clear()
+        sound, unsound = check(arrivals, now, self.master.repair)
+        mapped = partial(self.master.document, stores=self.stores, now=now)
+        documents, unmapped = to_documents(sound, self.stores, mapped)
+        return documents, [*unsound, *unmapped], [f"{rule} ({policy})" for rule, policy in sorted(self.master.found)]
+
+
+def books(settings: Settings) -> Books:
+    """The settings' stores and master data. Raises ContractError, and SinkUnavailable for tables in a database."""
+    master_data = find_master_data(settings)
+    return Books(settings.find_stores(), master_data.load() if master_data is not None else None)
+
+
 class Outcome(NamedTuple):
     """What became of a record: a word for each of its events, and the documents."""
 
@@ -43,27 +75,16 @@ class Outcome(NamedTuple):
         return ", ".join(self.words) or "nothing"
 
 
-def outcome(source: Source | None, stores: Stores, record: Record, now: datetime) -> Outcome:
+def outcome(source: Source | None, by: Books, record: Record, now: datetime) -> Outcome:
     """What becomes of the record."""
     arrivals, undecodable, noted = decode(Batch("record", 0, [record]), source)
     events, closes = with_document(arrivals)
-    sound, unsound = check(events, now)
-    documents, unmapped = to_documents(sound, stores)
-    rejected = [*undecodable, *unsound, *unmapped]
+    documents, unfit, _ = by.judge(events, now)
+    rejected = [*undecodable, *unfit]
     words = [f"document ({document.kind})" for document in documents]
     words += [f"skipped ({each.why})" for each in [*noted, *closes]]
     words += [f"dead letter ({each.reason.value})" for each in rejected]
     return Outcome(tuple(words), tuple(each.detail for each in rejected), tuple(documents))
-
-
-def zones(stores: Stores) -> ZoneOf:
-    """The time zones of the settings' stores."""
-
-    def zone_of(name: str) -> ZoneInfo | None:
-        store = stores.find(name)
-        return store.zone if store is not None else None
-
-    return zone_of
 
 
 def as_json(document: ErpDocument) -> dict[str, Any]:

@@ -1,71 +1,124 @@
-"""Personal values as stars, wherever they stand: known by the contract's paths, and by the event's personal fields."""
+"""Personal texts as stars, wherever they stand: known by the contract's paths, and by the event's personal fields."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from typing import Any
+from unicodedata import normalize
 
 from lxml import etree
 
-from schemas.contract import Contract
 from schemas.sale import Customer
-from streams.sources.paths import NotFound, PathError, json_path, xml_nodes
 
 STARS = "***"
 PERSONAL_FIELDS = frozenset(f"customer.{name}" for name in Customer.__annotations__)
+#: A shorter text is hidden where it is all there is: inside of others it stands by chance.
+_SHORTEST = 3
+#: A shorter number is hidden where no other digit follows or goes before: 101 is not in 21019.
+_NUMBER = 7
+_DEEPEST = 100
+_CUT = "…"
 
 
 class Stars:
-    """Remembers personal values, and shows all others."""
+    """Remembers personal texts, and shows all others."""
 
     def __init__(self) -> None:
         self._hidden: set[str] = set()
+        self._lengths: defaultdict[str, set[int]] = defaultdict(set)  # by how a hidden text begins
 
     def hide(self, value: Any) -> None:
         """The value, and all in it, is personal from now on."""
-        self._hidden.update(text for text in _texts(value) if text.strip())
+        for text in _texts(value):
+            folded = _folded(text)[0].strip()
+            if folded:
+                self._hidden.add(folded)
+            if len(folded) >= _SHORTEST:
+                self._lengths[folded[:_SHORTEST]].add(len(folded))
 
-    def hide_at(self, contract: Contract, nodes: Iterable[Any]) -> None:
-        """What stands at the contract's personal paths."""
-        namespaces = contract.xml.namespaces
-        for path in contract.personal:
-            try:
-                if contract.format == "xml":
-                    find = xml_nodes(path, None if isinstance(namespaces, str) else namespaces)
-                else:
-                    find = json_path(path)
-                for node in nodes:
-                    self.hide(find(node))
-            except (PathError, NotFound):
-                continue  # a path of another kind of record
-
-    def show(self, value: Any) -> Any:
-        """The value with stars for what is personal in it; a copy."""
+    def show(self, value: Any, depth: int = 0) -> Any:
+        """The value with stars for what is personal in it, in capitals or not; a copy. What is very deep is cut off."""
+        if depth > _DEEPEST:
+            return _CUT
         if isinstance(value, dict):
-            return {name: self.show(inner) for name, inner in value.items()}
+            return {self._name(name): self.show(inner, depth + 1) for name, inner in value.items()}
         if isinstance(value, list | tuple):
-            return [self.show(inner) for inner in value]
+            return [self.show(inner, depth + 1) for inner in value]
         if isinstance(value, etree._Element):
-            return self._show_element(value)
-        return STARS if value is not None and str(value).strip() in self._hidden else value
+            return self._element(value)
+        if value is None or isinstance(value, bool):
+            return value
+        text = str(value)
+        shown = self._text(text)
+        return value if shown == text else shown
 
-    def _show_element(self, element: Any) -> Any:
+    def _name(self, name: str) -> str:
+        """Names are what paths are made of: one is hidden only if it is a personal text itself."""
+        return STARS if _folded(name)[0].strip() in self._hidden else name
+
+    def _text(self, text: str) -> str:
+        folded, places = _folded(text)
+        if folded.strip() in self._hidden:
+            return STARS
+        made: list[str] = []
+        done = 0
+        for start, end in self._found(folded):
+            first, last = places[start], places[end - 1] + 1
+            if first >= done:
+                made += text[done:first], STARS
+            done = max(done, last)
+        return "".join([*made, text[done:]])
+
+    def _found(self, folded: str) -> Iterator[tuple[int, int]]:
+        """(start, end) of the hidden texts; one lookup a character, however many texts are hidden."""
+        for start in range(len(folded) if self._lengths else 0):
+            lengths = self._lengths.get(folded[start : start + _SHORTEST], ())
+            ends = [start + length for length in lengths if folded[start : start + length] in self._hidden]
+            longest = max((end for end in ends if not _in_longer_number(folded, start, end)), default=0)
+            if longest:
+                yield start, longest
+
+    def _element(self, element: Any) -> Any:
         shown = deepcopy(element)
         for each in shown.iter(etree.Element):
-            each.text = self.show(each.text)
+            each.text, each.tail = self.show(each.text), self.show(each.tail)
             for name, text in each.attrib.items():
                 each.attrib[name] = self.show(text)
         return shown
 
 
-def _texts(value: Any) -> Iterable[str]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
-    elif isinstance(value, etree._Element):
-        yield from (text.strip() for text in value.itertext())
-        yield from (text for each in value.iter(etree.Element) for text in each.attrib.values())
-    elif value is not None and not isinstance(value, bool):
-        yield str(value).strip()
+def _texts(value: Any) -> Iterator[str]:
+    """The texts and numbers in a value, however deep."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting.extend(each.values())
+        elif isinstance(each, list | tuple):
+            waiting.extend(each)
+        elif isinstance(each, etree._Element):
+            texts = list(each.itertext())
+            waiting.extend([*texts, "".join(texts)])
+            waiting.extend(text for inner in each.iter(etree.Element) for text in inner.attrib.values())
+        elif each is not None and not isinstance(each, bool | Exception):
+            yield str(each)
+
+
+def _folded(text: str) -> tuple[str, Sequence[int]]:
+    """The text without capitals and other ways to write a character, and where each of its characters comes from."""
+    if text.isascii():
+        return text.lower(), range(len(text))
+    made = [(character, place) for place, each in enumerate(text) for character in _plain(each)]
+    return "".join(character for character, _ in made), [place for _, place in made]
+
+
+@lru_cache(4096)
+def _plain(character: str) -> str:
+    return normalize("NFKD", character).casefold()
+
+
+def _in_longer_number(text: str, start: int, end: int) -> bool:
+    before, after = text[max(start - 1, 0) : start], text[end : end + 1]
+    joined = (text[start].isdigit() and before.isdigit()) or (text[end - 1].isdigit() and after.isdigit())
+    return joined and end - start < _NUMBER

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import click
+from rich.markup import escape
 
 from ops.inspect.layout import NotReadable
 from ops.inspect.report import console
@@ -45,7 +46,7 @@ def report_examples(tested: Sequence[Tested], *, as_json: bool) -> None:
     out = console()
     for each in tested:
         mark = "[green]ok    [/]" if each.difference is None else "[red]failed[/]"
-        out.print(f"{mark} {each.contract}: {each.example}", soft_wrap=True)
+        out.print(f"{mark} {escape(f'{each.contract}: {each.example}')}", soft_wrap=True)
         for line in (each.difference or "").splitlines():
             style = "green" if line.startswith("-") else "red" if line.startswith("+") else None
             out.print(f"         {line}", style=style, markup=False, soft_wrap=True)

@@ -42,6 +42,8 @@ def _report_part(out: Console, part: dict[str, Any]) -> None:
         _title(out, "[red]not valid[/] (dead letter: schema_mismatch)", markup=True)
         for fault in part["faults"]:
             out.print(f"  {fault['field']}: {fault['fault']}", markup=False, soft_wrap=True)
+    if "cleaning" in part:
+        out.print(f"\n[bold]cleaning[/]: {escape(', '.join(part['cleaning']))}")
     if "rejected" in part:
         _rejected(out, part["rejected"])
     if "document" in part:

@@ -16,23 +16,33 @@ from streams.checks import LINES_KEPT, Sound, SoundLine, Unsound
 from streams.erp.cleaning import REASONS, line_dirt, receipt_dirt, repaired
 from streams.erp.usual import Habits, unusual
 from streams.mapping import UNKNOWN_STORE, kind_sign_unit, to_document, to_line
+from streams.personal import by_value
 from streams.settings import Store, Stores
 
 R = TypeVar("R", bound=Row)
 #: So many codes, or findings, are named for one receipt.
 MOST_NAMED = 10
+_GTIN = 14  # digits of the longest
 
 
 class Missing(NamedTuple):
-    """A code without a row; `code` is empty where it may not be named."""
+    """A code without a row."""
 
     reason: Reason
     field: str
     code: str
 
     def told(self, place: str = "") -> str:
-        """As it stands in a detail."""
-        return f"{place}{self.field}: unmapped{f' {self.code!r}' if self.code else ''}"
+        """As it stands in a detail, which may not be personal."""
+        return f"{place}{self.field}: unmapped{'' if self._is_personal else f' {self.code!r}'}"
+
+    @property
+    def _is_personal(self) -> bool:
+        if self.reason is Reason.UNMAPPED_CUSTOMER:
+            return True
+        if self.reason is Reason.UNMAPPED_ITEM and len(self.code) <= _GTIN:
+            return False  # one barcode in ten could be a card number by its last digit
+        return by_value(self.code.strip()) in ("e-mail", "bank or card number")
 
 
 class CodedLine(NamedTuple):
@@ -178,7 +188,7 @@ class Master:
                     found.setdefault(Missing(Reason.UNMAPPED_TENDER, "kind", tender["kind"]), f"tenders.{place}.")
         customer = event.customer.get("id") if event.customer is not None else None
         if customer is not None and self._customers.reject and self._customers.find(None, customer) is None:
-            found[Missing(Reason.UNMAPPED_CUSTOMER, "customer.id", "")] = ""  # an id is personal
+            found[Missing(Reason.UNMAPPED_CUSTOMER, "customer.id", customer)] = ""
         return list(found.items())
 
     def _coded_line(self, line: SoundLine, sign: int, unit: Decimal, store: str | None) -> CodedLine:

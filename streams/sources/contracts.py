@@ -14,6 +14,7 @@ BUILT_IN = files("streams.sources") / "builtin"
 
 
 Model = TypeVar("Model", bound=BaseModel)
+_PLAINER = {"invalid-json-value": "nothing that JSON has; put a date or a time in quotes"}
 
 
 class ContractError(Exception):
@@ -60,6 +61,9 @@ def parsed(path: Path) -> tuple[Any, yaml.Node | None]:
         twice = _key_twice(root)
         if twice is not None:
             raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
+        half = next(filter(_has_half, _scalars(root)), None)
+        if half is not None:
+            raise ContractError(f"{path}:{half.start_mark.line + 1}: half of a character; write the whole one")
         return loader.construct_document(root) if root is not None else None, root
     except OSError as error:
         raise ContractError(f"{path}: {error.strerror}") from None
@@ -97,6 +101,15 @@ def _scalars(node: Any) -> Iterator[yaml.ScalarNode]:
                 yield from _scalars(one)
 
 
+def _has_half(scalar: yaml.ScalarNode) -> bool:
+    """Whether it has a surrogate, which no encoding has; YAML takes it as an escape."""
+    try:
+        scalar.value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _follows(fault: Any) -> bool:
     """Whether it only follows from another: a list that is empty since its items are wrong."""
     return bool(fault["type"] == "too_short" and fault["input"])
@@ -124,7 +137,7 @@ def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
 def told(path: Path, root: yaml.Node, fault: Any, word: str) -> str:
     """One of pydantic's faults with file and line; `word` names the whole."""
     line, steps = _place(root, fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
+    message = _PLAINER.get(fault["type"], fault["msg"]).removeprefix("Value error, ")
     return f"{path}:{line}: {'.'.join(map(str, steps)) or word}: {message}"
 
 

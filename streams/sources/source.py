@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -81,6 +82,7 @@ class Source:
         self._parts = planner.each(contract.events, "events") if contract.events is not None else None
         self._values = planner.values(contract.values, "values")
         self._plans = [planner.plan(kind, number) for number, kind in enumerate(contract.kinds)]
+        self._personal = [planner.each(path, f"personal.{number}") for number, path in enumerate(contract.personal)]
         if planner.faults:
             raise Unusable("\n".join(dict.fromkeys(planner.faults)))
 
@@ -88,6 +90,12 @@ class Source:
     def trouble(self) -> str | None:
         """What of the world it waits for, while it does."""
         return self._schemas.trouble if self._schemas is not None else None
+
+    def personal(self, tree: Any) -> Iterator[Any]:
+        """What stands at the contract's personal paths in a record's tree."""
+        for find in self._personal:
+            with suppress(NotFound):  # a path of another kind of record
+                yield from find(tree)
 
     async def prepare(self, records: Sequence[Record]) -> None:
         """Fetches what reading these records takes; a world that is away is waited out."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.document import ErpDocument
+from streams.personal import by_value
 from streams.settings import Store, Stores
 from tests.support.events import event
 from tests.support.mapping import ANY_STORE, mapped, master, outcome, refused
@@ -139,6 +140,19 @@ def test_one_row_repairs_all_that_it_blocked() -> None:
 
 def test_code_is_shown_so_that_no_character_of_it_hides() -> None:
     assert refused(master(items=[APPLE]), **lines("A\n"))[1] == r"lines.0.sku: unmapped 'A\n'"
+
+
+@pytest.mark.parametrize("kind", ["4242424242424242", "4242 4242 4242 4242", "3782-822463-10005", "ann@example.org"])
+def test_code_that_may_be_personal_is_not_named(kind: str) -> None:
+    tenders = [{"kind": kind, "amount": "3.00"}]
+    table = master(tenders=[{"kind": "cash", "payment_mode": "Cash"}])
+    assert refused(table, tenders=tenders) == ("unmapped_tender", "tenders.0.kind: unmapped")
+    assert refused(master(items=[APPLE]), **lines(kind)) == ("unmapped_item", "lines.0.sku: unmapped")
+
+
+def test_barcode_is_named_even_if_a_card_number_could_end_so() -> None:
+    assert by_value("4006381333924") == "bank or card number"
+    assert refused(master(items=[APPLE]), **lines("4006381333924"))[1] == "lines.0.sku: unmapped '4006381333924'"
 
 
 def test_what_may_pass_goes_to_the_erp_as_the_till_calls_it() -> None:

@@ -131,7 +131,7 @@ def test_fault_is_told_with_its_place(tmp_path: Path, text: str | dict[str, Any]
         ("- sku: [\n", "items.yaml:2: not valid YAML"),
         ("- sku: A\n- {sku: B, description: 2026-02-30}\n", "items.yaml:2: a date or number that is none"),
         ('- {sku: "A\\0"}\n', "items.yaml:1: sku: has a NUL character"),
-        ('- {sku: "A\\uD800"}\n', "items.yaml:1: sku: Input should be a valid string, unable to parse"),
+        ('- {sku: "A\\uD800"}\n', "items.yaml:1: half of a character"),
     ],
 )
 def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: str, told: str) -> None:

@@ -1,5 +1,6 @@
 """`tillstream inspect`: what it says about files, what it keeps to itself, and that its drafts load."""
 
+import codecs
 import gzip
 import json
 from decimal import Decimal
@@ -17,16 +18,17 @@ from ops.inspect.column import Column
 from ops.inspect.draft import draft
 from ops.inspect.kinds import read
 from ops.inspect.layout import look
-from ops.inspect.personal import by_name, by_value, luhn
+from ops.inspect.personal import by_name
 from ops.inspect.survey import survey_file, survey_rows
 from ops.inspect.topic import shares
-from ops.maps.outcome import zones
+from ops.maps.outcome import Books
+from streams.personal import by_value, luhn
 from streams.settings import Store, Stores
 from streams.sources.source import ready
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial-sample.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
-STORES = Stores({}, Store())
+ZONES = Books(Stores({}, Store())).zone_of
 
 
 def tillstream(*arguments: object) -> Result:
@@ -112,15 +114,89 @@ def test_array_is_read_item_by_item_as_a_whole_is(items: list[dict[str, float]])
     assert read_again == items
 
 
+PACKED = gzip.compress(b"a,b\n1,2\n")
+DEEP = 5_000
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("", "the file is empty"), ("[1, 2", "breaks off"), ("<a><b></a>", "not well-formed"), ("a\0b", "neither text")],
+    ("value", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"\xff\xfe", "the file is empty"),
+        (b"[1, 2", "item 3 of the JSON array breaks off"),
+        (b"<a><b></a>", "not well-formed"),
+        (b"a\0b", "neither text"),
+        (b"\xff\xfe\0", "not utf-16-le, as its first bytes say: truncated data"),
+        (b"\xef\xbb\xbfa,b\n1,\xff\n", "not utf-8, as its first bytes say"),
+        (PACKED[:-9], "the gzip file is damaged"),
+        (PACKED[:12] + b"\xff" + PACKED[13:], "the gzip file is damaged"),
+        (PACKED + b"junk", "the gzip file is damaged"),
+        (b"a" * 200_000 + b",b\n1,2\n", "no CSV: field larger than field limit"),
+        (b"[1, " + b"[" * DEEP + b"]" * DEEP + b"]", "item 2 of the JSON array is nested too deeply"),
+        (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "no record could be read as json"),
+    ],
 )
-def test_what_can_not_be_read_is_told_without_a_traceback(tmp_path: Path, text: str, said: str) -> None:
+def test_what_can_not_be_read_is_told_without_a_traceback(tmp_path: Path, value: bytes, said: str) -> None:
     path = tmp_path / "sales"
-    path.write_text(text)
+    path.write_bytes(value)
     result = tillstream("inspect", path)
     assert (result.exit_code, said in result.output, isinstance(result.exception, SystemExit)) == (2, True, True)
+
+
+def test_file_of_another_format_than_the_one_that_is_asked_for_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text("a,b [\n1,2\n")
+    result = tillstream("inspect", path, "--format", "json_array")
+    assert (result.exit_code, "no JSON array" in result.output) == (2, True)
+
+
+def test_record_that_is_nested_too_deeply_is_unreadable_among_others(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text('{"a":' * DEEP + "1" + "}" * DEEP + '\n{"a": 1}\n')
+    about = found(path)
+    assert (about["format"], about["records"], about["unreadable"]) == ("json_lines", 1, 1)
+
+
+def test_blank_lines_before_the_header_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text("\n\nbon;artikel\n1;tea\n")
+    about = found(path)
+    assert (about["delimiter"], [each["path"] for each in about["fields"]]) == (";", ["bon", "artikel"])
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "1e-999999999", "1e99999999999999999999", "9" * 4_000, "9" * 5_000])
+def test_number_beyond_all_bounds_costs_nothing_and_ends_nothing(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "sales"
+    path.write_text(f'{{"a": {number}}}\n{{"a": 1}}\n')
+    assert found(path)["records"] in (1, 2)
+    path.write_text(f"a,b\n{number},1\n")
+    assert found(path)["records"] == 1
+
+
+def test_half_of_a_character_is_shown_as_its_escape(tmp_path: Path) -> None:
+    path = tmp_path / "sales"
+    path.write_text('{"a": "\\ud800"}')
+    assert field(path, "a")["examples"] == ["\ud800"]
+    assert r"\ud800" in tillstream("inspect", path).output
+
+
+PIECES = [b"{", b"}", b"[", b"]", b'"', b"a", b":", b",", b";", b"\n", b"\r", b"<a>", b"</a>", b"<b c='1'/>", b"&x;",
+          b"<!DOCTYPE a>", b'"\\ud800"', b"null", b"1.5", b"\0", b"\xff", b"\xc3\xa9", b"[/]", b" "]  # fmt: skip
+BOMS = [b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE]
+
+
+@given(
+    st.sampled_from(BOMS),
+    st.binary(max_size=30) | st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join),
+    st.none() | st.integers(2, 60),
+)
+def test_no_bytes_end_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, bom: bytes, body: bytes, cut: int | None
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "sales"
+    path.write_bytes(bom + body if cut is None else gzip.compress(bom + body)[:cut])
+    result = tillstream("inspect", path)
+    assert result.exit_code in (0, 2), result.output
 
 
 def test_file_that_is_not_there_is_wrong_usage() -> None:
@@ -177,7 +253,8 @@ def test_other_fields_are_not_personal(name: str) -> None:
 def test_card_numbers_are_known_by_their_check_digit() -> None:
     assert luhn("4242 4242 4242 4242")
     assert not luhn("4242 4242 4242 4241")
-    assert by_value("4242 4242 4242 4242") == "bank or card number"
+    for card in ("4242 4242 4242 4242", "3782-822463-10005", "2223000048400011", "676770901004"):
+        assert by_value(card) == "bank or card number"
 
 
 def test_personal_values_are_never_shown(tmp_path: Path) -> None:
@@ -196,7 +273,7 @@ def test_personal_values_are_never_shown(tmp_path: Path) -> None:
 def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
     target = tmp_path / "draft.yaml"
     assert tillstream("inspect", SAMPLE, "--draft", target).exit_code == 0
-    contract = ready(target, zones(STORES)).contract
+    contract = ready(target, ZONES).contract
     assert contract.group_by == ("InvoiceNo",)
     assert [kind.type for kind in contract.kinds] == ["return", "sale"]
     assert contract.personal == ("rows[].CustomerID",)
@@ -210,6 +287,7 @@ def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
         '{"id": 7, "created_at": "2026-03-01T10:00:00Z", "total_price": "3.00", "currency": "EUR", '
         '"line_items": [{"sku": "A", "quantity": 2, "price": "1.50"}], "type": "refund"}',
         '{"receipt": 1}',
+        '{"receipt": 1, "type": "refund\\ud800", "\\ud800": 1}',
         "<Sale><ReceiptNumber>1</ReceiptNumber><Item><SKU>A</SKU><Quantity>1</Quantity></Item>"
         "<Item><SKU>B</SKU><Quantity>1</Quantity></Item></Sale>",
     ],
@@ -218,7 +296,7 @@ def test_drafts_of_other_formats_load(tmp_path: Path, text: str) -> None:
     path, target = tmp_path / "in", tmp_path / "out.yaml"
     path.write_text(text)
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
-    ready(target, zones(STORES))
+    ready(target, ZONES)
 
 
 @given(
@@ -232,7 +310,7 @@ def test_every_draft_loads(tmp_path_factory: pytest.TempPathFactory, names: list
     rows = data.draw(st.lists(st.lists(value, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
     target = tmp_path_factory.mktemp("draft") / "draft.yaml"
     target.write_text(draft(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
-    ready(target, zones(STORES))
+    ready(target, ZONES)
 
 
 def test_shares_of_partitions_are_even_and_add_up() -> None:

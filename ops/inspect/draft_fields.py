@@ -1,0 +1,135 @@
+"""A draft's rules: the fields of the receipt and of its lines, and the steps that their values need."""
+
+import json
+
+from ops.inspect.column import Column
+from ops.inspect.drafting import Draft, yaml_text
+from ops.inspect.kinds import MARKS
+
+_FIXED = {
+    "store": ("S1", "no field names the store; put yours, or `key: true`, or a header"),
+    "register": ("1", "no field names the register; receipt numbers must be unique within store and register"),
+    "currency": ("EUR", "no field names the currency; put yours"),
+}
+
+
+def fields(made: Draft) -> list[str]:
+    """The rules of the receipt's fields."""
+    lines = ["", "fields:"]
+    if made.receipt is not None:
+        lines.append(f"  receipt: {_rule(made.top(made.receipt), _as_text(made.receipt))}")
+    else:
+        lines.append('  receipt: {path: "receipt"}  # check: no field looks like the number of a receipt')
+    lines.append(_time(made))
+    for role, (value, remark) in _FIXED.items():
+        column = made.fields.get(role)
+        if column is None:
+            lines.append(f"  {role}: {{value: {yaml_text(value)}}}  # check: {remark}")
+        else:
+            lines.append(f"  {role}: {_rule(made.top(column), _as_text(column))}")
+    for role in ("cashier", "customer.id"):
+        if role in made.fields:
+            column = made.fields[role]
+            steps, remark = _identity(column)
+            lines.append(f"  {role}: {_rule(made.top(column), steps)}{remark}")
+    gross = made.fields.get("totals.gross")
+    if gross is None:
+        lines.append("  totals.gross: {derive: total}  # the source prints no total: the sum of its lines")
+    else:
+        lines.append(f"  totals.gross: {_rule(made.top(gross), _money(gross))}  # check: with tax, as paid?")
+    return lines
+
+
+def _time(made: Draft) -> str:
+    column = made.fields.get("occurred_at")
+    if column is None:
+        return '  occurred_at: {path: "occurred_at", as: time}  # check: no field looks like the time of the sale'
+    several = len(column.formats) > 1
+    formats = json.dumps(column.formats, ensure_ascii=False) if several else yaml_text(column.formats[0])
+    zone = "" if column.zones == "all" else ", zone: store"
+    steps = f"{{time: {{formats: {formats}{zone}}}}}"
+    remarks = []
+    if column.ambiguous_time:
+        remarks.append("day and month could be the other way round")
+    if column.zones != "all":
+        remarks.append("no time zone: local time of the store, whose `timezone` stands in the settings")
+    return f"  occurred_at: {_rule(made.top(column), steps)}" + (f"  # check: {'; '.join(remarks)}" if remarks else "")
+
+
+def lines_of(made: Draft) -> list[str]:
+    """The rules of the receipt's lines."""
+    return ["", "lines:", *line_rules(made, "  ", negate=False)]
+
+
+def line_rules(made: Draft, indent: str, *, negate: bool) -> list[str]:
+    """One block of lines; `negate` turns quantities and amounts round."""
+    lines = [f"{indent}- each: {yaml_text(made.each)}", f"{indent}  fields:"]
+    for role in ("sku", "description", "quantity", "unit_price", "amount", "tax_rate"):
+        column = made.line.get(role)
+        text = _line_rule(made, role, column, negate=negate)
+        if text:
+            lines.append(f"{indent}    {role}: {text}")
+    return lines
+
+
+def _line_rule(made: Draft, role: str, column: Column | None, *, negate: bool) -> str:
+    if column is None:
+        return _line_default(made, role)
+    path = made.inner(column)
+    if role in ("sku", "description"):
+        return _rule(path, "trim")
+    if role == "quantity":
+        steps = _decimal(column)
+        return _rule(path, f"[{steps}, negate]" if negate else steps)
+    if role == "tax_rate":
+        return _rule(path, _decimal(column)) + "  # check: in percent: 19 means 19 %"
+    remark = "  # check: after discounts, with tax?" if role == "amount" else ""
+    steps = _money(column)
+    return _rule(path, f"[{steps}, negate]" if negate and role == "amount" else steps) + remark
+
+
+def _line_default(made: Draft, role: str) -> str:
+    if role == "tax_rate":
+        return '{value: "0"}  # check: no field has the tax rate; prices contain it unless tax_included is false'
+    if role == "quantity":
+        return '{value: "1"}  # check: no field has the quantity'
+    if role == "sku":
+        return '{path: "sku"}  # check: no field looks like the number of an article'
+    if role == "unit_price":
+        amount, quantity = made.line.get("amount"), made.line.get("quantity")
+        if amount is not None and quantity is not None and made.format != "xml":
+            path = f"divide({made.inner(amount)}, {made.inner(quantity)})"
+            remark = "  # check: no field has the price; amount / quantity may have too many places"
+            return f"{{path: {yaml_text(path)}}}{remark}"
+        return '{path: "unit_price"}  # check: no field looks like the price of a unit'
+    return ""
+
+
+def _rule(path: str, steps: str) -> str:
+    return f"{{path: {yaml_text(path)}, as: {steps}}}" if steps else yaml_text(path)
+
+
+def _as_text(column: Column) -> str:
+    return "trim" if column.native else ""
+
+
+def _identity(column: Column) -> tuple[str, str]:
+    """A number that a spreadsheet made a decimal is its whole part."""
+    if column.kind == "decimal" and all(text.strip().endswith(".0") for text in column.counts if text.strip()):
+        return '[decimal, {multiply: "1"}]', "  # 1234.0 becomes 1234"
+    return _as_text(column), ""
+
+
+def _decimal(column: Column) -> str:
+    marks = column.marks or list(MARKS[:1])
+    point, thousands = marks[0]
+    if (point, thousands) == MARKS[0]:
+        return "decimal"
+    return f"{{decimal: {{point: {yaml_text(point)}, thousands: {yaml_text(thousands)}}}}}"
+
+
+def _money(column: Column) -> str:
+    words = column.path.lower()
+    if column.kind == "integer" and any(word in words for word in ("money", "cent", "minor")):
+        return "minor_units"
+    return _decimal(column)
