@@ -24,8 +24,7 @@ from ops.dlq.shelf import Shelf, history, read_trail, survey
 from ops.dlq.stats import stats
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
-from schemas.contract import Contract
-from streams.bootstrap import build_desk
+from streams.bootstrap import build_desk, find_source
 from streams.letters.heads import head_of
 from streams.letters.reading import record_at
 from streams.letters.redo import Redone
@@ -189,7 +188,10 @@ def show_command(
         return
     head = head_of(record, settings.dead_letter_topic)
     past, done = history(settings, head.origin)
-    value = showing.value_of(record, _contract(settings), reveal=reveal)
+    source = find_source(settings)
+    if source is not None:
+        asyncio.run(source.prepare([record]))
+    value = showing.value_of(record, source, reveal=reveal)
     found = showing.letter(head, record, past, done, value, reveal=reveal)
     click.echo(json.dumps(found, ensure_ascii=False)) if as_json else showing.report_letter(found)
 
@@ -247,7 +249,7 @@ def replay_command(
     Exit code 1 when a letter fails (or would), or when the replay was stopped before its end.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    if patch is not None and not patchable(_contract(settings)):
+    if patch is not None and settings.contract is not None and not patchable(load(find(settings.contract))):
         raise click.UsageError("patches are for records in JSON; the contract's format is another")
     if resume is not None and not go:
         raise click.UsageError("--resume goes on with a replay: it takes --go")
@@ -363,7 +365,7 @@ def export_command(
 ) -> None:
     """Write dead letters to a file: what is known of each, and its record with stars for personal data."""
     settings = settings_from(config, broker=broker)
-    contract = _contract(settings)
+    source = find_source(settings)
     if reveal:
         _allow(settings)
         with closing.noted(settings, "export", by, wanted, ""):
@@ -371,7 +373,7 @@ def export_command(
     shelf = _surveyed(settings, wanted.model_copy(update={"closed": closed}))
     with bar(f"writing {to.name}", len(shelf.letters)) as told:
         ledger = shelf.trail.ledger
-        count = asyncio.run(export(settings, shelf.letters, ledger, to, contract, told, reveal=reveal))
+        count = asyncio.run(export(settings, shelf.letters, ledger, to, source, told, reveal=reveal))
     click.echo(f"{count:,} letters in {to}")
 
 
@@ -421,10 +423,6 @@ def _meant(wanted: Filter) -> Filter:
     except NotAFilter as error:
         raise click.UsageError(str(error)) from None
     return wanted
-
-
-def _contract(settings: Settings) -> Contract | None:
-    return load(find(settings.contract)) if settings.contract is not None else None
 
 
 def _allow(settings: Settings) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from ops.dlq.replaying import chosen_records, reading
 from ops.dlq.showing import row, value_of
-from schemas.contract import Contract
 from streams.letters.heads import Head
 from streams.letters.reading import Progress
 from streams.letters.trail import Ledger
 from streams.settings import Settings
+from streams.sources.source import Source
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 
@@ -26,7 +26,7 @@ async def export(
     letters: Sequence[Head],
     ledger: Ledger,
     to: Path,
-    contract: Contract | None,
+    source: Source | None,
     told: Progress,
     *,
     reveal: bool,
@@ -37,7 +37,7 @@ async def export(
     """
     if to.suffix not in ENDINGS:
         raise CannotExport(f"{to}: the name must end in one of {', '.join(ENDINGS)}")
-    rows = _rows(settings, letters, ledger, contract, reveal=reveal)
+    rows = _rows(settings, letters, ledger, source, reveal=reveal)
     try:
         if to.suffix == ".parquet":
             return await _parquet(rows, to, told)
@@ -73,12 +73,14 @@ async def _parquet(rows: AsyncIterator[dict[str, Any]], to: Path, told: Progress
 
 
 async def _rows(
-    settings: Settings, letters: Sequence[Head], ledger: Ledger, contract: Contract | None, *, reveal: bool
+    settings: Settings, letters: Sequence[Head], ledger: Ledger, source: Source | None, *, reveal: bool
 ) -> AsyncIterator[dict[str, Any]]:
     with reading(settings) as consumer:
         async for found in chosen_records(consumer, settings, letters, {}):
+            if source is not None:
+                await source.prepare([record for _, record in found])
             for head, record in found:
-                yield row(head, ledger) | {"value": value_of(record, contract, reveal=reveal)}
+                yield row(head, ledger) | {"value": value_of(record, source, reveal=reveal)}
 
 
 def _harmless(value: Any) -> Any:

@@ -58,9 +58,9 @@ class Patch:
         return json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
-def patchable(contract: Contract | None) -> bool:
+def patchable(contract: Contract) -> bool:
     """Whether records of the contract are JSON as they stand in the topic."""
-    return contract is None or contract.format in _PATCHABLE
+    return contract.format in _PATCHABLE
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -11,14 +11,13 @@ from rich.table import Table
 
 from ops.dlq.stats import common_details, stats
 from ops.maps.stars import PERSONAL_FIELDS, Stars
-from schemas.contract import Contract
 from schemas.deadletter import Reason
 from streams.deadletters import CONNECT, OWN
 from streams.letters.heads import Head
 from streams.letters.reading import TopicRecord
 from streams.letters.trail import Action, Ledger, Outcome
-from streams.sources.formats import Unreadable, parse_json, reader
-from streams.sources.source import shown
+from streams.sources.formats import Unreadable, parse_json
+from streams.sources.source import Source, shown
 
 _HIDDEN = "(not shown: it may hold personal data; see --reveal)"
 
@@ -143,30 +142,23 @@ def row(head: Head, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def value_of(record: TopicRecord, contract: Contract | None, *, reveal: bool) -> str:
-    """The record's value for people; what may be personal in it is stars, what can't be read is not shown."""
+def value_of(record: TopicRecord, source: Source | None, *, reveal: bool) -> str:
+    """The record's value for people; what may be personal in it is stars, what can't be read is not shown.
+
+    The schemas that `source` reads by must have been asked for.
+    """
     raw = record.value or b""
-    if reveal:
-        try:
-            return _pretty(record, contract)
-        except Unreadable:
-            return raw.decode("utf-8", "backslashreplace")
-    stars = Stars()
     try:
-        if contract is None:
-            tree = parse_json(raw)
-            stars.hide(_personal(tree))
-        else:
-            tree = reader(contract)(record)
-            stars.hide_at(contract, [tree])
-            stars.hide(_personal(tree))
-        return shown(stars.show(tree))
+        tree = parse_json(raw) if source is None else source.read(record)
     except (Unreadable, RecursionError):
+        if reveal:
+            return raw.decode("utf-8", "backslashreplace")
         return f"{_HIDDEN} {len(raw):,} bytes, SHA-256 {sha256(raw).hexdigest()}"
-
-
-def _pretty(record: TopicRecord, contract: Contract | None) -> str:
-    return shown(parse_json(record.value or b"") if contract is None else reader(contract)(record))
+    if reveal:
+        return shown(tree)
+    stars = Stars()
+    stars.hide(_personal(tree) if source is None else list(source.personal(tree)))
+    return shown(stars.show(tree))
 
 
 def _personal(tree: Any) -> list[Any]:
