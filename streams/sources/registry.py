@@ -28,7 +28,7 @@ from streams.batch import Record
 from streams.retry import BackOff
 from streams.settings import SchemaRegistry
 from streams.sources.formats import Unreadable, parse_json
-from streams.sources.schemas import Written, hazard, tree
+from streams.sources.schemas import Written, hazard, remote_reference, tree
 
 HEADER = "__value_schema_id"
 #: Seconds after which the registry is asked again for an id that it did not know.
@@ -111,9 +111,13 @@ class RegistryReader:
         else:
             schema = self._client.get_schema_by_guid(str(UUID(bytes=key[1:])))
         self._fetch_references(schema)
-        if self._type == "AVRO" == (schema.schema_type or "AVRO"):
-            referenced = [version.schema.schema_str or "" for version in self._fetched.versions.values()]
-            self._hazards[key] = hazard(schema.schema_str or "", referenced)
+        if self._type == (schema.schema_type or "AVRO"):
+            text = schema.schema_str or ""
+            if self._type == "AVRO":
+                beside = [version.schema.schema_str or "" for version in self._fetched.versions.values()]
+                self._hazards[key] = hazard(text, beside)
+            else:
+                self._hazards[key] = remote_reference(text, [str(each.name) for each in schema.references or ()])
         self._fetched.schemas[key] = schema
 
     def _fetch_references(self, schema: Any) -> None:

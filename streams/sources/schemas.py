@@ -1,4 +1,4 @@
-"""Avro schemas by which a few bytes could bring a worker down, and the values that deserializers give, made exact."""
+"""Schemas by which a few bytes could bring a worker down, or send it elsewhere; what deserializers give, made exact."""
 
 import base64
 import json
@@ -26,6 +26,28 @@ def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
         return "has_items_without_bytes" if any(_is_empty(item, named) for item in items) else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "is_no_avro_schema"
+
+
+def remote_reference(schema: str, known: Iterable[str] = ()) -> str | None:
+    """As `hazard`, for a JSON Schema: it must not send the reader to whatever address it names.
+
+    `known` are the names of the schemas that the registry keeps beside it.
+    """
+    try:
+        parts = [part for part in _parts(json.loads(schema)) if isinstance(part, dict)]
+    except (ValueError, RecursionError):
+        return "is_no_json_schema"
+    names = {*known, *(str(part[key]).partition("#")[0] for part in parts for key in ("$id", "id") if key in part)}
+    for part in parts:
+        for key in ("$ref", "$dynamicRef", "$recursiveRef"):
+            base = str(part.get(key, "")).partition("#")[0]
+            if "://" in base and base not in names and not base.startswith(_META):
+                return "refers_to_another_address"
+    return None
+
+
+#: The schemas of schemas, which the library has with it.
+_META = ("http://json-schema.org/", "https://json-schema.org/")
 
 
 def _short(name: str) -> str:

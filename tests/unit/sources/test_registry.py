@@ -414,6 +414,26 @@ async def test_schema_by_which_few_bytes_bring_a_worker_down_is_refused(
     assert await refused(opened(registry), raw) == (Reason.UNKNOWN_SCHEMA, f"schema 6: {detail}")
 
 
+@pytest.mark.parametrize(
+    ("schema", "detail"),
+    [
+        ({"$ref": "http://127.0.0.1:1/other.json"}, "schema 6: refers_to_another_address"),
+        ({"properties": {"a": {"items": [{"$ref": "https://h/x#/y"}]}}}, "schema 6: refers_to_another_address"),
+        ({"$id": "https://h/x", "properties": {"a": {"$ref": "https://h/x#/$defs/a"}}, "$defs": {"a": {}}}, None),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {}}}, None),
+    ],
+)
+async def test_json_schema_that_refers_to_another_address_is_refused(
+    registry: RegistryServer, schema: Any, detail: str | None
+) -> None:
+    registry.put(6, schema, "JSON")
+    raw = b'\0\0\0\0\6{"a": 1}'
+    if detail is None:
+        assert await read(opened(registry, "json_schema"), raw) == {"a": 1}
+    else:
+        assert await refused(opened(registry, "json_schema"), raw) == (Reason.UNKNOWN_SCHEMA, detail)
+
+
 async def test_recursion_by_way_of_a_reference_is_refused(registry: RegistryServer) -> None:
     registry.put(3, NODE)
     registry.put_version("node", 1, 3)
