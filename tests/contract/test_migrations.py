@@ -58,7 +58,8 @@ def test_the_migrated_checks_and_collations_are_what_the_tables_say(sink: Sink, 
     sink.check(apply=True)
     migrated = checks_and_collations(engine)
     with engine.begin() as connection:
-        connection.execute(text("DROP VIEW document_taxes"))
+        for view in ("document_taxes", "day_documents", "day_lines", "day_payments"):
+            connection.execute(text(f"DROP VIEW {view}"))
         metadata.drop_all(connection)
         metadata.create_all(connection)
     assert checks_and_collations(engine) == migrated
@@ -89,11 +90,11 @@ def test_a_schema_behind_is_found_and_migrated(sink: Sink, tmp_path: Path, monke
     sink.check(apply=True)
     newer = tmp_path / "migrations"
     shutil.copytree(migrations.SCRIPTS, newer, ignore=shutil.ignore_patterns("__pycache__"))
-    step = 'revision, down_revision = "9999", "0003"\nbranch_labels = depends_on = None\ndef upgrade():\n    pass\n'
+    step = 'revision, down_revision = "9999", "0004"\nbranch_labels = depends_on = None\ndef upgrade():\n    pass\n'
     (newer / "versions" / "v9999_next.py").write_text(step)
     monkeypatch.setattr(migrations, "SCRIPTS", newer)
     behind = schema_finding(sink.check())
-    assert (behind.ok, behind.detail) == (False, "It is behind: 0003, not 9999.")
+    assert (behind.ok, behind.detail) == (False, "It is behind: 0004, not 9999.")
     assert schema_finding(sink.check(apply=True)).ok
 
 
