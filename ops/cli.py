@@ -100,6 +100,12 @@ def program() -> None:
     help="Processes that share the partitions, started again as with --restart. The first one listens at http_port, "
     "the next at http_port + 1, …",
 )
+@click.option(
+    "--accept-budget",
+    is_flag=True,
+    help="Let what waits in the topic become dead letters, however much it is; the budget counts again when the worker "
+    "has caught up.",
+)
 def run(
     config: Path | None,
     broker: str | None,
@@ -107,6 +113,7 @@ def run(
     apply_migrations: bool | None,
     restart: bool,
     workers: int,
+    accept_budget: bool,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT, which drain: what is begun is finished and committed.
 
@@ -114,7 +121,8 @@ def run(
     When too many records are rejected (settings: dead_letter_budget), the worker holds:
     nothing more is acknowledged, and /readyz says why. Mend what is wrong and restart it;
     or, if they are to be dead letters, tell it to go on: kill -USR1 PID. What it holds,
-    at most one batch of each partition, passes, and counting begins anew.
+    at most one batch of each partition, passes, and counting begins anew. A mapping that
+    changes meanwhile has what is held judged again.
 
     A worker that hangs (settings: watchdog) is unready, then ends itself with exit code 75, the reason on the last
     line. So does one whose topic has been given more partitions.
@@ -127,7 +135,7 @@ def run(
     set_up_logs(settings.log_format, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(run_worker(settings))
+            runner.run(run_worker(settings, accept_budget=accept_budget))
     except (SettingsError, ContractError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
         raise
     except TopicChanged as change:

@@ -18,7 +18,7 @@ from streams.state import State
 STOP_PATIENCE = 15.0
 
 
-async def run_worker(settings: Settings) -> None:
+async def run_worker(settings: Settings, *, accept_budget: bool = False) -> None:
     """Returns after SIGTERM or SIGINT, drained. Raises what made the worker fail, and what `build` raises.
 
     A worker that hangs ends the process. One that its dead-letter budget holds goes on after SIGUSR1.
@@ -28,7 +28,7 @@ async def run_worker(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    worker = build(settings)
+    worker = build(settings, accept_budget=accept_budget)
     state = worker.state
     loop.add_signal_handler(signal.SIGUSR1, go_on, state)
     try:

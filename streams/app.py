@@ -48,8 +48,13 @@ def create_app(
     partitions: int,
     source: Source | None = None,
     master_data: MasterData | None = None,
+    *,
+    accept_budget: bool = False,
 ) -> LineApp:
-    """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records."""
+    """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records.
+
+    With `accept_budget` the dead-letter budget counts only when the worker has caught up.
+    """
     app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
     app.transport = SliceTransport(
         app, settings.topic, settings.slice_records, lambda: _settle(state, REBALANCE_PATIENCE)
@@ -62,14 +67,14 @@ def create_app(
         seen=seen,
         sink=patient,
         dead_letters=DeadLetters(publisher, utc_now),
-        budget=BudgetGuard(settings.dead_letter_budget.ratio, settings.dead_letter_budget.sample),
+        budget=BudgetGuard(1, NO_LIMIT) if accept_budget else budget_of(settings),
         stores=settings.find_stores(),
         now=utc_now,
         source=source,
     )
     if master_data is not None:
         services.master = master_data.current
-        keep_current(app, master_data, metrics)
+        keep_current(app, master_data, metrics, state)
     topic = app.topic(settings.topic, schema=PassThrough())
 
     @app.agent(topic, name="sales", isolated_partitions=True)
@@ -77,13 +82,18 @@ def create_app(
         async for event in cast(faust.Stream[Any], stream).noack().events():
             await handle(event, services, metrics, state)
 
+    accepting = accept_budget
+
     @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
     async def observe() -> None:
+        nonlocal accepting
         consumer = cast(SliceConsumer, app.consumer)
         lags = consumer.lag()
         state.recovered = app.rebalancing_count > 0 and not app.rebalancing
         if state.recovered and not any(lags.values()):
             state.progress = state.clock()
+        if accepting and state.recovered and sum(lags.values()) <= settings.slice_records:
+            services.budget, accepting = budget_of(settings), False
         await patient.look_after_idle_sink()
         metrics.partitions.set(len(lags))
         metrics.note_lags(lags)
@@ -119,12 +129,24 @@ def create_app(
     return app
 
 
-def keep_current(app: LineApp, master_data: MasterData, metrics: Metrics) -> None:
-    """Looks after the master data as long as the app runs, and counts what their rules find."""
+def budget_of(settings: Settings) -> BudgetGuard:
+    """The dead-letter budget, with nothing counted yet."""
+    budget = settings.dead_letter_budget
+    return BudgetGuard(budget.ratio, budget.sample, budget.in_a_row)
+
+
+def keep_current(app: LineApp, master_data: MasterData, metrics: Metrics, state: State) -> None:
+    """Looks after the master data as long as the app runs, and counts what their rules find.
+
+    What the dead-letter budget holds is judged again by new ones.
+    """
 
     @app.timer(float(master_data.mapping.reload_seconds))  # type: ignore[untyped-decorator]  # Faust does not type it
     async def look() -> None:
+        before = master_data.current()
         await asyncio.to_thread(master_data.look, metrics)
+        if master_data.current() is not before and state.go_on(passing=False):
+            structlog.get_logger("tillstream.mapping").warning("new master data: what was held is judged again")
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
     async def count_dirt() -> None:
@@ -182,9 +204,10 @@ async def handle(event: EventT[Any], services: Services, metrics: Metrics, state
     )
     while state.failed is None:
         if state.held is not None:
-            await state.wait_told()
+            passing = await state.wait_told()
             services.budget.begin_anew()
-            to = replace(services, budget=BudgetGuard(1, NO_LIMIT))  # somebody has looked: what was held passes
+            # Somebody has looked, and what was held passes; or the mapping is another one, and it is judged again.
+            to = replace(services, budget=BudgetGuard(1, NO_LIMIT)) if passing else services
             continue
         try:
             with state.at_work():

@@ -37,8 +37,10 @@ class Worker:
     state: State
 
 
-def build(settings: Settings) -> Worker:
+def build(settings: Settings, *, accept_budget: bool = False) -> Worker:
     """A worker for `settings`, its topics and its sink checked.
+
+    With `accept_budget` the dead-letter budget counts only when the worker has caught up.
 
     Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must be called in
     the event loop that the worker is going to run in.
@@ -54,7 +56,7 @@ def build(settings: Settings) -> Worker:
     state = State(time.monotonic, settings.watchdog)
     metrics.sink_up.set(1)
     metrics.mapping_current.set(1)
-    app = create_app(settings, sink, metrics, state, partitions, source, master_data)
+    app = create_app(settings, sink, metrics, state, partitions, source, master_data, accept_budget=accept_budget)
     return Worker(app, sink, metrics, state)
 
 

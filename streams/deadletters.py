@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -35,12 +35,15 @@ class BudgetGuard:
     """Watches the share of rejections among the latest `sample` records, batch by batch.
 
     A batch passes while all rejections among them, its own included, are at most ratio × sample, or while its own share
-    is at most `ratio`. So a topic of nothing but rejections stops after ratio × sample of them.
+    is at most `ratio`. So a topic of nothing but rejections stops after ratio × sample of them; or sooner, when more
+    than `in_a_row` records are rejected with none between them that is not.
     """
 
-    def __init__(self, ratio: float, sample: int) -> None:
+    def __init__(self, ratio: float, sample: int, in_a_row: int | None = None) -> None:
         self._most = max(1, int(ratio * sample))
         self._sample = sample
+        self._in_a_row = in_a_row
+        self._run = 0
         self._latest: deque[tuple[int, int]] = deque()
         self._records = self._rejected = 0
 
@@ -52,10 +55,14 @@ class BudgetGuard:
     def begin_anew(self) -> None:
         """Forgets what was counted."""
         self._latest.clear()
-        self._records = self._rejected = 0
+        self._records = self._rejected = self._run = 0
 
-    def spend(self, records: int, rejected: int) -> None:
-        """Counts a batch. Raises BudgetExceeded, and counts nothing, when its rejections don't fit any more."""
+    def spend(self, records: int, rejected: int, in_order: Iterable[bool] = ()) -> None:
+        """Counts a batch. Raises BudgetExceeded, and counts nothing, when its rejections don't fit any more.
+
+        `in_order`: of each record whether it is rejected; not needed where none is.
+        """
+        run = self._run_after(in_order) if rejected else 0
         fits = self._rejected + rejected <= self._most or rejected <= self._most * records / self._sample
         if not fits:
             raise BudgetExceeded(
@@ -63,6 +70,7 @@ class BudgetGuard:
                 f"the budget is {self._most} in {self._sample}; find out what they have in common, then restart with "
                 "what is right, or send SIGUSR1 if they are to be dead letters"
             )
+        self._run = run
         self._latest.append((records, rejected))
         self._records += records
         self._rejected += rejected
@@ -70,6 +78,18 @@ class BudgetGuard:
             old_records, old_rejected = self._latest.popleft()
             self._records -= old_records
             self._rejected -= old_rejected
+
+    def _run_after(self, in_order: Iterable[bool]) -> int:
+        """The run of rejections that the batch ends with. Raises BudgetExceeded for one that is too long."""
+        run = self._run
+        for rejected in in_order:
+            run = run + 1 if rejected else 0
+            if self._in_a_row is not None and run > self._in_a_row:
+                raise BudgetExceeded(
+                    f"more than {self._in_a_row} records in a row would be dead letters; find out what they have in "
+                    "common, then restart with what is right, or send SIGUSR1 if they are to be dead letters"
+                )
+        return run
 
 
 #: For what somebody has looked at and let through.

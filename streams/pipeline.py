@@ -119,7 +119,8 @@ async def process(batch: Batch, to: Services) -> Settled:
         settled.seen_in_window += known
         settled.seen_in_sink += duplicates
         rejected += unsound + unmapped + refused
-    to.budget.spend(len(batch.records), len({rejection.record.offset for rejection in rejected}))
+    bad = {rejection.record.offset for rejection in rejected}
+    to.budget.spend(len(batch.records), len(bad), (record.offset in bad for record in batch.records))
     await to.dead_letters.put(batch.topic, batch.partition, rejected, versions(to.source, master))
     settled.rejected = rejected
     return settled

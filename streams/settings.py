@@ -118,6 +118,9 @@ class Budget(BaseModel):
 
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     sample: Annotated[int, Field(ge=10)] = 1000
+    in_a_row: (
+        Annotated[int, Field(ge=10, description="so many rejections without a record between that is none")] | None
+    ) = 250
 
 
 class Retry(BaseModel):

@@ -23,6 +23,7 @@ class State:
     _begun: dict[object, float] = field(default_factory=dict)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _passing: bool = True
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     heartbeat: float = field(init=False)
     progress: float = field(init=False)
@@ -56,15 +57,17 @@ class State:
         """No slice is begun any more; the worker stays up, unready, until someone looks and tells it to go on."""
         self.held = self.held or reason
 
-    async def wait_told(self) -> None:
-        """Returns when the worker is told to go on."""
+    async def wait_told(self) -> bool:
+        """Returns when the worker is told to go on: whether what was held passes, or is judged again."""
         await self._told.wait()
+        return self._passing
 
-    def go_on(self) -> bool:
-        """Lets what is held go on. False when nothing is."""
+    def go_on(self, *, passing: bool = True) -> bool:
+        """Lets what is held go on: it passes, or is judged again. False when nothing is held."""
         if self.held is None:
             return False
         self.held = None
+        self._passing = passing
         self.progress = self.clock()
         self._told.set()
         self._told = asyncio.Event()

@@ -76,3 +76,25 @@ def resent(shop: Shop) -> bool:
     shop.send(of(2, "B"))
     shop.wait_drained()
     return "pos:e-2" in shop.event_ids()
+
+
+def test_held_worker_goes_on_when_a_row_repairs_what_it_held(shop: Shop, tmp_path: Path) -> None:
+    worker = shop.start(dead_letter_budget={"in_a_row": 10}).wait_ready()
+    shop.send(*(of(number, "B") for number in range(100)), partition=0)
+    wait_until(lambda: "held: more than 10 records in a row" in worker.get("/readyz")[1], 30, "a worker that holds")
+    fresh = tmp_path / "items.new"
+    fresh.write_text("sku,item_code,unit\nA,ART-1,pc\nB,ART-2,pc\n")
+    fresh.rename(tmp_path / "items.csv")
+    wait_until(lambda: len(shop.event_ids()) == 100, 30, "all sales to be delivered")
+    assert shop.dead_letters() == []
+    assert worker.wait_ready().terminate() == 0
+
+
+def test_accepted_budget_lets_what_waits_become_dead_letters(shop: Shop) -> None:
+    shop.send(*(of(number, "B") for number in range(100)), partition=0)
+    worker = shop.start(options=("--accept-budget",), dead_letter_budget={"in_a_row": 10}).wait_ready()
+    shop.wait_drained()
+    assert len(shop.dead_letters()) == 100
+    wait_until(lambda: worker.get("/metrics")[1].count("budget_used_ratio 0.0") == 1, 10, "the budget to count again")
+    shop.send(*(of(number, "B") for number in range(100, 200)), partition=0)
+    wait_until(lambda: "held: " in worker.get("/readyz")[1], 30, "a worker that holds")

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ QUICK = {"watchdog": {"loop_seconds": 2, "batch_seconds": 3, "progress_seconds":
 BUDGET_EXCEEDED = "dead-letter budget exceeded"
 
 
-def supervised(patch: str | None, config: Path, log: Path, *options: str) -> ChildProcess:
+def supervised(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()) -> ChildProcess:
     """`tillstream run --restart`, as users do."""
     program = ["ops.cli"] if patch is None else ["tests.support.faulty_worker", patch]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
@@ -36,9 +36,9 @@ def supervised(patch: str | None, config: Path, log: Path, *options: str) -> Chi
         )
 
 
-def two_workers(patch: str | None, config: Path, log: Path) -> ChildProcess:
+def two_workers(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()) -> ChildProcess:
     """`tillstream run --workers 2`."""
-    return supervised(patch, config, log, "--workers", "2")
+    return supervised(patch, config, log, ["--workers", "2", *options])
 
 
 def start_supervised(world: World, patch: str | None = None, launch: Launch = supervised) -> Worker:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -55,15 +56,15 @@ class Forked:
             os.kill(self.pid, sig)
 
 
-def fork(patch: str | None, config: Path, log: Path) -> Forked:
+def fork(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()) -> Forked:
     """A `tests.support.workers.Launch`."""
-    process = _CONTEXT.Process(target=_run, args=(patch, config, log))
+    process = _CONTEXT.Process(target=_run, args=(patch, config, log, options))
     with _ONE_AT_A_TIME:
         process.start()
     return Forked(process)
 
 
-def _run(patch: str | None, config: Path, log: Path) -> None:
+def _run(patch: str | None, config: Path, log: Path, options: Sequence[str]) -> None:
     with log.open("wb") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
@@ -76,5 +77,5 @@ def _run(patch: str | None, config: Path, log: Path) -> None:
 
     if patch is not None:
         faulty_worker.put_in(patch)
-    sys.argv = ["tillstream", "run", "--config", str(config)]
+    sys.argv = ["tillstream", "run", "--config", str(config), *options]
     cli.main()

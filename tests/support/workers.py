@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -35,16 +35,16 @@ class ChildProcess(Protocol):
 
 
 #: Starts `tillstream run` with a fault or none, a settings file, and a file for what it says.
-Launch = Callable[[str | None, Path, Path], ChildProcess]
+Launch = Callable[[str | None, Path, Path, Sequence[str]], ChildProcess]
 
 
-def launch(patch: str | None, config: Path, log: Path) -> ChildProcess:
+def launch(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()) -> ChildProcess:
     """As users do."""
     program = ["-m", "ops.cli", "run"] if patch is None else ["-m", "tests.support.faulty_worker", patch, "run"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
     with log.open("wb") as out:
         return subprocess.Popen(
-            [sys.executable, *program, "--config", str(config)], stdout=out, stderr=out, env=environment
+            [sys.executable, *program, "--config", str(config), *options], stdout=out, stderr=out, env=environment
         )
 
 
@@ -75,14 +75,19 @@ class Worker:
     """One process. `patch` names a fault of `tests.support.faulty_worker` to run with, as `NAME` or `NAME:COUNT`."""
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], patch: str | None = None, launch: Launch = launch
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        patch: str | None = None,
+        launch: Launch = launch,
+        options: Sequence[str] = (),
     ) -> None:
         self.port = own_port()
         name = f"worker-{self.port}"
         self.log = folder / f"{name}.log"
         config = folder / f"{name}.yaml"
         config.write_text(json.dumps(settings | {"http_port": self.port, "log_format": "json"}))
-        self.process = launch(patch, config, self.log)
+        self.process = launch(patch, config, self.log, options)
 
     def get(self, path: str) -> tuple[int, str]:
         """(status, body) of the worker's http; (0, "") when it does not answer."""
@@ -135,15 +140,15 @@ class Shop:
             "sink_url": url,
             "sink_password": password,
             "apply_migrations": True,
-            "dead_letter_budget": {"ratio": 1},
+            "dead_letter_budget": {"ratio": 1, "in_a_row": None},
             "session_seconds": 2,  # a killed worker's partitions are soon the next one's
             **settings,
         }
         self.engine = create_engine(sink_url, poolclass=NullPool)
 
-    def start(self, patch: str | None = None, **settings: Any) -> Worker:
+    def start(self, patch: str | None = None, options: Sequence[str] = (), **settings: Any) -> Worker:
         """Starts a worker; ended at the end of the test at the latest."""
-        worker = Worker(self.folder, self.settings | settings, patch)
+        worker = Worker(self.folder, self.settings | settings, patch, options=options)
         self.workers.append(worker)
         return worker
 

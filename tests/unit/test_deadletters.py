@@ -168,6 +168,21 @@ def test_one_batch_over_the_ratio_is_stopped_whatever_its_size() -> None:
     BudgetGuard(0.5, 1000).spend(2000, 1000)
 
 
+def test_run_of_rejections_is_stopped_before_the_ratio_is() -> None:
+    guard = BudgetGuard(0.5, 1000, in_a_row=10)
+    guard.spend(8, 8, [True] * 8)
+    guard.spend(4, 2, [True, True, False, False])
+    guard.spend(9, 9, [True] * 9)
+    guard.spend(100, 0)
+    guard.spend(10, 10, [True] * 10)
+    for _ in range(2):  # what is stopped counts nothing
+        with pytest.raises(BudgetExceeded, match="more than 10 records in a row"):
+            guard.spend(2, 1, [True, False])
+    guard.spend(2, 1, [False, True])
+    guard.begin_anew()
+    guard.spend(10, 10, [True] * 10)
+
+
 def test_counting_begins_anew_when_it_is_told_to() -> None:
     guard = BudgetGuard(0.5, 1000)
     guard.spend(500, 500)
