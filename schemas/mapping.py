@@ -273,6 +273,19 @@ class Cleaning(Part):
     usual: Usual | None = None
     refunds: Refunds | None = None
 
+    def released(self) -> "Cleaning":
+        """The same rules, but what they would hold is booked, with the finding in its review."""
+        stated = self.model_dump(exclude_none=True)
+        return Cleaning.model_validate({name: _flagged(rule) for name, rule in stated.items()})
+
+
+def _flagged(rule: Any) -> Any:
+    """The rule with `flag` for `hold`; a refund waits no longer."""
+    if isinstance(rule, dict):
+        waits = {"wait_minutes": 0} if "wait_minutes" in rule else {}
+        return {name: _flagged(value) for name, value in rule.items()} | waits
+    return "flag" if rule == "hold" else rule
+
 
 class Mapping(Part):
     """The ERP's names for what the tills say. What has no table is not mapped: the till's code counts."""

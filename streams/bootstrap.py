@@ -69,12 +69,13 @@ class Desk:
     patient: PatientSink
 
 
-def build_desk(settings: Settings) -> Desk:
+def build_desk(settings: Settings, *, release: bool = False) -> Desk:
     """The line by today's contract, mapping and rules. Its window is empty, its dead letters go nowhere.
 
+    With `release` what the cleaning rules would hold is booked, with the finding in its review.
     Raises ContractError, SinkUnavailable and SinkMisconfigured.
     """
-    master_data = find_master_data(settings)
+    master_data = find_master_data(settings, release=release)
     source = find_source(settings, master_data)
     sink = _open_checked(settings, master_data)
     patient = PatientSink(sink, Metrics())
@@ -108,11 +109,11 @@ def _open_checked(settings: Settings, master_data: MasterData | None) -> Sink:
     return sink
 
 
-def find_master_data(settings: Settings) -> MasterData | None:
+def find_master_data(settings: Settings, *, release: bool = False) -> MasterData | None:
     """The master data of the settings' mapping, not loaded yet; None without one. Raises ContractError."""
     if settings.mapping is None:
         return None
-    return MasterData(settings.mapping, Database(settings.sink_url, settings.password()))
+    return MasterData(settings.mapping, Database(settings.sink_url, settings.password()), release=release)
 
 
 def find_source(settings: Settings, master_data: MasterData | None = None) -> Source | None:

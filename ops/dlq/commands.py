@@ -200,6 +200,7 @@ def show_command(
     name="replay",
     epilog="\b\nExamples:\n  tillstream dlq replay --reason unmapped_item\n"
     "  tillstream dlq replay --reason unmapped_item --go\n  tillstream dlq replay --fixed --go\n"
+    "  tillstream dlq replay --reason 'held_*' --store S17 --release --go\n"
     '  tillstream dlq replay --at 3:1741 --patch \'{"currency": "EUR"}\' --go\n'
     "  tillstream dlq replay --reason totals_mismatch --rate 100 --limit 1000 --go\n"
     "  tillstream dlq replay --resume 20260310-120000-a1b2 --go",
@@ -208,6 +209,7 @@ def show_command(
 @with_filter
 @go_option
 @click.option("--fixed", is_flag=True, help="Only those that would pass now.")
+@click.option("--release", is_flag=True, help="Book what the cleaning rules would hold, with a remark in its review.")
 @click.option(
     "--patch",
     callback=_parsed(Patch),
@@ -230,6 +232,7 @@ def replay_command(
     wanted: Filter,
     go: bool,
     fixed: bool,
+    release: bool,
     patch: Patch | None,
     new_identity: bool,
     rate: float | None,
@@ -253,7 +256,7 @@ def replay_command(
         raise click.UsageError("patches are for records in JSON; the contract's format is another")
     if resume is not None and not go:
         raise click.UsageError("--resume goes on with a replay: it takes --go")
-    order = Order(wanted, by, why, patch, rate, limit, fixed, new_identity)
+    order = Order(wanted, by, why, patch, rate, limit, fixed, new_identity, release)
     if go:
         sys.exit(_replayed(settings, order, resume, as_json=as_json))
     sys.exit(_rehearsed(settings, order, keep, as_json=as_json))
@@ -262,7 +265,7 @@ def replay_command(
 def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) -> int:
     with bar("reading dead letters", None) as told:
         _, chosen = choose(settings, order, told)
-    desk = build_desk(settings)
+    desk = build_desk(settings, release=order.release)
     try:
         with bar("trying them", len(chosen)) as told:
             report = asyncio.run(rehearse(settings, desk, order, chosen, _counting(told), keep))
@@ -280,7 +283,7 @@ def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) ->
 
 
 def _replayed(settings: Settings, order: Order, resume: str | None, *, as_json: bool) -> int:
-    desk = build_desk(settings)
+    desk = build_desk(settings, release=order.release)
 
     async def run() -> Any:
         stop = asyncio.Event()

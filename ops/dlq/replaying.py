@@ -40,7 +40,10 @@ class NoSuchReplay(Exception):
 
 @dataclass
 class Order:
-    """What is to be replayed, and how. `rate` in letters a second; `fixed`: only those that would pass now."""
+    """What is to be replayed, and how. `rate` in letters a second; `fixed`: only those that would pass now.
+
+    `release` is noted only: the desk books what the rules would hold.
+    """
 
     wanted: Filter = field(default_factory=Filter)
     by: str = ""
@@ -50,6 +53,7 @@ class Order:
     limit: int | None = None
     fixed: bool = False
     new_identity: bool = False
+    release: bool = False
 
 
 @dataclass
@@ -70,6 +74,8 @@ class Report:
             self.reasons[each.end, each.reason] += 1
 
 
+#: What of an order the audit trail keeps, beside its filter and patch.
+_KEPT = ("limit", "fixed", "new_identity", "release")
 Told = Callable[[Sequence[Redone]], None]
 
 
@@ -176,7 +182,7 @@ def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[H
             filter=order.wanted.stated(),
             reason=order.reason,
             patch=order.patch.stated if order.patch is not None else None,
-            options={"limit": order.limit, "fixed": order.fixed, "new_identity": order.new_identity},
+            options={name: getattr(order, name) for name in _KEPT},
             until=shelf.ends,
         )
         return chosen, action
@@ -189,6 +195,8 @@ def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[H
     limit = earlier.options.get("limit")
     order.limit = None if limit is None else max(0, int(limit) - trail.tried[resume])
     order.fixed, order.new_identity = bool(earlier.options.get("fixed")), bool(earlier.options.get("new_identity"))
+    if bool(earlier.options.get("release")) != order.release:
+        raise NoSuchReplay(f"replay {resume} was begun with{'out' * order.release} --release; resume it so")
     # What came afterwards, the new letters of this very replay among it, is not meant; nor what it has tried.
     _, chosen = choose(settings, order, until=earlier.until)
     return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "by": order.by})

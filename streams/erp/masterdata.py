@@ -22,10 +22,16 @@ def utc_now() -> datetime:
 
 
 class MasterData:
-    """The master data of a mapping file, in the newest version that is right. Raises ContractError."""
+    """The master data of a mapping file, in the newest version that is right. Raises ContractError.
 
-    def __init__(self, path: Path, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+    With `release` what its cleaning rules would hold is booked, with the finding in its review.
+    """
+
+    def __init__(
+        self, path: Path, database: Database, clock: Callable[[], datetime] = utc_now, *, release: bool = False
+    ) -> None:
         self.path = path
+        self._release = release
         self.mapping = self._read_mapping()
         self.master: Master | None = None
         self.found: Counter[tuple[str, str]] = Counter()
@@ -110,7 +116,8 @@ class MasterData:
         return known
 
     def _read_mapping(self) -> Mapping:
-        return load_as(self.path, Mapping, "mapping")
+        mapping = load_as(self.path, Mapping, "mapping")
+        return mapping.model_copy(update={"cleaning": mapping.cleaning.released()}) if self._release else mapping
 
     def _stamp(self) -> object:
         tables = [stamp(table, self.path, self._database) for table in self._watched.tables().values()]

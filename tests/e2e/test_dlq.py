@@ -413,3 +413,14 @@ def test_audit_survives_and_says_who_did_what(office: Office) -> None:
     printed = office.dlq("audit")
     assert "grace" in printed
     assert "unmapped_item" in printed
+
+
+def test_held_letters_are_released_with_a_remark(office: Office) -> None:
+    rules = "mapping: 1\ncleaning:\n  gross: {at_most: 1, then: hold}\n  refunds: {then: hold}\n"
+    (office.folder / "mapping.yaml").write_text(rules)
+    office.settings["mapping"] = str(office.folder / "mapping.yaml")
+    office.put(dead(1, reason=Reason.HELD_OUTLIER), dead(2, type="return", original={"receipt": "77"}))
+    assert office.told("replay", code=1)["would_pass"] == 0
+    assert office.told("replay", "--release", "--go")["ends"] == {"delivered": 2}
+    reviews = [held.review for held in office.sink.read(["pos/S1/R1/1/sale", "pos/S1/R1/2/return"])]
+    assert reviews == ["totals.gross: above_limit", "totals.gross: above_limit; original: not_there"]

@@ -138,6 +138,18 @@ def test_every_rule_has_its_reasons() -> None:
     assert held == {reasons[1] for reasons in REASONS.values()}
 
 
+def test_released_rules_hold_nothing_and_find_the_same() -> None:
+    held = Cleaning.model_validate(
+        {name: options for rule_of in BROKEN for name, options in rule(rule_of, "hold").items()}
+        | {"refunds": {"then": "hold"}}
+    )
+    released = held.released()
+    assert '"hold"' not in released.model_dump_json()
+    assert released.model_fields_set == held.model_fields_set
+    assert released.refunds is not None
+    assert released.refunds.wait_minutes == 0
+
+
 def test_rejecting_goes_before_holding_and_holding_before_booking() -> None:
     broken = BROKEN["quantity"][2] | {"occurred_at": "2020-01-01T00:00:00Z"}
     both = rule("quantity", "hold") | rule("old", "reject")
