@@ -67,8 +67,8 @@ class BudgetGuard:
         if not fits:
             raise BudgetExceeded(
                 f"{self._rejected + rejected} of the latest {self._records + records} records would be dead letters, "
-                f"the budget is {self._most} in {self._sample}; find out what they have in common, then restart with "
-                "what is right, or send SIGUSR1 if they are to be dead letters"
+                f"the budget is {self._most} in {self._sample}; find out what they have in common; then change the "
+                "mapping, or restart with what is right, or send SIGUSR1 if they are to be dead letters"
             )
         self._run = run
         self._latest.append((records, rejected))
@@ -87,7 +87,8 @@ class BudgetGuard:
             if self._in_a_row is not None and run > self._in_a_row:
                 raise BudgetExceeded(
                     f"more than {self._in_a_row} records in a row would be dead letters; find out what they have in "
-                    "common, then restart with what is right, or send SIGUSR1 if they are to be dead letters"
+                    "common; then change the mapping, or restart with what is right, or send SIGUSR1 if they are to be "
+                    "dead letters"
                 )
         return run
 

@@ -42,6 +42,9 @@ from streams.mapping import to_documents
 from streams.settings import Stores
 from streams.sources.source import Source
 
+#: What records without a contract are.
+CANONICAL = "canonical"
+
 
 class Seen(Protocol):
     """The records known as delivered."""
@@ -127,10 +130,13 @@ async def process(batch: Batch, to: Services) -> Settled:
 
 
 def versions(source: Source | None, master: Master | None) -> str:
-    """What a record is read by: `source@version` of the contract, `name@version` of the mapping."""
-    return " ".join(
-        ([source.contract.label] if source is not None else []) + ([master.label] if master is not None else [])
-    )
+    """What a record is read by: `source@version` of the contract, `name@version` of the mapping.
+
+    Without a contract records are `canonical`; where there is neither, there is nothing to say.
+    """
+    if master is None:
+        return source.contract.label if source is not None else ""
+    return f"{source.contract.label if source is not None else CANONICAL} {master.label}"
 
 
 def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Noted]]:

@@ -17,7 +17,7 @@ import click
 
 from ops.dlq import closing, preview, showing
 from ops.dlq.exporting import CannotExport, export
-from ops.dlq.filters import Filter, NotAFilter, moment
+from ops.dlq.filters import Filter, NotAFilter, among_parked, moment
 from ops.dlq.patching import BadPatch, Patch, patchable
 from ops.dlq.replaying import NoSuchReplay, Order, Told, choose, rehearse, replay
 from ops.dlq.shelf import Shelf, history, read_trail, survey
@@ -68,6 +68,7 @@ _FILTERS = (
     click.option("--until", callback=_parsed(_when), help="Failed last before then."),
     click.option("--text", help="Has this text in its key or value, in whichever case."),
     click.option("--over", callback=_parsed(_amount), help="The receipt's gross is above this."),
+    click.option("--parked", is_flag=True, help="Of the parked topic."),
 )
 
 
@@ -76,8 +77,7 @@ def with_filter(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)  # with the options that the command has already
     def filtered(*args: Any, **given: Any) -> Any:
-        names = ("reasons", "stores", "sources", "event_ids", "receipts", "places", "since", "until", "text", "over")
-        wanted = Filter(**{name: given.pop(name) for name in names})
+        wanted = Filter(**{name: given.pop(name) for name in Filter.model_fields if name != "closed"})
         try:
             wanted.matcher()
         except NotAFilter as error:
@@ -122,7 +122,7 @@ def stats_command(config: Path | None, broker: str | None, wanted: Filter, as_js
 
     Exit code 1 while there are some.
     """
-    shelf = _surveyed(settings_from(config, broker=broker), wanted)
+    shelf = _surveyed(_opened(wanted, config, broker=broker), wanted)
     if as_json:
         click.echo(json.dumps(stats(shelf.letters, showing.now_utc()), ensure_ascii=False))
     else:
@@ -144,7 +144,7 @@ def list_command(
     config: Path | None, broker: str | None, wanted: Filter, closed: bool, most: int, as_json: bool
 ) -> None:
     """List dead letters, a line each. Nothing of what their records say is shown."""
-    shelf = _surveyed(settings_from(config, broker=broker), wanted.model_copy(update={"closed": closed}))
+    shelf = _surveyed(_opened(wanted, config, broker=broker), wanted.model_copy(update={"closed": closed}))
     ledger = shelf.trail.ledger
     if as_json:
         rows = [showing.row(head, ledger) for head in shelf.letters[:most]]
@@ -160,19 +160,27 @@ def list_command(
 )
 @click.argument("place", metavar="PARTITION:OFFSET")
 @with_broker
+@click.option("--parked", is_flag=True, help="Of the parked topic.")
 @click.option("--reveal", is_flag=True, help="Show personal data too, if the settings allow it; this is audited.")
 @click.option("--raw", is_flag=True, help="Only the value, byte for byte. Takes --reveal.")
 @with_name
 @as_one_object
 def show_command(
-    place: str, config: Path | None, broker: str | None, reveal: bool, raw: bool, by: str, as_json: bool
+    place: str,
+    config: Path | None,
+    broker: str | None,
+    parked: bool,
+    reveal: bool,
+    raw: bool,
+    by: str,
+    as_json: bool,
 ) -> None:
     """Show one dead letter: why, how often, what was done about it, its headers and its record.
 
     Personal data are stars, and what can't be read is not shown.
     """
-    settings = settings_from(config, broker=broker)
-    wanted = _meant(Filter(places=(place,)))
+    wanted = _meant(Filter(places=(place,), parked=parked))
+    settings = _opened(wanted, config, broker=broker)
     if raw and not reveal:
         raise click.UsageError("--raw shows all that the record says: it takes --reveal")
     partition, _, offset = place.partition(":")
@@ -251,7 +259,7 @@ def replay_command(
 
     Exit code 1 when a letter fails (or would), or when the replay was stopped before its end.
     """
-    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    settings = _opened(wanted, config, broker=broker, sink_url=sink_url)
     if patch is not None and settings.contract is not None and not patchable(load(find(settings.contract))):
         raise click.UsageError("patches are for records in JSON; the contract's format is another")
     if resume is not None and not go:
@@ -324,7 +332,7 @@ def _counting(told: Callable[[int], None]) -> Told:
 @with_name
 def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
     """Put dead letters aside: a copy of each, byte for byte, goes to the parked topic, and they are closed here."""
-    settings = settings_from(config, broker=broker)
+    settings = _opened(wanted, config, broker=broker)
     _close(settings, wanted, go, "parked", lambda: closing.park(settings, wanted, by, why))
 
 
@@ -339,7 +347,7 @@ def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bo
 @with_name
 def resolve_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
     """Close dead letters without a replay. They stay in the topic; the audit trail says why."""
-    settings = settings_from(config, broker=broker)
+    settings = _opened(wanted, config, broker=broker)
     _close(settings, wanted, go, "resolved", lambda: closing.resolve(settings, wanted, by, why))
 
 
@@ -367,7 +375,7 @@ def export_command(
     to: Path, config: Path | None, broker: str | None, wanted: Filter, closed: bool, reveal: bool, by: str
 ) -> None:
     """Write dead letters to a file: what is known of each, and its record with stars for personal data."""
-    settings = settings_from(config, broker=broker)
+    settings = _opened(wanted, config, broker=broker)
     source = find_source(settings)
     if reveal:
         _allow(settings)
@@ -413,6 +421,11 @@ def audit_command(config: Path | None, broker: str | None, most: int, as_json: b
         click.echo(json.dumps([action.model_dump(mode="json") for action in actions], ensure_ascii=False))
     else:
         showing.report_audit(actions)
+
+
+def _opened(wanted: Filter, config: Path | None, **given: Any) -> Settings:
+    settings = settings_from(config, **given)
+    return among_parked(settings) if wanted.parked else settings
 
 
 def _surveyed(settings: Settings, wanted: Filter) -> Shelf:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from streams.letters.heads import Head
 from streams.letters.reading import TopicRecord
+from streams.settings import Settings
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -34,6 +35,7 @@ class Filter(BaseModel):
     text: str | None = None
     over: Decimal | None = None
     closed: bool = False
+    parked: bool = False
 
     def stated(self) -> dict[str, Any]:
         """What the filter says, as JSON values; nothing for all open letters."""
@@ -60,6 +62,11 @@ class Filter(BaseModel):
             )
 
         return matches
+
+
+def among_parked(settings: Settings) -> Settings:
+    """The settings for the letters of the parked topic: what fails again goes back there."""
+    return settings.model_copy(update={"dead_letter_topic": settings.parked_topic})
 
 
 def _is_receipt(reference: str, wanted: tuple[str, ...]) -> bool:

@@ -195,8 +195,13 @@ def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[H
     limit = earlier.options.get("limit")
     order.limit = None if limit is None else max(0, int(limit) - trail.tried[resume])
     order.fixed, order.new_identity = bool(earlier.options.get("fixed")), bool(earlier.options.get("new_identity"))
-    if bool(earlier.options.get("release")) != order.release:
-        raise NoSuchReplay(f"replay {resume} was begun with{'out' * order.release} --release; resume it so")
+    parked = settings.dead_letter_topic == settings.parked_topic
+    for option, is_so, was_so in (
+        ("--release", order.release, bool(earlier.options.get("release"))),
+        ("--parked", parked, order.wanted.parked),
+    ):
+        if is_so != was_so:
+            raise NoSuchReplay(f"replay {resume} was begun with{'out' * is_so} {option}; resume it so")
     # What came afterwards, the new letters of this very replay among it, is not meant; nor what it has tried.
     _, chosen = choose(settings, order, until=earlier.until)
     return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "by": order.by})

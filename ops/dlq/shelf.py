@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ops.dlq.filters import Filter
 from streams.letters.heads import Head, Origin, head_of
 from streams.letters.reading import Progress, TopicRecord, pieces
-from streams.letters.trail import Action, Ledger, Outcome, entries
+from streams.letters.trail import CLOSED, Action, Ledger, Outcome, entries
 from streams.settings import Settings
 from streams.topics import TopicsUnusable, partitions_of_topics
 
@@ -68,7 +68,8 @@ def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: No
 def read_trail(settings: Settings, there: dict[str, int] | None = None) -> TrailRead:
     """The whole audit trail. Raises BrokerUnreachable."""
     there = partitions_of_topics(settings) if there is None else there
-    trail = TrailRead()
+    parked = settings.dead_letter_topic == settings.parked_topic  # where that one is looked at, it is no end
+    trail = TrailRead(Ledger([end for end in CLOSED if end != "parked"] if parked else CLOSED))
     for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
         if isinstance(entry, Outcome):
             trail.ledger.note(entry)

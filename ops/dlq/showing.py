@@ -49,7 +49,7 @@ def report_stats(letters: Sequence[Head], now: datetime) -> None:
     console.print(f"{found['open']:,} open dead letters, the oldest of {found['oldest']}, {_money(found['money'])}")
     for name in ("reason", "store", "source", "day"):
         groups = found["by"][name]
-        if len(groups) == 1 and name in ("store", "source") and groups[0]["name"] == "(unknown)":
+        if len(groups) == 1 and name != "reason":
             continue
         table = Table(name, *_COLUMNS, title_justify="left", box=None, header_style="bold")
         for column in table.columns[1:]:
@@ -111,11 +111,15 @@ def report_audit(actions: Sequence[Action]) -> None:
         return
     table = Table("id", "by", "what", "state", "which", "came of it", "why", box=None)
     for action in actions:
-        which = ", ".join(f"{name}={value}" for name, value in action.filter.items()) or "all"
+        which = "; ".join(f"{name} {_listed(value)}" for name, value in action.filter.items()) or "all"
         counts = ", ".join(f"{count:,} {end}" for end, count in action.counts.items())
         patch = " (patched)" if action.patch is not None else ""
         table.add_row(action.id, action.by, action.what + patch, action.state, which, counts, action.reason)
     console.print(table)
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def row(head: Head, ledger: Ledger) -> dict[str, Any]:
@@ -168,11 +172,12 @@ def _personal(tree: Any) -> list[Any]:
     return [customer.get(name) for name in names] if isinstance(customer, dict) else []
 
 
-def headers_of(record: TopicRecord, *, reveal: bool) -> dict[str, str]:
+def headers_of(record: TopicRecord, *, ours_alone: bool, reveal: bool) -> dict[str, str]:
     """The headers as text: ours, and Kafka Connect's facts; others, and others' messages, only if they may be shown."""
     texts = {}
     for name, value in record.headers:
-        ours = name.startswith(OWN) or (name.startswith(CONNECT) and not name.endswith(("message", "stacktrace")))
+        told = ours_alone or not name.endswith(("message", "stacktrace"))
+        ours = name.startswith(OWN) or (name.startswith(CONNECT) and told)
         text = (value or b"").decode("utf-8", "backslashreplace")
         texts[name] = text if ours or reveal else f"({len(value or b'')} bytes)"
     return texts
@@ -188,7 +193,7 @@ def letter(
         "meaning": meaning,
         "advice": what_to_do,
         "key": (record.key or b"").decode("utf-8", "backslashreplace") if reveal else None,
-        "headers": headers_of(record, reveal=reveal),
+        "headers": headers_of(record, ours_alone=head.ours, reveal=reveal),
         "attempts_so_far": [
             {"at": one.last_failed.isoformat(), "place": one.place, "reason": one.reason, "detail": one.detail}
             for one in past

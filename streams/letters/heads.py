@@ -55,7 +55,10 @@ class Head:
     @property
     def source(self) -> str:
         """The source that the event, or the contract, names."""
-        return (self.event_id.partition(":")[0] if self.event_id else self.versions.partition("@")[0]) or ""
+        if self.event_id:
+            return self.event_id.partition(":")[0]
+        contract = self.versions.partition(" ")[0]
+        return contract.partition("@")[0] if "@" in contract else ""
 
     @property
     def place(self) -> str:

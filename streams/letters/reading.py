@@ -14,7 +14,9 @@ PIECE = 10_000
 #: Told how many records have been read so far.
 Progress = Callable[[int], None]
 _ANSWER = 10.0
-_PATIENCE = 60  # polls of half a second without a word
+#: Seconds that a poll waits for more: it returns as late even when a partition has ended.
+_POLL = 0.05
+_PATIENCE = 30.0
 
 
 class TopicRecord(NamedTuple):
@@ -109,11 +111,11 @@ def read_spans(
 ) -> Iterator[list[TopicRecord]]:
     """The records of each partition from the first offset of its span to before the second. Raises KafkaException."""
     consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in spans.items()])
-    count, silent = 0, 0
+    count, heard = 0, time.monotonic()
     open_ones = set(spans)
     while open_ones:
         records: list[TopicRecord] = []
-        for message in consumer.consume(most, timeout=0.5):
+        for message in consumer.consume(most, timeout=_POLL):
             number, error = message.partition(), message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
@@ -123,8 +125,9 @@ def read_spans(
                 records.append(as_record(message))
             if error is not None or message.offset() >= spans[number][1] - 1:
                 open_ones.discard(number)
-        silent = 0 if records else silent + 1
-        if silent > _PATIENCE and open_ones:
+        if records:
+            heard = time.monotonic()
+        elif open_ones and time.monotonic() - heard > _PATIENCE:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         if records:
             count += len(records)

@@ -8,7 +8,7 @@ A topic, because it must outlive the tool that writes it, and be where the lette
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -116,9 +116,10 @@ def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
 
 
 class Ledger:
-    """What was done about each record, as far as it was told."""
+    """What was done about each record, as far as it was told. `closed`: the ends after which nothing is left to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, closed: Sequence[End] = CLOSED) -> None:
+        self._closed = closed
         self._done: dict[Origin, Done] = {}
 
     def note(self, outcome: Outcome) -> None:
@@ -135,7 +136,7 @@ class Ledger:
     def is_closed(self, head: Head) -> bool:
         """Whether nothing is left to do about the letter."""
         done = self.about(head)
-        return done is not None and done.end in CLOSED
+        return done is not None and done.end in self._closed
 
 
 class Trail:

@@ -217,6 +217,11 @@ def test_letter_that_failed_too_often_is_parked(office: Office) -> None:
     assert office.told("replay", "--go", code=1)["ends"] == {"parked": 1}
     assert office.told("stats")["open"] == 0
     assert [record.value for record in office.kafka.records(office.parked_topic)] == [broken(1).value]
+    assert office.told("replay", "--parked", "--go", code=1)["ends"] == {"parked": 1}
+    [place] = [one["place"] for one in office.told("list", "--parked")["letters"]]
+    assert office.told("show", place, "--parked")["attempts"] == 3
+    mended = office.told("replay", "--parked", "--patch", '{"totals": {"gross": "3.00"}}', "--go")
+    assert (mended["ends"], office.told("list", "--parked")["found"]) == ({"delivered": 1}, 0)
 
 
 def test_patch_mends_a_record_and_is_kept(office: Office) -> None:
