@@ -16,6 +16,7 @@ from streams.topics import (
     BrokerUnreachable,
     TopicsUnusable,
     changelog_topic,
+    ensure_desk_topics,
     ensure_topics,
     partitions_of_topics,
     smaller_dead_letters,
@@ -38,7 +39,9 @@ def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]
     subject = f"broker {settings.broker}"
     try:
         if apply:
-            ensure_topics(settings.model_copy(update={"create_topics": True}))
+            creating = settings.model_copy(update={"create_topics": True})
+            ensure_topics(creating)
+            ensure_desk_topics(creating)
         there = partitions_of_topics(settings)
     except BrokerUnreachable as error:
         return [Finding(subject, False, "unreachable", str(error))], UNREACHABLE
@@ -67,6 +70,11 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
             )
         else:
             findings.append(Finding(subject, True, f"{there[topic]} partitions"))
+    for topic in (settings.parked_topic, settings.audit_topic):
+        missing = "missing, created when it is needed" if settings.create_topics else "missing"
+        found = f"{there[topic]} partition{'s' * (there[topic] != 1)}" if topic in there else missing
+        fine = topic in there or settings.create_topics
+        findings.append(Finding(f"topic {topic}", fine, found, "tillstream check --apply creates it"))
     if settings.topic in there and settings.dead_letter_topic in there:
         too_small = smaller_dead_letters(settings)
         if too_small is not None:

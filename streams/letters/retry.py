@@ -24,7 +24,7 @@ from streams.metrics import Metrics
 from streams.pipeline import Services
 from streams.retry import BackOff
 from streams.settings import Settings
-from streams.topics import BrokerUnreachable, ensure_desk_topics
+from streams.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
 
 ACTION = "worker"
 #: Letters of one partition that may wait at once; while there are more, no further ones are read.
@@ -131,12 +131,12 @@ class Retrier:
         self._log = structlog.get_logger("tillstream.retries")
 
     async def run(self) -> None:
-        """Until it is cancelled. A broker that is away is waited out."""
+        """Until it is cancelled. A broker that is away, or a missing topic, is waited out: the line goes on."""
         back_off, attempt = BackOff(1.0, 60.0), 0
         while True:
             try:
                 await self._work()
-            except (KafkaException, BrokerUnreachable) as error:
+            except (KafkaException, BrokerUnreachable, TopicsUnusable) as error:
                 attempt += 1
                 self._log.warning("retries interrupted, beginning anew", error=str(error), attempt=attempt)
                 await asyncio.sleep(back_off.wait(attempt))
