@@ -2,8 +2,8 @@
 
 JMESPath's syntax tree becomes functions (`jmes`), several times faster than its interpreter. Beyond JMESPath's own
 functions there are exact ones for money, on numbers and texts alike, whose result is text:
-`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`, `rounded(a, places)`; and
-`compare(a, b)`, which is -1, 0 or 1. Null counts as 0 in them.
+`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`, `rounded(a, places)`,
+`in_units(quantity, unit, {unit: factor, …})`; and `compare(a, b)`, which is -1, 0 or 1. Null counts as 0 in them.
 
 XPath computes in binary floating point, so it has the same functions (`xpath`), and a few that XPath 1.0 lacks.
 """
@@ -65,6 +65,13 @@ class Money(functions.Functions):
         """-1, 0 or 1: what a number is to another, both as numbers (`a > b` on texts is an error)."""
         first, second = _number(a), _number(b)
         return (first > second) - (first < second)
+
+    @functions.signature(_NUMBER, {"types": ["string", "null"]}, {"types": ["object"]})
+    def _func_in_units(self, quantity: Any, unit: Any, factors: Any) -> str:
+        """A quantity in the unit whose factor is 1; a unit that is not among them is an error of the record."""
+        if unit not in factors:
+            raise NotFound("unknown_unit")
+        return self._func_multiply(quantity, factors[unit])
 
     @functions.signature({"types": ["array", "null"]})
     def _func_total(self, values: Any) -> str:

@@ -111,6 +111,8 @@ def test_what_is_no_path_is_refused_in_one_line(path: str) -> None:
         ("multiply('1.10', `3`)", "3.3"),
         ("divide('1', `3`)", "0.333333333333"),
         ("divide('1', `0`)", None),
+        ("in_units('250', 'g', {g: '0.001', kg: '1'})", "0.25"),
+        ("in_units(`3`, 'cs', {ea: '1', cs: '12'})", "36"),
         ("rounded('0.125', `2`)", "0.13"),
         ("rounded('-0.125', `2`)", "-0.13"),
         ("rounded(divide('2', `3`), `6`)", "0.666667"),
@@ -128,6 +130,18 @@ def test_arithmetic_is_exact(path: str, result: str | None) -> None:
 @given(st.lists(st.decimals("-99999999", "99999999", places=2), max_size=20))
 def test_total_is_the_sum_to_the_cent(amounts: list[Decimal]) -> None:
     assert Decimal(json_path("total(@)")([str(amount) for amount in amounts])) == sum(amounts)
+
+
+@pytest.mark.parametrize("unit", ["lb", "", None, 3])
+def test_quantity_in_a_unit_that_is_not_named_is_not_found(unit: Any) -> None:
+    with pytest.raises(NotFound):
+        json_path("in_units(q, u, {g: '0.001', kg: '1'})")({"q": "1", "u": unit})
+
+
+@pytest.mark.parametrize("path", ["namespace::*", "//Line/namespace :: a"])
+def test_namespaces_are_no_values(path: str) -> None:
+    with pytest.raises(PathError, match="prefixes are stated"):
+        xml_path(path)
 
 
 def test_text_beside_a_number_in_a_comparison_is_not_found_and_no_crash() -> None:
