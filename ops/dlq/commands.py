@@ -24,7 +24,7 @@ from ops.dlq.shelf import Shelf, history, read_trail, survey
 from ops.dlq.stats import stats
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
-from streams.bootstrap import build_desk, find_source
+from streams.bootstrap import build_desk, find_source, tune_interpreter
 from streams.letters.heads import head_of
 from streams.letters.reading import record_at
 from streams.letters.redo import Redone
@@ -273,6 +273,7 @@ def replay_command(
 def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) -> int:
     with bar("reading dead letters", None) as told:
         _, chosen = choose(settings, order, told)
+    tune_interpreter()
     desk = build_desk(settings, release=order.release)
     try:
         with bar("trying them", len(chosen)) as told:
@@ -291,6 +292,7 @@ def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) ->
 
 
 def _replayed(settings: Settings, order: Order, resume: str | None, *, as_json: bool) -> int:
+    tune_interpreter()
     desk = build_desk(settings, release=order.release)
 
     async def run() -> Any:

@@ -76,6 +76,8 @@ class Report:
 
 #: What of an order the audit trail keeps, beside its filter and patch.
 _KEPT = ("limit", "fixed", "new_identity", "release")
+#: Letters that are tried together.
+Part = Sequence[tuple[Head, TopicRecord]]
 Told = Callable[[Sequence[Redone]], None]
 
 
@@ -144,6 +146,14 @@ async def replay(
             letters = [again for again in letters if again.head.place in passing]
         return await redo(letters, to, back)
 
+    async def settle(consumer: Any, part: Part, redone: Sequence[Redone]) -> None:
+        trail.write(*(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone))
+        await asyncio.to_thread(trail.confirm)
+        await asyncio.to_thread(_commit, consumer, settings, part)
+        for each in redone:
+            report.note(each)
+
+    settling: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
     try:
         with reading(settings, group=f"tillstream-replay-{action.id}") as consumer:
             places = await asyncio.to_thread(_committed, consumer, settings, chosen)
@@ -152,21 +162,21 @@ async def replay(
                     if stop.is_set():
                         break
                     redone = await _tried(settings, desk, order, part, action.id, through)
-                    trail.write(*(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone))
-                    await asyncio.to_thread(trail.confirm)
-                    await asyncio.to_thread(_commit, consumer, settings, part)
-                    for each in redone:
-                        report.note(each)
+                    await settling  # the part before: done while this one went through the line
+                    settling = asyncio.ensure_future(settle(consumer, part, redone))
                     told(redone)
                     await pace.keep(len(part), stop)
                 if stop.is_set():
                     report.drained = False
                     break
+            await settling
     except BaseException:
         report.drained = False
         raise
     finally:
-        _end(trail, action, report)
+        with suppress(BrokerUnreachable, asyncio.CancelledError):
+            await settling
+        await asyncio.to_thread(_end, trail, action, report)
     return report
 
 
@@ -219,7 +229,7 @@ async def _tried(
     settings: Settings,
     desk: Desk,
     order: Order,
-    part: Sequence[tuple[Head, TopicRecord]],
+    part: Part,
     replay_id: str,
     through: Callable[[Sequence[Again]], Any],
 ) -> list[Redone]:
@@ -295,7 +305,7 @@ async def chosen_records(
             yield found
 
 
-def _parts(found: Sequence[tuple[Head, TopicRecord]], size: int) -> Iterator[Sequence[tuple[Head, TopicRecord]]]:
+def _parts(found: Part, size: int) -> Iterator[Part]:
     for start in range(0, len(found), size):
         yield found[start : start + size]
 
@@ -306,7 +316,7 @@ def _committed(consumer: Any, settings: Settings, chosen: Sequence[Head]) -> dic
     return {place.partition: place.offset for place in consumer.committed(asked, timeout=30) if place.offset > 0}
 
 
-def _commit(consumer: Any, settings: Settings, part: Sequence[tuple[Head, TopicRecord]]) -> None:
+def _commit(consumer: Any, settings: Settings, part: Part) -> None:
     places = {record.partition: record.offset + 1 for _, record in part}
     topic = settings.dead_letter_topic
     consumer.commit(offsets=[TopicPartition(topic, n, offset) for n, offset in places.items()], asynchronous=False)

@@ -4,6 +4,7 @@ The window of known records is left out: the sink knows every event it ever took
 dead-letter topic with its own bytes and one attempt more, or, after too many, to the parked topic.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -169,18 +170,20 @@ def for_rehearsal(services: Services, sink: PatientSink) -> tuple[Services, Rehe
 async def redo(letters: Sequence[Again], to: Services, back: Back | None = None) -> list[Redone]:
     """Takes the letters, each of another record, through the line. Those of one source partition keep their order.
 
-    Without `back` it was a rehearsal: the outcomes have the documents that would be written.
+    Without `back` it was a rehearsal: the outcomes have the documents that would be written. While the letters of one
+    partition wait for the sink, those of another are decoded.
     """
     groups: dict[tuple[str, int], list[Again]] = defaultdict(list)
     for again in letters:
         groups[again.head.origin.topic, again.head.origin.partition].append(again)
-    outcomes: list[Redone] = []
-    for (topic, partition), group in groups.items():
-        settled = await process(Batch(topic, partition, group), to)
-        rehearsed = to.sink.asked if isinstance(to.sink, Rehearsal) else {}
-        outcomes += ends(group, settled, back, rehearsed)
-        rehearsed.clear()
-    return outcomes
+    rehearsed = to.sink.asked if isinstance(to.sink, Rehearsal) else {}
+
+    async def through(topic: str, partition: int, group: list[Again]) -> list[Redone]:
+        return ends(group, await process(Batch(topic, partition, group), to), back, rehearsed)
+
+    ended = await asyncio.gather(*(through(*place, group) for place, group in groups.items()))
+    rehearsed.clear()
+    return [outcome for part in ended for outcome in part]
 
 
 def ends(

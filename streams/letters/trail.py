@@ -81,7 +81,8 @@ class Done(NamedTuple):
 
 def new_id() -> str:
     """An action's id; ids sort by time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}{secrets.token_hex(1)}"
 
 
 def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str = "") -> Outcome:
