@@ -102,6 +102,7 @@ def create_app(
         metrics.lag_seconds.set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
         metrics.window_records.set(len(seen))
         metrics.budget_used.set(services.budget.used)
+        metrics.held.set(state.held is not None)
 
     take_up_again(app, settings, services, publisher, metrics, state)
 

@@ -155,6 +155,11 @@ class Metrics:
             "Share of the dead-letter budget in use; at 1 the worker stops.",
             registry=self.registry,
         )
+        self.held = Gauge(
+            "tillstream_held",
+            "1 while the dead-letter budget holds the worker: it consumes nothing until somebody looks.",
+            registry=self.registry,
+        )
         self.window_records = Gauge(
             "tillstream_window_records", "Records the dedupe window knows.", registry=self.registry
         )

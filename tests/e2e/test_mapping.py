@@ -82,6 +82,7 @@ def test_held_worker_goes_on_when_a_row_repairs_what_it_held(shop: Shop, tmp_pat
     worker = shop.start(dead_letter_budget={"in_a_row": 10}).wait_ready()
     shop.send(*(of(number, "B") for number in range(100)), partition=0)
     wait_until(lambda: "held: more than 10 records in a row" in worker.get("/readyz")[1], 30, "a worker that holds")
+    wait_until(lambda: "tillstream_held 1.0" in worker.get("/metrics")[1], 10, "a metric to say so")
     fresh = tmp_path / "items.new"
     fresh.write_text("sku,item_code,unit\nA,ART-1,pc\nB,ART-2,pc\n")
     fresh.rename(tmp_path / "items.csv")
