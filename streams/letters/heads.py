@@ -84,7 +84,7 @@ def head_of(record: TopicRecord, topic: str) -> Head:
         reason=intern(reason or said(CONNECT + "exception.class.name").rpartition(".")[2] or UNKNOWN),
         stage=intern(said(CONNECT + "stage")),
         # Others' messages may quote what the record says.
-        detail=said(OWN + "detail"),
+        detail=intern(said(OWN + "detail")),
         attempts=_whole(said(OWN + "attempts"), 1),
         first_failed=_moment(said(OWN + "first_failed_at")) or written,
         last_failed=_moment(said(OWN + "last_failed_at")) or written,
