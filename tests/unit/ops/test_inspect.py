@@ -114,7 +114,7 @@ def test_array_is_read_item_by_item_as_a_whole_is(items: list[dict[str, float]])
     assert read_again == items
 
 
-PACKED = gzip.compress(b"a,b\n1,2\n")
+PACKED = gzip.compress(b"a,b\n1,2\n", mtime=0)
 DEEP = 5_000
 
 
@@ -194,7 +194,7 @@ def test_no_bytes_end_in_a_traceback(
     tmp_path_factory: pytest.TempPathFactory, bom: bytes, body: bytes, cut: int | None
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "sales"
-    path.write_bytes(bom + body if cut is None else gzip.compress(bom + body)[:cut])
+    path.write_bytes(bom + body if cut is None else gzip.compress(bom + body, mtime=0)[:cut])
     result = tillstream("inspect", path)
     assert result.exit_code in (0, 2), result.output
 
