@@ -145,14 +145,21 @@ class SqlSink(ABC):
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
         """As in the protocol."""
+        refs = sorted(set(external_refs))
         with self._connection() as connection:
-            return sqlreads.documents(connection, external_refs)
+            parts = [refs[start : start + self.max_batch] for start in range(0, len(refs), self.max_batch)]
+            return [document for part in parts for document in sqlreads.documents(connection, part)]
 
     def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As in the protocol."""
-        query = select(held.c.external_ref).where(held.c.external_ref.in_(external_refs))
+        refs = list(external_refs)
+        found: set[str] = set()
         with self._connection() as connection:
-            return set(connection.execute(query).scalars())
+            for start in range(0, len(refs), self.max_batch):
+                part = refs[start : start + self.max_batch]
+                query = select(held.c.external_ref).where(held.c.external_ref.in_(part))
+                found.update(connection.execute(query).scalars())
+        return found
 
     def close(self) -> None:
         """As in the protocol."""

@@ -92,7 +92,7 @@ def create_app(
         state.recovered = app.rebalancing_count > 0 and not app.rebalancing
         if state.recovered and not any(lags.values()):
             state.progress = state.clock()
-        if accepting and state.recovered and sum(lags.values()) <= settings.slice_records:
+        if accepting and state.recovered and consumer.ends and not any(lags.values()):
             services.budget, accepting = budget_of(settings), False
         await patient.look_after_idle_sink()
         metrics.partitions.set(len(lags))
@@ -173,7 +173,7 @@ def take_up_again(
         retry = next((how for name, how in settings.retries.items() if name == reason), None)
         if reason == Reason.HELD_REFUND and refunds is not None:
             first = retry.patience[0] if retry is not None else REFUND_FIRST
-            return Patience(first, timedelta(minutes=refunds.wait_minutes))
+            return Patience(first, timedelta(minutes=refunds.wait_minutes), last=True)  # then it is booked, or held
         return Patience(*retry.patience) if retry is not None else None
 
     @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
@@ -182,7 +182,8 @@ def take_up_again(
             await asyncio.sleep(LOOK_EVERY)  # a mapping that is read again may bring the rule
         back = Back(publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, utc_now)
         try:
-            await Retrier(settings, for_letters(services, back), back, patience_of, metrics, utc_now).run()
+            to = for_letters(services, back)
+            await Retrier(settings, to, back, patience_of, metrics, utc_now, state.waits_for).run()
         except Exception as error:
             state.fail(error)
             structlog.get_logger("tillstream.retries").exception("trying dead letters again failed")
@@ -206,7 +207,8 @@ async def handle(event: EventT[Any], services: Services, metrics: Metrics, state
     while state.failed is None:
         if state.held is not None:
             passing = await state.wait_told()
-            services.budget.begin_anew()
+            if passing:
+                services.budget.begin_anew()
             # Somebody has looked, and what was held passes; or the mapping is another one, and it is judged again.
             to = replace(services, budget=BudgetGuard(1, NO_LIMIT)) if passing else services
             continue

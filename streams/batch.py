@@ -76,9 +76,10 @@ class Noted(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Settled:
-    """What became of every event of a batch: each is in exactly one of these."""
+    """What became of every event of a batch: each is in exactly one of these, `superseded` aside."""
 
     delivered: list[Arrival] = field(default_factory=list)
+    superseded: list[Arrival] = field(default_factory=list)  # of the delivered, those that came after a newer revision
     seen_in_window: list[Arrival] = field(default_factory=list)
     seen_in_sink: list[Arrival] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)

@@ -11,6 +11,10 @@ from streams.batch import Headers, Rejection
 
 CONNECT = "__connect.errors."
 OWN = "tillstream."
+#: Of Kafka Connect's names those that are written here; a connector's others stay as they are.
+_WRITTEN = {
+    CONNECT + name for name in ("topic", "partition", "offset", "stage", "exception.class.name", "exception.message")
+}
 TRUNCATION = (OWN + "truncated", OWN + "sha256")
 
 
@@ -188,7 +192,7 @@ def truncated(made: Letter, room: int) -> Letter:
 
 
 def _ours(header: tuple[str, bytes]) -> bool:
-    return header[0].startswith((OWN, CONNECT))
+    return header[0].startswith(OWN) or header[0] in _WRITTEN
 
 
 def _room(header: tuple[str, bytes | None]) -> int:

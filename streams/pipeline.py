@@ -31,13 +31,13 @@ from functools import partial
 from typing import Protocol
 
 from schemas.document import ErpDocument
-from sinks.base import Refusal, Result
+from sinks.base import Receipt, Refusal, Result
 from streams.batch import Arrival, Batch, Noted, Rejection, Settled
 from streams.checks import Sound, check
 from streams.deadletters import BudgetGuard
 from streams.decode import decode
 from streams.erp.master import Master
-from streams.erp.refunds import without_their_sale
+from streams.erp.refunds import NOT_YET, without_their_sale
 from streams.mapping import to_documents
 from streams.settings import Stores
 from streams.sources.source import Source
@@ -117,12 +117,13 @@ async def process(batch: Batch, to: Services) -> Settled:
             unmapped += premature
         results = await to.sink.write(documents)
         delivered, duplicates, refused = by_result(documents, results, sound)
+        settled.superseded += superseded(delivered, results)
         to.seen.add(batch.partition, delivered + duplicates)
         settled.delivered += delivered
         settled.seen_in_window += known
         settled.seen_in_sink += duplicates
         rejected += unsound + unmapped + refused
-    bad = {rejection.record.offset for rejection in rejected}
+    bad = {rejection.record.offset for rejection in rejected if rejection.detail != NOT_YET}  # what waits is not bad
     to.budget.spend(len(batch.records), len(bad), (record.offset in bad for record in batch.records))
     await to.dead_letters.put(batch.topic, batch.partition, rejected, versions(to.source, master))
     settled.rejected = rejected
@@ -162,6 +163,12 @@ def first_turn(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival
         events.add(arrival.id)
         receipts.add(receipt)
     return turn, later
+
+
+def superseded(delivered: Sequence[Arrival], results: Sequence[Result]) -> list[Arrival]:
+    """Those that the sink has taken notice of only, since it holds a newer revision."""
+    late = {result.event_id for result in results if isinstance(result, Receipt) and result.effect == "superseded"}
+    return [arrival for arrival in delivered if arrival.id in late] if late else []
 
 
 def by_result(

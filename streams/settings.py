@@ -163,12 +163,14 @@ class Settings(BaseSettings):
     kafka: KafkaSecurity = KafkaSecurity()
     topic: Annotated[str, Field(min_length=1)] = "pos.sales"
     dead_letter_topic: Annotated[str, Field(min_length=1)] = "pos.sales.dlq"
-    parked_topic: Annotated[
-        str, Field(min_length=1, description="dead letters that were tried too often, or put aside by hand")
-    ] = "pos.sales.parked"
-    audit_topic: Annotated[
-        str, Field(min_length=1, description="what was done about dead letters, by whom, and what became of each")
-    ] = "pos.sales.dlq.audit"
+    parked_topic: str = Field(
+        "", description="dead letters that were tried too often, or put aside by hand; without it, TOPIC.parked"
+    )
+    audit_topic: str = Field(
+        "",
+        description="what was done about dead letters, by whom, and what became of each; without it, "
+        "DEAD_LETTER_TOPIC.audit",
+    )
     most_attempts: Annotated[
         int, Field(ge=1, description="a dead letter that failed so often is parked when it fails again")
     ] = 20
@@ -216,6 +218,12 @@ class Settings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: any free one")] = 9464
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _beside_their_topics(self) -> "Settings":
+        self.parked_topic = self.parked_topic or f"{self.topic}.parked"
+        self.audit_topic = self.audit_topic or f"{self.dead_letter_topic}.audit"
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

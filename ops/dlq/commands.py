@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,15 @@ from ops.dlq.shelf import Shelf, history, read_trail, survey
 from ops.dlq.stats import stats
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
+from schemas.money import NotMoney, any_number
 from streams.bootstrap import build_desk, find_source, tune_interpreter
 from streams.letters.heads import head_of
 from streams.letters.reading import record_at
 from streams.letters.redo import Redone
+from streams.logs import set_up_logs
 from streams.settings import Settings
 from streams.sources.contracts import find, load
+from streams.topics import partitions_of_topics
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
@@ -40,17 +43,27 @@ def _parsed(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parame
     def callback(ctx: click.Context, parameter: click.Parameter, text: str | None) -> Any:
         try:
             return None if text is None else read(text)
-        except (NotAFilter, BadPatch, InvalidOperation) as error:
-            raise click.BadParameter(str(error) if str(error) else f"{text!r} is no number") from None
+        except (NotAFilter, BadPatch) as error:
+            raise click.BadParameter(str(error)) from None
 
     return callback
 
 
 def _amount(text: str) -> Decimal:
     try:
-        return Decimal(text)
-    except InvalidOperation:
+        return any_number(text)
+    except NotMoney:
         raise NotAFilter(f"{text!r} is no amount") from None
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0
+    if not 0.1 <= rate <= 1e6:
+        raise NotAFilter(f"{text!r} is no rate; give letters a second, from 0.1 on")
+    return rate
 
 
 def _when(text: str) -> datetime:
@@ -98,7 +111,10 @@ def with_name(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _operator() -> str:
-    return os.environ.get("TILLSTREAM_OPERATOR") or getpass.getuser()
+    try:
+        return os.environ.get("TILLSTREAM_OPERATOR") or getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        return f"uid {os.getuid()}"
 
 
 @click.group(name="dlq")
@@ -184,7 +200,9 @@ def show_command(
     if raw and not reveal:
         raise click.UsageError("--raw shows all that the record says: it takes --reveal")
     partition, _, offset = place.partition(":")
-    record = record_at(settings, settings.dead_letter_topic, int(partition), int(offset)) if offset.isdigit() else None
+    there = partitions_of_topics(settings).get(settings.dead_letter_topic, 0)
+    known = offset.isdigit() and int(partition) < there
+    record = record_at(settings, settings.dead_letter_topic, int(partition), int(offset)) if known else None
     if record is None:
         raise click.UsageError(f"{settings.dead_letter_topic} has no record at {place}")
     if reveal:
@@ -224,7 +242,7 @@ def show_command(
     help="Change each record first: a JSON Patch ([…]) or a merge patch ({…}). The dead letter stays as it is.",
 )
 @click.option("--new-identity", is_flag=True, help="The patch may make another event or receipt of a record.")
-@click.option("--rate", type=click.FloatRange(0.1), help="At most so many letters a second.")
+@click.option("--rate", callback=_parsed(_rate), help="At most so many letters a second.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many letters, those that failed longest ago first.")
 @click.option("--resume", metavar="ID", help="Go on with a replay that was stopped or killed.")
 @click.option("--why", default="", help="Why it is done, for the audit trail.")
@@ -264,17 +282,28 @@ def replay_command(
         raise click.UsageError("patches are for records in JSON; the contract's format is another")
     if resume is not None and not go:
         raise click.UsageError("--resume goes on with a replay: it takes --go")
+    if resume is not None and (
+        patch is not None or fixed or limit is not None or new_identity or wanted.model_copy(update=_OWN) != Filter()
+    ):
+        raise click.UsageError(
+            "--resume goes on as it was begun: only --rate, --text, --parked and --release beside it"
+        )
     order = Order(wanted, by, why, patch, rate, limit, fixed, new_identity, release)
     if go:
         sys.exit(_replayed(settings, order, resume, as_json=as_json))
     sys.exit(_rehearsed(settings, order, keep, as_json=as_json))
 
 
+#: What of a filter may be given beside --resume.
+_OWN = {"text": None, "parked": False}
+
+
 def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) -> int:
     with bar("reading dead letters", None) as told:
         _, chosen = choose(settings, order, told)
     tune_interpreter()
-    desk = build_desk(settings, release=order.release)
+    set_up_logs("console", "warning")
+    desk = build_desk(settings.model_copy(update={"apply_migrations": False}), release=order.release)
     try:
         with bar("trying them", len(chosen)) as told:
             report = asyncio.run(rehearse(settings, desk, order, chosen, _counting(told), keep))
@@ -293,6 +322,7 @@ def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) ->
 
 def _replayed(settings: Settings, order: Order, resume: str | None, *, as_json: bool) -> int:
     tune_interpreter()
+    set_up_logs("console", "warning")
     desk = build_desk(settings, release=order.release)
 
     async def run() -> Any:
@@ -334,6 +364,8 @@ def _counting(told: Callable[[int], None]) -> Told:
 @with_name
 def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
     """Put dead letters aside: a copy of each, byte for byte, goes to the parked topic, and they are closed here."""
+    if wanted.parked:
+        raise click.UsageError("they are parked already")
     settings = _opened(wanted, config, broker=broker)
     _close(settings, wanted, go, "parked", lambda: closing.park(settings, wanted, by, why))
 
@@ -448,4 +480,4 @@ def _allow(settings: Settings) -> None:
         raise click.UsageError("the settings don't allow to show personal data; reveal_personal: true does")
 
 
-FAULTS = (NoSuchReplay, CannotExport)
+FAULTS = (NoSuchReplay, CannotExport, NotAFilter)

@@ -80,7 +80,8 @@ async def _rows(
             if source is not None:
                 await source.prepare([record for _, record in found])
             for head, record in found:
-                yield row(head, ledger) | {"value": value_of(record, source, reveal=reveal)}
+                value = value_of(record, source, reveal=reveal).encode("utf-8", "backslashreplace").decode()
+                yield row(head, ledger) | {"value": value}
 
 
 def _harmless(value: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -38,8 +39,21 @@ class Filter(BaseModel):
     parked: bool = False
 
     def stated(self) -> dict[str, Any]:
-        """What the filter says, as JSON values; nothing for all open letters."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        """What the filter says, as JSON values, for the audit trail; nothing for all open letters.
+
+        A text may be personal: only its digest is told.
+        """
+        told = self.model_dump(mode="json", exclude_defaults=True)
+        if self.text is not None:
+            told["text"] = _digest(self.text)
+        return told
+
+    def resumed(self, told: dict[str, Any]) -> "Filter":
+        """The filter that `told` comes of; a text must be given again. Raises NotAFilter."""
+        filters = {name: value for name, value in told.items() if name != "text"}
+        if told.get("text") != (_digest(self.text) if self.text is not None else None):
+            raise NotAFilter("that replay was begun with a --text, which the audit trail does not keep: give it again")
+        return Filter.model_validate(filters | {"text": self.text})
 
     def matcher(self) -> Callable[[Head, TopicRecord], bool]:
         """Whether a letter is meant; whether it is open is not looked at here."""
@@ -64,6 +78,10 @@ class Filter(BaseModel):
         return matches
 
 
+def _digest(text: str) -> str:
+    return f"sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
 def among_parked(settings: Settings) -> Settings:
     """The settings for the letters of the parked topic: what fails again goes back there."""
     return settings.model_copy(update={"dead_letter_topic": settings.parked_topic})
@@ -80,7 +98,10 @@ def _span(text: str) -> tuple[int, int, int]:
     partition, _, offsets = text.partition(":")
     first, dash, last = offsets.partition("-")
     try:
-        return int(partition), int(first), int(last) if dash else int(first)
+        found = int(partition), int(first), int(last) if dash else int(first)
+        if not all(0 <= number < 2**63 for number in found) or found[0] >= 2**31:
+            raise ValueError
+        return found
     except ValueError:
         raise NotAFilter(f"{text!r} is no place: give PARTITION:OFFSET, or PARTITION:FIRST-LAST") from None
 
@@ -88,7 +109,7 @@ def _span(text: str) -> tuple[int, int, int]:
 def moment(text: str, now: datetime) -> datetime:
     """A time as people give it: 2026-03-10, 2026-03-10T12:00+01:00, or 90m, 2h, 3d, 1w ago. Raises NotAFilter."""
     unit = _UNITS.get(text[-1:])
-    if unit is not None and text[:-1].isdigit():
+    if unit is not None and text[:-1].isascii() and text[:-1].isdigit():
         try:
             return now - int(text[:-1]) * unit
         except OverflowError:

@@ -53,7 +53,7 @@ class Patch:
             raise Unpatchable("not_json") from None
         try:
             tree = merged(tree, self.stated) if self._operations is None else self._operations.apply(tree)
-        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, KeyError, IndexError):
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, LookupError, RecursionError):
             raise Unpatchable("does_not_apply") from None
         return json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
@@ -88,6 +88,17 @@ def identity(record: Record, source: Source | None) -> list[Any] | None:
         return [_identity(made) if isinstance(made, dict) else None for made in source.events(record)]
     except Refused:
         return None
+
+
+def same_identity(before: list[Any] | None, after: list[Any] | None) -> bool:
+    """Whether these are the same events, as far as it could be told before."""
+    if before is None:
+        return True
+    return (
+        after is not None
+        and len(after) == len(before)
+        and all(was is None or was == now for was, now in zip(before, after, strict=True))
+    )
 
 
 def _identity(event: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 
 from ops.dlq.filters import Filter
-from ops.dlq.patching import Patch, Unpatchable, identity
+from ops.dlq.patching import Patch, Unpatchable, identity, same_identity
 from ops.dlq.shelf import Shelf, read_trail, survey
 from streams.bootstrap import Desk
 from streams.deadletters import OWN, Letter
@@ -27,11 +27,11 @@ from streams.letters.heads import Head
 from streams.letters.reading import Progress, TopicRecord, read_spans, reading_consumer, record_at
 from streams.letters.redo import Again, Back, Redone, for_letters, for_rehearsal, redo
 from streams.letters.sending import Sender
-from streams.letters.trail import Action, Trail, new_id, outcome_of
+from streams.letters.trail import Action, Follower, Ledger, Trail, new_id, outcome_of
 from streams.settings import Settings
 from streams.topics import BrokerUnreachable, ensure_desk_topics
 
-PASSED = ("delivered", "duplicate", "noted")
+PASSED = ("delivered", "superseded", "duplicate", "noted")
 
 
 class NoSuchReplay(Exception):
@@ -75,25 +75,26 @@ class Report:
 
 
 #: What of an order the audit trail keeps, beside its filter and patch.
-_KEPT = ("limit", "fixed", "new_identity", "release")
+_KEPT = ("limit", "fixed", "new_identity", "release", "rate")
 #: Letters that are tried together.
 Part = Sequence[tuple[Head, TopicRecord]]
 Told = Callable[[Sequence[Redone]], None]
 
 
 def choose(
-    settings: Settings, order: Order, progress: Progress = lambda _: None, until: dict[int, int] | None = None
+    settings: Settings, order: Order, progress: Progress = lambda _: None, resumed: Action | None = None
 ) -> tuple[Shelf, list[Head]]:
     """The open letters that the order means, the oldest failures first where it is limited.
 
-    `until`: those before these offsets that nothing was tried with since.
+    `resumed`: those that this replay has begun with and not tried yet.
     """
-    shelf = survey(settings, order.wanted, progress)
+    shelf = survey(settings, order.wanted, progress, of=resumed.id if resumed is not None else None)
     chosen = shelf.open
-    if until is not None:
-        about = shelf.trail.ledger.about
-        chosen = [h for h in chosen if h.offset < until.get(h.partition, 0) and about(h) is None]
-    if order.limit is not None:
+    if resumed is not None:
+        tried = shelf.trail.tried
+        chosen = [h for h in chosen if h.offset < resumed.until.get(h.partition, 0)]
+        chosen = [h for h in chosen if (h.partition, h.offset) not in tried]
+    if order.limit is not None and not order.fixed:  # then it is what passes that is limited
         chosen = sorted(chosen, key=lambda head: (head.last_failed, head.partition, head.offset))[: order.limit]
     return shelf, chosen
 
@@ -126,7 +127,7 @@ async def replay(
     With `resume` the order is that of the replay of this id; its letters that are done are not taken again. Raises
     NoSuchReplay, TopicsUnusable and BrokerUnreachable.
     """
-    await asyncio.to_thread(ensure_desk_topics, settings)
+    partitions = (await asyncio.to_thread(ensure_desk_topics, settings))[settings.audit_topic]
     chosen, action = await asyncio.to_thread(_begin, settings, order, resume)
     report = Report(id=action.id, letters=len(chosen))
     trail, sender = Trail(settings), Sender(settings)
@@ -137,14 +138,23 @@ async def replay(
     )
     to = for_letters(desk.services, back)
     rehearsal, _ = for_rehearsal(desk.services, desk.patient)
+    follower = Follower(settings, partitions, ledger := Ledger())
     pace = _Pace(order.rate)
+    left = order.limit
     size = settings.slice_records if order.rate is None else max(1, min(settings.slice_records, int(order.rate)))
 
     async def through(letters: Sequence[Again]) -> list[Redone]:
+        nonlocal left
         if order.fixed:
             passing = {each.again.head.place for each in await redo(letters, rehearsal) if each.end in PASSED}
-            letters = [again for again in letters if again.head.place in passing]
+            letters = [again for again in letters if again.head.place in passing][:left]
+            left = left if left is None else left - len(letters)
         return await redo(letters, to, back)
+
+    async def still_open(part: Part) -> Part:
+        """Without what somebody has dealt with since the replay began."""
+        await asyncio.to_thread(follower.read)
+        return [(head, record) for head, record in part if not ledger.is_closed(head)]
 
     async def settle(consumer: Any, part: Part, redone: Sequence[Redone]) -> None:
         trail.write(*(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone))
@@ -161,7 +171,10 @@ async def replay(
                 for part in _parts(records, size):
                     if stop.is_set():
                         break
-                    redone = await _tried(settings, desk, order, part, action.id, through)
+                    tried = _tried(settings, desk, order, await still_open(part), action.id, through)
+                    redone = await _unless_stopped(tried, stop, desk)
+                    if redone is None:
+                        break
                     await settling  # the part before: done while this one went through the line
                     settling = asyncio.ensure_future(settle(consumer, part, redone))
                     told(redone)
@@ -176,6 +189,7 @@ async def replay(
     finally:
         with suppress(BrokerUnreachable, asyncio.CancelledError):
             await settling
+        follower.close()
         await asyncio.to_thread(_end, trail, action, report)
     return report
 
@@ -196,14 +210,15 @@ def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[H
             until=shelf.ends,
         )
         return chosen, action
-    trail = read_trail(settings)
+    trail = read_trail(settings, of=resume)
     earlier = trail.actions.get(resume)
     if earlier is None or earlier.what != "replay":
         raise NoSuchReplay(f"there is no replay {resume}; `tillstream dlq audit` lists them")
-    order.wanted = Filter.model_validate(earlier.filter)
+    order.wanted = order.wanted.resumed(earlier.filter)
     order.patch = Patch(json.dumps(earlier.patch)) if earlier.patch is not None else None
     limit = earlier.options.get("limit")
-    order.limit = None if limit is None else max(0, int(limit) - trail.tried[resume])
+    order.limit = None if limit is None else max(0, int(limit) - len(trail.tried))
+    order.rate = order.rate or earlier.options.get("rate")
     order.fixed, order.new_identity = bool(earlier.options.get("fixed")), bool(earlier.options.get("new_identity"))
     parked = settings.dead_letter_topic == settings.parked_topic
     for option, is_so, was_so in (
@@ -213,8 +228,9 @@ def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[H
         if is_so != was_so:
             raise NoSuchReplay(f"replay {resume} was begun with{'out' * is_so} {option}; resume it so")
     # What came afterwards, the new letters of this very replay among it, is not meant; nor what it has tried.
-    _, chosen = choose(settings, order, until=earlier.until)
-    return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "by": order.by})
+    _, chosen = choose(settings, order, resumed=earlier)
+    options = earlier.options | {"resumed_by": order.by}
+    return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "options": options})
 
 
 def _end(trail: Trail, action: Action, report: Report) -> None:
@@ -223,6 +239,22 @@ def _end(trail: Trail, action: Action, report: Report) -> None:
         action.model_copy(update={"state": state, "at": datetime.now(UTC), "counts": dict(sorted(report.ends.items()))})
     )
     trail.confirm()
+
+
+async def _unless_stopped(
+    tried: Coroutine[Any, Any, list[Redone]], stop: asyncio.Event, desk: Desk
+) -> list[Redone] | None:
+    """The outcomes; None when it is to stop while the ERP is away: what the ERP may have taken, it recognises."""
+    trying, stopping = asyncio.ensure_future(tried), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({trying, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not trying.done() and desk.patient.trouble is not None:
+            trying.cancel()
+            await asyncio.wait({trying})
+            return None
+        return await trying
+    finally:
+        stopping.cancel()
 
 
 async def _tried(
@@ -253,14 +285,15 @@ async def _tried(
 def _mend(again: Again, patch: Patch, desk: Desk, *, new_identity: bool) -> None:
     before = identity(again, desk.services.source)
     again.value = patch.applied(again.value)
-    if not new_identity and before is not None and identity(again, desk.services.source) != before:
+    if not new_identity and not same_identity(before, identity(again, desk.services.source)):
         raise Unpatchable("changes_identity")
 
 
 def _whole(settings: Settings, again: Again) -> bytes:
     """The value of a truncated letter, from where it came. Raises Unpatchable."""
     stated = dict(again.letter.headers).get(OWN + "sha256") or b""
-    found = record_at(settings, *again.head.origin)
+    origin = again.head.origin
+    found = record_at(settings, origin.topic, origin.partition, origin.offset)
     if found is None or sha256(found.value or b"").hexdigest().encode() != stated:
         raise Unpatchable("truncated_and_gone")
     return found.value or b""

@@ -14,11 +14,11 @@ from streams.topics import TopicsUnusable, partitions_of_topics
 
 @dataclass
 class TrailRead:
-    """What was done about each record; the actions by id, as they ended if they have; how many letters each tried."""
+    """What was done about each record; the actions by id, with all that came of them; what one of them has tried."""
 
     ledger: Ledger = field(default_factory=Ledger)
     actions: dict[str, Action] = field(default_factory=dict)
-    tried: Counter[str] = field(default_factory=Counter)
+    tried: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass
@@ -28,7 +28,6 @@ class Shelf:
     letters: list[Head]
     trail: TrailRead
     ends: dict[int, int] = field(default_factory=dict)
-    read: int = 0
 
     @property
     def open(self) -> list[Head]:
@@ -36,7 +35,7 @@ class Shelf:
         return [head for head in self.letters if not self.trail.ledger.is_closed(head)]
 
 
-def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: None) -> Shelf:
+def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: None, of: str | None = None) -> Shelf:
     """The letters that the filter means, by place; each record once, however often it became a letter.
 
     What is closed is left out, unless the filter asks for it. The whole dead-letter topic is read. Raises
@@ -45,15 +44,14 @@ def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: No
     there = partitions_of_topics(settings)
     if settings.dead_letter_topic not in there:
         raise TopicsUnusable(
-            f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; a worker creates it, or set "
-            "`dead_letter_topic`"
+            f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; it is created when it is "
+            "needed, or set `dead_letter_topic` (`parked_topic`)"
         )
-    shelf = Shelf([], read_trail(settings, there))
+    shelf = Shelf([], read_trail(settings, there, of))
     matches = wanted.matcher()
     newest: dict[Origin, tuple[Head, bool]] = {}
     for record in _records(settings, there[settings.dead_letter_topic], progress):
         head = head_of(record, settings.dead_letter_topic)
-        shelf.read += 1
         shelf.ends[record.partition] = record.offset + 1
         known = newest.get(head.origin)
         if known is None or head.is_newer_than(known[0]):
@@ -65,17 +63,26 @@ def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: No
     return shelf
 
 
-def read_trail(settings: Settings, there: dict[str, int] | None = None) -> TrailRead:
-    """The whole audit trail. Raises BrokerUnreachable."""
+def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> TrailRead:
+    """The whole audit trail; for the action `of`, the places of the letters that it has tried.
+
+    Raises BrokerUnreachable.
+    """
     there = partitions_of_topics(settings) if there is None else there
     parked = settings.dead_letter_topic == settings.parked_topic  # where that one is looked at, it is no end
     trail = TrailRead(Ledger([end for end in CLOSED if end != "parked"] if parked else CLOSED))
+    ends: dict[str, Counter[str]] = {}
     for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
         if isinstance(entry, Outcome):
             trail.ledger.note(entry)
-            trail.tried[entry.action] += 1
+            ends.setdefault(entry.action, Counter())[entry.end] += 1
+            if entry.action == of:
+                trail.tried.add(entry.letter)
         else:
             trail.actions[entry.id] = entry
+    for action in trail.actions.values():
+        if action.id in ends:  # of a replay that was killed or resumed, what each piece did
+            action.counts = dict(sorted(ends[action.id].items()))
     return trail
 
 

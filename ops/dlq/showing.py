@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.dlq.stats import common_details, stats
-from ops.maps.stars import PERSONAL_FIELDS, Stars
+from ops.maps.stars import STARS, Stars, texts
 from schemas.deadletter import Reason
+from schemas.sale import OriginalReceipt, Totals
 from streams.deadletters import CONNECT, OWN
 from streams.letters.heads import Head
 from streams.letters.reading import TopicRecord
 from streams.letters.trail import Action, Ledger, Outcome
+from streams.personal import by_value
 from streams.sources.formats import Unreadable, parse_json
 from streams.sources.source import Source, shown
 
@@ -32,8 +34,9 @@ def advice(reason: str) -> tuple[str, str]:
 
 def console_of() -> Console:
     """Where tables go: as wide as the terminal; into a pipe or a file without folding."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # what tills say is no markup
+    console = Console(**plain)
+    return console if console.is_terminal else Console(width=_WIDE, **plain)
 
 
 _WIDE = 240
@@ -161,15 +164,38 @@ def value_of(record: TopicRecord, source: Source | None, *, reveal: bool) -> str
     if reveal:
         return shown(tree)
     stars = Stars()
-    stars.hide(_personal(tree) if source is None else list(source.personal(tree)))
+    if source is None:
+        return shown(stars.show(known(tree, _EVENT)))
+    stars.hide(list(source.personal(tree)))
+    stars.hide([text for text in texts(tree) if by_value(text) == _EMAIL])
     return shown(stars.show(tree))
 
 
-def _personal(tree: Any) -> list[Any]:
-    """What stands in a canonical event's personal fields."""
-    customer = tree.get("customer") if isinstance(tree, dict) else None
-    names = [name.removeprefix("customer.") for name in PERSONAL_FIELDS]
-    return [customer.get(name) for name in names] if isinstance(customer, dict) else []
+_EMAIL = "e-mail"
+#: What may be shown of an event of our own schema; what is not in it may be anybody's name.
+_EVENT: dict[str, Any] = {
+    **dict.fromkeys(
+        ("event_id", "source", "type", "store", "register", "receipt", "revision", "occurred_at", "currency")
+    ),
+    "lines": {
+        **dict.fromkeys(("sku", "description", "quantity", "unit", "unit_price", "amount", "tax_rate", "tax_included")),
+        "discounts": dict.fromkeys(("amount", "reason")),
+    },
+    "tenders": dict.fromkeys(("kind", "amount")),
+    "totals": dict.fromkeys(Totals.__annotations__),
+    "original": dict.fromkeys(OriginalReceipt.__annotations__),
+}
+
+
+def known(tree: Any, schema: dict[str, Any] | None) -> Any:
+    """The tree with stars for all that is not in the schema."""
+    if schema is None:
+        return STARS if isinstance(tree, dict | list) or by_value(str(tree)) == _EMAIL else tree
+    if isinstance(tree, list):
+        return [known(inner, schema) for inner in tree]
+    if not isinstance(tree, dict):
+        return STARS
+    return {name: known(inner, schema[name]) if name in schema else STARS for name, inner in tree.items()}
 
 
 def headers_of(record: TopicRecord, *, ours_alone: bool, reveal: bool) -> dict[str, str]:

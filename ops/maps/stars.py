@@ -30,7 +30,7 @@ class Stars:
 
     def hide(self, value: Any) -> None:
         """The value, and all in it, is personal from now on."""
-        for text in _texts(value):
+        for text in texts(value):
             folded = _folded(text)[0].strip()
             if folded:
                 self._hidden.add(folded)
@@ -88,7 +88,7 @@ class Stars:
         return shown
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """The texts and numbers in a value, however deep."""
     waiting = [value]
     while waiting:

@@ -13,6 +13,8 @@ from streams.deadletters import first_failed
 from streams.erp.master import Master
 
 _MISSING = "original: not_there"
+#: What is said of a refund that waits.
+NOT_YET = "original: not_there_yet"
 
 
 class Holds(Protocol):
@@ -51,7 +53,7 @@ async def without_their_sale(
             early.append(arrival)
         elif _waits(arrival, rule, now):
             master.found["refunds", "wait"] += 1
-            premature.append(_held(arrival, "original: not_there_yet"))
+            premature.append(_held(arrival, NOT_YET))
         elif rule.then == "flag":
             master.found["refunds", "flag"] += 1
             document.review = "; ".join(filter(None, (document.review, _MISSING)))

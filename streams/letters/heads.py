@@ -2,24 +2,34 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from hashlib import sha256
 from sys import intern
 from typing import NamedTuple
 
+from schemas.money import LIMIT
 from streams.deadletters import CONNECT, OWN
 from streams.letters.reading import TopicRecord
 
 #: The reason of a letter that says nothing of itself: not ours, and not Kafka Connect's.
 UNKNOWN = "unknown"
+#: Of a record's digest.
+DIGITS = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 7_000_000_000_000  # milliseconds: in the year 2191
 
 
 class Origin(NamedTuple):
-    """Where a record was read first: its identity, however often it became a dead letter."""
+    """Where a record was read first, and a digest of its value: its identity, however often it became a dead letter.
+
+    The digest, because a topic that is made anew, or restored, begins with the same offsets again.
+    """
 
     topic: str
     partition: int
     offset: int
+    digest: str
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}/{self.offset}"
@@ -74,7 +84,7 @@ class Head:
 def head_of(record: TopicRecord, topic: str) -> Head:
     """What a record of the dead-letter topic `topic` says; nothing in it is an error."""
     said = _texts(record.headers)
-    written = datetime.fromtimestamp(max(0, record.timestamp) / 1000, UTC)
+    written = _EPOCH + timedelta(milliseconds=min(max(0, record.timestamp), _LATEST))
     amount, _, currency = said(OWN + "amount").partition(" ")
     reason = said(OWN + "reason")
     return Head(
@@ -118,8 +128,10 @@ def _origin(said: Said, record: TopicRecord, topic: str) -> Origin:
     stated, partition = said(CONNECT + "topic"), _whole(said(CONNECT + "partition"), -1)
     offset = _whole(said(CONNECT + "offset"), -1)
     if not stated or partition < 0 or offset < 0:
-        return Origin(intern(topic), record.partition, record.offset)
-    return Origin(intern(stated), partition, offset)
+        stated, partition, offset = topic, record.partition, record.offset
+    whole = said(OWN + "sha256")  # of the record, where the letter has a part of it only
+    digest = whole[:DIGITS] if whole else sha256(record.value or b"").hexdigest()[:DIGITS]
+    return Origin(intern(stated), partition, offset, digest)
 
 
 def _whole(text: str, otherwise: int) -> int:
@@ -131,7 +143,7 @@ def _number(text: str) -> Decimal | None:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    return number if number.is_finite() and number.adjusted() < LIMIT.adjusted() else None
 
 
 def _moment(text: str) -> datetime | None:
@@ -139,4 +151,5 @@ def _moment(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return moment if 1970 < moment.year < 2200 else None  # others' clocks; so that time may be added to it

@@ -110,7 +110,7 @@ class Nothing:
 
 
 class Rehearsal:
-    """The sink, asked what it would answer. As `pipeline.LineSink`; `written` are the documents it would take."""
+    """The sink, asked what it would answer. As `pipeline.LineSink`; `asked` are the documents that it would take."""
 
     def __init__(self, sink: PatientSink) -> None:
         self._sink = sink
@@ -124,8 +124,9 @@ class Rehearsal:
         open_ones = [d for d in documents if d.event_id not in promised]
         answers = await self._sink.rehearse(open_ones)
         for document, answer in zip(open_ones, answers, strict=True):
-            self.asked[document.event_id] = document
             if isinstance(answer, Receipt):
+                if answer.effect in ("written", "replaced"):
+                    self.asked[document.event_id] = document
                 self._events[document.event_id] = document.content
                 self._receipts[document.external_ref] = (document.revision, document.content)
         answered = {answer.event_id: answer for answer in answers} | promised
@@ -197,6 +198,7 @@ def ends(
     for arrival in settled.delivered:
         arrived[arrival.record.offset].append(arrival)
     known = {arrival.record.offset for arrival in settled.seen_in_sink}
+    late = {arrival.id for arrival in settled.superseded}
     outcomes = []
     for again in group:
         rejection_of = rejected.get(again.offset)
@@ -206,7 +208,8 @@ def ends(
             parks = back is not None and back.parks(again.head)
             outcome = Redone(again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail)
         elif delivered:
-            outcome = Redone(again, "delivered", documents=documents)
+            end: End = "superseded" if all(arrival.id in late for arrival in delivered) else "delivered"
+            outcome = Redone(again, end, documents=documents)
         else:
             outcome = Redone(again, "duplicate" if again.offset in known else "noted")
         outcomes.append(outcome)

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streams.letters.heads import Head, head_of
 from streams.letters.reading import TopicRecord, as_record, reading_consumer
 from streams.letters.redo import Again, Back, Redone, redo
-from streams.letters.trail import Ledger, Outcome, Trail, entry_of, outcome_of
+from streams.letters.trail import Follower, Ledger, Trail, outcome_of
 from streams.metrics import Metrics
 from streams.pipeline import Services
 from streams.retry import BackOff
@@ -27,27 +27,32 @@ from streams.settings import Settings
 from streams.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
 
 ACTION = "worker"
-#: Letters of one partition that may wait at once; while there are more, no further ones are read.
-MOST_WAITING = 10_000
+#: Letters of one partition that may wait at once, and their bytes; while there are more, no further ones are read.
+MOST_WAITING = 50_000
+MOST_BYTES = 2**26
 _POLL = 1.0
 #: The group waits for a member whose sink is away, as it does for a worker.
 _AS_MEMBER = {"enable.partition.eof": False, "max.poll.interval.ms": 86_400_000}
 
 
 class Patience(NamedTuple):
-    """The first pause, which then doubles, and how old a letter is tried at most."""
+    """The first pause, which then doubles, and how old a letter is tried at most.
+
+    `last`: one whose time was over while nobody looked is tried once more, as something depends on it.
+    """
 
     first: timedelta
     most: timedelta
+    last: bool = False
 
 
 #: How patiently letters of a reason are tried; None: not at all.
 PatienceOf = Callable[[str], Patience | None]
 
 
-def due(head: Head, patience: Patience | None) -> datetime | None:
+def due(head: Head, patience: Patience | None, now: datetime) -> datetime | None:
     """When the letter is to be tried again; None: not any more."""
-    if patience is None:
+    if patience is None or (head.first_failed + patience.most < now and not patience.last):
         return None
     age = head.last_failed - head.first_failed
     if age >= patience.most:
@@ -72,12 +77,12 @@ class WaitingList:
         self._waiting: dict[int, dict[int, Waiting]] = {}
         self._read: dict[int, int] = {}
 
-    def take_in(self, records: Iterable[TopicRecord], topic: str) -> None:
+    def take_in(self, records: Iterable[TopicRecord], topic: str, now: datetime) -> None:
         """Keeps those that are to be tried again."""
         for record in records:
             self._read[record.partition] = record.offset + 1
             head = head_of(record, topic)
-            when = due(head, self._patience_of(head.reason))
+            when = due(head, self._patience_of(head.reason), now)
             if when is not None and not head.truncated:
                 self._waiting.setdefault(record.partition, {})[record.offset] = Waiting(head, record, when)
 
@@ -103,7 +108,11 @@ class WaitingList:
 
     def full(self) -> set[int]:
         """The partitions of which no more may be read for now."""
-        return {number for number, part in self._waiting.items() if len(part) >= MOST_WAITING}
+        return {
+            number
+            for number, part in self._waiting.items()
+            if len(part) >= MOST_WAITING or sum(len(one.record.value or b"") for one in part.values()) >= MOST_BYTES
+        }
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -120,8 +129,11 @@ class Retrier:
         patience_of: PatienceOf,
         metrics: Metrics,
         now: Callable[[], datetime],
+        waits_for: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._waits_for = waits_for
+        self._attempt = 0
         self._to = to
         self._back = back
         self._list = WaitingList(patience_of)
@@ -132,38 +144,39 @@ class Retrier:
 
     async def run(self) -> None:
         """Until it is cancelled. A broker that is away, or a missing topic, is waited out: the line goes on."""
-        back_off, attempt = BackOff(1.0, 60.0), 0
+        back_off = BackOff(1.0, 60.0)
         while True:
             try:
                 await self._work()
             except (KafkaException, BrokerUnreachable, TopicsUnusable) as error:
-                attempt += 1
-                self._log.warning("retries interrupted, beginning anew", error=str(error), attempt=attempt)
-                await asyncio.sleep(back_off.wait(attempt))
+                self._attempt += 1
+                self._log.error("dead letters are not tried again", error=str(error), attempt=self._attempt)
+                await asyncio.sleep(back_off.wait(self._attempt))
 
     async def _work(self) -> None:
         topic = self._settings.dead_letter_topic
         partitions = (await asyncio.to_thread(ensure_desk_topics, self._settings))[self._settings.audit_topic]
         group = f"{self._settings.group}-retries"
-        letters = reading_consumer(self._settings, **_AS_MEMBER, **{"group.id": group})
-        trail = reading_consumer(self._settings)
+        session = int(self._settings.session_seconds * 1000)  # as long as the worker's own
+        letters = reading_consumer(self._settings, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session})
+        follower = Follower(self._settings, partitions, self._ledger)
         writer = Trail(self._settings)
         paused: set[int] = set()
         self._list.forget(list(self._list.places()))
         try:
             letters.subscribe([topic], on_revoke=self._revoked, on_lost=self._revoked)
-            trail.assign([TopicPartition(self._settings.audit_topic, number, 0) for number in range(partitions)])
-            await asyncio.to_thread(_read_whole_trail, trail, self._ledger, partitions)
             while True:
-                await asyncio.to_thread(_read_trail, trail, self._ledger)
+                await asyncio.to_thread(follower.read)
                 records = await asyncio.to_thread(_consume, letters, self._settings.slice_records)
-                self._list.take_in(records, topic)
-                await self._try_again(writer)
+                self._list.take_in(records, topic, self._now())
+                if self._waits_for() is None:  # or what is resolved meanwhile would be booked as well
+                    await self._try_again(writer)
+                self._attempt = 0
                 await asyncio.to_thread(_commit, letters, topic, self._list.places())
                 paused = _pause(letters, topic, paused, self._list.full())
         finally:
             with suppress(KafkaException):
-                await asyncio.shield(asyncio.to_thread(_close, letters, trail))
+                await asyncio.shield(asyncio.to_thread(_close, letters, follower))
 
     def _revoked(self, _: Any, partitions: Sequence[TopicPartition]) -> None:
         self._list.forget(place.partition for place in partitions)
@@ -202,35 +215,6 @@ def _consume(consumer: Any, most: int) -> list[TopicRecord]:
         if message.error() is not None:
             raise KafkaException(message.error())
     return [as_record(message) for message in messages]
-
-
-def _read_whole_trail(consumer: Any, ledger: Ledger, partitions: int) -> None:
-    """Notes all that is in the trail."""
-    ended = 0
-    while ended < partitions:
-        ended += _note(consumer.consume(1000, timeout=_POLL), ledger)
-
-
-def _read_trail(consumer: Any, ledger: Ledger) -> None:
-    """Notes what is new in the trail."""
-    while messages := consumer.consume(1000, timeout=0.05):
-        _note(messages, ledger)
-
-
-def _note(messages: Sequence[Any], ledger: Ledger) -> int:
-    """How many partitions ended with these messages."""
-    ended = 0
-    for message in messages:
-        error = message.error()
-        if error is None:
-            entry = entry_of(as_record(message))
-            if isinstance(entry, Outcome):
-                ledger.note(entry)
-        elif error.code() == KafkaError._PARTITION_EOF:
-            ended += 1
-        else:
-            raise KafkaException(error)
-    return ended
 
 
 def _commit(consumer: Any, topic: str, places: dict[int, int]) -> None:

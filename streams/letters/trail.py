@@ -12,18 +12,19 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from streams.letters.heads import Head, Origin
-from streams.letters.reading import TopicRecord, pieces
+from streams.letters.reading import TopicRecord, as_record, pieces, reading_consumer
 from streams.letters.sending import Sender
 from streams.settings import Settings
 
 #: What became of a letter. `failed` leaves it open: a newer letter tells why.
-End = Literal["delivered", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
+End = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
 #: Those after which nothing is left to do.
-CLOSED: tuple[End, ...] = ("delivered", "duplicate", "noted", "parked", "resolved")
-What = Literal["replay", "retry", "park", "resolve", "export", "purge", "reveal"]
+CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
+What = Literal["replay", "park", "resolve", "export", "purge", "reveal"]
 
 
 class Action(BaseModel):
@@ -55,6 +56,7 @@ class Outcome(BaseModel):
     topic: str
     partition: int
     offset: int
+    digest: str
     attempts: int = Field(description="of the letter: this and every earlier one is dealt with")
     letter: tuple[int, int] = Field(description="its place in the dead-letter topic")
     end: End
@@ -65,7 +67,7 @@ class Outcome(BaseModel):
     @property
     def origin(self) -> Origin:
         """Where the record came from."""
-        return Origin(self.topic, self.partition, self.offset)
+        return Origin(self.topic, self.partition, self.offset, self.digest)
 
 
 Entry = Action | Outcome
@@ -124,10 +126,17 @@ class Ledger:
         self._done: dict[Origin, Done] = {}
 
     def note(self, outcome: Outcome) -> None:
-        """The outcome counts, if none of a later attempt is known."""
+        """The outcome counts, if none of a later attempt is known, and none that ended this one."""
         known = self._done.get(outcome.origin)
-        if known is None or outcome.attempts >= known.attempts:
+        if (
+            known is None
+            or outcome.attempts > known.attempts
+            or (outcome.attempts == known.attempts and not self._ended(known, outcome.end))
+        ):
             self._done[outcome.origin] = Done(outcome.attempts, outcome.end)
+
+    def _ended(self, known: Done, end: End) -> bool:
+        return known.end in self._closed and end not in self._closed
 
     def about(self, head: Head) -> Done | None:
         """What was done about this letter, or one of a later attempt at its record."""
@@ -138,6 +147,39 @@ class Ledger:
         """Whether nothing is left to do about the letter."""
         done = self.about(head)
         return done is not None and done.end in self._closed
+
+
+class Follower:
+    """Reads the trail as it grows, into a ledger. Whoever opens it closes it."""
+
+    def __init__(self, settings: Settings, partitions: int, ledger: Ledger) -> None:
+        self._consumer = reading_consumer(settings)
+        self._consumer.assign([TopicPartition(settings.audit_topic, number, 0) for number in range(partitions)])
+        self._ledger = ledger
+        self._open = partitions
+
+    def read(self) -> None:
+        """Notes what is new; the first time, all that is there. Raises KafkaException."""
+        while self._open > 0:
+            self._note(self._consumer.consume(1000, timeout=0.1))
+        while messages := self._consumer.consume(1000, timeout=0.05):
+            self._note(messages)
+
+    def close(self) -> None:
+        """Gives the connection back."""
+        self._consumer.close()
+
+    def _note(self, messages: Sequence[Any]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                entry = entry_of(as_record(message))
+                if isinstance(entry, Outcome):
+                    self._ledger.note(entry)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._open -= 1
+            else:
+                raise KafkaException(error)
 
 
 class Trail:

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +19,18 @@ def foreign(*headers: tuple[str, bytes]) -> TopicRecord:
     return TopicRecord(3, 17, int(NOON.timestamp() * 1000), b"k", b"v", list(headers))
 
 
+def digest(value: bytes) -> str:
+    return sha256(value).hexdigest()[:16]
+
+
+def test_another_record_at_the_same_offset_is_another() -> None:
+    assert head(1).origin == head(1, at=(2, 9)).origin
+    assert head(1).origin != head(1, cashier="B").origin
+
+
 def test_letter_of_ours_says_all_that_is_known_of_its_record() -> None:
     said = head(7)
-    assert (said.origin, said.place) == (Origin("pos.sales", 0, 7), "0:7")
+    assert (said.origin, said.place) == (Origin("pos.sales", 0, 7, said.origin.digest), "0:7")
     assert (said.reason, said.detail, said.stage) == ("unmapped_item", "lines.0.sku: unmapped 'A'", "map")
     assert (said.attempts, said.first_failed, said.last_failed) == (1, NOON, NOON)
     assert (said.event_id, said.source, said.store) == ("pos:e-7", "pos", "S1")
@@ -38,13 +49,22 @@ def test_letter_in_kafka_connects_convention_is_read() -> None:
         ),
         DLQ,
     )
-    assert (said.origin, said.reason, said.stage) == (Origin("orders", 2, 99), "DataException", "VALUE_CONVERTER")
+    assert (said.origin, said.reason, said.stage) == (
+        Origin("orders", 2, 99, digest(b"v")),
+        "DataException",
+        "VALUE_CONVERTER",
+    )
     assert (said.detail, said.ours, said.first_failed) == ("", False, NOON)
 
 
 def test_record_that_says_nothing_is_unknown_and_its_own_origin() -> None:
     said = head_of(foreign(), DLQ)
-    assert (said.reason, said.origin, said.attempts, said.amount) == (UNKNOWN, Origin(DLQ, 3, 17), 1, None)
+    assert (said.reason, said.origin, said.attempts, said.amount) == (
+        UNKNOWN,
+        Origin(DLQ, 3, 17, digest(b"v")),
+        1,
+        None,
+    )
 
 
 def test_later_attempt_is_newer_and_so_is_the_same_one_once_more() -> None:
@@ -63,6 +83,17 @@ connect = st.sampled_from([f"__connect.errors.{n}" for n in ("topic", "partition
 def test_no_header_whatsoever_is_fatal(headers: list[tuple[str, bytes]]) -> None:
     said = head_of(foreign(*headers), DLQ)
     assert said.last_failed <= datetime(9999, 12, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("amount", [b"1e99999999 EUR", b"NaN EUR", b"-1e12 EUR", b"x"])
+def test_absurd_amount_is_none(amount: bytes) -> None:
+    assert head_of(foreign(("tillstream.amount", amount)), DLQ).amount is None
+
+
+@pytest.mark.parametrize("moment", [b"9999-12-31T23:59:59+00:00", b"0001-01-01T00:00:00", b"soon"])
+def test_absurd_time_is_the_record_s_own(moment: bytes) -> None:
+    said = head_of(foreign(("tillstream.first_failed_at", moment))._replace(timestamp=10**18), DLQ)
+    assert 1970 < said.first_failed.year < 2200
 
 
 def test_reason_of_the_future_is_shown_as_it_is() -> None:

@@ -111,7 +111,8 @@ async def test_rehearsal_of_two_letters_of_one_event_tells_of_the_conflict() -> 
     assert [(each.end, each.reason) for each in told] == [("delivered", ""), ("failed", "conflicting_duplicate")]
     newer = dead(10, event_id="e-2", receipt="1", revision=2)
     told = await desk.rehearse(Again(head_of(newer, DLQ), newer, newer.value), again(1))
-    assert [each.end for each in told] == ["delivered", "delivered"]  # superseded: nothing left to do
+    assert [each.end for each in told] == ["delivered", "superseded"]
+    assert told[1].documents == ()  # it would change nothing
 
 
 @pytest.mark.parametrize("end", ["delivered", "resolved", "parked"])
@@ -130,6 +131,13 @@ def test_failure_leaves_a_letter_open_and_tells_that_it_was_tried() -> None:
     ledger = Ledger()
     ledger.note(outcome_of(head(1), "a", "failed", Reason.UNMAPPED_ITEM.value))
     assert (ledger.is_closed(head(1)), ledger.about(head(1))) == (False, Done(1, "failed"))
+
+
+def test_failure_beside_an_end_of_the_same_attempt_opens_nothing() -> None:
+    ledger = Ledger()
+    ledger.note(outcome_of(head(1), "a", "delivered"))
+    ledger.note(outcome_of(head(1), "b", "refused"))
+    assert ledger.is_closed(head(1))
 
 
 def test_earlier_outcome_does_not_undo_a_later_one() -> None:
