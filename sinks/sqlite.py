@@ -6,6 +6,7 @@ cut could take back the last commits, while the broker, on another machine, hold
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -99,4 +100,17 @@ class SqliteSink(SqlSink):
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
     for pragma in _PRAGMAS:
-        connection.execute(pragma).close()
+        _patiently(connection, pragma)
+
+
+def _patiently(connection: sqlite3.Connection, pragma: str) -> None:
+    """SQLite does not wait for another process that makes the same new file a WAL at the same moment."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute(pragma).close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
