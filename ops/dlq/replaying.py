@@ -164,31 +164,32 @@ async def replay(
             report.note(each)
 
     settling: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
+    report.drained, ended = False, False
     try:
         with reading(settings, group=f"tillstream-replay-{action.id}") as consumer:
             places = await asyncio.to_thread(_committed, consumer, settings, chosen)
-            async for records in chosen_records(consumer, settings, chosen, places):
-                for part in _parts(records, size):
+            try:
+                async for records in chosen_records(consumer, settings, chosen, places):
+                    for part in _parts(records, size):
+                        if stop.is_set():
+                            break
+                        tried = _tried(settings, desk, order, await still_open(part), action.id, through)
+                        redone = await _unless_stopped(tried, stop, desk)
+                        if redone is None:
+                            break
+                        await settling  # the part before: done while this one went through the line
+                        settling = asyncio.ensure_future(settle(consumer, part, redone))
+                        told(redone)
+                        await pace.keep(len(part), stop)
                     if stop.is_set():
                         break
-                    tried = _tried(settings, desk, order, await still_open(part), action.id, through)
-                    redone = await _unless_stopped(tried, stop, desk)
-                    if redone is None:
-                        break
-                    await settling  # the part before: done while this one went through the line
-                    settling = asyncio.ensure_future(settle(consumer, part, redone))
-                    told(redone)
-                    await pace.keep(len(part), stop)
-                if stop.is_set():
-                    report.drained = False
-                    break
+                else:
+                    ended = True
+            finally:
+                await asyncio.wait({settling})  # it commits by the consumer, which is closed next
             await settling
-    except BaseException:
-        report.drained = False
-        raise
+            report.drained = ended
     finally:
-        with suppress(BrokerUnreachable, asyncio.CancelledError):
-            await settling
         follower.close()
         await asyncio.to_thread(_end, trail, action, report)
     return report

@@ -90,10 +90,11 @@ def history(settings: Settings, origin: Origin) -> tuple[list[Head], list[Outcom
     """All letters of a record, and all that was done about it, in order of time."""
     there = partitions_of_topics(settings)
     topic = settings.dead_letter_topic
-    heads = [head_of(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None)]
+    every = (head_of(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
+    heads = [head for head in every if head.origin == origin]
     trail = entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ()
     done = [entry for entry in trail if isinstance(entry, Outcome) and entry.origin == origin]
-    return sorted((h for h in heads if h.origin == origin), key=lambda h: (h.attempts, h.last_failed, h.offset)), done
+    return sorted(heads, key=lambda head: (head.attempts, head.last_failed, head.offset)), done
 
 
 def _records(settings: Settings, partitions: int, progress: Callable[[int], None]) -> Iterator[TopicRecord]:
