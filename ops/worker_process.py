@@ -129,7 +129,7 @@ def parse(text: str) -> Readings:
         return int(sum(sample.value for sample in by_name[name]))
 
     def by(name: str, label: str) -> dict[str, int]:
-        return {sample.labels[label]: int(sample.value) for sample in by_name[name]}
+        return {sample.labels[label]: int(sample.value) for sample in by_name[name] if sample.value}
 
     return Readings(
         delivered=total("tillstream_events_delivered_total"),

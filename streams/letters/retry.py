@@ -7,6 +7,7 @@ meanwhile is known from the audit trail.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ class WaitingList:
         """The partitions of which no more may be read for now."""
         return {number for number, part in self._waiting.items() if len(part) >= MOST_WAITING}
 
+    def by_reason(self) -> dict[str, int]:
+        """How many wait, by the reason that they failed for."""
+        return Counter(one.head.reason for part in self._waiting.values() for one in part.values())
+
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
@@ -159,6 +164,7 @@ class Retrier:
                 records = await asyncio.to_thread(_consume, letters, self._settings.slice_records)
                 self._list.take_in(records, topic)
                 await self._try_again(writer)
+                self._metrics.note_waiting(self._list.by_reason())
                 await asyncio.to_thread(_commit, letters, topic, self._list.places())
                 paused = _pause(letters, topic, paused, self._list.full())
         finally:
