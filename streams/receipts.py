@@ -10,7 +10,7 @@ or by a record that could not even be read and is a dead letter.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from operator import itemgetter
 
 from schemas.sale import SaleEvent
 from streams.batch import Settled
@@ -32,51 +32,36 @@ class ReceiptRuns:
         """By store, how many numbers turn out to be missing with this batch; 0 for a store that has a new register."""
         missing: Counter[str] = Counter()
         runs = self._runs
-        for event in _new_in(settled):
+        for _, begins, event in _in_order(settled):
             if not event.receipt.isdecimal():
                 continue
             register = (event.source, event.store, event.register_id)
             number = int(event.receipt)
             run = runs.get(register)
-            if run is None:
-                if len(runs) < MOST_REGISTERS:
+            ahead = number - run[0] if run is not None else 0
+            if run is None or abs(ahead) > REACH:
+                if begins and (run is not None or len(runs) < MOST_REGISTERS):
                     runs[register] = number, _ALL
                     missing[event.store] += 0
-                continue
-            highest, came = run
-            ahead = number - highest
-            if abs(ahead) > REACH:
-                runs[register] = number, _ALL
             elif ahead > 0:
-                absent = ahead - (came >> (REACH - ahead)).bit_count()
+                absent = ahead - (run[1] >> (REACH - ahead)).bit_count()
                 if absent:
                     missing[event.store] += absent
-                runs[register] = number, ((came << ahead) | 1) & _ALL
+                runs[register] = number, ((run[1] << ahead) | 1) & _ALL
             else:
-                runs[register] = highest, (came | 1 << -ahead) & _ALL
-        self._fill(settled)
+                runs[register] = run[0], (run[1] | 1 << -ahead) & _ALL
         return missing
 
     def begin_anew(self) -> None:
         """Forgets all runs: partitions have moved, and others read what comes between."""
         self._runs.clear()
 
-    def _fill(self, settled: Settled) -> None:
-        """What was delivered before has come, and begins no run: it may be sent again from long ago."""
-        for arrival in (*settled.seen_in_window, *settled.seen_in_sink):
-            event = arrival.event
-            register = (event.source, event.store, event.register_id)
-            run = self._runs.get(register)
-            if run is not None and event.receipt.isdecimal():
-                highest, came = run
-                behind = highest - int(event.receipt)
-                if 0 <= behind < REACH:
-                    self._runs[register] = highest, came | 1 << behind
 
-
-def _new_in(settled: Settled) -> Iterator[SaleEvent]:
-    for arrival in settled.delivered:
-        yield arrival.event
-    for rejection in settled.rejected:
-        if rejection.event is not None:
-            yield rejection.event
+def _in_order(settled: Settled) -> list[tuple[int, bool, SaleEvent]]:
+    """The offset of each event, in order, and whether it may begin a run: what was delivered before may be sent again
+    from long ago."""
+    known = settled.seen_in_window + settled.seen_in_sink
+    events = [(arrival.record.offset, True, arrival.event) for arrival in settled.delivered]
+    events += [(each.record.offset, True, each.event) for each in settled.rejected if each.event is not None]
+    events += [(arrival.record.offset, False, arrival.event) for arrival in known]
+    return sorted(events, key=itemgetter(0))
