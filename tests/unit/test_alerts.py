@@ -1,7 +1,6 @@
 """Every alert is tested, firing and not, has a page that says what to do, and asks for metrics that there are."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from streams.metrics import Metrics
+from tests.support.promql import PROMTOOL, names_in, names_served, with_promtool
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -18,8 +18,6 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 CHAPTERS = ["Meaning", "First look", "Likely causes", "Fix", "Escalate"]
 #: What Prometheus itself says of a target.
 OF_PROMETHEUS = {"up"}
-PROMTOOL = shutil.which("promtool")
-with_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool (Debian: prometheus)")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -39,26 +37,6 @@ def expectations() -> list[tuple[str, list[dict[str, Any]]]]:
     """(alert, what is expected to fire), of all tests."""
     tests = [test for path in CASES for test in yaml.safe_load(path.read_text())["tests"]]
     return [(each["alertname"], each.get("exp_alerts", [])) for test in tests for each in test["alert_rule_test"]]
-
-
-def names_in(expression: str) -> set[str]:
-    """The metrics that a PromQL expression asks for."""
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", expression)
-    bare = re.sub(r"\b(by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", "", bare)
-    words = re.findall(r"[a-zA-Z_:][\w:]*(?!\s*\()(?![\w:])", bare)
-    return set(words) - {"and", "or", "unless", "e"}
-
-
-def names_served() -> set[str]:
-    """The names of all samples that a worker's metrics may have."""
-    suffixes = {
-        "counter": ["_total"],
-        "gauge": [""],
-        "histogram": ["_bucket", "_sum", "_count"],
-        "info": ["_info"],
-    }
-    families = Metrics().registry.collect()
-    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
 
 
 def promtool(*arguments: str | Path) -> None:
