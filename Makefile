@@ -65,7 +65,7 @@ up: ## Kafka, PostgreSQL, a worker and tills in containers (needs Docker and POS
 down: ## Stop the containers; data volumes stay
 	docker compose down
 
-schemas: $(READY) ## Generate schemas/published from the models
+schemas: $(READY) ## Generate schemas/published from the models, and docs/metrics.md
 	$(BIN)/python -m ops.publish
 
 lock: ## Resolve the pinned dependencies anew

@@ -134,7 +134,9 @@ def parse(text: str) -> Readings:
     return Readings(
         delivered=total("tillstream_events_delivered_total"),
         duplicates=by("tillstream_events_duplicate_total", "layer"),
-        rejected=by("tillstream_events_rejected_total", "reason"),
+        rejected={
+            reason: number for reason, number in by("tillstream_events_rejected_total", "reason").items() if number
+        },
         noted=total("tillstream_events_noted_total"),
         lag=total("tillstream_lag_records"),
         latency=[(float(s.labels["le"]), s.value) for s in by_name["tillstream_event_to_commit_seconds_bucket"]],
