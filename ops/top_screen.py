@@ -55,7 +55,7 @@ def screen(view: View, stores: int) -> RenderableType:
         parts += [Text(), *why]
     stalest = view.stalest(stores)
     if stalest:
-        table = Table("stalest store", "newest event in the ERP", "ago", box=None, header_style="bold")
+        table = Table("stalest store", "newest event in the ERP", "ago", box=None, header_style="bold", pad_edge=False)
         table.columns[2].justify = "right"
         for store, moment in stalest:
             table.add_row(Text(store), _moment(moment), _ago(view.now - moment))
@@ -65,14 +65,15 @@ def screen(view: View, stores: int) -> RenderableType:
 
 def workers(view: View) -> Table:
     """One row per worker, and one for all."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("worker", overflow="fold")
-    for name in ("ready", "sink"):
-        table.add_column(name)
-    for name in ("partitions", "lag", "behind", "events/s", "duplicates", "dead letters", "last progress"):
-        table.add_column(name, justify="right")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("worker", "ready", "sink"):
+        table.add_column(name, no_wrap=True)
+    for name in ("parts", "lag", "behind", "ev/s", "dups"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("dead letters", "last progress"):  # in two lines where the terminal is narrow
+        table.add_column(name, justify="right", min_width=len(name.split()[1]))
     for reading in view.readings:
-        table.add_row(Text(reading.url), *_cells(view, reading))
+        table.add_row(Text(reading.url.removeprefix("http://")), *_cells(view, reading))
     if len(view.readings) > 1:
         ready = sum(reading.ready for reading in view.readings)
         answering = view.answering

@@ -288,7 +288,7 @@ def test_output_that_is_no_terminal_has_no_colour_and_ends(worker: Worker) -> No
         check=True,
     )
     assert "\x1b" not in done.stdout
-    assert worker.url in done.stdout
+    assert f"127.0.0.1:{worker.server.port}" in done.stdout
 
 
 def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
