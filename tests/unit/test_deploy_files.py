@@ -15,22 +15,13 @@ import pytest
 import yaml
 
 from deploy.kafka.distribution import kafka_version
-from ops.run import STOP_PATIENCE
-from streams.app import COMMIT_PATIENCE
-from streams.settings import Settings, Watchdog
+from streams.settings import Settings
+from tests.support.deploy import LONGEST_END
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 TOOLS = Path(sys.executable).parent
-_DEFAULTS = Settings.model_fields
-#: Seconds after which a worker that was told to stop has ended, or its watchdog ends it.
-LONGEST_END = (
-    _DEFAULTS["drain_seconds"].default
-    + COMMIT_PATIENCE
-    + STOP_PATIENCE
-    + Watchdog.model_fields["grace_seconds"].default
-)
 
 
 @pytest.fixture(scope="module")
