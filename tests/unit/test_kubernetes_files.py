@@ -272,7 +272,7 @@ def test_small_overlay_creates_what_is_missing_itself(tmp_path: Path) -> None:
 
 
 def test_rule_files_become_prometheus_rules(tmp_path: Path) -> None:
-    text = "# why\ngroups:\n  - name: a\n    rules:\n      - alert: A\n        expr: |\n          up\n\n            == 0\n"
+    text = "# why\ngroups:\n  - name: a\n    rules:\n      - alert: A\n        expr: |\n          up\n\n          > 0\n"
     first, second = tmp_path / "alerts.yml", tmp_path / "Recording_rules.yml"
     first.write_text(text)
     second.write_text("---\ngroups: []\n")
