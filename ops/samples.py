@@ -27,5 +27,5 @@ class Samples:
         return {sample.labels[label]: float(sample.value) for sample in self._by_name.get(name, ())}
 
     def counts(self, name: str, label: str) -> dict[str, int]:
-        """The values of a counter by `label`."""
-        return {value: int(count) for value, count in self.by(name, label).items()}
+        """The values of a counter by `label`, those that are not 0."""
+        return {value: int(count) for value, count in self.by(name, label).items() if count}

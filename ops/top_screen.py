@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.top_reading import Reading, rate
+from streams.metrics import OTHER_STORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class View:
         newest: dict[str, float] = {}
         for reading in self.readings:
             for store, moment in reading.newest_by_store.items():
+                if store == OTHER_STORES:  # the newest of many: it says nothing of the stalest of them
+                    continue
                 newest[store] = max(moment, newest.get(store, moment))
         return sorted(newest.items(), key=lambda pair: (pair[1], pair[0]))[:most]
 

@@ -115,8 +115,19 @@ def test_every_service_that_stays_has_a_health_check_or_says_why_not(services: d
 def test_what_is_mounted_from_here_is_read_only(services: dict[str, Any]) -> None:
     mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
     ours = [mount for mount in mounts if mount.startswith((".", "/"))]
-    assert len(ours) == 3
+    assert len(ours) == 4
     assert all(mount.endswith(":ro") for mount in ours)
+
+
+def test_prometheus_scrapes_both_workers_by_the_name_that_they_share(services: dict[str, Any]) -> None:
+    config = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (found_by,) = job["dns_sd_configs"]
+    aliases = [alias for name in ("worker-1", "worker-2") for alias in services[name]["networks"]["default"]["aliases"]]
+    assert found_by["names"] * 2 == aliases
+    assert found_by["port"] == Settings.model_fields["http_port"].default
+    inside = [mount.split(":")[1] for mount in services["prometheus"]["volumes"]]
+    assert {"/etc/prometheus/prometheus.yml", *config["rule_files"]} <= set(inside)
 
 
 def test_what_has_to_last_is_in_a_volume(services: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from ops.top_reading import Reading, look, rate, reading_of
 from ops.top_screen import View
 from ops.worker_process import free_port
 from streams.health import HealthServer
-from streams.metrics import Metrics
+from streams.metrics import OTHER_STORES, Metrics
 from streams.settings import Settings, SettingsError
 from streams.state import State
 
@@ -231,6 +231,7 @@ def test_stalest_stores_come_first_by_the_newest_event_that_any_worker_has(worke
     second.metrics.note_store("moved", now - 10)
     second.metrics.note_store("stale", now - 900)
     first.metrics.note_store("fresh", now - 1)
+    first.metrics.freshness.labels(OTHER_STORES).set(now - 9000)
     said = top_json("--stores", "2", first.url, second.url)["stalest_stores"]
     assert [each["store"] for each in said] == ["stale", "moved"]
     assert 900 <= said[0]["age_seconds"] < 960
