@@ -115,7 +115,7 @@ def test_every_service_that_stays_has_a_health_check_or_says_why_not(services: d
 def test_what_is_mounted_from_here_is_read_only(services: dict[str, Any]) -> None:
     mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
     ours = [mount for mount in mounts if mount.startswith((".", "/"))]
-    assert len(ours) == 4
+    assert len(ours) == 5
     assert all(mount.endswith(":ro") for mount in ours)
 
 
@@ -128,6 +128,12 @@ def test_prometheus_scrapes_both_workers_by_the_name_that_they_share(services: d
     assert found_by["port"] == Settings.model_fields["http_port"].default
     inside = [mount.split(":")[1] for mount in services["prometheus"]["volumes"]]
     assert {"/etc/prometheus/prometheus.yml", *config["rule_files"]} <= set(inside)
+
+
+def test_grafana_asks_the_prometheus_of_compose(services: dict[str, Any]) -> None:
+    (source,) = yaml.safe_load((ROOT / "deploy/compose/datasources/prometheus.yml").read_text())["datasources"]
+    assert "prometheus" in services
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
 
 
 def test_what_has_to_last_is_in_a_volume(services: dict[str, Any]) -> None:
