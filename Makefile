@@ -59,7 +59,7 @@ $(RIVALS): bench/rivals/requirements.txt
 bench: $(READY) $(RIVALS) ## The POS job, Tillstream beside its rivals (in .venv-rivals), on a real Kafka and PostgreSQL
 	$(BIN)/python -m bench $(ARGS)
 
-up: ## Kafka, PostgreSQL, a worker and tills in containers (needs Docker and POSTGRES_PASSWORD)
+up: ## Kafka, PostgreSQL, two workers, tills, Prometheus and Grafana in containers (needs Docker and POSTGRES_PASSWORD)
 	docker compose up --build --wait
 
 down: ## Stop the containers; data volumes stay
