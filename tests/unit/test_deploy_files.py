@@ -112,11 +112,13 @@ def test_every_service_that_stays_has_a_health_check_or_says_why_not(services: d
     assert {name for name, s in services.items() if s.get("healthcheck", {}).get("disable")} == {"migrate", "tills"}
 
 
-def test_what_is_mounted_from_here_is_read_only(services: dict[str, Any]) -> None:
+def test_what_is_mounted_from_here_is_there_and_read_only(services: dict[str, Any]) -> None:
     mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
     ours = [mount for mount in mounts if mount.startswith((".", "/"))]
     assert len(ours) == 5
     assert all(mount.endswith(":ro") for mount in ours)
+    root = Path(__file__).parents[2]
+    assert [mount for mount in ours if not (root / mount.partition(":")[0]).exists()] == []
 
 
 def test_prometheus_scrapes_both_workers_by_the_name_that_they_share(services: dict[str, Any]) -> None:
