@@ -59,13 +59,13 @@ $(RIVALS): bench/rivals/requirements.txt
 bench: $(READY) $(RIVALS) ## The POS job, Tillstream beside its rivals (in .venv-rivals), on a real Kafka and PostgreSQL
 	$(BIN)/python -m bench $(ARGS)
 
-up: ## Kafka, PostgreSQL, a worker and tills in containers (needs Docker and POSTGRES_PASSWORD)
+up: ## Kafka, PostgreSQL, two workers, tills, Prometheus and Grafana in containers (needs Docker and POSTGRES_PASSWORD)
 	docker compose up --build --wait
 
 down: ## Stop the containers; data volumes stay
 	docker compose down
 
-schemas: $(READY) ## Generate schemas/published from the models
+schemas: $(READY) ## Generate schemas/published from the models, and docs/metrics.md
 	$(BIN)/python -m ops.publish
 
 lock: ## Resolve the pinned dependencies anew

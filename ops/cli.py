@@ -23,6 +23,7 @@ from ops.run import new_loop, run_worker
 from ops.sell import sell_until_stopped
 from ops.source_commands import COMMANDS
 from ops.supervise import supervise
+from ops.top import top
 from ops.watchdog import AGAIN
 from ops.worker_process import WorkerDied
 from sinks.base import SinkMisconfigured, SinkUnavailable
@@ -196,7 +197,7 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in (*COMMANDS, dlq_group):
+for command in (*COMMANDS, dlq_group, top):
     program.add_command(command)
 
 

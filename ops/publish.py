@@ -1,10 +1,12 @@
-"""Publishes what flows: JSON Schema files and an AsyncAPI document, generated from the models (`make schemas`)."""
+"""Publishes what flows and what is measured: JSON Schema files, an AsyncAPI document and the table of metrics,
+generated from the models and from `streams.metrics` (`make schemas`)."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import TypeAdapter
 
 from schemas.contract import Contract
@@ -13,8 +15,11 @@ from schemas.document import ErpDocument
 from schemas.mapping import Mapping
 from schemas.sale import SaleEvent
 from streams.deadletters import CONNECT, OWN
+from streams.metrics import MOST_STORES, OTHER_STORES, Metrics
 
-FOLDER = Path(__file__).parent.parent / "schemas" / "published"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "schemas" / "published"
+METRICS = ROOT / "docs" / "metrics.md"
 MODELS: dict[str, Any] = {
     "sale_event": SaleEvent,
     "erp_document": ErpDocument,
@@ -103,11 +108,51 @@ def reasons() -> str:
     )
 
 
+METRICS_PAGE = """\
+# Metrics
+
+A worker serves these at `/metrics` (`http_host` and `http_port` in the settings). Every one of `--workers N` has a
+port of its own: `http_port`, the next one, and so on; Prometheus scrapes each, and sums. The scrape configuration, the
+rules and the alerts are in [deploy/prometheus](../deploy/prometheus/prometheus.yml); what to do about each alert is in
+the [runbooks](runbooks/README.md).
+
+Units are seconds, records and ratios. Labels have few values: `partition` those of the worker, `reason` the
+[reasons of dead letters](../schemas/published/dead_letter_reasons.md), `store` {most_stores} stores, and one series
+`{others}` for all above. `python_…`, `process_…` and the like are not served. Metrics are updated once per batch, or
+once a second.
+
+| metric | type | labels | says |
+| --- | --- | --- | --- |
+{rows}
+
+Not here, as only a look at the whole topic can tell: how many dead letters are *open*, and how old the oldest and
+the newest of them are. `tillstream dlq stats --json` tells it, and ends with exit code 1 while there are any.
+"""
+
+
+def metrics_page() -> str:
+    """Every metric, as a worker defines it, as a table."""
+    metrics = Metrics()
+    # The library shows the labels of a metric in its samples alone, and some have none yet.
+    labels = {
+        metric._name: list(metric._labelnames)
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase)
+    }
+    rows = []
+    for family in metrics.registry.collect():
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        of_it = labels.get(family.name) or (family.type == "info" and list(family.samples[0].labels)) or []
+        rows.append(f"| `{name}` | {family.type} | {', '.join(map('`{}`'.format, of_it))} | {family.documentation} |")
+    return METRICS_PAGE.format(rows="\n".join(sorted(rows)), most_stores=f"{MOST_STORES:,}", others=OTHER_STORES)
+
+
 def main() -> None:
     """Writes the files."""
     FOLDER.mkdir(exist_ok=True)
     for name, content in published().items():
         (FOLDER / name).write_text(content, encoding="utf-8")
+    METRICS.write_text(metrics_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

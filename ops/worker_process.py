@@ -8,12 +8,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
+from ops.samples import Samples
 
 
 class WorkerDied(Exception):
@@ -120,24 +119,14 @@ class WorkerProcess:
 
 def parse(text: str) -> Readings:
     """Readings from the Prometheus text format."""
-    by_name: dict[str, list[Any]] = defaultdict(list)
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            by_name[sample.name].append(sample)
-
-    def total(name: str) -> int:
-        return int(sum(sample.value for sample in by_name[name]))
-
-    def by(name: str, label: str) -> dict[str, int]:
-        return {sample.labels[label]: int(sample.value) for sample in by_name[name]}
-
+    samples = Samples(text)
     return Readings(
-        delivered=total("tillstream_events_delivered_total"),
-        duplicates=by("tillstream_events_duplicate_total", "layer"),
-        rejected=by("tillstream_events_rejected_total", "reason"),
-        noted=total("tillstream_events_noted_total"),
-        lag=total("tillstream_lag_records"),
-        latency=[(float(s.labels["le"]), s.value) for s in by_name["tillstream_event_to_commit_seconds_bucket"]],
+        delivered=int(samples.total("tillstream_events_delivered_total")),
+        duplicates=samples.counts("tillstream_events_duplicate_total", "layer"),
+        rejected=samples.counts("tillstream_events_rejected_total", "reason"),
+        noted=int(samples.total("tillstream_events_noted_total")),
+        lag=int(samples.total("tillstream_lag_records")),
+        latency=[(float(le), n) for le, n in samples.by("tillstream_event_to_commit_seconds_bucket", "le").items()],
     )
 
 

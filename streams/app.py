@@ -22,8 +22,9 @@ from streams.erp.masterdata import MasterData
 from streams.letters.redo import Back, for_letters
 from streams.letters.retry import Patience, Retrier
 from streams.metrics import Metrics
-from streams.pipeline import Services, process
+from streams.pipeline import CANONICAL, Services, process
 from streams.publisher import Publisher
+from streams.receipts import ReceiptRuns
 from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.sources.source import Source
@@ -59,7 +60,8 @@ def create_app(
     app.transport = SliceTransport(
         app, settings.topic, settings.slice_records, lambda: _settle(state, REBALANCE_PATIENCE)
     )
-    seen = windowed_seen(app, settings.window, settings.topic, partitions, settings.window_hours, time.time)
+    seen = windowed_seen(app, settings.window, settings.topic, partitions, settings.window_hours, time.time, metrics)
+    receipts = ReceiptRuns()
     patient = PatientSink(sink, metrics)
     publisher = Publisher(app, settings.dead_letter_topic, metrics)
     state.trouble = lambda: patient.trouble or publisher.trouble or (source.trouble if source is not None else None)
@@ -74,13 +76,18 @@ def create_app(
     )
     if master_data is not None:
         services.master = master_data.current
-        keep_current(app, master_data, metrics, state)
+        keep_current(app, services, master_data, metrics, state)
+    tell_versions(services, metrics)
     topic = app.topic(settings.topic, schema=PassThrough())
+
+    @app.on_partitions_assigned.connect
+    async def moved(*_: Any, **__: Any) -> None:
+        receipts.begin_anew()
 
     @app.agent(topic, name="sales", isolated_partitions=True)
     async def sales(stream: StreamT[Any]) -> None:
         async for event in cast(faust.Stream[Any], stream).noack().events():
-            await handle(event, services, metrics, state)
+            await handle(event, services, metrics, state, receipts)
 
     accepting = accept_budget
 
@@ -101,6 +108,7 @@ def create_app(
         oldest = consumer.oldest_unsettled()
         metrics.lag_seconds.set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
         metrics.window_records.set(len(seen))
+        metrics.late.inc(seen.take_late())
         metrics.budget_used.set(services.budget.used)
         metrics.held.set(state.held is not None)
 
@@ -136,7 +144,18 @@ def budget_of(settings: Settings) -> BudgetGuard:
     return BudgetGuard(budget.ratio, budget.sample, budget.in_a_row)
 
 
-def keep_current(app: LineApp, master_data: MasterData, metrics: Metrics, state: State) -> None:
+def tell_versions(services: Services, metrics: Metrics) -> None:
+    """Shows what records are read by now, as dead letters say it."""
+    source, master = services.source, services.master()
+    metrics.read_by.info(
+        {
+            "contract": source.contract.label if source is not None else CANONICAL,
+            "mapping": master.label if master is not None else "",
+        }
+    )
+
+
+def keep_current(app: LineApp, services: Services, master_data: MasterData, metrics: Metrics, state: State) -> None:
     """Looks after the master data as long as the app runs, and counts what their rules find.
 
     What the dead-letter budget holds is judged again by new ones.
@@ -146,6 +165,7 @@ def keep_current(app: LineApp, master_data: MasterData, metrics: Metrics, state:
     async def look() -> None:
         before = master_data.current()
         await asyncio.to_thread(master_data.look, metrics)
+        tell_versions(services, metrics)
         if master_data.current() is not before and state.go_on(passing=False):
             structlog.get_logger("tillstream.mapping").warning("new master data: what was held is judged again")
 
@@ -189,7 +209,7 @@ def take_up_again(
             structlog.get_logger("tillstream.retries").exception("trying dead letters again failed")
 
 
-async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State) -> None:
+async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State, receipts: ReceiptRuns) -> None:
     """Takes one slice through the line and acknowledges it; holds it when it must not be acknowledged.
 
     What the dead-letter budget holds, at most one slice of each partition, passes whole when the worker is told to go
@@ -219,6 +239,7 @@ async def handle(event: EventT[Any], services: Services, metrics: Metrics, state
                 event.ack()
                 state.progress = state.clock()
             count(settled, metrics)
+            metrics.note_missing_receipts(receipts.note(settled))
         except BudgetExceeded as reason:
             state.hold(str(reason))
             log.error("dead-letter budget exceeded, not consuming any more", reason=str(reason))

@@ -56,6 +56,7 @@ def build(settings: Settings, *, accept_budget: bool = False) -> Worker:
     state = State(time.monotonic, settings.watchdog)
     metrics.sink_up.set(1)
     metrics.mapping_current.set(1)
+    metrics.ready.set_function(lambda: not state.not_ready())  # asked by the scrape: the loop may hang
     app = create_app(settings, sink, metrics, state, partitions, source, master_data, accept_budget=accept_budget)
     return Worker(app, sink, metrics, state)
 

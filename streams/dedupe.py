@@ -7,13 +7,14 @@ event time instead, with a tombstone per chunk, by the partition's own stream.
 
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import faust
 import structlog
 from faust.tables.wrappers import WindowWrapper
 from faust.types import TP
 
+from streams.metrics import Metrics
 from streams.window import WindowIndex
 
 
@@ -49,7 +50,13 @@ class TableChunks:
 
 
 def windowed_seen(
-    app: faust.App, name: str, source: str, partitions: int, window_hours: float, clock: Callable[[], float]
+    app: faust.App,
+    name: str,
+    source: str,
+    partitions: int,
+    window_hours: float,
+    clock: Callable[[], float],
+    metrics: Metrics,
 ) -> WindowIndex:
     """The dedupe window `name` on `app`, rebuilt whenever its table has been recovered."""
     length = window_hours * 3600
@@ -57,11 +64,20 @@ def windowed_seen(
     index = WindowIndex(length, clock, chunks)
     log = structlog.get_logger("tillstream.dedupe")
 
+    moved_at = time.perf_counter()
+
+    @app.on_partitions_assigned.connect
+    async def moved(*_: Any, **__: Any) -> None:
+        nonlocal moved_at
+        moved_at = time.perf_counter()
+        metrics.rebalances.inc()
+
     async def rebuild() -> None:
-        started = time.perf_counter()
         assigned: set[TP] = app.consumer.assignment()
         index.load(chunks.load({tp.partition for tp in assigned if tp.topic == source}))
-        log.info("dedupe window loaded", records=len(index), seconds=round(time.perf_counter() - started, 3))
+        seconds = time.perf_counter() - moved_at
+        metrics.recovery.observe(seconds)
+        log.info("dedupe window recovered", records=len(index), seconds=round(seconds, 3))
 
     chunks.table.on_recover(rebuild)
     return index

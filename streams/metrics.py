@@ -3,17 +3,22 @@
 Metrics are updated once per batch, whatever its size: `Histogram.observe` per event would cost more than decoding.
 """
 
+import platform
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from schemas.deadletter import Reason
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 14400.0, 86400.0)
 WRITE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZE_BUCKETS = (1, 3, 10, 30, 100, 300, 1000, 3000)
+RECOVERY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: Above this many stores the per-store gauges keep the stores they know and count the others together.
 MOST_STORES = 2000
 OTHER_STORES = "(other)"
@@ -51,6 +56,21 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._stores: dict[str, float] = {}
         self._partitions: set[int] = set()
+        self._stores_with_runs: set[str] = set()
+        self._waiting_for: set[str] = set()
+        self.build = Info("tillstream_build", "The program and the Python that runs it.", registry=self.registry)
+        self.build.info({"version": version("tillstream"), "python": platform.python_version()})
+        self.read_by = Info(
+            "tillstream_mapping",
+            "What records are read by now: the contract, if there is one, and the mapping, each name@version.",
+            registry=self.registry,
+        )
+        self.read_by.info({"contract": "", "mapping": ""})
+        self.ready = Gauge(
+            "tillstream_ready",
+            "1 while /readyz says so: the ERP is being brought up to date.",
+            registry=self.registry,
+        )
         self.delivered = Counter(
             "tillstream_events_delivered",
             "Events whose document the sink holds, written by this worker.",
@@ -77,6 +97,13 @@ class Metrics:
         self.truncated = Counter(
             "tillstream_dead_letters_truncated",
             "Dead letters that the dead-letter topic refused for their size: kept truncated, with a reference.",
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "tillstream_dead_letters_waiting",
+            "Dead letters of this worker's partitions that it will take up again by itself, by reason: refunds that "
+            "wait for their sale are `held_refund`.",
+            ["reason"],
             registry=self.registry,
         )
         self.noted = Counter(
@@ -106,6 +133,19 @@ class Metrics:
             "tillstream_offsets_skipped",
             "Offsets at which the broker had no record to give: transaction markers, aborted or compacted records, and "
             "records that it deleted before they were read.",
+            registry=self.registry,
+        )
+        self.late = Counter(
+            "tillstream_events_late",
+            "Events that the sink holds whose event time is before what the dedupe window remembers: if they are sent "
+            "again, the sink alone can tell.",
+            registry=self.registry,
+        )
+        self.receipts_missing = Counter(
+            "tillstream_receipts_missing",
+            "Receipt numbers of a register that had not come when it was 100 numbers further: a hint, see "
+            "docs/runbooks/receipts-missing.md.",
+            ["store"],
             registry=self.registry,
         )
         self.latency = BatchHistogram(
@@ -166,6 +206,22 @@ class Metrics:
         self.partitions = Gauge(
             "tillstream_assigned_partitions", "Source partitions this worker has.", registry=self.registry
         )
+        self.rebalances = Counter(
+            "tillstream_rebalances",
+            "Times that the group gave this worker its partitions, the first one included.",
+            registry=self.registry,
+        )
+        self.recovery = Histogram(
+            "tillstream_window_recovery_seconds",
+            "From a rebalance to a dedupe window that is read back whole; nothing is consumed meanwhile.",
+            buckets=RECOVERY_BUCKETS,
+            registry=self.registry,
+        )
+        # A counter that comes into being at 3 has no rate: what may be counted stands at 0 from the beginning.
+        for reason in Reason:
+            self.rejected.labels(reason.value)
+        for layer in ("window", "sink"):
+            self.duplicates.labels(layer)
 
     def note_lags(self, lags: dict[int, int]) -> None:
         """Lag in records by partition; partitions that went to other workers disappear."""
@@ -174,6 +230,21 @@ class Metrics:
         self._partitions = set(lags)
         for partition, lag in lags.items():
             self.lag_records.labels(str(partition)).set(lag)
+
+    def note_waiting(self, letters: Mapping[str, int]) -> None:
+        """Dead letters that wait for another try, by reason; reasons that have none any more are 0."""
+        for reason in self._waiting_for - set(letters):
+            self.waiting.labels(reason).set(0)
+        self._waiting_for |= set(letters)
+        for reason, number in letters.items():
+            self.waiting.labels(reason).set(number)
+
+    def note_missing_receipts(self, missing: Mapping[str, int]) -> None:
+        """Counts receipt numbers that did not come, by store; stores beyond the cap share one series."""
+        for store, number in missing.items():
+            known = store in self._stores_with_runs or len(self._stores_with_runs) < MOST_STORES
+            self._stores_with_runs.add(store if known else OTHER_STORES)
+            self.receipts_missing.labels(store if known else OTHER_STORES).inc(number)
 
     def note_store(self, store: str, newest: float) -> None:
         """The newest event time (seconds) that the sink holds of `store`; stores beyond the cap share one series."""

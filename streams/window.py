@@ -116,6 +116,7 @@ class WindowIndex:
         self._chunks = chunks
         self._partitions: dict[int, dict[float, Window]] = defaultdict(dict)
         self._next_chunk: dict[int, int] = defaultdict(int)
+        self._late = 0
 
     def __len__(self) -> int:
         return sum(len(window.digests) for windows in self._partitions.values() for window in windows.values())
@@ -148,7 +149,14 @@ class WindowIndex:
         for start, digests in by_start.items():
             if start >= oldest:
                 self._append(partition, start, digests)
+            else:
+                self._late += len(digests)
         self._forget_before(partition, oldest)
+
+    def take_late(self) -> int:
+        """Arrivals added since the last call that were too old to be remembered."""
+        late, self._late = self._late, 0
+        return late
 
     def load(self, chunks: Sequence[tuple[str, float, bytes]]) -> None:
         """Starts anew from chunks as they were put; open ones are not continued."""

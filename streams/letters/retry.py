@@ -7,6 +7,7 @@ meanwhile is known from the audit trail.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -114,6 +115,10 @@ class WaitingList:
             if len(part) >= MOST_WAITING or sum(len(one.record.value or b"") for one in part.values()) >= MOST_BYTES
         }
 
+    def by_reason(self) -> dict[str, int]:
+        """How many wait, by the reason that they failed for."""
+        return Counter(one.head.reason for part in self._waiting.values() for one in part.values())
+
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
@@ -171,6 +176,7 @@ class Retrier:
                 self._list.take_in(records, topic, self._now())
                 if self._waits_for() is None:  # or what is resolved meanwhile would be booked as well
                     await self._try_again(writer)
+                self._metrics.note_waiting(self._list.by_reason())
                 self._attempt = 0
                 await asyncio.to_thread(_commit, letters, topic, self._list.places())
                 paused = _pause(letters, topic, paused, self._list.full())

@@ -210,6 +210,28 @@ def assigned(worker: Worker) -> int:
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith("tillstream_assigned_partitions "))
 
 
+def test_worker_says_whether_it_is_ready_what_it_reads_by_and_what_it_missed(
+    tmp_path: Path, kafka: Kafka, topic_name: str
+) -> None:
+    old = "2026-03-01T12:00:00Z"  # the window remembers the day of the others, and the one before
+    with open_shop(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite", partitions=1) as shop:
+        shop.send(value(1), value(2, occurred_at=old), *[value(n, receipt=str(2 * n)) for n in range(3, 101)])
+        worker = shop.start().wait_ready()
+        shop.wait_drained()
+        wait_until(lambda: samples(worker)["tillstream_events_late_total"] == 1, 10, "the observer to look")
+        found = samples(worker)
+    assert found["tillstream_ready"] == 1
+    assert found["tillstream_rebalances_total"] == found["tillstream_window_recovery_seconds_count"] >= 1
+    assert found['tillstream_mapping_info{contract="canonical",mapping=""}'] == 1
+    assert found['tillstream_receipts_missing_total{store="S1"}'] == 50  # 3, 4, 5, 7, … 99: 200 is a hundred further
+    assert any(name.startswith("tillstream_build_info{") for name in found)
+
+
+def samples(worker: Worker) -> dict[str, float]:
+    lines = [line for line in worker.get("/metrics")[1].splitlines() if not line.startswith("#")]
+    return {name: float(number) for name, number in (line.rsplit(" ", 1) for line in lines)}
+
+
 def test_sigterm_drains_what_is_begun(pg_shop: Shop) -> None:
     pg_shop.send(*[value(number) for number in range(20_000)])
     worker = pg_shop.start().wait_ready()

@@ -23,6 +23,7 @@ from streams.batch import Arrival
 from streams.deadletters import BudgetGuard, DeadLetters, Letter
 from streams.metrics import Metrics
 from streams.pipeline import Services
+from streams.receipts import ReceiptRuns
 from streams.retry import BackOff, PatientSink
 from streams.settings import Store, Stores
 from streams.state import State
@@ -93,7 +94,7 @@ class Worker:
         self.position += len(polled)
         batch = Slice(TP("pos.sales", 0), cast(Any, polled))
         self._stopped = asyncio.Event()
-        work = handle(cast(Any, Polled(self, batch)), self._services, self.around.metrics, self._state)
+        work = handle(cast(Any, Polled(self, batch)), self._services, self.around.metrics, self._state, ReceiptRuns())
         self._task = asyncio.create_task(work)
         await self._until_it_stops()
 

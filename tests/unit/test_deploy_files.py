@@ -16,6 +16,7 @@ import yaml
 
 from deploy.kafka.distribution import kafka_version
 from streams.settings import Settings
+from tests.support.deploy import LONGEST_END
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -59,7 +60,7 @@ def test_passwords_come_from_the_environment_and_must_be_there(services: dict[st
 def test_images_that_others_build_are_pinned(services: dict[str, Any]) -> None:
     images = [service["image"] for service in services.values() if "build" not in service]
     assert images
-    assert all(re.fullmatch(r"[\w/]+:\d+\.\d+(\.\d+)?", image) for image in images)
+    assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+(\.\d+)?", image) for image in images)
 
 
 def test_containers_and_tests_use_the_same_kafka(services: dict[str, Any]) -> None:
@@ -84,10 +85,78 @@ def test_topic_that_compose_creates_is_the_one_tillstream_reads(services: dict[s
     assert Settings.model_fields["topic"].default in services["topics"]["command"]
 
 
+def test_two_workers_differ_in_their_port_alone(services: dict[str, Any]) -> None:
+    first, second = services["worker-1"], services["worker-2"]
+    assert first | {"ports": []} == second | {"ports": []}
+    assert first["ports"] != second["ports"]
+    assert first["networks"]["default"]["aliases"] == ["worker"]
+
+
+def test_workers_begin_when_the_migration_is_done(services: dict[str, Any]) -> None:
+    assert services["migrate"]["command"] == ["check", "--apply"]
+    for name in ("worker-1", "worker-2"):
+        assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+        assert services[name]["environment"] == services["migrate"]["environment"]
+
+
+def test_workers_have_the_time_to_drain(services: dict[str, Any]) -> None:
+    for name in ("worker-1", "worker-2"):
+        assert float(services[name]["stop_grace_period"].removesuffix("s")) >= LONGEST_END
+
+
+def test_every_service_that_stays_has_a_health_check_or_says_why_not(services: dict[str, Any]) -> None:
+    ours = {name for name, service in services.items() if "build" in service}  # the image brings one
+    ends = {"topics"}
+    without = {name for name, service in services.items() if "healthcheck" not in service}
+    assert without <= ours | ends
+    assert {name for name, s in services.items() if s.get("healthcheck", {}).get("disable")} == {"migrate", "tills"}
+
+
+def test_what_is_mounted_from_here_is_there_and_read_only(services: dict[str, Any]) -> None:
+    mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
+    ours = [mount for mount in mounts if mount.startswith((".", "/"))]
+    assert len(ours) == 5
+    assert all(mount.endswith(":ro") for mount in ours)
+    root = Path(__file__).parents[2]
+    assert [mount for mount in ours if not (root / mount.partition(":")[0]).exists()] == []
+
+
+def test_prometheus_scrapes_both_workers_by_the_name_that_they_share(services: dict[str, Any]) -> None:
+    config = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (found_by,) = job["dns_sd_configs"]
+    aliases = [alias for name in ("worker-1", "worker-2") for alias in services[name]["networks"]["default"]["aliases"]]
+    assert found_by["names"] * 2 == aliases
+    assert found_by["port"] == Settings.model_fields["http_port"].default
+    inside = [mount.split(":")[1] for mount in services["prometheus"]["volumes"]]
+    assert {"/etc/prometheus/prometheus.yml", *config["rule_files"]} <= set(inside)
+
+
+def test_grafana_asks_the_prometheus_of_compose(services: dict[str, Any]) -> None:
+    (source,) = yaml.safe_load((ROOT / "deploy/compose/datasources/prometheus.yml").read_text())["datasources"]
+    assert "prometheus" in services
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+
+
+def test_what_has_to_last_is_in_a_volume(services: dict[str, Any]) -> None:
+    named = {mount.split(":")[0] for s in services.values() for mount in s.get("volumes", []) if mount[0] not in "./"}
+    assert (
+        named
+        == yaml.safe_load(COMPOSE.read_text())["volumes"].keys()
+        == {
+            "kafka",
+            "postgres",
+            "prometheus",
+            "grafana",
+        }
+    )
+
+
 def test_tillstream_runs_unprivileged_on_a_read_only_file_system(services: dict[str, Any]) -> None:
-    for name in ("worker", "tills"):
+    for name in ("migrate", "worker-1", "worker-2", "tills"):
         assert services[name]["read_only"]
         assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["security_opt"] == ["no-new-privileges:true"]
     assert re.findall(r"^USER (\S+)", DOCKERFILE.read_text(), re.MULTILINE) == ["10001:10001"]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
+from schemas.deadletter import Reason
 from streams.health import HealthServer
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
 from streams.settings import Watchdog
@@ -159,3 +160,26 @@ def test_stores_beyond_the_cap_share_one_series() -> None:
     gauge = "tillstream_store_newest_event_timestamp_seconds"
     assert metrics.registry.get_sample_value(gauge, {"store": OTHER_STORES}) == MOST_STORES + 4
     assert metrics.registry.get_sample_value(gauge, {"store": f"S{MOST_STORES + 1}"}) is None
+
+
+def test_missing_receipts_of_stores_beyond_the_cap_share_one_series() -> None:
+    metrics = Metrics()
+    for number in range(MOST_STORES + 5):
+        metrics.note_missing_receipts({f"S{number}": 1})
+    metrics.note_missing_receipts({"S0": 2})
+    counter = "tillstream_receipts_missing_total"
+    found = [metrics.registry.get_sample_value(counter, {"store": store}) for store in ("S0", OTHER_STORES)]
+    assert found == [3, 5]
+
+
+def test_reason_that_no_letter_waits_for_any_more_is_zero() -> None:
+    metrics = Metrics()
+    metrics.note_waiting({"held_refund": 2})
+    metrics.note_waiting({})
+    assert metrics.registry.get_sample_value("tillstream_dead_letters_waiting", {"reason": "held_refund"}) == 0
+
+
+def test_every_reason_is_counted_from_zero_so_that_the_first_dead_letter_has_a_rate() -> None:
+    registry = Metrics().registry
+    for reason in Reason:
+        assert registry.get_sample_value("tillstream_events_rejected_total", {"reason": reason.value}) == 0

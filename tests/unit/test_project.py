@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from ops.publish import FOLDER, MODELS, json_schema, published
+from ops.publish import FOLDER, METRICS, MODELS, json_schema, metrics_page, published
 from schemas.sale import SaleEvent
 from tests.support.events import event
 
@@ -55,6 +55,10 @@ def test_lock_of_what_runs_is_part_of_the_whole() -> None:
 @pytest.mark.parametrize("name", sorted(published()))
 def test_published_schemas_are_current(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == published()[name], "run `make schemas`"
+
+
+def test_table_of_metrics_is_current() -> None:
+    assert METRICS.read_text(encoding="utf-8") == metrics_page(), "run `make schemas`"
 
 
 def test_nothing_else_is_published() -> None:

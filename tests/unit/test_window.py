@@ -199,3 +199,10 @@ class WindowIndexIsSets(RuleBasedStateMachine):
 
 
 TestWindowIndexIsSets = WindowIndexIsSets.TestCase
+
+
+def test_events_too_old_for_the_window_are_counted_once() -> None:
+    index = new_index(now=NOW + 3 * DAY)
+    index.add(0, arrivals(1, at="2026-03-13T11:00:00Z"))
+    index.add(0, arrivals(2, 3))
+    assert (index.take_late(), index.take_late()) == (2, 0)

@@ -87,3 +87,10 @@ def test_truncated_letter_does_not_wait() -> None:
     made = WaitingList(lambda _: HOUR)
     made.take_in([dead(1, headers=[("tillstream.truncated", b"99")])], DLQ, NOON)
     assert len(made) == 0
+
+
+def test_letters_that_wait_are_counted_by_reason() -> None:
+    made = waiting(1, 2)
+    assert made.by_reason() == {"unmapped_item": 2}
+    made.done(made.ripe(NOON + MINUTE, 10))
+    assert made.by_reason() == {}

@@ -1,0 +1,43 @@
+"""What counting a batch costs, metrics and receipt numbers: `python -m bench.metering`. Processor time per event."""
+
+from statistics import median
+from time import process_time
+
+from bench.inprocess import FakeRecord
+from streams.app import count
+from streams.batch import Batch, Settled
+from streams.decode import decode
+from streams.metrics import Metrics
+from streams.receipts import ReceiptRuns
+from tests.support.events import value
+
+EVENTS = 1500
+STORES, REGISTERS = 40, 4
+ROUNDS = 100
+
+
+def settled() -> Settled:
+    """A batch of delivered sales, of all registers in turn."""
+    values = [
+        value(n, receipt=str(1_000_000 + n), register=f"R{n % REGISTERS}", store=f"S{n % STORES}")
+        for n in range(EVENTS)
+    ]
+    records = [FakeRecord(offset, b"S", value) for offset, value in enumerate(values)]
+    return Settled(delivered=decode(Batch("bench", 0, records))[0])
+
+
+def main() -> None:
+    """Prints the median over all rounds."""
+    batch, metrics = settled(), Metrics()
+    seconds = []
+    for _ in range(ROUNDS):
+        receipts = ReceiptRuns()
+        started = process_time()
+        count(batch, metrics)
+        metrics.note_missing_receipts(receipts.note(batch))
+        seconds.append(process_time() - started)
+    print(f"{median(seconds) / EVENTS * 1e6:.2f} µs/event")
+
+
+if __name__ == "__main__":
+    main()

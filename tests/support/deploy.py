@@ -1,0 +1,13 @@
+"""What the files under deploy/ have to fit."""
+
+from ops.run import STOP_PATIENCE
+from streams.app import COMMIT_PATIENCE
+from streams.settings import Settings, Watchdog
+
+#: Seconds after which a worker that was told to stop has ended, or its watchdog ends it (`ops.run`), by the defaults.
+LONGEST_END: float = (
+    Settings.model_fields["drain_seconds"].default
+    + COMMIT_PATIENCE
+    + STOP_PATIENCE
+    + Watchdog.model_fields["grace_seconds"].default
+)
