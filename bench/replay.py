@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -32,6 +33,7 @@ from bench.results import LATEST, machine, write
 from bench.servers import add_server_options, fresh_database, open_kafka, open_postgres
 from bench.topics import Preloaded, leaving_no_topics
 from schemas.deadletter import Reason
+from sinks.connect import open_sink
 from streams.batch import Rejection
 from streams.deadletters import letter
 from tests.support.events import FakeRecord
@@ -61,10 +63,12 @@ def put_letters(kafka: Topics, job: Job) -> str:
 
 
 def settings(kafka: Topics, topic: str, url: str, folder: Path) -> Path:
-    """A settings file for the tools."""
+    """A settings file for the tools; the database has its tables, for a dry run makes none."""
     database = make_url(url)
     (folder / "password").write_text(database.password or "")
     plain = URL.create("postgresql", database.username, None, database.host, database.port, database.database)
+    with closing(open_sink(plain.render_as_string(), password=database.password)) as sink:
+        sink.check(apply=True)
     path = folder / "tillstream.yaml"
     path.write_text(
         json.dumps(
@@ -76,7 +80,6 @@ def settings(kafka: Topics, topic: str, url: str, folder: Path) -> Path:
                 "audit_topic": f"{topic}.audit",
                 "sink_url": plain.render_as_string(),
                 "sink_password_file": str(folder / "password"),
-                "apply_migrations": True,
             }
         )
     )
