@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ops.dlq.filters import Filter
-from ops.dlq.replaying import chosen_records, reading
+from ops.dlq.replaying import reading_chosen
 from ops.dlq.shelf import read_trail, survey
 from streams.letters.heads import Head, Origin, head_of
 from streams.letters.reading import pieces
@@ -54,7 +54,7 @@ def resolve(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
     """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
     with noted(settings, "resolve", by, wanted, reason) as (trail, action):
         letters = survey(settings, wanted).open
-        trail.write(*(outcome_of(head, action.id, "resolved", reason) for head in letters))
+        trail.write_outcomes(outcome_of(head, action.id, "resolved", reason) for head in letters)
         action.counts["resolved"] = len(letters)
     return len(letters)
 
@@ -70,12 +70,12 @@ def park(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
 async def _park(settings: Settings, letters: Sequence[Head], trail: Trail, action: Action, reason: str) -> None:
     sender = Sender(settings)
     action.counts["parked"] = 0
-    with reading(settings) as consumer:
-        async for found in chosen_records(consumer, settings, letters, {}):
-            for head, record in found:
+    async with reading_chosen(settings, letters) as (_, pieces):
+        async for found in pieces:
+            for _, record in found:
                 sender.send(settings.parked_topic, record.key, record.value, record.headers)
-                trail.write(outcome_of(head, action.id, "parked", reason))
             sender.confirm()
+            trail.write_outcomes(outcome_of(head, action.id, "parked", reason) for head, _ in found)
             trail.confirm()
             action.counts["parked"] += len(found)
 

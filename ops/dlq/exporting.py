@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.dlq.replaying import chosen_records, reading
+from ops.dlq.replaying import reading_chosen
 from ops.dlq.showing import row, value_of
 from streams.letters.heads import Head
 from streams.letters.reading import Progress
@@ -14,6 +14,9 @@ from streams.letters.trail import Ledger
 from streams.settings import Settings
 from streams.sources.source import Source
 
+#: Of the columns that are no text.
+_KINDS = {"attempts": "int64", "truncated": "bool"}
+_ROW_GROUP = 10_000
 ENDINGS = (".jsonl", ".csv", ".parquet")
 
 
@@ -66,17 +69,40 @@ async def _parquet(rows: AsyncIterator[dict[str, Any]], to: Path, told: Progress
         from pyarrow import parquet
     except ImportError as error:
         raise CannotExport(f"{to}: Parquet needs the extra `data`: pip install 'tillstream[data]' ({error})") from None
-    found = [each async for each in rows]
-    parquet.write_table(pyarrow.Table.from_pylist(found), to)
-    told(len(found))
-    return len(found)
+    count = 0
+    writer: Any = None
+    together: list[dict[str, Any]] = []
+
+    def write() -> None:
+        nonlocal writer
+        if writer is None:  # the kind of a column is that of a whole row's: some are empty in the first rows
+            kinds = {name: pyarrow.type_for_alias(_KINDS.get(name, "string")) for name in together[0]}
+            writer = parquet.ParquetWriter(to, pyarrow.schema(kinds))
+        writer.write_table(pyarrow.Table.from_pylist(together, writer.schema))
+        told(count)
+        together.clear()
+
+    try:
+        async for each in rows:
+            count += 1
+            together.append(each)
+            if len(together) == _ROW_GROUP:
+                write()
+        if together:
+            write()
+        elif writer is None:
+            parquet.write_table(pyarrow.table({}), to)
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
 
 
 async def _rows(
     settings: Settings, letters: Sequence[Head], ledger: Ledger, source: Source | None, *, reveal: bool
 ) -> AsyncIterator[dict[str, Any]]:
-    with reading(settings) as consumer:
-        async for found in chosen_records(consumer, settings, letters, {}):
+    async with reading_chosen(settings, letters) as (_, pieces):
+        async for found in pieces:
             if source is not None:
                 await source.prepare([record for _, record in found])
             for head, record in found:

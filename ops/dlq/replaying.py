@@ -9,8 +9,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -76,6 +76,8 @@ class Report:
 
 #: What of an order the audit trail keeps, beside its filter and patch.
 _KEPT = ("limit", "fixed", "new_identity", "release", "rate")
+#: Slices that a part has: of several source partitions, which go through the line side by side.
+_SIDE_BY_SIDE = 5
 #: Letters that are tried together.
 Part = Sequence[tuple[Head, TopicRecord]]
 Told = Callable[[Sequence[Redone]], None]
@@ -108,10 +110,11 @@ async def rehearse(
     """
     report = Report(letters=len(chosen))
     to, _ = for_rehearsal(desk.services, desk.patient)
-    with reading(settings) as consumer:
-        async for records in chosen_records(consumer, settings, chosen, {}):
-            for part in _parts(records, settings.slice_records):
-                redone = await _tried(settings, desk, order, part, "", lambda letters: redo(letters, to))
+    most = settings.slice_records
+    async with reading_chosen(settings, chosen) as (_, pieces):
+        async for records in pieces:
+            for part in _parts(records, _SIDE_BY_SIDE * most):
+                redone = await _tried(settings, desk, order, part, "", lambda letters: redo(letters, to, most))
                 for each in redone:
                     report.note(each)
                 told(redone)
@@ -138,18 +141,19 @@ async def replay(
     )
     to = for_letters(desk.services, back)
     rehearsal, _ = for_rehearsal(desk.services, desk.patient)
-    follower = Follower(settings, partitions, ledger := Ledger())
+    follower = Follower(settings, partitions, ledger := Ledger(), but=action.id)
     pace = _Pace(order.rate)
     left = order.limit
-    size = settings.slice_records if order.rate is None else max(1, min(settings.slice_records, int(order.rate)))
+    most = settings.slice_records
+    size = _SIDE_BY_SIDE * most if order.rate is None else max(1, min(most, int(order.rate)))
 
     async def through(letters: Sequence[Again]) -> list[Redone]:
         nonlocal left
         if order.fixed:
-            passing = {each.again.head.place for each in await redo(letters, rehearsal) if each.end in PASSED}
+            passing = {each.again.head.place for each in await redo(letters, rehearsal, most) if each.end in PASSED}
             letters = [again for again in letters if again.head.place in passing][:left]
             left = left if left is None else left - len(letters)
-        return await redo(letters, to, back)
+        return await redo(letters, to, most, back)
 
     async def still_open(part: Part) -> Part:
         """Without what somebody has dealt with since the replay began."""
@@ -157,7 +161,7 @@ async def replay(
         return [(head, record) for head, record in part if not ledger.is_closed(head)]
 
     async def settle(consumer: Any, part: Part, redone: Sequence[Redone]) -> None:
-        trail.write(*(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone))
+        trail.write_outcomes(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone)
         await asyncio.to_thread(trail.confirm)
         await asyncio.to_thread(_commit, consumer, settings, part)
         for each in redone:
@@ -166,10 +170,9 @@ async def replay(
     settling: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
     report.drained, ended = False, False
     try:
-        with reading(settings, group=f"tillstream-replay-{action.id}") as consumer:
-            places = await asyncio.to_thread(_committed, consumer, settings, chosen)
+        async with reading_chosen(settings, chosen, f"tillstream-replay-{action.id}") as (consumer, pieces):
             try:
-                async for records in chosen_records(consumer, settings, chosen, places):
+                async for records in pieces:
                     for part in _parts(records, size):
                         if stop.is_set():
                             break
@@ -322,10 +325,23 @@ def reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
         consumer.close()
 
 
-async def chosen_records(
+@asynccontextmanager
+async def reading_chosen(
+    settings: Settings, chosen: Sequence[Head], group: str | None = None
+) -> AsyncGenerator[tuple[Any, AsyncGenerator[list[tuple[Head, TopicRecord]]]]]:
+    """The consumer, and the chosen letters with their records, some thousands at a time.
+
+    What the group has committed is passed over. Raises BrokerUnreachable for what the consumer raises.
+    """
+    with reading(settings, group) as consumer:
+        places = {} if group is None else await asyncio.to_thread(_committed, consumer, settings, chosen)
+        async with aclosing(_chosen_records(consumer, settings, chosen, places)) as pieces:
+            yield consumer, pieces
+
+
+async def _chosen_records(
     consumer: Any, settings: Settings, chosen: Sequence[Head], places: dict[int, int]
-) -> AsyncIterator[list[tuple[Head, TopicRecord]]]:
-    """The chosen letters with their records, from `places` on, some thousands at a time."""
+) -> AsyncGenerator[list[tuple[Head, TopicRecord]]]:
     heads = {(head.partition, head.offset): head for head in chosen}
     spans: dict[int, tuple[int, int]] = {}
     for partition, offset in sorted(heads):
@@ -333,10 +349,15 @@ async def chosen_records(
         if offset >= first:
             spans[partition] = (first, offset + 1)
     records_of = read_spans(consumer, settings.dead_letter_topic, spans, lambda _: None)
-    while (records := await asyncio.to_thread(next, records_of, None)) is not None:
-        found = [(heads[place], r) for r in records if (place := (r.partition, r.offset)) in heads]
-        if found:
-            yield found
+    upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))
+    try:
+        while (records := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))  # while these are worked on
+            found = [(heads[place], r) for r in records if (place := (r.partition, r.offset)) in heads]
+            if found:
+                yield found
+    finally:
+        await asyncio.wait({upcoming})  # it reads by the consumer, which is closed next
 
 
 def _parts(found: Part, size: int) -> Iterator[Part]:

@@ -168,11 +168,11 @@ def for_rehearsal(services: Services, sink: PatientSink) -> tuple[Services, Rehe
     return to, rehearsal
 
 
-async def redo(letters: Sequence[Again], to: Services, back: Back | None = None) -> list[Redone]:
-    """Takes the letters, each of another record, through the line. Those of one source partition keep their order.
+async def redo(letters: Sequence[Again], to: Services, most: int, back: Back | None = None) -> list[Redone]:
+    """Takes the letters, each of another record, through the line, so many of a partition at once at `most`.
 
-    Without `back` it was a rehearsal: the outcomes have the documents that would be written. While the letters of one
-    partition wait for the sink, those of another are decoded.
+    Those of one source partition keep their order; while they wait for the sink, those of another are decoded. Without
+    `back` it was a rehearsal: the outcomes have the documents that would be written.
     """
     groups: dict[tuple[str, int], list[Again]] = defaultdict(list)
     for again in letters:
@@ -180,7 +180,11 @@ async def redo(letters: Sequence[Again], to: Services, back: Back | None = None)
     rehearsed = to.sink.asked if isinstance(to.sink, Rehearsal) else {}
 
     async def through(topic: str, partition: int, group: list[Again]) -> list[Redone]:
-        return ends(group, await process(Batch(topic, partition, group), to), back, rehearsed)
+        outcomes: list[Redone] = []
+        for start in range(0, len(group), most):
+            piece = group[start : start + most]
+            outcomes += ends(piece, await process(Batch(topic, partition, piece), to), back, rehearsed)
+        return outcomes
 
     ended = await asyncio.gather(*(through(*place, group) for place, group in groups.items()))
     rehearsed.clear()

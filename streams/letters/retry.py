@@ -198,9 +198,9 @@ class Retrier:
                 if one.head.is_newer_than(known.head):
                     newest[one.head.origin] = one
         tried = [Again(one.head, one.record, one.record.value) for one in newest.values()]
-        redone = await redo(tried, self._to, self._back)
+        redone = await redo(tried, self._to, self._settings.slice_records, self._back)
         outcomes = [outcome_of(each.again.head, ACTION, each.end, each.reason, each.detail) for each in redone]
-        writer.write(*outcomes)
+        writer.write_outcomes(outcomes)
         await asyncio.to_thread(writer.confirm)
         for outcome in outcomes:
             self._ledger.note(outcome)

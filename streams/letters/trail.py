@@ -3,8 +3,8 @@
 A topic, because it must outlive the tool that writes it, and be where the letters are. Two kinds of records, both JSON:
 
 - An action (`Action`) when it begins, and again when it ends, keyed by its id.
-- An outcome (`Outcome`) of one letter, keyed by the letter's origin. It is confirmed before the letter is committed as
-  read, so whoever goes on after a crash finds all that was done, or does it again.
+- The outcomes of some hundred letters of an action (`Outcomes`), keyed by its id too. They are confirmed before the
+  letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
 """
 
 import secrets
@@ -51,7 +51,6 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    kind: Literal["outcome"] = "outcome"
     action: str
     topic: str
     partition: int
@@ -70,8 +69,21 @@ class Outcome(BaseModel):
         return Origin(self.topic, self.partition, self.offset, self.digest)
 
 
+class Outcomes(BaseModel):
+    """What became of some letters, in one record: a record for each would cost more than the letter did."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: Literal["outcomes"] = "outcomes"
+    outcomes: list[Outcome]
+
+
 Entry = Action | Outcome
-_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+_RECORD: TypeAdapter[Action | Outcomes] = TypeAdapter(Annotated[Action | Outcomes, Field(discriminator="kind")])
+#: Bytes of outcomes in one record, about: well below what brokers take without being told.
+_ROOM = 2**18
+#: Bytes of an outcome without what it says.
+_TYPICAL = 400
 
 
 class Done(NamedTuple):
@@ -101,21 +113,20 @@ def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str 
     )
 
 
-def entry_of(record: TopicRecord) -> Entry | None:
-    """The entry of a record of the audit topic; None for what somebody else wrote there."""
+def entries_of(record: TopicRecord) -> Sequence[Entry]:
+    """The entries of a record of the audit topic; none where somebody else wrote it."""
     try:
-        return _ENTRY.validate_json(record.value or b"")
+        found = _RECORD.validate_json(record.value or b"")
     except ValidationError:
-        return None
+        return ()
+    return found.outcomes if isinstance(found, Outcomes) else (found,)
 
 
 def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
     """The whole trail, in order within a partition. Raises BrokerUnreachable."""
     for records in pieces(settings, settings.audit_topic, range(partitions)):
         for record in records:
-            entry = entry_of(record)
-            if entry is not None:
-                yield entry
+            yield from entries_of(record)
 
 
 class Ledger:
@@ -150,19 +161,26 @@ class Ledger:
 
 
 class Follower:
-    """Reads the trail as it grows, into a ledger. Whoever opens it closes it."""
+    """Reads the trail as it grows, into a ledger. Whoever opens it closes it.
 
-    def __init__(self, settings: Settings, partitions: int, ledger: Ledger) -> None:
+    `but`: an action whose outcomes are left out, since it is the reader's own.
+    """
+
+    def __init__(self, settings: Settings, partitions: int, ledger: Ledger, but: str = "") -> None:
+        self._but = but.encode()
         self._consumer = reading_consumer(settings)
         self._consumer.assign([TopicPartition(settings.audit_topic, number, 0) for number in range(partitions)])
         self._ledger = ledger
         self._open = partitions
 
     def read(self) -> None:
-        """Notes what is new; the first time, all that is there. Raises KafkaException."""
+        """Notes what has come in; the first time, all that is there. Raises KafkaException.
+
+        To ask the broker where the trail ends would wait for the client's own fetch, half a second.
+        """
         while self._open > 0:
             self._note(self._consumer.consume(1000, timeout=0.1))
-        while messages := self._consumer.consume(1000, timeout=0.05):
+        while messages := self._consumer.consume(1000, timeout=0):
             self._note(messages)
 
     def close(self) -> None:
@@ -172,10 +190,12 @@ class Follower:
     def _note(self, messages: Sequence[Any]) -> None:
         for message in messages:
             error = message.error()
+            if error is None and message.key() == self._but:
+                continue
             if error is None:
-                entry = entry_of(as_record(message))
-                if isinstance(entry, Outcome):
-                    self._ledger.note(entry)
+                for entry in entries_of(as_record(message)):
+                    if isinstance(entry, Outcome):
+                        self._ledger.note(entry)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._open -= 1
             else:
@@ -189,11 +209,26 @@ class Trail:
         self._topic = settings.audit_topic
         self._sender = Sender(settings)
 
-    def write(self, *entries: Entry) -> None:
-        """Sends them."""
-        for entry in entries:
-            key = entry.id if isinstance(entry, Action) else str(entry.origin)
-            self._sender.send(self._topic, key.encode(), entry.model_dump_json().encode())
+    def write(self, action: Action) -> None:
+        """Sends it."""
+        self._sender.send(self._topic, action.id.encode(), action.model_dump_json().encode())
+
+    def write_outcomes(self, outcomes: Iterable[Outcome]) -> None:
+        """Sends them, which are of one action."""
+        together: list[Outcome] = []
+        size = 0
+        for outcome in outcomes:
+            together.append(outcome)
+            size += _TYPICAL + len(outcome.reason) + len(outcome.detail)
+            if size >= _ROOM:
+                self._send(together)
+                together, size = [], 0
+        if together:
+            self._send(together)
+
+    def _send(self, outcomes: list[Outcome]) -> None:
+        value = Outcomes(outcomes=outcomes).model_dump_json()
+        self._sender.send(self._topic, outcomes[0].action.encode(), value.encode())
 
     def confirm(self) -> None:
         """Returns when the broker has them all. Raises BrokerUnreachable."""

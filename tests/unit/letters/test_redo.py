@@ -36,12 +36,12 @@ class Desk:
         return self.line.sink
 
     async def redo(self, *letters: Again) -> list[tuple[str, str]]:
-        return [(each.end, each.reason) for each in await redo(letters, self.to, self.back)]
+        return [(each.end, each.reason) for each in await redo(letters, self.to, 2, self.back)]
 
     async def rehearse(self, *letters: Again) -> list[Redone]:
         assert isinstance(self.line.services.sink, PatientSink)
         to, _ = for_rehearsal(self.line.services, self.line.services.sink)
-        return await redo(letters, to)
+        return await redo(letters, to, 2)
 
 
 def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> Again:
