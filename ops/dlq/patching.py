@@ -76,30 +76,20 @@ def merged(target: Any, patch: Any) -> Any:
     return result
 
 
-def identity(record: Record, source: Source | None) -> list[Any] | None:
-    """What makes the record's events the ones they are; None when that can't be told."""
+def identity(record: Record, source: Source | None) -> list[dict[str, str] | None] | None:
+    """What makes the record's events the ones they are, as far as it can be told; None when nothing can."""
     if source is None:
         try:
             tree = parse_json(record.value or b"")
         except Unreadable:
             return None
-        return [_identity(tree)] if isinstance(tree, dict) else None
+        return [{name: str(tree[name]) for name in IDENTITY if name in tree}] if isinstance(tree, dict) else None
     try:
-        return [_identity(made) if isinstance(made, dict) else None for made in source.events(record)]
+        return source.identities(record, IDENTITY)
     except Refused:
         return None
 
 
-def same_identity(before: list[Any] | None, after: list[Any] | None) -> bool:
-    """Whether these are the same events, as far as it could be told before."""
-    if before is None:
-        return True
-    return (
-        after is not None
-        and len(after) == len(before)
-        and all(was is None or was == now for was, now in zip(before, after, strict=True))
-    )
-
-
-def _identity(event: dict[str, Any]) -> list[str]:
-    return [str(event.get(name, "")) for name in IDENTITY]
+def same_identity(before: list[dict[str, str] | None] | None, after: list[dict[str, str] | None] | None) -> bool:
+    """Whether these are the same events. What could not be told before, and can now, makes others of them."""
+    return before is not None and before == after

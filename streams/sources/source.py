@@ -107,6 +107,16 @@ class Source:
 
         Raises Refused where nothing can be told about its parts.
         """
+        parts = self._parts_of(record)
+        for part in parts:
+            try:
+                yield self._event(part, record, alone=len(parts) == 1)
+            except Refused as fault:
+                yield fault
+            except ArithmeticError:  # numbers of a size that no receipt has, in the middle of a computation
+                yield Refused(Reason.UNCONVERTIBLE_VALUE, "(a number): out_of_range")
+
+    def _parts_of(self, record: Record) -> Sequence[Any]:
         try:
             tree = self.read(record)
         except Unreadable as fault:
@@ -122,13 +132,33 @@ class Source:
                 raise Refused(Reason.UNPLACED_RECORD, "events: none_found")
             if len(parts) > MOST_EVENTS:
                 raise Refused(Reason.SCHEMA_MISMATCH, f"events: more_than_{MOST_EVENTS}")
-        for part in parts:
-            try:
-                yield self._event(part, record, alone=len(parts) == 1)
-            except Refused as fault:
-                yield fault
-            except ArithmeticError:  # numbers of a size that no receipt has, in the middle of a computation
-                yield Refused(Reason.UNCONVERTIBLE_VALUE, "(a number): out_of_range")
+        return parts
+
+    def identities(self, record: Record, names: Sequence[str]) -> list[dict[str, str] | None]:
+        """What these fields would say of each event, without those that can't be told; None for what is no event.
+
+        Raises Refused where nothing can be told about the record's parts.
+        """
+        parts = self._parts_of(record)
+        return [self._identity(part, record, names, alone=len(parts) == 1) for part in parts]
+
+    def _identity(self, part: Any, record: Record, names: Sequence[str], *, alone: bool) -> dict[str, str] | None:
+        try:
+            plan = self.place(part, record)
+            if plan is None or plan.kind.skip is not None:
+                return None
+            part = _with_facts(plan.facts, part)
+        except Refused:
+            return None
+        found = {"source": self.contract.source, "type": str(plan.kind.type)}
+        making = Making(record, part, self._zone_of)
+        for name, get in plan.fields:
+            if name in names and not (name == "event_id" and plan.id_of_record and not alone):
+                with suppress(Refused, ArithmeticError):
+                    value = _value(get, part, making, name)
+                    if value is not None:
+                        found[name] = str(value)
+        return found
 
     def _event(self, part: Any, record: Record, *, alone: bool) -> dict[str, Any] | Skipped:
         plan = self.place(part, record)
