@@ -387,11 +387,11 @@ def resolve_command(config: Path | None, broker: str | None, wanted: Filter, go:
 
 def _close(settings: Settings, wanted: Filter, go: bool, word: str, close: Callable[[], int]) -> None:
     if go:
-        click.echo(f"{close():,} letters {word}")
+        click.echo(f"{showing.letters_of(close())} {word}")
         return
     shelf = _surveyed(settings, wanted)
     showing.report_list(shelf.letters, shelf.trail.ledger, 20)
-    click.echo(f"{len(shelf.letters):,} letters would be {word}; --go does it")
+    click.echo(f"{showing.letters_of(len(shelf.letters))} would be {word}; --go does it")
 
 
 @dlq_group.command(
@@ -419,7 +419,7 @@ def export_command(
     with bar(f"writing {to.name}", len(shelf.letters)) as told:
         ledger = shelf.trail.ledger
         count = asyncio.run(export(settings, shelf.letters, ledger, to, source, told, reveal=reveal))
-    click.echo(f"{count:,} letters in {to}")
+    click.echo(f"{showing.letters_of(count)} in {to}")
 
 
 @dlq_group.command(

@@ -49,7 +49,9 @@ def report_stats(letters: Sequence[Head], now: datetime) -> None:
         console.print("no open dead letters")
         return
     found = stats(letters, now)
-    console.print(f"{found['open']:,} open dead letters, the oldest of {found['oldest']}, {_money(found['money'])}")
+    console.print(
+        f"{letters_of(found['open'], 'open dead letter')}, the oldest of {found['oldest']}, {_money(found['money'])}"
+    )
     for name in ("reason", "store", "source", "day"):
         groups = found["by"][name]
         if len(groups) == 1 and name != "reason":
@@ -259,6 +261,11 @@ def _ledger(done: Sequence[Outcome]) -> Ledger:
     for outcome in done:
         ledger.note(outcome)
     return ledger
+
+
+def letters_of(count: int, noun: str = "letter") -> str:
+    """So many letters, in words."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def _money(sums: dict[str, str]) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from hashlib import sha256
 from sys import intern
 from typing import NamedTuple
 
-from schemas.money import LIMIT
+from schemas.money import LIMIT, minor_digits
 from streams.deadletters import CONNECT, OWN
 from streams.letters.reading import TopicRecord
 
@@ -101,7 +102,7 @@ def head_of(record: TopicRecord, topic: str) -> Head:
         event_id=said(OWN + "event_id"),
         store=intern(said(OWN + "store")),
         receipt=said(OWN + "receipt"),
-        amount=_number(amount),
+        amount=_number(amount, _digits(currency)),
         currency=intern(currency),
         versions=intern(said(OWN + "mapping_version")),
         replay_id=intern(said(OWN + "replay_id")),
@@ -138,12 +139,21 @@ def _whole(text: str, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else otherwise
 
 
-def _number(text: str) -> Decimal | None:
+@lru_cache(maxsize=256)
+def _digits(currency: str) -> int:
+    return minor_digits(currency) or 0
+
+
+def _number(text: str, digits: int) -> Decimal | None:
+    """The number, with so many decimal places at least."""
     try:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    return number if number.is_finite() and number.adjusted() < LIMIT.adjusted() else None
+    if not number.is_finite() or number.adjusted() >= LIMIT.adjusted():
+        return None
+    places = number.as_tuple().exponent
+    return number.quantize(Decimal(1).scaleb(-digits)) if isinstance(places, int) and places > -digits else number
 
 
 def _moment(text: str) -> datetime | None:

@@ -453,7 +453,7 @@ def test_replay_that_waits_for_the_erp_can_be_stopped(big_office: Office) -> Non
 
 def test_parked_and_resolved_letters_are_closed_with_their_reasons(office: Office) -> None:
     office.put(dead(1), broken(2), broken(3))
-    assert "1 letters would be parked" in office.dlq("park", "--at", "3:1", "--why", "old till")
+    assert "1 letter would be parked" in office.dlq("park", "--at", "3:1", "--why", "old till")
     office.dlq("park", "--at", "3:1", "--why", "old till", "--go")
     office.dlq("resolve", "--at", "3:2", "--why", "booked by hand", "--go")
     assert [one["place"] for one in office.told("list")["letters"]] == ["3:0"]

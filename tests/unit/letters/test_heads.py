@@ -85,6 +85,13 @@ def test_no_header_whatsoever_is_fatal(headers: list[tuple[str, bytes]]) -> None
     assert said.last_failed <= datetime(9999, 12, 31, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("stated", "amount"), [(b"3.5 EUR", "3.50"), (b"3.505 EUR", "3.505"), (b"3 JPY", "3"), (b"3.5 ???", "3.5")]
+)
+def test_amount_has_the_decimal_places_of_its_currency(stated: bytes, amount: str) -> None:
+    assert str(head_of(foreign(("tillstream.amount", stated)), DLQ).amount) == amount
+
+
 @pytest.mark.parametrize("amount", [b"1e99999999 EUR", b"NaN EUR", b"-1e12 EUR", b"x"])
 def test_absurd_amount_is_none(amount: bytes) -> None:
     assert head_of(foreign(("tillstream.amount", amount)), DLQ).amount is None
