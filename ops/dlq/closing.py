@@ -9,8 +9,8 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from ops.dlq.chosen import reading_chosen
 from ops.dlq.filters import Filter
-from ops.dlq.replaying import reading_chosen
 from ops.dlq.shelf import read_trail, survey
 from streams.letters.heads import Head, Origin, head_of
 from streams.letters.reading import pieces

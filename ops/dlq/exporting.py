@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.dlq.replaying import reading_chosen
+from ops.dlq.chosen import reading_chosen
 from ops.dlq.showing import row, value_of
 from streams.letters.heads import Head
 from streams.letters.reading import Progress

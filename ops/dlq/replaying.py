@@ -9,27 +9,26 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-
+from ops.dlq.chosen import Part, commit, reading_chosen
 from ops.dlq.filters import Filter
 from ops.dlq.patching import Patch, Unpatchable, identity, same_identity
 from ops.dlq.shelf import Shelf, read_trail, survey
 from streams.bootstrap import Desk
 from streams.deadletters import OWN, Letter
 from streams.letters.heads import Head
-from streams.letters.reading import Progress, TopicRecord, read_spans, reading_consumer, record_at
+from streams.letters.reading import Progress, record_at
 from streams.letters.redo import Again, Back, Redone, for_letters, for_rehearsal, redo
 from streams.letters.sending import Sender
 from streams.letters.trail import Action, Follower, Ledger, Trail, new_id, outcome_of
 from streams.settings import Settings
-from streams.topics import BrokerUnreachable, ensure_desk_topics
+from streams.topics import ensure_desk_topics
 
 PASSED = ("delivered", "superseded", "duplicate", "noted")
 
@@ -78,8 +77,6 @@ class Report:
 _KEPT = ("limit", "fixed", "new_identity", "release", "rate")
 #: Slices that a part has: of several source partitions, which go through the line side by side.
 _SIDE_BY_SIDE = 5
-#: Letters that are tried together.
-Part = Sequence[tuple[Head, TopicRecord]]
 Told = Callable[[Sequence[Redone]], None]
 
 
@@ -163,7 +160,7 @@ async def replay(
     async def settle(consumer: Any, part: Part, redone: Sequence[Redone]) -> None:
         trail.write_outcomes(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone)
         await asyncio.to_thread(trail.confirm)
-        await asyncio.to_thread(_commit, consumer, settings, part)
+        await asyncio.to_thread(commit, consumer, settings, part)
         for each in redone:
             report.note(each)
 
@@ -312,69 +309,9 @@ def _publisher(sender: Sender) -> Callable[[str, Sequence[Letter]], Any]:
     return publish
 
 
-@contextmanager
-def reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
-    """A consumer of the dead-letter topic. Raises BrokerUnreachable for what it raises."""
-    consumer = reading_consumer(settings, **({"group.id": group} if group is not None else {}))
-    try:
-        yield consumer
-    except KafkaException as error:
-        where = f"{settings.dead_letter_topic} at {settings.broker}"
-        raise BrokerUnreachable(f"reading {where}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
-
-
-@asynccontextmanager
-async def reading_chosen(
-    settings: Settings, chosen: Sequence[Head], group: str | None = None
-) -> AsyncGenerator[tuple[Any, AsyncGenerator[list[tuple[Head, TopicRecord]]]]]:
-    """The consumer, and the chosen letters with their records, some thousands at a time.
-
-    What the group has committed is passed over. Raises BrokerUnreachable for what the consumer raises.
-    """
-    with reading(settings, group) as consumer:
-        places = {} if group is None else await asyncio.to_thread(_committed, consumer, settings, chosen)
-        async with aclosing(_chosen_records(consumer, settings, chosen, places)) as pieces:
-            yield consumer, pieces
-
-
-async def _chosen_records(
-    consumer: Any, settings: Settings, chosen: Sequence[Head], places: dict[int, int]
-) -> AsyncGenerator[list[tuple[Head, TopicRecord]]]:
-    heads = {(head.partition, head.offset): head for head in chosen}
-    spans: dict[int, tuple[int, int]] = {}
-    for partition, offset in sorted(heads):
-        first, _ = spans.get(partition, (max(offset, places.get(partition, 0)), 0))
-        if offset >= first:
-            spans[partition] = (first, offset + 1)
-    records_of = read_spans(consumer, settings.dead_letter_topic, spans, lambda _: None)
-    upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))
-    try:
-        while (records := await upcoming) is not None:
-            upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))  # while these are worked on
-            found = [(heads[place], r) for r in records if (place := (r.partition, r.offset)) in heads]
-            if found:
-                yield found
-    finally:
-        await asyncio.wait({upcoming})  # it reads by the consumer, which is closed next
-
-
 def _parts(found: Part, size: int) -> Iterator[Part]:
     for start in range(0, len(found), size):
         yield found[start : start + size]
-
-
-def _committed(consumer: Any, settings: Settings, chosen: Sequence[Head]) -> dict[int, int]:
-    topic = settings.dead_letter_topic
-    asked = [TopicPartition(topic, number) for number in {head.partition for head in chosen}]
-    return {place.partition: place.offset for place in consumer.committed(asked, timeout=30) if place.offset > 0}
-
-
-def _commit(consumer: Any, settings: Settings, part: Part) -> None:
-    places = {record.partition: record.offset + 1 for _, record in part}
-    topic = settings.dead_letter_topic
-    consumer.commit(offsets=[TopicPartition(topic, n, offset) for n, offset in places.items()], asynchronous=False)
 
 
 class _Pace:

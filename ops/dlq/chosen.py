@@ -1,0 +1,77 @@
+"""The letters that somebody has chosen by their heads, read again with all that they hold."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from streams.letters.heads import Head
+from streams.letters.reading import TopicRecord, read_spans, reading_consumer
+from streams.settings import Settings
+from streams.topics import BrokerUnreachable
+
+#: Letters with their records.
+Part = Sequence[tuple[Head, TopicRecord]]
+
+
+@contextmanager
+def _reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
+    """A consumer of the dead-letter topic. Raises BrokerUnreachable for what it raises."""
+    consumer = reading_consumer(settings, **({"group.id": group} if group is not None else {}))
+    try:
+        yield consumer
+    except KafkaException as error:
+        where = f"{settings.dead_letter_topic} at {settings.broker}"
+        raise BrokerUnreachable(f"reading {where}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+@asynccontextmanager
+async def reading_chosen(
+    settings: Settings, chosen: Sequence[Head], group: str | None = None
+) -> AsyncGenerator[tuple[Any, AsyncGenerator[list[tuple[Head, TopicRecord]]]]]:
+    """The consumer, and the chosen letters with their records, some thousands at a time.
+
+    What the group has committed is passed over. Raises BrokerUnreachable for what the consumer raises.
+    """
+    with _reading(settings, group) as consumer:
+        places = {} if group is None else await asyncio.to_thread(_committed, consumer, settings, chosen)
+        async with aclosing(_chosen_records(consumer, settings, chosen, places)) as pieces:
+            yield consumer, pieces
+
+
+async def _chosen_records(
+    consumer: Any, settings: Settings, chosen: Sequence[Head], places: dict[int, int]
+) -> AsyncGenerator[list[tuple[Head, TopicRecord]]]:
+    heads = {(head.partition, head.offset): head for head in chosen}
+    spans: dict[int, tuple[int, int]] = {}
+    for partition, offset in sorted(heads):
+        first, _ = spans.get(partition, (max(offset, places.get(partition, 0)), 0))
+        if offset >= first:
+            spans[partition] = (first, offset + 1)
+    records_of = read_spans(consumer, settings.dead_letter_topic, spans, lambda _: None)
+    upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))
+    try:
+        while (records := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))  # while these are worked on
+            found = [(heads[place], r) for r in records if (place := (r.partition, r.offset)) in heads]
+            if found:
+                yield found
+    finally:
+        await asyncio.wait({upcoming})  # it reads by the consumer, which is closed next
+
+
+def _committed(consumer: Any, settings: Settings, chosen: Sequence[Head]) -> dict[int, int]:
+    topic = settings.dead_letter_topic
+    asked = [TopicPartition(topic, number) for number in {head.partition for head in chosen}]
+    return {place.partition: place.offset for place in consumer.committed(asked, timeout=30) if place.offset > 0}
+
+
+def commit(consumer: Any, settings: Settings, part: Part) -> None:
+    """The letters count as read by the consumer's group. Raises KafkaException."""
+    places = {record.partition: record.offset + 1 for _, record in part}
+    topic = settings.dead_letter_topic
+    consumer.commit(offsets=[TopicPartition(topic, n, offset) for n, offset in places.items()], asynchronous=False)
