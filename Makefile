@@ -65,8 +65,9 @@ up: ## Kafka, PostgreSQL, two workers, tills, Prometheus and Grafana in containe
 down: ## Stop the containers; data volumes stay
 	docker compose down
 
-schemas: $(READY) ## Generate schemas/published from the models, and docs/metrics.md
+schemas: $(READY) ## Generate schemas/published from the models, docs/metrics.md, and Grafana's dashboards
 	$(BIN)/python -m ops.publish
+	$(BIN)/python -m deploy.grafana.boards
 
 lock: ## Resolve the pinned dependencies anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
