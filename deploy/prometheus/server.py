@@ -41,8 +41,15 @@ def promtool() -> Path | None:
     return Path(found) if found else None
 
 
+def seconds_of(duration: str) -> int:
+    """The seconds of a duration of one unit, as rules.yml has them: 30s, 2m."""
+    number, unit = _DURATION.fullmatch(duration).groups()  # type: ignore[union-attr]  # promtool has checked them
+    return int(number) * _UNITS[unit]
+
+
 def hurried(rules: dict[str, Any], times: float) -> dict[str, Any]:
-    """The rules with all their durations (ranges, `for`, `interval`) shorter; none is less than a second.
+    """The rules with all their durations (ranges, `for`) shorter; none is less than a second. Groups that are evaluated
+    at an interval of their own are evaluated as the others.
 
     For what takes minutes to be seen in seconds. Numbers that are compared with stay as they are.
     """
@@ -55,8 +62,7 @@ def hurried(rules: dict[str, Any], times: float) -> dict[str, Any]:
         return given | {"expr": ranges} | ({"for": shorter(given["for"])} if "for" in given else {})
 
     def group(given: dict[str, Any]) -> dict[str, Any]:
-        every = {"interval": shorter(given["interval"])} if "interval" in given else {}
-        return given | every | {"rules": [rule(each) for each in given["rules"]]}
+        return {"name": given["name"], "rules": [rule(each) for each in given["rules"]]}
 
     return rules if times == 1 else {"groups": [group(each) for each in rules["groups"]]}
 
@@ -89,7 +95,7 @@ class Prometheus:
         program = binary()
         if program is None:
             raise ServerError("no Prometheus: install Debian's package prometheus, or set TILLSTREAM_PROMETHEUS")
-        command = [
+        command: list[str | Path] = [
             program,
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'data'}",

@@ -86,6 +86,6 @@ def page() -> dict[str, Any]:
                 ),
             ),
             row(9, latency()),
-            row(6, alerts(',alertname="TillstreamLatencyBudgetBurning"')),
+            row(6, alerts(',severity="page"')),
         ],
     )

@@ -40,7 +40,7 @@ def page() -> dict[str, Any]:
                     "Receipt numbers of its registers that did not come: a hint, see "
                     "docs/runbooks/receipts-missing.md.",
                     "short",
-                    f"sum(increase({missing}[24h])) or vector(0)",
+                    f"sum(increase({missing}[24h]))",
                     SOME,
                     decimals=0,
                 ),
@@ -62,7 +62,7 @@ def page() -> dict[str, Any]:
                     "Receipts missing",
                     "Per hour: numbers that had not come when their register was 100 further.",
                     "short",
-                    {"$store": f"sum(increase({missing}[1h])) or vector(0)"},
+                    {"$store": f"sum(increase({missing}[1h]))"},
                     decimals=0,
                 ),
             ),
