@@ -47,7 +47,7 @@ class Plan:
     `hurry` makes the durations of the alert rules so many times shorter. `settings` are further ones of the workers.
     """
 
-    before: float = 60
+    before: float = 120
     away: float = 60
     after: float = 45
     rate: float = 200

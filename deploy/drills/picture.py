@@ -14,6 +14,7 @@ COLORS = {"pending": "#f2cc60", "firing": "#cf222e"}
 OUTAGE = "#ffebe9"
 FONT = "font-family='system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif'"
 BAND = 26
+TITLE = "The database is stopped under load and started again: records, documents, how far the ERP is behind, alerts"
 
 
 class Chart:
@@ -71,8 +72,9 @@ def draw(timeline: Timeline) -> str:
     for at in moments(begin, end):
         parts.append(text(rates.x(at), bottom + 24, f"{at:+g} s" if at else "0 s", anchor="middle"))
     parts.append(text(LEFT, bottom + 50, said_below(timeline)))
-    size = f"viewBox='0 0 {WIDTH} {bottom + 66:g}'"
-    return "\n".join([f"<svg xmlns='http://www.w3.org/2000/svg' {size} {FONT} font-size='15'>", *parts, "</svg>", ""])
+    size = f"viewBox='0 0 {WIDTH} {bottom + 66:g}' role='img'"
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size} {FONT} font-size='15'>"
+    return "\n".join([head, f"<title>{escape(TITLE)}</title>", *parts, "</svg>", ""])
 
 
 def band(chart: Chart, row: int, alert: Alert) -> Iterable[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -86,6 +86,13 @@ class Timeline:
     def as_json(self) -> str:
         """For machines."""
         return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def of_json(cls, text: str) -> Self:
+        """The opposite of `as_json`."""
+        given = json.loads(text)
+        points = {name: [tuple(point) for point in given[name]] for name in ("moments", "tills", "documents", "behind")}
+        return cls(**given | points | {"alerts": [Alert(**alert) for alert in given["alerts"]]})
 
     def in_words(self) -> str:
         """Line by line, in order."""

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import yaml
 
+from deploy.drills import picture
 from deploy.drills.timeline import ALERT, Alert, Facts, Timeline, findings, patience, rate_of
 from deploy.prometheus.server import RULES, hurried, seconds_of
 from ops.balance import Balance
 
+ROOT = Path(__file__).parents[2]
 BOOKS = Balance(10, 8, 1, 1, 0, {"unknown_store": 1}, Decimal(5), Decimal(5), [])
 FACTS = Facts(sent_at=[], books=BOOKS, recognised=1, lag=0, codes=[0, 0])
 TICKET = Alert(ALERT, "ticket", pending=5, firing=35, ended=75)
@@ -65,6 +68,14 @@ def test_loss_is_found(facts: Facts, finding: str) -> None:
 
 def test_lag_that_does_not_drain_is_found() -> None:
     assert findings(replace(GOOD, moments=GOOD.moments[:-1]), FACTS) == ["the lag did not drain"]
+
+
+def test_picture_in_the_readme_is_drawn_from_the_drill_that_it_tells_of() -> None:
+    text = (ROOT / "deploy/drills/results/outage.json").read_text()
+    timeline = Timeline.of_json(text)
+    assert timeline.as_json() == text
+    assert timeline.findings == []
+    assert (ROOT / "docs/pictures/outage.svg").read_text() == picture.draw(timeline)
 
 
 def test_rate_is_told_for_whole_steps_only() -> None:
