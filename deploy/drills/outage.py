@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.drills import picture
-from deploy.drills.timeline import ALERT, Facts, Happened, Timeline, timeline_of
+from deploy.drills.timeline import ALERT, CURRENT, Facts, Happened, Timeline, timeline_of
 from deploy.kafka.broker import Broker
 from deploy.processes import ServerError, await_condition
 from deploy.prometheus.server import Prometheus
@@ -116,7 +116,7 @@ def drill(
         happened.spend(plan.away, lambda: look("away", prometheus))
         happened.note("database started")
         postgres.start()
-        wait(lambda: is_over(prometheus), f"the end of {ALERT}")
+        wait(lambda: is_over(prometheus), f"the lag to drain, and the end of {ALERT}")
         happened.spend(plan.after)
         tills.close()
         happened.note("tills closed")
@@ -174,9 +174,9 @@ def told_nothing(prometheus: Prometheus) -> bool:
 
 
 def is_over(prometheus: Prometheus) -> bool:
-    """Whether the sink is up, and nothing is told about it any more. What it leaves behind may be told."""
-    up = prometheus.query("min(tillstream_sink_up) == 1")
-    return bool(up) and not any(alert["labels"]["alertname"] == ALERT for alert in prometheus.alerts())
+    """Whether the ERP is current, and nothing is told about the sink any more. What the outage cost may be told."""
+    current = prometheus.query(f"min(tillstream_sink_up) == 1 and max(tillstream_lag_seconds) < {CURRENT}")
+    return bool(current) and not any(alert["labels"]["alertname"] == ALERT for alert in prometheus.alerts())
 
 
 def balance_of(settings: Settings, tally: Tally) -> Balance:
