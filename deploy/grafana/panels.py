@@ -39,16 +39,17 @@ def graph(
     *,
     limit: float | None = None,
     stacked: bool = False,
+    least: float | None = 0,
     **more: Any,
 ) -> Panel:
-    """Lines over time; a red one at `limit`."""
+    """Lines over time, from `least` upwards; a red one at `limit`."""
     made = _panel("timeseries", title, says, unit, queries)
     style: dict[str, Any] = {"fillOpacity": 10, "lineWidth": 2, "showPoints": "never", "spanNulls": False}
     steps: Steps = GREEN if limit is None else [*GREEN, (limit, "red")]
     style["thresholdsStyle"] = {"mode": "off" if limit is None else "line"}
     style["stacking"] = {"mode": "normal" if stacked else "none"}
     made["fieldConfig"]["defaults"] |= {
-        "min": 0,
+        **({} if least is None else {"min": least}),
         "color": {"mode": "palette-classic"},
         "thresholds": _thresholds(steps),
         "custom": style,

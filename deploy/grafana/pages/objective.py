@@ -74,7 +74,7 @@ def page() -> dict[str, Any]:
                     "percentunit",
                     {"left": left},
                     limit=0,
-                    min=None,
+                    least=None,
                     max=1,
                 ),
                 graph(
