@@ -8,7 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 RIVALS := .venv-rivals
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit faults lint format bench up down schemas lock clean
+.PHONY: help demo test unit faults lint format bench drill up down schemas lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -59,14 +59,18 @@ $(RIVALS): bench/rivals/requirements.txt
 bench: $(READY) $(RIVALS) ## The POS job, Tillstream beside its rivals (in .venv-rivals), on a real Kafka and PostgreSQL
 	$(BIN)/python -m bench $(ARGS)
 
+drill: $(READY) ## The database is away for a minute under load, and Prometheus tells of it (needs prometheus). ARGS="--away 240"
+	$(BIN)/python -m deploy.drills.outage $(ARGS)
+
 up: ## Kafka, PostgreSQL, two workers, tills, Prometheus and Grafana in containers (needs Docker and POSTGRES_PASSWORD)
 	docker compose up --build --wait
 
 down: ## Stop the containers; data volumes stay
 	docker compose down
 
-schemas: $(READY) ## Generate schemas/published from the models, and docs/metrics.md
+schemas: $(READY) ## Generate schemas/published from the models, docs/metrics.md, and Grafana's dashboards
 	$(BIN)/python -m ops.publish
+	$(BIN)/python -m deploy.grafana.boards
 
 lock: ## Resolve the pinned dependencies anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

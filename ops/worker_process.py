@@ -49,10 +49,10 @@ class WorkerProcess:
     """`tillstream run` with `settings` (names as in tillstream.yaml); from outside it takes the secrets alone."""
 
     def __init__(self, settings: dict[str, Any], folder: Path) -> None:
-        self._port = free_port()
+        self.port = free_port()
         self._log = folder / "worker.log"
         config = folder / "worker.yaml"
-        config.write_text(json.dumps({**settings, "http_port": self._port, "log_format": "json"}))  # JSON is YAML
+        config.write_text(json.dumps({**settings, "http_port": self.port, "log_format": "json"}))  # JSON is YAML
         ours = {
             name: value
             for name, value in os.environ.items()
@@ -82,7 +82,7 @@ class WorkerProcess:
     def held(self) -> str | None:
         """Why the worker does not consume any more, if it says so."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=2):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2):
                 return None
         except urllib.error.HTTPError as error:
             with error:
@@ -111,7 +111,7 @@ class WorkerProcess:
 
     def _get(self, path: str) -> str | None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return None

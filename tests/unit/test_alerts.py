@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from streams.metrics import Metrics
-from tests.support.promql import PROMTOOL, names_in, names_served, with_promtool
+from tests.support.promql import PROMTOOL, names_in, names_recorded, names_served, rules, selectors_in, with_promtool
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -18,11 +18,6 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 CHAPTERS = ["Meaning", "First look", "Likely causes", "Fix", "Escalate"]
 #: What Prometheus itself says of a target.
 OF_PROMETHEUS = {"up"}
-
-
-def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
 
 
 ALERTS = [rule for rule in rules() if "alert" in rule]
@@ -89,9 +84,8 @@ def test_every_runbook_of_an_alert_belongs_to_one_and_is_listed() -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
 def test_every_metric_of_a_rule_is_one_that_workers_serve(rule: dict[str, Any]) -> None:
-    recorded = {each["record"] for each in rules() if "record" in each}
     assert names_in(rule["expr"])
-    assert names_in(rule["expr"]) <= names_served() | recorded | OF_PROMETHEUS
+    assert names_in(rule["expr"]) <= names_served() | names_recorded() | OF_PROMETHEUS
 
 
 @pytest.mark.parametrize(
@@ -103,6 +97,11 @@ def test_every_metric_of_a_rule_is_one_that_workers_serve(rule: dict[str, Any]) 
 )
 def test_metrics_of_an_expression_are_found(expression: str, names: set[str]) -> None:
     assert names_in(expression) == names
+
+
+def test_what_an_expression_reads_is_found() -> None:
+    asked = 'sum by (job) (rate(a_total{x="y"}[5m])) / b_count > 14.4 and on (job) job:a_total:sum{z!="w"} == 0'
+    assert selectors_in(asked) == {'a_total{x="y"}[5m]', "b_count", 'job:a_total:sum{z!="w"}'}
 
 
 def test_latency_objective_is_a_bucket_of_the_histogram() -> None:
