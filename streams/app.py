@@ -22,6 +22,7 @@ from streams.erp.masterdata import MasterData
 from streams.letters.redo import Back, for_letters
 from streams.letters.retry import Patience, Retrier
 from streams.metrics import Metrics
+from streams.opening import open_now
 from streams.pipeline import CANONICAL, Services, process
 from streams.publisher import Publisher
 from streams.receipts import ReceiptRuns
@@ -39,6 +40,8 @@ COMMIT_PATIENCE = 10.0
 REFUND_FIRST = timedelta(seconds=15)
 #: Seconds between two looks at the topic from outside the consumer.
 LOOK_EVERY = 3.0
+#: Seconds between two looks at which stores are open; hours are in minutes.
+OPEN_EVERY = 15.0
 
 
 def create_app(
@@ -111,6 +114,10 @@ def create_app(
         metrics.late.inc(seen.take_late())
         metrics.budget_used.set(services.budget.used)
         metrics.held.set(state.held is not None)
+
+    @app.timer(OPEN_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def look_who_is_open() -> None:
+        metrics.note_open(open_now(metrics.stores_heard_of(), services.stores, services.master(), utc_now()))
 
     take_up_again(app, settings, services, publisher, metrics, state)
 

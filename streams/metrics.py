@@ -54,7 +54,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._stores: dict[str, float] = {}
+        self._stores: dict[str, float | None] = {}  # with their newest event time, those that were heard of
+        self._open: set[str] = set()
         self._partitions: set[int] = set()
         self._stores_with_runs: set[str] = set()
         self._waiting_for: set[str] = set()
@@ -160,6 +161,12 @@ class Metrics:
             ["store"],
             registry=self.registry,
         )
+        self.store_open = Gauge(
+            "tillstream_store_open",
+            "1 while the store is open by its opening_hours, 0 while it is closed; no series where none are stated.",
+            ["store"],
+            registry=self.registry,
+        )
         self.lag_records = Gauge(
             "tillstream_lag_records",
             "Records not yet acknowledged, by partition.",
@@ -249,9 +256,26 @@ class Metrics:
     def note_store(self, store: str, newest: float) -> None:
         """The newest event time (seconds) that the sink holds of `store`; stores beyond the cap share one series."""
         known = self._stores
-        if store not in known:
-            if len(known) >= MOST_STORES:
-                store = OTHER_STORES
-            known.setdefault(store, 0.0)
-        known[store] = max(known[store], newest)
-        self.freshness.labels(store).set(known[store])
+        if not self._has_room(store):
+            store = OTHER_STORES
+        newest = max(known.get(store) or 0.0, newest)
+        known[store] = newest
+        self.freshness.labels(store).set(newest)
+
+    def note_open(self, stores: Mapping[str, bool]) -> None:
+        """Which stores are open, of those whose hours are known. They come first when the cap is reached."""
+        for store in self._open - stores.keys():
+            self.store_open.remove(store)
+            self._open.discard(store)
+        for store, is_open in stores.items():
+            if self._has_room(store):
+                self._stores.setdefault(store, None)
+                self._open.add(store)
+                self.store_open.labels(store).set(is_open)
+
+    def stores_heard_of(self) -> list[str]:
+        """The stores that have a series of their own."""
+        return [store for store in self._stores if store != OTHER_STORES]
+
+    def _has_room(self, store: str) -> bool:
+        return store in self._stores or len(self._stores) < MOST_STORES

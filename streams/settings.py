@@ -5,7 +5,8 @@ stars wherever settings are printed.
 """
 
 import re
-from datetime import time, timedelta
+from collections.abc import Iterator
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -23,16 +24,22 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from schemas.deadletter import Reason
+from schemas.hours import OpeningHours, parse_hours
 from schemas.store import CutOff, TimeZone
 
 
 class Store(BaseModel):
-    """One store's own facts: the business day starts at `cutoff`, store time."""
+    """One store's own facts: the business day starts at `cutoff`, store time. Without hours it is always open."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     timezone: TimeZone = "UTC"
     cutoff: CutOff = time(0, 0)
+    opening_hours: OpeningHours | None = None
+
+    def open_at(self, moment: datetime) -> bool:
+        """Whether the store is open at that moment, an aware one."""
+        return self.opening_hours is None or parse_hours(self.opening_hours).open_at(moment.astimezone(self.zone))
 
     @property
     def zone(self) -> ZoneInfo:
@@ -50,6 +57,10 @@ class Stores:
     def find(self, store: str) -> Store | None:
         """The facts of `store`, or None when it is unknown."""
         return self._listed.get(store, self._default)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of those that are listed."""
+        return iter(self._listed)
 
 
 class KafkaSecurity(BaseModel):

@@ -66,6 +66,7 @@ def test_unlisted_store_gets_the_default() -> None:
         ("dead_letter_topic: pos.sales\n", "dead_letter_topic and topic are the same"),
         ("sink_url: postgresql://erp:se/cret@db/erp\n", "sink_url contains a password"),
         ("sink_url: postgresql://db/erp?password=secret\n", "sink_url contains a password"),
+        ("stores: {S1: {opening_hours: 8-20}}\n", "stores.S1.opening_hours: Value error, '8-20' are no hours"),
         ("stores: {S1: {cutoff: 4:00}}\n", "a cut-off is hours and minutes of store time, in quotes"),
         ("stores: {S1: {cutoff: '04:00Z'}}\n", "a cut-off is hours and minutes of store time, in quotes"),
         ("kafka: {protocol: SSL, ca_file: no.pem}\n", "ca_file: no.pem is no file"),
