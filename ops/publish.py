@@ -125,8 +125,8 @@ once a second.
 | --- | --- | --- | --- |
 {rows}
 
-Not here, as only a look at the whole topic can tell: how many dead letters are *open*, and how old the oldest and
-the newest of them are. `tillstream dlq stats --json` tells it, and ends with exit code 1 while there are any.
+One worker counts the open dead letters of the whole topic, the one that has partition 0: sum them, or take the
+maximum. By reason, store and money `tillstream dlq stats --json` tells them.
 """
 
 

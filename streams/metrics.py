@@ -6,7 +6,7 @@ Metrics are updated once per batch, whatever its size: `Histogram.observe` per e
 import platform
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -22,6 +22,8 @@ RECOVERY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: Above this many stores the per-store gauges keep the stores they know and count the others together.
 MOST_STORES = 2000
 OTHER_STORES = "(other)"
+#: What a worker does with dead letters beside the line, which goes on without it.
+BESIDE_THE_LINE = ("retry", "watch")
 
 
 class BatchHistogram(Collector):
@@ -105,6 +107,24 @@ class Metrics:
             "Dead letters of this worker's partitions that it will take up again by itself, by reason: refunds that "
             "wait for their sale are `held_refund`.",
             ["reason"],
+            registry=self.registry,
+        )
+        self.letters_open = Gauge(
+            "tillstream_dead_letters_open",
+            "Dead letters of the whole topic about which something is left to do, up to 50,000; told by the worker "
+            "with partition 0, and 0 at the others.",
+            registry=self.registry,
+        )
+        self.letters_oldest = Gauge(
+            "tillstream_dead_letters_oldest_age_seconds",
+            "Time since the oldest of the open dead letters failed first; 0 if there are none.",
+            registry=self.registry,
+        )
+        self.letters_trouble = Gauge(
+            "tillstream_dead_letters_trouble",
+            "1 while dead letters are not tried again (`retry`), or open ones not counted (`watch`), as a topic or a "
+            "right is missing; /readyz says which, as a warning.",
+            ["task"],
             registry=self.registry,
         )
         self.noted = Counter(
@@ -229,6 +249,7 @@ class Metrics:
             self.rejected.labels(reason.value)
         for layer in ("window", "sink"):
             self.duplicates.labels(layer)
+        self.note_troubles(())
 
     def note_lags(self, lags: dict[int, int]) -> None:
         """Lag in records by partition; partitions that went to other workers disappear."""
@@ -245,6 +266,11 @@ class Metrics:
         self._waiting_for |= set(letters)
         for reason, number in letters.items():
             self.waiting.labels(reason).set(number)
+
+    def note_troubles(self, tasks: Container[str]) -> None:
+        """Which of the tasks beside the line are in trouble."""
+        for task in BESIDE_THE_LINE:
+            self.letters_trouble.labels(task).set(task in tasks)
 
     def note_missing_receipts(self, missing: Mapping[str, int]) -> None:
         """Counts receipt numbers that did not come, by store; stores beyond the cap share one series."""

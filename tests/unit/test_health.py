@@ -61,6 +61,23 @@ def test_metrics_and_health_are_served(server: HealthServer) -> None:
     assert get(server, "/")[0] == 404
 
 
+def test_trouble_beside_the_line_is_a_warning_of_a_ready_worker(server: HealthServer, state: State) -> None:
+    assert get(server, "/readyz") == (200, '{"ok": true, "reasons": [], "warnings": []}\n')
+    state.warn("retry", "dead letters are not tried again: no topic")
+    assert json.loads(get(server, "/readyz")[1])["warnings"] == ["dead letters are not tried again: no topic"]
+    assert get(server, "/readyz")[0] == 200
+    state.warn("retry", None)
+    assert json.loads(get(server, "/readyz")[1])["warnings"] == []
+
+
+def test_tasks_in_trouble_are_1() -> None:
+    metrics = Metrics()
+    metrics.note_troubles({"retry": "no topic"})
+    name = "tillstream_dead_letters_trouble"
+    found = [metrics.registry.get_sample_value(name, {"task": task}) for task in ("retry", "watch")]
+    assert found == [1, 0]
+
+
 def test_worker_that_is_joining_is_live_but_not_ready(server: HealthServer, state: State) -> None:
     state.recovered = False
     assert get(server, "/healthz")[0] == 200
