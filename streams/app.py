@@ -33,6 +33,7 @@ from streams.settings import KafkaSecurity, Settings
 from streams.sources.source import Source
 from streams.state import State
 from streams.topics import AccessLost, BrokerUnreachable, Lookout, TopicChanged, TopicsUnusable
+from streams.tracing import Off, Tracing
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
@@ -56,6 +57,7 @@ def create_app(
     master_data: MasterData | None = None,
     *,
     accept_budget: bool = False,
+    tracing: Tracing | None = None,
 ) -> LineApp:
     """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records.
 
@@ -78,6 +80,7 @@ def create_app(
         stores=settings.find_stores(),
         now=utc_now,
         source=source,
+        tracing=tracing or Off(),
     )
     if master_data is not None:
         services.master = master_data.current
@@ -260,8 +263,9 @@ async def handle(event: EventT[Any], services: Services, metrics: Metrics, state
             to = replace(services, budget=BudgetGuard(1, NO_LIMIT)) if passing else services
             continue
         try:
-            with state.at_work():
+            with state.at_work(), to.tracing.batch(batch) as note:
                 settled = await process(batch, to)
+                note(settled)
                 batch.settled = True
                 event.ack()
                 state.progress = state.clock()

@@ -122,6 +122,36 @@ class SchemaRegistry(BaseModel):
         return _secret(self.password, self.password_file) or ""
 
 
+class Traces(BaseModel):
+    """Where traces go. `headers` are what the collector wants to see: `authorization=Bearer …`, with commas between."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: Annotated[
+        str,
+        Field(pattern="^https?://", description="of OTLP over HTTP, with its path: http://127.0.0.1:4318/v1/traces"),
+    ]
+    ratio: Annotated[
+        float,
+        Field(ge=0, le=1, description="of the batches without a record whose sender was sampled, the share traced"),
+    ] = 0.01
+    headers: SecretStr = SecretStr("")
+    headers_file: Path | None = None
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> "Traces":
+        if re.search(r"://[^/?]*@", self.endpoint):
+            raise ValueError("endpoint contains a user; put `authorization=…` into headers, or headers_file")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ValueError(f"ca_file: {self.ca_file} is no file")
+        return self
+
+    def secret(self) -> str:
+        """The headers, from the settings or their file."""
+        return _secret(self.headers, self.headers_file) or ""
+
+
 class Budget(BaseModel):
     """How many rejections are too many: a bad deploy must not drain the topic into the dead-letter topic."""
 
@@ -224,6 +254,10 @@ class Settings(BaseSettings):
     dead_letter_budget: Budget = Budget()
     watchdog: Watchdog = Watchdog()
     drain_seconds: Annotated[float, Field(gt=0)] = 20
+
+    tracing: Traces | None = Field(
+        None, description="without it nothing is traced, and nothing of OpenTelemetry loaded"
+    )
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: any free one")] = 9464

@@ -180,7 +180,11 @@ async def redo(letters: Sequence[Again], to: Services, back: Back | None = None)
     rehearsed = to.sink.asked if isinstance(to.sink, Rehearsal) else {}
 
     async def through(topic: str, partition: int, group: list[Again]) -> list[Redone]:
-        return ends(group, await process(Batch(topic, partition, group), to), back, rehearsed)
+        batch = Batch(topic, partition, group)
+        with to.tracing.batch(batch) as note:
+            settled = await process(batch, to)
+            note(settled)
+        return ends(group, settled, back, rehearsed)
 
     ended = await asyncio.gather(*(through(*place, group) for place, group in groups.items()))
     rehearsed.clear()
