@@ -14,6 +14,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from schemas.deadletter import Reason
+from sinks.base import KINDS
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 14400.0, 86400.0)
 WRITE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -24,6 +25,8 @@ MOST_STORES = 2000
 OTHER_STORES = "(other)"
 #: What a worker does with dead letters beside the line, which goes on without it.
 BESIDE_THE_LINE = ("retry", "watch")
+#: What becomes of a dead letter that is tried again.
+RETRY_ENDS = ("delivered", "superseded", "duplicate", "noted", "failed", "parked")
 
 
 class BatchHistogram(Collector):
@@ -195,7 +198,7 @@ class Metrics:
         )
         self.lag_seconds = Gauge(
             "tillstream_lag_seconds",
-            "Age of the oldest fetched record that is not yet acknowledged; 0 if none.",
+            "Age of the oldest fetched record that is not yet acknowledged, by its Kafka timestamp; 0 if none.",
             registry=self.registry,
         )
         self.last_progress = Gauge(
@@ -249,6 +252,12 @@ class Metrics:
             self.rejected.labels(reason.value)
         for layer in ("window", "sink"):
             self.duplicates.labels(layer)
+        for kind in KINDS:
+            self.sink_errors.labels(kind)
+        for end in RETRY_ENDS:
+            self.retried.labels(end)
+        for kind in ("refused", "unreachable"):
+            self.mapping_errors.labels(kind)
         self.note_troubles(())
 
     def note_lags(self, lags: dict[int, int]) -> None:
