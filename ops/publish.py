@@ -121,12 +121,17 @@ Units are seconds, records and ratios. Labels have few values: `partition` those
 `{others}` for all above. `python_…`, `process_…` and the like are not served. Metrics are updated once per batch, or
 once a second.
 
+Histograms are classic ones, with the buckets that the objectives need: the Python client makes no native ones yet
+([client_python#1104](https://github.com/prometheus/client_python/pull/1104)), and writes them only for scrapes of
+OpenMetrics 2.0. A Prometheus from 3.0 on can keep them as native ones all the same, beside the classic series that the
+rules ask for: `convert_classic_histograms_to_nhcb` and `always_scrape_classic_histograms` in the scrape configuration.
+
 | metric | type | labels | says |
 | --- | --- | --- | --- |
 {rows}
 
-Not here, as only a look at the whole topic can tell: how many dead letters are *open*, and how old the oldest and
-the newest of them are. `tillstream dlq stats --json` tells it, and ends with exit code 1 while there are any.
+One worker counts the open dead letters of the whole topic, the one that has partition 0: sum them, or take the
+maximum. By reason, store and money `tillstream dlq stats --json` tells them.
 """
 
 

@@ -83,13 +83,17 @@ async def beat(state: State) -> None:
 
 
 async def stop_worker(worker: Worker) -> None:
-    """Stops Faust and gives the sink's connections back. Faust may wait for a broker that is gone; not for ever."""
+    """Stops Faust, gives the sink's connections back and sends the last traces.
+
+    Faust may wait for a broker that is gone; not for ever.
+    """
     try:
         await asyncio.wait_for(worker.app.stop(), STOP_PATIENCE)
     except TimeoutError:
         structlog.get_logger("tillstream.worker").warning("Faust does not stop, is the broker gone? Ending without it")
     finally:
         worker.sink.close()
+        await asyncio.to_thread(worker.tracing.close)
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -40,6 +40,7 @@ class Reading:
     held: bool = False
     last_progress: float | None = None
     newest_by_store: dict[str, float] = field(default_factory=dict)
+    open_by_store: dict[str, float] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -94,6 +95,7 @@ def reading_of(url: str, moment: float, metrics: str, reasons: Sequence[str]) ->
         held=bool(samples.total("tillstream_held")),
         last_progress=samples.total("tillstream_last_progress_timestamp_seconds") or None,
         newest_by_store=samples.by("tillstream_store_newest_event_timestamp_seconds", "store"),
+        open_by_store=samples.by("tillstream_store_open", "store"),
     )
 
 

@@ -36,14 +36,22 @@ class View:
         return sum(rates) if rates else None
 
     def stalest(self, most: int) -> list[tuple[str, float]]:
-        """(store, time of its newest event in the ERP), the stalest first. A store may have changed its worker."""
+        """(store, time of its newest event in the ERP), the stalest first, those that are closed last.
+
+        A store may have changed its worker.
+        """
         newest: dict[str, float] = {}
         for reading in self.readings:
             for store, moment in reading.newest_by_store.items():
                 if store == OTHER_STORES:  # the newest of many: it says nothing of the stalest of them
                     continue
                 newest[store] = max(moment, newest.get(store, moment))
-        return sorted(newest.items(), key=lambda pair: (pair[1], pair[0]))[:most]
+        return sorted(newest.items(), key=lambda pair: (self.is_open(pair[0]) is False, pair[1], pair[0]))[:most]
+
+    def is_open(self, store: str) -> bool | None:
+        """Whether the store is open; None where nothing states its hours."""
+        said = [reading.open_by_store[store] for reading in self.readings if store in reading.open_by_store]
+        return any(said) if said else None
 
 
 def screen(view: View, stores: int) -> RenderableType:
@@ -61,7 +69,8 @@ def screen(view: View, stores: int) -> RenderableType:
         table = Table("stalest store", "newest event in the ERP", "ago", box=None, header_style="bold", pad_edge=False)
         table.columns[2].justify = "right"
         for store, moment in stalest:
-            table.add_row(Text(store), _moment(moment), _ago(view.now - moment))
+            closed = Text(" closed", "dim") if view.is_open(store) is False else ""
+            table.add_row(Text.assemble(store, closed), _moment(moment), _ago(view.now - moment))
         parts += [Text(), table]
     return Group(*parts)
 
@@ -139,7 +148,12 @@ def as_json(view: View, stores: int) -> dict[str, Any]:
             "dead_letters": sum(sum(reading.dead_letters.values()) for reading in answering),
         },
         "stalest_stores": [
-            {"store": store, "newest_event": _iso(moment), "age_seconds": view.now - moment}
+            {
+                "store": store,
+                "newest_event": _iso(moment),
+                "age_seconds": view.now - moment,
+                "open": view.is_open(store),
+            }
             for store, moment in view.stalest(stores)
         ],
     }

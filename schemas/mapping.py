@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.contract import Part
+from schemas.hours import OpeningHours
 from schemas.money import LIMIT
 from schemas.sale import Code, Text
 from schemas.store import CutOff, TimeZone
@@ -69,7 +70,7 @@ class Item(Row):
 
 
 class StoreRow(Row):
-    """A store. Time zone and cut-off, where stated, go before those of the settings."""
+    """A store. Time zone, cut-off and opening hours, where stated, go before those of the settings."""
 
     store: ErpCode
     company: ErpCode | None = None
@@ -77,6 +78,7 @@ class StoreRow(Row):
     cost_centre: ErpCode | None = None
     timezone: TimeZone | None = None
     cutoff: CutOff | None = None
+    opening_hours: OpeningHours | None = None
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = Field(
         None, description="what its receipts are in; the rule `currency` compares with it"
     )

@@ -46,11 +46,26 @@ def in_conflict(document: ErpDocument, conflict: Reason) -> Refusal:
     return Refusal(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
 
 
+#: In which ways the world may be bad.
+KINDS = (
+    "auth",
+    "connection",
+    "corrupt",
+    "disk",
+    "lock",
+    "other",
+    "privilege",
+    "readonly",
+    "resources",
+    "schema",
+    "timeout",
+)
+
+
 class SinkUnavailable(Exception):
     """The world is bad, not the document: nothing of this call may be taken as done, write the same again later.
 
-    `kind` is a short stable word for metrics (`connection`, `lock`, `timeout`, `disk`, `schema`, …); `retry_after` is
-    the number of seconds the system asks for, if it does.
+    `kind` is one of `KINDS`, for metrics; `retry_after` is the number of seconds the system asks for, if it does.
     """
 
     def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import faust
 import structlog
 from aiokafka.errors import KafkaConnectionError
-from faust.types import EventT, StreamT
+from faust.types import TP, EventT, StreamT
 
 from schemas.deadletter import Reason
 from sinks.base import Sink
@@ -21,7 +22,9 @@ from streams.dedupe import windowed_seen
 from streams.erp.masterdata import MasterData
 from streams.letters.redo import Back, for_letters
 from streams.letters.retry import Patience, Retrier
+from streams.letters.watch import Watch
 from streams.metrics import Metrics
+from streams.opening import open_now
 from streams.pipeline import CANONICAL, Services, process
 from streams.publisher import Publisher
 from streams.receipts import ReceiptRuns
@@ -30,6 +33,7 @@ from streams.settings import KafkaSecurity, Settings
 from streams.sources.source import Source
 from streams.state import State
 from streams.topics import AccessLost, BrokerUnreachable, Lookout, TopicChanged, TopicsUnusable
+from streams.tracing import Off, Tracing
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
@@ -39,6 +43,8 @@ COMMIT_PATIENCE = 10.0
 REFUND_FIRST = timedelta(seconds=15)
 #: Seconds between two looks at the topic from outside the consumer.
 LOOK_EVERY = 3.0
+#: Seconds between two looks at which stores are open; hours are in minutes.
+OPEN_EVERY = 15.0
 
 
 def create_app(
@@ -51,6 +57,7 @@ def create_app(
     master_data: MasterData | None = None,
     *,
     accept_budget: bool = False,
+    tracing: Tracing | None = None,
 ) -> LineApp:
     """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records.
 
@@ -73,6 +80,7 @@ def create_app(
         stores=settings.find_stores(),
         now=utc_now,
         source=source,
+        tracing=tracing or Off(),
     )
     if master_data is not None:
         services.master = master_data.current
@@ -111,8 +119,14 @@ def create_app(
         metrics.late.inc(seen.take_late())
         metrics.budget_used.set(services.budget.used)
         metrics.held.set(state.held is not None)
+        metrics.note_troubles(state.warnings)
+
+    @app.timer(OPEN_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def look_who_is_open() -> None:
+        metrics.note_open(open_now(metrics.stores_heard_of(), services.stores, services.master(), utc_now()))
 
     take_up_again(app, settings, services, publisher, metrics, state)
+    watch_letters(app, settings, metrics, state)
 
     lookout = Lookout(settings, partitions)
     missed = 0
@@ -203,10 +217,26 @@ def take_up_again(
         back = Back(publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, utc_now)
         try:
             to = for_letters(services, back)
-            await Retrier(settings, to, back, patience_of, metrics, utc_now, state.waits_for).run()
+            warn = partial(state.warn, "retry")
+            await Retrier(settings, to, back, patience_of, metrics, utc_now, state.waits_for, warn).run()
         except Exception as error:
             state.fail(error)
             structlog.get_logger("tillstream.retries").exception("trying dead letters again failed")
+
+
+def watch_letters(app: LineApp, settings: Settings, metrics: Metrics, state: State) -> None:
+    """Tells how many dead letters are open, and how old the oldest is; the worker that has partition 0 does."""
+
+    def mine() -> bool:
+        return state.recovered and TP(settings.topic, 0) in app.consumer.assignment()
+
+    @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def watch() -> None:
+        try:
+            await Watch(settings, metrics, utc_now, mine, partial(state.warn, "watch")).run()
+        except Exception as error:
+            state.fail(error)
+            structlog.get_logger("tillstream.letters").exception("counting open dead letters failed")
 
 
 async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State, receipts: ReceiptRuns) -> None:
@@ -233,8 +263,9 @@ async def handle(event: EventT[Any], services: Services, metrics: Metrics, state
             to = replace(services, budget=BudgetGuard(1, NO_LIMIT)) if passing else services
             continue
         try:
-            with state.at_work():
+            with state.at_work(), to.tracing.batch(batch) as note:
                 settled = await process(batch, to)
+                note(settled)
                 batch.settled = True
                 event.ack()
                 state.progress = state.clock()

@@ -24,6 +24,7 @@ from streams.sources.contracts import ContractError, find, load
 from streams.sources.source import Schemas, Source, ready
 from streams.state import State
 from streams.topics import ensure_topics, smaller_dead_letters
+from streams.tracing import Tracing, find_tracing
 from streams.transport import LineApp
 
 
@@ -35,6 +36,7 @@ class Worker:
     sink: Sink
     metrics: Metrics
     state: State
+    tracing: Tracing
 
 
 def build(settings: Settings, *, accept_budget: bool = False) -> Worker:
@@ -42,11 +44,12 @@ def build(settings: Settings, *, accept_budget: bool = False) -> Worker:
 
     With `accept_budget` the dead-letter budget counts only when the worker has caught up.
 
-    Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must be called in
-    the event loop that the worker is going to run in.
+    Raises SettingsError, ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must
+    be called in the event loop that the worker is going to run in.
     """
     master_data = find_master_data(settings)
     source = find_source(settings, master_data)
+    tracing = find_tracing(settings)
     partitions = ensure_topics(settings)
     advice = smaller_dead_letters(settings)
     if advice is not None:
@@ -57,8 +60,10 @@ def build(settings: Settings, *, accept_budget: bool = False) -> Worker:
     metrics.sink_up.set(1)
     metrics.mapping_current.set(1)
     metrics.ready.set_function(lambda: not state.not_ready())  # asked by the scrape: the loop may hang
-    app = create_app(settings, sink, metrics, state, partitions, source, master_data, accept_budget=accept_budget)
-    return Worker(app, sink, metrics, state)
+    app = create_app(
+        settings, sink, metrics, state, partitions, source, master_data, accept_budget=accept_budget, tracing=tracing
+    )
+    return Worker(app, sink, metrics, state, tracing)
 
 
 @dataclass(slots=True)

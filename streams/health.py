@@ -45,17 +45,17 @@ def health_app(registry: CollectorRegistry, state: State) -> Callable[..., Itera
         if path == "/healthz":
             return _answer(start_response, state.not_live())
         if path == "/readyz":
-            return _answer(start_response, state.not_ready())
+            return _answer(start_response, state.not_ready(), warnings=list(state.warnings.values()))
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"There are /metrics, /healthz and /readyz.\n"]
 
     return app
 
 
-def _answer(start_response: Callable[..., Any], reasons: list[str]) -> Iterable[bytes]:
+def _answer(start_response: Callable[..., Any], reasons: list[str], **more: list[str]) -> Iterable[bytes]:
     status = "503 Service Unavailable" if reasons else "200 OK"
     start_response(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
-    return [json.dumps({"ok": not reasons, "reasons": reasons}).encode() + b"\n"]
+    return [json.dumps({"ok": not reasons, "reasons": reasons, **more}).encode() + b"\n"]
 
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):

@@ -6,7 +6,7 @@ Metrics are updated once per batch, whatever its size: `Histogram.observe` per e
 import platform
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -14,6 +14,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from schemas.deadletter import Reason
+from sinks.base import KINDS
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 14400.0, 86400.0)
 WRITE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -22,6 +23,10 @@ RECOVERY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: Above this many stores the per-store gauges keep the stores they know and count the others together.
 MOST_STORES = 2000
 OTHER_STORES = "(other)"
+#: What a worker does with dead letters beside the line, which goes on without it.
+BESIDE_THE_LINE = ("retry", "watch")
+#: What becomes of a dead letter that is tried again.
+RETRY_ENDS = ("delivered", "superseded", "duplicate", "noted", "failed", "parked")
 
 
 class BatchHistogram(Collector):
@@ -54,7 +59,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._stores: dict[str, float] = {}
+        self._stores: dict[str, float | None] = {}  # with their newest event time, those that were heard of
+        self._open: set[str] = set()
         self._partitions: set[int] = set()
         self._stores_with_runs: set[str] = set()
         self._waiting_for: set[str] = set()
@@ -104,6 +110,24 @@ class Metrics:
             "Dead letters of this worker's partitions that it will take up again by itself, by reason: refunds that "
             "wait for their sale are `held_refund`.",
             ["reason"],
+            registry=self.registry,
+        )
+        self.letters_open = Gauge(
+            "tillstream_dead_letters_open",
+            "Dead letters of the whole topic about which something is left to do, up to 50,000; told by the worker "
+            "with partition 0, and 0 at the others.",
+            registry=self.registry,
+        )
+        self.letters_oldest = Gauge(
+            "tillstream_dead_letters_oldest_age_seconds",
+            "Time since the oldest of the open dead letters failed first; 0 if there are none.",
+            registry=self.registry,
+        )
+        self.letters_trouble = Gauge(
+            "tillstream_dead_letters_trouble",
+            "1 while dead letters are not tried again (`retry`), or open ones not counted (`watch`), as a topic or a "
+            "right is missing; /readyz says which, as a warning.",
+            ["task"],
             registry=self.registry,
         )
         self.noted = Counter(
@@ -160,6 +184,12 @@ class Metrics:
             ["store"],
             registry=self.registry,
         )
+        self.store_open = Gauge(
+            "tillstream_store_open",
+            "1 while the store is open by its opening_hours, 0 while it is closed; no series where none are stated.",
+            ["store"],
+            registry=self.registry,
+        )
         self.lag_records = Gauge(
             "tillstream_lag_records",
             "Records not yet acknowledged, by partition.",
@@ -168,7 +198,7 @@ class Metrics:
         )
         self.lag_seconds = Gauge(
             "tillstream_lag_seconds",
-            "Age of the oldest fetched record that is not yet acknowledged; 0 if none.",
+            "Age of the oldest fetched record that is not yet acknowledged, by its Kafka timestamp; 0 if none.",
             registry=self.registry,
         )
         self.last_progress = Gauge(
@@ -222,6 +252,13 @@ class Metrics:
             self.rejected.labels(reason.value)
         for layer in ("window", "sink"):
             self.duplicates.labels(layer)
+        for kind in KINDS:
+            self.sink_errors.labels(kind)
+        for end in RETRY_ENDS:
+            self.retried.labels(end)
+        for kind in ("refused", "unreachable"):
+            self.mapping_errors.labels(kind)
+        self.note_troubles(())
 
     def note_lags(self, lags: dict[int, int]) -> None:
         """Lag in records by partition; partitions that went to other workers disappear."""
@@ -239,6 +276,11 @@ class Metrics:
         for reason, number in letters.items():
             self.waiting.labels(reason).set(number)
 
+    def note_troubles(self, tasks: Container[str]) -> None:
+        """Which of the tasks beside the line are in trouble."""
+        for task in BESIDE_THE_LINE:
+            self.letters_trouble.labels(task).set(task in tasks)
+
     def note_missing_receipts(self, missing: Mapping[str, int]) -> None:
         """Counts receipt numbers that did not come, by store; stores beyond the cap share one series."""
         for store, number in missing.items():
@@ -249,9 +291,26 @@ class Metrics:
     def note_store(self, store: str, newest: float) -> None:
         """The newest event time (seconds) that the sink holds of `store`; stores beyond the cap share one series."""
         known = self._stores
-        if store not in known:
-            if len(known) >= MOST_STORES:
-                store = OTHER_STORES
-            known.setdefault(store, 0.0)
-        known[store] = max(known[store], newest)
-        self.freshness.labels(store).set(known[store])
+        if not self._has_room(store):
+            store = OTHER_STORES
+        newest = max(known.get(store) or 0.0, newest)
+        known[store] = newest
+        self.freshness.labels(store).set(newest)
+
+    def note_open(self, stores: Mapping[str, bool]) -> None:
+        """Which stores are open, of those whose hours are known. They come first when the cap is reached."""
+        for store in self._open - stores.keys():
+            self.store_open.remove(store)
+            self._open.discard(store)
+        for store, is_open in stores.items():
+            if self._has_room(store):
+                self._stores.setdefault(store, None)
+                self._open.add(store)
+                self.store_open.labels(store).set(is_open)
+
+    def stores_heard_of(self) -> list[str]:
+        """The stores that have a series of their own."""
+        return [store for store in self._stores if store != OTHER_STORES]
+
+    def _has_room(self, store: str) -> bool:
+        return store in self._stores or len(self._stores) < MOST_STORES

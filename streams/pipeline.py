@@ -25,7 +25,7 @@ An exception that is no SinkUnavailable is a bug: it ends the worker, with nothi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -41,6 +41,7 @@ from streams.erp.refunds import NOT_YET, without_their_sale
 from streams.mapping import to_documents
 from streams.settings import Stores
 from streams.sources.source import Source
+from streams.tracing import Off, Tracing
 
 #: What records without a contract are.
 CANONICAL = "canonical"
@@ -90,6 +91,7 @@ class Services:
     now: Callable[[], datetime]
     source: Source | None = None
     master: Callable[[], Master | None] = lambda: None
+    tracing: Tracing = field(default_factory=Off)
 
 
 async def process(batch: Batch, to: Services) -> Settled:
@@ -97,25 +99,27 @@ async def process(batch: Batch, to: Services) -> Settled:
     if to.source is not None:
         await to.source.prepare(batch.records)
     master = to.master()  # one version for the whole batch
-    arrivals, undecodable, noted = decode(batch, to.source)
+    repair = mapped = None
+    if master is not None:
+        repair, mapped = master.repair, partial(master.document, stores=to.stores, now=to.now())
+    with to.tracing.step("decode", len(batch.records)):
+        arrivals, undecodable, noted = decode(batch, to.source)
     waiting, day_closes = with_document(arrivals)
     settled = Settled(noted=[*noted, *day_closes])
     rejected = undecodable
     while waiting:
         turn, waiting = first_turn(waiting)
         fresh, known = to.seen.split(batch.partition, turn)
-        if master is None:
-            sound, unsound = check(fresh, to.now())
-            documents, unmapped = to_documents(sound, to.stores)
-        else:
-            sound, unsound = check(fresh, to.now(), master.repair)
-            documents, unmapped = to_documents(
-                sound, to.stores, partial(master.document, stores=to.stores, now=to.now())
-            )
+        with to.tracing.step("check", len(fresh)):
+            sound, unsound = check(fresh, to.now(), repair)
+        with to.tracing.step("map", len(sound)):
+            documents, unmapped = to_documents(sound, to.stores, mapped)
+        if master is not None:
             documents, early, premature = await without_their_sale(documents, sound, master, to.sink, to.now())
             waiting = early + waiting
             unmapped += premature
-        results = await to.sink.write(documents)
+        with to.tracing.step("write", len(documents)):
+            results = await to.sink.write(documents)
         delivered, duplicates, refused = by_result(documents, results, sound)
         settled.superseded += superseded(delivered, results)
         to.seen.add(batch.partition, delivered + duplicates)

@@ -5,7 +5,8 @@ stars wherever settings are printed.
 """
 
 import re
-from datetime import time, timedelta
+from collections.abc import Iterator
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -23,16 +24,22 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from schemas.deadletter import Reason
+from schemas.hours import OpeningHours, parse_hours
 from schemas.store import CutOff, TimeZone
 
 
 class Store(BaseModel):
-    """One store's own facts: the business day starts at `cutoff`, store time."""
+    """One store's own facts: the business day starts at `cutoff`, store time. Without hours it is always open."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     timezone: TimeZone = "UTC"
     cutoff: CutOff = time(0, 0)
+    opening_hours: OpeningHours | None = None
+
+    def open_at(self, moment: datetime) -> bool:
+        """Whether the store is open at that moment, an aware one."""
+        return self.opening_hours is None or parse_hours(self.opening_hours).open_at(moment.astimezone(self.zone))
 
     @property
     def zone(self) -> ZoneInfo:
@@ -50,6 +57,10 @@ class Stores:
     def find(self, store: str) -> Store | None:
         """The facts of `store`, or None when it is unknown."""
         return self._listed.get(store, self._default)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of those that are listed."""
+        return iter(self._listed)
 
 
 class KafkaSecurity(BaseModel):
@@ -109,6 +120,36 @@ class SchemaRegistry(BaseModel):
     def secret(self) -> str:
         """The password, from the settings or its file."""
         return _secret(self.password, self.password_file) or ""
+
+
+class Traces(BaseModel):
+    """Where traces go. `headers` are what the collector wants to see: `authorization=Bearer …`, with commas between."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: Annotated[
+        str,
+        Field(pattern="^https?://", description="of OTLP over HTTP, with its path: http://127.0.0.1:4318/v1/traces"),
+    ]
+    ratio: Annotated[
+        float,
+        Field(ge=0, le=1, description="of the batches without a record whose sender was sampled, the share traced"),
+    ] = 0.01
+    headers: SecretStr = SecretStr("")
+    headers_file: Path | None = None
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> "Traces":
+        if re.search(r"://[^/?]*@", self.endpoint):
+            raise ValueError("endpoint contains a user; put `authorization=…` into headers, or headers_file")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ValueError(f"ca_file: {self.ca_file} is no file")
+        return self
+
+    def secret(self) -> str:
+        """The headers, from the settings or their file."""
+        return _secret(self.headers, self.headers_file) or ""
 
 
 class Budget(BaseModel):
@@ -213,6 +254,10 @@ class Settings(BaseSettings):
     dead_letter_budget: Budget = Budget()
     watchdog: Watchdog = Watchdog()
     drain_seconds: Annotated[float, Field(gt=0)] = 20
+
+    tracing: Traces | None = Field(
+        None, description="without it nothing is traced, and nothing of OpenTelemetry loaded"
+    )
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: any free one")] = 9464

@@ -20,6 +20,7 @@ class State:
     failed: BaseException | None = None
     outage: str | None = None
     trouble: Callable[[], str | None] = lambda: None
+    warnings: dict[str, str] = field(default_factory=dict)  # by task: what does not keep sales from the ERP
     _begun: dict[object, float] = field(default_factory=dict)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,6 +88,13 @@ class State:
         if self.outage is not None:
             self.outage = None
             self.progress = self.clock()
+
+    def warn(self, task: str, reason: str | None) -> None:
+        """A task beside the line is in trouble, or is not any more."""
+        if reason is None:
+            self.warnings.pop(task, None)
+        else:
+            self.warnings[task] = reason
 
     def waits_for(self) -> str | None:
         """What of the world the worker waits for, if it does: that is no fault of its own."""

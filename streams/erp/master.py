@@ -1,7 +1,7 @@
 """`Master`: one version of the master data, and the receipts that become documents with the ERP's own codes by it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -73,6 +73,10 @@ class Lookup(Generic[R]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __iter__(self) -> Iterator[str]:
+        """The codes."""
+        return (key.code for key in self._rows)
+
     def find(self, store: str | None, code: str) -> R | None:
         """The row for the code, in that store."""
         own = self._rows.get(Key(store, code)) if self.by_store else None
@@ -115,14 +119,22 @@ class Master:
         return {name: len(table) for name, table in tables.items() if table.there}
 
     def store(self, name: str, stores: Stores) -> Store | None:
-        """The store's time zone and cut-off: the table's, where it states them, else the settings'."""
+        """The store's time zone, cut-off and hours: the table's, where it states them, else the settings'."""
         row, settings = self._stores.find(None, name), stores.find(name)
-        if row is None or (row.timezone is None and row.cutoff is None):
+        if row is None or (row.timezone is None and row.cutoff is None and row.opening_hours is None):
             return settings
         if row.timezone is None and settings is None:
             return None
         plain = settings or Store()
-        return Store(timezone=row.timezone or plain.timezone, cutoff=plain.cutoff if row.cutoff is None else row.cutoff)
+        return Store(
+            timezone=row.timezone or plain.timezone,
+            cutoff=plain.cutoff if row.cutoff is None else row.cutoff,
+            opening_hours=row.opening_hours or plain.opening_hours,
+        )
+
+    def store_names(self) -> Iterator[str]:
+        """The stores that the table has."""
+        return iter(self._stores)
 
     def repair(self, arrival: Arrival, fault: Unsound) -> Sound | None:
         """As `checks.Repair`."""

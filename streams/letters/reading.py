@@ -44,6 +44,15 @@ def reading_consumer(settings: Settings, **more: Any) -> Any:
     return Consumer(client_config(settings.broker, settings.kafka) | plain | more)
 
 
+def take(consumer: Any, most: int, timeout: float = 1.0) -> list[TopicRecord]:
+    """The next records that there are. Raises KafkaException."""
+    messages = consumer.consume(most, timeout=timeout)
+    for message in messages:
+        if message.error() is not None:
+            raise KafkaException(message.error())
+    return [as_record(message) for message in messages]
+
+
 def limits(consumer: Any, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
     """Of each partition the first offset and the one behind the last. Raises KafkaException."""
     return {number: _limits(consumer, TopicPartition(topic, number)) for number in partitions}

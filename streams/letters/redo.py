@@ -183,7 +183,11 @@ async def redo(letters: Sequence[Again], to: Services, most: int, back: Back | N
         outcomes: list[Redone] = []
         for start in range(0, len(group), most):
             piece = group[start : start + most]
-            outcomes += ends(piece, await process(Batch(topic, partition, piece), to), back, rehearsed)
+            batch = Batch(topic, partition, piece)
+            with to.tracing.batch(batch) as note:
+                settled = await process(batch, to)
+                note(settled)
+            outcomes += ends(piece, settled, back, rehearsed)
         return outcomes
 
     ended = await asyncio.gather(*(through(*place, group) for place, group in groups.items()))

@@ -18,7 +18,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.letters.heads import Head, head_of
-from streams.letters.reading import TopicRecord, as_record, reading_consumer
+from streams.letters.reading import TopicRecord, reading_consumer, take
 from streams.letters.redo import Again, Back, Redone, redo
 from streams.letters.trail import Follower, Ledger, Trail, outcome_of
 from streams.metrics import Metrics
@@ -31,7 +31,6 @@ ACTION = "worker"
 #: Letters of one partition that may wait at once, and their bytes; while there are more, no further ones are read.
 MOST_WAITING = 50_000
 MOST_BYTES = 2**26
-_POLL = 1.0
 #: The group waits for a member whose sink is away, as it does for a worker.
 _AS_MEMBER = {"enable.partition.eof": False, "max.poll.interval.ms": 86_400_000}
 
@@ -135,9 +134,11 @@ class Retrier:
         metrics: Metrics,
         now: Callable[[], datetime],
         waits_for: Callable[[], str | None] = lambda: None,
+        warn: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._waits_for = waits_for
+        self._warn = warn
         self._attempt = 0
         self._to = to
         self._back = back
@@ -155,6 +156,7 @@ class Retrier:
                 await self._work()
             except (KafkaException, BrokerUnreachable, TopicsUnusable) as error:
                 self._attempt += 1
+                self._warn(f"dead letters are not tried again: {error}")
                 self._log.error("dead letters are not tried again", error=str(error), attempt=self._attempt)
                 await asyncio.sleep(back_off.wait(self._attempt))
 
@@ -172,12 +174,13 @@ class Retrier:
             letters.subscribe([topic], on_revoke=self._revoked, on_lost=self._revoked)
             while True:
                 await asyncio.to_thread(follower.read)
-                records = await asyncio.to_thread(_consume, letters, self._settings.slice_records)
+                records = await asyncio.to_thread(take, letters, self._settings.slice_records)
                 self._list.take_in(records, topic, self._now())
                 if self._waits_for() is None:  # or what is resolved meanwhile would be booked as well
                     await self._try_again(writer)
                 self._metrics.note_waiting(self._list.by_reason())
                 self._attempt = 0
+                self._warn(None)
                 await asyncio.to_thread(_commit, letters, topic, self._list.places())
                 paused = _pause(letters, topic, paused, self._list.full())
         finally:
@@ -213,14 +216,6 @@ class Retrier:
         healed = sum(each.end not in ("failed", "parked") for each in redone)
         if redone:
             self._log.info("dead letters tried again", letters=len(redone), healed=healed, waiting=len(self._list))
-
-
-def _consume(consumer: Any, most: int) -> list[TopicRecord]:
-    messages = consumer.consume(most, timeout=_POLL)
-    for message in messages:
-        if message.error() is not None:
-            raise KafkaException(message.error())
-    return [as_record(message) for message in messages]
 
 
 def _commit(consumer: Any, topic: str, places: dict[int, int]) -> None:

@@ -55,10 +55,11 @@ def test_refund_waits_for_its_sale_beyond_the_death_of_its_worker(shop: Shop) ->
 
 
 def test_missing_row_heals_what_it_blocked_without_a_replay(shop: Shop, tmp_path: Path) -> None:
-    shop.start().wait_ready()
+    worker = shop.start().wait_ready()
     line = event()["lines"][0] | {"sku": "B"}
     shop.send(value(1, lines=[line]), value(2))
     wait_until(lambda: shop.event_ids() == ["pos:e-2"] and len(shop.dead_letters()) >= 1, 30, "a dead letter")
+    wait_until(lambda: "tillstream_dead_letters_open 1.0" in worker.get("/metrics")[1], 30, "the letter to be counted")
     fresh = tmp_path / "items.new"
     fresh.write_text("sku\nA\nB\n")
     fresh.rename(tmp_path / "items.csv")

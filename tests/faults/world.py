@@ -75,7 +75,7 @@ class World(Shop):
             if worker.process.poll() is None:
                 for kind, times in _SINK_ERRORS.findall(worker.get("/metrics")[1]):
                     found[kind] += int(float(times))
-        return found
+        return +found  # without those that did not happen
 
     def skipped(self) -> int:
         """How many offsets the workers that are alive found no record at."""

@@ -25,7 +25,7 @@ def rules() -> list[dict[str, Any]]:
 
 def names_in(expression: str) -> set[str]:
     """The metrics that a PromQL expression asks for."""
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", expression)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\boffset \w+", "", expression)
     bare = re.sub(r"\b(by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", "", bare)
     words = re.findall(r"[a-zA-Z_:][\w:]*(?!\s*\()(?![\w:])", bare)
     return set(words) - {"and", "or", "unless", "e"}

@@ -92,6 +92,7 @@ def test_every_metric_of_a_rule_is_one_that_workers_serve(rule: dict[str, Any]) 
     ("expression", "names"),
     [
         ('sum by (job) (rate(a_total{x="y"}[5m])) / b_count > 14.4 * 0.01', {"a_total", "b_count"}),
+        ("min_over_time(a[2h]) == 1 and b offset 2h == 1", {"a", "b"}),
         ("time() - max_over_time(a[10m]) > 600 unless on (job, instance) job:b:sum == 0", {"a", "job:b:sum"}),
     ],
 )

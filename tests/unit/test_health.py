@@ -5,12 +5,17 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import get_args
+from urllib.request import Request
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from schemas.deadletter import Reason
+from sinks.errors import _KINDS, _SQLITE_KINDS
 from streams.health import HealthServer
+from streams.letters.trail import End
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
 from streams.settings import Watchdog
 from streams.state import State
@@ -59,6 +64,48 @@ def test_metrics_and_health_are_served(server: HealthServer) -> None:
     assert get(server, "/healthz") == (200, '{"ok": true, "reasons": []}\n')
     assert get(server, "/readyz")[0] == 200
     assert get(server, "/")[0] == 404
+
+
+def test_metrics_are_openmetrics_for_who_asks_for_them(server: HealthServer) -> None:
+    asked = Request(f"http://127.0.0.1:{server.port}/metrics", headers={"Accept": "application/openmetrics-text"})
+    with urllib.request.urlopen(asked, timeout=5) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        families = {family.name: family.type for family in text_string_to_metric_families(answer.read().decode())}
+    assert families["tillstream_event_to_commit_seconds"] == "histogram"
+    assert families["tillstream_events_delivered"] == "counter"
+
+
+def test_trouble_beside_the_line_is_a_warning_of_a_ready_worker(server: HealthServer, state: State) -> None:
+    assert get(server, "/readyz") == (200, '{"ok": true, "reasons": [], "warnings": []}\n')
+    state.warn("retry", "dead letters are not tried again: no topic")
+    assert json.loads(get(server, "/readyz")[1])["warnings"] == ["dead letters are not tried again: no topic"]
+    assert get(server, "/readyz")[0] == 200
+    state.warn("retry", None)
+    assert json.loads(get(server, "/readyz")[1])["warnings"] == []
+
+
+def test_what_may_be_counted_stands_at_0_from_the_beginning() -> None:
+    samples = [sample for family in Metrics().registry.collect() for sample in family.samples]
+    found = {name: {s.labels[label] for s in samples if s.name == name and s.value == 0} for name, label in COUNTED}
+    assert found["tillstream_sink_errors_total"] >= {*_KINDS.values(), *_SQLITE_KINDS.values(), "other"}
+    ends_by_hand = {"resolved", "refused"}
+    assert found["tillstream_dead_letters_retried_total"] == {*get_args(End)} - ends_by_hand
+    assert found["tillstream_events_rejected_total"] == {reason.value for reason in Reason}
+
+
+COUNTED = [
+    ("tillstream_sink_errors_total", "kind"),
+    ("tillstream_dead_letters_retried_total", "end"),
+    ("tillstream_events_rejected_total", "reason"),
+]
+
+
+def test_tasks_in_trouble_are_1() -> None:
+    metrics = Metrics()
+    metrics.note_troubles({"retry": "no topic"})
+    name = "tillstream_dead_letters_trouble"
+    found = [metrics.registry.get_sample_value(name, {"task": task}) for task in ("retry", "watch")]
+    assert found == [1, 0]
 
 
 def test_worker_that_is_joining_is_live_but_not_ready(server: HealthServer, state: State) -> None:

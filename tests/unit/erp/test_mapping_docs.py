@@ -38,6 +38,14 @@ def test_preflight_tells_how_many_rows_there_are_and_what_is_wrong(tmp_path: Pat
     assert check_mapping(Settings()) == ([], 0)
 
 
+def test_preflight_names_the_row_whose_opening_hours_are_none(tmp_path: Path) -> None:
+    table = "store,opening_hours\nS1,Mo-Fr 08:00-20:00\nS2,Montag 8-20\n"
+    path = mapping_file(tmp_path, "mapping: 1\nstores: {file: stores.csv}\n", stores_csv=table)
+    (finding,), code = check_mapping(Settings(mapping=path))
+    assert (finding.ok, code) == (False, 2)
+    assert "stores.csv:3: opening_hours: 'Montag 8-20' are no opening hours; write them like" in finding.advice
+
+
 def test_contract_reads_local_times_in_the_zone_of_the_table_of_stores(tmp_path: Path) -> None:
     rows = [{"store": "S1", "timezone": "Asia/Tokyo"}]
     settings = Settings(mapping=mapping_file(tmp_path, {"mapping": 1, "stores": {"rows": rows}}), contract="square")

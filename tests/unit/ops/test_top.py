@@ -240,6 +240,16 @@ def test_stalest_stores_come_first_by_the_newest_event_that_any_worker_has(worke
     assert re.search(r"stale .* 15 min \d+ s", shown)
 
 
+def test_stores_that_are_closed_come_last(worker: Worker) -> None:
+    now = time.time()
+    worker.metrics.note_open({"closed": False, "open": True, "silent": True})
+    for store, age in {"closed": 50_000, "open": 900, "no-hours": 10}.items():
+        worker.metrics.note_store(store, now - age)
+    said = top_json(worker.url)["stalest_stores"]
+    assert [(each["store"], each["open"]) for each in said] == [("open", True), ("no-hours", None), ("closed", False)]
+    assert "closed closed" in top("--once", worker.url).stdout
+
+
 def test_without_urls_the_worker_of_the_settings_is_asked(worker: Worker, tmp_path: Path) -> None:
     config = tmp_path / "shop.yaml"
     config.write_text(f"http_host: 0.0.0.0\nhttp_port: {worker.server.port}\n")
