@@ -136,7 +136,7 @@ def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
 class Ledger:
     """What was done about each record, as far as it was told. `closed`: the ends after which nothing is left to do.
 
-    A trail may tell of millions of records, so they are kept by hash, in some 100 bytes each. Of a million, two have the
+    A trail may tell of millions of records: they are kept by hash, in some 100 bytes each. Of a million, two have the
     same 64 bits with a chance of 10 ** -7.
     """
 
