@@ -35,8 +35,8 @@ from bench.stopwatch import Stopwatch, timed_line
 from bench.topics import Preloaded, leaving_no_topics
 from sinks.memory import MemorySink
 from streams.batch import Batch
-from streams.bootstrap import tune_interpreter
 from streams.decode import decode
+from streams.desk import tune_interpreter
 from streams.pipeline import process
 from streams.window import DIGEST, WindowIndex
 from tests.support.topics import Topics

@@ -25,7 +25,7 @@ from bench.stopwatch import Stopwatch, timed_line
 from deploy.processes import ServerError
 from sinks.connect import open_sink, shown
 from streams.batch import Batch
-from streams.bootstrap import tune_interpreter
+from streams.desk import tune_interpreter
 from streams.pipeline import process
 
 BATCH = 1500

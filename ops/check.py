@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sinks.base import Finding, SinkMisconfigured, SinkUnavailable
 from sinks.connect import open_sink, shown
-from streams.bootstrap import find_master_data
+from streams.desk import find_master_data
 from streams.settings import Settings
 from streams.sources.contracts import ContractError
 from streams.topics import (

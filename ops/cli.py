@@ -19,7 +19,6 @@ from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
-from ops.run import new_loop, run_worker
 from ops.sell import sell_until_stopped
 from ops.source_commands import COMMANDS
 from ops.supervise import supervise
@@ -128,6 +127,8 @@ def run(
     A worker that hangs (settings: watchdog) is unready, then ends itself with exit code 75, the reason on the last
     line. So does one whose topic has been given more partitions.
     """
+    from ops.run import new_loop, run_worker  # Faust, for which no other command should wait
+
     settings = settings_from(config, broker=broker, sink_url=sink_url, apply_migrations=apply_migrations)
     if restart or workers > 1:
         number = supervise(workers)

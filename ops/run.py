@@ -10,7 +10,8 @@ import structlog
 
 from ops.watchdog import Watchdog
 from streams.app import COMMIT_PATIENCE, drain, in_our_words
-from streams.bootstrap import Worker, build, tune_interpreter
+from streams.bootstrap import Worker, build
+from streams.desk import tune_interpreter
 from streams.health import HealthServer
 from streams.settings import Settings, SettingsError
 from streams.state import State

@@ -25,7 +25,7 @@ from ops.dlq.stats import stats
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
-from streams.bootstrap import build_desk, find_source, tune_interpreter
+from streams.desk import build_desk, find_source, tune_interpreter
 from streams.letters.heads import head_of
 from streams.letters.reading import record_at
 from streams.letters.redo import Redone

@@ -20,8 +20,8 @@ from ops.dlq.chosen import Part, commit, reading_chosen
 from ops.dlq.filters import Filter
 from ops.dlq.patching import Patch, Unpatchable, identity, same_identity
 from ops.dlq.shelf import Shelf, read_trail, survey
-from streams.bootstrap import Desk
 from streams.deadletters import OWN, Letter
+from streams.desk import Desk
 from streams.letters.heads import Head
 from streams.letters.reading import Progress, record_at
 from streams.letters.redo import Again, Back, Redone, for_letters, for_rehearsal, redo

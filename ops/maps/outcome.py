@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 
 from schemas.document import ErpDocument
 from streams.batch import Arrival, Batch, Record, Rejection
-from streams.bootstrap import find_master_data
 from streams.checks import check
 from streams.decode import decode
+from streams.desk import find_master_data
 from streams.erp.master import Master
 from streams.mapping import to_documents
 from streams.pipeline import with_document

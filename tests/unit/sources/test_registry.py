@@ -27,7 +27,7 @@ from fastavro import schemaless_writer
 from schemas.contract import Contract
 from schemas.deadletter import Reason
 from streams.batch import Batch, Record
-from streams.bootstrap import find_source
+from streams.desk import find_source
 from streams.pipeline import process
 from streams.retry import BackOff
 from streams.settings import SchemaRegistry, Settings
