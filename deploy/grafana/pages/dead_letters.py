@@ -2,12 +2,24 @@
 
 from typing import Any
 
-from deploy.grafana.pages.shared import JOB, SOME, YES, dead_letters_by_reason, dead_letters_of_a_day, held, waiting
+from deploy.grafana.pages.shared import (
+    DAY,
+    JOB,
+    SOME,
+    YES,
+    dead_letters_by_reason,
+    dead_letters_of_a_day,
+    held,
+    waiting,
+)
 from deploy.grafana.panels import bars, dashboard, graph, row, stat, table
 
 
 def page() -> dict[str, Any]:
     """The dashboard."""
+    open_ones = 'sum(tillstream_dead_letters_open{job="$job"})'
+    oldest = 'max(tillstream_dead_letters_oldest_age_seconds{job="$job"})'
+    trouble = 'max(tillstream_dead_letters_trouble{job="$job"})'
     share = 'job:tillstream_events_rejected:ratio_rate1h{job="$job"}'
     budget = 'tillstream_dead_letter_budget_used_ratio{job="$job"}'
     current = 'min(tillstream_mapping_current{job="$job"})'
@@ -22,6 +34,45 @@ def page() -> dict[str, Any]:
         "What is refused, why, and what becomes of it. What to do: docs/runbooks/dead-letters.md.",
         [JOB],
         [
+            row(
+                4,
+                stat(
+                    "Open",
+                    "Dead letters about which something is left to do, up to 50,000: `tillstream dlq stats`.",
+                    "short",
+                    open_ones,
+                    SOME,
+                    decimals=0,
+                ),
+                stat(
+                    "Oldest open one",
+                    "Since it failed first. Two days are an alert: docs/runbooks/dead-letters-old.md.",
+                    "s",
+                    oldest,
+                    [(None, "green"), (DAY, "orange"), (2 * DAY, "red")],
+                    decimals=0,
+                ),
+                stat(
+                    "Attended",
+                    "Whether open ones are counted and, where the settings say so, tried again. If not: "
+                    "docs/runbooks/dead-letters-unattended.md.",
+                    "none",
+                    f"1 - {trouble}",
+                    YES,
+                    {0: "NO", 1: "yes"},
+                ),
+            ),
+            row(
+                8,
+                graph("Open dead letters", "Of the whole topic.", "short", {"open": open_ones}, decimals=0),
+                graph(
+                    "Age of the oldest open one",
+                    "Since it failed first; two days are an alert.",
+                    "s",
+                    {"oldest": oldest},
+                    limit=2 * DAY,
+                ),
+            ),
             row(
                 4,
                 dead_letters_of_a_day(),

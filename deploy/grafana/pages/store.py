@@ -29,11 +29,20 @@ def page() -> dict[str, Any]:
                 ),
                 stat(
                     "Not heard of for",
-                    "Since that event. Three days while others sell are an alert: docs/runbooks/store-silent.md.",
+                    "Since that event. Two hours of an open store are an alert, three days of one without hours: "
+                    "docs/runbooks/store-silent.md.",
                     "s",
                     f"time() - {newest}",
                     silent,
                     decimals=0,
+                ),
+                stat(
+                    "Open by its hours",
+                    "Whether the store is open now, by its opening_hours. No data: none are stated.",
+                    "none",
+                    'max(tillstream_store_open{job="$job",store="$store"})',
+                    [(None, "blue"), (1, "green")],
+                    {0: "closed", 1: "open"},
                 ),
                 stat(
                     "Receipts missing in 24 h",
