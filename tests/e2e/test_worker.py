@@ -252,7 +252,7 @@ def test_offsets_reset_to_the_beginning_are_duplicates_of_the_recovered_window(p
     pg_shop.topics.reset(pg_shop.group, pg_shop.topic)
     again = pg_shop.start()
     wait_until(lambda: again.readings().settled == 1000, 30, "all records again")
-    assert again.readings().duplicates == {"window": 1000, "sink": 0}
+    assert again.readings().duplicates == {"window": 1000}
     assert pg_shop.event_ids() == ids(*range(1000))
 
 
@@ -263,7 +263,7 @@ def test_without_a_window_the_sink_still_writes_once(pg_shop: Shop) -> None:
     assert pg_shop.workers[0].terminate() == 0
     stranger = pg_shop.start(group=f"{pg_shop.group}-2")  # no offsets and no window
     wait_until(lambda: stranger.readings().settled == 1000, 30, "all records again")
-    assert stranger.readings().duplicates == {"window": 0, "sink": 1000}
+    assert stranger.readings().duplicates == {"sink": 1000}
     assert pg_shop.event_ids() == ids(*range(1000))
 
 
