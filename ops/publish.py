@@ -123,8 +123,8 @@ once a second.
 
 Histograms are classic ones, with the buckets that the objectives need: the Python client makes no native ones yet
 ([client_python#1104](https://github.com/prometheus/client_python/pull/1104)), and writes them only for scrapes of
-OpenMetrics 2.0. A Prometheus from 3.0 on can keep them as native ones all the same, beside the classic series that the
-rules ask for: `convert_classic_histograms_to_nhcb` and `always_scrape_classic_histograms` in the scrape configuration.
+OpenMetrics 2.0. Prometheus 3 can keep them as native ones all the same, beside the classic series that the rules ask
+for: `convert_classic_histograms_to_nhcb` and `always_scrape_classic_histograms` in the scrape configuration.
 
 | metric | type | labels | says |
 | --- | --- | --- | --- |
