@@ -44,7 +44,7 @@ REFUND_FIRST = timedelta(seconds=15)
 #: Seconds between two looks at the topic from outside the consumer.
 LOOK_EVERY = 3.0
 #: Seconds between two looks at which stores are open; hours are in minutes.
-OPEN_EVERY = 15.0
+OPEN_EVERY = 10.0
 
 
 def create_app(

@@ -1,5 +1,6 @@
 """The topics a worker needs: looked up, and created where the settings allow it."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -222,6 +223,9 @@ def _create(settings: Settings, topics: list[NewTopic]) -> None:
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was faster
                 raise TopicsUnusable(f"the topic {name} can't be created: {error.args[0].str()}") from None
+    wanted, deadline = {topic.topic for topic in topics}, time.monotonic() + TIMEOUT
+    while not wanted <= partitions_of_topics(settings).keys() and time.monotonic() < deadline:
+        time.sleep(0.05)  # the controller has created them, and the broker asked has not heard of it yet
 
 
 def _add_partitions(settings: Settings, topic: str, partitions: int) -> None:

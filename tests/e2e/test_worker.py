@@ -216,15 +216,19 @@ def test_worker_says_whether_it_is_ready_what_it_reads_by_and_what_it_missed(
     old = "2026-03-01T12:00:00Z"  # the window remembers the day of the others, and the one before
     with open_shop(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite", partitions=1) as shop:
         shop.send(value(1), value(2, occurred_at=old), *[value(n, receipt=str(2 * n)) for n in range(3, 101)])
-        worker = shop.start().wait_ready()
+        stores = {"S1": {"opening_hours": "24/7"}, "S2": {"opening_hours": "closed"}, "S3": {}}
+        worker = shop.start(stores=stores).wait_ready()
         shop.wait_drained()
         wait_until(lambda: samples(worker)["tillstream_events_late_total"] == 1, 10, "the observer to look")
+        wait_until(lambda: 'tillstream_store_open{store="S1"}' in samples(worker), 30, "who is open")
         found = samples(worker)
     assert found["tillstream_ready"] == 1
     assert found["tillstream_rebalances_total"] == found["tillstream_window_recovery_seconds_count"] >= 1
     assert found['tillstream_mapping_info{contract="canonical",mapping=""}'] == 1
     assert found['tillstream_receipts_missing_total{store="S1"}'] == 50  # 3, 4, 5, 7, … 99: 200 is a hundred further
     assert any(name.startswith("tillstream_build_info{") for name in found)
+    who = {name: number for name, number in found.items() if name.startswith("tillstream_store_open{")}
+    assert who == {'tillstream_store_open{store="S1"}': 1, 'tillstream_store_open{store="S2"}': 0}
 
 
 def samples(worker: Worker) -> dict[str, float]:
