@@ -62,6 +62,13 @@ class Tryton:
         return f"tryton+http://{USER}@{HOST}:{self.port}/{DATABASE}"
 
     @property
+    def sql_url(self) -> str:
+        """Its database's own URL, for SQLAlchemy."""
+        if self._postgres is None:
+            return f"sqlite:///{self.file}"
+        return f"{self._postgres.rstrip('/')}/{DATABASE}".replace("postgresql:", "postgresql+psycopg:", 1)
+
+    @property
     def pid(self) -> int | None:
         """The process id while it runs."""
         return self._process.pid if self._process and self._process.alive else None
