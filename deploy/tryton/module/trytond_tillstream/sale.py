@@ -80,6 +80,7 @@ class Sale(metaclass=PoolMeta):
         pool = Pool()
         Delivery, Conflict = pool.get("tillstream.delivery"), pool.get("tillstream.conflict")
         Delivery.take_turn()
+        cls._till_lock_numbers({d["sale"]["point"] for d in documents if d["sale"]})
         known = _Known(cls, Delivery, Conflict, documents)
         effects = [known.effect(document) for document in documents]
         taken = [d for d, effect in zip(documents, effects, strict=True) if effect in ("written", "replaced")]
@@ -93,6 +94,13 @@ class Sale(metaclass=PoolMeta):
         Conflict.create(known.conflicts(documents, effects))
         sales = known.held | {sale.external_ref: sale for sale in created}
         return [[effect, *_told(sales.get(d["external_ref"]))] for d, effect in zip(documents, effects, strict=True)]
+
+    @classmethod
+    def _till_lock_numbers(cls, points):
+        """Locks the numbers of these points of sale. Later, Tryton would begin the whole transaction anew for it."""
+        pool = Pool()
+        Point, Sequence = pool.get("sale.point"), pool.get("ir.sequence.strict")
+        Sequence.lock({point.sequence for point in Point.browse(sorted(points))})
 
     @classmethod
     def _till_confirm(cls, sales):
