@@ -89,7 +89,7 @@ class TrytonClient:
         body = json.dumps({"id": 0, "method": method, "params": params}, default=_encode, separators=(",", ":"))
         try:
             response = self._pool.request("POST", self._root + path, body=body, headers=headers)
-        except urllib3.exceptions.TimeoutError:
+        except urllib3.exceptions.ReadTimeoutError:
             raise SinkUnavailable("timeout", "Tryton does not answer in time") from None
         except urllib3.exceptions.HTTPError as error:
             raise SinkUnavailable("connection", f"Tryton does not answer: {type(error).__name__}") from None

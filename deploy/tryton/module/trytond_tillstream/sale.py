@@ -104,7 +104,7 @@ class Sale(metaclass=PoolMeta):
 
     @classmethod
     def _till_confirm(cls, sales):
-        """Processes the sales that are paid, having checked that they come to what the till says."""
+        """Processes the sales, having checked that they come to what the till says."""
         for sale in sales:
             if (sale.total, sale.total_tax) != (sale.till_gross, sale.till_tax):
                 raise SaleValidationError(
@@ -116,7 +116,7 @@ class Sale(metaclass=PoolMeta):
                         expected_tax=sale.till_tax,
                     )
                 )
-        cls.process([sale for sale in sales if sale.lines and not sale.amount_to_pay])
+        cls.process([sale for sale in sales if sale.lines])  # those that are not paid stay open
 
     @classmethod
     def _till_hand_on(cls, sales):
