@@ -38,6 +38,7 @@ from sinks.values import require_exact_numbers, require_storable_text
 #: Documents per call: more are hardly quicker, and a lock is held for so long.
 BATCH = 100
 _READ = 500
+_ENTRY = ["external_ref", "revision", "number", "state", "till_corrected_by"]
 
 #: What the states of a sale are called in the ledger.
 STATES: dict[str, State] = {"open": "created", "done": "confirmed", "posted": "posted", "cancelled": "refused"}
@@ -98,15 +99,20 @@ class TrytonSink:
 
     def entries(self) -> Iterator[Entry]:
         """What Tryton holds, as the ledger says it; from this it can be rebuilt."""
-        fields, last = ["external_ref", "revision", "number", "state"], 0
+        last = 0
         while True:
             domain = [*self._own(), ["till_corrected_by", "=", None], ["id", ">", last]]
             order = [["id", "ASC"]]
-            rows = self.client.call(f"{SALE}search_read", domain, 0, _READ, order, fields, self.master.context())
-            yield from (_entry(row["external_ref"], row["number"], row["state"], row["revision"]) for row in rows)
+            rows = self.client.call(f"{SALE}search_read", domain, 0, _READ, order, _ENTRY, self.master.context())
+            yield from map(_entry_of_row, rows)
             if len(rows) < _READ:
                 return
             last = rows[-1]["id"]
+
+    def entries_of(self, external_refs: Sequence[str]) -> list[Entry]:
+        """As `entries`, of these documents."""
+        current = [row for row in self._search(external_refs, _ENTRY) if row["till_corrected_by"] is None]
+        return [_entry_of_row(row) for row in current]
 
     def _own(self) -> list[list[Any]]:
         """Documents, of this company."""
@@ -207,6 +213,10 @@ class _Books:
 def _entry(external_ref: str, number: str | None, state: str, revision: int) -> Entry:
     error = "cancelled in Tryton" if state == "cancelled" else None
     return Entry(external_ref, revision, STATES[state], number, last_error=error)
+
+
+def _entry_of_row(row: dict[str, Any]) -> Entry:
+    return _entry(row["external_ref"], row["number"], row["state"], row["revision"])
 
 
 def _result(document: ErpDocument, effect: str, asked: dict[str, Any] | Unbookable) -> Result:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sinks.base import DocumentsRefused
-from sinks.ledger import Entry
 from sinks.tryton import TrytonSink
 from sinks.tryton_master import SALE
 
@@ -29,7 +28,6 @@ class Progress:
 class _Sale:
     id: int
     external_ref: str
-    revision: int
 
 
 def post(sink: TrytonSink, batch: int = BATCH) -> Iterator[Progress]:
@@ -56,33 +54,39 @@ def _done_sales(sink: TrytonSink) -> list[list[object]]:
 
 
 def _done(sink: TrytonSink, limit: int, after: int) -> list[_Sale]:
-    fields, order = ["external_ref", "revision"], [["id", "ASC"]]
+    fields, order = ["external_ref"], [["id", "ASC"]]
     domain = [*_done_sales(sink), ["id", ">", after]]
     rows = sink.client.call(f"{SALE}search_read", domain, 0, limit, order, fields, sink.master.context())
-    return [_Sale(row["id"], row["external_ref"], row["revision"]) for row in rows]
+    return [_Sale(row["id"], row["external_ref"]) for row in rows]
+
+
+def _still_done(sink: TrytonSink, sales: Sequence[_Sale]) -> list[_Sale]:
+    domain = [*_done_sales(sink), ["id", "in", [sale.id for sale in sales]]]
+    ids = set(sink.client.call(f"{SALE}search", domain, 0, None, None, sink.master.context()))
+    return [sale for sale in sales if sale.id in ids]
 
 
 def _post(sink: TrytonSink, sales: Sequence[_Sale]) -> Iterator[Progress]:
     try:
         sink.client.call(f"{SALE}post", [sale.id for sale in sales], sink.master.context())
     except DocumentsRefused as refused:
-        if len(sales) > 1:
+        still = _still_done(sink, sales)
+        if len(still) < len(sales):  # another run posts too: one that was killed has its last call going on in Tryton
+            _note(sink, [sale for sale in sales if sale not in still])
+            if still:
+                yield from _post(sink, still)
+        elif len(sales) > 1:
             middle = len(sales) // 2
             yield from _post(sink, sales[:middle])
             yield from _post(sink, sales[middle:])
-            return
-        sink.ledger.fail([sales[0].external_ref], f"post: {refused.detail}")
-        yield Progress(0, 1, refused.detail)
+        else:
+            sink.ledger.fail([sales[0].external_ref], f"post: {refused.detail}")
+            yield Progress(0, 1, refused.detail)
     else:
         _note(sink, sales)
         yield Progress(len(sales), 0)
 
 
 def _note(sink: TrytonSink, sales: Sequence[_Sale]) -> None:
-    """What took the place of another, and what was taken back, are no documents of the ledger."""
-    entries = {entry.external_ref: entry for entry in sink.ledger.find([sale.external_ref for sale in sales])}
-    sink.ledger.note(
-        Entry(sale.external_ref, sale.revision, "posted", entries[sale.external_ref].number)
-        for sale in sales
-        if sale.external_ref in entries
-    )
+    """Notes what has become of these, as Tryton says it."""
+    sink.ledger.note(sink.entries_of([sale.external_ref for sale in sales]))
