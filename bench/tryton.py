@@ -2,9 +2,9 @@
 
     python -m bench.tryton [--documents 400] [--rounds 3] [--postgres URL]
 
-Documents have three lines and one tender. The plain calls are what a careful push does: `create` with a list, `process` and
-`post` with a list of ids, in the same batch sizes, of sales without a reference: no recognition of what is sent again, no
-conflicts, no revisions, no check of totals. Tryton is one `trytond` on this machine with an SQLite database.
+Documents have three lines and one tender. The plain calls are what a careful push does: `create` with a list, `process`
+and `post` with a list of ids, in the same batch sizes, of sales without a reference: no recognition of what is sent
+again, no conflicts, no revisions, no check of totals. Tryton is one `trytond` on this machine with an SQLite database.
 """
 
 import argparse
