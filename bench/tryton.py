@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,9 @@ def main() -> None:
         plain.post()
         for _ in range(given.rounds):
             sent, others = receipts(given.documents), receipts(given.documents)
-            timed("sink: create and process", lambda sent=sent: sink.write(sent))  # type: ignore[misc]  # a default
-            timed("plain: create and process", lambda others=others: plain.deliver(others))  # type: ignore[misc]
-            timed("sink: recognise as sent again", lambda sent=sent: sink.write(sent))  # type: ignore[misc]
+            timed("sink: create and process", partial(sink.write, sent))
+            timed("plain: create and process", partial(plain.deliver, others))
+            timed("sink: recognise as sent again", partial(sink.write, sent))
             timed("sink: post", lambda: list(tryton_posting.post(sink)))
             timed("plain: post", plain.post)
         sink.close()

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,9 +59,9 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def run(command: Sequence[str | Path], doing: str, **options: object) -> None:
+def run(command: Sequence[str | Path], doing: str, env: Mapping[str, str] | None = None) -> None:
     """Runs a program to its end. Raises ServerError, with the end of its output."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:
         raise ServerError(f"{doing} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 

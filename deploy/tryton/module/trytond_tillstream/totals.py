@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from sql import Cast
+from sql import Cast, Null
 from sql.aggregate import Count, Sum
 from sql.operators import NotEqual
 from trytond.pool import Pool, PoolMeta
@@ -26,7 +26,7 @@ class Sale(metaclass=PoolMeta):
         """
         company = Pool().get("company.company")(Transaction().context["company"])
         t = cls.__table__()
-        where = (t.company == company.id) & (t.till_document != None) & (t.till_corrected_by == None)  # noqa: E711
+        where = (t.company == company.id) & (t.till_document != Null) & (t.till_corrected_by == Null)
         where &= NotEqual(t.state, "cancelled")
         if store is not None:
             where &= t.till_store == store
