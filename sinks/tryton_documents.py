@@ -5,7 +5,7 @@ from it. So we see to it that the products come to the document's own amounts, a
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, NamedTuple, Protocol
 
 from schemas.deadletter import Reason
@@ -136,12 +136,12 @@ def priced(quantity: Decimal, net: Decimal, gross: Decimal, books: Books) -> lis
         if net or gross:
             raise _refused("quantity: zero")
         return []
-    step, half = Decimal(1).scaleb(-books.price_digits), Decimal(5).scaleb(-books.digits - 1)
+    step, cent = Decimal(1).scaleb(-books.price_digits), Decimal(1).scaleb(-books.digits)
     list_price, gross_price = (_rounded(amount / quantity, step) for amount in (net, gross))
-    if all(abs(quantity * price - amount) < half for price, amount in ((list_price, net), (gross_price, gross))):
+    if all(abs(quantity * price - amount) < cent / 2 for price, amount in ((list_price, net), (gross_price, gross))):
         return [Priced(quantity, list_price, gross_price)]
     one = Decimal(1).copy_sign(quantity)
-    rest, cent = quantity - one, 2 * half
+    rest = quantity - one
     others = [_rounded(rest * price, cent) for price in (list_price, gross_price)]
     return [
         Priced(rest, list_price, gross_price),
@@ -188,7 +188,8 @@ def _values(item: Item, lines: Sequence[Priced]) -> list[dict[str, Any]]:
 
 
 def _rounded(amount: Decimal, step: Decimal) -> Decimal:
-    return amount.quantize(step, ROUND_HALF_UP)
+    """As Tryton rounds."""
+    return amount.quantize(step, ROUND_HALF_EVEN)
 
 
 def _refused(detail: str) -> Unbookable:
