@@ -146,7 +146,8 @@ def fill(folder: Path, configuration: Path) -> None:
     """Makes Tryton's tables in an empty database, and a company."""
     password = folder / "admin-password"
     password.write_text(ADMIN_PASSWORD)
-    environment = os.environ | {"TRYTONPASSFILE": str(password)}
+    # Tryton chooses its kind of database when it is imported, by the second of these.
+    environment = os.environ | {"TRYTONPASSFILE": str(password), "TRYTOND_CONFIG": str(configuration)}
     admin = distribution.command("trytond-admin", "-c", configuration, "-d", DATABASE)
     activate = ["-u", "tillstream", "--activate-dependencies", "--email", "admin@example.com"]
     distribution.run([*admin, *activate], "making Tryton's tables", env=environment)

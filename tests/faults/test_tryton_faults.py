@@ -13,8 +13,9 @@ from random import Random
 from time import sleep
 
 import pytest
+from sqlalchemy import make_url
 
-from deploy.tryton.server import PASSWORD, Tryton
+from deploy.tryton.server import DATABASE, PASSWORD, Tryton
 from schemas.document import ErpDocument
 from sinks import tryton_posting
 from sinks.base import Sink
@@ -22,6 +23,7 @@ from sinks.connect import open_sink
 from sinks.tryton import TrytonSink
 from tests.contract.conftest import open_full_url
 from tests.faults.conftest import LONG, Tell
+from tests.support.postgres_server import Postgres
 from tests.support.takings import in_batches, takings
 from tests.support.tryton import Books, sink_of, sink_url
 from tests.support.wait import wait_until
@@ -92,6 +94,18 @@ def crew(*given: object) -> Iterator[Crew]:
 
 
 @pytest.fixture
+def tryton_on_postgres(own_tryton: Tryton, postgres: Postgres) -> Iterator[Tryton]:
+    """A server for this test alone, whose database is PostgreSQL's. (With `own_tryton`, that there is one at all.)"""
+    server = make_url(postgres.create_database(DATABASE))
+    plain = server.set(drivername="postgresql", database="").render_as_string(hide_password=False)
+    try:
+        with Tryton(postgres=plain) as found:
+            yield found
+    finally:
+        postgres.drop(DATABASE)
+
+
+@pytest.fixture
 def model(tmp_path: Path) -> Iterator[Sink]:
     """What a run without faults is compared with: another system altogether."""
     sink = open_sink(f"sqlite:///{tmp_path}/model.sqlite")
@@ -103,21 +117,33 @@ def model(tmp_path: Path) -> Iterator[Sink]:
 def test_killed_deliverers_posters_and_trytons_leave_the_books_of_a_run_without_faults(
     own_tryton: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
 ) -> None:
+    kill_and_compare(own_tryton, tmp_path, random, tell, model)
+
+
+@pytest.mark.faults_long
+def test_killed_deliverers_posters_and_trytons_leave_the_same_books_on_postgresql(
+    tryton_on_postgres: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
+) -> None:
+    kill_and_compare(tryton_on_postgres, tmp_path, random, tell, model)
+
+
+def kill_and_compare(server: Tryton, folder: Path, random: Random, tell: Tell, model: Sink) -> None:
+    """Delivers and posts the same to Tryton, with kills, and to the model, without."""
     sent = takings(random, DOCUMENTS)
     batches = in_batches(sent, SIZE)
     killed = ["deliverer", "poster", "tryton"] * (KILLS // 3)
     random.shuffle(killed)
-    with crew(own_tryton, tmp_path, batches) as running:
+    with crew(server, folder, batches) as running:
         for name in killed:
             sleep(random.uniform(0.2, 2.0))
             running.kill(name)
             running.start()
         running.finish()
         refused = {event: reason for batch in running.delivered() for event, reason in batch.items()}
-    sink = sink_of(own_tryton, tmp_path)
+    sink = sink_of(server, folder)
     assert sum(done.refused for done in tryton_posting.post(sink)) == 0
     assert refused == refused_by(model, batches)
-    require_same(sink, own_tryton, model, sent)
+    require_same(sink, server, model, sent)
     sink.close()
     tell(f"{len(sent)} documents, killed: {', '.join(killed)}")
 
