@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from sinks.base import SinkUnavailable
+from sinks.connect import open_sink
 from sinks.tryton_rpc import TrytonClient, TrytonRefused
 
 LOGGED_IN = (200, {"result": [7, "token", None]})
@@ -135,3 +137,23 @@ def test_server_that_is_away_is_sink_unavailable() -> None:
     with pytest.raises(SinkUnavailable) as caught:
         client.version()
     assert caught.value.kind == "connection"
+
+
+def test_missing_module_is_told_with_how_to_install_it(server: StandIn, tmp_path: Path) -> None:
+    server.answers = [(200, {"result": "8.2"}), LOGGED_IN, (200, {"result": {"company": 1}}), (403, b"")]
+    url = f"tryton+http://user@127.0.0.1:{server.server_port}/erp?ledger=sqlite:///{tmp_path}/ledger.sqlite"
+    sink = open_sink(url, password="secret")
+    found = {finding.subject: finding for finding in sink.check()}
+    sink.close()
+    assert found["server"].ok
+    assert not found["module"].ok
+    assert "pip install" in found["module"].advice
+
+
+def test_other_version_is_told(server: StandIn, tmp_path: Path) -> None:
+    server.answers = [(200, {"result": "7.0"}), LOGGED_IN, (200, {"result": {"company": 1}}), (403, b"")]
+    url = f"tryton+http://user@127.0.0.1:{server.server_port}/erp?ledger=sqlite:///{tmp_path}/ledger.sqlite"
+    sink = open_sink(url, password="secret")
+    (finding, *_) = sink.check()
+    sink.close()
+    assert (finding.subject, finding.ok, finding.detail) == ("server", False, "Tryton 7.0")
