@@ -19,6 +19,7 @@ from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
+from ops.post import ledger, post
 from ops.sell import sell_until_stopped
 from ops.source_commands import COMMANDS
 from ops.supervise import supervise
@@ -198,7 +199,7 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in (*COMMANDS, dlq_group, top):
+for command in (*COMMANDS, dlq_group, top, post, ledger):
     program.add_command(command)
 
 

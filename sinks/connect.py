@@ -93,6 +93,21 @@ def _postgres(url: URL) -> Sink:
     return PostgresSink(url)
 
 
+def _tryton(url: URL) -> Sink:
+    from sinks.ledger import Ledger, split_ledger
+    from sinks.tryton import TrytonSink
+
+    url, ledger_url = split_ledger(url)
+    options = {name: str(value) for name, value in url.query.items()}
+    unknown = ", ".join(sorted(options.keys() - {"point", "rounding"}))
+    if unknown:
+        raise SinkMisconfigured(f"A Tryton sink takes ledger=, point= and rounding=, and does not know: {unknown}.")
+    if not (url.username and url.host and url.database):
+        raise SinkMisconfigured("A Tryton sink needs a user, a host and a database: tryton+https://user@host/database.")
+    ledger = Ledger(ledger_url, shown(url.set(query={}).render_as_string()))
+    return TrytonSink(url.set(drivername=url.drivername.removeprefix("tryton+"), query={}), ledger, **options)
+
+
 def _require_parameters(url: URL) -> None:
     """Returns if the parameters make sense, as far as that can be told without a server."""
     import psycopg
@@ -116,4 +131,6 @@ _SCHEMES: dict[str, Callable[[URL], Sink]] = {
     "postgresql": _postgres,
     "postgresql+psycopg": _postgres,
     "sqlite": _sqlite,
+    "tryton+http": _tryton,
+    "tryton+https": _tryton,
 }

@@ -9,14 +9,20 @@ import pytest
 from hypothesis import settings
 
 from deploy.kafka import distribution
+from deploy.tryton.server import Tryton
 from tests.support.kafka import Kafka, kafka_in_words, local_kafka, open_kafka
 from tests.support.postgres import open_postgres, postgres_in_words
 from tests.support.postgres_server import LocalPostgres, Postgres, binaries
+from tests.support.tryton import Running, empty, open_tryton, tryton_in_words, why_no_tryton
 
 #: Set where tests must not make do with less: in CI.
 STRICT = bool(os.environ.get("TILLSTREAM_TEST_STRICT"))
 
-_SERVICES = {"kafka": {"kafka", "own_kafka"}, "postgres": {"postgres", "own_postgres"}}
+_SERVICES = {
+    "kafka": {"kafka", "own_kafka"},
+    "postgres": {"postgres", "own_postgres"},
+    "tryton": {"tryton", "own_tryton"},
+}
 
 
 # Tests never judge by speed: a busy machine is no failure.
@@ -31,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> list[str]:
     """Says what the tests run on."""
-    return [kafka_in_words(), postgres_in_words()]
+    return [kafka_in_words(), postgres_in_words(), tryton_in_words()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,3 +97,33 @@ def own_postgres() -> Iterator[LocalPostgres]:
         pytest.skip("needs a server of its own: install PostgreSQL")
     with LocalPostgres() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def tryton_server() -> Iterator[Running]:
+    """One Tryton for all tests."""
+    _require_tryton()
+    with open_tryton() as found:
+        yield found
+
+
+@pytest.fixture
+def tryton(tryton_server: Running) -> Running:
+    """A Tryton in which nothing has been sold yet."""
+    empty(tryton_server)
+    return tryton_server
+
+
+@pytest.fixture
+def own_tryton() -> Iterator[Tryton]:
+    """A server for this test alone, to kill and restart."""
+    _require_tryton()
+    with Tryton() as found:
+        yield found
+
+
+def _require_tryton() -> None:
+    missing = why_no_tryton()
+    if missing is not None:
+        assert not STRICT, f"Tryton is wanted (TILLSTREAM_TEST_STRICT): {missing}"
+        pytest.skip(f"needs Tryton: {missing}")

@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
+from tests.support.tryton import sink_of
 
 
 def open_full_url(url: str) -> Sink:
@@ -19,9 +20,20 @@ def open_full_url(url: str) -> Sink:
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
+@pytest.fixture(params=["memory", *SQL, pytest.param("tryton", marks=pytest.mark.tryton)])
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+    """An empty sink."""
+    if request.param == "tryton":
+        sink: Sink = sink_of(request.getfixturevalue("tryton"), tmp_path)
+    else:
+        sink = open_full_url(_prepared(request, tmp_path))
+    yield sink
+    sink.close()
+
+
 @pytest.fixture(params=["memory", *SQL])
-def sink_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty sink, its schema applied."""
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty sink that holds any document whatever, its schema applied."""
     return _prepared(request, tmp_path)
 
 
@@ -32,9 +44,9 @@ def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def sink(sink_url: str) -> Iterator[Sink]:
-    """An empty sink."""
-    sink = open_full_url(sink_url)
+def store(store_url: str) -> Iterator[Sink]:
+    """An empty sink that books nothing: it holds any document whatever, as an ERP would not."""
+    sink = open_full_url(store_url)
     yield sink
     sink.close()
 

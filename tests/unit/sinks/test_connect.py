@@ -108,3 +108,23 @@ def test_a_url_without_a_password_is_opened_with_one() -> None:
 )
 def test_no_password_is_shown(url: str, expected: str) -> None:
     assert shown(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("tryton+http://host/erp", "needs a user"),
+        ("tryton+http://user@host", "needs a user"),
+        ("tryton+http://user@host/erp?pint=Main", "does not know: pint"),
+        ("tryton+http://user@host/erp?ledger=mysql://h/db", "ledger is an SQLite file"),
+    ],
+)
+def test_what_is_wrong_with_the_url_of_a_tryton_is_told(url: str, told: str) -> None:
+    with pytest.raises(SinkMisconfigured, match=told):
+        open_sink(url)
+
+
+def test_tryton_is_not_asked_until_it_is_used(tmp_path: Path) -> None:
+    sink = open_sink(f"tryton+https://user@host/erp?ledger=sqlite:///{tmp_path}/l.sqlite", password="x")
+    sink.close()
+    assert list(tmp_path.iterdir()) == []

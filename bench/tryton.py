@@ -1,0 +1,134 @@
+"""How fast a Tryton takes documents: by the sink, and by plain batches of Tryton's own calls, in turns in one run.
+
+    python -m bench.tryton [--documents 400] [--rounds 3] [--postgres URL]
+
+Documents have three lines and one tender. The plain calls are what a careful push does: `create` with a list, `process`
+and `post` with a list of ids, in the same batch sizes, of sales without a reference: no recognition of what is sent
+again, no conflicts, no revisions, no check of totals. Tryton is one `trytond` on this machine with an SQLite database.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from deploy.tryton.server import PASSWORD, Tryton
+from schemas.document import ErpDocument
+from sinks import tryton_posting
+from sinks.connect import open_sink
+from sinks.tryton import BATCH, TrytonSink
+from sinks.tryton_master import SALE
+from tests.support.documents import document, line
+
+NUMBERS = count(1)
+
+
+def receipts(number: int) -> list[ErpDocument]:
+    """So many that were never sold before."""
+    lines = [line(1), line(2), line(3, "5.00", "0.95")]
+    return [document(next(NUMBERS), lines=lines) for _ in range(number)]
+
+
+def parts(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """The rows, so many at a time."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+class Plain:
+    """Tryton's own calls."""
+
+    def __init__(self, sink: TrytonSink) -> None:
+        self.sink = sink
+        self.ids: list[int] = []
+
+    def deliver(self, documents: Sequence[ErpDocument]) -> None:
+        """Creates and processes."""
+        for batch in parts(documents, BATCH):
+            ids = self.call("create", self.values(batch))
+            self.call("process", ids)
+            self.ids += ids
+
+    def post(self) -> None:
+        """Posts what was delivered."""
+        for ids in parts(self.ids, tryton_posting.BATCH):
+            self.call("post", ids)
+        self.ids = []
+
+    def call(self, method: str, *params: Any) -> Any:
+        return self.sink.client.call(f"{SALE}{method}", *params, self.sink.master.context())
+
+    def values(self, documents: Sequence[ErpDocument]) -> list[dict[str, Any]]:
+        master = self.sink.master
+        items = master.items({one.sku for one in documents[0].lines}, documents[0].business_date)
+        return [
+            {
+                "point": master.point(d.store, None),
+                "date": d.business_date,
+                "lines": [
+                    [
+                        "create",
+                        [
+                            {
+                                "product": items[one.sku].id,
+                                "quantity": float(one.quantity),
+                                "unit_list_price": one.net / one.quantity,
+                                "unit_gross_price": one.gross / one.quantity,
+                            }
+                            for one in d.lines
+                        ],
+                    ]
+                ],
+                "payments": [["create", [{"method": master.method("card"), "amount": d.gross}]]],
+            }
+            for d in documents
+        ]
+
+
+def main() -> None:
+    """Prints a table, and the same as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=400, help="for each round and way (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--postgres", help="a PostgreSQL server with an empty database `erp`, instead of SQLite")
+    given = parser.parse_args()
+    seconds: dict[str, list[float]] = {}
+
+    def timed(name: str, work: Callable[[], object]) -> None:
+        started = time.perf_counter()
+        work()
+        seconds.setdefault(name, []).append(given.documents / (time.perf_counter() - started))
+
+    with tempfile.TemporaryDirectory() as folder, Tryton(postgres=given.postgres) as server:
+        ledger = f"sqlite:///{Path(folder) / 'ledger.sqlite'}"
+        sink = open_sink(f"{server.url}?ledger={ledger}", password=PASSWORD)
+        assert isinstance(sink, TrytonSink)
+        plain = Plain(sink)
+        warm_up = receipts(10)
+        sink.write(warm_up)
+        plain.deliver(warm_up)
+        for _ in tryton_posting.post(sink):
+            pass
+        plain.post()
+        for _ in range(given.rounds):
+            sent, others = receipts(given.documents), receipts(given.documents)
+            timed("sink: create and process", partial(sink.write, sent))
+            timed("plain: create and process", partial(plain.deliver, others))
+            timed("sink: recognise as sent again", partial(sink.write, sent))
+            timed("sink: post", lambda: list(tryton_posting.post(sink)))
+            timed("plain: post", plain.post)
+        sink.close()
+    medians = {name: round(statistics.median(rates), 1) for name, rates in seconds.items()}
+    for name, rate in medians.items():
+        print(f"{name:<32}{rate:>9,.1f} documents/s")
+    print(json.dumps({"python": platform.python_version(), "documents": given.documents, "median_per_second": medians}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""`tillstream post` and `tillstream ledger`: an ERP's second stage, and what became of each document."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ops.options import settings_from, with_config
+from sinks.base import SinkMisconfigured, SinkUnavailable
+from sinks.connect import open_sink
+from streams.retry import BackOff
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from sinks.tryton import TrytonSink
+
+_SINK = click.option("--sink", "sink_url", metavar="URL", help="The ERP (settings: sink_url).")
+
+
+@click.command(
+    epilog="\b\nExamples:\n  tillstream post\n  tillstream post --every 60\n  tillstream post --json | jq .refused"
+)
+@with_config
+@_SINK
+@click.option("--batch", type=click.IntRange(1, 1000), default=50, show_default=True, help="Sales per call.")
+@click.option("--every", type=click.FloatRange(1), metavar="SECONDS", help="Go on for ever, with such pauses.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each run.")
+def post(config: Path | None, sink_url: str | None, batch: int, every: float | None, as_json: bool) -> None:
+    """Post what workers have delivered to the ERP's stock and ledger: the second stage of a Tryton sink.
+
+    Runs beside the workers, from cron or with --every, at its own pace. A run that ends anywhere is taken up by the
+    next one. What the ERP refuses to post holds nothing up, keeps its reason in the ledger (`tillstream ledger`), and
+    is tried again by the next run. Exit code 1: some of it was refused.
+    """
+    settings = settings_from(config, sink_url=sink_url)
+    sink = _open(settings)
+    try:
+        while every is not None:
+            try:
+                post_once(sink, batch, as_json=as_json)
+            except SinkUnavailable as error:
+                click.echo(f"tillstream: {error}; trying again in {every:g} s", err=True)
+            time.sleep(every)
+        refused = post_once(sink, batch, as_json=as_json)
+    finally:
+        sink.close()
+    sys.exit(1 if refused else 0)
+
+
+def post_once(sink: "TrytonSink", batch: int, *, as_json: bool) -> int:
+    """One run; says what was posted, and returns how many sales were refused. An ERP that is busy is waited for."""
+    from sinks import tryton_posting
+
+    posted = refused = locked = 0
+    details: set[str] = set()
+    while True:
+        try:
+            for progress in tryton_posting.post(sink, batch):
+                posted, locked = posted + progress.posted, 0
+                refused += progress.refused
+                details |= {progress.detail} if progress.detail is not None else set()
+            break
+        except SinkUnavailable as error:
+            if error.kind != "lock" or locked >= 20:
+                raise
+            locked += 1
+            time.sleep(error.retry_after or BackOff().wait(locked))
+            refused = 0  # they are tried again
+    left = tryton_posting.left(sink)
+    if as_json:
+        click.echo(json.dumps({"posted": posted, "refused": refused, "left": left, "details": sorted(details)}))
+    else:
+        click.echo(f"{posted} posted, {refused} refused, {left} left")
+        for detail in sorted(details):
+            click.echo(f"  refused: {detail}")
+    return refused
+
+
+@click.command(epilog="\b\nExamples:\n  tillstream ledger\n  tillstream ledger --rebuild\n  tillstream ledger RECEIPT…")
+@with_config
+@_SINK
+@click.option("--rebuild", is_flag=True, help="First make it say what the ERP holds.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@click.argument("receipts", nargs=-1)
+def ledger(config: Path | None, sink_url: str | None, rebuild: bool, as_json: bool, receipts: tuple[str, ...]) -> None:
+    """Say what became of documents in an ERP behind an API: how many are in each state, or what is known of RECEIPTS.
+
+    A receipt is named by its reference, source/store/register/number/type.
+    """
+    settings = settings_from(config, sink_url=sink_url)
+    sink = _open(settings)
+    try:
+        if rebuild:
+            sink.ledger.rebuild(sink.entries())
+        if receipts:
+            rows = [
+                {
+                    "receipt": entry.external_ref,
+                    "revision": entry.revision,
+                    "state": entry.state,
+                    "number": entry.number,
+                    "attempts": entry.attempts,
+                    "last_error": entry.last_error,
+                }
+                for entry in sink.ledger.find(receipts)
+            ]
+        else:
+            rows = [{"state": state, "documents": count} for state, count in sorted(sink.ledger.counts().items())]
+    finally:
+        sink.close()
+    for row in rows:
+        click.echo(json.dumps(row) if as_json else "  ".join(str(value) for value in row.values() if value is not None))
+
+
+def _open(settings: Settings) -> "TrytonSink":
+    from sinks.tryton import TrytonSink
+
+    sink = open_sink(settings.sink_url, password=settings.password())
+    if not isinstance(sink, TrytonSink):
+        sink.close()
+        raise SinkMisconfigured("This sink has no second stage and no ledger: what is written is complete.")
+    return sink
