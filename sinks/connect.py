@@ -93,6 +93,53 @@ def _postgres(url: URL) -> Sink:
     return PostgresSink(url)
 
 
+def _kafka(url: URL) -> Sink:
+    from sinks.kafka import KafkaSink
+
+    said = parameters(
+        url, "broker", "index", "partitions", "replication_factor", "protocol", "mechanism", "ca_file", many=("broker",)
+    )
+    if not url.host or not url.database or "/" in url.database:
+        raise SinkMisconfigured("A Kafka sink needs a broker and a topic: kafka://host:9092/pos.documents.")
+    protocol = said.get("protocol", "SASL_SSL" if url.username else "SSL" if "ca_file" in said else "PLAINTEXT")
+    brokers = [f"{url.host}:{url.port or 9092}", *filter(None, said.get("broker", "").split(","))]
+    config = {"bootstrap.servers": ",".join(brokers), "security.protocol": protocol}
+    if url.username:
+        mechanism = said.get("mechanism", "SCRAM-SHA-512")
+        config |= {"sasl.username": url.username, "sasl.password": str(url.password or ""), "sasl.mechanism": mechanism}
+    if "ca_file" in said:
+        config["ssl.ca.location"] = said["ca_file"]
+    index = Path(said["index"]) if "index" in said else None
+    if index is not None and not index.absolute().parent.is_dir():
+        raise SinkMisconfigured(f"The folder of the index does not exist: {index.absolute().parent}. Create it.")
+    wanted = whole(said, "partitions", 4), whole(said, "replication_factor", 1)
+    return KafkaSink(config, url.database, index=index, wanted=wanted)
+
+
+def parameters(url: URL, *known: str, many: tuple[str, ...] = ()) -> dict[str, str]:
+    """What stands after the '?' of a URL; those of `many` may stand there several times and are joined with commas.
+
+    Raises SinkMisconfigured for what is not known, so that a misspelt parameter is not just without effect.
+    """
+    unknown = sorted(set(url.query) - set(known))
+    if unknown:
+        raise SinkMisconfigured(
+            f"The sink's URL has a parameter that is not known: {unknown[0]}. Known are {', '.join(known)}."
+        )
+    repeated = sorted(name for name, value in url.query.items() if not isinstance(value, str) and name not in many)
+    if repeated:
+        raise SinkMisconfigured(f"The parameter {repeated[0]} stands twice in the sink's URL.")
+    return {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+
+
+def whole(said: dict[str, str], name: str, default: int) -> int:
+    """A parameter that is a whole number above 0. Raises SinkMisconfigured."""
+    value = said.get(name, str(default))
+    if not re.fullmatch(r"[1-9]\d{0,5}", value):
+        raise SinkMisconfigured(f"The parameter {name} in the sink's URL is not a whole number above 0.")
+    return int(value)
+
+
 def _require_parameters(url: URL) -> None:
     """Returns if the parameters make sense, as far as that can be told without a server."""
     import psycopg
@@ -112,6 +159,7 @@ def _require_parameters(url: URL) -> None:
 
 
 _SCHEMES: dict[str, Callable[[URL], Sink]] = {
+    "kafka": _kafka,
     "memory": _memory,
     "postgresql": _postgres,
     "postgresql+psycopg": _postgres,

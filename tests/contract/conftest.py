@@ -17,9 +17,11 @@ def open_full_url(url: str) -> Sink:
 
 
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+#: Those that are no tables of ours.
+OTHERS = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
 
 
-@pytest.fixture(params=["memory", *SQL])
+@pytest.fixture(params=[*OTHERS, *SQL])
 def sink_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty sink, its schema applied."""
     return _prepared(request, tmp_path)
@@ -51,6 +53,9 @@ def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     kind = request.param
     if kind == "postgres":
         url = request.getfixturevalue("postgres_url")
+    elif kind == "kafka":
+        topic = request.getfixturevalue("topic_name")
+        url = f"kafka://{request.getfixturevalue('kafka').bootstrap}/{topic}?index={tmp_path / 'index.db'}"
     else:
         url = "memory://" if kind == "memory" else f"sqlite:///{tmp_path / 'sink.db'}"
     sink = open_full_url(url)
