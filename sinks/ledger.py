@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from threading import Lock
 from typing import Any, Literal, cast
 
 from sqlalchemy import (
@@ -38,6 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from sinks.tables import Utc
@@ -101,6 +103,7 @@ class Ledger:
         self._erp = erp
         self._clock = clock
         self._ready = False
+        self._preparing = Lock()
 
     def attempt(self, documents: Iterable[tuple[str, int]]) -> None:
         """Notes that these (external_ref, revision) are about to be sent: `new`, unless they have a state already."""
@@ -185,12 +188,20 @@ class Ledger:
         insert = dialect.insert(_states)
         return insert.on_conflict_do_update(index_elements=["erp", "external_ref"], set_=changed(insert.excluded))
 
+    def _create(self) -> None:
+        """Other processes may do the same at the same moment."""
+        with self._engine.begin() as connection:
+            connection.execute(CreateTable(_states, if_not_exists=True))
+            for index in _states.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
+
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
-            if not self._ready:
-                _metadata.create_all(self._engine)
-                self._ready = True
+            with self._preparing:
+                if not self._ready:
+                    self._create()
+                    self._ready = True
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:

@@ -14,10 +14,11 @@ NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
 
 def line(number: int = 1, net: str | Decimal = "2.52", tax: str | Decimal = "0.48", **changes: Any) -> DocumentLine:
-    """Two apples, unless changed; net and tax add up to gross."""
+    """Two apples, unless changed; net and tax add up to gross. Articles have one tax rate: A 19 %, B 7 %, N none."""
     net, tax = Decimal(net), Decimal(tax)
+    taxed = {Decimal(7): "B", Decimal(0): "N"}.get(changes.get("tax_rate", Decimal(19)), "A")
     plain = DocumentLine(
-        sku=f"A-{number}",
+        sku=f"{taxed}-{number}",
         description="Apple",
         quantity=Decimal(2),
         unit="each",
