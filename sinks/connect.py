@@ -116,6 +116,29 @@ def _kafka(url: URL) -> Sink:
     return KafkaSink(config, url.database, index=index, wanted=wanted)
 
 
+def _webhook(url: URL) -> Sink:
+    from sinks.http import Http, require_file, root_of
+    from sinks.ledger import Ledger, split_ledger
+    from sinks.webhook import WebhookSink
+
+    root = root_of(url, insecure=url.query.get("insecure") == "yes")
+    if not url.password:
+        raise SinkMisconfigured(
+            "A webhook needs a secret to sign with: TILLSTREAM_SINK_PASSWORD or sink_password_file."
+        )
+    if url.username:
+        raise SinkMisconfigured("A webhook is signed and takes no user: leave it out of the sink's URL.")
+    url, ledger = split_ledger(url)
+    said = parameters(url, "ledger", "batch", "parallel", "ca_file", "insecure")
+    batch, parallel = whole(said, "batch", 1), whole(said, "parallel", 4)
+    http = Http(root, headers={}, ca_file=require_file(said.get("ca_file")))
+    states = Ledger(ledger, shown(url.set(query={}).render_as_string()))
+    journal = _SCHEMES[ledger.drivername](ledger)
+    return WebhookSink(
+        http, f"/{url.database or ''}", str(url.password), journal, states, batch=batch, parallel=parallel
+    )
+
+
 def parameters(url: URL, *known: str, many: tuple[str, ...] = ()) -> dict[str, str]:
     """What stands after the '?' of a URL; those of `many` may stand there several times and are joined with commas.
 
@@ -164,4 +187,8 @@ _SCHEMES: dict[str, Callable[[URL], Sink]] = {
     "postgresql": _postgres,
     "postgresql+psycopg": _postgres,
     "sqlite": _sqlite,
+    "http": _webhook,
+    "https": _webhook,
+    "webhook+http": _webhook,
+    "webhook+https": _webhook,
 }

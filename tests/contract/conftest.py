@@ -8,6 +8,8 @@ from sqlalchemy import make_url
 
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
+from tests.support.receiver import SECRET, Receiver
+from tests.support.web import Website, served
 
 
 def open_full_url(url: str) -> Sink:
@@ -17,28 +19,35 @@ def open_full_url(url: str) -> Sink:
 
 
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
-#: Those that are no tables of ours.
-OTHERS = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
+#: Those that hold any document whatever, as an ERP would not.
+STORES = ["memory", *SQL, pytest.param("kafka", marks=pytest.mark.kafka), "webhook"]
+ERPS: list[str] = []
 
 
-@pytest.fixture(params=[*OTHERS, *SQL])
-def sink_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty sink, its schema applied."""
-    return _prepared(request, tmp_path)
+@pytest.fixture(params=[*STORES, *ERPS])
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+    """An empty sink."""
+    sink = _prepared(request, tmp_path)
+    yield sink
+    sink.close()
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+    """An empty sink that books nothing: it holds any document whatever, as an ERP would not."""
+    sink = _prepared(request, tmp_path)
+    yield sink
+    sink.close()
 
 
 @pytest.fixture(params=SQL)
 def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty SQL sink, its schema applied."""
-    return _prepared(request, tmp_path)
-
-
-@pytest.fixture
-def sink(sink_url: str) -> Iterator[Sink]:
-    """An empty sink."""
-    sink = open_full_url(sink_url)
-    yield sink
+    url = _url(request, tmp_path)
+    sink = open_full_url(url)
+    assert all(finding.ok for finding in sink.check(apply=True))
     sink.close()
+    return url
 
 
 @pytest.fixture
@@ -49,16 +58,35 @@ def sql_sink(sql_url: str) -> Iterator[Sink]:
     sink.close()
 
 
-def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    kind = request.param
-    if kind == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    elif kind == "kafka":
-        topic = request.getfixturevalue("topic_name")
-        url = f"kafka://{request.getfixturevalue('kafka').bootstrap}/{topic}?index={tmp_path / 'index.db'}"
+@pytest.fixture
+def receiver() -> Iterator[Website]:
+    """A webhook's receiver."""
+    with served(Receiver()) as website:
+        yield website
+
+
+def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
+    """An empty sink, in order."""
+    if request.param == "webhook":
+        website: Website = request.getfixturevalue("receiver")
+        sink = open_sink(f"http://{website.host}/hook?{_ledger(tmp_path)}", password=SECRET)
     else:
-        url = "memory://" if kind == "memory" else f"sqlite:///{tmp_path / 'sink.db'}"
-    sink = open_full_url(url)
-    assert all(finding.ok for finding in sink.check(apply=True))
-    sink.close()
-    return str(url)
+        sink = open_full_url(_url(request, tmp_path))
+    assert [finding for finding in sink.check(apply=True) if not finding.ok] == []
+    return sink
+
+
+def _url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    match request.param:
+        case "postgres":
+            return str(request.getfixturevalue("postgres_url"))
+        case "kafka":
+            topic = request.getfixturevalue("topic_name")
+            return f"kafka://{request.getfixturevalue('kafka').bootstrap}/{topic}?index={tmp_path / 'index.db'}"
+        case "memory":
+            return "memory://"
+    return f"sqlite:///{tmp_path / 'sink.db'}"
+
+
+def _ledger(tmp_path: Path) -> str:
+    return f"ledger=sqlite:///{tmp_path / 'ledger.db'}"
