@@ -3,11 +3,16 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from sinks.base import Sink, SinkMisconfigured
+
+if TYPE_CHECKING:
+    from sinks.events import Events
+    from sinks.ledger import Ledger
 
 #: Parameters that are secret by their name, misspelt and future ones included.
 _SECRET = re.compile("pass|pwd|secret|scram", re.IGNORECASE)
@@ -139,6 +144,46 @@ def _webhook(url: URL) -> Sink:
     )
 
 
+def _erpnext(url: URL) -> Sink:
+    from sinks.erp import ErpSink
+    from sinks.erpnext import Defaults, ErpNext
+    from sinks.http import Http, require_file, root_of
+
+    root = root_of(url, insecure=url.query.get("insecure") == "yes")
+    ledger, events = _ledger(url)
+    own = ("company", "customer", "warehouse", "tax_account", "rounding_account", "update_stock", "precision")
+    said = parameters(url, "ledger", "ca_file", "insecure", *own)
+    if not url.username or not url.password:
+        raise SinkMisconfigured(
+            "ERPNext needs an API key as the user, erpnext+https://KEY@host, and the API secret in "
+            "TILLSTREAM_SINK_PASSWORD or sink_password_file."
+        )
+    if url.database or "company" not in said or "customer" not in said:
+        raise SinkMisconfigured("An ERPNext sink is erpnext+https://KEY@host?company=…&customer=…, without a path.")
+    defaults = Defaults(
+        **{name: value for name, value in said.items() if name in own[:5]},
+        update_stock=said.get("update_stock", "yes") != "no",
+        precision=whole(said, "precision", 2),
+    )
+    headers = {"Authorization": f"token {url.username}:{url.password}"}
+    return ErpSink(
+        ErpNext(Http(root, headers=headers, ca_file=require_file(said.get("ca_file"))), defaults), ledger, events
+    )
+
+
+def _ledger(url: URL) -> "tuple[Ledger, Events]":
+    """What is kept beside an ERP, in the database that the URL's parameter `ledger` names."""
+    from sqlalchemy import create_engine
+
+    from sinks.events import Events
+    from sinks.ledger import Ledger, split_ledger
+
+    bare, ledger = split_ledger(url)
+    options = {"timeout": 10.0} if ledger.get_backend_name() == "sqlite" else {}
+    engine = create_engine(ledger, connect_args=options, hide_parameters=True)
+    return Ledger(ledger, shown(bare.set(query={}).render_as_string())), Events(engine)
+
+
 def parameters(url: URL, *known: str, many: tuple[str, ...] = ()) -> dict[str, str]:
     """What stands after the '?' of a URL; those of `many` may stand there several times and are joined with commas.
 
@@ -182,6 +227,8 @@ def _require_parameters(url: URL) -> None:
 
 
 _SCHEMES: dict[str, Callable[[URL], Sink]] = {
+    "erpnext+http": _erpnext,
+    "erpnext+https": _erpnext,
     "kafka": _kafka,
     "memory": _memory,
     "postgresql": _postgres,

@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
+from tests.support import erpnext as erpnext_site
 from tests.support.receiver import SECRET, Receiver
 from tests.support.web import Website, served
 
@@ -21,7 +22,7 @@ def open_full_url(url: str) -> Sink:
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 #: Those that hold any document whatever, as an ERP would not.
 STORES = ["memory", *SQL, pytest.param("kafka", marks=pytest.mark.kafka), "webhook"]
-ERPS: list[str] = []
+ERPS = ["erpnext"]
 
 
 @pytest.fixture(params=[*STORES, *ERPS])
@@ -65,11 +66,21 @@ def receiver() -> Iterator[Website]:
         yield website
 
 
+@pytest.fixture
+def erpnext() -> Iterator[Website]:
+    """A simulated ERPNext."""
+    with served(erpnext_site.ErpNextSite()) as website:
+        yield website
+
+
 def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     """An empty sink, in order."""
     if request.param == "webhook":
         website: Website = request.getfixturevalue("receiver")
         sink = open_sink(f"http://{website.host}/hook?{_ledger(tmp_path)}", password=SECRET)
+    elif request.param == "erpnext":
+        website = request.getfixturevalue("erpnext")
+        sink = open_sink(f"{erpnext_url(website)}&{_ledger(tmp_path)}", password=erpnext_site.SECRET)
     else:
         sink = open_full_url(_url(request, tmp_path))
     assert [finding for finding in sink.check(apply=True) if not finding.ok] == []
@@ -86,6 +97,12 @@ def _url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         case "memory":
             return "memory://"
     return f"sqlite:///{tmp_path / 'sink.db'}"
+
+
+def erpnext_url(website: Website) -> str:
+    """The simulated ERPNext's URL, but for the ledger."""
+    accounts = "tax_account=VAT%20-%20S&rounding_account=Round%20Off%20-%20S"
+    return f"erpnext+http://{erpnext_site.KEY}@{website.host}?company=Shop&customer=Walk-in&{accounts}"
 
 
 def _ledger(tmp_path: Path) -> str:

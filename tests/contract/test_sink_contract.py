@@ -292,11 +292,11 @@ def test_totals_of_currencies_stay_apart_and_have_their_places(store: Sink) -> N
     ]
 
 
-def test_a_document_without_lines_and_payments_counts(sink: Sink) -> None:
+def test_a_document_without_lines_and_payments_counts(store: Sink) -> None:
     empty = document(lines=[], payments=[])
-    sink.write([empty])
-    assert sink.read([empty.external_ref]) == [empty]
-    assert [(day.documents, day.lines) for day in sink.totals()] == [(1, 0)]
+    store.write([empty])
+    assert store.read([empty.external_ref]) == [empty]
+    assert [(day.documents, day.lines) for day in store.totals()] == [(1, 0)]
 
 
 def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:
