@@ -171,6 +171,31 @@ def _erpnext(url: URL) -> Sink:
     )
 
 
+def _odoo(url: URL) -> Sink:
+    from sinks.erp import ErpSink
+    from sinks.http import Http, require_file, root_of
+    from sinks.odoo import Odoo
+    from sinks.odoochecks import Places
+    from sinks.odoorpc import OdooClient
+
+    root = root_of(url, insecure=url.query.get("insecure") == "yes")
+    ledger, events = _ledger(url)
+    own = ("company", "journal", "customer", "rounding_account")
+    said = parameters(url, "ledger", "ca_file", "insecure", *own)
+    if not url.username or not url.password or not url.database:
+        raise SinkMisconfigured(
+            "Odoo needs a login and a database, odoo+https://LOGIN@host/DATABASE, and an API key in "
+            "TILLSTREAM_SINK_PASSWORD or sink_password_file."
+        )
+    if not said.keys() >= {"company", "journal", "customer"}:
+        raise SinkMisconfigured(
+            "An Odoo sink needs company=NAME, journal=CODE and customer=ID (of a partner) in its URL."
+        )
+    places = Places(said["company"], said["journal"], whole(said, "customer", 0), said.get("rounding_account"))
+    http = Http(root, headers={}, ca_file=require_file(said.get("ca_file")))
+    return ErpSink(Odoo(OdooClient(http, url.database, url.username, str(url.password)), places), ledger, events)
+
+
 def _ledger(url: URL) -> "tuple[Ledger, Events]":
     """What is kept beside an ERP, in the database that the URL's parameter `ledger` names."""
     from sqlalchemy import create_engine
@@ -231,6 +256,8 @@ _SCHEMES: dict[str, Callable[[URL], Sink]] = {
     "erpnext+https": _erpnext,
     "kafka": _kafka,
     "memory": _memory,
+    "odoo+http": _odoo,
+    "odoo+https": _odoo,
     "postgresql": _postgres,
     "postgresql+psycopg": _postgres,
     "sqlite": _sqlite,

@@ -9,6 +9,7 @@ from sqlalchemy import make_url
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
 from tests.support import erpnext as erpnext_site
+from tests.support import odoo as odoo_server
 from tests.support.receiver import SECRET, Receiver
 from tests.support.web import Website, served
 
@@ -22,7 +23,7 @@ def open_full_url(url: str) -> Sink:
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 #: Those that hold any document whatever, as an ERP would not.
 STORES = ["memory", *SQL, pytest.param("kafka", marks=pytest.mark.kafka), "webhook"]
-ERPS = ["erpnext"]
+ERPS = ["erpnext", "odoo19", "odoo17"]
 
 
 @pytest.fixture(params=[*STORES, *ERPS])
@@ -73,6 +74,20 @@ def erpnext() -> Iterator[Website]:
         yield website
 
 
+@pytest.fixture
+def odoo19() -> Iterator[Website]:
+    """A simulated Odoo 19, by JSON-2."""
+    with served(odoo_server.OdooServer("19.0")) as website:
+        yield website
+
+
+@pytest.fixture
+def odoo17() -> Iterator[Website]:
+    """A simulated Odoo 17, by JSON-RPC."""
+    with served(odoo_server.OdooServer("17.0")) as website:
+        yield website
+
+
 def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     """An empty sink, in order."""
     if request.param == "webhook":
@@ -81,6 +96,9 @@ def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     elif request.param == "erpnext":
         website = request.getfixturevalue("erpnext")
         sink = open_sink(f"{erpnext_url(website)}&{_ledger(tmp_path)}", password=erpnext_site.SECRET)
+    elif request.param in ("odoo19", "odoo17"):
+        website = request.getfixturevalue(request.param)
+        sink = open_sink(f"{odoo_url(website)}&{_ledger(tmp_path)}", password=odoo_server.KEY)
     else:
         sink = open_full_url(_url(request, tmp_path))
     assert [finding for finding in sink.check(apply=True) if not finding.ok] == []
@@ -103,6 +121,11 @@ def erpnext_url(website: Website) -> str:
     """The simulated ERPNext's URL, but for the ledger."""
     accounts = "tax_account=VAT%20-%20S&rounding_account=Round%20Off%20-%20S"
     return f"erpnext+http://{erpnext_site.KEY}@{website.host}?company=Shop&customer=Walk-in&{accounts}"
+
+
+def odoo_url(website: Website) -> str:
+    """A simulated Odoo's URL, but for the ledger."""
+    return f"odoo+http://{odoo_server.LOGIN}@{website.host}/shop?company=Shop&journal=POS&customer=7"
 
 
 def _ledger(tmp_path: Path) -> str:

@@ -266,7 +266,7 @@ def test_two_revisions_at_once_leave_the_newer(sink: Sink) -> None:
 def test_totals_equal_an_independent_sum(sink: Sink) -> None:
     days = [date(2026, 3, 9), date(2026, 3, 10)]
     batch = [
-        document(number, store=f"S{number % 3}", business_date=days[number % 2], lines=[line(1, "0.10", "0.01")] * 1)
+        document(number, store=f"S{number % 3}", business_date=days[number % 2], lines=[line(1, "0.10", "0.02")] * 1)
         for number in range(1, 30)
     ]
     sink.write(batch)
