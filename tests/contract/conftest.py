@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
+from tests.contract.jsonlines import JsonLinesSink
 from tests.support import erpnext as erpnext_site
 from tests.support import odoo as odoo_server
 from tests.support.receiver import SECRET, Receiver
@@ -22,7 +23,7 @@ def open_full_url(url: str) -> Sink:
 
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 #: Those that hold any document whatever, as an ERP would not.
-STORES = ["memory", *SQL, pytest.param("kafka", marks=pytest.mark.kafka), "webhook"]
+STORES = ["memory", *SQL, pytest.param("kafka", marks=pytest.mark.kafka), "webhook", "jsonlines"]
 ERPS = ["erpnext", "odoo19", "odoo17"]
 
 
@@ -92,13 +93,15 @@ def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     """An empty sink, in order."""
     if request.param == "webhook":
         website: Website = request.getfixturevalue("receiver")
-        sink = open_sink(f"http://{website.host}/hook?{_ledger(tmp_path)}", password=SECRET)
+        sink: Sink = open_sink(f"http://{website.host}/hook?{_ledger(tmp_path)}", password=SECRET)
     elif request.param == "erpnext":
         website = request.getfixturevalue("erpnext")
         sink = open_sink(f"{erpnext_url(website)}&{_ledger(tmp_path)}", password=erpnext_site.SECRET)
     elif request.param in ("odoo19", "odoo17"):
         website = request.getfixturevalue(request.param)
         sink = open_sink(f"{odoo_url(website)}&{_ledger(tmp_path)}", password=odoo_server.KEY)
+    elif request.param == "jsonlines":
+        sink = JsonLinesSink(URL.create("jsonl", database=str(tmp_path / "documents.jsonl")))
     else:
         sink = open_full_url(_url(request, tmp_path))
     assert [finding for finding in sink.check(apply=True) if not finding.ok] == []

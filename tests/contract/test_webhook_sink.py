@@ -2,8 +2,12 @@
 
 import json
 import logging
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +19,9 @@ from tests.contract.test_sink_contract import effects
 from tests.support.certificates import self_signed
 from tests.support.documents import document, documents
 from tests.support.receiver import SECRET, Receiver
-from tests.support.web import SILENCE, SILENCE_AFTER, Response, Website, served
+from tests.support.web import SILENCE, SILENCE_AFTER, Request, Response, Website, served
 
+ROOT = Path(__file__).parents[2]
 Opener = Callable[..., WebhookSink]
 
 
@@ -171,6 +176,33 @@ def test_certificate_is_verified_by_the_authority_that_is_named(tmp_path: Path) 
         sink = open_sink(f"{url}&ca_file={certificate}", password=SECRET)
         assert [f for f in sink.check(apply=True) if not f.ok] == []
         sink.close()
+
+
+def test_receiver_of_the_page_holds_each_receipt_once(tmp_path: Path) -> None:
+    page = (ROOT / "docs/webhook.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    file = tmp_path / "receiver.sqlite"
+
+    def answer(request: Request) -> Response:
+        with closing(sqlite3.connect(file)) as database:
+            return Response(names["receive"](request.headers, request.body, SECRET, database))
+
+    with served(answer) as website:
+        for ledger in ("one", "two"):
+            url = f"http://{website.host}/?batch=2&ledger=sqlite:///{tmp_path}/{ledger}.db"
+            sink = open_sink(url, password=SECRET)
+            assert [f for f in sink.check(apply=True) if not f.ok] == []
+            sink.write([document(1, 1), document(2)])
+            sink.write([document(1, 0), document(3)])
+            sink.close()
+        sink = open_sink(url, password="another")
+        assert [f.ok for f in sink.check()][-1] is False
+        sink.close()
+    with closing(sqlite3.connect(file)) as database:
+        held = database.execute("SELECT ref, revision FROM receipts ORDER BY ref").fetchall()
+    assert held == [(document(n).external_ref, int(n == 1)) for n in (1, 2, 3)]
 
 
 def test_secret_is_in_no_log_and_no_text(

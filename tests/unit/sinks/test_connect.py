@@ -24,7 +24,7 @@ def test_memory_is_a_sink_too() -> None:
 
 @pytest.mark.parametrize("url", ["mysql://host/shop", "postgres://host/shop", "sqlite+x:///sink.db", "shop.db", ""])
 def test_an_unknown_url_is_told_the_known_ones(url: str) -> None:
-    with pytest.raises(SinkMisconfigured, match="memory://…, postgresql://…, "):
+    with pytest.raises(SinkMisconfigured, match=r"memory://…, .*postgresql://…, "):
         open_sink(url)
 
 
