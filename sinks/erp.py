@@ -160,7 +160,8 @@ class ErpSink:
             if isinstance(r, Receipt) or r.reason is Reason.CONFLICTING_RECEIPT
         ]
         self._events.note([d for d, _ in noted], [r for _, r in noted])
-        refused = [(d, r) for d, r in zip(documents, results, strict=True) if isinstance(r, Refusal)]
+        pairs = zip(documents, results, strict=True)
+        refused = [(d, r) for d, r in pairs if isinstance(r, Refusal) and _is_storable(d)]
         states = {entry.external_ref: entry.state for entry in self.ledger.find([d.external_ref for d, _ in refused])}
         self.ledger.note(
             Entry(d.external_ref, d.revision, "refused", last_error=f"{r.reason.value}: {r.detail}")
@@ -173,13 +174,7 @@ class ErpSink:
     def _decide(self, documents: Sequence[ErpDocument]) -> list[Effect | Result]:
         """The result of each document, or the effect that booking it is going to have."""
         decided: dict[int, Effect | Result] = {}
-        storable = []
-        for place, d in enumerate(documents):
-            try:
-                require_storable_text([d])
-                storable.append((place, d))
-            except DocumentsRefused as refused:
-                decided[place] = Refusal(d.event_id, Reason.REFUSED_BY_SINK, refused.detail)
+        storable = [(place, d) for place, d in enumerate(documents) if _is_storable(d)]
         event_ids = [d.event_id for _, d in storable]
         delivered = self._events.delivered(event_ids)
         refused_before = self._events.refused(event_ids)
@@ -189,7 +184,10 @@ class ErpSink:
             said = next((b.content for b in bookings if b.event == digest(d.event_id) and b.state != "created"), None)
             conflict = (d.event_id, d.content) in refused_before
             decided[place] = self._decide_one(d, bookings, delivered.get(d.event_id, said), conflict)
-        return [decided[place] for place in range(len(documents))]
+        unstorable = {
+            d.event_id: Refusal(d.event_id, Reason.REFUSED_BY_SINK, "text: NUL or no Unicode") for d in documents
+        }
+        return [decided.get(place, unstorable[d.event_id]) for place, d in enumerate(documents)]
 
     def _decide_one(
         self, d: ErpDocument, bookings: list[Booking], delivered: str | None, refused_before: bool
@@ -329,12 +327,21 @@ class ErpSink:
 
 def digest(name: str) -> str:
     """A name of any length and spelling, as an ERP can hold and compare it."""
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def key_of(document: ErpDocument) -> str:
     """The name of a document's invoice, the same for ever."""
     return f"TS-{digest(document.external_ref)}-{document.revision}"
+
+
+def _is_storable(document: ErpDocument) -> bool:
+    """Whether a database can hold its texts."""
+    try:
+        require_storable_text([document])
+    except DocumentsRefused:
+        return False
+    return True
 
 
 def _own(document: ErpDocument, found: dict[str, list[Booking]]) -> Booking | None:

@@ -1,5 +1,7 @@
 """What a preflight asks of an ERPNext, before anything is written to it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sinks.base import DocumentsRefused, Finding, SinkUnavailable
@@ -36,16 +38,24 @@ def findings(erp: "ErpNext", *, apply: bool) -> list[Finding]:
             raise
         advice = "give KEY as the user in the sink's URL, and the API secret in TILLSTREAM_SINK_PASSWORD"
         return [Finding("user", False, str(outage), advice)]
-    found = [Finding("user", True, user), _version(erp)]
+    looks: list[tuple[str, Callable[[], Finding]]] = [
+        ("version", lambda: _version(erp)),
+        ("custom fields", lambda: _fields(erp, apply=apply)),
+        ("permissions", lambda: _permissions(erp, user)),
+        *((f"{doctype.lower()} {name}", partial(_there, erp, doctype, name)) for doctype, name in _master_data(erp)),
+        ("negative rates", lambda: _negative_rates(erp)),
+    ]
+    return [Finding("user", True, user), *(_if_allowed(subject, look) for subject, look in looks)]
+
+
+def _if_allowed(subject: str, look: Callable[[], Finding]) -> Finding:
+    """What `look` finds, if the user may look."""
     try:
-        found += [_fields(erp, apply=apply), _permissions(erp, user)]
-        found += [_there(erp, *each) for each in _master_data(erp)]
-        found.append(_negative_rates(erp))
+        return look()
     except (SinkUnavailable, DocumentsRefused) as fault:
         if isinstance(fault, SinkUnavailable) and fault.kind != "privilege":
             raise
-        found.append(Finding("rights", False, str(fault), "let the user read what the check looks at"))
-    return found
+        return Finding(subject, False, str(fault), "run the check as a System Manager, or let this user read it")
 
 
 def _version(erp: "ErpNext") -> Finding:

@@ -73,8 +73,8 @@ def findings(odoo: "Odoo", *, apply: bool) -> list[Finding]:
 
 
 def _fields(odoo: "Odoo", *, apply: bool) -> Finding:
-    rows = odoo.rows("ir.model.fields", [["model", "=", MOVE], ["name", "in", list(FIELDS)]], ["id", "name"])
-    missing = [name for name in FIELDS if name not in {row["name"] for row in rows}]
+    there = odoo.client.call(MOVE, "fields_get", allfields=list(FIELDS), attributes=["type"])
+    missing = [name for name in FIELDS if name not in there]
     if apply and missing:
         [model] = odoo.rows("ir.model", [["model", "=", MOVE]], ["id"])
         values = [

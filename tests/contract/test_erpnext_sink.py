@@ -340,6 +340,21 @@ def test_check_creates_fields_once_and_asks_for_rights(erpnext: Website, sink: E
     assert "not unique" in next(f.detail for f in sink.check() if f.subject == "custom fields")
 
 
+def test_check_goes_on_where_the_user_may_not_look(erpnext: Website, sink: ErpSink) -> None:
+    site(erpnext).forbidden = {"read Custom Field"}
+    [finding] = [f for f in sink.check() if not f.ok]
+    assert (finding.subject, finding.detail) == ("custom fields", "ERPNext answers 403: PermissionError")
+
+
+@pytest.mark.parametrize("name", ["event_id", "external_ref", "store", "cashier"])
+def test_text_that_no_database_holds_is_refused_alone(sink: ErpSink, name: str) -> None:
+    for text in ("a\0", "lone \ud800"):
+        bad = replace(document(2), **{name: text})
+        assert effects(sink.rehearse([bad])) == ["refused_by_sink"]
+        assert effects(sink.write([document(1), bad]))[1] == "refused_by_sink"
+        assert sink.holds([bad.external_ref]) == set()
+
+
 def test_wrong_secret_is_told(open_erpnext: Opener) -> None:
     [finding] = open_erpnext(password="wrong").check()
     assert (finding.subject, finding.ok) == ("user", False)

@@ -94,6 +94,8 @@ class ErpNextSite:
         raise FrappeError("ValidationError", 404, f"Failed to get method for command {method}")
 
     def _list(self, said: Row) -> list[Row]:
+        if f"read {said['doctype']}" in self.forbidden:
+            raise FrappeError("PermissionError", 403)
         rows = [
             r for r in self.tables[said["doctype"]].values() if all(_true(r, f) for f in json.loads(said["filters"]))
         ]

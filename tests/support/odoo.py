@@ -110,6 +110,9 @@ class OdooServer:
                 return self._search(model, **said)
             case "create":
                 return [self._add(model, values) for values in said["vals_list"]]
+            case "fields_get":
+                known = {row["name"]: {"type": row["ttype"]} for row in self.tables["ir.model.fields"].values()}
+                return {name: known[name] for name in said["allfields"] if name in known}
             case "load":
                 return self._load(**said)
             case "has_access" | "check_access_rights":
@@ -135,8 +138,6 @@ class OdooServer:
 
     def _add(self, model: str, values: Row) -> int:
         self._last += 1
-        if model == "ir.model.fields":  # odoo/addons/base/models/ir_model.py: `model` is the name of model_id
-            values = values | {"model": self.tables["ir.model"][values["model_id"]]["model"]}
         self.tables[model][self._last] = values
         return self._last
 
