@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -23,14 +25,25 @@ def open_sink(url: str, *, password: str | None = None) -> Sink:
     """
     parsed = parsed_url(url)
     scheme = parsed.drivername
-    if scheme not in _SCHEMES:
+    opener = _openers().get(scheme)
+    if opener is None:
         raise SinkMisconfigured(f"There is no sink for {scheme!r} URLs. {_known()}")
     if parsed.password or "password" in parsed.query:
         raise SinkMisconfigured(
             "The sink's URL contains a password. Take it out, and give it in TILLSTREAM_SINK_PASSWORD or "
             "sink_password_file."
         )
-    return _SCHEMES[scheme](parsed if password is None else parsed.set(password=password))
+    return opener(parsed if password is None else parsed.set(password=password))
+
+
+def _openers() -> "dict[str, Callable[[URL], Sink]]":
+    """What opens a URL, by its scheme. Packages add theirs as entry points of the group `tillstream.sinks`."""
+    others = {point.name: partial(_load, point) for point in entry_points(group="tillstream.sinks")}
+    return others | _SCHEMES
+
+
+def _load(point: EntryPoint, url: URL) -> Sink:
+    return point.load()(url)  # type: ignore[no-any-return]  # what the package promises
 
 
 def shown(url: str) -> str:
@@ -59,7 +72,7 @@ def parsed_url(url: str) -> URL:
 
 
 def _known() -> str:
-    return "Known are " + ", ".join(f"{scheme}://…" for scheme in sorted(_SCHEMES)) + "."
+    return "Known are " + ", ".join(f"{scheme}://…" for scheme in sorted(_openers())) + "."
 
 
 def _memory(url: URL) -> Sink:
@@ -94,18 +107,33 @@ def _postgres(url: URL) -> Sink:
 
 
 def _tryton(url: URL) -> Sink:
-    from sinks.ledger import Ledger, split_ledger
-    from sinks.tryton import TrytonSink
+    from sinks.openers import tryton
 
-    url, ledger_url = split_ledger(url)
-    options = {name: str(value) for name, value in url.query.items()}
-    unknown = ", ".join(sorted(options.keys() - {"point", "rounding"}))
-    if unknown:
-        raise SinkMisconfigured(f"A Tryton sink takes ledger=, point= and rounding=, and does not know: {unknown}.")
-    if not (url.username and url.host and url.database):
-        raise SinkMisconfigured("A Tryton sink needs a user, a host and a database: tryton+https://user@host/database.")
-    ledger = Ledger(ledger_url, shown(url.set(query={}).render_as_string()))
-    return TrytonSink(url.set(drivername=url.drivername.removeprefix("tryton+"), query={}), ledger, **options)
+    return tryton(url)
+
+
+def _kafka(url: URL) -> Sink:
+    from sinks.openers import kafka
+
+    return kafka(url)
+
+
+def _webhook(url: URL) -> Sink:
+    from sinks.openers import webhook
+
+    return webhook(url)
+
+
+def _erpnext(url: URL) -> Sink:
+    from sinks.openers import erpnext
+
+    return erpnext(url)
+
+
+def _odoo(url: URL) -> Sink:
+    from sinks.openers import odoo
+
+    return odoo(url)
 
 
 def _require_parameters(url: URL) -> None:
@@ -127,10 +155,19 @@ def _require_parameters(url: URL) -> None:
 
 
 _SCHEMES: dict[str, Callable[[URL], Sink]] = {
+    "erpnext+http": _erpnext,
+    "erpnext+https": _erpnext,
+    "kafka": _kafka,
     "memory": _memory,
+    "odoo+http": _odoo,
+    "odoo+https": _odoo,
     "postgresql": _postgres,
     "postgresql+psycopg": _postgres,
     "sqlite": _sqlite,
     "tryton+http": _tryton,
     "tryton+https": _tryton,
+    "http": _webhook,
+    "https": _webhook,
+    "webhook+http": _webhook,
+    "webhook+https": _webhook,
 }

@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
+from tests.contract.jsonlines import JsonLinesSink
+from tests.support import erpnext as erpnext_site
+from tests.support import odoo as odoo_server
+from tests.support.receiver import SECRET, Receiver
 from tests.support.tryton import sink_of
+from tests.support.web import Website, served
 
 
 def open_full_url(url: str) -> Sink:
@@ -18,37 +23,36 @@ def open_full_url(url: str) -> Sink:
 
 
 SQL = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+#: Those that hold any document whatever, as an ERP would not.
+STORES = ["memory", *SQL, "webhook", "jsonlines"]
+KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)  # holds any as well, and takes longer
+ERPS = ["erpnext", "odoo19"]
 
 
-@pytest.fixture(params=["memory", *SQL, pytest.param("tryton", marks=pytest.mark.tryton)])
+@pytest.fixture(params=[*STORES, KAFKA, *ERPS, pytest.param("tryton", marks=pytest.mark.tryton)])
 def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
     """An empty sink."""
-    if request.param == "tryton":
-        sink: Sink = sink_of(request.getfixturevalue("tryton"), tmp_path)
-    else:
-        sink = open_full_url(_prepared(request, tmp_path))
+    sink = _prepared(request, tmp_path)
     yield sink
     sink.close()
 
 
-@pytest.fixture(params=["memory", *SQL])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty sink that holds any document whatever, its schema applied."""
-    return _prepared(request, tmp_path)
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+    """An empty sink that books nothing: it holds any document whatever, as an ERP would not."""
+    sink = _prepared(request, tmp_path)
+    yield sink
+    sink.close()
 
 
 @pytest.fixture(params=SQL)
 def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty SQL sink, its schema applied."""
-    return _prepared(request, tmp_path)
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Sink]:
-    """An empty sink that books nothing: it holds any document whatever, as an ERP would not."""
-    sink = open_full_url(store_url)
-    yield sink
+    url = _url(request, tmp_path)
+    sink = open_full_url(url)
+    assert all(finding.ok for finding in sink.check(apply=True))
     sink.close()
+    return url
 
 
 @pytest.fixture
@@ -59,13 +63,77 @@ def sql_sink(sql_url: str) -> Iterator[Sink]:
     sink.close()
 
 
-def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    kind = request.param
-    if kind == "postgres":
-        url = request.getfixturevalue("postgres_url")
+@pytest.fixture
+def receiver() -> Iterator[Website]:
+    """A webhook's receiver."""
+    with served(Receiver()) as website:
+        yield website
+
+
+@pytest.fixture
+def erpnext() -> Iterator[Website]:
+    """A simulated ERPNext."""
+    with served(erpnext_site.ErpNextSite()) as website:
+        yield website
+
+
+@pytest.fixture
+def odoo19() -> Iterator[Website]:
+    """A simulated Odoo 19, by JSON-2."""
+    with served(odoo_server.OdooServer("19.0")) as website:
+        yield website
+
+
+@pytest.fixture
+def odoo17() -> Iterator[Website]:
+    """A simulated Odoo 17, by JSON-RPC."""
+    with served(odoo_server.OdooServer("17.0")) as website:
+        yield website
+
+
+def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
+    """An empty sink, in order."""
+    if request.param == "webhook":
+        website: Website = request.getfixturevalue("receiver")
+        sink: Sink = open_sink(f"http://{website.host}/hook?{_ledger(tmp_path)}", password=SECRET)
+    elif request.param == "erpnext":
+        website = request.getfixturevalue("erpnext")
+        sink = open_sink(f"{erpnext_url(website)}&{_ledger(tmp_path)}", password=erpnext_site.SECRET)
+    elif request.param in ("odoo19", "odoo17"):
+        website = request.getfixturevalue(request.param)
+        sink = open_sink(f"{odoo_url(website)}&{_ledger(tmp_path)}", password=odoo_server.KEY)
+    elif request.param == "tryton":
+        sink = sink_of(request.getfixturevalue("tryton"), tmp_path)
+    elif request.param == "jsonlines":
+        sink = JsonLinesSink(URL.create("jsonl", database=str(tmp_path / "documents.jsonl")))
     else:
-        url = "memory://" if kind == "memory" else f"sqlite:///{tmp_path / 'sink.db'}"
-    sink = open_full_url(url)
-    assert all(finding.ok for finding in sink.check(apply=True))
-    sink.close()
-    return str(url)
+        sink = open_full_url(_url(request, tmp_path))
+    assert [finding for finding in sink.check(apply=True) if not finding.ok] == []
+    return sink
+
+
+def _url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    match request.param:
+        case "postgres":
+            return str(request.getfixturevalue("postgres_url"))
+        case "kafka":
+            topic = request.getfixturevalue("topic_name")
+            return f"kafka://{request.getfixturevalue('kafka').bootstrap}/{topic}?index={tmp_path / 'index.db'}"
+        case "memory":
+            return "memory://"
+    return f"sqlite:///{tmp_path / 'sink.db'}"
+
+
+def erpnext_url(website: Website) -> str:
+    """The simulated ERPNext's URL, but for the ledger."""
+    accounts = "tax_account=VAT%20-%20S&rounding_account=Round%20Off%20-%20S"
+    return f"erpnext+http://{erpnext_site.KEY}@{website.host}?company=Shop&customer=Walk-in&{accounts}"
+
+
+def odoo_url(website: Website) -> str:
+    """A simulated Odoo's URL, but for the ledger."""
+    return f"odoo+http://{odoo_server.LOGIN}@{website.host}/shop?company=Shop&journal=POS&customer=7"
+
+
+def _ledger(tmp_path: Path) -> str:
+    return f"ledger=sqlite:///{tmp_path / 'ledger.db'}"

@@ -266,7 +266,7 @@ def test_two_revisions_at_once_leave_the_newer(sink: Sink) -> None:
 def test_totals_equal_an_independent_sum(sink: Sink) -> None:
     days = [date(2026, 3, 9), date(2026, 3, 10)]
     batch = [
-        document(number, store=f"S{number % 3}", business_date=days[number % 2], lines=[line(1, "0.10", "0.01")] * 1)
+        document(number, store=f"S{number % 3}", business_date=days[number % 2], lines=[line(1, "0.10", "0.02")] * 1)
         for number in range(1, 30)
     ]
     sink.write(batch)
@@ -292,11 +292,11 @@ def test_totals_of_currencies_stay_apart_and_have_their_places(store: Sink) -> N
     ]
 
 
-def test_a_document_without_lines_and_payments_counts(sink: Sink) -> None:
+def test_a_document_without_lines_and_payments_counts(store: Sink) -> None:
     empty = document(lines=[], payments=[])
-    sink.write([empty])
-    assert sink.read([empty.external_ref]) == [empty]
-    assert [(day.documents, day.lines) for day in sink.totals()] == [(1, 0)]
+    store.write([empty])
+    assert store.read([empty.external_ref]) == [empty]
+    assert [(day.documents, day.lines) for day in store.totals()] == [(1, 0)]
 
 
 def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:

@@ -24,7 +24,7 @@ def test_memory_is_a_sink_too() -> None:
 
 @pytest.mark.parametrize("url", ["mysql://host/shop", "postgres://host/shop", "sqlite+x:///sink.db", "shop.db", ""])
 def test_an_unknown_url_is_told_the_known_ones(url: str) -> None:
-    with pytest.raises(SinkMisconfigured, match="memory://…, postgresql://…, "):
+    with pytest.raises(SinkMisconfigured, match=r"memory://…, .*postgresql://…, "):
         open_sink(url)
 
 
@@ -115,7 +115,7 @@ def test_no_password_is_shown(url: str, expected: str) -> None:
     [
         ("tryton+http://host/erp", "needs a user"),
         ("tryton+http://user@host", "needs a user"),
-        ("tryton+http://user@host/erp?pint=Main", "does not know: pint"),
+        ("tryton+http://user@host/erp?pint=Main", "not known: pint"),
         ("tryton+http://user@host/erp?ledger=mysql://h/db", "ledger is an SQLite file"),
     ],
 )

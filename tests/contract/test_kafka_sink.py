@@ -1,0 +1,230 @@
+"""A topic of documents: one record per document and revision, whoever writes and whatever crashes."""
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from schemas.document import ErpDocument, from_json
+from sinks.base import Sink, SinkMisconfigured, SinkUnavailable
+from sinks.connect import open_sink
+from sinks.kafka import KafkaSink, partition_of
+from tests.contract.test_sink_contract import effects
+from tests.contract.test_sink_values import AWKWARD
+from tests.support.documents import document, documents, line
+from tests.support.kafka import Kafka
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def topic(kafka: Kafka, topic_name: str) -> str:
+    """An empty topic for documents."""
+    kafka.create_topic(topic_name, config={"retention.ms": "-1", "max.message.bytes": "20000"})
+    return topic_name
+
+
+@pytest.fixture
+def url(kafka: Kafka, topic: str) -> str:
+    """The topic's URL; every sink that is opened there has an index of its own."""
+    return f"kafka://{kafka.bootstrap}/{topic}"
+
+
+@pytest.fixture
+def sink(url: str) -> Iterator[Sink]:
+    """A sink without a lasting index."""
+    sink = open_sink(url)
+    yield sink
+    sink.close()
+
+
+@pytest.fixture
+def other(url: str) -> Iterator[Sink]:
+    """Another one, as another worker has it."""
+    other = open_sink(url)
+    yield other
+    other.close()
+
+
+def held(kafka: Kafka, topic: str) -> list[ErpDocument]:
+    """What a consumer of committed records gets."""
+    return [from_json(record.value or b"") for record in kafka.records(topic)]
+
+
+def test_each_document_and_revision_is_one_record(sink: Sink, kafka: Kafka, topic: str) -> None:
+    written = [document(1, 0), document(2, 0), document(1, 1)]
+    sink.write(written[:2])
+    sink.write([*written[1:], document(3, 0, cashier="\0")])
+    sink.write([document(1, 0), document(1, 1, event_id="pos:again", content=written[2].content)])
+    assert held(kafka, topic) == written
+    last = kafka.records(topic)[-1]
+    assert last.key == written[2].external_ref.encode()
+    assert dict(last.headers) == {
+        "tillstream.event_id": b"pos:e-1-1",
+        "tillstream.revision": b"1",
+        "tillstream.effect": b"replaced",
+    }
+
+
+def test_stores_documents_stand_in_one_partition(sink: Sink, kafka: Kafka, topic: str) -> None:
+    sink.write([document(number, store=f"S{number % 5}") for number in range(20)])
+    places = {(from_json(r.value or b"").store, r.partition) for r in kafka.records(topic)}
+    assert places == {(f"S{number}", partition_of(f"S{number}", 4)) for number in range(5)}
+
+
+def test_partition_is_where_a_till_that_writes_by_store_puts_it(kafka: Kafka, topic: str) -> None:
+    stores = [f"S{number}" for number in range(10)]
+    kafka.produce(topic, [(store.encode(), b"", []) for store in stores])
+    assert {(r.key or b"").decode(): r.partition for r in kafka.records(topic)} == {
+        s: partition_of(s, 4) for s in stores
+    }
+
+
+def test_writers_that_take_turns_know_of_each_other(sink: Sink, other: Sink, kafka: Kafka, topic: str) -> None:
+    assert effects(sink.write(documents(3))) == ["written"] * 3
+    assert effects(other.write(documents(5))) == ["duplicate"] * 3 + ["written"] * 2
+    with pytest.raises(SinkUnavailable) as fenced:  # it did not know that the partition had been taken from it
+        sink.write(documents(6))
+    assert fenced.value.kind == "lock"
+    assert effects(sink.write(documents(6))) == ["duplicate"] * 5 + ["written"]
+    assert held(kafka, topic) == documents(6)
+    assert other.totals() == sink.totals()
+
+
+def test_crash_between_topic_and_index_is_read_back(
+    sink: KafkaSink, kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = sink._move
+
+    def crash(*_: object) -> None:
+        raise SinkUnavailable("disk", "full")
+
+    sink.write(documents(1))
+    monkeypatch.setattr(sink, "_move", crash)
+    with pytest.raises(SinkUnavailable):
+        sink.write(documents(3))
+    monkeypatch.setattr(sink, "_move", move)
+    assert effects(sink.write(documents(4))) == ["duplicate"] * 3 + ["written"]
+    assert held(kafka, topic) == documents(4)
+
+
+def test_lasting_index_is_a_cache(kafka: Kafka, url: str, topic: str, tmp_path: Path) -> None:
+    index = tmp_path / "index.sqlite"
+    for known in (0, 3, 6):
+        if known == 6:
+            index.unlink()
+        sink = open_sink(f"{url}?index={index}")
+        batch = documents(known + 3)
+        assert effects(sink.write(batch)) == ["duplicate"] * known + ["written"] * 3
+        sink.close()
+    assert held(kafka, topic) == documents(9)
+
+
+def test_index_of_a_topic_that_was_deleted_is_not_believed(kafka: Kafka, url: str, topic: str, tmp_path: Path) -> None:
+    sink = open_sink(f"{url}?index={tmp_path}/index.sqlite")
+    sink.write(documents(1))
+    sink.close()
+    kafka.delete_topic(topic)
+    kafka.create_topic(topic)
+    sink = open_sink(f"{url}?index={tmp_path}/index.sqlite")
+    with pytest.raises(SinkMisconfigured, match="another topic"):
+        sink.write(documents(1))
+    sink.close()
+
+
+def test_what_is_awkward_comes_back_to_another_writer(sink: Sink, other: Sink) -> None:
+    largest = Decimal(10) ** 12 - Decimal("0.0001")
+    awkward = [
+        document(number, cashier=text, lines=[line(1, largest, 0, quantity=Decimal("0.000001"), description=text)])
+        for number, text in enumerate(AWKWARD)
+    ]
+    assert effects(sink.write(awkward)) == ["written"] * len(awkward)
+    assert other.read([d.external_ref for d in awkward]) == sorted(awkward, key=lambda d: d.external_ref)
+
+
+def test_document_too_large_for_the_topic_is_refused_alone(sink: Sink, kafka: Kafka, topic: str) -> None:
+    noise = random.Random(7)  # that no compression makes small
+    large = document(2, lines=[line(n, description=noise.randbytes(200).hex()) for n in range(300)])
+    assert effects(sink.write([document(1), large, document(3)])) == ["written", "refused_by_sink", "written"]
+    assert held(kafka, topic) == [document(1), document(3)]
+
+
+def test_missing_topic_is_sink_unavailable_with_the_way_out(kafka: Kafka, topic_name: str) -> None:
+    sink = open_sink(f"kafka://{kafka.bootstrap}/{topic_name}?partitions=3")
+    with pytest.raises(SinkUnavailable, match="tillstream check --apply") as caught:
+        sink.write([document()])
+    assert caught.value.kind == "schema"
+    assert [finding.ok for finding in sink.check()] == [False]
+    found = sink.check(apply=True)
+    assert [finding.ok for finding in found] == [True] * 3
+    assert found[0].detail == "3 partitions, cleanup.policy=delete, retention.ms=-1"
+    assert effects(sink.write([document()])) == ["written"]
+    sink.close()
+
+
+def test_topic_that_forgets_is_found(kafka: Kafka, topic_name: str) -> None:
+    kafka.create_topic(topic_name, config={"retention.ms": "86400000"})
+    sink = open_sink(f"kafka://{kafka.bootstrap}/{topic_name}")
+    assert next((finding.subject, finding.ok) for finding in sink.check()) == (f"topic {topic_name}", False)
+    sink.close()
+
+
+def test_record_that_is_no_document_is_told_with_its_place(sink: Sink, kafka: Kafka, topic: str) -> None:
+    kafka.produce(topic, [(b"", b"{}", [])], partition=2)
+    with pytest.raises(SinkUnavailable, match="partition 2, offset 0"):
+        sink.write([document()])
+
+
+def test_broker_that_is_away_is_sink_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sinks.kafkaclient.TIMEOUT", 0.2)
+    sink = open_sink("kafka://127.0.0.1:1/nowhere")
+    with pytest.raises(SinkUnavailable):
+        sink.ping()
+    sink.close()
+
+
+WRITE_FOR_EVER = """
+import random
+import sys
+import time
+from sinks.base import SinkUnavailable
+from sinks.connect import open_sink
+from tests.support.documents import documents
+
+sink = open_sink(sys.argv[1])
+for first in range(1, 1_000_000, 20):
+    while True:
+        try:
+            sink.write(documents(20, first=first))
+            break
+        except SinkUnavailable as error:
+            assert error.kind == "lock", error  # the other one has taken the partition over
+            time.sleep(random.uniform(0.05, 0.5))  # as a worker does
+    print(first + 19, flush=True)
+"""
+
+
+def test_writers_that_are_killed_and_fight_write_each_document_once(
+    kafka: Kafka, url: str, topic: str, sink: Sink
+) -> None:
+    pair = [
+        subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    acknowledged = 0
+    for _ in range(3):
+        for each in pair:
+            assert each.stdout
+            acknowledged = max(acknowledged, int(each.stdout.readline()))
+    for each in pair:
+        each.kill()
+        each.communicate()
+    assert set(effects(sink.write(documents(acknowledged)))) == {"duplicate"}
+    found = Counter(d.external_ref for d in held(kafka, topic))
+    assert set(found.values()) == {1}
+    assert len(found) >= acknowledged
