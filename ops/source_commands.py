@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ops.importing import import_file
+from ops.importing.sending import import_file
 from ops.inspect.command import LAST, bar, inspect
 from ops.inspect.layout import FORMATS, FileFormat, NotReadable
 from ops.inspect.topic import last_records

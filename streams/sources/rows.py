@@ -1,19 +1,24 @@
 """A CSV file to records, one for each receipt: its rows, as the format `csv` of a contract reads them.
 
 A record's value is `{"rows": [{column: text, …}, …]}`, its key the values of the columns that name the receipt, with
-slashes between. Rows of one receipt must stand together, as they do in an export by receipt: the file is read row by
-row, never as a whole.
+slashes between. The file is read row by row, never as a whole, so here only rows that stand together are one receipt;
+`ops.importing` brings together what does not.
 """
 
 import csv
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
+from json.encoder import encode_basestring
+from operator import itemgetter
 from typing import NamedTuple
 
 #: What separates columns, the likelier first.
 DELIMITERS = ",;\t|"
 _BOM = b"\xef\xbb\xbf"
+#: What Python makes of a byte that its encoding does not have (`surrogateescape`).
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 class RowsUnreadable(Exception):
@@ -21,10 +26,44 @@ class RowsUnreadable(Exception):
 
 
 class Row(NamedTuple):
-    """A row and the line that it ends on."""
+    """A row and the line that it begins on."""
 
     line: int
-    cells: dict[str, str]
+    cells: list[str]
+
+
+class BadRow(NamedTuple):
+    """A line that is no row of the table: its text as it stands there, and why it is none."""
+
+    line: int
+    text: str
+    fault: str
+
+
+class Columns:
+    """The columns of a table, and how its rows become a record. Raises RowsUnreadable for `group_by` of others."""
+
+    def __init__(self, names: Sequence[str], group_by: Sequence[str]) -> None:
+        missing = [column for column in group_by if column not in names]
+        if missing:
+            there = ", ".join(names)
+            raise RowsUnreadable(f"group_by: there is no column {', '.join(missing)}; there are {there}")
+        self.names = list(names)
+        places = [names.index(column) for column in group_by]
+        #: What the cells of the columns of `group_by` hold; rows with the same are one receipt.
+        self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*places) if places else None
+        quoted = (encode_basestring(name).replace("%", "%%") for name in names)
+        self._row = "{" + ",".join(f"{name}:%s" for name in quoted) + "}"
+
+    def as_json(self, cells: Iterable[str]) -> str:
+        """A row as a JSON object: as `json.dumps` writes it, in a third of the time."""
+        return self._row % tuple(map(encode_basestring, cells))
+
+
+def record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
+    """(key, value) of a receipt, of its rows as JSON."""
+    name = key if isinstance(key, str) else "/".join(key)
+    return name.encode(), f'{{"rows":[{",".join(rows)}]}}'.encode()
 
 
 def rows_to_records(
@@ -32,48 +71,83 @@ def rows_to_records(
 ) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of each receipt. Without `group_by` each row is one, its key its line.
 
-    `lines` are a file opened in binary. Raises RowsUnreadable, when it comes to the line that is wrong.
+    `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
+    line that is wrong.
     """
-    rows = read_rows(lines, delimiter, encoding)
-    first = next(rows, None)
-    if first is None:
-        return
-    missing = [column for column in group_by if column not in first.cells]
-    if missing:
-        there = ", ".join(first.cells)
-        raise RowsUnreadable(f"group_by: there is no column {', '.join(missing)}; there are {there}")
-
-    def receipt(row: Row) -> tuple[str, ...]:
-        return tuple(row.cells[column] for column in group_by) or (str(row.line),)
-
-    for key, group in groupby(chain([first], rows), key=receipt):
-        value = {"rows": [row.cells for row in group]}
-        yield "/".join(key).encode(), json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def read_rows(lines: Iterable[bytes], delimiter: str | None = None, encoding: str = "utf-8") -> Iterator[Row]:
-    """The rows below the header, which is the first line; empty lines are left out. Raises RowsUnreadable."""
     texts = _decoded(lines, encoding)
     header = next(texts, None)
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
-    reader = csv.reader(chain([header], texts), delimiter=delimiter or _sniffed(header), strict=True)
-    columns: list[str] = []
-    try:
-        for cells in reader:
-            if not cells:
-                continue
-            if not columns:
-                columns = _columns(cells)
-            elif len(cells) != len(columns):
-                raise RowsUnreadable(
-                    f"line {reader.line_num}: {len(cells)} values for {len(columns)} columns; is the delimiter "
-                    f"{reader.dialect.delimiter!r}, and are values that hold it in quotes?"
-                )
-            else:
-                yield Row(reader.line_num, dict(zip(columns, cells, strict=True)))
-    except csv.Error as error:
-        raise RowsUnreadable(f"line {reader.line_num}: not valid CSV: {error}") from None
+    table = _sound(read_rows(chain([header], texts), delimiter or _sniffed(header)))
+    first = next(table, None)
+    if first is None:
+        raise RowsUnreadable("line 1: the file has no columns; the first line names them")
+    columns = Columns(_columns(first.cells), group_by)
+    key = columns.key
+    for name, group in groupby(table, (lambda row: str(row.line)) if key is None else lambda row: key(row.cells)):
+        yield record(name, (columns.as_json(row.cells) for row in group))
+
+
+def _sound(rows: Iterator[Row | BadRow]) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, BadRow):
+            raise RowsUnreadable(f"line {row.line}: {row.fault}")
+        yield row
+
+
+def read_rows(
+    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None
+) -> Iterator[Row | BadRow]:
+    """The rows of a table of `width` columns, without one as many as the first row has; empty lines are left out.
+
+    `lines` were decoded with `surrogateescape`. A line that is no row does not spoil the next: an open quote, which
+    would take in all that follows, is told as one bad line, and reading begins anew behind it.
+    """
+    waiting: deque[str] = deque()
+    held: list[str] = []
+    line = 0
+
+    def feed() -> Iterator[str]:
+        while True:
+            text = waiting.popleft() if waiting else next(lines, None)
+            if text is None:
+                return
+            held.append(text)
+            yield text
+
+    while True:
+        fault = None
+        try:
+            for cells in csv.reader(feed(), delimiter=delimiter, strict=True):
+                if not cells:
+                    line += 1
+                    held.clear()
+                    continue
+                if width is None:
+                    width = len(cells)
+                if len(cells) != width:
+                    fault = (
+                        f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that "
+                        "hold it in quotes?"
+                    )
+                    break
+                if not held[0].isascii() or len(held) > 1:
+                    escaped = next((found for text in held if (found := _ESCAPED.search(text))), None)
+                    if escaped is not None:
+                        byte = ord(escaped[0]) - 0xDC00
+                        fault = f"byte 0x{byte:02x} is not {encoding}; give the file's encoding, often cp1252"
+                        break
+                yield Row(line + 1, cells)
+                line += len(held)
+                held.clear()
+        except csv.Error as error:
+            fault = f"not valid CSV: {error}"
+        if fault is None:
+            return
+        yield BadRow(line + 1, held[0], fault)
+        line += 1
+        waiting.extendleft(reversed(held[1:]))
+        held.clear()
 
 
 def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
