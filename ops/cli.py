@@ -17,6 +17,7 @@ from ops.datasets import DataSetMissing
 from ops.demo import DemoOptions, run_demo
 from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
+from ops.importing.command import import_command
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
 from ops.run import new_loop, run_worker
@@ -197,7 +198,7 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in (*COMMANDS, dlq_group, top):
+for command in (*COMMANDS, import_command, dlq_group, top):
     program.add_command(command)
 
 

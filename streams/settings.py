@@ -214,6 +214,10 @@ class Settings(BaseSettings):
     watchdog: Watchdog = Watchdog()
     drain_seconds: Annotated[float, Field(gt=0)] = 20
 
+    data_folder: Path = Field(
+        Path("tillstream-data"), description="where imports keep how far they are, and schedules what they did"
+    )
+
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: any free one")] = 9464
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -56,8 +56,10 @@ class Layout:
     record: str | None = None
 
 
-def look(path: File, wanted: FileFormat | None = None, encoding: str | None = None) -> Layout:
-    """The layout of the file; its encoding is the one given, or what its bytes say. Raises NotReadable."""
+def look(
+    path: File, wanted: FileFormat | None = None, encoding: str | None = None, delimiter: str | None = None
+) -> Layout:
+    """The layout of the file; encoding and delimiter are those given, or what it looks like. Raises NotReadable."""
     if encoding is not None:
         _check_encoding(encoding)
     with opened(path) as file:
@@ -71,7 +73,7 @@ def look(path: File, wanted: FileFormat | None = None, encoding: str | None = No
         raise NotReadable(f"{path}: neither text nor gzip; save it as CSV, JSON or XML")
     form = wanted or _format(text)
     if form == "csv":
-        delimiter, columns, header = _csv(path, text)
+        delimiter, columns, header = _csv(path, text, delimiter)
         return Layout(form, encoding, compressed, delimiter, columns, header)
     record = _repeated(path) if form == "xml" else None
     return Layout(form, encoding, compressed, record=record)
@@ -180,11 +182,11 @@ def _format(text: str) -> FileFormat:
     return "json_lines" if rest.strip() else "json"
 
 
-def _csv(path: File, text: str) -> tuple[str, tuple[str, ...], bool]:
+def _csv(path: File, text: str, delimiter: str | None) -> tuple[str, tuple[str, ...], bool]:
     """(delimiter, column names, whether the first row is the header)"""
     lines = [line for line in io.StringIO(text, newline="") if line.strip()]
     lines = lines[:-1][:200] or lines  # the last one may be cut off
-    delimiter = max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
+    delimiter = delimiter or max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
     try:
         first = [name.strip() for name in next(csv.reader(lines, delimiter=delimiter))]
     except csv.Error as error:

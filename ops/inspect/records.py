@@ -33,12 +33,12 @@ def rows(path: File, layout: Layout, progress: Progress) -> Iterator[list[str]]:
             raise NotReadable(f"{path}:{reader.line_num}: no CSV: {error}") from None
 
 
-def texts(path: File, layout: Layout, progress: Progress) -> Iterator[str]:
-    """The records of a JSON or XML file, each as it stands there. Raises NotReadable."""
+def texts(path: File, layout: Layout, progress: Progress, errors: str | None = None) -> Iterator[str]:
+    """The records of a JSON or XML file, each as it stands there; `errors` as for `open`. Raises NotReadable."""
     if layout.format == "xml":
         yield from _xml(path, layout)
         return
-    with opened(path) as file, as_text(file, layout) as text:
+    with opened(path) as file, as_text(file, layout, errors) as text:
         if layout.format == "json_lines":
             for number, line in enumerate(text):
                 if number % _EVERY == 0:
