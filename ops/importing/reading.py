@@ -1,8 +1,8 @@
 """A file's receipts, in two readings: one that looks through all of it, and one that gives them.
 
 The first tells the encoding, the digest, how many rows and receipts there are, which lines are bad, and whether the
-rows of every receipt stand together. If they do, the second reading gives each receipt as its last row has passed; if not,
-they are brought together on disk (`ops.importing.scattered`). Neither holds more than a receipt.
+rows of every receipt stand together. If they do, the second reading gives each receipt as its last row has passed; if
+not, they are brought together on disk (`ops.importing.scattered`). Neither holds more than a receipt.
 """
 
 import csv
