@@ -18,6 +18,7 @@ from ops.demo import DemoOptions, run_demo
 from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
 from ops.importing.command import import_command
+from ops.importing.schedule_commands import schedule_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
 from ops.run import new_loop, run_worker
@@ -198,7 +199,7 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in (*COMMANDS, import_command, dlq_group, top):
+for command in (*COMMANDS, import_command, schedule_group, dlq_group, top):
     program.add_command(command)
 
 

@@ -17,6 +17,8 @@ from ops.importing.inputs import Input, Query, inputs
 from ops.importing.reading import Look
 from ops.importing.sending import Sender
 from ops.importing.verdicts import Verdict
+from ops.importing.watching import Folder, stopping
+from ops.importing.watching import watch as watch_folder
 from ops.importing.work import How, Report, Watcher, import_one, rehearse_one
 from ops.inspect.layout import File, NotReadable
 from ops.inspect.records import Progress as Told
@@ -36,6 +38,7 @@ _SHOWN = 10
     "  tillstream import exports/ more.csv.gz sales.xlsx --contract shop.yaml --broker kafka:9092 --topic shop.sales\n"
     "  ssh till cat sales.csv | tillstream import - --contract shop.yaml --encoding gb18030\n"
     "  tillstream import sales.csv --contract shop.yaml --dry-run\n"
+    "  tillstream import --watch /var/spool/sales --contract shop.yaml\n"
     "  tillstream import --sql postgresql://reader@db/pos --query 'SELECT * FROM sales ORDER BY bon' --contract shop",
 )
 @click.argument("files", nargs=-1, metavar="[FILE|FOLDER|-]…")
@@ -48,6 +51,12 @@ _SHOWN = 10
 @click.option("--delimiter", help="Do not guess what separates the columns.")
 @click.option("--sql", metavar="URL", help=f"Import a query's rows; the password comes from {_PASSWORD}.")
 @click.option("--query", metavar="SELECT", help="With --sql: the query, or @FILE.")
+@click.option(
+    "--watch",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Import what comes into this folder, until SIGTERM or Ctrl-C; what is done goes to DIR/done or DIR/failed.",
+)
 @click.option("--dry-run", is_flag=True, help="Send nothing: say what the line would make of each receipt.")
 @click.option("--from-start", is_flag=True, help="Send all again, also what an import that ended early has sent.")
 @as_one_object
@@ -62,6 +71,7 @@ def import_command(
     delimiter: str | None,
     sql: str | None,
     query: str | None,
+    watch: Path | None,
     dry_run: bool,
     from_start: bool,
     as_json: bool,
@@ -76,10 +86,13 @@ def import_command(
     if (sql is None) != (query is None):
         raise click.UsageError("--sql and --query belong together")
     asked = Query(sql, _text_of(query), os.environ.get(_PASSWORD)) if sql is not None and query is not None else None
-    if not files and asked is None:
-        raise click.UsageError("name files, folders or -, or give --sql and --query")
+    if bool(files) + (asked is not None) + (watch is not None) != 1 or (watch is not None and dry_run):
+        raise click.UsageError("name files, folders or -, or --sql and --query, or --watch DIR")
     settings = settings_from(config, broker=broker, sink_url=sink_url, topic=topic, contract=contract)
     how = how_to_read(settings, encoding, delimiter, from_start=from_start)
+    if watch is not None:
+        watch_folder(settings, Folder(watch), how, _telling(settings, as_json=as_json), stopping())
+        return
     todo = inputs(files, asked)
     if dry_run:
         _rehearse(settings, todo, how, as_json=as_json)
@@ -101,6 +114,20 @@ def import_command(
     elif reports:
         click.echo(f"{sender.confirmed:,} records in {settings.topic}")
     _end(reports, faults)
+
+
+def _telling(settings: Settings, *, as_json: bool) -> Callable[[Report | str], None]:
+    def say(each: Report | str) -> None:
+        if as_json:
+            one = as_object(settings, *(([], [each]) if isinstance(each, str) else ([each], [])))
+            click.echo(json.dumps(one, ensure_ascii=False))
+        elif isinstance(each, str):
+            click.echo(f"tillstream: {each}", err=True)
+        else:
+            tell(each)
+            click.echo(f"{each.sent:,} records in {settings.topic}")
+
+    return say
 
 
 def how_to_read(

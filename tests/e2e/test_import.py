@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from ops.cli import program
 from tests.support.kafka import Kafka
+from tests.support.wait import wait_until
 from tests.support.workers import Shop, open_shop
 
 CONTRACT = """
@@ -80,6 +81,22 @@ def kill(shop: Shop, path: Path, at: int) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     killed = subprocess.run(command, cwd=shop.folder, check=False, capture_output=True, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def came_in(shop: Shop, name: str, text: str) -> None:
+    """A file that another program wrote elsewhere and renamed in."""
+    path = shop.folder / "written.part"
+    path.write_text(text)
+    os.utime(path, (1, 1))
+    path.rename(shop.folder / name)
+
+
+def program_of(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "ops.cli", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def sales(shop: Shop, bons: int, name: str = "sales.csv") -> Path:
@@ -193,3 +210,58 @@ def test_wrong_use_is_told_without_a_traceback(shop: Shop, arguments: list[str],
     result = run(shop, *(str(shop.folder / each) if each == "till.yaml" else each for each in arguments))
     assert (result.exit_code, message in result.stderr) == (2, True), result.output
     assert isinstance(result.exception, SystemExit)
+
+
+def test_folder_is_watched_until_told_to_stop_and_a_file_that_cannot_be_read_is_put_away(shop: Shop) -> None:
+    folder = shop.folder / "in"
+    (folder / "working").mkdir(parents=True)
+    sales(shop, 5, "in/working/left.csv")  # of a watcher that was killed
+    came_in(shop, "in/bad.csv", "bon,sku,price\n1,A,1\n2,A\n")
+    came_in(shop, "in/empty.csv", "")
+    watcher = program_of("import", "--watch", "in", folder=shop.folder)
+    try:
+        wait_until(lambda: (folder / "done" / "bad.csv").exists() and (folder / "failed" / "empty.csv").exists(), 40)
+        came_in(shop, "in/late.csv", "bon,sku,price\n7,A,1\n")
+        wait_until(lambda: (folder / "done" / "late.csv").exists(), 40)
+    finally:
+        watcher.send_signal(signal.SIGTERM)
+        _, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == 0, err
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")) == [
+        "bad.csv",
+        "bad.csv.bad.csv",
+        "bad.csv.report.json",
+        "empty.csv",
+        "empty.csv.report.json",
+        "late.csv",
+        "late.csv.report.json",
+        "left.csv",
+        "left.csv.report.json",
+    ]
+    assert (folder / "failed" / "bad.csv.bad.csv").read_text() == "bon,sku,price\n1,A,1\n2,A\n"
+    assert json.loads((folder / "done" / "left.csv.report.json").read_text())["files"][0]["sent"] == 5
+    assert "the file is empty" in err
+    assert len(shop.topics.records(shop.topic)) == 6
+
+
+def test_schedule_is_run_by_hand_listed_and_remembered(shop: Shop) -> None:
+    sales(shop, 4)
+    shop.settings["schedules"] = {
+        "nightly": {"cron": "15 2 * * *", "timezone": "Europe/Berlin", "files": [str(shop.folder / "sales.csv")]}
+    }
+    config = shop.folder / "tillstream.yaml"
+    config.write_text(json.dumps(shop.settings))
+
+    def schedule(*arguments: str) -> Result:
+        return CliRunner().invoke(program, ["schedule", *arguments, "--config", str(config)])
+
+    result = schedule("run", "nightly")
+    assert (result.exit_code, result.stdout) == (0, "nightly: done\n")
+    assert len(shop.topics.records(shop.topic)) == 4
+    (listed,) = json.loads(schedule("list", "--json").stdout)["schedules"]
+    assert (listed["outcome"], listed["next"][10:19]) == ("done", "T02:15:00")
+    (kept,) = json.loads(schedule("history", "--json").stdout)["runs"]
+    assert (kept["name"], kept["sent"], kept["report"]["files"][0]["rows"]) == ("nightly", 4, 8)
+    assert "nightly" in schedule("history").stdout
+    result = schedule("run", "weekly")
+    assert (result.exit_code, "there is no schedule 'weekly'" in result.stderr) == (2, True)
