@@ -8,20 +8,23 @@ not, they are brought together on disk (`ops.importing.scattered`). Neither hold
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import count, groupby
 from typing import NamedTuple
 
 from ops.importing.scattered import Repeats, Run, brought_together
 from ops.inspect.layout import File, Layout, NotReadable, as_text, look, opened
 from ops.inspect.records import Progress, position, texts
 from schemas.contract import Contract
-from streams.sources.rows import BadRow, Columns, Row, RowsUnreadable, read_rows, record
+from streams.sources.rows import BadRow, Columns, Rows, RowsUnreadable, read_rows, record
 from streams.sources.source import MOST_PARTS
 
 _EVERY = 2_000
 _PIECE = 2**20
+#: Lines that are read together.
+_AT_ONCE = 500
 #: Of bad lines; when there are more, it is not they that are wrong.
 MOST_BAD = 10_000
 _KEEPING = "surrogateescape"
@@ -116,25 +119,26 @@ def _look_at_rows(file: File, found: Look, columns: Columns, told: Progress) -> 
     last: Key | None = None
     after_bad = False
     with closing(Repeats()) as repeats:
-        for row in _rows(file, found.layout, told):
-            found.rows += 1
-            if isinstance(row, BadRow):
-                found.is_bad(row.line, row.fault)
+        for some in _rows(file, found.layout, told):
+            if isinstance(some, BadRow):
+                found.rows += 1
+                found.is_bad(some.line, some.fault)
                 if key_of is not None:
-                    found.held.update(_may_be_of(row, last, columns, found.layout.delimiter))
+                    found.held.update(_may_be_of(some, last, columns, found.layout.delimiter))
                     after_bad = True
                 continue
+            found.rows += len(some.rows)
             if key_of is None:
-                found.receipts += 1
+                found.receipts += len(some.rows)
                 continue
-            key = key_of(row.cells)
-            if after_bad:
-                found.held.add(key)
-                after_bad = False
-            if key != last:
-                last = key
-                found.receipts += 1
-                repeats.add(hash(key))
+            for key, _ in groupby(map(key_of, some.rows)):
+                if after_bad:
+                    found.held.add(key)
+                    after_bad = False
+                if key != last:
+                    last = key
+                    found.receipts += 1
+                    repeats.add(hash(key))
         found.together = not repeats.found()
         if not found.together:
             found.receipts = repeats.different()
@@ -174,53 +178,55 @@ def _runs(file: File, found: Look, columns: Columns, told: Progress, aside: Asid
     key: Key | None = None
     begins = 0
     made: list[str] = []
-    for row in _rows(file, found.layout, told):
-        if isinstance(row, BadRow):
-            aside.take(row.text)
+    for some in _rows(file, found.layout, told):
+        if isinstance(some, BadRow):
+            aside.take(some.text)
             continue
-        here = key_of(row.cells) if key_of is not None else str(row.line)
-        if held and here in held:
-            aside.take(_line_of(row, found.layout.delimiter))
-            continue
-        if here != key:
-            if key is not None:
-                yield Run(key, begins, made)
-            key, begins, made = here, row.line, []
-        made.append(as_json(row.cells))
-        if len(made) > MOST_PARTS:
-            raise NotReadable(
-                f"{file}: line {row.line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
-            )
+        keys = map(key_of, some.rows) if key_of is not None else map(str, count(some.line))
+        for line, (here, cells) in enumerate(zip(keys, some.rows, strict=False), some.line):
+            if held and here in held:
+                aside.take(_line_of(cells, found.layout.delimiter))
+                continue
+            if here != key:
+                if key is not None:
+                    yield Run(key, begins, made)
+                key, begins, made = here, line, []
+            made.append(as_json(cells))
+            if len(made) > MOST_PARTS:
+                raise NotReadable(
+                    f"{file}: line {line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
+                )
     if key is not None:
         yield Run(key, begins, made)
 
 
 def header_of(layout: Layout) -> str:
     """The line above a table that has these columns."""
-    return _line_of(Row(1, list(layout.columns)), layout.delimiter) if layout.format == "csv" else ""
+    return _line_of(layout.columns, layout.delimiter) if layout.format == "csv" else ""
 
 
-def _line_of(row: Row, delimiter: str) -> str:
+def _line_of(cells: Sequence[str], delimiter: str) -> str:
     written: list[str] = []
 
     class _Lines:
         def write(self, text: str) -> None:
             written.append(text)
 
-    csv.writer(_Lines(), delimiter=delimiter, lineterminator="\n").writerow(row.cells)
+    csv.writer(_Lines(), delimiter=delimiter, lineterminator="\n").writerow(cells)
     return "".join(written)
 
 
-def _rows(file: File, layout: Layout, told: Progress) -> Iterator[Row | BadRow]:
+def _rows(file: File, layout: Layout, told: Progress) -> Iterator[Rows | BadRow]:
     """The rows of a table, without its header."""
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as text:
-        rows = read_rows(iter(text), layout.delimiter, layout.encoding, len(layout.columns))
-        if layout.header:
-            next(rows, None)
-        for number, row in enumerate(rows):
-            if number % _EVERY == 0:
-                told(position(raw))
-            yield row
+        found = read_rows(iter(text), layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
+        waits_for_header = layout.header
+        for some in found:
+            told(position(raw))
+            if waits_for_header and isinstance(some, Rows):
+                waits_for_header = False
+                some = Rows(some.line + 1, some.rows[1:])
+            yield some
 
 
 def _json_or_xml(file: File, layout: Layout, told: Progress) -> Iterator[Receipt | BadRow]:

@@ -66,7 +66,9 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
     """
     settings = settings_from(config, broker=broker)
     if name is None:
-        keep_all(settings, stopping(), lambda text: click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True))
+        keep_all(
+            settings, stopping(), lambda text: click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True)
+        )
         return
     _known(settings, name)
     history = History(settings.data_folder)

@@ -9,7 +9,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import NamedTuple
@@ -25,11 +25,11 @@ class RowsUnreadable(Exception):
     """The file is not what it should be; the message says where, and what to do."""
 
 
-class Row(NamedTuple):
-    """A row and the line that it begins on."""
+class Rows(NamedTuple):
+    """Rows, the first of which begins on `line` and each other on the line below the one before."""
 
     line: int
-    cells: list[str]
+    rows: list[list[str]]
 
 
 class BadRow(NamedTuple):
@@ -79,75 +79,103 @@ def rows_to_records(
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
     table = _sound(read_rows(chain([header], texts), delimiter or _sniffed(header)))
-    first = next(table, None)
-    if first is None:
+    _, names = next(table, (0, None))
+    if names is None:
         raise RowsUnreadable("line 1: the file has no columns; the first line names them")
-    columns = Columns(_columns(first.cells), group_by)
+    columns = Columns(_columns(names), group_by)
     key = columns.key
-    for name, group in groupby(table, (lambda row: str(row.line)) if key is None else lambda row: key(row.cells)):
-        yield record(name, (columns.as_json(row.cells) for row in group))
+    for name, group in groupby(table, (lambda row: str(row[0])) if key is None else lambda row: key(row[1])):
+        yield record(name, (columns.as_json(cells) for _, cells in group))
 
 
-def _sound(rows: Iterator[Row | BadRow]) -> Iterator[Row]:
-    for row in rows:
-        if isinstance(row, BadRow):
-            raise RowsUnreadable(f"line {row.line}: {row.fault}")
-        yield row
+def _sound(found: Iterator[Rows | BadRow]) -> Iterator[tuple[int, list[str]]]:
+    for some in found:
+        if isinstance(some, BadRow):
+            raise RowsUnreadable(f"line {some.line}: {some.fault}")
+        yield from enumerate(some.rows, some.line)
 
 
 def read_rows(
-    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None
-) -> Iterator[Row | BadRow]:
+    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, at_once: int = 1
+) -> Iterator[Rows | BadRow]:
     """The rows of a table of `width` columns, without one as many as the first row has; empty lines are left out.
 
-    `lines` were decoded with `surrogateescape`. A line that is no row does not spoil the next: an open quote, which
-    would take in all that follows, is told as one bad line, and reading begins anew behind it.
+    `lines` were decoded with `surrogateescape`, and so many are read together at `at_once`. A line that is no row does
+    not spoil the next: an open quote, which would take in all that follows, is told as one bad line, and reading begins
+    anew behind it.
     """
-    waiting: deque[str] = deque()
+    done = 0
+    while some := list(islice(lines, at_once)):
+        rows = _plain(some, delimiter, width) if width is not None else None
+        if rows is not None:
+            yield Rows(done + 1, rows)
+            done += len(some)
+            continue
+        for found, read in _with_care(some, lines, delimiter, encoding, width, done):
+            if found is not None:
+                width = width or len(found.rows[0]) if isinstance(found, Rows) else width
+                yield found
+            done += read
+
+
+def _plain(some: list[str], delimiter: str, width: int) -> list[list[str]] | None:
+    """The rows of these lines, if each is a row and nothing about them is unusual."""
+    try:
+        rows = list(csv.reader(some, delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+    if len(rows) != len(some) or set(map(len, rows)) != {width}:
+        return None
+    return None if _ESCAPED.search("".join(some)) else rows
+
+
+def _with_care(
+    some: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, done: int
+) -> Iterator[tuple[Rows | BadRow | None, int]]:
+    """Row by row: (it, the lines that it took). Of `lines` it takes what the last row goes on into."""
+    waiting = deque(some)
     held: list[str] = []
-    line = 0
 
     def feed() -> Iterator[str]:
-        while True:
+        while waiting or held:
             text = waiting.popleft() if waiting else next(lines, None)
             if text is None:
                 return
             held.append(text)
             yield text
 
-    while True:
+    while waiting:
         fault = None
         try:
             for cells in csv.reader(feed(), delimiter=delimiter, strict=True):
-                if not cells:
-                    line += 1
-                    held.clear()
-                    continue
-                if width is None:
-                    width = len(cells)
-                if len(cells) != width:
-                    fault = (
-                        f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that "
-                        "hold it in quotes?"
-                    )
+                fault = _fault(cells, held, delimiter, encoding, width)
+                if fault is not None:
                     break
-                if not held[0].isascii() or len(held) > 1:
-                    escaped = next((found for text in held if (found := _ESCAPED.search(text))), None)
-                    if escaped is not None:
-                        byte = ord(escaped[0]) - 0xDC00
-                        fault = f"byte 0x{byte:02x} is not {encoding}; give the file's encoding, often cp1252"
-                        break
-                yield Row(line + 1, cells)
-                line += len(held)
+                if cells:
+                    width = width or len(cells)
+                yield (Rows(done + 1, [cells]) if cells else None), len(held)
+                done += len(held)
                 held.clear()
         except csv.Error as error:
             fault = f"not valid CSV: {error}"
-        if fault is None:
-            return
-        yield BadRow(line + 1, held[0], fault)
-        line += 1
-        waiting.extendleft(reversed(held[1:]))
-        held.clear()
+        if fault is not None:
+            yield BadRow(done + 1, held[0], fault), 1
+            done += 1
+            waiting.extendleft(reversed(held[1:]))
+            held.clear()
+
+
+def _fault(cells: list[str], held: list[str], delimiter: str, encoding: str, width: int | None) -> str | None:
+    """Why these cells, of these lines, are no row."""
+    if cells and width is not None and len(cells) != width:
+        return (
+            f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that hold it in "
+            "quotes?"
+        )
+    escaped = _ESCAPED.search("".join(held))
+    if escaped is not None:
+        return f"byte 0x{ord(escaped[0]) - 0xDC00:02x} is not {encoding}; give the file's encoding, often cp1252"
+    return None
 
 
 def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
