@@ -17,6 +17,8 @@ from ops.datasets import DataSetMissing
 from ops.demo import DemoOptions, run_demo
 from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
+from ops.importing.command import import_command
+from ops.importing.schedule_commands import schedule_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
 from ops.post import ledger, post
@@ -199,7 +201,7 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in (*COMMANDS, dlq_group, top, post, ledger):
+for command in (*COMMANDS, import_command, schedule_group, dlq_group, top, post, ledger):
     program.add_command(command)
 
 

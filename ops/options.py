@@ -8,6 +8,8 @@ import click
 
 from streams.settings import Settings, load_settings
 
+as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+
 
 def with_config(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option that names the settings file."""

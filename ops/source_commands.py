@@ -1,4 +1,4 @@
-"""The commands for connecting a source: `inspect`, `map …`, `import`. Each one's work has its own module."""
+"""The commands for connecting a source: `inspect`, `map …`. Each one's work has its own module."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from ops.importing import import_file
 from ops.inspect.command import LAST, bar, inspect
 from ops.inspect.layout import FORMATS, FileFormat, NotReadable
 from ops.inspect.topic import last_records
@@ -19,7 +18,7 @@ from ops.maps.outcome import Bare, Books, books
 from ops.maps.testing import report_examples, run_examples, write_junit
 from ops.maps.try_report import report_try
 from ops.maps.trying import try_record
-from ops.options import settings_from, with_broker, with_config
+from ops.options import as_one_object, settings_from, with_broker, with_config
 from ops.publish import json_schema
 from schemas.contract import Contract
 from streams.sources.contracts import find, load
@@ -27,7 +26,6 @@ from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import ready
 
 FAILED = 1
-as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 
 
 @click.command(
@@ -57,37 +55,6 @@ def inspect_command(
     """
     settings = settings_from(config, broker=broker)
     inspect(settings, what, sample=sample, wanted=wanted, draft_to=draft, as_json=as_json)
-
-
-@click.command(
-    name="import",
-    epilog="\b\nExamples:\n  tillstream import sales.csv --contract shop.yaml\n"
-    "  tillstream import sales.csv.gz --contract shop.yaml --broker kafka:9092 --topic shop.sales",
-)
-@click.argument("file", type=click.Path(path_type=Path))
-@with_broker
-@click.option("--contract", required=True, metavar="FILE|NAME", help="The source's contract.")
-@click.option("--topic", help="Where to (settings: topic); it is created if it is missing.")
-@as_one_object
-def import_command(
-    file: Path, config: Path | None, broker: str | None, contract: str, topic: str | None, as_json: bool
-) -> None:
-    """Send the records of a file to the topic: of CSV the rows of a receipt as one record.
-
-    Importing a file again does no harm: its receipts are recognised as duplicates.
-    """
-    settings = settings_from(config, broker=broker, topic=topic)
-    loaded = load(find(contract))
-    with bar(f"importing {file.name}", file.stat().st_size if file.is_file() else None) as told:
-        done = import_file(settings, file, loaded, told)
-    if as_json:
-        result = {"topic": settings.topic, "confirmed": done.confirmed, "failed": done.failed, "reason": done.reason}
-        click.echo(json.dumps(result))
-    else:
-        click.echo(f"{done.confirmed:,} records in {settings.topic}")
-        if done.failed:
-            click.echo(f"{done.failed:,} records refused by the broker: {done.reason}", err=True)
-    sys.exit(FAILED if done.failed else 0)
 
 
 @click.group(name="map")
@@ -207,4 +174,4 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(Contract), indent=2, ensure_ascii=False))
 
 
-COMMANDS = (inspect_command, import_command, map_group)
+COMMANDS = (inspect_command, map_group)

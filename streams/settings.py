@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
+from cronsim import CronSim, CronSimError
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -195,6 +196,44 @@ class Watchdog(BaseModel):
     grace_seconds: Annotated[float, Field(ge=0, description="what recovers by itself within that goes on")] = 15
 
 
+class Schedule(BaseModel):
+    """An import at the times of a cron expression, in a time zone: of files, of what comes into a folder, of a query.
+
+    `missed` and `overlap` say what becomes of due times that passed while nobody was there, or while the run before was
+    still at work: one run for all of them, or none.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    cron: Annotated[str, Field(description="minute, hour, day, month, weekday (0 and 7: Sunday), as Debian's cron")]
+    timezone: TimeZone = "UTC"
+    files: list[str] = []
+    folder: Annotated[Path | None, Field(description="its files go to its folders done and failed")] = None
+    sql: Annotated[str | None, Field(description="a database's URL, without password")] = None
+    query: str | None = None
+    password_file: Path | None = None
+    contract: Annotated[str | None, Field(description="without it, the one of the settings")] = None
+    topic: str | None = None
+    encoding: str | None = None
+    missed: Literal["once", "skip"] = "once"
+    overlap: Literal["once", "skip"] = "skip"
+    jitter_seconds: Annotated[float, Field(ge=0, le=3600, description="up to so much later, at random")] = 0
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Schedule":
+        try:
+            CronSim(self.cron, datetime.now(ZoneInfo(self.timezone)))
+        except CronSimError as error:
+            raise ValueError(f"cron: {self.cron!r}: {error}") from None
+        if (self.sql is None) != (self.query is None):
+            raise ValueError("sql and query belong together")
+        if sum(map(bool, (self.files, self.folder, self.sql))) != 1:
+            raise ValueError("name either files, or a folder, or sql and query")
+        if self.sql is not None and re.search(r"://[^/@?]*:.*@", self.sql):
+            raise ValueError("sql contains a password; put it into a file, and name that in password_file")
+        return self
+
+
 class Settings(BaseSettings):
     """What a worker needs to know. Every field has a default that works on one machine."""
 
@@ -258,6 +297,15 @@ class Settings(BaseSettings):
     tracing: Traces | None = Field(
         None, description="without it nothing is traced, and nothing of OpenTelemetry loaded"
     )
+
+    data_folder: Path = Field(
+        Path("tillstream-data"), description="where imports keep how far they are, and schedules what they did"
+    )
+
+    schedules: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]+$")], Schedule],
+        Field(description="imports that `tillstream schedule run` keeps"),
+    ] = {}
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: any free one")] = 9464

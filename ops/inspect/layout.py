@@ -5,6 +5,8 @@ import csv
 import gzip
 import io
 import json
+import re
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
+from charset_normalizer import from_bytes
 from lxml import etree
 
 from ops.inspect.kinds import is_number
 
+#: A file, or a member of a zip archive.
+File = Path | zipfile.Path
 FileFormat = Literal["csv", "json", "json_lines", "json_array", "xml"]
 FORMATS: tuple[FileFormat, ...] = ("csv", "json", "json_lines", "json_array", "xml")
 _HEAD = 2**18
@@ -24,6 +29,13 @@ _CHUNK = 2**20
 _DELIMITERS = ",;\t|"
 #: Bytes that Windows' code page leaves undefined.
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
+#: So much of the lines beyond ASCII tells in which encoding they are.
+_SAMPLE = 2**16
+#: UTF-8 with a broken byte here and there is UTF-8: so many of its characters beyond ASCII must be right for each.
+_RIGHT_FOR_A_WRONG = 10
+#: The usual Chinese characters are pairs of high bytes, where Western letters mostly stand alone.
+_PAIRED = re.compile(rb"[\xa1-\xf7][\xa1-\xfe]")
+_HIGH = re.compile(rb"[\x80-\xff]")
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -44,27 +56,31 @@ class Layout:
     record: str | None = None
 
 
-def look(path: Path, wanted: FileFormat | None = None) -> Layout:
-    """The layout of the file. Raises NotReadable."""
+def look(
+    path: File, wanted: FileFormat | None = None, encoding: str | None = None, delimiter: str | None = None
+) -> Layout:
+    """The layout of the file; encoding and delimiter are those given, or what it looks like. Raises NotReadable."""
+    if encoding is not None:
+        _check_encoding(encoding)
     with opened(path) as file:
         head = file.read(_HEAD)
         compressed = isinstance(file, gzip.GzipFile)
-        encoding = _encoding(path, head)
-        text = codecs.getincrementaldecoder(encoding)().decode(head, final=len(head) < _HEAD)
+        encoding = encoding or _encoding(path, head)
+        text = codecs.getincrementaldecoder(encoding)(_errors(encoding)).decode(head, final=len(head) < _HEAD)
     if not text.strip():
         raise NotReadable(f"{path}: the file is empty")
     if "\0" in text:
         raise NotReadable(f"{path}: neither text nor gzip; save it as CSV, JSON or XML")
     form = wanted or _format(text)
     if form == "csv":
-        delimiter, columns, header = _csv(path, text)
+        delimiter, columns, header = _csv(path, text, delimiter)
         return Layout(form, encoding, compressed, delimiter, columns, header)
     record = _repeated(path) if form == "xml" else None
     return Layout(form, encoding, compressed, record=record)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: File) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked if it is gzip. What is wrong with them, whoever finds it, is told as NotReadable."""
     try:
         with path.open("rb") as raw:
@@ -83,39 +99,69 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise NotReadable(f"{path}:{error.lineno}: not well-formed XML: {error.msg}") from None
 
 
-def as_text(file: IO[bytes], layout: Layout) -> io.TextIOWrapper:
-    """The bytes as text, line ends as they stand."""
-    return io.TextIOWrapper(file, encoding=layout.encoding, newline="")
+def as_text(file: IO[bytes], layout: Layout, errors: str | None = None) -> io.TextIOWrapper:
+    """The bytes as text, line ends as they stand; `errors` as for `open`."""
+    return io.TextIOWrapper(file, encoding=layout.encoding, errors=errors or _errors(layout.encoding), newline="")
 
 
-def _encoding(path: Path, head: bytes) -> str:
+def _errors(encoding: str) -> str:
+    """What to do about bytes that the encoding does not have: what was taken for UTF-8 may hold a few."""
+    return "replace" if encoding == "utf-8" else "strict"
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        "".encode(name)
+    except LookupError:
+        raise NotReadable(f"there is no encoding {name!r}; utf-8, utf-16, gb18030, cp1252 are the usual ones") from None
+
+
+def _encoding(path: File, head: bytes) -> str:
+    """UTF-16 and UTF-8 by their marks, UTF-8 by being it, the others by what their letters are likely to be."""
     for bom, name in _BOMS.items():
         if head.startswith(bom):
             return name
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    zeros = [head[place::2].count(0) for place in (0, 1)]
+    if len(head) % 2 == 0 and max(zeros) * 4 > len(head) and min(zeros) == 0:  # every other byte, in Western text
+        return "utf-16-be" if zeros[0] else "utf-16-le"
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    wrong = right = 0
+    sample = bytearray()
     legacy = "cp1252"
-    utf8 = True
     with opened(path) as file:
         for chunk in _chunks(file):
-            if utf8:
-                utf8 = _decodes(decoder, chunk)
-            if chunk.translate(None, _NOT_CP1252) != chunk:
-                legacy = "latin-1"
-        utf8 = utf8 and _decodes(decoder, b"", final=True)
-    return "utf-8" if utf8 else legacy
+            text = decoder.decode(chunk)
+            if text.isascii():
+                continue
+            try:
+                right += len(text.encode()) - len(text)
+            except UnicodeEncodeError:
+                escaped = sum("\udc80" <= sign <= "\udcff" for sign in text)
+                wrong += escaped
+                right += sum(not sign.isascii() for sign in text) - escaped
+                if chunk.translate(None, _NOT_CP1252) != chunk:
+                    legacy = "latin-1"
+            if len(sample) < _SAMPLE:
+                sample += b"".join(line for line in chunk.splitlines(keepends=True) if not line.isascii())[:_SAMPLE]
+        wrong += len(decoder.decode(b"", final=True))
+    if wrong * _RIGHT_FOR_A_WRONG <= right or not wrong:
+        return "utf-8"
+    return _guessed(bytes(sample), legacy)
+
+
+def _guessed(sample: bytes, western: str) -> str:
+    """GB18030 or a Western code page, whichever makes words of the lines."""
+    paired = 2 * len(_PAIRED.findall(sample))
+    if paired < 0.8 * len(_HIGH.findall(sample)):  # the library alone takes a lone umlaut and its neighbour for one
+        return western
+    whole = sample.rpartition(b"\n")[0] or sample
+    best = from_bytes(whole, cp_isolation=["gb18030", western]).best()
+    return "gb18030" if best is not None and best.encoding == "gb18030" else western
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK):
         yield chunk
-
-
-def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool = False) -> bool:
-    try:
-        decoder.decode(chunk, final)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _format(text: str) -> FileFormat:
@@ -136,11 +182,11 @@ def _format(text: str) -> FileFormat:
     return "json_lines" if rest.strip() else "json"
 
 
-def _csv(path: Path, text: str) -> tuple[str, tuple[str, ...], bool]:
+def _csv(path: File, text: str, delimiter: str | None) -> tuple[str, tuple[str, ...], bool]:
     """(delimiter, column names, whether the first row is the header)"""
     lines = [line for line in io.StringIO(text, newline="") if line.strip()]
     lines = lines[:-1][:200] or lines  # the last one may be cut off
-    delimiter = max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
+    delimiter = delimiter or max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
     try:
         first = [name.strip() for name in next(csv.reader(lines, delimiter=delimiter))]
     except csv.Error as error:
@@ -159,7 +205,7 @@ def _fits(lines: list[str], delimiter: str) -> tuple[float, int]:
     return (count / widths.total(), width) if width > 1 else (0.0, 0)
 
 
-def _repeated(path: Path) -> str | None:
+def _repeated(path: File) -> str | None:
     """The root's child that an XML file has several of."""
     children: Counter[str] = Counter()
     for element in xml_children(path):
@@ -168,7 +214,7 @@ def _repeated(path: Path) -> str | None:
     return name if count > 1 else None
 
 
-def xml_children(path: Path) -> Iterator[Any]:
+def xml_children(path: File) -> Iterator[Any]:
     """The children of the root, one at a time: each is gone when the next is asked for. Raises NotReadable."""
     depth = 0
     with opened(path) as file:

@@ -4,12 +4,11 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from lxml import etree
 
-from ops.inspect.layout import Layout, NotReadable, as_text, local, opened, xml_children
+from ops.inspect.layout import File, Layout, NotReadable, as_text, local, opened, xml_children
 
 #: Told how many of the file's bytes have been read so far.
 Progress = Callable[[int], None]
@@ -18,7 +17,7 @@ _LARGEST = 2**26
 _EVERY = 2_000
 
 
-def rows(path: Path, layout: Layout, progress: Progress) -> Iterator[list[str]]:
+def rows(path: File, layout: Layout, progress: Progress) -> Iterator[list[str]]:
     """The rows of a CSV file, without its header and without empty ones. Raises NotReadable."""
     with opened(path) as file, as_text(file, layout) as text:
         reader = csv.reader(text, delimiter=layout.delimiter)
@@ -34,12 +33,12 @@ def rows(path: Path, layout: Layout, progress: Progress) -> Iterator[list[str]]:
             raise NotReadable(f"{path}:{reader.line_num}: no CSV: {error}") from None
 
 
-def texts(path: Path, layout: Layout, progress: Progress) -> Iterator[str]:
-    """The records of a JSON or XML file, each as it stands there. Raises NotReadable."""
+def texts(path: File, layout: Layout, progress: Progress, errors: str | None = None) -> Iterator[str]:
+    """The records of a JSON or XML file, each as it stands there; `errors` as for `open`. Raises NotReadable."""
     if layout.format == "xml":
         yield from _xml(path, layout)
         return
-    with opened(path) as file, as_text(file, layout) as text:
+    with opened(path) as file, as_text(file, layout, errors) as text:
         if layout.format == "json_lines":
             for number, line in enumerate(text):
                 if number % _EVERY == 0:
@@ -87,7 +86,7 @@ def position(file: IO[bytes]) -> int:
     return int(raw.tell())
 
 
-def _items(path: Path, text: IO[str], tell: Callable[[], None]) -> Iterator[str]:
+def _items(path: File, text: IO[str], tell: Callable[[], None]) -> Iterator[str]:
     """The items of a JSON array, never the whole of it in memory."""
     decoder = json.JSONDecoder()
     buffer, ended, number = text.read(_PIECE), False, 1
@@ -122,7 +121,7 @@ def _items(path: Path, text: IO[str], tell: Callable[[], None]) -> Iterator[str]
         place, number = end, number + 1
 
 
-def _xml(path: Path, layout: Layout) -> Iterator[str]:
+def _xml(path: File, layout: Layout) -> Iterator[str]:
     if layout.record is None:
         with opened(path) as file:
             root = etree.parse(file, etree.XMLParser(resolve_entities=False, no_network=True)).getroot()

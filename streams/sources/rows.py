@@ -1,30 +1,69 @@
 """A CSV file to records, one for each receipt: its rows, as the format `csv` of a contract reads them.
 
 A record's value is `{"rows": [{column: text, …}, …]}`, its key the values of the columns that name the receipt, with
-slashes between. Rows of one receipt must stand together, as they do in an export by receipt: the file is read row by
-row, never as a whole.
+slashes between. The file is read row by row, never as a whole, so here only rows that stand together are one receipt;
+`ops.importing` brings together what does not.
 """
 
 import csv
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
+from json.encoder import encode_basestring
+from operator import itemgetter
 from typing import NamedTuple
 
 #: What separates columns, the likelier first.
 DELIMITERS = ",;\t|"
 _BOM = b"\xef\xbb\xbf"
+#: What Python makes of a byte that its encoding does not have (`surrogateescape`).
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 class RowsUnreadable(Exception):
     """The file is not what it should be; the message says where, and what to do."""
 
 
-class Row(NamedTuple):
-    """A row and the line that it ends on."""
+class Rows(NamedTuple):
+    """Rows, the first of which begins on `line` and each other on the line below the one before."""
 
     line: int
-    cells: dict[str, str]
+    rows: list[list[str]]
+
+
+class BadRow(NamedTuple):
+    """A line that is no row of the table: its text as it stands there, and why it is none."""
+
+    line: int
+    text: str
+    fault: str
+
+
+class Columns:
+    """The columns of a table, and how its rows become a record. Raises RowsUnreadable for `group_by` of others."""
+
+    def __init__(self, names: Sequence[str], group_by: Sequence[str]) -> None:
+        missing = [column for column in group_by if column not in names]
+        if missing:
+            there = ", ".join(names)
+            raise RowsUnreadable(f"group_by: there is no column {', '.join(missing)}; there are {there}")
+        self.names = list(names)
+        places = [names.index(column) for column in group_by]
+        #: What the cells of the columns of `group_by` hold; rows with the same are one receipt.
+        self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*places) if places else None
+        quoted = (encode_basestring(name).replace("%", "%%") for name in names)
+        self._row = "{" + ",".join(f"{name}:%s" for name in quoted) + "}"
+
+    def as_json(self, cells: Iterable[str]) -> str:
+        """A row as a JSON object: as `json.dumps` writes it, in a third of the time."""
+        return self._row % tuple(map(encode_basestring, cells))
+
+
+def record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
+    """(key, value) of a receipt, of its rows as JSON."""
+    name = key if isinstance(key, str) else "/".join(key)
+    return name.encode(), f'{{"rows":[{",".join(rows)}]}}'.encode()
 
 
 def rows_to_records(
@@ -32,48 +71,111 @@ def rows_to_records(
 ) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of each receipt. Without `group_by` each row is one, its key its line.
 
-    `lines` are a file opened in binary. Raises RowsUnreadable, when it comes to the line that is wrong.
+    `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
+    line that is wrong.
     """
-    rows = read_rows(lines, delimiter, encoding)
-    first = next(rows, None)
-    if first is None:
-        return
-    missing = [column for column in group_by if column not in first.cells]
-    if missing:
-        there = ", ".join(first.cells)
-        raise RowsUnreadable(f"group_by: there is no column {', '.join(missing)}; there are {there}")
-
-    def receipt(row: Row) -> tuple[str, ...]:
-        return tuple(row.cells[column] for column in group_by) or (str(row.line),)
-
-    for key, group in groupby(chain([first], rows), key=receipt):
-        value = {"rows": [row.cells for row in group]}
-        yield "/".join(key).encode(), json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def read_rows(lines: Iterable[bytes], delimiter: str | None = None, encoding: str = "utf-8") -> Iterator[Row]:
-    """The rows below the header, which is the first line; empty lines are left out. Raises RowsUnreadable."""
     texts = _decoded(lines, encoding)
     header = next(texts, None)
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
-    reader = csv.reader(chain([header], texts), delimiter=delimiter or _sniffed(header), strict=True)
-    columns: list[str] = []
+    table = _sound(read_rows(chain([header], texts), delimiter or _sniffed(header)))
+    _, names = next(table, (0, None))
+    if names is None:
+        raise RowsUnreadable("line 1: the file has no columns; the first line names them")
+    columns = Columns(_columns(names), group_by)
+    key = columns.key
+    for name, group in groupby(table, (lambda row: str(row[0])) if key is None else lambda row: key(row[1])):
+        yield record(name, (columns.as_json(cells) for _, cells in group))
+
+
+def _sound(found: Iterator[Rows | BadRow]) -> Iterator[tuple[int, list[str]]]:
+    for some in found:
+        if isinstance(some, BadRow):
+            raise RowsUnreadable(f"line {some.line}: {some.fault}")
+        yield from enumerate(some.rows, some.line)
+
+
+def read_rows(
+    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, at_once: int = 1
+) -> Iterator[Rows | BadRow]:
+    """The rows of a table of `width` columns, without one as many as the first row has; empty lines are left out.
+
+    `lines` were decoded with `surrogateescape`, and so many are read together at `at_once`. A line that is no row does
+    not spoil the next: an open quote, which would take in all that follows, is told as one bad line, and reading begins
+    anew behind it.
+    """
+    done = 0
+    while some := list(islice(lines, at_once)):
+        rows = _plain(some, delimiter, width) if width is not None else None
+        if rows is not None:
+            yield Rows(done + 1, rows)
+            done += len(some)
+            continue
+        for found, read in _with_care(some, lines, delimiter, encoding, width, done):
+            if found is not None:
+                width = width or len(found.rows[0]) if isinstance(found, Rows) else width
+                yield found
+            done += read
+
+
+def _plain(some: list[str], delimiter: str, width: int) -> list[list[str]] | None:
+    """The rows of these lines, if each is a row and nothing about them is unusual."""
     try:
-        for cells in reader:
-            if not cells:
-                continue
-            if not columns:
-                columns = _columns(cells)
-            elif len(cells) != len(columns):
-                raise RowsUnreadable(
-                    f"line {reader.line_num}: {len(cells)} values for {len(columns)} columns; is the delimiter "
-                    f"{reader.dialect.delimiter!r}, and are values that hold it in quotes?"
-                )
-            else:
-                yield Row(reader.line_num, dict(zip(columns, cells, strict=True)))
-    except csv.Error as error:
-        raise RowsUnreadable(f"line {reader.line_num}: not valid CSV: {error}") from None
+        rows = list(csv.reader(some, delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+    if len(rows) != len(some) or set(map(len, rows)) != {width}:
+        return None
+    return None if _ESCAPED.search("".join(some)) else rows
+
+
+def _with_care(
+    some: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, done: int
+) -> Iterator[tuple[Rows | BadRow | None, int]]:
+    """Row by row: (it, the lines that it took). Of `lines` it takes what the last row goes on into."""
+    waiting = deque(some)
+    held: list[str] = []
+
+    def feed() -> Iterator[str]:
+        while waiting or held:
+            text = waiting.popleft() if waiting else next(lines, None)
+            if text is None:
+                return
+            held.append(text)
+            yield text
+
+    while waiting:
+        fault = None
+        try:
+            for cells in csv.reader(feed(), delimiter=delimiter, strict=True):
+                fault = _fault(cells, held, delimiter, encoding, width)
+                if fault is not None:
+                    break
+                if cells:
+                    width = width or len(cells)
+                yield (Rows(done + 1, [cells]) if cells else None), len(held)
+                done += len(held)
+                held.clear()
+        except csv.Error as error:
+            fault = f"not valid CSV: {error}"
+        if fault is not None:
+            yield BadRow(done + 1, held[0], fault), 1
+            done += 1
+            waiting.extendleft(reversed(held[1:]))
+            held.clear()
+
+
+def _fault(cells: list[str], held: list[str], delimiter: str, encoding: str, width: int | None) -> str | None:
+    """Why these cells, of these lines, are no row."""
+    if cells and width is not None and len(cells) != width:
+        return (
+            f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that hold it in "
+            "quotes?"
+        )
+    escaped = _ESCAPED.search("".join(held))
+    if escaped is not None:
+        return f"byte 0x{ord(escaped[0]) - 0xDC00:02x} is not {encoding}; give the file's encoding, often cp1252"
+    return None
 
 
 def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:

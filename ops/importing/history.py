@@ -1,0 +1,93 @@
+"""What schedules did: one row a due time, in SQLite in the data folder, shared by all that look at it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RUNNING = "running"
+
+
+class Run(NamedTuple):
+    """One due time of a schedule, and what became of it; `ended` is None while it runs, and of one that died."""
+
+    name: str
+    due: datetime
+    begun: datetime
+    ended: datetime | None
+    outcome: str
+    report: dict[str, Any]
+
+
+class History:
+    """Opened for each call, so any number of processes may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "schedules.sqlite"
+        with self._open() as disk:
+            disk.execute("PRAGMA journal_mode=WAL")
+            disk.execute(
+                "CREATE TABLE IF NOT EXISTS runs (name TEXT, due TEXT, begun TEXT, ended TEXT, outcome TEXT NOT NULL, "
+                "report TEXT NOT NULL, PRIMARY KEY (name, due)) WITHOUT ROWID"
+            )
+
+    def claim(self, name: str, due: datetime, now: datetime) -> bool:
+        """Whether this due time is ours: of several that ask, one is told so."""
+        with self._open() as disk:
+            done = disk.execute(
+                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, NULL, ?, '{}')",
+                (name, _stored(due), _stored(now), RUNNING),
+            )
+            return done.rowcount == 1
+
+    def end(self, name: str, due: datetime, now: datetime, outcome: str, report: dict[str, Any]) -> None:
+        """What became of it."""
+        with self._open() as disk:
+            disk.execute(
+                "UPDATE runs SET ended = ?, outcome = ?, report = ? WHERE name = ? AND due = ?",
+                (_stored(now), outcome, json.dumps(report, ensure_ascii=False), name, _stored(due)),
+            )
+
+    def died(self, name: str) -> bool:
+        """Marks runs that never ended; whether there were any. Only for whoever holds the schedule's lock."""
+        with self._open() as disk:
+            done = disk.execute("UPDATE runs SET outcome = 'died' WHERE name = ? AND outcome = ?", (name, RUNNING))
+            return done.rowcount > 0
+
+    def last_due(self, name: str) -> datetime | None:
+        """The last due time that something is known of."""
+        with self._open() as disk:
+            (due,) = disk.execute("SELECT max(due) FROM runs WHERE name = ?", (name,)).fetchone()
+        return datetime.fromisoformat(due) if due is not None else None
+
+    def runs(self, name: str | None, most: int) -> list[Run]:
+        """The latest, the latest first."""
+        with self._open() as disk:
+            rows = disk.execute(
+                "SELECT * FROM runs WHERE ? IS NULL OR name = ? ORDER BY due DESC, name LIMIT ?", (name, name, most)
+            ).fetchall()
+        return [
+            Run(
+                row[0],
+                datetime.fromisoformat(row[1]),
+                datetime.fromisoformat(row[2]),
+                datetime.fromisoformat(row[3]) if row[3] is not None else None,
+                row[4],
+                json.loads(row[5]),
+            )
+            for row in rows
+        ]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._path, timeout=30)) as disk, disk:
+            yield disk
+
+
+def _stored(moment: datetime) -> str:
+    """In UTC, so that texts sort as moments do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,199 @@
+"""What there is to import: files, folders, members of archives, standard input, the rows of a query.
+
+Tables that are no CSV (Excel, rows as JSON, a query) are first written into a temporary one, row by row, so that
+everything behind has one kind of table to read.
+"""
+
+import csv
+import json
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from openpyxl import load_workbook
+from openpyxl.utils.exceptions import InvalidFileException
+
+from ops.inspect.layout import File, NotReadable, look
+from ops.inspect.records import texts
+from schemas.contract import Contract
+from sinks.lookup import streamed
+
+STDIN = "-"
+_ZIP = b"PK\x03\x04"
+_WORKBOOK = "xl/workbook.xml"
+#: Ends of names that are our own, or that somebody still writes to.
+_NOT_OURS = (".part", ".tmp", ".crdownload", ".filepart", ".report.json")
+
+
+class Query(NamedTuple):
+    """Rows of a database; the password is no part of the URL."""
+
+    url: str
+    text: str
+    password: str | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing to import, by the name that is said of it. Bad rows go to a file whose name begins with `beside`."""
+
+    name: str
+    beside: Path
+    file: File | None = None
+    query: Query | None = None
+
+
+def inputs(names: Iterable[str], query: Query | None = None) -> list[Input]:
+    """Everything that the names stand for, folders and archives unfolded, in the order of names. Raises NotReadable."""
+    found = [each for name in names for each in _unfolded(name)]
+    if query is not None:
+        found.append(Input("query", Path("query"), query=query))
+    if not found:
+        raise NotReadable("nothing to import: no file in there")
+    return found
+
+
+def _unfolded(name: str) -> Iterator[Input]:
+    path = Path(name)
+    if name == STDIN:
+        yield Input("stdin", Path("stdin"))
+    elif path.is_dir():
+        inside = sorted(each for each in path.iterdir() if each.is_file() and is_ours(each.name))
+        if not inside:
+            raise NotReadable(f"{path}: no file in that folder")
+        for each in inside:
+            yield from _unfolded(str(each))
+    elif not path.is_file():
+        raise NotReadable(f"{path}: no such file")
+    elif _is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(member for member in archive.namelist() if is_ours(Path(member).name))
+        for member in members:
+            inner = zipfile.Path(path, member)
+            if inner.is_file():
+                yield Input(str(inner), path.with_name(f"{path.name}.{Path(member).name}"), inner)
+    else:
+        yield Input(str(path), path, path)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of a folder is one to import: not hidden, not being written, not what was put aside."""
+    return not name.startswith((".", "__MACOSX", "~$")) and ".bad." not in name and not name.endswith(_NOT_OURS)
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.read(4) != _ZIP:
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _WORKBOOK not in archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise NotReadable(f"{path}: the zip file is damaged: {error}; fetch it once more") from None
+
+
+@contextmanager
+def as_file(one: Input, contract: Contract | None, encoding: str | None = None) -> Iterator[File]:
+    """The input as a file that can be read again and again; what had to be written for that is gone afterwards.
+
+    Raises NotReadable, and for a query SinkUnavailable and SinkMisconfigured.
+    """
+    with tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder:
+        made = Path(folder) / "table.csv"
+        file = one.file
+        if one.query is not None:
+            _write(made, _queried(one.query))
+            yield made
+            return
+        if file is None:
+            file = Path(folder) / "stdin"
+            with file.open("wb") as spool:
+                shutil.copyfileobj(sys.stdin.buffer, spool, 2**20)
+        if _is_workbook(file):
+            _write(made, _sheet(one.name, file))
+            yield made
+        elif contract is not None and contract.format == "csv" and _holds_json(file, encoding):
+            _write(made, _objects(one.name, file, encoding))
+            yield made
+        else:
+            yield file
+
+
+def _write(path: Path, rows: Iterator[Sequence[Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="", errors="surrogatepass") as file:
+        csv.writer(file).writerows([_text(cell) for cell in row] for row in rows)
+
+
+def _text(value: Any) -> str:
+    """A cell as CSV has it: nothing for nothing, times in ISO, numbers without an exponent."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else format(value, ".15g")  # as a spreadsheet shows it
+    if isinstance(value, datetime | date):
+        return value.isoformat(*([" "] if isinstance(value, datetime) else []))
+    return str(value)
+
+
+def _is_workbook(file: File) -> bool:
+    with file.open("rb") as raw:
+        return (isinstance(file, Path) and raw.read(4) == _ZIP) or file.name.endswith((".xlsx", ".xlsm"))
+
+
+def _sheet(name: str, file: File) -> Iterator[Sequence[Any]]:
+    """The rows of a workbook's first sheet, as far as it has a header; cut or filled up to its width."""
+    try:
+        with file.open("rb") as raw:
+            book = load_workbook(raw, read_only=True, data_only=True)
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # some programs write wrong ones
+            width = 0
+            for cells in sheet.iter_rows(values_only=True):
+                if not width:
+                    width = max((place for place, cell in enumerate(cells, 1) if cell is not None), default=0)
+                if any(cell is not None for cell in cells[:width]):
+                    yield (*cells[:width], *[None] * (width - len(cells)))
+    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
+        raise NotReadable(f"{name}: not a workbook that can be read: {error}; save it as .xlsx or CSV") from None
+
+
+def _holds_json(file: File, encoding: str | None) -> bool:
+    with file.open("rb") as raw:
+        start = raw.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start[:1] in (b"{", b"[") and look(file, None, encoding).format in ("json_lines", "json_array", "json")
+
+
+def _objects(name: str, file: File, encoding: str | None) -> Iterator[Sequence[Any]]:
+    """JSON objects of plain values as rows; the columns are those of all of them."""
+    layout = look(file, None, encoding)
+    columns: dict[str, None] = {}
+    for number, text in enumerate(texts(file, layout, lambda _: None), 1):
+        columns |= dict.fromkeys(_object(name, number, text))
+    yield list(columns)
+    for number, text in enumerate(texts(file, layout, lambda _: None), 1):
+        row = _object(name, number, text)
+        yield [row.get(column) for column in columns]
+
+
+def _object(name: str, number: int, text: str) -> dict[str, Any]:
+    row = None
+    with suppress(ValueError, RecursionError):
+        row = json.loads(text, parse_float=str)
+    if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
+        raise NotReadable(
+            f"{name}: record {number} is no row, an object of plain values, as the contract's format csv is"
+        )
+    return row
+
+
+def _queried(query: Query) -> Iterator[Sequence[Any]]:
+    return streamed(query.url, query.text, password=query.password)

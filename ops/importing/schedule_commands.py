@@ -1,0 +1,128 @@
+"""`tillstream schedule list|run|history`."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from zoneinfo import ZoneInfo
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ops.importing.command import WRONG_IN_DATA
+from ops.importing.history import History
+from ops.importing.schedules import Keeper, due_after, keep_all
+from ops.importing.watching import stopping
+from ops.options import as_one_object, settings_from, with_broker, with_config
+from streams.settings import Schedule, Settings, SettingsError
+
+
+@click.group(name="schedule")
+def schedule_group() -> None:
+    """Imports at the times that the settings say (`schedules`)."""
+
+
+@schedule_group.command(name="list", epilog="\b\nExample:\n  tillstream schedule list")
+@with_config
+@as_one_object
+def list_command(config: Path | None, as_json: bool) -> None:
+    """Every schedule, when it is due next, and how its last run ended."""
+    settings = settings_from(config)
+    history = History(settings.data_folder)
+    found: list[dict[str, object]] = []
+    for name, schedule in settings.schedules.items():
+        last = next(iter(history.runs(name, 1)), None)
+        found.append(
+            {
+                "name": name,
+                "cron": schedule.cron,
+                "timezone": schedule.timezone,
+                "what": _what(schedule),
+                "next": _local(next(due_after(schedule, datetime.now(UTC))), schedule),
+                "last": _local(last.due, schedule) if last is not None else None,
+                "outcome": last.outcome if last is not None else None,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps({"schedules": found}, ensure_ascii=False))
+        return
+    _print(found, ("name", "cron", "timezone", "what", "next", "last", "outcome"))
+
+
+@schedule_group.command(
+    epilog="\b\nExamples:\n  tillstream schedule run\n  tillstream schedule run nightly\n"
+    "  tillstream schedule history nightly --json | jq '.runs[0]'"
+)
+@click.argument("name", required=False)
+@with_broker
+def run(name: str | None, config: Path | None, broker: str | None) -> None:
+    """Keep all schedules until SIGTERM or Ctrl-C; or, with a NAME, run that one now.
+
+    Several may keep them side by side, on one data folder: each due time is done once. Exit code 1 when the run by
+    hand did not go well.
+    """
+    settings = settings_from(config, broker=broker)
+    if name is None:
+        keep_all(
+            settings, stopping(), lambda text: click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True)
+        )
+        return
+    _known(settings, name)
+    history = History(settings.data_folder)
+    outcome = Keeper(name, settings, history, lambda: datetime.now(UTC), Event()).now()
+    click.echo(f"{name}: {outcome}")
+    sys.exit(0 if outcome == "done" else WRONG_IN_DATA)
+
+
+@schedule_group.command(epilog="\b\nExamples:\n  tillstream schedule history\n  tillstream schedule history nightly")
+@click.argument("name", required=False)
+@with_config
+@click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="So many.")
+@as_one_object
+def history(name: str | None, config: Path | None, last: int, as_json: bool) -> None:
+    """What became of each due time: done, bad lines, unreadable files, failed, stopped, died, missed, overlapped."""
+    settings = settings_from(config)
+    if name is not None:
+        _known(settings, name)
+    found: list[dict[str, object]] = [
+        {
+            "name": each.name,
+            "due": each.due.isoformat(),
+            "begun": each.begun.isoformat(),
+            "seconds": round((each.ended - each.begun).total_seconds(), 1) if each.ended is not None else None,
+            "outcome": each.outcome,
+            "sent": each.report.get("confirmed"),
+            "report": each.report,
+        }
+        for each in History(settings.data_folder).runs(name, last)
+    ]
+    if as_json:
+        click.echo(json.dumps({"runs": found}, ensure_ascii=False))
+        return
+    _print(found, ("name", "due", "begun", "seconds", "outcome", "sent"))
+
+
+def _known(settings: Settings, name: str) -> None:
+    if name not in settings.schedules:
+        there = ", ".join(settings.schedules) or "none"
+        raise SettingsError(f"there is no schedule {name!r} in the settings; there are: {there}")
+
+
+def _what(schedule: Schedule) -> str:
+    if schedule.folder is not None:
+        return f"folder {schedule.folder}"
+    return ", ".join(schedule.files) or "a query"
+
+
+def _local(moment: datetime, schedule: Schedule) -> str:
+    return moment.astimezone(ZoneInfo(schedule.timezone)).isoformat(timespec="seconds")
+
+
+def _print(rows: list[dict[str, object]], columns: tuple[str, ...]) -> None:
+    table = Table(*columns, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*("" if row[column] is None else escape(str(row[column])) for column in columns))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,108 @@
+"""Receipts into the topic, each confirmed by the broker, with checkpoints on the way."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from confluent_kafka import KafkaException, Message, Producer
+
+from ops.importing.checkpoints import Checkpoint
+from ops.importing.reading import Receipt
+from streams.settings import Settings
+from streams.topics import BrokerUnreachable, client_config, create_source_topic
+
+_PATIENCE = 60.0
+_FULL = 0.1
+#: Receipts between two looks at the clock, and seconds between two checkpoints.
+_LOOK = 1_000
+_PAUSE = 2.0
+_PRODUCER: dict[str, Any] = {
+    "enable.idempotence": True,
+    "compression.type": "lz4",  # a third of zstd's processor time, which the reading needs
+    "linger.ms": 50,
+    "batch.size": 2**19,
+    "queue.buffering.max.kbytes": 2**16,
+}
+
+
+class Sender:
+    """A producer to the settings' topic, which is created if it is missing.
+
+    It counts what the broker has confirmed, and what it has refused, with the last reason; `offsets` are the last
+    confirmed ones. Raises BrokerUnreachable and TopicsUnusable.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        create_source_topic(settings, partitions=4)
+        self.confirmed = 0
+        self.failed = 0
+        self.reason = ""
+        self.offsets: dict[int, int] = {}
+        self._settings = settings
+        self._producer = Producer(client_config(settings.broker, settings.kafka) | _PRODUCER)
+
+    def send(self, key: bytes | None, value: bytes) -> None:
+        """Hands a record over; waits while the queue is full. Raises BrokerUnreachable."""
+        given_up = None
+        while True:
+            try:
+                self._producer.produce(self._settings.topic, value, key, on_delivery=self._answered)
+                self._producer.poll(0)
+                return
+            except BufferError:  # the queue is full: let the broker take some
+                given_up = given_up or time.monotonic() + _PATIENCE
+                if not self._producer.poll(_FULL) and time.monotonic() > given_up:
+                    raise self._silent() from None
+            except KafkaException as error:
+                self.failed, self.reason = self.failed + 1, error.args[0].str()
+                return
+
+    def settle(self) -> None:
+        """Returns when the broker has answered for all that was sent. Raises BrokerUnreachable."""
+        if self._producer.flush(_PATIENCE):
+            raise self._silent()
+
+    def _answered(self, error: object, message: Message) -> None:
+        if error is not None:
+            self.failed, self.reason = self.failed + 1, str(error)
+            return
+        self.confirmed += 1
+        partition, offset = message.partition(), message.offset()
+        if partition is not None and offset is not None:
+            self.offsets[partition] = offset
+
+    def _silent(self) -> BrokerUnreachable:
+        return BrokerUnreachable(
+            f"{self._settings.broker} has not confirmed {len(self._producer):,} records; import again: it goes on "
+            "behind those that are confirmed"
+        )
+
+
+def send(
+    name: str,
+    receipts: Iterator[Receipt],
+    sender: Sender,
+    checkpoint: Checkpoint,
+    skip: int,
+    told: Callable[[int], None],
+) -> int:
+    """Sends all receipts but the first `skip`, and returns how many there are, those among them.
+
+    `told` hears how many have gone. Raises BrokerUnreachable, and what reading raises.
+    """
+    number = 0
+    refused = sender.failed
+    saved = time.monotonic()
+    for number, receipt in enumerate(receipts, 1):
+        if number > skip:
+            sender.send(receipt.key, receipt.value)
+        if number % _LOOK == 0:
+            told(number)
+            if number > skip and time.monotonic() - saved > _PAUSE:
+                sender.settle()
+                if sender.failed == refused:
+                    checkpoint.write(name, number, sender.offsets)
+                saved = time.monotonic()
+    sender.settle()
+    told(number)
+    return number

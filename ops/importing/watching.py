@@ -1,0 +1,178 @@
+"""`tillstream import --watch DIR`: files that come into a folder, each taken once, and what became of it beside it.
+
+A file is taken when it is complete, by a rename into `working/`, which only one can do. From there it goes to `done/`,
+or to `failed/` when nothing in it could be read or the broker refused some of it. A report lies beside it; bad lines
+lie in `failed/`. While the broker is away it stays where it is.
+"""
+
+import fcntl
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ops.importing.inputs import Input, inputs, is_ours
+from ops.importing.reading import Look
+from ops.importing.sending import Sender
+from ops.importing.work import How, Report, Watcher, import_one
+from ops.inspect.layout import File, NotReadable
+from ops.inspect.records import Progress
+from streams.settings import Settings
+from streams.topics import BrokerUnreachable
+
+_LOOK = 1.0
+_AGAIN = 5.0
+#: A file that has not changed for so long is complete, if it was not renamed in.
+COMPLETE = 5.0
+
+
+class Stopped(Exception):
+    """Somebody wants it to end; the file at hand is gone on with next time."""
+
+
+class Stoppable(Watcher):
+    """Ends an import when it is told to stop."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def looks(self, name: str, file: File) -> Progress:
+        """As Watcher."""
+        return self._heed
+
+    def sends(self, name: str, file: File, found: Look) -> tuple[Progress, Callable[[int], None]]:
+        """As Watcher."""
+        return self._heed, self._heed
+
+    def _heed(self, _: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+
+class Seen(NamedTuple):
+    """A file as it was at a look, and since when."""
+
+    size: int
+    changed: int
+    since: float
+
+
+class Folder:
+    """A folder that files come into. Only one process watches it at a time."""
+
+    def __init__(self, path: Path, complete_after: float = COMPLETE) -> None:
+        if not path.is_dir():
+            raise NotReadable(f"{path}: no such folder")
+        self.path = path
+        self.working, self.done, self.failed = (path / name for name in ("working", "done", "failed"))
+        for folder in (self.working, self.done, self.failed):
+            folder.mkdir(exist_ok=True)
+        self._complete_after = complete_after
+        self._seen: dict[str, Seen] = {}
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else watches it meanwhile; what a watcher that died had taken is taken again. Raises NotReadable."""
+        with (self.path / ".tillstream.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NotReadable(f"{self.path}: another process watches this folder") from None
+            yield
+
+    def taken(self) -> list[Path]:
+        """What is being worked on: files of a watcher that died, and those that are complete, taken with this."""
+        for path in self._complete():
+            path.rename(_free(self.working / path.name))
+        return sorted(path for path in self.working.iterdir() if is_ours(path.name))
+
+    def _complete(self) -> list[Path]:
+        now = time.monotonic()
+        there: dict[str, Seen] = {}
+        complete = []
+        for path in sorted(self.path.iterdir()):
+            if not is_ours(path.name) or not path.is_file():
+                continue
+            state = path.stat()
+            before = self._seen.get(path.name)
+            if before is None or (before.size, before.changed) != (state.st_size, state.st_mtime_ns):
+                there[path.name] = Seen(state.st_size, state.st_mtime_ns, now)
+            else:
+                there[path.name] = before
+            if now - there[path.name].since >= self._complete_after or self._is_old(state.st_mtime):
+                complete.append(path)
+                del there[path.name]
+        self._seen = there
+        return complete
+
+    def _is_old(self, changed: float) -> bool:
+        """It was complete before it came, or came before we looked."""
+        return time.time() - changed > max(self._complete_after, 1) * 12 or not self._complete_after
+
+
+def work_off(settings: Settings, folder: Folder, how: How, watcher: Watcher, sender: Sender) -> Iterator[Report | str]:
+    """Imports what is taken by now; gives a report for each input of it, or why it can't be read.
+
+    Raises BrokerUnreachable and Stopped, with the file at hand still taken.
+    """
+    for path in folder.taken():
+        reports, fault = [], ""
+        try:
+            for one in inputs([str(path)]):
+                aside = folder.failed / one.beside.name
+                report = import_one(settings, Input(one.name, aside, one.file), how, watcher, sender)
+                reports.append(report)
+                yield report
+        except NotReadable as error:
+            fault = str(error)
+            yield fault
+        went = not fault and not any(report.refused for report in reports)
+        to = _free((folder.done if went else folder.failed) / path.name)
+        said = {"files": [report.as_json() for report in reports], "unreadable": fault}
+        to.with_name(f"{to.name}.report.json").write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n")
+        path.rename(to)
+
+
+def watch(
+    settings: Settings, folder: Folder, how: How, say: Callable[[Report | str], None], stop: threading.Event
+) -> None:
+    """Imports what comes, until it is told to stop. Raises NotReadable when somebody else watches the folder."""
+    with folder.alone():
+        sender = Sender(settings)
+        while not stop.is_set():
+            try:
+                for each in work_off(settings, folder, how, Stoppable(stop), sender):
+                    say(each)
+                stop.wait(_LOOK)
+            except BrokerUnreachable as error:
+                say(f"{error}; waiting for it")
+                stop.wait(_AGAIN)
+                sender = Sender(settings) if not stop.is_set() else sender
+            except Stopped:
+                return
+
+
+def stopping() -> threading.Event:
+    """Set by SIGTERM or Ctrl-C; a second one ends at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop
+
+
+def _free(path: Path) -> Path:
+    """The path, or one with a number, so that nothing is written over."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

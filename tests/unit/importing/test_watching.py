@@ -1,0 +1,70 @@
+"""A watched folder: which files are taken, and when."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ops.importing.watching import Folder
+from ops.inspect.layout import NotReadable
+
+
+def old(path: Path, text: str = "bon\n1\n") -> Path:
+    path.write_text(text)
+    os.utime(path, (time.time() - 300, time.time() - 300))
+    return path
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_file_that_grows_is_not_taken(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, complete_after=0.2)
+    path = tmp_path / "sales.csv"
+    for turn in range(4):
+        path.write_text("x" * turn)
+        assert folder.taken() == []
+    time.sleep(0.3)  # it is the time without a change that makes it complete
+    assert names(folder.taken()) == ["sales.csv"]
+    assert not path.exists()
+
+
+def test_file_that_is_renamed_in_is_taken_at_once(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    old(tmp_path / "sales.csv.part")
+    assert folder.taken() == []
+    (tmp_path / "sales.csv.part").rename(tmp_path / "sales.csv")
+    assert names(folder.taken()) == ["sales.csv"]
+
+
+def test_what_a_watcher_that_died_had_taken_is_taken_again(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    old(folder.working / "sales.csv")
+    old(tmp_path / "sales.csv")
+    assert names(folder.taken()) == ["sales-2.csv", "sales.csv"]
+
+
+def test_hidden_files_and_folders_stay(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    old(tmp_path / ".sales.csv")
+    (tmp_path / "more").mkdir()
+    old(tmp_path / "more" / "sales.csv")
+    assert folder.taken() == []
+
+
+def test_folder_has_one_watcher(tmp_path: Path) -> None:
+    with (
+        Folder(tmp_path).alone(),
+        pytest.raises(NotReadable, match="another process watches"),
+        Folder(tmp_path).alone(),
+    ):
+        pass
+    with Folder(tmp_path).alone():
+        pass
+
+
+def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotReadable, match="no such folder"):
+        Folder(tmp_path / "none")
