@@ -146,15 +146,15 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.UNMAPPED_STORE: (
         "The mapping's table of stores has no row for the store, or the ERP has no point of sale for it.",
-        "Add the row, or the point of sale. The worker reads the table again by itself; then replay what has this reason.",
+        "Add the row, or the point of sale. The worker reads the table again by itself; then replay.",
     ),
     Reason.UNMAPPED_ITEM: (
-        "The mapping's table of items has no row for a line's sku, or the ERP has no such article; the detail says where.",
+        "The mapping's table of items has no row for a line's sku, or the ERP has no such article; see the detail.",
         "Add the rows, or the articles. The worker reads the tables again by itself; then replay what has this reason.",
     ),
     Reason.UNMAPPED_TAX: (
-        "The mapping's table of taxes has no row for a line's rate, nor for its item's category; or the ERP taxes it otherwise.",
-        "Add the row that the detail names, or correct the rate, of the till or of the article in the ERP; then replay.",
+        "The mapping's table of taxes has no row for a line's rate and category, or the ERP taxes the item otherwise.",
+        "Add the row that the detail names, or correct the rate, at the till or in the ERP; then replay.",
     ),
     Reason.UNMAPPED_TENDER: (
         "The mapping's table of tenders has no row for a means of payment, or the ERP has no such method.",
@@ -177,7 +177,7 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "Find out whether the goods were sold twice. Repair the producer; patch the record and replay.",
     ),
     Reason.WRONG_CURRENCY: (
-        "The receipt's currency is not the one that the mapping gives for its store, or not that of the company in the ERP.",
+        "The receipt's currency is not the one that the mapping gives for its store, or not that of the ERP's company.",
         "Correct the till's currency setting, or the table of stores; then replay.",
     ),
     Reason.HELD_OUTLIER: (
