@@ -34,8 +34,8 @@ demo: $(RUNS) ## Show sales flowing, on one screen; needs nothing but Python. AR
 test: lint ## Lint, types, import contracts and all tests, on a real Kafka and a real PostgreSQL
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-unit: $(READY) ## Only the tests that need no Kafka and no PostgreSQL: seconds
-	$(BIN)/python -m pytest -q -m "not kafka and not postgres" $(ARGS)
+unit: $(READY) ## Only the tests that need no Kafka, no PostgreSQL and no Tryton: seconds
+	$(BIN)/python -m pytest -q -m "not kafka and not postgres and not tryton" $(ARGS)
 
 faults: $(READY) ## Everything breaks, for half an hour: the long version of tests/faults. SEED=1 KILLS=1000 ARGS="-k kill"
 	TILLSTREAM_FAULTS=long TILLSTREAM_FAULTS_SEED=$(SEED) TILLSTREAM_FAULTS_KILLS=$(KILLS) \

@@ -145,20 +145,20 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "Add the store with its time zone and cut-off to the settings, restart, and replay.",
     ),
     Reason.UNMAPPED_STORE: (
-        "The mapping's table of stores has no row for the store; the detail names it.",
-        "Add the row. The worker reads the table again by itself; then replay what has this reason.",
+        "The mapping's table of stores has no row for the store, or the ERP has no point of sale for it.",
+        "Add the row, or the point of sale. The worker reads the table again by itself; then replay.",
     ),
     Reason.UNMAPPED_ITEM: (
-        "The mapping's table of items has no row for a line's sku; the detail names it, and all else that is missing.",
-        "Add the rows. The worker reads the tables again by itself; then replay what has this reason.",
+        "The mapping's table of items has no row for a line's sku, or the ERP has no such article; see the detail.",
+        "Add the rows, or the articles. The worker reads the tables again by itself; then replay what has this reason.",
     ),
     Reason.UNMAPPED_TAX: (
-        "The mapping's table of taxes has no row for a line's tax rate, nor for its item's tax category.",
-        "Add the row that the detail names, or correct the till's rate; then replay.",
+        "The mapping's table of taxes has no row for a line's rate and category, or the ERP taxes the item otherwise.",
+        "Add the row that the detail names, or correct the rate, at the till or in the ERP; then replay.",
     ),
     Reason.UNMAPPED_TENDER: (
-        "The mapping's table of tenders has no row for a means of payment; the detail names it.",
-        "Add the row. The worker reads the table again by itself; then replay what has this reason.",
+        "The mapping's table of tenders has no row for a means of payment, or the ERP has no such method.",
+        "Add the row, or the method. The worker reads the table again by itself; then replay what has this reason.",
     ),
     Reason.UNMAPPED_CUSTOMER: (
         "The mapping's table of customers has no row for the receipt's customer, who is named in the record alone.",
@@ -177,7 +177,7 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "Find out whether the goods were sold twice. Repair the producer; patch the record and replay.",
     ),
     Reason.WRONG_CURRENCY: (
-        "The receipt's currency is not the one that the mapping gives for its store.",
+        "The receipt's currency is not the one that the mapping gives for its store, or not that of the ERP's company.",
         "Correct the till's currency setting, or the table of stores; then replay.",
     ),
     Reason.HELD_OUTLIER: (

@@ -41,7 +41,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test by the services it uses, so that `-m "not kafka and not postgres"` is the quick run."""
+    """Marks every test by the services it uses, so that `make unit` can leave those out."""
     for item in items:
         for service, fixtures in _SERVICES.items():
             if fixtures & set(getattr(item, "fixturenames", ())):

@@ -252,6 +252,29 @@ def test_session_that_is_gone_is_renewed(sink: TrytonSink, tryton: Running) -> N
     assert sink.write([document(2)]) == [Receipt("pos:e-2-0", "written")]
 
 
+def test_sale_that_somebody_reopened_is_done_again_when_its_event_comes_again(sink: TrytonSink, books: Books) -> None:
+    sink.write([document(1)])
+    (sale,) = books.call("sale.point.sale", "search", [], 0, None, None)
+    books.call("sale.point.sale", "open", [sale])
+    assert sink.write([document(1), document(2)])[0] == Receipt("pos:e-1-0", "duplicate")
+    assert sink.ledger.counts() == {"confirmed": 2}
+
+
+def test_sale_that_somebody_changed_is_left_alone_and_its_event_still_recognised(
+    sink: TrytonSink, books: Books
+) -> None:
+    sink.write([document(1)])
+    (sale,) = books.call("sale.point.sale", "search", [], 0, None, None)
+    books.call("sale.point.sale", "open", [sale])
+    (line_,) = books.call("sale.point.sale", "read", [sale], ["lines"])[0]["lines"]
+    books.call("sale.point.sale.line", "write", [line_], {"quantity": 1.0})
+    assert sink.write([document(1), document(2)]) == [
+        Receipt("pos:e-1-0", "duplicate"),
+        Receipt("pos:e-2-0", "written"),
+    ]
+    assert sink.ledger.counts() == {"confirmed": 1, "created": 1}
+
+
 def test_nobody_changes_or_deletes_what_a_till_has_sent(sink: TrytonSink, books: Books) -> None:
     sink.write([document(1, payments=[])])
     (sale,) = books.call("sale.point.sale", "search", [], 0, None, None)

@@ -30,7 +30,7 @@ from tests.support.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
 POST = "from ops.cli import main; main()"
-DOCUMENTS, KILLS, SIZE = (2000, 60, 50) if LONG else (40, 6, 8)
+DOCUMENTS, KILLS, SIZE = (2000, 60, 50) if LONG else (30, 3, 6)
 
 
 class Crew:

@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.tryton.server import PASSWORD
+from ops.check import check_sink
 from ops.cli import program
+from streams.settings import load_settings
 from tests.support.documents import document, documents
 from tests.support.tryton import Running, sink_of, sink_url
 
@@ -57,10 +59,14 @@ def test_lost_ledger_is_rebuilt(tryton: Running, tmp_path: Path, url: str) -> No
 
 def test_wrong_password_is_told_by_the_check(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILLSTREAM_SINK_PASSWORD", "wrong")
-    done = invoke("check", "--sink", url, "--broker", "127.0.0.1:1", "--json")
-    (found,) = [row for row in json.loads(done.output)["findings"] if row["subject"].startswith("sink")]
-    assert (done.exit_code, found["detail"]) == (3, "unreachable")
-    assert "user or password is wrong" in found["advice"]
+    (found,), code = check_sink(load_settings(sink_url=url), apply=False)
+    assert (code, found.detail) == (3, "unreachable")
+    assert "user or password is wrong" in found.advice
+
+
+def test_check_of_a_company_that_is_set_up_finds_nothing_wrong(url: str) -> None:
+    findings, code = check_sink(load_settings(sink_url=url), apply=False)
+    assert (code, [finding.subject for finding in findings if not finding.ok]) == (0, [])
 
 
 def test_other_sinks_have_no_second_stage(tmp_path: Path) -> None:

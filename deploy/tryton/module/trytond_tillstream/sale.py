@@ -108,8 +108,8 @@ class Sale(metaclass=PoolMeta):
     def _till_confirm(cls, sales):
         """Processes the sales, having checked that they come to what the till says."""
         for sale in sales:
-            total, tax = sale._till_amounts()
-            if (total, tax) != (sale.till_gross, sale.till_tax):
+            if not sale._till_comes_to_the_same():
+                total, tax = sale._till_amounts()
                 raise SaleValidationError(
                     gettext(
                         "tillstream.msg_totals_differ",
@@ -120,6 +120,10 @@ class Sale(metaclass=PoolMeta):
                     )
                 )
         cls.process([sale for sale in sales if sale.lines])  # those that are not paid stay open
+
+    def _till_comes_to_the_same(self):
+        """Whether the sale is what the till says, to the cent."""
+        return self._till_amounts() == (self.till_gross, self.till_tax)
 
     def _till_amounts(self):
         """`total` and `total_tax`, as Tryton computes them; those fields take a quarter of the time of a delivery."""
@@ -204,13 +208,14 @@ class _Known:
         return "written" if held is None else "replaced"
 
     def left_open(self, documents, effects):
-        """The held sales of duplicates that are still open."""
+        """The held sales of duplicates that are open still, or again, unless somebody has changed what they come to."""
         sales = [
             self.held.get(d["external_ref"])
             for d, effect in zip(documents, effects, strict=True)
             if effect == "duplicate"
         ]
-        return [sale for sale in sales if sale is not None and sale.state == "open"]
+        found = [sale for sale in sales if sale is not None and sale.state == "open"]
+        return [sale for sale in found if sale._till_comes_to_the_same()]
 
     def deliveries(self, documents, effects):
         """The rows of events that were not delivered before."""
