@@ -65,12 +65,16 @@ class SinkMisconfigured(Exception):
 
 @dataclass(slots=True)
 class Finding:
-    """One thing a preflight looked at. `advice` says what to do when it is not `ok`."""
+    """One thing a preflight looked at. `advice` says what to do when it is not `ok`.
+
+    A worker starts without what is not `vital`: then some documents are refused, or are not booked to their end.
+    """
 
     subject: str
     ok: bool
     detail: str
     advice: str = ""
+    vital: bool = True
 
 
 @dataclass(slots=True)

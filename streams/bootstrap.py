@@ -99,9 +99,11 @@ def _open_checked(settings: Settings, master_data: MasterData | None) -> Sink:
     sink = open_sink(settings.sink_url, password=settings.password())
     try:
         findings = sink.check(apply=settings.apply_migrations)
-        wrong = [f"{finding.subject}: {finding.detail}; {finding.advice}" for finding in findings if not finding.ok]
-        if wrong:
-            raise SinkMisconfigured("\n".join(wrong))
+        wrong = [finding for finding in findings if not finding.ok]
+        if any(finding.vital for finding in wrong):
+            raise SinkMisconfigured("\n".join(f"{one.subject}: {one.detail}; {one.advice}" for one in wrong))
+        for one in wrong:
+            structlog.get_logger("tillstream.sink").warning(one.subject, found=one.detail, advice=one.advice)
         if master_data is not None:
             master_data.load()
     except BaseException:
