@@ -125,16 +125,19 @@ class ErpNext:
 
     def withdraw(self, booking: Booking) -> None:
         """As in the protocol."""
-        path = f"/api/resource/{INVOICE}/{booking.name}"
         if booking.state == "created":
-            _result(self.http.send("DELETE", path))
+            _result(self.http.send("DELETE", _path(booking)))
         else:
-            _result(self.http.send("PUT", path, to_body({"docstatus": 2})))
+            self._run("cancel", booking)
 
     def post(self, bookings: Sequence[Booking]) -> None:
         """As in the protocol."""
         (booking,) = bookings
-        _result(self.http.send("PUT", f"/api/resource/{INVOICE}/{booking.name}", to_body({"docstatus": 1})))
+        self._run("submit", booking)
+
+    def _run(self, method: str, booking: Booking) -> None:
+        # Not by setting docstatus: older versions take that for less than a cancellation (frappe issue 14869).
+        _result(self.http.send("POST", _path(booking), to_body({"run_method": method})))
 
     def days(self, store: str | None, day: date | None) -> Iterator[StoreDay]:
         """As in the protocol."""
@@ -269,6 +272,10 @@ class ErpNext:
 
     def _rounded(self, amount: Decimal) -> Decimal:
         return amount.quantize(Decimal(1).scaleb(-self.defaults.precision), ROUND_HALF_EVEN)
+
+
+def _path(booking: Booking) -> str:
+    return f"/api/resource/{INVOICE}/{booking.name}"
 
 
 def _by_mode(d: ErpDocument) -> dict[tuple[str, str | None], Decimal]:

@@ -55,7 +55,8 @@ def _if_allowed(subject: str, look: Callable[[], Finding]) -> Finding:
     except (SinkUnavailable, DocumentsRefused) as fault:
         if isinstance(fault, SinkUnavailable) and fault.kind != "privilege":
             raise
-        return Finding(subject, False, str(fault), "run the check as a System Manager, or let this user read it")
+        advice = "run the check as a System Manager, or let this user read it"
+        return Finding(subject, False, str(fault), advice, vital=False)
 
 
 def _version(erp: "ErpNext") -> Finding:
@@ -63,7 +64,8 @@ def _version(erp: "ErpNext") -> Finding:
     version = str(versions.get("erpnext", {}).get("version", ""))
     series = int(version.partition(".")[0]) if version.partition(".")[0].isdecimal() else 0
     advice = f"versions {OLDEST} to {NEWEST} are known; try others in a test site first"
-    return Finding("version", OLDEST <= series <= NEWEST, f"ERPNext {version}" if version else "no ERPNext", advice)
+    known = OLDEST <= series <= NEWEST
+    return Finding("version", known, f"ERPNext {version}" if version else "no ERPNext", advice, vital=series < OLDEST)
 
 
 def _fields(erp: "ErpNext", *, apply: bool) -> Finding:
@@ -119,4 +121,4 @@ def _negative_rates(erp: "ErpNext") -> Finding:
     arguments = {"doctype": "Selling Settings", "field": "allow_negative_rates_for_items"}
     allowed = bool(int(erp.call("frappe.client.get_single_value", **arguments) or 0))
     advice = "allow negative rates for items in Selling Settings, or receipts with a line below zero are refused"
-    return Finding("negative rates", allowed, "allowed" if allowed else "not allowed", advice)
+    return Finding("negative rates", allowed, "allowed" if allowed else "not allowed", advice, vital=False)

@@ -70,10 +70,10 @@ class KafkaSink(SqliteSink):
     ) -> None:
         self._config = config | {"log_level": 0}
         self._wanted = wanted
+        self._topic = Topic(self._config, topic)
         self._folder = tempfile.TemporaryDirectory(prefix="tillstream-") if index is None else None
         file = Path(self._folder.name) / "index.sqlite" if self._folder is not None else index
         super().__init__(URL.create("sqlite", database=str(file)), clock)
-        self._topic = Topic(self._config, topic)
         self._owned: dict[int, Transactions] = {}
         self._reader: Reader | None = None
         self._partitions = 0

@@ -129,11 +129,12 @@ class Transactions:
         return max(offsets)
 
     def close(self) -> None:
-        """Gives up what is under way; the broker ends the transaction."""
-        with suppress(KafkaException):  # there is none, or it can't be reached: it ends by its own timeout
+        """Gives up what is under way. What can't be given up now, the broker ends by itself."""
+        with suppress(SinkUnavailable, DocumentsRefused), told():
             self._producer.abort_transaction(1)
-        self._producer.purge()
-        self._producer.flush(0)
+        with suppress(SinkUnavailable, DocumentsRefused), told():  # a fatal error may still be waiting to be raised
+            self._producer.purge()
+            self._producer.flush(0)
 
 
 class Reader:

@@ -61,7 +61,7 @@ def findings(odoo: "Odoo", *, apply: bool) -> list[Finding]:
     """One finding for each thing that has to be right. `apply` creates the missing custom fields."""
     version, series = odoo.client.version(), odoo.client.series()
     advice = f"versions {OLDEST} to {NEWEST} are known; try others in a test database first"
-    found = [Finding("version", OLDEST <= series <= NEWEST, f"Odoo {version}", advice)]
+    found = [Finding("version", OLDEST <= series <= NEWEST, f"Odoo {version}", advice, vital=series < OLDEST)]
     try:
         found += [_fields(odoo, apply=apply), _rights(odoo), *_places(odoo)]
     except SinkUnavailable as outage:
@@ -128,6 +128,7 @@ def _places(odoo: "Odoo") -> list[Finding]:
             per_line,
             str(row["tax_calculation_rounding_method"]),
             "set Rounding Method to Round per Line in the accounting settings: tills round so, and sums must agree",
+            vital=False,
         )
     )
     return found

@@ -6,6 +6,7 @@ All raise SinkMisconfigured where a URL can't be meant.
 import re
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from sqlalchemy import URL, create_engine
 
 from sinks.base import Sink, SinkMisconfigured
@@ -42,7 +43,12 @@ def kafka(url: URL) -> Sink:
     if index is not None and not index.absolute().parent.is_dir():
         raise SinkMisconfigured(f"The folder of the index does not exist: {index.absolute().parent}. Create it.")
     wanted = whole(said, "partitions", 4), whole(said, "replication_factor", 1)
-    return KafkaSink(config, url.database, index=index, wanted=wanted)
+    try:
+        return KafkaSink(config, url.database, index=index, wanted=wanted)
+    except KafkaException as error:  # names the setting, and not the password
+        raise SinkMisconfigured(
+            f"The Kafka client does not take what the sink's URL says: {error.args[0].str()}"
+        ) from None
 
 
 def webhook(url: URL) -> Sink:

@@ -212,7 +212,7 @@ def test_invoice_that_another_writer_makes_meanwhile_is_waited_for(
 
 def test_cancellation_by_hand_is_not_undone(erpnext: Website, open_erpnext: Opener, sink: ErpSink) -> None:
     sink.write([document()])
-    site(erpnext)._update(key_of(document()), {"docstatus": 2})
+    site(erpnext)._update(key_of(document()), 2)
     assert effects(open_erpnext("another-ledger").write([document()])) == ["duplicate"]
     assert states(erpnext) == [(0, 2)]
     assert sink.holds([document().external_ref]) == set()
@@ -325,6 +325,7 @@ def test_check_tells_what_is_missing_and_writes_nothing(erpnext: Website, open_e
         "negative rates",
     ]
     assert all(f.advice for f in found if not f.ok)
+    assert [f.subject for f in found if not f.ok and not f.vital] == ["negative rates"]
     assert {r.path.rpartition(".")[2] for r in erpnext.requests} <= {
         *("get_logged_user", "get_versions", "get_list", "get_single_value", "has_permission")
     }

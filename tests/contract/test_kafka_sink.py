@@ -14,12 +14,19 @@ from schemas.document import ErpDocument, from_json
 from sinks.base import Sink, SinkMisconfigured, SinkUnavailable
 from sinks.connect import open_sink
 from sinks.kafka import KafkaSink, partition_of
+from tests.contract.conftest import with_transactions
 from tests.contract.test_sink_contract import effects
 from tests.contract.test_sink_values import AWKWARD
 from tests.support.documents import document, documents, line
 from tests.support.kafka import Kafka
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def kafka(kafka: Kafka) -> Kafka:
+    """A broker with transactions."""
+    return with_transactions(kafka)
 
 
 @pytest.fixture
@@ -188,6 +195,25 @@ def test_broker_that_is_away_is_sink_unavailable(monkeypatch: pytest.MonkeyPatch
     sink.close()
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("kafka://h", "a topic"),
+        ("kafka://h/a/b", "a topic"),
+        ("kafka://h/t?protocol=NONE", "security.protocol"),
+        ("kafka://h/t?ca_file=/no/such", "ssl.ca.location"),
+        ("kafka://h/t?index=/no/such/i.db", "does not exist"),
+        ("kafka://h/t?partitions=many", "partitions"),
+        ("kafka://h/t?topic=t", "parameter that is not known: topic"),
+        ("kafka://h/t?index=a&index=b", "twice"),
+    ],
+)
+def test_url_that_can_not_be_meant_is_told(url: str, told: str) -> None:
+    with pytest.raises(SinkMisconfigured, match=told) as caught:
+        open_sink(url, password="hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
 WRITE_FOR_EVER = """
 import random
 import sys
@@ -217,13 +243,15 @@ def test_writers_that_are_killed_and_fight_write_each_document_once(
         for _ in range(2)
     ]
     acknowledged = 0
-    for _ in range(3):
+    try:
+        for _ in range(3):
+            for each in pair:
+                assert each.stdout
+                acknowledged = max(acknowledged, int(each.stdout.readline()))
+    finally:
         for each in pair:
-            assert each.stdout
-            acknowledged = max(acknowledged, int(each.stdout.readline()))
-    for each in pair:
-        each.kill()
-        each.communicate()
+            each.kill()
+            each.communicate()
     assert set(effects(sink.write(documents(acknowledged)))) == {"duplicate"}
     found = Counter(d.external_ref for d in held(kafka, topic))
     assert set(found.values()) == {1}

@@ -70,7 +70,9 @@ class ErpNextSite:
         if request.method == "DELETE":  # frappe/api/v1.py, delete_doc
             self._delete(name)
             return 202, _json({"data": "ok"})
-        return 200, _json({"data": self._update(name, said)})
+        # frappe/api/v1.py, execute_doc_method; issue 14869: the answer is nothing
+        self._update(name, {"submit": 1, "cancel": 2}[said["run_method"]])
+        return 200, _json({"data": None})
 
     def _call(self, method: str, said: Row) -> Any:
         match method:
@@ -163,17 +165,16 @@ class ErpNextSite:
             )
         return doc | {name: float(value) for name, value in sums.items()}  # frappe/utils/response.py, json_handler
 
-    def _update(self, name: str, said: Row) -> Row:
+    def _update(self, name: str, docstatus: int) -> None:
         """frappe/model/document.py, check_docstatus_transition: 0 to 1, 1 to 2."""
         row = self.tables[INVOICE][name]
-        if (row["docstatus"], said["docstatus"]) not in ((0, 1), (1, 2)):
+        if (row["docstatus"], docstatus) not in ((0, 1), (1, 2)):
             raise FrappeError("DocstatusTransitionError")
-        if said["docstatus"] == 2 and any(
+        if docstatus == 2 and any(
             r.get("return_against") == name and r["docstatus"] == 1 for r in self.tables[INVOICE].values()
         ):  # frappe/model/delete_doc.py, check_if_doc_is_linked
             raise FrappeError("LinkExistsError")
-        self.tables[INVOICE][name] = row | {"docstatus": said["docstatus"]}
-        return self.tables[INVOICE][name]
+        self.tables[INVOICE][name] = row | {"docstatus": docstatus}
 
     def _delete(self, name: str) -> None:
         if self.tables[INVOICE][name]["docstatus"] == 1:  # frappe/model/delete_doc.py
