@@ -75,6 +75,8 @@ def _unfolded(name: str) -> Iterator[Input]:
     elif _is_archive(path):
         with zipfile.ZipFile(path) as archive:
             members = sorted(member for member in archive.namelist() if is_ours(Path(member).name))
+            if any(archive.getinfo(member).flag_bits & 1 for member in members):
+                raise NotReadable(f"{path}: the zip file needs a password; unpack it first")
         for member in members:
             inner = zipfile.Path(path, member)
             if inner.is_file():

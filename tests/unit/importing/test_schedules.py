@@ -117,12 +117,14 @@ def test_due_times_during_a_run_are_one_more_run_or_none(
     assert (len(world.ran), world.outcomes()) == (ran, outcomes)
 
 
-def test_run_that_died_is_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outcome", ["running", "stopped"])
+def test_run_that_was_killed_or_stopped_is_run_again(tmp_path: Path, outcome: str) -> None:
     world = World(tmp_path)
     world.history.claim("every", T0, T0)
+    world.history.end("every", T0, T0, outcome, {})
     world.now += timedelta(seconds=20)
     world.keeper()._after_a_pause()
-    assert [outcome for _, outcome in world.outcomes()] == ["died", "done"]
+    assert [outcome for _, outcome in world.outcomes()] == ["broken off", "done"]
 
 
 def test_run_elsewhere_is_not_overlapped(tmp_path: Path) -> None:
