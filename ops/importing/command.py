@@ -19,8 +19,8 @@ from ops.importing.sending import Sender
 from ops.importing.verdicts import Verdict
 from ops.importing.watching import Folder, stopping
 from ops.importing.watching import watch as watch_folder
-from ops.importing.work import How, Report, Watcher, import_one, rehearse_one
-from ops.inspect.layout import File, NotReadable
+from ops.importing.work import How, Report, Watcher, import_all, rehearse_one
+from ops.inspect.layout import File
 from ops.inspect.records import Progress as Told
 from ops.options import as_one_object, settings_from, with_settings
 from streams.settings import Settings
@@ -96,19 +96,18 @@ def import_command(
     todo = inputs(files, asked)
     if dry_run:
         _rehearse(settings, todo, how, as_json=as_json)
-    reports, faults = [], []
+    reports: list[Report] = []
+    faults: list[str] = []
     sender = Sender(settings)
     with shown() as watcher:
-        for one in todo:
-            try:
-                report = import_one(settings, one, how, watcher, sender)
-            except NotReadable as error:  # the other files are none the worse
-                faults.append(str(error))
-                click.echo(f"tillstream: {error}", err=True)
-                continue
-            reports.append(report)
-            if not as_json:
-                tell(report)
+        for each in import_all(settings, todo, how, watcher, sender):
+            if isinstance(each, str):
+                faults.append(each)
+                click.echo(f"tillstream: {each}", err=True)
+            else:
+                reports.append(each)
+                if not as_json:
+                    tell(each)
     if as_json:
         click.echo(json.dumps(as_object(settings, reports, faults), ensure_ascii=False))
     elif reports:
@@ -158,10 +157,8 @@ def tell(report: Report) -> None:
         detected.append(f"delimiter {layout.delimiter!r}")
     what = "rows" if layout.format == "csv" else "records"
     apart = "" if report.found.together else ", whose rows stand apart"
-    click.echo(
-        f"{report.name}: {', '.join(detected)}: {report.found.rows:,} {what}, {report.receipts:,} receipts{apart}",
-        err=True,
-    )
+    counts = f"{report.found.rows:,} {what}, {report.found.receipts:,} receipts{apart}"
+    click.echo(f"{report.name}: {', '.join(detected)}: {counts}", err=True)
     if report.resumed:
         click.echo(f"  went on behind {report.resumed:,} receipts that were confirmed before", err=True)
     if report.refused:

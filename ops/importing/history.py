@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RUNNING = "running"
+RUNNING, STOPPED = "running", "stopped"
 
 
 class Run(NamedTuple):
-    """One due time of a schedule, and what became of it; `ended` is None while it runs, and of one that died."""
+    """One due time of a schedule, and what became of it; `ended` is None while it runs, and of one that was killed."""
 
     name: str
     due: datetime
@@ -52,10 +52,12 @@ class History:
                 (_stored(now), outcome, json.dumps(report, ensure_ascii=False), name, _stored(due)),
             )
 
-    def died(self, name: str) -> bool:
-        """Marks runs that never ended; whether there were any. Only for whoever holds the schedule's lock."""
+    def broken_off(self, name: str) -> bool:
+        """Marks runs that were killed or stopped; whether there were any. Only for who holds the schedule's lock."""
         with self._open() as disk:
-            done = disk.execute("UPDATE runs SET outcome = 'died' WHERE name = ? AND outcome = ?", (name, RUNNING))
+            done = disk.execute(
+                "UPDATE runs SET outcome = 'broken off' WHERE name = ? AND outcome IN (?, ?)", (name, RUNNING, STOPPED)
+            )
             return done.rowcount > 0
 
     def last_due(self, name: str) -> datetime | None:

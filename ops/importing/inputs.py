@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
-from ops.inspect.layout import File, NotReadable, look
+from ops.inspect.layout import File, NotReadable, look, opened
 from ops.inspect.records import texts
 from schemas.contract import Contract
 from sinks.lookup import streamed
@@ -75,6 +75,8 @@ def _unfolded(name: str) -> Iterator[Input]:
     elif _is_archive(path):
         with zipfile.ZipFile(path) as archive:
             members = sorted(member for member in archive.namelist() if is_ours(Path(member).name))
+            if any(archive.getinfo(member).flag_bits & 1 for member in members):
+                raise NotReadable(f"{path}: the zip file needs a password; unpack it first")
         for member in members:
             inner = zipfile.Path(path, member)
             if inner.is_file():
@@ -90,7 +92,7 @@ def is_ours(name: str) -> bool:
 
 def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
-        if file.read(4) != _ZIP:
+        if file.read(len(_ZIP)) != _ZIP:
             return False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -145,8 +147,11 @@ def _text(value: Any) -> str:
 
 
 def _is_workbook(file: File) -> bool:
+    """By its name in an archive; a zip file on disk that is no archive is one."""
+    if not isinstance(file, Path):
+        return file.name.endswith((".xlsx", ".xlsm"))
     with file.open("rb") as raw:
-        return (isinstance(file, Path) and raw.read(4) == _ZIP) or file.name.endswith((".xlsx", ".xlsm"))
+        return raw.read(len(_ZIP)) == _ZIP or file.suffix in (".xlsx", ".xlsm")
 
 
 def _sheet(name: str, file: File) -> Iterator[Sequence[Any]]:
@@ -167,8 +172,8 @@ def _sheet(name: str, file: File) -> Iterator[Sequence[Any]]:
 
 
 def _holds_json(file: File, encoding: str | None) -> bool:
-    with file.open("rb") as raw:
-        start = raw.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    with opened(file) as unpacked:
+        start = unpacked.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     return start[:1] in (b"{", b"[") and look(file, None, encoding).format in ("json_lines", "json_array", "json")
 
 

@@ -18,8 +18,8 @@ from streams.sources.source import MOST_PARTS
 
 Key = str | tuple[str, ...]
 #: Hashes that are held in memory, and at once sorted.
-_AT_ONCE = 500_000
-_CACHE_KIB = 2**16
+_AT_ONCE = 200_000
+_CACHE_KIB = 2**15
 
 
 class Run(NamedTuple):

@@ -83,7 +83,7 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
 @click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="So many.")
 @as_one_object
 def history(name: str | None, config: Path | None, last: int, as_json: bool) -> None:
-    """What became of each due time: done, bad lines, unreadable files, failed, stopped, died, missed, overlapped."""
+    """What became of each due time: done, bad lines, unreadable files, failed, broken off, missed, overlapped."""
     settings = settings_from(config)
     if name is not None:
         _known(settings, name)

@@ -17,11 +17,11 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 from ops.importing.command import as_object, how_to_read
-from ops.importing.history import History
+from ops.importing.history import STOPPED, History
 from ops.importing.inputs import Query, inputs
 from ops.importing.sending import Sender
 from ops.importing.watching import Folder, Stoppable, Stopped, work_off
-from ops.importing.work import Report, Watcher, import_one
+from ops.importing.work import Watcher, import_all
 from ops.inspect.layout import NotReadable
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.settings import Schedule, Settings, SettingsError
@@ -101,12 +101,12 @@ class Keeper:
         if last is None:
             return now
         with self._lock(wait=False) as free:
-            died = free and self._history.died(self._name)
+            broken_off = free and self._history.broken_off(self._name)
         due = passed(self._schedule, last, now)
         missed = [each for each in due if now - each > _ON_TIME]
         if missed:
             self._caught_up(missed, "missed", self._schedule.missed)
-        elif died and self._schedule.missed == "once":
+        elif broken_off and self._schedule.missed == "once":
             self._one(now)
         return missed[-1] if missed else last
 
@@ -148,7 +148,7 @@ class Keeper:
         try:
             outcome, report = self._run(self._settings, self._schedule, Stoppable(self._stop))
         except Stopped:
-            outcome = "stopped"
+            outcome = STOPPED
         except _FAULTS as error:
             outcome = f"failed: {error}"
         self._history.end(self._name, due, self._clock(), outcome, report)
@@ -183,20 +183,15 @@ def run_import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tupl
     given = {"contract": schedule.contract, "topic": schedule.topic}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     how = how_to_read(settings, schedule.encoding)
-    reports: list[Report] = []
-    faults: list[str] = []
     sender = Sender(settings)
     if schedule.folder is not None:
         folder = Folder(schedule.folder)
         with folder.alone():
-            for each in work_off(settings, folder, how, watcher, sender):
-                faults.append(each) if isinstance(each, str) else reports.append(each)
+            found = list(work_off(settings, folder, how, watcher, sender))
     else:
-        for one in inputs(schedule.files, _query(schedule)):
-            try:
-                reports.append(import_one(settings, one, how, watcher, sender))
-            except NotReadable as error:
-                faults.append(str(error))
+        found = list(import_all(settings, inputs(schedule.files, _query(schedule)), how, watcher, sender))
+    faults = [each for each in found if isinstance(each, str)]
+    reports = [each for each in found if not isinstance(each, str)]
     word = "unreadable files" if faults else "bad lines" if any(not each.is_clean for each in reports) else "done"
     return word, as_object(settings, reports, faults)
 

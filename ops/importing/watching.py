@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ops.importing.inputs import Input, inputs, is_ours
+from ops.importing.inputs import inputs, is_ours
 from ops.importing.reading import Look
 from ops.importing.sending import Sender
-from ops.importing.work import How, Report, Watcher, import_one
+from ops.importing.work import How, Report, Watcher, import_all
 from ops.inspect.layout import File, NotReadable
 from ops.inspect.records import Progress
 from streams.settings import Settings
@@ -120,19 +121,19 @@ def work_off(settings: Settings, folder: Folder, how: How, watcher: Watcher, sen
     Raises BrokerUnreachable and Stopped, with the file at hand still taken.
     """
     for path in folder.taken():
-        reports, fault = [], ""
+        reports: list[Report] = []
+        faults: list[str] = []
         try:
-            for one in inputs([str(path)]):
-                aside = folder.failed / one.beside.name
-                report = import_one(settings, Input(one.name, aside, one.file), how, watcher, sender)
-                reports.append(report)
-                yield report
+            todo = [replace(one, beside=folder.failed / one.beside.name) for one in inputs([str(path)])]
         except NotReadable as error:
-            fault = str(error)
-            yield fault
-        went = not fault and not any(report.refused for report in reports)
+            todo, faults = [], [str(error)]
+            yield str(error)
+        for each in import_all(settings, todo, how, watcher, sender):
+            faults.append(each) if isinstance(each, str) else reports.append(each)
+            yield each
+        went = not faults and not any(report.refused for report in reports)
         to = _free((folder.done if went else folder.failed) / path.name)
-        said = {"files": [report.as_json() for report in reports], "unreadable": fault}
+        said = {"files": [report.as_json() for report in reports], "unreadable": faults}
         to.with_name(f"{to.name}.report.json").write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n")
         path.rename(to)
 
@@ -142,16 +143,17 @@ def watch(
 ) -> None:
     """Imports what comes, until it is told to stop. Raises NotReadable when somebody else watches the folder."""
     with folder.alone():
-        sender = Sender(settings)
+        sender = None
         while not stop.is_set():
             try:
+                sender = sender or Sender(settings)
                 for each in work_off(settings, folder, how, Stoppable(stop), sender):
                     say(each)
                 stop.wait(_LOOK)
             except BrokerUnreachable as error:
                 say(f"{error}; waiting for it")
+                sender = None
                 stop.wait(_AGAIN)
-                sender = Sender(settings) if not stop.is_set() else sender
             except Stopped:
                 return
 

@@ -1,7 +1,7 @@
 """One import: each input is looked through, then sent or rehearsed, and reported on."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from ops.importing.inputs import Input, as_file
 from ops.importing.reading import Aside, Look, Receipt, header_of, look_through, receipts
 from ops.importing.sending import Sender, send
 from ops.importing.verdicts import Verdict, verdicts
-from ops.inspect.layout import File
+from ops.inspect.layout import File, NotReadable
 from ops.inspect.records import Progress
 from schemas.contract import Contract
 from streams.settings import Settings
@@ -34,11 +34,15 @@ class How:
 
 @dataclass
 class Report:
-    """What became of one input. `put_aside`: lines in the file `aside`, bad ones and those of the same receipts."""
+    """What became of one input.
+
+    `whole`: its receipts that no bad line belongs to. `put_aside`: lines in the file `aside`, bad ones and those of the
+    same receipts.
+    """
 
     name: str
     found: Look
-    receipts: int = 0
+    whole: int = 0
     sent: int = 0
     resumed: int = 0
     refused: int = 0
@@ -63,7 +67,8 @@ class Report:
             "delimiter": layout.delimiter,
             "rows": self.found.rows,
             "rows_stand_together": self.found.together,
-            "receipts": self.receipts,
+            "receipts": self.found.receipts,
+            "whole": self.whole,
             "sent": self.sent,
             "sent_before": self.resumed,
             "refused": self.refused,
@@ -104,12 +109,23 @@ def import_one(settings: Settings, one: Input, how: How, watcher: Watcher, sende
         told, counted = watcher.sends(one.name, file, found)
         with _put_aside(one, report) as aside:
             made = receipts(file, found, how.contract, told, aside)
-            report.receipts = send(one.name, made, sender, checkpoint, report.resumed, counted)
+            report.whole = send(one.name, made, sender, checkpoint, report.resumed, counted)
     report.sent, report.refused = sender.confirmed - confirmed, sender.failed - refused
     report.reason = sender.reason if report.refused else ""
     if not report.refused:
         checkpoint.remove()
     return report
+
+
+def import_all(
+    settings: Settings, todo: Sequence[Input], how: How, watcher: Watcher, sender: Sender
+) -> Iterator[Report | str]:
+    """A report for each input, or why it can't be read. Raises as `import_one`, but for NotReadable."""
+    for one in todo:
+        try:
+            yield import_one(settings, one, how, watcher, sender)
+        except NotReadable as error:  # the others are none the worse
+            yield str(error)
 
 
 def rehearse_one(settings: Settings, one: Input, how: How, watcher: Watcher, say: Callable[[Verdict], None]) -> Report:
@@ -121,12 +137,12 @@ def rehearse_one(settings: Settings, one: Input, how: How, watcher: Watcher, say
         aside = Aside(header_of(found.layout), lambda _: None)
 
         def counting(made: Iterator[Receipt]) -> Iterator[Receipt]:
-            for report.receipts, receipt in enumerate(made, 1):
+            for report.whole, receipt in enumerate(made, 1):
                 yield receipt
 
         for verdict in verdicts(settings, counting(receipts(file, found, how.contract, told, aside))):
             report.verdicts[verdict.word] += 1
-            counted(report.receipts)
+            counted(report.whole)
             say(verdict)
         report.put_aside = aside.lines
     return report

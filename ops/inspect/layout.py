@@ -90,6 +90,8 @@ def opened(path: File) -> Iterator[IO[bytes]]:
                 yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise NotReadable(f"{path}: the gzip file is damaged: {error}; fetch it once more") from None
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise NotReadable(f"{path}: the zip file is damaged: {error}; fetch it once more") from None
     except OSError as error:
         raise NotReadable(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -1,5 +1,6 @@
 """What the names on the command line stand for, and tables that are no CSV."""
 
+import gzip
 import json
 import sqlite3
 import zipfile
@@ -77,11 +78,12 @@ def test_what_is_no_workbook_is_told(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("form", ["lines", "array"])
+@pytest.mark.parametrize("form", ["lines", "array", "packed"])
 def test_json_rows_are_grouped_like_those_of_csv(tmp_path: Path, form: str) -> None:
     path = tmp_path / "sales.json"
     listed = ['{"no": 1, "price": 1.10}', '{"no": 2, "price": null}', '{"no": 1, "sku": "B"}']
-    path.write_text("\n".join(listed) if form == "lines" else f"[{', '.join(listed)}]")
+    content = f"[{', '.join(listed)}]" if form == "array" else "\n".join(listed)
+    path.write_bytes(gzip.compress(content.encode()) if form == "packed" else content.encode())
     with as_file(inputs([str(path)])[0], BY_NO) as file:
         found, made, _ = read(file)
     assert [rows(receipt) for receipt in made] == [
@@ -133,3 +135,26 @@ def test_query_writes_nothing(tmp_path: Path) -> None:
     (one,) = inputs([], Query(f"sqlite:///{tmp_path}/pos.sqlite", "INSERT INTO sales VALUES (1) RETURNING no"))
     with pytest.raises(SinkMisconfigured, match="refuses the query"), as_file(one, BY_NO):
         pass
+
+
+def test_archive_that_needs_a_password_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sales.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "no,sku\n1,A\n")
+    raw = bytearray(path.read_bytes())
+    raw[raw.find(b"PK\x01\x02") + 8] |= 1  # the flag in the directory
+    path.write_bytes(raw)
+    with pytest.raises(NotReadable, match="needs a password"):
+        inputs([str(path)])
+
+
+def test_damaged_archive_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "sales.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "no,sku\n1,A\n")
+    path.write_bytes(path.read_bytes().replace(b"1,A", b"1,B"))
+    with pytest.raises(NotReadable, match="damaged"), as_file(inputs([str(path)])[0], BY_NO) as file:
+        read(file)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(NotReadable, match="damaged"):
+        inputs([str(path)])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ops.importing.history import History
-from ops.importing.schedules import Keeper, due_after
+from ops.importing.schedules import Keeper, due_after, keep_all
 from ops.inspect.layout import NotReadable
 from streams.settings import Schedule, Settings, SettingsError, load_settings
 
@@ -117,12 +117,14 @@ def test_due_times_during_a_run_are_one_more_run_or_none(
     assert (len(world.ran), world.outcomes()) == (ran, outcomes)
 
 
-def test_run_that_died_is_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outcome", ["running", "stopped"])
+def test_run_that_was_killed_or_stopped_is_run_again(tmp_path: Path, outcome: str) -> None:
     world = World(tmp_path)
     world.history.claim("every", T0, T0)
+    world.history.end("every", T0, T0, outcome, {})
     world.now += timedelta(seconds=20)
     world.keeper()._after_a_pause()
-    assert [outcome for _, outcome in world.outcomes()] == ["died", "done"]
+    assert [outcome for _, outcome in world.outcomes()] == ["broken off", "done"]
 
 
 def test_run_elsewhere_is_not_overlapped(tmp_path: Path) -> None:
@@ -196,3 +198,26 @@ def test_wrong_schedule_is_told(tmp_path: Path, schedule: str, message: str) -> 
     with pytest.raises(SettingsError, match=message) as fault:
         load_settings(path)
     assert "schedules.nightly" in str(fault.value)
+
+
+def test_all_schedules_are_kept_until_they_are_told_to_stop(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    thread = threading.Thread(target=keep_all, args=(world.settings, world.stop, lambda _: None))
+    thread.start()
+    world.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(SettingsError, match="no schedules"):
+        keep_all(Settings(data_folder=tmp_path), world.stop, lambda _: None)
+
+
+def test_bug_in_one_schedule_ends_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+
+    def broken(keeper: Keeper) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Keeper, "keep", broken)
+    with pytest.raises(ZeroDivisionError):
+        keep_all(world.settings, world.stop, lambda _: None)
+    assert world.stop.is_set()
