@@ -116,6 +116,7 @@ def test_awkward_text_comes_back_equal(sink: Sink, data: st.DataObject) -> None:
             line(position, sku=data.draw(texts), description=data.draw(texts), item_code="A-1") for position in range(2)
         ],
         payments=[Payment(data.draw(texts), Decimal("6.00"), payment_mode="card")],
+        mapping="m@1",
         **{name: data.draw(maybe) for name in ("original_ref", "cashier", "customer_id")},
         **{name: data.draw(texts) for name in ("source", "store", "register_id", "receipt")},
     )
