@@ -78,7 +78,7 @@ def told(shop: Shop, *arguments: str | Path, code: int = 0) -> Any:
 def kill(shop: Shop, path: Path, at: int) -> None:
     """Imports, and dies in the middle."""
     command = [sys.executable, "-c", KILLED, str(at), "import", str(path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(shop.folder)}
     killed = subprocess.run(command, cwd=shop.folder, check=False, capture_output=True, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
