@@ -46,16 +46,14 @@ def digest(files: Sequence[Path], *more: str) -> str:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, by `make` if it is not there. A folder that is there is complete."""
-    if not folder.is_dir():
+    """`folder`, by `make` if it is not there whole: a file in it says so, as others look while it is being made."""
+    whole = folder / ".whole"
+    if not whole.exists():
         with _locked(folder.name):
-            if not folder.is_dir():
+            if not whole.exists():
                 shutil.rmtree(folder, ignore_errors=True)
-                try:
-                    make(folder)
-                except BaseException:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    raise
+                make(folder)
+                whole.touch()
     return folder
 
 

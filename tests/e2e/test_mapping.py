@@ -79,15 +79,15 @@ def resent(shop: Shop) -> bool:
 
 
 def test_held_worker_goes_on_when_a_row_repairs_what_it_held(shop: Shop, tmp_path: Path) -> None:
-    worker = shop.start(dead_letter_budget={"in_a_row": 10}).wait_ready()
     shop.send(*(of(number, "B") for number in range(100)), partition=0)
+    worker = shop.start(dead_letter_budget={"in_a_row": 10})
     wait_until(lambda: "held: more than 10 records in a row" in worker.get("/readyz")[1], 30, "a worker that holds")
     wait_until(lambda: "tillstream_held 1.0" in worker.get("/metrics")[1], 10, "a metric to say so")
     fresh = tmp_path / "items.new"
     fresh.write_text("sku,item_code,unit\nA,ART-1,pc\nB,ART-2,pc\n")
     fresh.rename(tmp_path / "items.csv")
-    wait_until(lambda: len(shop.event_ids()) == 100, 30, "all sales to be delivered")
-    assert shop.dead_letters() == []
+    wait_until(lambda: len(shop.event_ids()) + len(shop.dead_letters()) == 100, 30, "an end for every sale")
+    assert len(shop.dead_letters()) <= 10  # what was read alone, before the others
     assert worker.wait_ready().terminate() == 0
 
 
