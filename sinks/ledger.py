@@ -133,6 +133,11 @@ class Ledger:
             chunks = (refs[start : start + _CHUNK] for start in range(0, len(refs), _CHUNK))
             return [entry for part in chunks for entry in self._select(connection, _states.c.external_ref.in_(part))]
 
+    def in_state(self, state: State) -> list[Entry]:
+        """The entries in this state, ordered by reference."""
+        with self._transaction() as connection:
+            return self._select(connection, _states.c.state == state)
+
     def with_errors(self, state: State) -> list[Entry]:
         """The entries in this state that have a last error, ordered by reference."""
         with self._transaction() as connection:

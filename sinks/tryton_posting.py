@@ -41,6 +41,7 @@ def post(sink: TrytonSink, batch: int = BATCH) -> Iterator[Progress]:
             yield from _post(sink, new)
     for sale in troubled:
         yield from _post(sink, [sale])
+    _catch_up(sink)
 
 
 def left(sink: TrytonSink) -> int:
@@ -85,6 +86,12 @@ def _post(sink: TrytonSink, sales: Sequence[_Sale]) -> Iterator[Progress]:
     else:
         _note(sink, sales)
         yield Progress(len(sales), 0)
+
+
+def _catch_up(sink: TrytonSink) -> None:
+    """Notes what a run that was killed has posted and not noted."""
+    behind = [entry.external_ref for entry in sink.ledger.in_state("confirmed")]
+    sink.ledger.note(entry for entry in sink.entries_of(behind) if entry.state != "confirmed")
 
 
 def _note(sink: TrytonSink, sales: Sequence[_Sale]) -> None:

@@ -229,6 +229,14 @@ def test_what_cannot_be_posted_stays_confirmed_with_its_reason_and_holds_up_no_o
     assert sink.ledger.counts() == {"posted": 3, "confirmed": 1}
 
 
+def test_what_a_killed_run_has_posted_is_noted_by_the_next(sink: TrytonSink, books: Books) -> None:
+    sink.write([document(1), document(2)])
+    books.call("sale.point.sale", "post", [books.call("sale.point.sale", "search", [["state", "=", "done"]])[0]])
+    assert sink.ledger.counts() == {"confirmed": 2}
+    assert sum(done.posted for done in tryton_posting.post(sink)) == 1
+    assert sink.ledger.counts() == {"posted": 2}
+
+
 def test_ledger_can_be_rebuilt_from_tryton(sink: TrytonSink, tryton: Running, tmp_path: Path) -> None:
     sink.write([document(1), document(2, 0), document(3, payments=[])])
     assert sum(done.posted for done in tryton_posting.post(sink)) == 2

@@ -24,7 +24,7 @@ cleaning:
 """
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
+@pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.faults_long)])
 def shop(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, topic_name: str) -> Iterator[Shop]:
     """A shop with master data, on each database."""
     (tmp_path / "mapping.yaml").write_text(MAPPING)

@@ -28,7 +28,7 @@ from tests.support.events import value
 from tests.support.wait import wait_until
 from tests.support.workers import Worker
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.faults_long]
 
 SCRIPT = Path(__file__).parents[2] / "deploy/kafka/acls"
 USERS = ("admin", "tillstream", "tillstream-owner", "tillstream-desk", "tillstream-lag")
