@@ -32,7 +32,7 @@ demo: $(RUNS) ## Show sales flowing, on one screen; needs nothing but Python. AR
 	$(BIN)/tillstream demo $(ARGS)
 
 test: lint ## Lint, types, import contracts and all tests, on a real Kafka and a real PostgreSQL
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 unit: $(READY) ## Only the tests that need no Kafka, no PostgreSQL and no Tryton: seconds
 	$(BIN)/python -m pytest -q -m "not kafka and not postgres and not tryton" $(ARGS)
