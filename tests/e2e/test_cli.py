@@ -176,6 +176,7 @@ def test_demo_that_can_not_be_is_wrong_usage(tmp_path: Path, wrong: list[str]) -
     assert said(result).startswith("tillstream: ")
 
 
+@pytest.mark.faults_long
 def test_demo_plays_a_real_day_and_says_it_all_in_json(tmp_path: Path) -> None:
     result = tillstream(
         "demo", "--data", "completejourney", "--day", "2017-12-13", "--speed-up", "20000", "--json", folder=tmp_path
@@ -188,6 +189,7 @@ def test_demo_plays_a_real_day_and_says_it_all_in_json(tmp_path: Path) -> None:
     assert summary["money"]["tills"] == summary["money"]["erp"]
 
 
+@pytest.mark.faults_long
 def test_demo_sells_into_a_real_kafka_and_a_real_database(tmp_path: Path, kafka: Kafka, postgres_url: str) -> None:
     url, _, password = split_password(postgres_url)
     for _ in range(2):  # the second finds the documents of the first

@@ -54,6 +54,7 @@ def test_refund_waits_for_its_sale_beyond_the_death_of_its_worker(shop: Shop) ->
     assert sorted(attempts, key=lambda n: int(n or b"0"))[:2] == [b"1", b"2"]
 
 
+@pytest.mark.faults_long
 def test_missing_row_heals_what_it_blocked_without_a_replay(shop: Shop, tmp_path: Path) -> None:
     worker = shop.start().wait_ready()
     line = event()["lines"][0] | {"sku": "B"}

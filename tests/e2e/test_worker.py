@@ -117,9 +117,8 @@ def test_bug_ends_the_worker_with_nothing_past_it_committed(pg_shop: Shop) -> No
     first = pg_shop.start().wait_ready()
     pg_shop.wait_drained()
     first.terminate()
+    pg_shop.send(*[value(number) for number in range(100, 110)], partition=0)  # before, so that they are read together
     faulty = pg_shop.start(patch="bug:2")
-    faulty.wait_ready()
-    pg_shop.send(*[value(number) for number in range(100, 110)], partition=0)
     wait_until(lambda: pg_shop.topics.lag(pg_shop.group, pg_shop.topic) == 0, 60, "the first batch")
     pg_shop.send(*[value(number) for number in range(110, 120)], partition=0)
     assert faulty.process.wait(40) == 70
