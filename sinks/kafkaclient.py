@@ -122,7 +122,8 @@ class Transactions:
                     headers=[(f"tillstream.{name}", value.encode()) for name, value in headers.items()],
                 )
                 self._producer.poll(0)
-            self._producer.flush(TIMEOUT)
+            if self._producer.flush(TIMEOUT):
+                raise SinkUnavailable("timeout", "Kafka does not confirm documents in time")
             if refused:  # one that is too large takes others of its batch with it, which say something else
                 raise of_kafka(next((e for e in refused if e.code() in _TOO_LARGE), refused[0]))
             self._producer.commit_transaction(TIMEOUT)
