@@ -11,7 +11,8 @@ receipt and its revision, and the document itself. Writing a batch:
 4. Post. Then write down what came of it.
 
 Every step finds what an earlier attempt has left and goes on from there, so a crash costs nothing but time. Nothing is
-read from the ledger; the events that have no invoice of their own are known by `sinks.events`.
+read from the ledger. `sinks.events` knows the events that have no invoice of their own, and what each event said; that
+a receipt is booked is for the ERP alone to say.
 """
 
 import hashlib
@@ -192,6 +193,8 @@ class ErpSink:
     def _decide_one(
         self, d: ErpDocument, bookings: list[Booking], delivered: str | None, refused_before: bool
     ) -> Effect | Result:
+        if delivered == d.content and all(b.state == "created" for b in bookings):
+            delivered = None  # the ERP has lost it, as by a restored backup: the ERP is the truth
         if delivered is not None:
             reason = Reason.CONFLICTING_RECEIPT if refused_before else Reason.CONFLICTING_DUPLICATE
             return same_or_conflict(d, delivered, reason)

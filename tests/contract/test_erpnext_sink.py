@@ -56,9 +56,21 @@ def invoices(erpnext: Website) -> list[dict[str, Any]]:
     return list(site(erpnext).tables[INVOICE].values())
 
 
+def posted(erpnext: Website) -> int:
+    return sum(row["docstatus"] == 1 for row in invoices(erpnext))
+
+
 def states(erpnext: Website) -> list[tuple[int, int]]:
     """(revision, docstatus) of all invoices."""
     return sorted((row["tillstream_revision"], row["docstatus"]) for row in invoices(erpnext))
+
+
+def test_what_a_restored_backup_has_lost_is_written_again(erpnext: Website, sink: ErpSink) -> None:
+    sink.write(documents(2))
+    site(erpnext).tables[INVOICE].pop(key_of(document(2)))
+    assert effects(sink.write(documents(2))) == ["duplicate", "written"]
+    assert posted(erpnext) == 2
+    assert effects(sink.write([document(2, cashier="Bob")])) == ["conflicting_duplicate"]
 
 
 def test_sale_is_a_paid_invoice_that_moves_stock(erpnext: Website, sink: ErpSink) -> None:
