@@ -31,7 +31,9 @@ $(RUNS): requirements-run.lock pyproject.toml
 demo: $(RUNS) ## Show sales flowing, on one screen; needs nothing but Python. ARGS="--seconds 20 --rate 500"
 	$(BIN)/tillstream demo $(ARGS)
 
-test: lint ## Lint, types, import contracts and all tests, on a real Kafka and a real PostgreSQL
+test: $(READY) ## Lint, types, import contracts and all tests, on a real Kafka, PostgreSQL and Tryton
+	@# Tryton is installed meanwhile. Tests wait for it, and say so if it can't be.
+	$(BIN)/python -c 'from deploy.tryton.server import template; template()' >/dev/null 2>&1 & $(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 unit: $(READY) ## Only the tests that need no Kafka, no PostgreSQL and no Tryton: seconds

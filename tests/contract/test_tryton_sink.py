@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -235,6 +236,23 @@ def test_what_a_killed_run_has_posted_is_noted_by_the_next(sink: TrytonSink, boo
     assert sink.ledger.counts() == {"confirmed": 2}
     assert sum(done.posted for done in tryton_posting.post(sink)) == 1
     assert sink.ledger.counts() == {"posted": 2}
+
+
+def test_sales_that_several_post_at_once_are_in_the_books_once(sink: TrytonSink, books: Books, tryton: Running) -> None:
+    sink.write(documents(30))
+    sales = books.call("sale.point.sale", "search", [["state", "=", "done"]], 0, None, None)
+
+    def post(_: int) -> None:
+        other = Books(tryton)
+        with suppress(SinkUnavailable, TrytonRefused):  # it may be told that another one is at it
+            other.call("sale.point.sale", "post", sales)
+        other.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(post, range(4)))
+    assert {sale["state"] for sale in books.sales().values()} == {"posted"}
+    assert books.call("account.move", "search_count", [["origin", "like", "sale.point.sale,%"]], 0, None) == 30
+    assert len(books.stock_moves()) == 30
 
 
 def test_ledger_can_be_rebuilt_from_tryton(sink: TrytonSink, tryton: Running, tmp_path: Path) -> None:

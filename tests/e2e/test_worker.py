@@ -77,6 +77,7 @@ def test_document_has_lines_payments_and_taxes_to_the_cent(shop: Shop) -> None:
     assert len(shop.query("SELECT 1 FROM document_taxes")) == 2
 
 
+@pytest.mark.faults_long  # tests/faults/test_kills.py does so with every change
 def test_worker_killed_again_and_again_neither_loses_nor_doubles(shop: Shop) -> None:
     random = Random(7)
     numbers = list(range(4000))

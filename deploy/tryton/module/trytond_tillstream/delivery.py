@@ -38,10 +38,10 @@ class Delivery(_Told, ModelSQL):
         ]
 
     @classmethod
-    def take_turn(cls):
-        """Makes this transaction the company's only one that delivers, until it ends.
+    def take_turn(cls, what="deliver"):
+        """Makes this transaction the company's only one that does this, until it ends.
 
-        What is looked up afterwards stays true until then. When another one delivers, this one begins anew: by
+        What is looked up afterwards stays true until then. When another one does it, this one begins anew: by
         Tryton's own retries, and then, after an answer 503, by the client's. It can't wait, since what it would see
         afterwards would be from before.
         """
@@ -50,11 +50,11 @@ class Delivery(_Told, ModelSQL):
         cursor = transaction.connection.cursor()
         cursor.execute(*table.delete(where=Literal(1) == Literal(0)))  # with what writes, SQLite begins to lock
         key = int.from_bytes(
-            sha256(f"{cls.__name__},{transaction.context['company']}".encode()).digest()[:8], signed=True
+            sha256(f"{cls.__name__},{what},{transaction.context.get('company')}".encode()).digest()[:8], signed=True
         )
         cursor.execute(*Select([transaction.database.lock_id(key)]))
         if not cursor.fetchone()[0]:
-            raise backend.DatabaseOperationalError("another transaction delivers to this company")
+            raise backend.DatabaseOperationalError(f"another transaction does the same in this company: {what}")
 
 
 class Conflict(_Told, ModelSQL):

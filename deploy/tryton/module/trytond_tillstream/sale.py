@@ -61,6 +61,13 @@ class Sale(metaclass=PoolMeta):
                     raise AccessError(gettext("tillstream.msg_delete_delivered", sale=sale.external_ref))
 
     @classmethod
+    def post(cls, sales):
+        """As Tryton's, but that two at once don't book the same sale twice, as they do on SQLite."""
+        pool = Pool()
+        pool.get("tillstream.delivery").take_turn("post")
+        super().post(cls.search([("id", "in", [sale.id for sale in sales]), ("state", "=", "done")]))
+
+    @classmethod
     def till_deliver(cls, documents, rehearse=False):
         """Creates and processes the sales of these documents, in this transaction; all of them, or it raises.
 
