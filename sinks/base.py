@@ -75,7 +75,11 @@ class Finding:
 
 @dataclass(slots=True)
 class StoreDay:
-    """What the sink holds of one store, business day and currency; signed as the documents are."""
+    """What the sink holds of one store, business day and currency; signed as the documents are.
+
+    `quantity` is the sum over the lines, whatever their units. `tenders` are sums by kind, as the till names them.
+    `digest` is the sum of the documents' prints (`sinks.prints`), where it was asked for.
+    """
 
     store: str
     business_date: date
@@ -85,6 +89,22 @@ class StoreDay:
     net: Decimal
     tax: Decimal
     gross: Decimal
+    quantity: Decimal
+    tenders: dict[str, Decimal]
+    digest: str | None = None
+
+
+@dataclass(slots=True)
+class DocumentPrint:
+    """A document that the sink holds, in short; `digest` as in `sinks.prints`."""
+
+    external_ref: str
+    event_id: str
+    revision: int
+    content: str
+    currency: str
+    gross: Decimal
+    digest: str
 
 
 class Sink(Protocol):
@@ -124,8 +144,15 @@ class Sink(Protocol):
         """Preflight: right version and schema. `apply` brings the schema up to date first. Raises SinkUnavailable."""
         ...
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
-        """What the sink holds per store, business day and currency, ordered by them; all where not narrowed."""
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
+        """What the sink holds per store, business day and currency, ordered by them; all where not narrowed.
+
+        `deep`: with digests, made where the documents are. Raises SinkUnavailable.
+        """
+        ...
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """The documents of one store's business day in short, ordered by external_ref. Raises SinkUnavailable."""
         ...
 
     def close(self) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from datetime import date
+from decimal import Decimal
 from threading import Lock
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
 from sinks.base import (
+    DocumentPrint,
     DocumentsRefused,
     Effect,
     Finding,
@@ -18,6 +20,7 @@ from sinks.base import (
     in_conflict,
     same_or_conflict,
 )
+from sinks.prints import added, in_digits, print_of
 from sinks.values import require_exact_numbers, require_storable_text
 
 
@@ -103,14 +106,20 @@ class MemorySink:
         self._fail_if_told()
         return [Finding("server", True, "in memory")]
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
         self._fail_if_told()
         days: dict[tuple[str, date, str], list[ErpDocument]] = {}
         for d in self.documents.values():
             if store in (None, d.store) and day in (None, d.business_date):
                 days.setdefault((d.store, d.business_date, d.currency), []).append(d)
-        return [_store_day(*key, documents) for key, documents in sorted(days.items())]
+        return [store_day(*key, documents, deep=deep) for key, documents in sorted(days.items())]
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol."""
+        self._fail_if_told()
+        found = [d for d in self.documents.values() if (d.store, d.business_date) == (store, day)]
+        return [document_print(d) for d in sorted(found, key=lambda d: d.external_ref)]
 
     def close(self) -> None:
         """As in the protocol."""
@@ -120,7 +129,13 @@ class MemorySink:
             raise self._failures.pop(0)
 
 
-def _store_day(store: str, day: date, currency: str, documents: list[ErpDocument]) -> StoreDay:
+def store_day(
+    store: str, day: date, currency: str, documents: Sequence[ErpDocument], *, deep: bool = False
+) -> StoreDay:
+    """The totals of some documents, at least one, all of one store, day and currency."""
+    tenders: dict[str, Decimal] = {}
+    for payment in (payment for d in documents for payment in d.payments):
+        tenders[payment.kind] = tenders.get(payment.kind, payment.amount * 0) + payment.amount
     return StoreDay(
         store,
         day,
@@ -130,4 +145,12 @@ def _store_day(store: str, day: date, currency: str, documents: list[ErpDocument
         net=sum((d.net for d in documents), start=documents[0].net * 0),
         tax=sum((d.tax for d in documents), start=documents[0].tax * 0),
         gross=sum((d.gross for d in documents), start=documents[0].gross * 0),
+        quantity=sum((line.quantity for d in documents for line in d.lines), start=Decimal(0)),
+        tenders=dict(sorted(tenders.items())),
+        digest=in_digits(added(map(print_of, documents))) if deep else None,
     )
+
+
+def document_print(d: ErpDocument) -> DocumentPrint:
+    """The document in short."""
+    return DocumentPrint(d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross, in_digits(print_of(d)))

@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from schemas.document import ErpDocument
 from sinks import migrations, sqlreads, sqlsteps
-from sinks.base import Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
+from sinks.base import DocumentPrint, Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
 from sinks.tables import deliveries
 from sinks.tables import documents as held
 
@@ -50,6 +50,8 @@ class SqlSink(ABC):
     driver_errors: ClassVar[tuple[type[Exception], ...]]
     #: Documents per transaction at most: drivers bound the number of parameters of one statement.
     max_batch: ClassVar[int] = 10_000
+    #: What a transaction begins with that is to see one moment.
+    snapshot: ClassVar[str]
 
     def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
         self._engine = engine
@@ -138,10 +140,15 @@ class SqlSink(ABC):
     def _server_findings(self, connection: Connection) -> list[Finding]:
         """What a preflight has to say about the database itself."""
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
-        with self._connection() as connection:
-            return sqlreads.totals(connection, store, day)
+        with self._snapshot() as connection:
+            return sqlreads.totals(connection, store, day, deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol."""
+        with self._snapshot() as connection:
+            return sqlreads.prints(connection, store, day)
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
         """As in the protocol."""
@@ -171,6 +178,13 @@ class SqlSink(ABC):
         with self._connection() as connection:
             yield connection
             connection.commit()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        """A transaction whose statements all see the same moment, however long they take; it writes nothing."""
+        with self._connection() as connection:
+            connection.exec_driver_sql(self.snapshot)
+            yield connection
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

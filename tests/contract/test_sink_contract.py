@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
-from schemas.document import ErpDocument, TaxTotal
-from sinks.base import Receipt, Refusal, Result, Sink, StoreDay
+from schemas.document import ErpDocument, Payment, TaxTotal
+from sinks.base import DocumentPrint, Receipt, Refusal, Result, Sink, StoreDay
+from sinks.prints import added, in_digits, print_of
 from sinks.sql import SqlSink
 from sinks.tables import Exact, deliveries
 from sinks.values import AMOUNT_PLACES, FINE_PLACES
@@ -278,8 +279,45 @@ def test_totals_equal_an_independent_sum(sink: Sink) -> None:
             for key in keys:
                 held = [d for d in wanted if (d.store, d.business_date, d.currency) == key]
                 sums = [sum_of(held, name) for name in ("net", "tax", "gross")]
-                expected.append(StoreDay(*key, len(held), sum(len(d.lines) for d in held), *sums))
+                quantity = sum_of([line for d in held for line in d.lines], "quantity")
+                tenders = {"card": sum_of([payment for d in held for payment in d.payments], "amount")}
+                expected.append(StoreDay(*key, len(held), sum(len(d.lines) for d in held), *sums, quantity, tenders))
             assert sink.totals(store, day) == expected
+
+
+def test_tenders_of_a_day_are_summed_by_kind(sink: Sink) -> None:
+    mixed = [Payment("cash", Decimal("5.00")), Payment("cash", Decimal("-3.00")), Payment("card", Decimal("1.00"))]
+    sink.write([document(1, payments=mixed), document(2)])
+    assert [day.tenders for day in sink.totals()] == [{"card": Decimal("4.00"), "cash": Decimal("2.00")}]
+
+
+def test_digest_of_a_day_is_the_sum_of_its_documents_prints(sink: Sink) -> None:
+    odd = line(2, "-0.0100", "0", quantity=Decimal("-0.125"), sku="Ä|b")
+    batch = [
+        *documents(3),
+        document(4, lines=[line(), odd]),
+        document(5, lines=[], payments=[]),
+        document(6, store="S2"),
+    ]
+    sink.write(batch)
+    for day in sink.totals(deep=True):
+        of_day = [d for d in batch if d.store == day.store]
+        assert day.digest == in_digits(added(map(print_of, of_day)))
+        expected = [
+            DocumentPrint(
+                d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross, in_digits(print_of(d))
+            )
+            for d in of_day
+        ]
+        assert sink.prints(day.store, day.business_date) == expected
+    assert sink.prints("S1", date(2020, 1, 1)) == []
+
+
+def test_digest_follows_the_newest_revision(sink: Sink) -> None:
+    newer = document(1, 1, lines=[line(1, "9.00", "1.00")])
+    sink.write([document(1)])
+    sink.write([newer])
+    assert [day.digest for day in sink.totals(deep=True)] == [in_digits(print_of(newer))]
 
 
 def test_totals_of_currencies_stay_apart_and_have_their_places(sink: Sink) -> None:
@@ -296,7 +334,7 @@ def test_a_document_without_lines_and_payments_counts(sink: Sink) -> None:
     empty = document(lines=[], payments=[])
     sink.write([empty])
     assert sink.read([empty.external_ref]) == [empty]
-    assert [(day.documents, day.lines) for day in sink.totals()] == [(1, 0)]
+    assert [(day.documents, day.lines, day.quantity, day.tenders) for day in sink.totals()] == [(1, 0, 0, {})]
 
 
 def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:
