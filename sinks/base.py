@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
@@ -157,6 +157,19 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Gives all connections back."""
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A sink whose documents can be taken back: tables, not an ERP that has posted them."""
+
+    def forget(self, external_refs: Sequence[str]) -> None:
+        """Takes the documents back, and that their events were delivered; what comes again is new. Raises
+        SinkUnavailable.
+
+        For repairs alone: it breaks the promise of `write` for whoever sends these events a second time.
+        """
         ...
 
 

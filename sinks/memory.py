@@ -31,6 +31,7 @@ class MemorySink:
         self.documents: dict[str, ErpDocument] = {}
         self.deliveries: dict[str, str] = {}  # event_id -> content
         self.conflicts: set[tuple[str, str]] = set()  # (event_id, content) that was refused for its receipt
+        self._delivered_as: dict[str, str] = {}  # event_id -> external_ref
         self._failures: list[BaseException] = []
         self._refuses: Callable[[ErpDocument], bool] = lambda document: False
         self._lock = Lock()
@@ -74,6 +75,7 @@ class MemorySink:
             result = Receipt(document.event_id, effect)
         if isinstance(result, Receipt):
             self.deliveries[document.event_id] = document.content
+            self._delivered_as[document.event_id] = document.external_ref
         else:
             self.conflicts.add((document.event_id, document.content))
         return result
@@ -120,6 +122,16 @@ class MemorySink:
         self._fail_if_told()
         found = [d for d in self.documents.values() if (d.store, d.business_date) == (store, day)]
         return [document_print(d) for d in sorted(found, key=lambda d: d.external_ref)]
+
+    def forget(self, external_refs: Sequence[str]) -> None:
+        """As in `Forgetful`."""
+        with self._lock:
+            self._fail_if_told()
+            refs = set(external_refs)
+            for ref in refs:
+                self.documents.pop(ref, None)
+            for event_id in [event_id for event_id, ref in self._delivered_as.items() if ref in refs]:
+                self.deliveries.pop(event_id, None)
 
     def close(self) -> None:
         """As in the protocol."""

@@ -21,14 +21,14 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import ClassVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.exc import StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from schemas.document import ErpDocument
 from sinks import migrations, sqlreads, sqlsteps
 from sinks.base import DocumentPrint, Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
-from sinks.tables import deliveries
+from sinks.tables import PARTS, deliveries
 from sinks.tables import documents as held
 
 Clock = Callable[[], datetime]
@@ -167,6 +167,15 @@ class SqlSink(ABC):
                 query = select(held.c.external_ref).where(held.c.external_ref.in_(part))
                 found.update(connection.execute(query).scalars())
         return found
+
+    def forget(self, external_refs: Sequence[str]) -> None:
+        """As in `Forgetful`. The table of deliveries is read through: it is made to be asked by event."""
+        refs = sorted(set(external_refs))
+        with self._writing() as connection:
+            for start in range(0, len(refs), self.max_batch):
+                part = refs[start : start + self.max_batch]
+                for table in (*PARTS, held, deliveries):
+                    connection.execute(delete(table).where(table.c.external_ref.in_(part)))
 
     def close(self) -> None:
         """As in the protocol."""

@@ -100,9 +100,10 @@ def documents(connection: Connection, external_refs: Sequence[str]) -> list[ErpD
         select(*_SCALARS).where(held.c.external_ref.in_(external_refs)).order_by(held.c.external_ref)
     )
     found = {row.external_ref: ErpDocument(**row._asdict(), lines=[], payments=[]) for row in rows}
-    for ref, part in _parts(connection, document_lines, external_refs):
+    refs = list(found)  # of documents that somebody deleted by hand the parts may be left
+    for ref, part in _parts(connection, document_lines, refs):
         found[ref].lines.append(DocumentLine(**part))
-    for ref, part in _parts(connection, document_payments, external_refs):
+    for ref, part in _parts(connection, document_payments, refs):
         found[ref].payments.append(Payment(**part))
     return list(found.values())
 

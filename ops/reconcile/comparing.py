@@ -273,8 +273,7 @@ def _held(document: DocumentPrint, day: Day, kind: Kind, detail: str) -> Differe
 
 def _repair(kind: Kind, store: str, day: str, ref: str) -> str:
     if kind in ("missing", "older_revision", "vanished"):
-        where = f"--store {store} --day {day}" if store and day else f"--at {ref}"
-        return f"tillstream reconcile repair {where}"
+        return "tillstream reconcile repair" + (f" --store {store} --day {day}" if store and day else "")
     return f"tillstream explain {ref}"
 
 

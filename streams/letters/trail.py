@@ -24,7 +24,7 @@ from streams.settings import Settings
 End = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
 #: Those after which nothing is left to do.
 CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
-What = Literal["replay", "park", "resolve", "export", "purge", "reveal"]
+What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair"]
 
 
 class Action(BaseModel):

@@ -11,7 +11,7 @@ from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, Payment, TaxTotal
-from sinks.base import DocumentPrint, Receipt, Refusal, Result, Sink, StoreDay
+from sinks.base import DocumentPrint, Forgetful, Receipt, Refusal, Result, Sink, StoreDay
 from sinks.prints import added, in_digits, print_of
 from sinks.sql import SqlSink
 from sinks.tables import Exact, deliveries
@@ -318,6 +318,16 @@ def test_digest_follows_the_newest_revision(sink: Sink) -> None:
     sink.write([document(1)])
     sink.write([newer])
     assert [day.digest for day in sink.totals(deep=True)] == [in_digits(print_of(newer))]
+
+
+def test_forgotten_document_is_new_when_it_comes_again(sink: Sink) -> None:
+    assert isinstance(sink, Forgetful)
+    first, second = document(1), document(2)
+    sink.write([first, second])
+    sink.forget([first.external_ref, "pos/S1/R1/9/sale"])
+    assert sink.read([first.external_ref, second.external_ref]) == [second]
+    assert effects(sink.write([first, second])) == ["written", "duplicate"]
+    assert sink.read([first.external_ref]) == [first]
 
 
 def test_totals_of_currencies_stay_apart_and_have_their_places(sink: Sink) -> None:

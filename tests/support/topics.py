@@ -160,6 +160,12 @@ class Topics:
         starts = _settled(lambda: self._offsets(topic, _EARLIEST)) | self.committed(group, topic)
         return sum(end - starts[number] for number, end in ends.items())
 
+    def skip(self, group: str, topic: str, ends: Mapping[int, int]) -> None:
+        """Sets the group to these offsets; it must have no members."""
+        places = [TopicPartition(topic, number, offset) for number, offset in ends.items()]
+        asked = self.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
+        asked[group].result(_TIMEOUT)
+
     def is_stable(self, topic: str) -> bool:
         """Whether no transaction is open in the topic."""
         committed = _settled(lambda: self._offsets(topic, _LATEST, isolation_level=IsolationLevel.READ_COMMITTED))

@@ -1,0 +1,163 @@
+"""Tills and ERP compared on a real broker and real databases, with workers between them, and everything sabotaged."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ops.cli import program
+from tests.support.events import value
+from tests.support.kafka import Kafka
+from tests.support.workers import Shop, open_shop
+
+DAYS = ("2026-03-09", "2026-03-10", "2026-03-11")
+
+
+class Books:
+    """A shop that has sold for three days, and the program."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.config = shop.folder / "tillstream.yaml"
+        self.settings: dict[str, Any] = shop.settings | {"certificate_key": "a secret of finance"}
+        self.places: list[tuple[int, int]] = []
+
+    def sell(self, *values: bytes | None) -> list[tuple[int, int]]:
+        return self.shop.send(*values, partition=1)
+
+    def work(self) -> None:
+        """A worker takes all that is there."""
+        worker = self.shop.start()
+        self.shop.wait_drained()
+        assert worker.terminate() == 0
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """What the program says; it must end with this exit code, and never with a traceback."""
+        self.config.write_text(yaml.safe_dump(self.settings))
+        told = CliRunner().invoke(
+            program, [*arguments, "--config", str(self.config)], env={"TILLSTREAM_OPERATOR": "ada"}
+        )
+        assert told.exception is None or isinstance(told.exception, SystemExit), told.exc_info
+        assert told.exit_code == code, told.output
+        return told.output
+
+    def reconcile(self, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
+        """By day what was found."""
+        found = json.loads(self.run("reconcile", *arguments, "--json", code=code))
+        return {day["day"]: day for day in found["days"]}
+
+    def named(self, *arguments: str) -> set[tuple[str, str, str]]:
+        """(day, kind, receipt) of all differences."""
+        days = self.reconcile("--deep", *arguments, code=1)
+        return {(name, each["kind"], each["receipt"]) for name, day in days.items() for each in day["differences"]}
+
+
+def sold(number: int, day: str, **changes: Any) -> bytes:
+    return value(number, occurred_at=f"{day}T12:00:00Z", **changes)
+
+
+def receipts() -> list[bytes]:
+    """Ten receipts a day; of the second day one is bad, and one is sent again; of the third one is taken back."""
+    made = [sold(100 * place + number, day) for place, day in enumerate(DAYS) for number in range(1, 11)]
+    made.insert(13, made[12])
+    made.append(sold(111, DAYS[1], totals={"gross": "9.99"}, tenders=[]))
+    made.append(sold(211, DAYS[2], type="return"))
+    return [*made, b"{", None]
+
+
+def ref(number: int) -> str:
+    return f"pos/S1/R1/{number}/sale"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def books(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, topic_name: str) -> Iterator[Books]:
+    """A shop whose sales are all in the ERP, or dead letters."""
+    postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres_url") if postgres else f"sqlite:///{tmp_path}/erp.sqlite"
+    with open_shop(tmp_path, kafka, topic_name, url) as shop:
+        opened = Books(shop)
+        opened.places = opened.sell(*receipts())
+        opened.work()
+        yield opened
+
+
+def test_day_balances_and_every_sabotage_is_found_and_named(books: Books) -> None:
+    days = books.reconcile("--deep")
+    assert {day["state"] for day in days.values()} == {"balanced"}
+    assert [sum(account["events"] for account in day["accounts"]) for day in days.values()] == [2, 10, 12, 11]
+    (account,) = days[DAYS[1]]["accounts"]
+    assert account["by_fate"] == {"dead": 1, "duplicate": 1, "erp": 10}
+    assert account["erp"]["gross"] == account["sent"]["gross"] == "30.00"
+    assert account["sent"]["digest"] == account["erp"]["digest"]
+    assert books.reconcile(f"--day={DAYS[2]}").keys() == {DAYS[2]}
+
+    rest = (
+        "event_id, kind, revision, content, source, store, register_id, receipt, business_date, occurred_at, currency, "
+        "net, tax, rounding, gross, written_at"
+    )
+    books.shop.execute(
+        f"DELETE FROM documents WHERE external_ref = '{ref(1)}'",  # delete a document
+        f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'",  # change an amount
+        f"UPDATE document_lines SET sku = 'B' WHERE external_ref = '{ref(3)}'",  # change goods
+        f"INSERT INTO documents (external_ref, {rest}) SELECT '{ref(4)}x', {rest} FROM documents "
+        f"WHERE external_ref = '{ref(4)}'",  # double a document
+        f"DELETE FROM documents WHERE business_date = '{DAYS[2]}'",  # lose a day
+    )
+    assert books.named() == {
+        (DAYS[0], "missing", ref(1)),
+        (DAYS[0], "altered", ref(2)),
+        (DAYS[0], "altered", ref(3)),
+        (DAYS[0], "doubled", ref(4) + "x"),
+        *((DAYS[2], "missing", ref(number)) for number in range(201, 211)),
+        (DAYS[2], "missing", "pos/S1/R1/211/return"),
+    }
+    printed = books.run("reconcile", code=1)
+    assert "altered: the amounts in the ERP are not those that the till sent (2)" in printed
+    assert "tillstream reconcile repair --store S1 --day 2026-03-11" in printed
+
+    books.shop.execute(f"DELETE FROM documents WHERE external_ref = '{ref(4)}x'")
+    assert "11 were delivered before and deleted" in books.run("reconcile", "repair", f"--day={DAYS[2]}", code=1)
+    books.run("reconcile", "repair", "--forget", "--go")
+    assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
+
+
+def test_range_that_a_worker_passed_over_is_lost_by_us_and_repaired(books: Books) -> None:
+    places = books.sell(*(sold(number, DAYS[2]) for number in range(301, 321)))
+    books.shop.topics.skip(books.shop.group, books.shop.topic, {1: places[9][1] + 1})  # ten of them
+    books.work()
+    assert books.named() == {(DAYS[2], "missing", ref(number)) for number in range(301, 311)}
+    assert "10 would be booked" in books.run("reconcile", "repair")
+    assert "10 booked" in books.run("reconcile", "repair", "--go")
+    assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
+
+
+def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
+    books.reconcile()
+    narrowed = ("--store", "S1", "--day", DAYS[0])
+    books.run("reconcile", "sign", *narrowed, "--by", "grace")
+    assert books.reconcile()[DAYS[0]]["state"] == "signed off"
+    certificate = books.config.parent / "certificate.json"
+    page = books.config.parent / "certificate.html"
+    books.run("reconcile", "certificate", *narrowed, "--to", str(certificate), "--html", str(page))
+    assert json.loads(certificate.read_text())["found"]["by"] == "grace"
+    for file in (certificate, page):
+        assert "as it was signed" in books.run("reconcile", "verify", str(file))
+        file.write_text(file.read_text().replace("30.00", "31.00"))
+        books.run("reconcile", "verify", str(file), code=1)
+
+    books.sell(sold(11, DAYS[0]))
+    assert books.reconcile(*narrowed)[DAYS[0]]["state"] == "closed"  # it waits
+    books.work()
+    day = books.reconcile()[DAYS[0]]
+    assert (day["state"], day["reopened"]) == ("balanced", True)
+    history = json.loads(books.run("reconcile", "history", *narrowed, "--json"))
+    assert [(each["state"], each["reopened"], each["by"]) for each in history] == [
+        ("balanced", False, "ada"),
+        ("signed off", False, "grace"),
+        ("closed", True, "ada"),
+        ("balanced", True, "ada"),
+    ]
