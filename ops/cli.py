@@ -19,7 +19,7 @@ from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
-from ops.reconcile.commands import reconcile_group
+from ops.reconcile.commands import explain_command, reconcile_group
 from ops.run import new_loop, run_worker
 from ops.sell import sell_until_stopped
 from ops.source_commands import COMMANDS
@@ -198,7 +198,7 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in (*COMMANDS, dlq_group, reconcile_group, top):
+for command in (*COMMANDS, dlq_group, reconcile_group, explain_command, top):
     program.add_command(command)
 
 

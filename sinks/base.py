@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
@@ -157,6 +157,26 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Gives all connections back."""
+        ...
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What the sink did with an event, and when."""
+
+    event_id: str
+    external_ref: str
+    revision: int
+    effect: Effect
+    at: datetime
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A sink that knows when it took an event."""
+
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """What was done with these events, ordered by time; nothing of those it never took. Raises SinkUnavailable."""
         ...
 
 

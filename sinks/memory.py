@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from threading import Lock
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
 from sinks.base import (
+    Delivery,
     DocumentPrint,
     DocumentsRefused,
     Effect,
@@ -25,13 +26,13 @@ from sinks.values import require_exact_numbers, require_storable_text
 
 
 class MemorySink:
-    """Holds documents and deliveries in dictionaries, `documents` by external_ref."""
+    """Holds documents and what was delivered in dictionaries, `documents` by external_ref."""
 
     def __init__(self) -> None:
         self.documents: dict[str, ErpDocument] = {}
-        self.deliveries: dict[str, str] = {}  # event_id -> content
+        self.contents: dict[str, str] = {}  # event_id -> content
         self.conflicts: set[tuple[str, str]] = set()  # (event_id, content) that was refused for its receipt
-        self._delivered_as: dict[str, str] = {}  # event_id -> external_ref
+        self._delivered: dict[str, Delivery] = {}  # by event_id
         self._failures: list[BaseException] = []
         self._refuses: Callable[[ErpDocument], bool] = lambda document: False
         self._lock = Lock()
@@ -52,7 +53,7 @@ class MemorySink:
 
     def _write_one(self, document: ErpDocument) -> Result:
         refused_before = (document.event_id, document.content) in self.conflicts
-        delivered = self.deliveries.get(document.event_id)
+        delivered = self.contents.get(document.event_id)
         if delivered is not None:
             conflict = Reason.CONFLICTING_RECEIPT if refused_before else Reason.CONFLICTING_DUPLICATE
             return same_or_conflict(document, delivered, conflict)
@@ -74,8 +75,10 @@ class MemorySink:
             effect: Effect = "written" if held is None else "replaced"
             result = Receipt(document.event_id, effect)
         if isinstance(result, Receipt):
-            self.deliveries[document.event_id] = document.content
-            self._delivered_as[document.event_id] = document.external_ref
+            self.contents[document.event_id] = document.content
+            self._delivered[document.event_id] = Delivery(
+                document.event_id, document.external_ref, document.revision, result.effect, datetime.now(UTC)
+            )
         else:
             self.conflicts.add((document.event_id, document.content))
         return result
@@ -84,11 +87,11 @@ class MemorySink:
         """As in the protocol."""
         with self._lock:
             self._fail_if_told()
-            kept = dict(self.documents), dict(self.deliveries), set(self.conflicts)
+            kept = dict(self.documents), dict(self.contents), set(self.conflicts)
             try:
                 return [self._write_one(document) for document in documents]
             finally:
-                self.documents, self.deliveries, self.conflicts = kept
+                self.documents, self.contents, self.conflicts = kept
 
     def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As in the protocol."""
@@ -123,6 +126,12 @@ class MemorySink:
         found = [d for d in self.documents.values() if (d.store, d.business_date) == (store, day)]
         return [document_print(d) for d in sorted(found, key=lambda d: d.external_ref)]
 
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """As in `Remembering`."""
+        self._fail_if_told()
+        found = [self._delivered[event_id] for event_id in set(event_ids) if event_id in self._delivered]
+        return sorted(found, key=lambda d: (d.at, d.event_id))
+
     def forget(self, external_refs: Sequence[str]) -> None:
         """As in `Forgetful`."""
         with self._lock:
@@ -130,8 +139,8 @@ class MemorySink:
             refs = set(external_refs)
             for ref in refs:
                 self.documents.pop(ref, None)
-            for event_id in [event_id for event_id, ref in self._delivered_as.items() if ref in refs]:
-                self.deliveries.pop(event_id, None)
+            for event_id in [d.event_id for d in self._delivered.values() if d.external_ref in refs]:
+                del self.contents[event_id], self._delivered[event_id]
 
     def close(self) -> None:
         """As in the protocol."""

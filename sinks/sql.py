@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from schemas.document import ErpDocument
 from sinks import migrations, sqlreads, sqlsteps
-from sinks.base import DocumentPrint, Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
+from sinks.base import Delivery, DocumentPrint, Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
 from sinks.tables import PARTS, deliveries
 from sinks.tables import documents as held
 
@@ -167,6 +167,17 @@ class SqlSink(ABC):
                 query = select(held.c.external_ref).where(held.c.external_ref.in_(part))
                 found.update(connection.execute(query).scalars())
         return found
+
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """As in `Remembering`."""
+        ids = sorted(set(event_ids))
+        found: list[Delivery] = []
+        columns = [deliveries.c[name] for name in ("event_id", "external_ref", "revision", "effect", "delivered_at")]
+        with self._connection() as connection:
+            for start in range(0, len(ids), self.max_batch):
+                query = select(*columns).where(deliveries.c.event_id.in_(ids[start : start + self.max_batch]))
+                found += [Delivery(*row) for row in connection.execute(query)]
+        return sorted(found, key=lambda delivery: (delivery.at, delivery.event_id))
 
     def forget(self, external_refs: Sequence[str]) -> None:
         """As in `Forgetful`. The table of deliveries is read through: it is made to be asked by event."""

@@ -98,6 +98,9 @@ class Fact(NamedTuple):
     letter: str
     partition: int
     offset: int
+    digest: str
+    arrived: int
+    occurred: int
     print: str
 
 
@@ -271,6 +274,14 @@ class Book:
         """All about a receipt, the newest revision first."""
         return list(self._facts("ref = ? ORDER BY revision DESC, arrived", ref))
 
+    def meant(self, target: str) -> list[str]:
+        """The references of the receipts with this number, or with an event of this id (with its source or not)."""
+        query = (
+            "SELECT DISTINCT ref FROM sent WHERE ref <> '' AND (ref = ?1 OR receipt = ?1 OR event_id = ?1 "
+            "OR event_id = source || ':' || ?1) ORDER BY ref"
+        )
+        return [ref for (ref,) in self._db.execute(query, (target,))]
+
     def saying(self, content: str) -> list[Fact]:
         """The receipts that say the same."""
         return list(self._facts("content = ? AND fate = 'erp'", content))
@@ -282,7 +293,7 @@ class Book:
     def _facts(self, condition: str, *values: str) -> Iterator[Fact]:
         query = (
             'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
-            f'"offset", upper, lower FROM sent WHERE {condition}'
+            f'"offset", digest, arrived, occurred, upper, lower FROM sent WHERE {condition}'
         )
         for row in self._db.execute(query, values):
             *said, upper, lower = row

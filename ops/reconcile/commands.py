@@ -14,7 +14,7 @@ from ops.dlq.commands import as_one_object, go_option, with_name
 from ops.dlq.filters import Filter
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
-from ops.reconcile import certificate, showing
+from ops.reconcile import certificate, explaining, showing
 from ops.reconcile.comparing import Day
 from ops.reconcile.office import Found, reconcile
 from ops.reconcile.repairing import repair
@@ -283,6 +283,33 @@ def verify_command(file: Path, config: Path | None, broker: str | None) -> None:
         click.echo(f"{file}: {fault}", err=True)
         sys.exit(DIFFERS)
     click.echo(f"{file}: as it was signed")
+
+
+@click.command(
+    name="explain",
+    epilog="\b\nExamples:\n  tillstream explain 48121\n  tillstream explain S001:0199-7f3a\n"
+    "  tillstream explain pos/S001/2/48121/sale --json | jq '.[].steps'",
+)
+@click.argument("target", metavar="RECEIPT|EVENT|DOCUMENT")
+@with_settings
+@as_one_object
+def explain_command(target: str, config: Path | None, broker: str | None, sink_url: str | None, as_json: bool) -> None:
+    """Tell a receipt's whole way, with times: sold, arrived, dead letters and replays, and what the ERP holds.
+
+    It is meant by its number, by its reference (the document's, SOURCE/STORE/REGISTER/RECEIPT/TYPE), or by the id of an
+    event. Nothing personal is shown. Exit code 1 when nothing is known of it.
+    """
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    with bar(f"reading {settings.topic}", None) as told:
+        ways = explaining.explain(settings, target, told)
+    if as_json:
+        click.echo(json.dumps([way.as_json() for way in ways], ensure_ascii=False))
+    elif ways:
+        explaining.report(ways)
+    else:
+        click.echo(f"no receipt and no event is called {target}", err=True)
+    known = any(way.document is not None or len(way.steps) > 1 for way in ways)
+    sys.exit(0 if known else DIFFERS)
 
 
 def _key(settings: Settings) -> bytes:

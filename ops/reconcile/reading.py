@@ -1,6 +1,6 @@
 """The facts, fetched: the source topic by event time, the dead letters, and how far the workers are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from ops.dlq.shelf import survey
 from ops.reconcile.book import Book, Letter, milliseconds
 from ops.reconcile.judging import Judge
 from streams.batch import Batch
-from streams.letters.reading import Progress, limits, read_spans, reading_consumer
+from streams.letters.reading import Progress, TopicRecord, limits, read_spans, reading_consumer
 from streams.settings import Settings
 from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, client_config, partitions_of_topics
 
@@ -61,8 +61,10 @@ async def read_topic(
     now: datetime,
     day: date | None = None,
     progress: Progress = lambda _: None,
+    only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> date | None:
-    """Puts what the topic has now into the book; with `day`, what can concern that business day.
+    """Puts what the topic has now into the book; with `day`, what can concern that business day; `only`
+    these records.
 
     Returns the last day of which the topic has lost something to its retention; None when it has all.
     Raises BrokerUnreachable.
@@ -80,7 +82,8 @@ async def read_topic(
                 if number in begun and of_one[0].offset == there[number][0]:
                     at = datetime.fromtimestamp(of_one[0].timestamp / 1000, UTC)
                     lost = at if lost is None else max(lost, at)
-                rows, closes = await judge.rows(Batch(settings.topic, number, of_one), now)
+                wanted = list(filter(only, of_one))
+                rows, closes = await judge.rows(Batch(settings.topic, number, wanted), now)
                 book.add(rows)
                 book.add_closes(closes)
     except KafkaException as error:

@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
@@ -11,7 +11,7 @@ from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, Payment, TaxTotal
-from sinks.base import DocumentPrint, Forgetful, Receipt, Refusal, Result, Sink, StoreDay
+from sinks.base import DocumentPrint, Forgetful, Receipt, Refusal, Remembering, Result, Sink, StoreDay
 from sinks.prints import added, in_digits, print_of
 from sinks.sql import SqlSink
 from sinks.tables import Exact, deliveries
@@ -318,6 +318,20 @@ def test_digest_follows_the_newest_revision(sink: Sink) -> None:
     sink.write([document(1)])
     sink.write([newer])
     assert [day.digest for day in sink.totals(deep=True)] == [in_digits(print_of(newer))]
+
+
+def test_sink_remembers_what_it_did_with_an_event_and_when(sink: Sink) -> None:
+    assert isinstance(sink, Remembering)
+    before = datetime.now(UTC)
+    for each in (document(1, 1), document(1), document(2), document(2, 3)):
+        sink.write([each])
+    found = sink.deliveries(["pos:e-1-1", "pos:e-1-0", "pos:e-2-3", "pos:e-9-0"])
+    assert [(each.event_id, each.external_ref, each.revision, each.effect) for each in found] == [
+        ("pos:e-1-1", "pos/S1/R1/1/sale", 1, "written"),
+        ("pos:e-1-0", "pos/S1/R1/1/sale", 0, "superseded"),
+        ("pos:e-2-3", "pos/S1/R1/2/sale", 3, "replaced"),
+    ]
+    assert all(before <= each.at <= datetime.now(UTC) for each in found)
 
 
 def test_forgotten_document_is_new_when_it_comes_again(sink: Sink) -> None:

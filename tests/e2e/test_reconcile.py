@@ -1,7 +1,10 @@
 """Tills and ERP compared on a real broker and real databases, with workers between them, and everything sabotaged."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,13 @@ import yaml
 from click.testing import CliRunner
 
 from ops.cli import program
+from streams.batch import Batch
+from streams.bootstrap import build_desk
+from streams.deadletters import DeadLetters, Letter
+from streams.letters.sending import Sender
+from streams.pipeline import process
+from streams.settings import Settings, load_settings
+from streams.topics import ensure_topics
 from tests.support.events import value
 from tests.support.kafka import Kafka
 from tests.support.workers import Shop, open_shop
@@ -24,20 +34,44 @@ class Books:
         self.shop = shop
         self.config = shop.folder / "tillstream.yaml"
         self.settings: dict[str, Any] = shop.settings | {"certificate_key": "a secret of finance"}
-        self.places: list[tuple[int, int]] = []
 
     def sell(self, *values: bytes | None) -> list[tuple[int, int]]:
         return self.shop.send(*values, partition=1)
 
-    def work(self) -> None:
+    def employ(self) -> None:
         """A worker takes all that is there."""
         worker = self.shop.start()
         self.shop.wait_drained()
         assert worker.terminate() == 0
 
+    def work(self) -> None:
+        """The line takes all that is there, in this process: it is sooner there than a worker."""
+        settings = self.loaded()
+        ensure_topics(settings)
+        done = self.shop.topics.committed(self.shop.group, self.shop.topic)
+        waiting = [r for r in self.shop.topics.records(self.shop.topic) if r.offset >= done.get(r.partition, 0)]
+        sender = Sender(settings)
+
+        async def publish(letters: Sequence[Letter]) -> None:
+            for letter in letters:
+                sender.send(settings.dead_letter_topic, *letter)
+            sender.confirm()
+
+        desk = build_desk(settings)
+        try:
+            services = replace(desk.services, dead_letters=DeadLetters(publish, lambda: datetime.now(UTC)))
+            asyncio.run(process(Batch(self.shop.topic, 1, waiting), services))
+        finally:
+            desk.sink.close()
+        self.shop.topics.skip(self.shop.group, self.shop.topic, {1: waiting[-1].offset + 1})
+
+    def loaded(self) -> Settings:
+        self.config.write_text(yaml.safe_dump(self.settings))
+        return load_settings(self.config)
+
     def run(self, *arguments: str, code: int = 0) -> str:
         """What the program says; it must end with this exit code, and never with a traceback."""
-        self.config.write_text(yaml.safe_dump(self.settings))
+        self.loaded()
         told = CliRunner().invoke(
             program, [*arguments, "--config", str(self.config)], env={"TILLSTREAM_OPERATOR": "ada"}
         )
@@ -73,19 +107,28 @@ def ref(number: int) -> str:
     return f"pos/S1/R1/{number}/sale"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def books(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, topic_name: str) -> Iterator[Books]:
-    """A shop whose sales are all in the ERP, or dead letters."""
-    postgres = request.param == "postgres"
-    url = request.getfixturevalue("postgres_url") if postgres else f"sqlite:///{tmp_path}/erp.sqlite"
-    with open_shop(tmp_path, kafka, topic_name, url) as shop:
+@pytest.fixture
+def books(tmp_path: Path, kafka: Kafka, topic_name: str) -> Iterator[Books]:
+    """A shop whose sales are all in the ERP, an SQLite file, or dead letters."""
+    with open_shop(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite") as shop:
         opened = Books(shop)
-        opened.places = opened.sell(*receipts())
+        opened.sell(*receipts())
         opened.work()
         yield opened
 
 
-def test_day_balances_and_every_sabotage_is_found_and_named(books: Books) -> None:
+@pytest.fixture
+def big_books(tmp_path: Path, kafka: Kafka, topic_name: str, postgres_url: str) -> Iterator[Books]:
+    """The same with PostgreSQL, and a worker between them."""
+    with open_shop(tmp_path, kafka, topic_name, postgres_url) as shop:
+        opened = Books(shop)
+        opened.sell(*receipts())
+        opened.employ()
+        yield opened
+
+
+def test_day_balances_and_every_sabotage_is_found_and_named(big_books: Books) -> None:
+    books = big_books
     days = books.reconcile("--deep")
     assert {day["state"] for day in days.values()} == {"balanced"}
     assert [sum(account["events"] for account in day["accounts"]) for day in days.values()] == [2, 10, 12, 11]
@@ -161,3 +204,39 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
         ("closed", True, "ada"),
         ("balanced", True, "ada"),
     ]
+
+
+def test_whole_way_of_a_receipt_is_told_with_times(books: Books) -> None:
+    books.sell(sold(1, DAYS[0], event_id="e-1b", revision=1, cashier="Somebody"), sold(1, DAYS[0]))
+    books.work()
+    (way,) = json.loads(books.run("explain", "e-1b", "--json"))
+    assert way["receipt"] == ref(1)
+    told = [step["what"] for step in way["steps"]]
+    assert sorted(told) == sorted(
+        [
+            *["sold at the till", "arrived"] * 3,
+            "in the ERP: written",
+            "in the ERP: replaced",
+            "now: the ERP holds the invoice",
+        ]
+    )
+    details = [step["detail"] for step in way["steps"] if step["what"] == "arrived"]
+    assert [detail.partition(":")[0] for detail in details] == [
+        "replaced by a higher revision",
+        "delivered",
+        "a duplicate",
+    ]
+    times = [step["at"] for step in way["steps"][:-1]]
+    assert times == sorted(times)
+    assert way["document"]["revision"] == 1
+    assert "Somebody" not in json.dumps(way)
+
+    (dead,) = json.loads(books.run("explain", ref(111), "--json"))
+    assert [step["what"] for step in dead["steps"]] == [
+        "sold at the till",
+        "arrived",
+        "dead letter, attempt 1",
+        "now: the ERP holds no document",
+    ]
+    assert "totals_mismatch" in books.run("explain", "111")
+    books.run("explain", "no-such-receipt", code=1)
