@@ -255,3 +255,34 @@ class Metrics:
             known.setdefault(store, 0.0)
         known[store] = max(known[store], newest)
         self.freshness.labels(store).set(known[store])
+
+
+class ReconciliationMetrics:
+    """What the last `tillstream reconcile` found. It is a command and no server: it writes them to a file, which
+    Prometheus' node exporter serves (its collector `textfile`)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.differences = Gauge(
+            "tillstream_reconciliation_differences",
+            "Receipts, records and registers on which tills and ERP disagree, by kind of difference.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.gross = Gauge(
+            "tillstream_reconciliation_gross_difference",
+            "Gross that tills and ERP differ by, the store-days that differ added up without their signs, by currency.",
+            ["currency"],
+            registry=self.registry,
+        )
+        self.store_days = Gauge(
+            "tillstream_reconciliation_store_days",
+            "Store-days looked at, by state.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.at = Gauge(
+            "tillstream_reconciliation_timestamp_seconds",
+            "When it was done, in seconds since 1970.",
+            registry=self.registry,
+        )

@@ -16,6 +16,7 @@ from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
 from ops.reconcile import certificate, explaining, showing
 from ops.reconcile.comparing import Day
+from ops.reconcile.metrics import write_metrics
 from ops.reconcile.office import Found, reconcile
 from ops.reconcile.repairing import repair
 from ops.reconcile.states import now_is, sign
@@ -49,6 +50,7 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
     name="reconcile",
     invoke_without_command=True,
     epilog="\b\nExamples:\n  tillstream reconcile\n  tillstream reconcile --day 2026-03-10 --deep\n"
+    "  tillstream reconcile --deep --metrics /var/lib/node_exporter/tillstream.prom\n"
     "  tillstream reconcile --store S17 --json | jq '.days[] | select(.differences != [])'\n"
     "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
     "  tillstream reconcile sign --store S17 --day 2026-03-10 --why 'agreed with the store'\n"
@@ -59,6 +61,9 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
 @_store_option
 @click.option("--deep", is_flag=True, help="Compare digests of all that documents say, not the sums alone.")
 @click.option("--all", "everything", is_flag=True, help="Show every store-day, also where there are many.")
+@click.option(
+    "--metrics", type=click.Path(path_type=Path), help="Write what was found for Prometheus into this .prom file."
+)
 @click.option("--look", is_flag=True, help="Do not keep the states that were found in the audit topic.")
 @with_name
 @as_one_object
@@ -72,6 +77,7 @@ def reconcile_group(
     store: str | None,
     deep: bool,
     everything: bool,
+    metrics: Path | None,
     look: bool,
     by: str,
     as_json: bool,
@@ -92,6 +98,8 @@ def reconcile_group(
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     found = _found(settings, store=store, day=day, deep=deep)
     now = _states(settings, found, by, keep=not look)
+    if metrics is not None:
+        write_metrics(found, now, metrics)
     if as_json:
         click.echo(json.dumps(showing.as_json(found, now), ensure_ascii=False))
     else:

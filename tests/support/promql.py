@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from streams.metrics import Metrics
+from streams.metrics import Metrics, ReconciliationMetrics
 
 PROMTOOL = shutil.which("promtool")
 with_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool (Debian: prometheus)")
@@ -20,12 +20,12 @@ def names_in(expression: str) -> set[str]:
 
 
 def names_served() -> set[str]:
-    """The names of all samples that a worker's metrics may have."""
+    """The names of all samples that a worker's, or a reconciliation's, metrics may have."""
     suffixes = {
         "counter": ["_total"],
         "gauge": [""],
         "histogram": ["_bucket", "_sum", "_count"],
         "info": ["_info"],
     }
-    families = Metrics().registry.collect()
+    families = [*Metrics().registry.collect(), *ReconciliationMetrics().registry.collect()]
     return {family.name + suffix for family in families for suffix in suffixes[family.type]}
