@@ -38,6 +38,7 @@ class _Day(click.ParamType):
 
 
 _day_option = click.option("--day", type=_Day(), metavar="DATE", help="This business day alone.")
+_since_option = click.option("--since", type=_Day(), metavar="DATE", help="Business days from this one on.")
 _store_option = click.option("--store", help="This store alone.")
 
 
@@ -50,7 +51,7 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
     name="reconcile",
     invoke_without_command=True,
     epilog="\b\nExamples:\n  tillstream reconcile\n  tillstream reconcile --day 2026-03-10 --deep\n"
-    "  tillstream reconcile --deep --metrics /var/lib/node_exporter/tillstream.prom\n"
+    "  tillstream reconcile --since 2026-03-03 --metrics /var/lib/node_exporter/tillstream.prom\n"
     "  tillstream reconcile --store S17 --json | jq '.days[] | select(.differences != [])'\n"
     "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
     "  tillstream reconcile sign --store S17 --day 2026-03-10 --why 'agreed with the store'\n"
@@ -58,6 +59,7 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @with_settings
 @_day_option
+@_since_option
 @_store_option
 @click.option("--deep", is_flag=True, help="Compare digests of all that documents say, not the sums alone.")
 @click.option("--all", "everything", is_flag=True, help="Show every store-day, also where there are many.")
@@ -74,6 +76,7 @@ def reconcile_group(
     broker: str | None,
     sink_url: str | None,
     day: date | None,
+    since: date | None,
     store: str | None,
     deep: bool,
     everything: bool,
@@ -96,7 +99,9 @@ def reconcile_group(
     if ctx.invoked_subcommand is not None:
         return
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    found = _found(settings, store=store, day=day, deep=deep)
+    if day is not None and since is not None:
+        raise click.UsageError("give --day or --since, not both")
+    found = _found(settings, store=store, first=day or since, last=day, deep=deep)
     now = _states(settings, found, by, keep=not look)
     if metrics is not None:
         write_metrics(found, now, metrics)
@@ -141,7 +146,7 @@ def sign_command(
 ) -> None:
     """Sign a store's day off as it is now. What comes or changes later reopens it."""
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    found = _found(settings, store=store, day=day, deep=True)
+    found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
     if one.state in ("open", "closed"):
         raise click.UsageError(f"the day is {one.state}: it can be signed off when all of it is in")
@@ -216,7 +221,7 @@ def repair_command(
     The ERP takes each event once, so nothing is booked twice. Exit code 1 when something is left.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    found = _found(settings, store=store, day=day, deep=True)
+    found = _found(settings, store=store, first=day, last=day, deep=True)
     differences = [each for one in found.days for each in one.differences]
     if go:
         said = {"store": store, "day": None if day is None else day.isoformat(), "forget": forget}
@@ -266,7 +271,7 @@ def certificate_command(
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     key = _key(settings)
-    found = _found(settings, store=store, day=day, deep=True)
+    found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
     made = certificate.made(showing.day_as_json(one, state), found.at, by, key)

@@ -107,7 +107,7 @@ class Terms:
     """What a comparison is made by.
 
     `ends`: when a store's business day is over. `reach`: the topic has lost records of this day, or of days before.
-    `whole`: it was read from its beginning. Only `store` and `day` are told of, if stated.
+    `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
     """
 
     now: datetime
@@ -115,11 +115,14 @@ class Terms:
     reach: date | None = None
     whole: bool = True
     store: str | None = None
-    day: date | None = None
+    first: date = date.min
+    last: date = date.max
 
     def wants(self, store: str, day: str) -> bool:
         """Whether the store's day is to be told of."""
-        return self.store in (None, store) and (self.day is None or day == self.day.isoformat())
+        if day == NOWHERE:
+            return self.store is None and (self.first, self.last) == (date.min, date.max)
+        return self.store in (None, store) and self.first <= as_date(day) <= self.last
 
     def is_over(self, store: str, day: str) -> bool:
         """Whether the business day is."""

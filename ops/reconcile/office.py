@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from ops.reconcile.book import Book, Scratch
@@ -12,7 +12,7 @@ from ops.reconcile.comparing import Day, Terms, compare, settle_letters
 from ops.reconcile.judging import Judge
 from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic
 from ops.reconcile.states import Noted
-from sinks.base import Sink
+from sinks.base import Sink, StoreDay
 from sinks.connect import open_sink
 from streams.bootstrap import find_master_data, find_source
 from streams.letters.days import days_noted
@@ -39,11 +39,12 @@ def reconcile(
     settings: Settings,
     *,
     store: str | None = None,
-    day: date | None = None,
+    first: date | None = None,
+    last: date | None = None,
     deep: bool = False,
     progress: Progress = lambda _: None,
 ) -> Found:
-    """Compares what the tills sent with what the ERP holds.
+    """Compares what the tills sent with what the ERP holds, of business days from `first` to `last`.
 
     In this order, so that nothing that happens meanwhile is a difference: how far the workers are, the ERP's sums, the
     topic, the dead letters. All that the ERP holds then is in what is read of the topic, and all that the workers had
@@ -54,12 +55,25 @@ def reconcile(
     with opened(settings) as (sink, judge):
         now = datetime.now(UTC)
         places = committed(settings)
-        held = sink.totals(store, day, deep=deep)
+        held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
         with Scratch() as book:
-            reach = asyncio.run(read_topic(settings, book, judge, now, day, progress))
+            reach = asyncio.run(read_topic(settings, book, judge, now, first, progress))
             _judge(settings, book, sink, places)
-            terms = Terms(now, partial(day_ends, judge), reach, whole=day is None, store=store, day=day)
+            days = first or date.min, last or date.max
+            terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days)
             return Found(now, compare(book, sink, held, terms), reach, days_noted(settings))
+
+
+def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:
+    """The ERP's sums: of all days at once, or of some one by one, so that no sink has to sum up what is not asked."""
+    if first is None:
+        return sink.totals(store, deep=deep)
+    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    return [found for day in days for found in sink.totals(store, day, deep=deep)]
+
+
+def _tomorrow(now: datetime) -> date:
+    return now.date() + timedelta(days=1)  # where it is a day later already
 
 
 def _judge(settings: Settings, book: Book, sink: Sink, places: dict[int, int]) -> None:

@@ -59,12 +59,12 @@ async def read_topic(
     book: Book,
     judge: Judge,
     now: datetime,
-    day: date | None = None,
+    first: date | None = None,
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> date | None:
-    """Puts what the topic has now into the book; with `day`, what can concern that business day; `only`
-    these records.
+    """Puts what the topic has now into the book; with `first`, what can concern business days from then on;
+    `only` these records.
 
     Returns the last day of which the topic has lost something to its retention; None when it has all.
     Raises BrokerUnreachable.
@@ -74,7 +74,7 @@ async def read_topic(
     try:
         there = limits(consumer, settings.topic, range(partitions_of_topics(settings)[settings.topic]))
         begun = {number for number, (low, _) in there.items() if low > 0}
-        starts = _starts(consumer, settings.topic, there, day)
+        starts = _starts(consumer, settings.topic, there, first)
         spans = {n: (starts[n], high) for n, (_, high) in there.items() if starts[n] < high}
         for records in read_spans(consumer, settings.topic, spans, progress):
             for number in {record.partition for record in records}:
@@ -95,10 +95,10 @@ async def read_topic(
     return None if lost is None else lost.date()
 
 
-def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], day: date | None) -> dict[int, int]:
-    if day is None:
+def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first: date | None) -> dict[int, int]:
+    if first is None:
         return {number: low for number, (low, _) in there.items()}
-    since = milliseconds(datetime.combine(day, time(), UTC) - _SLACK)
+    since = milliseconds(datetime.combine(first, time(), UTC) - _SLACK)
     asked = [TopicPartition(topic, number, since) for number in there]
     found = consumer.offsets_for_times(asked, timeout=TIMEOUT)
     return {place.partition: place.offset if place.offset >= 0 else there[place.partition][1] for place in found}

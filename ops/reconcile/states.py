@@ -38,11 +38,12 @@ def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayStat
     last = past[-1] if past else None
     if last is not None and last.figures == figures and last.state in (day.state, "signed off"):
         return last
-    settled = last is not None and (last.reopened or last.state in ("balanced", "differs", "signed off"))
-    changed = last is not None and last.figures != figures
-    return DayState(
-        store=day.store, day=day.day, state=day.state, at=at, by=by, figures=figures, reopened=settled and changed
-    )
+    reopened = last is not None and (last.reopened or (last.state in _SETTLED and last.figures != figures))
+    return DayState(store=day.store, day=day.day, state=day.state, at=at, by=by, figures=figures, reopened=reopened)
+
+
+#: What somebody may have gone by.
+_SETTLED = ("balanced", "differs", "signed off")
 
 
 def sign(day: Day, at: datetime, by: str, why: str) -> DayState:

@@ -136,7 +136,8 @@ def test_day_balances_and_every_sabotage_is_found_and_named(big_books: Books) ->
     assert account["by_fate"] == {"dead": 1, "duplicate": 1, "erp": 10}
     assert account["erp"]["gross"] == account["sent"]["gross"] == "30.00"
     assert account["sent"]["digest"] == account["erp"]["digest"]
-    assert books.reconcile(f"--day={DAYS[2]}").keys() == {DAYS[2]}
+    assert books.reconcile(f"--day={DAYS[1]}").keys() == {DAYS[1]}
+    assert books.reconcile(f"--since={DAYS[1]}").keys() == {DAYS[1], DAYS[2]}
 
     rest = (
         "event_id, kind, revision, content, source, store, register_id, receipt, business_date, occurred_at, currency, "
@@ -158,7 +159,10 @@ def test_day_balances_and_every_sabotage_is_found_and_named(big_books: Books) ->
         *((DAYS[2], "missing", ref(number)) for number in range(201, 211)),
         (DAYS[2], "missing", "pos/S1/R1/211/return"),
     }
-    printed = books.run("reconcile", code=1)
+    metrics = books.config.parent / "tillstream.prom"
+    printed = books.run("reconcile", "--metrics", str(metrics), code=1)
+    assert 'tillstream_reconciliation_differences{kind="missing"} 12.0' in metrics.read_text()
+    assert 'tillstream_reconciliation_gross_difference{currency="EUR"}' in metrics.read_text()
     assert "altered: the amounts in the ERP are not those that the till sent (2)" in printed
     assert "tillstream reconcile repair --store S1 --day 2026-03-11" in printed
 
