@@ -1,6 +1,7 @@
 """`tillstream explain`: one receipt's whole way, with its times."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -99,7 +100,7 @@ def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
     A canonical record has the word as it is, or with escapes. What a contract makes of a record may be anything.
     """
     plain = word.encode()
-    if settings.contract is not None or not word.isalnum() or not word.isascii():
+    if settings.contract is not None or not re.fullmatch(r"[A-Za-z0-9._-]+", word):
         return lambda record: True
     return lambda record: record.value is not None and (plain in record.value or b"\\u" in record.value)
 

@@ -52,8 +52,9 @@ class Judge:
         receipts: list[Arrival] = []
         for arrival in arrivals:
             if arrival.event.type == "day_close":
-                row = bare(arrival.record)._replace(noted="day_close")
-                rows.append(row._replace(store=arrival.event.store, day=self._day(arrival.event)))
+                rows.append(
+                    self._stated(bare(arrival.record)._replace(noted="day_close"), arrival.event)._replace(gross=0)
+                )
                 closes += self._close(arrival)
             else:
                 receipts.append(arrival)
@@ -73,7 +74,7 @@ class Judge:
             return self._stated(row._replace(reason="unknown_store"), event)
         document = to_document(receipt, store)
         try:
-            return self._due(self._stated(row, event), document)
+            return self._due(self._stated(row, event, document.content), document)
         except DocumentsRefused as refused:
             return self._stated(row._replace(reason=refused.detail), event)
 
@@ -91,13 +92,13 @@ class Judge:
             print=print_of(document),
         )
 
-    def _stated(self, row: Sent, event: SaleEvent) -> Sent:
-        """With what the event says of itself, whether or not it adds up."""
+    def _stated(self, row: Sent, event: SaleEvent, content: str | None = None) -> Sent:
+        """With what the event says of itself, whether or not it adds up; `content`, if it is known already."""
         return row._replace(
             event_id=event.identity,
             ref=event.receipt_ref,
             revision=event.revision,
-            content=event.content(map(line_content, event.lines)),
+            content=event.content(map(line_content, event.lines)) if content is None else content,
             source=event.source,
             store=event.store,
             register=event.register_id,

@@ -18,7 +18,7 @@ from streams.letters.days import DayState
 
 #: Rows of a table, so that a year of hundreds of stores does not scroll by.
 MOST = 50
-UNREADABLE = "(unreadable)"
+NO_STORE = "(no store)"
 Now = dict[tuple[str, str], DayState]
 
 
@@ -120,7 +120,7 @@ def _odd(day: Day, now: Now) -> bool:
 
 def _add(table: Table, day: Day, state: DayState) -> None:
     for place, account in enumerate(day.accounts):
-        head = [day.store or UNREADABLE, day.day, _state(day, state)] if not place else ["", "", ""]
+        head = [day.store or NO_STORE, day.day, _state(day, state)] if not place else ["", "", ""]
         counts = [
             account.count(),
             account.held.receipts,
@@ -193,7 +193,7 @@ def report_history(states: Sequence[DayState]) -> None:
     table = Table("store", "day", "state", "since", "by", "why", box=None, header_style="bold")
     for each in states:
         words = each.state + (" (reopened)" if each.reopened else "")
-        table.add_row(each.store or UNREADABLE, each.day, words, f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why)
+        table.add_row(each.store or NO_STORE, each.day, words, f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why)
     console_of().print(table)
 
 

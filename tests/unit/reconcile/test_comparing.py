@@ -185,6 +185,27 @@ def test_numbers_that_never_came_are_gaps_and_no_difference() -> None:
     assert (day.state, day.gaps) == ("balanced", ["register R1: 3 to 4", "register R1: 6"])
 
 
+def test_close_that_takes_a_number_leaves_no_gap_and_no_account_of_its_own() -> None:
+    totals = {"gross": "3.00"}
+    z = value(2, type="day_close", occurred_at="2026-03-10T13:00:00Z", lines=[], tenders=[], totals=totals)
+    day = only(world(value(1), z, value(3, occurred_at="2026-03-10T14:00:00Z")).reconcile())
+    assert (day.state, day.gaps, day.count("noted"), len(day.accounts)) == ("balanced", [], 1, 1)
+
+
+def test_event_that_was_sent_again_after_its_revision_is_still_a_duplicate() -> None:
+    day = only(world(value(1), value(1, event_id="e-1b", revision=1), value(1)).reconcile())
+    assert [day.count(fate) for fate in ("erp", "superseded", "duplicate")] == [1, 1, 1]
+    assert day.state == "balanced"
+
+
+def test_currencies_of_a_day_are_accounts_of_their_own() -> None:
+    yen = {"currency": "JPY", "totals": {"gross": "3"}, "tenders": []}
+    line = {"sku": "A", "quantity": "1", "unit_price": "3", "tax_rate": "0"}
+    day = only(world(value(1), value(2, **yen, lines=[line])).reconcile())
+    assert [(account.currency, account.held.receipts) for account in day.accounts] == [("EUR", 1), ("JPY", 1)]
+    assert day.state == "balanced"
+
+
 FAULTS = ("delete", "alter", "double", "skip", "letter", "move")
 
 
