@@ -106,7 +106,8 @@ def reconcile_group(
     if metrics is not None:
         write_metrics(found, now, metrics)
     if as_json:
-        click.echo(json.dumps(showing.as_json(found, now), ensure_ascii=False))
+        for piece in showing.as_json(found, now):
+            click.echo(piece, nl=False)
     else:
         showing.report(found, now, everything=everything or day is not None or store is not None)
     sys.exit(0 if found.balanced else DIFFERS)

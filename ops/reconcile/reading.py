@@ -13,6 +13,7 @@ from ops.reconcile.book import Book, Letter, milliseconds
 from ops.reconcile.judging import Judge
 from streams.batch import Batch
 from streams.letters.reading import Progress, TopicRecord, limits, read_spans, reading_consumer
+from streams.letters.trail import CLOSED, Outcome, entries
 from streams.settings import Settings
 from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, client_config, partitions_of_topics
 
@@ -40,17 +41,23 @@ def committed(settings: Settings) -> dict[int, int]:
 
 
 def dead_letters(settings: Settings) -> Iterator[Letter]:
-    """The letters of the topic's records, the newest of each, whatever was done about them.
+    """The letters of the topic's records, whatever was done about them: of each the last that is yielded counts.
 
-    Raises TopicsUnusable and BrokerUnreachable.
+    First those of the audit trail, as what was purged since, or parked, is in no other place any more; then those that
+    there are. Raises BrokerUnreachable.
     """
-    if settings.dead_letter_topic not in partitions_of_topics(settings):
+    there = partitions_of_topics(settings)
+    for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
+        if isinstance(entry, Outcome) and entry.topic == settings.topic and entry.end in CLOSED:
+            place = "{}:{}".format(*entry.letter)
+            yield Letter(entry.partition, entry.offset, entry.digest, entry.end, place, entry.end)
+    if settings.dead_letter_topic not in there:
         return  # no worker has run yet
     shelf = survey(settings, Filter(closed=True))
     for head in shelf.letters:
         if head.origin.topic == settings.topic:
             done = shelf.trail.ledger.about(head)
-            end = done.end if done is not None and done.attempts >= head.attempts else ""
+            end = done.end if done is not None else ""
             yield Letter(head.origin.partition, head.origin.offset, head.origin.digest, head.reason, head.place, end)
 
 

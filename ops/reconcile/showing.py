@@ -1,7 +1,8 @@
 """A reconciliation on the screen, and as JSON."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -22,13 +23,12 @@ NO_STORE = "(no store)"
 Now = dict[tuple[str, str], DayState]
 
 
-def as_json(found: Found, now: Now) -> dict[str, Any]:
-    """All of it."""
-    return {
-        "at": found.at.isoformat(),
-        "balanced": found.balanced,
-        "days": [day_as_json(day, now[day.store, day.day]) for day in found.days],
-    }
+def as_json(found: Found, now: Now) -> Iterator[str]:
+    """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
+    yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, "days": ['
+    for place, day in enumerate(found.days):
+        yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
+    yield "]}\n"
 
 
 def day_as_json(day: Day, state: DayState) -> dict[str, Any]:

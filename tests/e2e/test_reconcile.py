@@ -210,6 +210,14 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
     ]
 
 
+def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> None:
+    books.run("dlq", "resolve", "--why", "agreed", "--go")
+    books.run("dlq", "purge", "--older-than", "0m", "--go")
+    days = books.reconcile("--deep")
+    assert {day["state"] for day in days.values()} == {"balanced"}
+    assert [letter["letter"].split()[1] for letter in days[DAYS[1]]["dead_letters"]] == ["resolved"]
+
+
 def test_whole_way_of_a_receipt_is_told_with_times(books: Books) -> None:
     books.sell(sold(1, DAYS[0], event_id="e-1b", revision=1, cashier="Somebody"), sold(1, DAYS[0]))
     books.work()
