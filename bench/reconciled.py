@@ -7,21 +7,22 @@ just these. Takes some minutes. Exit code 0: no difference at first, and then ju
 
 import argparse
 import json
+import os
+import re
+import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import yaml
-from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from bench.servers import add_server_options, fresh_database, open_kafka, open_postgres
 from bench.topics import leaving_no_topics
-from ops.cli import program
 from ops.datasets import as_record, completejourney
 from tests.support.topics import Topics
 from tests.support.workers import Shop, open_shop
@@ -86,9 +87,12 @@ def reconcile(shop: Shop) -> Counter[tuple[str, str]]:
     started = monotonic()
     config = shop.folder / "tillstream.yaml"
     config.write_text(yaml.safe_dump(shop.settings))
-    result = CliRunner().invoke(program, ["reconcile", "--deep", "--json", "--config", str(config)])
-    found: dict[str, Any] = json.loads(result.stdout)
-    days = found["days"]
+    out = shop.folder / "found.json"
+    command = [sys.executable, "-m", "ops.cli", "reconcile", "--deep", "--json", "--config", str(config)]
+    with out.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file)
+        cpu, most = watched(process.pid)
+    days: list[dict[str, Any]] = json.loads(out.read_bytes())["days"]
     accounts = [account for day in days for account in day["accounts"]]
     fates: Counter[str] = Counter()
     for account in accounts:
@@ -96,6 +100,7 @@ def reconcile(shop: Shop) -> Counter[tuple[str, str]]:
     stores, states = len({day["store"] for day in days}), Counter(day["state"] for day in days)
     sums = sum(account["erp"]["receipts"] for account in accounts), sum(account["erp"]["lines"] for account in accounts)
     told(f"reconciled {len(days):,} store-days of {stores} stores: {dict(states)}, events {dict(fates)}", started)
+    print(f"  {cpu:,.1f} s of processor time, {1e6 * cpu / fates.total():,.0f} µs an event, {most:,.0f} MB")
     print(f"  in the ERP: {sums[0]:,} documents, {sums[1]:,} lines")
     for day in days:
         for each in day["dead_letters"]:
@@ -103,6 +108,23 @@ def reconcile(shop: Shop) -> Counter[tuple[str, str]]:
         for each in day["differences"][:20]:
             print(f"  differs: store {day['store']}, {day['day']}, {each['kind']} {each['receipt']}: {each['detail']}")
     return Counter((each["kind"], each["receipt"]) for day in days for each in day["differences"])
+
+
+def watched(pid: int) -> tuple[float, float]:
+    """Waits for the process; seconds of processor time, and the most memory in MB (what `wait4` says of that is the
+    parent's where that is larger)."""
+    most = 0.0
+    while True:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:  # no Linux
+            status = ""
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status)  # none of one that has ended
+        most = max(most, int(peak[1]) / 1024 if peak else 0)
+        ended, _, used = os.wait4(pid, os.WNOHANG)
+        if ended:
+            return used.ru_utime + used.ru_stime, most
+        sleep(0.1)
 
 
 def expected(shop: Shop) -> Counter[tuple[str, str]]:
