@@ -265,13 +265,13 @@ class ReconciliationMetrics:
         self.registry = CollectorRegistry()
         self.differences = Gauge(
             "tillstream_reconciliation_differences",
-            "Receipts, records and registers on which tills and ERP disagree, by kind of difference.",
+            "Differences between tills and ERP on store-days that nobody has signed off, by kind.",
             ["kind"],
             registry=self.registry,
         )
         self.gross = Gauge(
             "tillstream_reconciliation_gross_difference",
-            "Gross that tills and ERP differ by, the store-days that differ added up without their signs, by currency.",
+            "Gross that tills and ERP differ by on such store-days, added up without signs, by currency.",
             ["currency"],
             registry=self.registry,
         )

@@ -94,7 +94,7 @@ def reconcile_group(
     States: open (the day is not over), closed (records still wait, or the topic has lost some),
     balanced, differs, signed off. Late events, or changes in the ERP, reopen a day.
 
-    Exit code 1 when a day differs.
+    Exit code 1 when a day differs, and is not signed off like that.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -110,7 +110,7 @@ def reconcile_group(
             click.echo(piece, nl=False)
     else:
         showing.report(found, now, everything=everything or day is not None or store is not None)
-    sys.exit(0 if found.balanced else DIFFERS)
+    sys.exit(DIFFERS if showing.unsettled(found, now) else 0)
 
 
 def _found(settings: Settings, **wanted: Any) -> Found:

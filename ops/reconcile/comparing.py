@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
+from schemas.money import minor_digits
 from sinks.base import DocumentPrint, Sink, StoreDay
 from sinks.values import AMOUNT_PLACES, from_scaled
 
@@ -33,7 +34,7 @@ MEANING: dict[Kind, str] = {
     "moved": "the ERP holds it on another day, store or currency",
     "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
     "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
-    "register": "the register's own total is not that of the receipts it sent",
+    "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
 }
 
 
@@ -294,12 +295,20 @@ def _registers(book: Book, *, whole: bool) -> Iterable[Difference]:
             printed, sent = from_scaled(close.gross, AMOUNT_PLACES), from_scaled(sold, AMOUNT_PLACES)
             yield Difference(
                 *("register", close.store, day or close.day, close.currency, close.event_id),
-                f"register {close.register} printed what was not sent, or could not be read: see its dead letters",
+                f"register {close.register} printed {in_places(printed, close.currency)}",
                 sent=sent,
-                held=printed,
                 repair=f"tillstream dlq list --store {close.store}",
             )
 
 
 def _register(close: Close) -> tuple[str, str, str, str]:
     return close.source, close.store, close.register, close.currency
+
+
+def in_places(amount: Decimal, currency: str) -> str:
+    """The amount with the currency's places."""
+    digits = minor_digits(currency)
+    if digits is None:
+        return format(amount.normalize() + 0, "f")
+    shown = amount.quantize(Decimal(1).scaleb(-digits))
+    return format(shown if shown == amount else amount, "f")

@@ -12,9 +12,8 @@ from rich.table import Table
 
 from ops.dlq.showing import console_of
 from ops.reconcile.book import Figures
-from ops.reconcile.comparing import MEANING, Account, Day, Difference
+from ops.reconcile.comparing import MEANING, Account, Day, Difference, in_places
 from ops.reconcile.office import Found
-from schemas.money import minor_digits
 from streams.letters.days import DayState
 
 #: Rows of a table, so that a year of hundreds of stores does not scroll by.
@@ -23,9 +22,15 @@ NO_STORE = "(no store)"
 Now = dict[tuple[str, str], DayState]
 
 
+def unsettled(found: Found, now: Now) -> list[Day]:
+    """The days that differ, and that nobody has signed off like that."""
+    return [day for day in found.days if day.differences and now[day.store, day.day].state != "signed off"]
+
+
 def as_json(found: Found, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
-    yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, "days": ['
+    yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, '
+    yield f'"unsettled": {len(unsettled(found, now))}, "days": ['
     for place, day in enumerate(found.days):
         yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
     yield "]}\n"
@@ -184,7 +189,8 @@ def _verdict(found: Found, now: Now) -> str:
     states = Counter(now[day.store, day.day].state for day in found.days)
     said = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     differences = sum(len(day.differences) for day in found.days)
-    verdict = "Balanced." if found.balanced else f"{differences:,} differences."
+    settled = "" if unsettled(found, now) else ", all signed off"
+    verdict = "Balanced." if found.balanced else f"{differences:,} differences{settled}."
     return f"{len(found.days):,} store-days: {said or 'none'}. {verdict}"
 
 
@@ -195,15 +201,6 @@ def report_history(states: Sequence[DayState]) -> None:
         words = each.state + (" (reopened)" if each.reopened else "")
         table.add_row(each.store or NO_STORE, each.day, words, f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why)
     console_of().print(table)
-
-
-def in_places(amount: Decimal, currency: str) -> str:
-    """The amount with the currency's places."""
-    digits = minor_digits(currency)
-    if digits is None:
-        return _plain(amount)
-    shown = amount.quantize(Decimal(1).scaleb(-digits))
-    return format(shown if shown == amount else amount, "f")
 
 
 def _plain(number: Decimal) -> str:

@@ -210,6 +210,16 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
     ]
 
 
+def test_difference_that_is_signed_off_is_settled(books: Books) -> None:
+    books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
+    books.reconcile(code=1)
+    narrowed = ("--store", "S1", "--day", DAYS[0])
+    assert "say --why" in books.run("reconcile", "sign", *narrowed, code=2)
+    books.run("reconcile", "sign", *narrowed, "--why", "a euro was found")
+    day = books.reconcile("--deep")[DAYS[0]]
+    assert (day["state"], day["why"], len(day["differences"])) == ("signed off", "a euro was found", 1)
+
+
 def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> None:
     books.run("dlq", "resolve", "--why", "agreed", "--go")
     books.run("dlq", "purge", "--older-than", "0m", "--go")
