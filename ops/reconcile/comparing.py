@@ -276,9 +276,12 @@ def _held(document: DocumentPrint, day: Day, kind: Kind, detail: str) -> Differe
 
 
 def _repair(kind: Kind, store: str, day: str, ref: str) -> str:
+    where = f" --store {store} --day {day}" if store and day else ""
     if kind in ("missing", "older_revision", "vanished"):
-        return "tillstream reconcile repair" + (f" --store {store} --day {day}" if store and day else "")
-    return f"tillstream explain {ref}"
+        return f"tillstream reconcile repair{where}"
+    if kind in ("altered", "other_content"):
+        return f"tillstream reconcile repair{where} --forget"
+    return f"tillstream explain {ref}"  # a person has to say which side is right
 
 
 def _registers(book: Book, *, whole: bool) -> Iterable[Difference]:
