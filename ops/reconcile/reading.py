@@ -20,6 +20,8 @@ from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, client_co
 #: An event may be this much later than its record, or the line takes it for implausible; and no time zone is further
 #: from UTC than half of it.
 _SLACK = timedelta(days=2)
+#: Records at once: as events they take some ten kilobytes each.
+_PIECE = 1_000
 
 
 def committed(settings: Settings) -> dict[int, int]:
@@ -83,7 +85,7 @@ async def read_topic(
         begun = {number for number, (low, _) in there.items() if low > 0}
         starts = _starts(consumer, settings.topic, there, first)
         spans = {n: (starts[n], high) for n, (_, high) in there.items() if starts[n] < high}
-        for records in read_spans(consumer, settings.topic, spans, progress):
+        for records in read_spans(consumer, settings.topic, spans, progress, _PIECE):
             for number in {record.partition for record in records}:
                 of_one = [record for record in records if record.partition == number]
                 if number in begun and of_one[0].offset == there[number][0]:

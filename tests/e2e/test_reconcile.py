@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from confluent_kafka import TopicPartition
 
 from ops.cli import program
 from streams.batch import Batch
@@ -226,6 +227,17 @@ def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> Non
     days = books.reconcile("--deep")
     assert {day["state"] for day in days.values()} == {"balanced"}
     assert [letter["letter"].split()[1] for letter in days[DAYS[1]]["dead_letters"]] == ["resolved"]
+
+
+def test_days_of_which_the_topic_has_lost_records_are_not_judged(books: Books) -> None:
+    asked = [TopicPartition(books.shop.topic, 1, 5)]
+    for answer in books.shop.topics.admin.delete_records(asked).values():
+        answer.result(30)
+    days = books.reconcile("--deep")
+    assert {name: (day["state"], day["differences"]) for name, day in days.items() if name} == dict.fromkeys(
+        DAYS, ("closed", [])
+    )
+    assert "those days can't be judged" in books.run("reconcile")
 
 
 def test_whole_way_of_a_receipt_is_told_with_times(books: Books) -> None:
