@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
 
 from ops.dlq.filters import Filter
 from ops.dlq.shelf import survey
@@ -15,7 +14,7 @@ from streams.batch import Batch
 from streams.letters.reading import Progress, TopicRecord, limits, read_spans, reading_consumer
 from streams.letters.trail import CLOSED, Outcome, entries
 from streams.settings import Settings
-from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, client_config, partitions_of_topics
+from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
 
 #: An event may be this much later than its record, or the line takes it for implausible; and no time zone is further
 #: from UTC than half of it.
@@ -33,13 +32,19 @@ def committed(settings: Settings) -> dict[int, int]:
     if partitions is None:
         raise TopicsUnusable(f"the topic {settings.topic} does not exist at {settings.broker}; set `topic`")
     places = [TopicPartition(settings.topic, number) for number in range(partitions)]
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
-    asked = [ConsumerGroupTopicPartitions(settings.group, places)]
+    # By a consumer that never joins: librdkafka's admin client crashes on a coordinator that has just moved
+    # (https://github.com/confluentinc/confluent-kafka-javascript/issues/374).
+    consumer = reading_consumer(settings, **{"group.id": settings.group})
     try:
-        answer = admin.list_consumer_group_offsets(asked)[settings.group].result(TIMEOUT)
+        answer = consumer.committed(places, timeout=TIMEOUT)
+        faults = [place.error for place in answer if place.error is not None]
+        if faults:
+            raise KafkaException(faults[0])
     except KafkaException as error:
         raise BrokerUnreachable(f"offsets of {settings.group} at {settings.broker}: {error.args[0].str()}") from None
-    return {place.partition: max(0, place.offset) for place in answer.topic_partitions}
+    finally:
+        consumer.close()
+    return {place.partition: max(0, place.offset) for place in answer}
 
 
 def dead_letters(settings: Settings) -> Iterator[Letter]:
