@@ -5,20 +5,25 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
+from pydantic import ValidationError
+
 from schemas.document import ErpDocument, from_json
-from sinks.base import DocumentPrint, StoreDay
+from sinks.base import DocumentPrint, SinkUnavailable, StoreDay
 from sinks.prints import added, in_digits, print_of
 
 
 def as_held(
-    text: str, store: str, day: date, currency: str, *, net: Decimal, tax: Decimal, gross: Decimal
+    text: str | None, store: str, day: date, currency: str, *, net: Decimal, tax: Decimal, gross: Decimal
 ) -> ErpDocument:
     """A document that an ERP keeps with what it booked, but with the place and the sums that the ERP has now.
 
     So what somebody changes in the ERP shows in totals and prints as far as it changes one of these. Lines, quantities
-    and tenders are those of the document.
+    and tenders are those of the document. Raises SinkUnavailable where somebody has spoilt it.
     """
-    stated = from_json(text.encode())
+    try:
+        stated = from_json((text or "").encode())
+    except ValidationError:
+        raise SinkUnavailable("corrupt", f"what the ERP booked in {store} on {day} has lost its document") from None
     return replace(stated, store=store, business_date=day, currency=currency, net=net, tax=tax, gross=gross)
 
 

@@ -57,16 +57,16 @@ class World:
 
     def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **terms: Any) -> list[Day]:
         """The days."""
-        held = self.sink.totals(deep=deep)
+        held = self.line.sink.totals(deep=deep)
         book = Book()
         judge = Judge(self.line.stores, None, None)
         rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, self.records), now))
         book.add(rows)
         book.add_closes(closes)
-        settle_letters(book, self.letters(), self.sink)
+        settle_letters(book, self.letters(), self.line.sink)
         book.judge({0: len(self.records) if self.committed is None else self.committed})
         try:
-            return compare(book, self.sink, held, Terms(now, ends, **terms))
+            return compare(book, self.line.sink, held, Terms(now, ends, **terms))
         finally:
             book.close()
 
