@@ -22,6 +22,7 @@ from ops.importing.schedule_commands import schedule_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
 from ops.post import ledger, post
+from ops.reconcile.commands import explain_command, reconcile_group
 from ops.sell import sell_until_stopped
 from ops.source_commands import COMMANDS
 from ops.supervise import supervise
@@ -201,7 +202,17 @@ def tills(config: Path | None, broker: str | None, rate: float, stores: int, sec
     sell_until_stopped(settings, rate=rate, stores=stores, seconds=seconds, seed=seed)
 
 
-for command in (*COMMANDS, import_command, schedule_group, dlq_group, top, post, ledger):
+for command in (
+    *COMMANDS,
+    import_command,
+    schedule_group,
+    dlq_group,
+    reconcile_group,
+    explain_command,
+    top,
+    post,
+    ledger,
+):
     program.add_command(command)
 
 

@@ -263,4 +263,6 @@ def gained(now: StoreDay, before: StoreDay | None) -> StoreDay:
         now.net - before.net,
         now.tax - before.tax,
         now.gross - before.gross,
+        now.quantity - before.quantity,
+        {kind: amount - before.tenders.get(kind, Decimal(0)) for kind, amount in now.tenders.items()},
     )

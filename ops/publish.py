@@ -15,7 +15,7 @@ from schemas.document import ErpDocument
 from schemas.mapping import Mapping
 from schemas.sale import SaleEvent
 from streams.deadletters import CONNECT, OWN
-from streams.metrics import MOST_STORES, OTHER_STORES, Metrics
+from streams.metrics import MOST_STORES, OTHER_STORES, Metrics, ReconciliationMetrics
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "schemas" / "published"
@@ -132,12 +132,28 @@ for: `convert_classic_histograms_to_nhcb` and `always_scrape_classic_histograms`
 
 One worker counts the open dead letters of the whole topic, the one that has partition 0: sum them, or take the
 maximum. By reason, store and money `tillstream dlq stats --json` tells them.
+
+## Reconciliation
+
+`tillstream reconcile --metrics FILE` writes these, for the collector `textfile` of Prometheus' node exporter:
+
+| metric | type | labels | says |
+| --- | --- | --- | --- |
+{reconciliation}
 """
 
 
 def metrics_page() -> str:
-    """Every metric, as a worker defines it, as a table."""
-    metrics = Metrics()
+    """Every metric, as a worker and a reconciliation define it, as tables."""
+    return METRICS_PAGE.format(
+        rows=_metric_rows(Metrics()),
+        reconciliation=_metric_rows(ReconciliationMetrics()),
+        most_stores=f"{MOST_STORES:,}",
+        others=OTHER_STORES,
+    )
+
+
+def _metric_rows(metrics: Metrics | ReconciliationMetrics) -> str:
     # The library shows the labels of a metric in its samples alone, and some have none yet.
     labels = {
         metric._name: list(metric._labelnames)
@@ -149,7 +165,7 @@ def metrics_page() -> str:
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
         of_it = labels.get(family.name) or (family.type == "info" and list(family.samples[0].labels)) or []
         rows.append(f"| `{name}` | {family.type} | {', '.join(map('`{}`'.format, of_it))} | {family.documentation} |")
-    return METRICS_PAGE.format(rows="\n".join(sorted(rows)), most_stores=f"{MOST_STORES:,}", others=OTHER_STORES)
+    return "\n".join(sorted(rows))
 
 
 def main() -> None:

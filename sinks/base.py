@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
@@ -94,7 +94,11 @@ class Finding:
 
 @dataclass(slots=True)
 class StoreDay:
-    """What the sink holds of one store, business day and currency; signed as the documents are."""
+    """What the sink holds of one store, business day and currency; signed as the documents are.
+
+    `quantity` is the sum over the lines, whatever their units. `tenders` are sums by kind, as the till names them.
+    `digest` is the sum of the documents' prints (`sinks.prints`), where it was asked for.
+    """
 
     store: str
     business_date: date
@@ -104,6 +108,22 @@ class StoreDay:
     net: Decimal
     tax: Decimal
     gross: Decimal
+    quantity: Decimal
+    tenders: dict[str, Decimal]
+    digest: str | None = None
+
+
+@dataclass(slots=True)
+class DocumentPrint:
+    """A document that the sink holds, in short; `digest` as in `sinks.prints`."""
+
+    external_ref: str
+    event_id: str
+    revision: int
+    content: str
+    currency: str
+    gross: Decimal
+    digest: str
 
 
 class Sink(Protocol):
@@ -143,12 +163,52 @@ class Sink(Protocol):
         """Preflight: right version and schema. `apply` brings the schema up to date first. Raises SinkUnavailable."""
         ...
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
-        """What the sink holds per store, business day and currency, ordered by them; all where not narrowed."""
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
+        """What the sink holds per store, business day and currency, ordered by them; all where not narrowed.
+
+        `deep`: with digests, made where the documents are. Raises SinkUnavailable.
+        """
+        ...
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """The documents of one store's business day in short, ordered by external_ref. Raises SinkUnavailable."""
         ...
 
     def close(self) -> None:
         """Gives all connections back."""
+        ...
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What the sink did with an event, and when."""
+
+    event_id: str
+    external_ref: str
+    revision: int
+    effect: Effect
+    at: datetime
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A sink that knows when it took an event."""
+
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """What was done with these events, ordered by time; nothing of those it never took. Raises SinkUnavailable."""
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A sink whose documents can be taken back: tables, not an ERP that has posted them."""
+
+    def forget(self, external_refs: Sequence[str]) -> None:
+        """Takes the documents back, and that their events were delivered; what comes again is new. Raises
+        SinkUnavailable.
+
+        For repairs alone: it breaks the promise of `write` for whoever sends these events a second time.
+        """
         ...
 
 

@@ -27,6 +27,7 @@ from typing import Literal, Protocol, TypeVar
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, from_json
 from sinks.base import (
+    DocumentPrint,
     DocumentsRefused,
     Effect,
     Finding,
@@ -39,6 +40,7 @@ from sinks.base import (
     same_or_conflict,
     write_bisecting,
 )
+from sinks.days import prints_of, totals_of
 from sinks.events import Events
 from sinks.ledger import Entry, Ledger
 from sinks.values import require_exact_numbers, require_storable_text
@@ -98,8 +100,8 @@ class System(Protocol):
         """Posts all, or none. Raises DocumentsRefused."""
         ...
 
-    def days(self, store: str | None, day: date | None) -> Iterator[StoreDay]:
-        """One row for each posted booking, or for several together."""
+    def booked(self, store: str | None, day: date | None) -> Iterator[ErpDocument]:
+        """The documents of all posted bookings, `as_held` there, of this store and day where stated, in any order."""
         ...
 
     def ping(self) -> None:
@@ -302,16 +304,13 @@ class ErpSink:
             if booking.state == "posted"
         }
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
-        """As in the protocol, from the ERP's own sums."""
-        sums: dict[tuple[str, date, str], StoreDay] = {}
-        for row in self.system.days(store, day):
-            key = (row.store, row.business_date, row.currency)
-            held = sums.setdefault(key, row)
-            if held is not row:
-                for name in ("documents", "lines", "net", "tax", "gross"):
-                    setattr(held, name, getattr(held, name) + getattr(row, name))
-        return [sums[key] for key in sorted(sums)]
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
+        """As in the protocol, from what the bookings say."""
+        return totals_of(self.system.booked(store, day), deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol, from what the bookings say."""
+        return prints_of(self.system.booked(store, day))
 
     def ping(self) -> None:
         """As in the protocol."""

@@ -21,7 +21,8 @@ from urllib.parse import quote, unquote
 
 from schemas.document import DocumentLine, ErpDocument, to_json
 from sinks import erpnextchecks
-from sinks.base import DocumentsRefused, Finding, SinkUnavailable, StoreDay
+from sinks.base import DocumentsRefused, Finding, SinkUnavailable
+from sinks.days import as_held
 from sinks.erp import AlreadyThere, Booking, BookingState, digest, key_of
 from sinks.http import Answer, Http, to_body
 
@@ -139,20 +140,20 @@ class ErpNext:
         # Not by setting docstatus: older versions take that for less than a cancellation (frappe issue 14869).
         _result(self.http.send("POST", _path(booking), to_body({"run_method": method})))
 
-    def days(self, store: str | None, day: date | None) -> Iterator[StoreDay]:
+    def booked(self, store: str | None, day: date | None) -> Iterator[ErpDocument]:
         """As in the protocol."""
         filters: list[Any] = [["docstatus", "=", 1], ["tillstream_ref", "is", "set"]]
         filters += [["tillstream_store", "=", quote(store, safe="")]] if store is not None else []
         filters += [["posting_date", "=", day.isoformat()]] if day is not None else []
-        fields = [*_FIELDS, "posting_date", "currency", "tillstream_store", "tillstream_lines"]
+        fields = [*_FIELDS, "posting_date", "currency", "tillstream_store", "tillstream_document"]
         last = ""
         while True:  # by name, which does not shift as offsets do when invoices come meanwhile
             paged = [*filters, ["name", ">", last]]
             rows = self.rows(INVOICE, fields, paged, order_by="name asc", limit_page_length=PAGE)
             for row in rows:
-                b, at = _booking(row), date.fromisoformat(str(row["posting_date"]))
-                name, lines = unquote(row["tillstream_store"]), int(row["tillstream_lines"])
-                yield StoreDay(name, at, row["currency"], 1, lines, b.net, b.tax, b.gross)
+                where, at = unquote(row["tillstream_store"]), date.fromisoformat(str(row["posting_date"]))
+                b, text = _booking(row), row["tillstream_document"]
+                yield as_held(text, where, at, row["currency"], net=b.net, tax=b.tax, gross=b.gross)
             if len(rows) < PAGE:
                 return
             last = rows[-1]["name"]

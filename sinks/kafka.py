@@ -17,7 +17,7 @@ truth. What the topic does not hold is lost with it: which events were supersede
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -25,10 +25,25 @@ from zlib import crc32
 
 from confluent_kafka import Message
 from pydantic import ValidationError
-from sqlalchemy import URL, Column, Connection, Integer, MetaData, Table, Text, delete, insert, select
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from schemas.document import ErpDocument, from_json
 from sinks.base import (
+    Delivery,
+    DocumentPrint,
     DocumentsRefused,
     Finding,
     Receipt,
@@ -42,6 +57,7 @@ from sinks.errors import SCHEMA_ADVICE
 from sinks.kafkaclient import Reader, Topic, Transactions, told
 from sinks.sql import Clock, utc_now
 from sinks.sqlite import SqliteSink
+from sinks.tables import deliveries
 
 #: Up to where the index has read each partition, and of which topic it is.
 _positions = Table(
@@ -50,6 +66,11 @@ _positions = Table(
     Column("partition", Integer, primary_key=True),
     Column("next_offset", Integer, nullable=False),
     Column("topic", Text, nullable=False),
+)
+
+#: An index that is read anew has to tell when the topic got its records, and not when they were read.
+_DELIVERED_AT = (
+    update(deliveries).where(deliveries.c.event_id == bindparam("event")).values(delivered_at=bindparam("at"))
 )
 
 
@@ -167,7 +188,14 @@ class KafkaSink(SqliteSink):
             for documents in _without_repetition(messages):
                 super().write(documents)
             ends = {message.partition() or 0: message for message in messages}
+            times = [
+                {"event": _document(message).event_id, "at": _time(message)}
+                for message in messages
+                if message.error() is None
+            ]
             with self._writing() as connection:
+                if times:
+                    connection.execute(_DELIVERED_AT, times)
                 self._move(connection, {p: (m.offset() or 0) + (m.error() is None) for p, m in ends.items()})
 
     def _move(self, connection: Connection, positions: dict[int, int]) -> None:
@@ -187,10 +215,22 @@ class KafkaSink(SqliteSink):
         self._refresh()
         return super().holds(external_refs)
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
         self._refresh()
-        return super().totals(store, day)
+        return super().totals(store, day, deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol."""
+        self._refresh()
+        return super().prints(store, day)
+
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """As in `Remembering`."""
+        self._refresh()
+        return super().deliveries(event_ids)
+
+    forget = None  # type: ignore[assignment]  # not `Forgetful`: the index could, and the topic can't
 
     def _refresh(self) -> None:
         with self._one_at_a_time:
@@ -259,6 +299,11 @@ def _without_repetition(messages: Sequence[Message]) -> Iterator[list[ErpDocumen
         taken |= names
     if piece:
         yield piece
+
+
+def _time(message: Message) -> datetime:
+    _, milliseconds = message.timestamp()
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _document(message: Message) -> ErpDocument:

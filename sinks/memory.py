@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from datetime import date
+from datetime import UTC, date, datetime
 from threading import Lock
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
 from sinks.base import (
+    Delivery,
+    DocumentPrint,
     DocumentsRefused,
     Effect,
     Finding,
@@ -18,16 +20,18 @@ from sinks.base import (
     in_conflict,
     same_or_conflict,
 )
+from sinks.days import prints_of, totals_of
 from sinks.values import require_exact_numbers, require_storable_text
 
 
 class MemorySink:
-    """Holds documents and deliveries in dictionaries, `documents` by external_ref."""
+    """Holds documents and what was delivered in dictionaries, `documents` by external_ref."""
 
     def __init__(self) -> None:
         self.documents: dict[str, ErpDocument] = {}
-        self.deliveries: dict[str, str] = {}  # event_id -> content
+        self.contents: dict[str, str] = {}  # event_id -> content
         self.conflicts: set[tuple[str, str]] = set()  # (event_id, content) that was refused for its receipt
+        self._delivered: dict[str, Delivery] = {}  # by event_id
         self._failures: list[BaseException] = []
         self._refuses: Callable[[ErpDocument], bool] = lambda document: False
         self._lock = Lock()
@@ -48,7 +52,7 @@ class MemorySink:
 
     def _write_one(self, document: ErpDocument) -> Result:
         refused_before = (document.event_id, document.content) in self.conflicts
-        delivered = self.deliveries.get(document.event_id)
+        delivered = self.contents.get(document.event_id)
         if delivered is not None:
             conflict = Reason.CONFLICTING_RECEIPT if refused_before else Reason.CONFLICTING_DUPLICATE
             return same_or_conflict(document, delivered, conflict)
@@ -70,7 +74,10 @@ class MemorySink:
             effect: Effect = "written" if held is None else "replaced"
             result = Receipt(document.event_id, effect)
         if isinstance(result, Receipt):
-            self.deliveries[document.event_id] = document.content
+            self.contents[document.event_id] = document.content
+            self._delivered[document.event_id] = Delivery(
+                document.event_id, document.external_ref, document.revision, result.effect, datetime.now(UTC)
+            )
         else:
             self.conflicts.add((document.event_id, document.content))
         return result
@@ -79,11 +86,11 @@ class MemorySink:
         """As in the protocol."""
         with self._lock:
             self._fail_if_told()
-            kept = dict(self.documents), dict(self.deliveries), set(self.conflicts)
+            kept = dict(self.documents), dict(self.contents), set(self.conflicts)
             try:
                 return [self._write_one(document) for document in documents]
             finally:
-                self.documents, self.deliveries, self.conflicts = kept
+                self.documents, self.contents, self.conflicts = kept
 
     def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As in the protocol."""
@@ -103,14 +110,35 @@ class MemorySink:
         self._fail_if_told()
         return [Finding("server", True, "in memory")]
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
         self._fail_if_told()
-        days: dict[tuple[str, date, str], list[ErpDocument]] = {}
-        for d in self.documents.values():
-            if store in (None, d.store) and day in (None, d.business_date):
-                days.setdefault((d.store, d.business_date, d.currency), []).append(d)
-        return [_store_day(*key, documents) for key, documents in sorted(days.items())]
+        return totals_of(self._of(store, day), deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol."""
+        self._fail_if_told()
+        return prints_of(self._of(store, day))
+
+    def _of(self, store: str | None, day: date | None) -> list[ErpDocument]:
+        held = self.documents.values()
+        return [d for d in held if store in (None, d.store) and day in (None, d.business_date)]
+
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """As in `Remembering`."""
+        self._fail_if_told()
+        found = [self._delivered[event_id] for event_id in set(event_ids) if event_id in self._delivered]
+        return sorted(found, key=lambda d: (d.at, d.event_id))
+
+    def forget(self, external_refs: Sequence[str]) -> None:
+        """As in `Forgetful`."""
+        with self._lock:
+            self._fail_if_told()
+            refs = set(external_refs)
+            for ref in refs:
+                self.documents.pop(ref, None)
+            for event_id in [d.event_id for d in self._delivered.values() if d.external_ref in refs]:
+                del self.contents[event_id], self._delivered[event_id]
 
     def close(self) -> None:
         """As in the protocol."""
@@ -118,16 +146,3 @@ class MemorySink:
     def _fail_if_told(self) -> None:
         if self._failures:
             raise self._failures.pop(0)
-
-
-def _store_day(store: str, day: date, currency: str, documents: list[ErpDocument]) -> StoreDay:
-    return StoreDay(
-        store,
-        day,
-        currency,
-        documents=len(documents),
-        lines=sum(len(d.lines) for d in documents),
-        net=sum((d.net for d in documents), start=documents[0].net * 0),
-        tax=sum((d.tax for d in documents), start=documents[0].tax * 0),
-        gross=sum((d.gross for d in documents), start=documents[0].gross * 0),
-    )

@@ -17,7 +17,8 @@ from urllib.parse import quote, unquote
 
 from schemas.document import DocumentLine, ErpDocument, to_json
 from sinks import odoochecks
-from sinks.base import DocumentsRefused, Finding, StoreDay
+from sinks.base import DocumentsRefused, Finding
+from sinks.days import as_held
 from sinks.erp import AlreadyThere, Booking, BookingState, digest, key_of
 from sinks.odoochecks import MasterData, Places, Tax
 from sinks.odoorpc import OdooClient
@@ -120,20 +121,20 @@ class Odoo:
         """As in the protocol."""
         self.client.call(MOVE, "action_post", [int(b.name) for b in bookings])
 
-    def days(self, store: str | None, day: date | None) -> Iterator[StoreDay]:
+    def booked(self, store: str | None, day: date | None) -> Iterator[ErpDocument]:
         """As in the protocol."""
         domain: list[Any] = [["state", "=", "posted"], ["x_tillstream_ref", "!=", False]]
         domain += [["x_tillstream_store", "=", quote(store, safe="")]] if store is not None else []
         domain += [["invoice_date", "=", day.isoformat()]] if day is not None else []
-        fields = [*_FIELDS, "invoice_date", "currency_id", "x_tillstream_store", "x_tillstream_lines"]
+        fields = [*_FIELDS, "invoice_date", "currency_id", "x_tillstream_store", "x_tillstream_document"]
         currencies = {number: name for name, number in self._master().currencies.items()}
         last = 0
         while True:
             rows = self.rows(MOVE, [*domain, ["id", ">", last]], fields, order="id asc", limit=PAGE)
             for row in rows:
-                b, at = _booking(row), date.fromisoformat(row["invoice_date"])
-                name, lines = unquote(row["x_tillstream_store"] or ""), int(row["x_tillstream_lines"])
-                yield StoreDay(name, at, currencies[row["currency_id"][0]], 1, lines, b.net, b.tax, b.gross)
+                where, at = unquote(row["x_tillstream_store"] or ""), date.fromisoformat(row["invoice_date"])
+                b, text, currency = _booking(row), row["x_tillstream_document"], currencies[row["currency_id"][0]]
+                yield as_held(text, where, at, currency, net=b.net, tax=b.tax, gross=b.gross)
             if len(rows) < PAGE:
                 return
             last = rows[-1]["id"]

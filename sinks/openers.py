@@ -20,6 +20,7 @@ from sinks.ledger import Ledger, split_ledger
 from sinks.odoo import Odoo
 from sinks.odoochecks import Places
 from sinks.odoorpc import OdooClient
+from sinks.sql import SqlSink
 from sinks.tryton import TrytonSink
 from sinks.webhook import WebhookSink
 
@@ -66,6 +67,7 @@ def webhook(url: URL) -> Sink:
     http = Http(root, headers={}, ca_file=require_file(said.get("ca_file")))
     states = Ledger(ledger, shown(url.set(query={}).render_as_string()))
     journal = open_sink(ledger.render_as_string())
+    assert isinstance(journal, SqlSink)  # as ledgers are
     return WebhookSink(
         http, f"/{url.database or ''}", str(url.password), journal, states, batch=batch, parallel=parallel
     )

@@ -73,6 +73,7 @@ class PostgresSink(SqlSink):
     """A PostgreSQL database, 13 or newer. `url` is a `postgresql+psycopg` one; its query overrides the defaults."""
 
     driver_errors = (psycopg.Error,)
+    snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
     def __init__(self, url: URL, clock: Clock = utc_now) -> None:
         settings = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())

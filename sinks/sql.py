@@ -21,14 +21,14 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import ClassVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.exc import StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from schemas.document import ErpDocument
 from sinks import migrations, sqlreads, sqlsteps
-from sinks.base import Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
-from sinks.tables import deliveries
+from sinks.base import Delivery, DocumentPrint, Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
+from sinks.tables import PARTS, deliveries
 from sinks.tables import documents as held
 
 Clock = Callable[[], datetime]
@@ -50,6 +50,8 @@ class SqlSink(ABC):
     driver_errors: ClassVar[tuple[type[Exception], ...]]
     #: Documents per transaction at most: drivers bound the number of parameters of one statement.
     max_batch: ClassVar[int] = 10_000
+    #: What a transaction begins with that is to see one moment.
+    snapshot: ClassVar[str]
 
     def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
         self._engine = engine
@@ -138,10 +140,15 @@ class SqlSink(ABC):
     def _server_findings(self, connection: Connection) -> list[Finding]:
         """What a preflight has to say about the database itself."""
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
-        with self._connection() as connection:
-            return sqlreads.totals(connection, store, day)
+        with self._snapshot() as connection:
+            return sqlreads.totals(connection, store, day, deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol."""
+        with self._snapshot() as connection:
+            return sqlreads.prints(connection, store, day)
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
         """As in the protocol."""
@@ -161,6 +168,26 @@ class SqlSink(ABC):
                 found.update(connection.execute(query).scalars())
         return found
 
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """As in `Remembering`."""
+        ids = sorted(set(event_ids))
+        found: list[Delivery] = []
+        columns = [deliveries.c[name] for name in ("event_id", "external_ref", "revision", "effect", "delivered_at")]
+        with self._connection() as connection:
+            for start in range(0, len(ids), self.max_batch):
+                query = select(*columns).where(deliveries.c.event_id.in_(ids[start : start + self.max_batch]))
+                found += [Delivery(*row) for row in connection.execute(query)]
+        return sorted(found, key=lambda delivery: (delivery.at, delivery.event_id))
+
+    def forget(self, external_refs: Sequence[str]) -> None:
+        """As in `Forgetful`. The table of deliveries is read through: it is made to be asked by event."""
+        refs = sorted(set(external_refs))
+        with self._writing() as connection:
+            for start in range(0, len(refs), self.max_batch):
+                part = refs[start : start + self.max_batch]
+                for table in (*PARTS, held, deliveries):
+                    connection.execute(delete(table).where(table.c.external_ref.in_(part)))
+
     def close(self) -> None:
         """As in the protocol."""
         self._engine.dispose()
@@ -171,6 +198,13 @@ class SqlSink(ABC):
         with self._connection() as connection:
             yield connection
             connection.commit()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        """A transaction whose statements all see the same moment, however long they take; it writes nothing."""
+        with self._connection() as connection:
+            connection.exec_driver_sql(self.snapshot)
+            yield connection
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

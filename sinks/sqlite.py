@@ -18,6 +18,7 @@ from schemas.document import ErpDocument
 from sinks import sqlitebulk
 from sinks.base import DocumentsRefused, Finding
 from sinks.errors import of_sqlite
+from sinks.prints import half_print
 from sinks.sql import Clock, SqlSink, utc_now
 from sinks.tables import deliveries
 from sinks.tables import documents as held
@@ -36,6 +37,7 @@ class SqliteSink(SqlSink):
     """An SQLite file. Writers of this process queue up for it; those of other processes wait up to `busy_timeout`."""
 
     driver_errors = (sqlite3.Error, OverflowError)  # the latter for integers of more than 64 bits
+    snapshot = "BEGIN"
 
     def __init__(self, url: URL, clock: Clock = utc_now, busy_timeout: float = BUSY_TIMEOUT) -> None:
         engine = create_engine(
@@ -99,6 +101,7 @@ class SqliteSink(SqlSink):
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
+    connection.create_function("tillstream_print", 2, half_print, deterministic=True)
     for pragma in _PRAGMAS:
         _patiently(connection, pragma)
 

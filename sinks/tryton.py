@@ -19,6 +19,7 @@ from schemas.deadletter import Reason
 from schemas.document import ErpDocument, from_json
 from sinks import tryton_checks
 from sinks.base import (
+    DocumentPrint,
     DocumentsRefused,
     Finding,
     Receipt,
@@ -29,6 +30,7 @@ from sinks.base import (
     in_conflict,
     write_bisecting,
 )
+from sinks.days import as_held, prints_of, totals_of
 from sinks.ledger import Entry, Ledger, State
 from sinks.tryton_documents import ROUNDING, Unbookable, item_codes, to_sale
 from sinks.tryton_master import SALE, Facts, MasterData
@@ -85,12 +87,23 @@ class TrytonSink:
         """As in the protocol; there is nothing that could be applied from here."""
         return tryton_checks.findings(self.client, self.master, self._point, self._rounding)
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
-        """As in the protocol."""
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
+        """As in the protocol, from the sales that count."""
+        return totals_of(self._held(store, day), deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol, from the sales that count."""
+        return prints_of(self._held(store, day))
+
+    def _held(self, store: str | None, day: date | None) -> Iterator[ErpDocument]:
+        """The documents of all sales that were not corrected or cancelled, `as_held`."""
+        domain: list[Any] = [["till_corrected_by", "=", None], ["state", "!=", "cancelled"]]
+        domain += [["till_store", "=", store]] if store is not None else []
+        domain += [["date", "=", day]] if day is not None else []
         currency = self.master.facts().currency
-        rows = self.client.call(f"{SALE}till_totals", store, day, self.master.context())
-        days = [StoreDay(store, day, currency, *rest) for store, day, *rest in rows]
-        return sorted(days, key=lambda one: (one.store, one.business_date))
+        for row in self._sales(domain, ["till_document", "till_store", "date", "till_net", "till_tax", "till_gross"]):
+            money = {name: row[f"till_{name}"] for name in ("net", "tax", "gross")}
+            yield as_held(row["till_document"], row["till_store"], row["date"], currency, **money)
 
     def close(self) -> None:
         """As in the protocol."""
@@ -99,15 +112,7 @@ class TrytonSink:
 
     def entries(self) -> Iterator[Entry]:
         """What Tryton holds, as the ledger says it; from this it can be rebuilt."""
-        last = 0
-        while True:
-            domain = [*self._own(), ["till_corrected_by", "=", None], ["id", ">", last]]
-            order = [["id", "ASC"]]
-            rows = self.client.call(f"{SALE}search_read", domain, 0, _READ, order, _ENTRY, self.master.context())
-            yield from map(_entry_of_row, rows)
-            if len(rows) < _READ:
-                return
-            last = rows[-1]["id"]
+        return map(_entry_of_row, self._sales([["till_corrected_by", "=", None]], _ENTRY))
 
     def entries_of(self, external_refs: Sequence[str]) -> list[Entry]:
         """As `entries`, of these documents."""
@@ -117,6 +122,17 @@ class TrytonSink:
     def _own(self) -> list[list[Any]]:
         """Documents, of this company."""
         return [["company", "=", self.master.context()["company"]], ["till_document", "!=", None]]
+
+    def _sales(self, domain: list[Any], fields: list[str]) -> Iterator[dict[str, Any]]:
+        """All that the domain is true of, piece by piece."""
+        last, order = 0, [["id", "ASC"]]
+        while True:
+            piece = [*self._own(), *domain, ["id", ">", last]]
+            rows = self.client.call(f"{SALE}search_read", piece, 0, _READ, order, fields, self.master.context())
+            yield from rows
+            if len(rows) < _READ:
+                return
+            last = rows[-1]["id"]
 
     def _search(self, external_refs: Sequence[str], fields: list[str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []

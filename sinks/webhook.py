@@ -28,12 +28,13 @@ from functools import partial
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, to_json
 from sinks.base import (
+    Delivery,
+    DocumentPrint,
     DocumentsRefused,
     Finding,
     Receipt,
     Refusal,
     Result,
-    Sink,
     SinkMisconfigured,
     SinkUnavailable,
     StoreDay,
@@ -41,6 +42,7 @@ from sinks.base import (
 )
 from sinks.http import Http
 from sinks.ledger import Entry, Ledger
+from sinks.sql import SqlSink
 
 #: Answers that mean that it is the messenger's or the receiver's fault, and not the document's.
 _NOT_THE_DOCUMENT = {401, 403, 404, 405, 408, 410, 425, 429}
@@ -55,7 +57,7 @@ class WebhookSink:
         http: Http,
         path: str,
         secret: str,
-        journal: Sink,
+        journal: SqlSink,
         ledger: Ledger,
         *,
         batch: int = 1,
@@ -168,9 +170,17 @@ class WebhookSink:
         """As in the protocol, from the journal."""
         return self._journal.holds(external_refs)
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol, from the journal."""
-        return self._journal.totals(store, day)
+        return self._journal.totals(store, day, deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        """As in the protocol, from the journal."""
+        return self._journal.prints(store, day)
+
+    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+        """As in `Remembering`, from the journal."""
+        return self._journal.deliveries(event_ids)
 
     def close(self) -> None:
         """As in the protocol."""

@@ -314,3 +314,34 @@ class Metrics:
 
     def _has_room(self, store: str) -> bool:
         return store in self._stores or len(self._stores) < MOST_STORES
+
+
+class ReconciliationMetrics:
+    """What the last `tillstream reconcile` found. It is a command and no server: it writes them to a file, which
+    Prometheus' node exporter serves (its collector `textfile`)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.differences = Gauge(
+            "tillstream_reconciliation_differences",
+            "Differences between tills and ERP on store-days that nobody has signed off, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.gross = Gauge(
+            "tillstream_reconciliation_gross_difference",
+            "Gross that tills and ERP differ by on such store-days, added up without signs, by currency.",
+            ["currency"],
+            registry=self.registry,
+        )
+        self.store_days = Gauge(
+            "tillstream_reconciliation_store_days",
+            "Store-days looked at, by state.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.at = Gauge(
+            "tillstream_reconciliation_timestamp_seconds",
+            "When it was done, in seconds since 1970.",
+            registry=self.registry,
+        )

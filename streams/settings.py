@@ -273,6 +273,8 @@ class Settings(BaseSettings):
     mapping: Path | None = Field(
         None, description="the ERP's codes and the rules of cleaning: a mapping file; without it, all maps to itself"
     )
+    certificate_key: SecretStr | None = Field(None, description="what certificates of store-days are signed with")
+    certificate_key_file: Path | None = None
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1
 
@@ -344,6 +346,10 @@ class Settings(BaseSettings):
     def password(self) -> str | None:
         """The sink's password, or None."""
         return _secret(self.sink_password, self.sink_password_file)
+
+    def certificate_secret(self) -> str | None:
+        """What certificates are signed with, or None."""
+        return _secret(self.certificate_key, self.certificate_key_file)
 
     def find_stores(self) -> Stores:
         """The stores these settings know."""

@@ -1,10 +1,11 @@
 """The audit trail: what was done about dead letters, by whom, and what became of each. A topic of its own.
 
-A topic, because it must outlive the tool that writes it, and be where the letters are. Two kinds of records, both JSON:
+A topic, because it must outlive the tool that writes it, and be where the letters are. Kinds of records, all JSON:
 
 - An action (`Action`) when it begins, and again when it ends, keyed by its id.
 - The outcomes of some hundred letters of an action (`Outcomes`), keyed by its id too. They are confirmed before the
   letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
+- The states of some hundred store-days (`streams.letters.days`), which are no entries of this trail.
 """
 
 import secrets
@@ -25,7 +26,7 @@ from streams.settings import Settings
 End = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
 #: Those after which nothing is left to do.
 CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
-What = Literal["replay", "park", "resolve", "export", "purge", "reveal"]
+What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair"]
 
 
 class Action(BaseModel):
@@ -118,7 +119,7 @@ def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str 
 
 
 def entries_of(record: TopicRecord) -> Sequence[Entry]:
-    """The entries of a record of the audit topic; none where somebody else wrote it."""
+    """The entries of a record of the audit topic; none where it tells of days, or somebody else wrote it."""
     try:
         found = _RECORD.validate_json(record.value or b"")
     except ValidationError:

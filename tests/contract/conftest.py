@@ -46,6 +46,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
     sink.close()
 
 
+@pytest.fixture(params=["memory", *SQL, "webhook", KAFKA])
+def remembering(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+    """An empty sink that knows when it took an event."""
+    sink = _prepared(request, tmp_path)
+    yield sink
+    sink.close()
+
+
+@pytest.fixture(params=["memory", *SQL])
+def forgetful(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+    """An empty sink whose documents can be taken back."""
+    sink = _prepared(request, tmp_path)
+    yield sink
+    sink.close()
+
+
 @pytest.fixture(params=SQL)
 def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty SQL sink, its schema applied."""

@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, from_json, to_json
-from sinks.base import Finding, Refusal, Result, SinkUnavailable, StoreDay
+from sinks.base import DocumentPrint, Finding, Refusal, Result, SinkUnavailable, StoreDay
 from sinks.memory import MemorySink
 
 
@@ -37,7 +37,7 @@ class JsonLinesSink:
         if isinstance(result, Refusal) and result.reason is Reason.REFUSED_BY_SINK:
             return False
         told_before = (document.event_id, document.content) in self._known.conflicts
-        return document.event_id not in self._known.deliveries and not told_before
+        return document.event_id not in self._known.contents and not told_before
 
     def _opened(self) -> MemorySink:
         """What the file holds; it is read the first time."""
@@ -78,9 +78,13 @@ class JsonLinesSink:
         with self._lock:
             return self._opened().holds(external_refs)
 
-    def totals(self, store: str | None = None, day: date | None = None) -> list[StoreDay]:
+    def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         with self._lock:
-            return self._opened().totals(store, day)
+            return self._opened().totals(store, day, deep=deep)
+
+    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+        with self._lock:
+            return self._opened().prints(store, day)
 
     def ping(self) -> None:
         with self._lock:

@@ -118,6 +118,17 @@ def test_refund_and_void_are_returns_against_their_sale(erpnext: Website, sink: 
     assert (day.documents, day.gross) == (2, 0)
 
 
+def test_sums_that_were_changed_in_the_erp_show_in_totals_and_prints(erpnext: Website, sink: ErpSink) -> None:
+    sink.write([document(1), document(2)])
+    [before] = sink.totals(deep=True)
+    told = set(map(repr, sink.prints("S1", before.business_date)))
+    invoices(erpnext)[1] |= {"net_total": 3.52, "grand_total": 4.0}
+    [after] = sink.totals(deep=True)
+    assert (after.gross - before.gross, after.digest == before.digest) == (1, False)
+    [changed] = [each for each in sink.prints("S1", before.business_date) if repr(each) not in told]
+    assert (changed.external_ref, changed.gross) == (document(2).external_ref, 4)
+
+
 def test_refund_of_a_sale_that_is_not_there_stands_alone(erpnext: Website, sink: ErpSink) -> None:
     back = line(1, "-2.52", "-0.48", quantity=Decimal(-2))
     assert effects(sink.write([document(2, kind="credit_note", original_ref="pos/S1/R1/9/sale", lines=[back])])) == [

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -101,6 +102,20 @@ def test_writers_that_take_turns_know_of_each_other(sink: Sink, other: Sink, kaf
     assert effects(sink.write(documents(6))) == ["duplicate"] * 5 + ["written"]
     assert held(kafka, topic) == documents(6)
     assert other.totals() == sink.totals()
+
+
+def test_index_that_is_read_anew_tells_when_the_topic_got_its_records(sink: KafkaSink, other: KafkaSink) -> None:
+    sink.write([document(1, 0)])
+    sink.write([document(1, 1), document(2, 0)])
+    written = datetime.now(UTC)
+    events = ["pos:e-1-0", "pos:e-1-1", "pos:e-2-0"]
+    told = {each.event_id: (each.effect, each.at) for each in other.deliveries(events)}
+    assert {event: effect for event, (effect, _) in told.items()} == {
+        "pos:e-1-0": "written",
+        "pos:e-1-1": "replaced",
+        "pos:e-2-0": "written",
+    }
+    assert max(at for _, at in told.values()) <= written
 
 
 def test_crash_between_topic_and_index_is_read_back(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def test_refund_and_void_are_credit_notes_of_their_sale(odoo: OdooServer, sink: 
     assert (row["lines"][0]["quantity"], row["lines"][0]["price_unit"]) == ("2", "1.26")
     [day] = sink.totals()
     assert (day.documents, day.net, day.gross) == (2, 0, 0)
+
+
+def test_invoice_that_was_moved_to_another_day_in_the_erp_counts_there(odoo: OdooServer, sink: ErpSink) -> None:
+    sink.write([document(1), document(2)])
+    moves(odoo)[1]["invoice_date"] = "2026-04-01"
+    [stayed, moved] = sink.totals(deep=True)
+    assert (stayed.documents, moved.documents, moved.business_date) == (1, 1, date(2026, 4, 1))
+    assert [each.external_ref for each in sink.prints("S1", moved.business_date)] == [document(2).external_ref]
 
 
 def test_sale_below_zero_is_a_credit_note_and_void_of_a_refund_an_invoice(odoo: OdooServer, sink: ErpSink) -> None:

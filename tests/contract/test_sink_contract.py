@@ -3,15 +3,16 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
-from schemas.document import ErpDocument, TaxTotal
-from sinks.base import Receipt, Refusal, Result, Sink, StoreDay
+from schemas.document import ErpDocument, Payment, TaxTotal
+from sinks.base import DocumentPrint, Forgetful, Receipt, Refusal, Remembering, Result, Sink, StoreDay
+from sinks.prints import added, in_digits, print_of
 from sinks.sql import SqlSink
 from sinks.tables import Exact, deliveries
 from sinks.values import AMOUNT_PLACES, FINE_PLACES
@@ -278,8 +279,80 @@ def test_totals_equal_an_independent_sum(sink: Sink) -> None:
             for key in keys:
                 held = [d for d in wanted if (d.store, d.business_date, d.currency) == key]
                 sums = [sum_of(held, name) for name in ("net", "tax", "gross")]
-                expected.append(StoreDay(*key, len(held), sum(len(d.lines) for d in held), *sums))
+                quantity = sum_of([line for d in held for line in d.lines], "quantity")
+                tenders = {"card": sum_of([payment for d in held for payment in d.payments], "amount")}
+                expected.append(StoreDay(*key, len(held), sum(len(d.lines) for d in held), *sums, quantity, tenders))
             assert sink.totals(store, day) == expected
+
+
+def test_tenders_of_a_day_are_summed_by_kind(sink: Sink) -> None:
+    mixed = [Payment("cash", Decimal("5.00")), Payment("cash", Decimal("-3.00")), Payment("card", Decimal("1.00"))]
+    sink.write([document(1, payments=mixed), document(2)])
+    assert [day.tenders for day in sink.totals()] == [{"card": Decimal("4.00"), "cash": Decimal("2.00")}]
+
+
+def test_digest_of_a_day_is_the_sum_of_its_documents_prints(sink: Sink) -> None:
+    reduced = line(2, "1.00", "0.07", quantity=Decimal(2), tax_rate=Decimal(7))
+    assert_prints(sink, [*documents(3), document(4, lines=[line(), reduced]), document(6, store="S2")])
+
+
+def test_digest_counts_signs_places_and_what_is_empty(store: Sink) -> None:
+    odd = line(2, "-0.0100", "0", quantity=Decimal("-0.125"), sku="Ä|b")
+    assert_prints(store, [document(4, lines=[line(), odd]), document(5, lines=[], payments=[])])
+
+
+def assert_prints(sink: Sink, batch: list[ErpDocument]) -> None:
+    """Writes the batch, of one day, and compares what the sink says of it."""
+    assert effects(sink.write(batch)) == ["written"] * len(batch)
+    for day in sink.totals(deep=True):
+        of_day = [d for d in batch if d.store == day.store]
+        assert day.digest == in_digits(added(map(print_of, of_day)))
+        expected = [
+            DocumentPrint(
+                d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross, in_digits(print_of(d))
+            )
+            for d in of_day
+        ]
+        assert sink.prints(day.store, day.business_date) == expected
+    assert sink.prints("S1", date(2020, 1, 1)) == []
+
+
+def test_digest_follows_the_newest_revision(sink: Sink) -> None:
+    newer = document(1, 1, lines=[line(1, "5.00", "0.95")])
+    sink.write([document(1)])
+    sink.write([newer])
+    assert [day.digest for day in sink.totals(deep=True)] == [in_digits(print_of(newer))]
+
+
+def test_sink_remembers_what_it_did_with_an_event_and_when(remembering: Sink) -> None:
+    sink = remembering
+    assert isinstance(sink, Remembering)
+    before = datetime.now(UTC)
+    for each in (document(1, 1), document(1), document(2), document(2, 3)):
+        sink.write([each])
+    found = sink.deliveries(["pos:e-1-1", "pos:e-1-0", "pos:e-2-3", "pos:e-9-0"])
+    assert [(each.event_id, each.external_ref, each.revision, each.effect) for each in found] == [
+        ("pos:e-1-1", "pos/S1/R1/1/sale", 1, "written"),
+        ("pos:e-1-0", "pos/S1/R1/1/sale", 0, "superseded"),
+        ("pos:e-2-3", "pos/S1/R1/2/sale", 3, "replaced"),
+    ]
+    assert all(before <= each.at <= datetime.now(UTC) for each in found)
+
+
+def test_what_has_left_for_elsewhere_can_not_be_forgotten(sink: Sink, request: pytest.FixtureRequest) -> None:
+    tables = ("memory", "sqlite", "postgres")
+    assert isinstance(sink, Forgetful) == (request.node.callspec.params["sink"] in tables)
+
+
+def test_forgotten_document_is_new_when_it_comes_again(forgetful: Sink) -> None:
+    sink = forgetful
+    assert isinstance(sink, Forgetful)
+    first, second = document(1), document(2)
+    sink.write([first, second])
+    sink.forget([first.external_ref, "pos/S1/R1/9/sale"])
+    assert sink.read([first.external_ref, second.external_ref]) == [second]
+    assert effects(sink.write([first, second])) == ["written", "duplicate"]
+    assert sink.read([first.external_ref]) == [first]
 
 
 def test_totals_of_currencies_stay_apart_and_have_their_places(store: Sink) -> None:
@@ -296,7 +369,7 @@ def test_a_document_without_lines_and_payments_counts(store: Sink) -> None:
     empty = document(lines=[], payments=[])
     store.write([empty])
     assert store.read([empty.external_ref]) == [empty]
-    assert [(day.documents, day.lines) for day in store.totals()] == [(1, 0)]
+    assert [(day.documents, day.lines, day.quantity, day.tenders) for day in store.totals()] == [(1, 0, 0, {})]
 
 
 def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:

@@ -381,7 +381,7 @@ class OpenMemorySink(MemorySink):
         return self.read([ref for ref, document in self.documents.items() if document.source == source])
 
     def delivered(self, source: str) -> set[str]:
-        return {event_id for event_id in self.deliveries if event_id.startswith(f"{source}:")}
+        return {event_id for event_id in self.contents if event_id.startswith(f"{source}:")}
 
 
 class OpenSqliteSink(SqliteSink):

@@ -183,6 +183,10 @@ def test_each_user_can_do_its_work_with_the_rights_of_the_script(cluster: Cluste
     looked = cluster.tillstream("tillstream-desk", "inspect", "pos.sales", "--json")
     assert looked.returncode == 0, looked.stdout + looked.stderr
 
+    agreed = cluster.tillstream("tillstream-desk", "reconcile", "--json", "--by", "me")
+    assert agreed.returncode == 0, agreed.stdout + agreed.stderr
+    assert [day["accounts"][0]["erp"]["receipts"] for day in json.loads(agreed.stdout)["days"]] == [1, 1]
+
     scaler = AdminClient(cluster.client("tillstream-lag"))
     places = [TopicPartition("pos.sales", number) for number in range(2)]
     committed = scaler.list_consumer_group_offsets([ConsumerGroupTopicPartitions("tillstream", places)])

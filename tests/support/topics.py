@@ -2,7 +2,8 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -150,15 +151,34 @@ class Topics:
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's committed offset of each partition that has one: the next record it would read."""
         places = [TopicPartition(topic, number) for number in self._partitions(topic)]
-        asked = [ConsumerGroupTopicPartitions(group, places)]
-        answer = _settled(lambda: self.admin.list_consumer_group_offsets(asked)[group].result(_ATTEMPT))
-        return {place.partition: place.offset for place in answer.topic_partitions if place.offset >= 0}
+        with self._of(group) as consumer:
+            found = _settled(lambda: consumer.committed(places, timeout=_ATTEMPT))
+        return {place.partition: place.offset for place in found if place.offset >= 0}
+
+    @contextmanager
+    def _of(self, group: str) -> Iterator[Consumer]:
+        """A consumer of the group that never joins it.
+
+        The admin client crashes on a coordinator that has just moved, or is new:
+        https://github.com/confluentinc/confluent-kafka-javascript/issues/374
+        """
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 2})
+        try:
+            yield consumer
+        finally:
+            consumer.close()
 
     def lag(self, group: str, topic: str) -> int:
         """How many records of the topic, over all partitions, the group has not committed yet."""
         ends = _settled(lambda: self._offsets(topic, _LATEST))
         starts = _settled(lambda: self._offsets(topic, _EARLIEST)) | self.committed(group, topic)
         return sum(end - starts[number] for number, end in ends.items())
+
+    def skip(self, group: str, topic: str, ends: Mapping[int, int]) -> None:
+        """Sets the group to these offsets; it must have no members."""
+        places = [TopicPartition(topic, number, offset) for number, offset in ends.items()]
+        with self._of(group) as consumer:
+            _settled(lambda: consumer.commit(offsets=places, asynchronous=False))
 
     def is_stable(self, topic: str) -> bool:
         """Whether no transaction is open in the topic."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.metrics import Metrics
+from streams.metrics import Metrics, ReconciliationMetrics
 from tests.support.promql import PROMTOOL, names_in, names_recorded, names_served, rules, selectors_in, with_promtool
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +83,7 @@ def test_every_runbook_of_an_alert_belongs_to_one_and_is_listed() -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_every_metric_of_a_rule_is_one_that_workers_serve(rule: dict[str, Any]) -> None:
+def test_every_metric_of_a_rule_is_one_that_is_served(rule: dict[str, Any]) -> None:
     assert names_in(rule["expr"])
     assert names_in(rule["expr"]) <= names_served() | names_recorded() | OF_PROMETHEUS
 
@@ -120,5 +120,6 @@ def test_latency_objective_is_a_bucket_of_the_histogram() -> None:
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
 def test_every_metric_that_a_runbook_names_is_one(page: Path) -> None:
     named = set(re.findall(r"`(tillstream_\w+)`", page.read_text()))
-    families = {family.name for family in Metrics().registry.collect()}
+    registries = Metrics().registry, ReconciliationMetrics().registry
+    families = {family.name for registry in registries for family in registry.collect()}
     assert named <= names_served() | families

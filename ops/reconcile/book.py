@@ -1,0 +1,377 @@
+"""The book of what the tills sent: a row per event, in a scratch file of SQLite that is deleted afterwards.
+
+In a file, because what must be known of each receipt (its newest revision, whether the event came before) does not fit
+into memory for tens of millions of them. A row takes about 400 bytes on the disk, and about 20 µs to write and judge.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from sinks.prints import in_digits, of_halves
+from sinks.values import AMOUNT_PLACES, FINE_PLACES, from_scaled
+
+#: Where a record stands that can't be read: no store and no day are known of it.
+NOWHERE = ""
+#: Receipt numbers further apart are no gap, but another range (as in `streams.receipts`).
+REACH = 100
+
+
+class Sent(NamedTuple):
+    """An event of the topic, or a record that is none. Amounts and quantities are scaled as `sinks.values` does.
+
+    `place` counts the events of one record. `digest` is that of the record, as a dead letter's origin has it.
+    `reason` is why the line of today would not take it; then `gross` is what the event states, and the other
+    amounts are 0. `print` is that of the document it makes.
+    """
+
+    partition: int
+    offset: int
+    place: int
+    digest: str
+    arrived: int
+    noted: str = ""
+    reason: str = ""
+    event_id: str = ""
+    ref: str = ""
+    revision: int = 0
+    content: str = ""
+    source: str = ""
+    store: str = NOWHERE
+    register: str = ""
+    receipt: str = ""
+    day: str = NOWHERE
+    occurred: int = 0
+    currency: str = ""
+    lines: int = 0
+    quantity: int = 0
+    net: int = 0
+    tax: int = 0
+    gross: int = 0
+    tenders: str = "{}"
+    print: int = 0
+
+
+class Close(NamedTuple):
+    """A register's own total of what it sold since the one before."""
+
+    event_id: str
+    source: str
+    store: str
+    register: str
+    day: str
+    occurred: int
+    currency: str
+    gross: int
+
+
+class Letter(NamedTuple):
+    """A dead letter of the topic; `end` is what was done about it last, if anything."""
+
+    partition: int
+    offset: int
+    digest: str
+    reason: str
+    place: str
+    end: str
+
+
+class Fact(NamedTuple):
+    """A row of the book about a receipt, with what became of it."""
+
+    ref: str
+    event_id: str
+    revision: int
+    content: str
+    store: str
+    day: str
+    currency: str
+    gross: Decimal
+    fate: str
+    reason: str
+    letter: str
+    partition: int
+    offset: int
+    digest: str
+    arrived: int
+    occurred: int
+    print: str
+
+
+@dataclass
+class Figures:
+    """Sums over receipts."""
+
+    receipts: int = 0
+    lines: int = 0
+    quantity: Decimal = Decimal(0)
+    net: Decimal = Decimal(0)
+    tax: Decimal = Decimal(0)
+    gross: Decimal = Decimal(0)
+    tenders: dict[str, Decimal] = field(default_factory=dict)
+    digest: str | None = None
+
+
+Key = tuple[str, str, str]
+_TEXTS = {"digest", "noted", "reason", "event_id", "ref", "content", "source", "store", "register", "receipt", "day",
+          "currency", "tenders"}  # fmt: skip
+_NAMES = [name for name in Sent._fields if name != "print"]
+
+_SCHEMA = f"""
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE sent (
+    {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in _NAMES)},
+    upper INTEGER NOT NULL, lower INTEGER NOT NULL, fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE closes (
+    event_id TEXT PRIMARY KEY, source TEXT, store TEXT, register TEXT, day TEXT, occurred INTEGER, currency TEXT,
+    gross INTEGER
+);
+CREATE TABLE letters (
+    "partition" INTEGER, "offset" INTEGER, digest TEXT, reason TEXT, place TEXT, "end" TEXT,
+    PRIMARY KEY ("partition", "offset", digest)
+);
+"""
+
+#: After all is in. What became of a row is its fate:
+#: erp        the document that the ERP should hold of its receipt
+#: duplicate  the same event, or the same receipt, once more
+#: superseded an earlier revision of a receipt that came again with a higher one
+#: dead, held a dead letter that did not come to the ERP (`held` by a cleaning rule)
+#: noted      no document is to be made of it
+#: waiting    the worker has not come to it yet
+#: refused    as `erp`, but today's rules would refuse it: what the ERP should hold of it is not known
+#: vanished   none of all that: it should be a dead letter, or in the ERP, and is neither
+_JUDGE = """
+CREATE INDEX sent_place ON sent ("partition", "offset", digest);
+CREATE INDEX sent_ref ON sent (ref, revision, content);
+UPDATE sent SET fate = 'noted' WHERE noted <> '';
+UPDATE sent SET letter = l.place || ' ' || l.reason,
+    fate = CASE
+        WHEN l."end" IN ('delivered', 'superseded', 'duplicate') THEN ''
+        WHEN l."end" = 'noted' THEN 'noted'
+        WHEN l.reason LIKE 'held\\_%' ESCAPE '\\' THEN 'held' ELSE 'dead' END
+    FROM letters l
+    WHERE sent.noted = '' AND l."partition" = sent."partition" AND l."offset" = sent."offset"
+    AND l.digest = sent.digest;
+"""
+
+_RANK = """
+CREATE INDEX sent_fate ON sent (fate);
+WITH ranked AS (
+    SELECT rowid AS number,
+        row_number() OVER (PARTITION BY ref, revision, content ORDER BY arrived, "partition", "offset", place) AS copy,
+        max(revision) OVER (PARTITION BY ref) AS newest,
+        first_value(content) OVER (PARTITION BY ref, revision ORDER BY arrived, "partition", "offset", place) AS first
+    FROM sent WHERE fate = '' AND ref <> ''
+)
+UPDATE sent SET fate = CASE
+    WHEN ranked.copy > 1 THEN 'duplicate'
+    WHEN sent.content <> ranked.first THEN 'vanished'
+    WHEN sent.revision < ranked.newest THEN 'superseded'
+    ELSE 'erp' END
+FROM ranked WHERE sent.rowid = ranked.number;
+UPDATE sent SET fate = 'vanished' WHERE fate = '';
+UPDATE sent SET fate = 'refused' WHERE fate = 'erp' AND reason <> '';
+CREATE INDEX sent_day ON sent (store, day, currency, fate);
+CREATE INDEX sent_register ON sent (source, store, register, occurred);
+CREATE INDEX sent_content ON sent (content);
+"""
+
+
+class Book:
+    """What was sent. Fill it, `judge` it, then ask."""
+
+    def __init__(self, path: str = ":memory:") -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN")
+        marks = ", ".join("?" * (len(_NAMES) + 2))
+        names = ", ".join(f'"{name}"' for name in _NAMES)
+        self._insert = f"INSERT INTO sent ({names}, upper, lower) VALUES ({marks})"  # noqa: S608 (constants)
+
+    def add(self, rows: Iterable[Sent]) -> None:
+        """Puts events in."""
+        self._db.executemany(self._insert, ((*row[:-1], row.print >> 32, row.print & 0xFFFFFFFF) for row in rows))
+
+    def add_closes(self, closes: Iterable[Close]) -> None:
+        """Puts registers' totals in; one that was sent again counts once."""
+        self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * 8)})", closes)  # noqa: S608 (constants)
+
+    def add_letters(self, letters: Iterable[Letter]) -> None:
+        """Puts dead letters in, the newest of each record."""
+        self._db.executemany("INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?)", letters)
+
+    def lettered(self) -> Iterator[tuple[int, str, str]]:
+        """(row, ref, content) of the events whose record has a dead letter that is not known to have come through.
+
+        Looks letters up; to be asked once, before `judge`.
+        """
+        self._db.executescript(_JUDGE + "BEGIN;")  # which commits first
+        query = "SELECT rowid, ref, content FROM sent WHERE letter <> '' AND fate IN ('dead', 'held') AND ref <> ''"
+        yield from self._db.execute(query).fetchall()
+
+    def came_through(self, rows: Iterable[int]) -> None:
+        """These have letters, and the ERP holds just what they say."""
+        self._db.executemany("UPDATE sent SET fate = '' WHERE rowid = ?", ((row,) for row in rows))
+
+    def judge(self, committed: dict[int, int]) -> None:
+        """Gives every row its fate. `committed`: of each partition, where the worker reads next."""
+        self._db.executescript(_RANK + "BEGIN;")
+        for partition, offset in committed.items():
+            self._db.execute(
+                'UPDATE sent SET fate = \'waiting\' WHERE "partition" = ? AND "offset" >= ? '
+                "AND fate IN ('erp', 'refused', 'vanished')",
+                (partition, offset),
+            )
+
+    def counts(self) -> dict[Key, dict[str, tuple[int, Decimal]]]:
+        """By store, day and currency: of each fate the number of events, and their gross."""
+        found: dict[Key, dict[str, tuple[int, Decimal]]] = {}
+        query = "SELECT store, day, currency, fate, count(*), sum(gross) FROM sent GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3"
+        for store, day, currency, fate, count, gross in self._db.execute(query):
+            found.setdefault((store, day, currency), {})[fate] = (count, from_scaled(gross, AMOUNT_PLACES))
+        return found
+
+    def figures(self) -> dict[Key, Figures]:
+        """What the ERP should hold, by store, day and currency."""
+        due = "fate = 'erp'"
+        sums = ", ".join(f"sum({name})" for name in ("lines", "quantity", "net", "tax", "gross", "upper", "lower"))
+        query = f"SELECT store, day, currency, count(*), {sums} FROM sent WHERE {due} GROUP BY 1, 2, 3"  # noqa: S608 (constants)
+        found: dict[Key, Figures] = {}
+        for store, day, currency, count, lines, quantity, net, tax, gross, upper, lower in self._db.execute(query):
+            found[store, day, currency] = Figures(
+                receipts=count,
+                lines=lines,
+                quantity=from_scaled(quantity, FINE_PLACES),
+                net=from_scaled(net, AMOUNT_PLACES),
+                tax=from_scaled(tax, AMOUNT_PLACES),
+                gross=from_scaled(gross, AMOUNT_PLACES),
+                digest=in_digits(of_halves(upper, lower)),
+            )
+        query = (
+            "SELECT store, day, currency, t.key, sum(t.value) FROM sent, json_each(sent.tenders) t "  # noqa: S608 (constants)
+            f"WHERE {due} GROUP BY 1, 2, 3, 4 ORDER BY 4"
+        )
+        for store, day, currency, kind, amount in self._db.execute(query):
+            found[store, day, currency].tenders[kind] = from_scaled(amount, AMOUNT_PLACES)
+        return found
+
+    def due(self, store: str, day: str) -> Iterator[Fact]:
+        """What the ERP should hold of a store's day, or will when the worker has come to it, and what vanished."""
+        yield from self._facts(
+            "store = ? AND day = ? AND fate IN ('erp', 'refused', 'waiting', 'vanished')", store, day
+        )
+
+    def about(self, ref: str) -> list[Fact]:
+        """All about a receipt, the newest revision first."""
+        return list(self._facts("ref = ? ORDER BY revision DESC, arrived", ref))
+
+    def meant(self, target: str) -> list[str]:
+        """The references of the receipts with this number, or with an event of this id (with its source or not)."""
+        query = (
+            "SELECT DISTINCT ref FROM sent WHERE ref <> '' AND (ref = ?1 OR receipt = ?1 OR event_id = ?1 "
+            "OR event_id = source || ':' || ?1) ORDER BY ref"
+        )
+        return [ref for (ref,) in self._db.execute(query, (target,))]
+
+    def saying(self, content: str) -> list[Fact]:
+        """The receipts that say the same."""
+        return list(self._facts("content = ? AND fate = 'erp'", content))
+
+    def dead(self, store: str, day: str) -> Iterator[Fact]:
+        """The dead letters of a store's day that did not come to the ERP."""
+        yield from self._facts("store = ? AND day = ? AND fate IN ('dead', 'held')", store, day)
+
+    def _facts(self, condition: str, *values: str) -> Iterator[Fact]:
+        query = (
+            'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
+            f'"offset", digest, arrived, occurred, upper, lower FROM sent WHERE {condition}'
+        )
+        for row in self._db.execute(query, values):
+            *said, upper, lower = row
+            said[7] = from_scaled(said[7], AMOUNT_PLACES)
+            yield Fact._make([*said, in_digits(of_halves(upper, lower))])
+
+    def gaps(self) -> dict[tuple[str, str], list[str]]:
+        """By store and day: the receipt numbers between others of their register that never came, in words.
+
+        A number may be left out on purpose, and a record that can't be read may have had it.
+        """
+        query = """
+        WITH numbers AS (
+            SELECT DISTINCT source, store, register, CAST(receipt AS INTEGER) AS number, day FROM sent
+            WHERE receipt <> '' AND receipt NOT GLOB '*[^0-9]*' AND length(receipt) < 18
+        ), steps AS (
+            SELECT store, register, day, number,
+            lag(number) OVER (PARTITION BY source, store, register ORDER BY number) AS before FROM numbers
+        )
+        SELECT store, day, register, before + 1, number - 1 FROM steps WHERE number - before BETWEEN 2 AND ?"""
+        found: dict[tuple[str, str], list[str]] = {}
+        for store, day, register, first, last in self._db.execute(query, (REACH,)):
+            words = f"register {register}: {first}" + (f" to {last}" if last > first else "")
+            found.setdefault((store, day), []).append(words)
+        return found
+
+    def closes(self) -> list[Close]:
+        """The registers' totals, each register's in order of time."""
+        query = "SELECT * FROM closes ORDER BY source, store, register, currency, occurred"
+        return [Close(*row) for row in self._db.execute(query)]
+
+    def sold(self, close: Close, since: int) -> tuple[int, str | None]:
+        """What its register sold after `since` up to the close, scaled, dead letters included; the last one's day."""
+        query = """
+        SELECT coalesce(sum(gross), 0), max(day) FROM (
+            SELECT gross, day, row_number() OVER (
+                PARTITION BY ref ORDER BY fate IN ('erp', 'refused', 'waiting') DESC, revision DESC, arrived
+            ) AS place FROM sent
+            WHERE source = ? AND store = ? AND register = ? AND occurred > ? AND occurred <= ? AND currency = ?
+            AND fate IN ('erp', 'refused', 'waiting', 'dead', 'held', 'vanished')
+        ) WHERE place = 1"""
+        where = (close.source, close.store, close.register, since, close.occurred, close.currency)
+        gross, day = self._db.execute(query, where).fetchone()
+        return int(gross), day
+
+    def arrived_last(self) -> dict[tuple[str, str], int]:
+        """By store and day, when its last event arrived, in milliseconds since 1970."""
+        query = "SELECT store, day, max(arrived) FROM sent GROUP BY 1, 2"
+        return {(store, day): arrived for store, day, arrived in self._db.execute(query)}
+
+    def close(self) -> None:
+        """Gives the file back."""
+        self._db.close()
+
+
+class Scratch:
+    """A book in a folder of its own, deleted at the end."""
+
+    def __enter__(self) -> Book:
+        self._folder = TemporaryDirectory(prefix="tillstream-")
+        self.book = Book(str(Path(self._folder.name) / "book.sqlite"))
+        return self.book
+
+    def __exit__(self, *_: Any) -> None:
+        self.book.close()
+        self._folder.cleanup()
+
+
+def tenders_text(tenders: dict[str, int]) -> str:
+    """Tenders by kind as a row holds them."""
+    return json.dumps(tenders, ensure_ascii=False)
+
+
+def as_date(day: str) -> date:
+    """A row's day."""
+    return date.fromisoformat(day)
+
+
+def milliseconds(moment: datetime) -> int:
+    """A moment as rows hold it."""
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,333 @@
+"""`tillstream reconcile …`: the options; the work has modules of its own."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ops.dlq.closing import noted
+from ops.dlq.commands import as_one_object, go_option, with_name
+from ops.dlq.filters import Filter
+from ops.inspect.command import bar
+from ops.options import settings_from, with_broker, with_settings
+from ops.reconcile import certificate, explaining, showing
+from ops.reconcile.comparing import Day
+from ops.reconcile.metrics import write_metrics
+from ops.reconcile.office import Found, reconcile
+from ops.reconcile.repairing import repair
+from ops.reconcile.states import now_is, sign
+from streams.letters.days import DayState, days_noted, note_days
+from streams.settings import Settings, SettingsError
+from streams.topics import ensure_desk_topics
+
+DIFFERS = 1
+
+
+class _Day(click.ParamType):
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date such as 2026-03-10", param, ctx)
+
+
+_day_option = click.option("--day", type=_Day(), metavar="DATE", help="This business day alone.")
+_since_option = click.option("--since", type=_Day(), metavar="DATE", help="Business days from this one on.")
+_store_option = click.option("--store", help="This store alone.")
+
+
+def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
+    store = click.option("--store", required=True, help="The store.")
+    return store(click.option("--day", type=_Day(), metavar="DATE", required=True, help="The business day.")(command))
+
+
+@click.group(
+    name="reconcile",
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  tillstream reconcile\n  tillstream reconcile --day 2026-03-10 --deep\n"
+    "  tillstream reconcile --since 2026-03-03 --metrics /var/lib/node_exporter/tillstream.prom\n"
+    "  tillstream reconcile --store S17 --json | jq '.days[] | select(.differences != [])'\n"
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
+    "  tillstream reconcile sign --store S17 --day 2026-03-10 --why 'agreed with the store'\n"
+    "  tillstream reconcile certificate --store S17 --day 2026-03-10 --to S17.json --html S17.html",
+)
+@with_settings
+@_day_option
+@_since_option
+@_store_option
+@click.option("--deep", is_flag=True, help="Compare digests of all that documents say, not the sums alone.")
+@click.option("--all", "everything", is_flag=True, help="Show every store-day, also where there are many.")
+@click.option(
+    "--metrics", type=click.Path(path_type=Path), help="Write what was found for Prometheus into this .prom file."
+)
+@click.option("--look", is_flag=True, help="Do not keep the states that were found in the audit topic.")
+@with_name
+@as_one_object
+@click.pass_context
+def reconcile_group(
+    ctx: click.Context,
+    config: Path | None,
+    broker: str | None,
+    sink_url: str | None,
+    day: date | None,
+    since: date | None,
+    store: str | None,
+    deep: bool,
+    everything: bool,
+    metrics: Path | None,
+    look: bool,
+    by: str,
+    as_json: bool,
+) -> None:
+    """Prove that tills and ERP agree, store by store and business day by business day, from the facts.
+
+    What the tills sent (the topic, by event time) = what is in the ERP + duplicates + replaced revisions + dead letters
+    + what is held + what waits. Each difference is told to the record, with the command that repairs it.
+
+    \b
+    States: open (the day is not over), closed (records still wait, or the topic has lost some),
+    balanced, differs, signed off. Late events, or changes in the ERP, reopen a day.
+
+    Exit code 1 when a day differs, and is not signed off like that.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    if day is not None and since is not None:
+        raise click.UsageError("give --day or --since, not both")
+    found = _found(settings, store=store, first=day or since, last=day, deep=deep)
+    now = _states(settings, found, by, keep=not look)
+    if metrics is not None:
+        write_metrics(found, now, metrics)
+    if as_json:
+        for piece in showing.as_json(found, now):
+            click.echo(piece, nl=False)
+    else:
+        showing.report(found, now, everything=everything or day is not None or store is not None)
+    sys.exit(DIFFERS if showing.unsettled(found, now) else 0)
+
+
+def _found(settings: Settings, **wanted: Any) -> Found:
+    with bar(f"reading {settings.topic}", None) as told:
+        return reconcile(settings, progress=told, **wanted)
+
+
+def _states(settings: Settings, found: Found, by: str, *, keep: bool) -> showing.Now:
+    """The days' states now; what has changed is kept."""
+    now: showing.Now = {}
+    changed: list[DayState] = []
+    for day in found.days:
+        past = found.noted.get((day.store, day.day), [])
+        state = now_is(day, past, found.at, by)
+        now[day.store, day.day] = state
+        if not past or past[-1] is not state:
+            changed.append(state)
+    if keep and changed:
+        ensure_desk_topics(settings)
+        note_days(settings, changed)
+    return now
+
+
+@reconcile_group.command(
+    name="sign",
+    epilog="\b\nExample:\n  tillstream reconcile sign --store S17 --day 2026-03-10 --why 'two receipts on paper'",
+)
+@with_settings
+@_one_day
+@click.option("--why", default="", help="What is to be known of it; needed where the day differs.")
+@with_name
+def sign_command(
+    config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, why: str, by: str
+) -> None:
+    """Sign a store's day off as it is now. What comes or changes later reopens it."""
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    found = _found(settings, store=store, first=day, last=day, deep=True)
+    one = _only(found, store, day)
+    if one.state in ("open", "closed"):
+        raise click.UsageError(f"the day is {one.state}: it can be signed off when all of it is in")
+    if one.differences and not why:
+        raise click.UsageError(f"the day differs ({len(one.differences)}): say --why it is signed off like this")
+    ensure_desk_topics(settings)
+    state = sign(one, datetime.now(UTC), by, why)
+    note_days(settings, [state])
+    click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _only(found: Found, store: str, day: date) -> Day:
+    for one in found.days:
+        if (one.store, one.day) == (store, day.isoformat()):
+            return one
+    raise click.UsageError(f"store {store} has nothing on {day}, neither sent nor in the ERP")
+
+
+@reconcile_group.command(name="history", epilog="\b\nExample:\n  tillstream reconcile history --store S17")
+@with_broker
+@_day_option
+@_store_option
+@as_one_object
+def history_command(
+    config: Path | None, broker: str | None, day: date | None, store: str | None, as_json: bool
+) -> None:
+    """Show the states that days have had: since when, by whom, and why."""
+    noted_days = days_noted(settings_from(config, broker=broker))
+    states = [
+        state
+        for (its_store, its_day), of_day in sorted(noted_days.items())
+        for state in of_day
+        if store in (None, its_store) and (day is None or its_day == day.isoformat())
+    ]
+    if as_json:
+        click.echo(json.dumps([state.model_dump(mode="json") for state in states], ensure_ascii=False))
+    else:
+        showing.report_history(states)
+
+
+@reconcile_group.command(
+    name="repair",
+    epilog="\b\nExamples:\n  tillstream reconcile repair --store S17 --day 2026-03-10\n"
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --forget --go",
+)
+@with_settings
+@_day_option
+@_store_option
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Documents that were deleted or changed in the ERP's tables too: what is left of them is taken back, and "
+    "booked again as it was sent.",
+)
+@go_option
+@with_name
+@as_one_object
+def repair_command(
+    config: Path | None,
+    broker: str | None,
+    sink_url: str | None,
+    day: date | None,
+    store: str | None,
+    forget: bool,
+    go: bool,
+    by: str,
+    as_json: bool,
+) -> None:
+    """Take the records that are missing in the ERP through the line again. Without --go it is a dry run.
+
+    The ERP takes each event once, so nothing is booked twice. Exit code 1 when something is left.
+    """
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    found = _found(settings, store=store, first=day, last=day, deep=True)
+    differences = [each for one in found.days for each in one.differences]
+    if go:
+        said = {"store": store, "day": None if day is None else day.isoformat(), "forget": forget}
+        with noted(settings, "repair", by, Filter(), "", **said) as (_, action):
+            done = repair(settings, differences, go=True, forget=forget)
+            action.counts.update(done.as_json())
+    else:
+        done = repair(settings, differences, go=False, forget=forget)
+    if as_json:
+        click.echo(json.dumps(done.as_json() | {"done": go, "reasons": done.reasons}))
+    else:
+        would = "" if go else "would be "
+        click.echo(
+            f"{done.records:,} of {len(differences):,} differences: {done.delivered:,} {would}booked, "
+            f"{done.rejected:,} {would}dead letters, {done.gone:,} not in the topic any more"
+        )
+        if done.remembered:
+            click.echo(f"{done.remembered:,} were delivered before and deleted in the ERP: --forget books them again")
+        if not go:
+            click.echo("this was a dry run: nothing was changed; --go repairs them")
+    left = len(differences) - done.delivered - done.rejected
+    sys.exit(DIFFERS if left else 0)
+
+
+@reconcile_group.command(
+    name="certificate",
+    epilog="\b\nExample:\n  tillstream reconcile certificate --store S17 --day 2026-03-10 --to S17.json --html S17.htm",
+)
+@with_settings
+@_one_day
+@click.option("--to", type=click.Path(path_type=Path), help="Write the JSON here instead of to the screen.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page for people as well.")
+@with_name
+def certificate_command(
+    config: Path | None,
+    broker: str | None,
+    sink_url: str | None,
+    store: str,
+    day: date,
+    to: Path | None,
+    html: Path | None,
+    by: str,
+) -> None:
+    """Write what was found of a store's day, with its totals and digests, signed with the settings' certificate_key.
+
+    Exit code 1 when the day differs; the certificate says so.
+    """
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    key = _key(settings)
+    found = _found(settings, store=store, first=day, last=day, deep=True)
+    one = _only(found, store, day)
+    state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
+    made = certificate.made(showing.day_as_json(one, state), found.at, by, key)
+    text = json.dumps(made, ensure_ascii=False, indent=2) + "\n"
+    if to is None:
+        click.echo(text, nl=False)
+    else:
+        to.write_text(text, encoding="utf-8")
+    if html is not None:
+        html.write_text(certificate.page(made), encoding="utf-8")
+    sys.exit(DIFFERS if one.differences else 0)
+
+
+@reconcile_group.command(name="verify", epilog="\b\nExample:\n  tillstream reconcile verify S17.json")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_broker
+def verify_command(file: Path, config: Path | None, broker: str | None) -> None:
+    """Say whether a certificate (JSON, or the page) is as it was signed. Exit code 1 when it is not."""
+    key = _key(settings_from(config, broker=broker))
+    fault = certificate.fault(file.read_text(encoding="utf-8"), key)
+    if fault is not None:
+        click.echo(f"{file}: {fault}", err=True)
+        sys.exit(DIFFERS)
+    click.echo(f"{file}: as it was signed")
+
+
+@click.command(
+    name="explain",
+    epilog="\b\nExamples:\n  tillstream explain 48121\n  tillstream explain S001:0199-7f3a\n"
+    "  tillstream explain pos/S001/2/48121/sale --json | jq '.[].steps'",
+)
+@click.argument("target", metavar="RECEIPT|EVENT|DOCUMENT")
+@with_settings
+@as_one_object
+def explain_command(target: str, config: Path | None, broker: str | None, sink_url: str | None, as_json: bool) -> None:
+    """Tell a receipt's whole way, with times: sold, arrived, dead letters and replays, and what the ERP holds.
+
+    It is meant by its number, by its reference (the document's, SOURCE/STORE/REGISTER/RECEIPT/TYPE), or by the id of an
+    event. Nothing personal is shown. Exit code 1 when nothing is known of it.
+    """
+    settings = settings_from(config, broker=broker, sink_url=sink_url)
+    with bar(f"reading {settings.topic}", None) as told:
+        ways = explaining.explain(settings, target, told)
+    if as_json:
+        click.echo(json.dumps([way.as_json() for way in ways], ensure_ascii=False))
+    elif ways:
+        explaining.report(ways)
+    else:
+        click.echo(f"no receipt and no event is called {target}", err=True)
+    known = any(way.document is not None or len(way.steps) > 1 for way in ways)
+    sys.exit(0 if known else DIFFERS)
+
+
+def _key(settings: Settings) -> bytes:
+    key = settings.certificate_secret()
+    if not key:
+        raise SettingsError("certificates are signed: set certificate_key_file, or TILLSTREAM_CERTIFICATE_KEY")
+    return key.encode()

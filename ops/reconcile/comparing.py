@@ -1,0 +1,317 @@
+"""The book of what was sent against what the ERP holds, a store's day at a time, explained to the record.
+
+A day whose sums agree is not looked into: its documents stay where they are. A day whose sums (or, `deep`, whose
+digests) differ is: its documents come in short, a line each, and are laid beside the receipts of the book.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
+from schemas.money import minor_digits
+from sinks.base import DocumentPrint, Sink, StoreDay
+from sinks.values import AMOUNT_PLACES, from_scaled
+
+#: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
+#: not have all of it any more. Then the two that count, and what a person says of them.
+State = Literal["open", "closed", "balanced", "differs", "signed off"]
+Kind = Literal[
+    "missing", "only_in_erp", "doubled", "altered", "older_revision", "other_content", "moved", "vanished",
+    "refused_today", "register"
+]  # fmt: skip
+
+MEANING: dict[Kind, str] = {
+    "missing": "sent and acknowledged, but not in the ERP",
+    "only_in_erp": "in the ERP, but no till sent it",
+    "doubled": "in the ERP a second time, under another reference",
+    "altered": "the amounts in the ERP are not those that the till sent",
+    "older_revision": "the ERP holds an earlier revision than the till sent",
+    "other_content": "the ERP holds something else under this reference",
+    "moved": "the ERP holds it on another day, store or currency",
+    "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
+    "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
+    "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
+}
+
+
+@dataclass
+class Difference:
+    """One thing on which tills and ERP disagree, and the command that repairs it."""
+
+    kind: Kind
+    store: str
+    day: str
+    currency: str
+    ref: str
+    detail: str
+    place: str = ""
+    sent: Decimal | None = None
+    held: Decimal | None = None
+    repair: str = ""
+
+
+@dataclass
+class Account:
+    """A store's day in one currency. `counts`: of each fate the events and their gross; `due` and `held`: sums."""
+
+    currency: str
+    counts: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
+    due: Figures = field(default_factory=Figures)
+    held: Figures = field(default_factory=Figures)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the sums are the same; the digests, where the ERP's was asked for."""
+        if self.held.digest is not None and self.held.receipts and self.due.digest != self.held.digest:
+            return False
+        return _sums(self.due) == _sums(self.held)
+
+    def count(self, *fates: str) -> int:
+        """Events with one of these fates; all of them without."""
+        return sum(count for fate, (count, _) in self.counts.items() if not fates or fate in fates)
+
+
+@dataclass
+class Day:
+    """What is known of a store's business day."""
+
+    store: str
+    day: str
+    accounts: list[Account]
+    state: State
+    differences: list[Difference] = field(default_factory=list)
+    letters: list[Fact] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    arrived: int = 0
+
+    def count(self, *fates: str) -> int:
+        """As `Account.count`, in all currencies."""
+        return sum(account.count(*fates) for account in self.accounts)
+
+
+def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int = 1_000) -> None:
+    """Puts the dead letters in. Those whose receipt the ERP holds, just as their record says, came through."""
+    book.add_letters(letters)
+    asked = list(book.lettered())
+    for start in range(0, len(asked), most):
+        part = asked[start : start + most]
+        held = {document.external_ref: document.content for document in sink.read([ref for _, ref, _ in part])}
+        book.came_through(row for row, ref, content in part if held.get(ref) == content)
+
+
+@dataclass
+class Terms:
+    """What a comparison is made by.
+
+    `ends`: when a store's business day is over. `reach`: the topic has lost records of this day, or of days before.
+    `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
+    """
+
+    now: datetime
+    ends: Callable[[str, date], datetime]
+    reach: date | None = None
+    whole: bool = True
+    store: str | None = None
+    first: date = date.min
+    last: date = date.max
+
+    def wants(self, store: str, day: str) -> bool:
+        """Whether the store's day is to be told of."""
+        if day == NOWHERE:
+            return self.store is None and (self.first, self.last) == (date.min, date.max)
+        return self.store in (None, store) and self.first <= as_date(day) <= self.last
+
+    def is_over(self, store: str, day: str) -> bool:
+        """Whether the business day is."""
+        return self.ends(store, as_date(day)) <= self.now
+
+    def reaches(self, day: str) -> bool:
+        """Whether the topic has all of the day."""
+        return self.reach is None or as_date(day) > self.reach
+
+
+def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> list[Day]:
+    """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
+    accounts = _accounts(book, held)
+    gaps, arrived = book.gaps(), book.arrived_last()
+    registers = defaultdict(list)
+    for difference in _registers(book, whole=terms.whole):
+        registers[difference.store, difference.day].append(difference)
+    days: list[Day] = []
+    for (store, name), of_day in accounts.items():
+        if not terms.wants(store, name):
+            continue
+        day = Day(
+            store, name, of_day, "closed", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
+        )
+        day.letters = list(book.dead(store, name))
+        if name == NOWHERE or terms.reaches(name):
+            day.differences = explain(book, sink, day, terms) + registers[store, name]
+        day.state = _state(day, terms)
+        days.append(day)
+    return days
+
+
+def _accounts(book: Book, held: Sequence[StoreDay]) -> dict[tuple[str, str], list[Account]]:
+    counts, due = book.counts(), book.figures()
+    in_erp: dict[Key, StoreDay] = {(each.store, each.business_date.isoformat(), each.currency): each for each in held}
+    accounts: dict[tuple[str, str], list[Account]] = {}
+    for key in sorted({*counts, *in_erp}):
+        store, day, currency = key
+        account = Account(currency, counts.get(key, {}), due.get(key, Figures()))
+        if key in in_erp:
+            account.held = figures_of(in_erp[key])
+        accounts.setdefault((store, day), []).append(account)
+    return accounts
+
+
+def figures_of(day: StoreDay) -> Figures:
+    """What the ERP holds, as figures."""
+    money = (day.net, day.tax, day.gross)
+    return Figures(day.documents, day.lines, day.quantity, *money, day.tenders, day.digest)
+
+
+def _sums(figures: Figures) -> tuple[Any, ...]:
+    tenders = {kind: amount for kind, amount in figures.tenders.items() if amount}
+    return (figures.receipts, figures.lines, figures.quantity, figures.net, figures.tax, figures.gross, tenders)
+
+
+def _state(day: Day, terms: Terms) -> State:
+    if day.day == NOWHERE:
+        return "differs" if day.differences else "balanced"
+    if not terms.is_over(day.store, day.day):
+        return "open"
+    if day.differences:
+        return "differs"
+    if day.count("waiting") or not terms.reaches(day.day) or not all(account.agrees for account in day.accounts):
+        return "closed"
+    return "balanced"
+
+
+def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
+    """On what a day differs, record by record."""
+    agrees = all(account.agrees for account in day.accounts)
+    if agrees and not day.count("vanished", "refused"):
+        return []
+    found: list[Difference] = []
+    held = {each.external_ref: each for each in _prints(sink, day)}
+    for fact in book.due(day.store, day.day):
+        document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
+        if fact.fate == "vanished":
+            found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
+        elif fact.fate != "waiting":
+            found += _beside(fact, document) if document is not None else _absent(fact, sink)
+    for document in held.values():
+        found += _unsent(book, document, day, terms)
+    return found
+
+
+def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
+    return [] if day.day == NOWHERE else sink.prints(day.store, as_date(day.day))
+
+
+def _beside(fact: Fact, document: DocumentPrint) -> list[Difference]:
+    """The receipt and the document of the same reference and day."""
+    if fact.reason:
+        return [_of(fact, "refused_today", fact.reason, document)]
+    if document.currency == fact.currency and document.digest == fact.print:
+        return []
+    if document.revision < fact.revision:
+        revisions = f"revision {document.revision} instead of {fact.revision}"
+        return [_of(fact, "older_revision", revisions, document)]
+    if document.content != fact.content or document.revision != fact.revision:
+        how = "a dead letter, replayed with a patch" if fact.letter else f"from {document.event_id}"
+        return [_of(fact, "other_content", how, document)]
+    if document.currency != fact.currency:
+        return [_of(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
+    same = document.gross == fact.gross
+    return [_of(fact, "altered", "in its parts, the gross is the same" if same else "gross", document)]
+
+
+def _absent(fact: Fact, sink: Sink) -> list[Difference]:
+    elsewhere = sink.read([fact.ref])
+    for document in elsewhere:
+        where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
+        if document.revision < fact.revision:
+            return [_of(fact, "older_revision", f"revision {document.revision} instead of {fact.revision}; {where}")]
+        return [_of(fact, "moved", where)]
+    return [_of(fact, "vanished" if fact.reason else "missing", fact.reason or f"event {fact.event_id}")]
+
+
+def _unsent(book: Book, document: DocumentPrint, day: Day, terms: Terms) -> list[Difference]:
+    """A document for which nothing was due on this day."""
+    known = book.about(document.external_ref)
+    due = next((fact for fact in known if fact.fate in ("erp", "refused", "waiting")), None)
+    if due is not None and (due.fate == "waiting" or due.revision > document.revision):
+        return []  # it will be replaced; or its own day says so
+    if due is not None:
+        return [_held(document, day, "moved", f"sent as of {due.day} in store {due.store}")]
+    if known:
+        return [_held(document, day, "other_content", f"sent, and became a dead letter: {known[0].letter}")]
+    for other in book.saying(document.content):
+        return [_held(document, day, "doubled", f"a copy of {other.ref}")]
+    if not terms.is_over(day.store, day.day):
+        return []  # it may have been sent since the topic was read
+    return [_held(document, day, "only_in_erp", f"event {document.event_id}")]
+
+
+def _of(fact: Fact, kind: Kind, detail: str, document: DocumentPrint | None = None) -> Difference:
+    place = f"{fact.partition}:{fact.offset}"
+    held = document.gross if document is not None else None
+    subject = fact.ref or place
+    repair = _repair(kind, fact.store, fact.day, subject)
+    sent = None if not fact.ref else fact.gross
+    return Difference(kind, fact.store, fact.day, fact.currency, subject, detail, place, sent, held, repair)
+
+
+def _held(document: DocumentPrint, day: Day, kind: Kind, detail: str) -> Difference:
+    repair = _repair(kind, day.store, day.day, document.external_ref)
+    return Difference(
+        kind, day.store, day.day, document.currency, document.external_ref, detail, held=document.gross, repair=repair
+    )
+
+
+def _repair(kind: Kind, store: str, day: str, ref: str) -> str:
+    where = f" --store {store} --day {day}" if store and day else ""
+    if kind in ("missing", "older_revision", "vanished"):
+        return f"tillstream reconcile repair{where}"
+    if kind in ("altered", "other_content"):
+        return f"tillstream reconcile repair{where} --forget"
+    return f"tillstream explain {ref}"  # a person has to say which side is right
+
+
+def _registers(book: Book, *, whole: bool) -> Iterable[Difference]:
+    """The registers whose own totals are not what they sent. A Z counts what was sold since the one before."""
+    before: Close | None = None
+    for close in book.closes():
+        same = before is not None and _register(before) == _register(close)
+        since = before.occurred if before is not None and same else -(2**62)
+        before = close
+        if not same and not whole:
+            continue  # what the register sold before was not read
+        sold, day = book.sold(close, since)
+        if sold != close.gross:
+            printed, sent = from_scaled(close.gross, AMOUNT_PLACES), from_scaled(sold, AMOUNT_PLACES)
+            yield Difference(
+                *("register", close.store, day or close.day, close.currency, close.event_id),
+                f"register {close.register} printed {in_places(printed, close.currency)}",
+                sent=sent,
+                repair=f"tillstream dlq list --store {close.store}",
+            )
+
+
+def _register(close: Close) -> tuple[str, str, str, str]:
+    return close.source, close.store, close.register, close.currency
+
+
+def in_places(amount: Decimal, currency: str) -> str:
+    """The amount with the currency's places."""
+    digits = minor_digits(currency)
+    if digits is None:
+        return format(amount.normalize() + 0, "f")
+    shown = amount.quantize(Decimal(1).scaleb(-digits))
+    return format(shown if shown == amount else amount, "f")

@@ -1,0 +1,142 @@
+"""Records of the source topic as rows of the book: decoded, checked and mapped by the functions of the line."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import sha256
+
+from ops.reconcile.book import NOWHERE, Close, Sent, milliseconds, tenders_text
+from schemas.document import ErpDocument
+from schemas.money import NotMoney, minor_digits, parse_minor
+from schemas.sale import SaleEvent, line_content
+from sinks.base import DocumentsRefused
+from sinks.prints import print_of
+from sinks.values import AMOUNT_PLACES, FINE_PLACES, to_scaled
+from streams.batch import Arrival, Batch, Record
+from streams.checks import Sound, check
+from streams.decode import decode
+from streams.erp.master import Master
+from streams.letters.heads import DIGITS
+from streams.mapping import KINDS, business_date, to_document
+from streams.settings import Store, Stores
+from streams.sources.source import Source
+
+
+class Judge:
+    """What the line of today makes of records. The codes of a mapping are left out: no amount depends on them."""
+
+    def __init__(self, stores: Stores, source: Source | None, master: Master | None) -> None:
+        self._stores = stores
+        self._source = source
+        self._master = master
+
+    async def rows(self, batch: Batch, now: datetime) -> tuple[list[Sent], list[Close]]:
+        """The batch's events, and its records that are none; and its registers' totals."""
+        if self._source is not None:
+            await self._source.prepare(batch.records)
+        arrivals, undecodable, noted = decode(batch, self._source)
+        places: Counter[int] = Counter()
+        digests = {record.offset: sha256(record.value or b"").hexdigest()[:DIGITS] for record in batch.records}
+
+        def bare(record: Record) -> Sent:
+            places[record.offset] += 1
+            place = places[record.offset] - 1
+            return Sent(batch.partition, record.offset, place, digests[record.offset], record.timestamp)
+
+        rows = [bare(each.record)._replace(noted=each.why) for each in noted]
+        for each in undecodable:
+            row = bare(each.record)._replace(reason=each.reason.value)
+            rows.append(row if each.event is None else self._stated(row, each.event))
+        closes: list[Close] = []
+        receipts: list[Arrival] = []
+        for arrival in arrivals:
+            if arrival.event.type == "day_close":
+                rows.append(
+                    self._stated(bare(arrival.record)._replace(noted="day_close"), arrival.event)._replace(gross=0)
+                )
+                closes += self._close(arrival)
+            else:
+                receipts.append(arrival)
+        repair = self._master.repair if self._master is not None else None
+        sound, unsound = check(receipts, now, repair)
+        for receipt in sound:
+            rows.append(self._sound(bare(receipt.arrival.record), receipt))
+        for each in unsound:
+            assert each.event is not None
+            rows.append(self._stated(bare(each.record)._replace(reason=each.reason.value), each.event))
+        return rows, closes
+
+    def _sound(self, row: Sent, receipt: Sound) -> Sent:
+        event = receipt.arrival.event
+        store = self.store(event.store)
+        if store is None:
+            return self._stated(row._replace(reason="unknown_store"), event)
+        document = to_document(receipt, store)
+        try:
+            return self._due(self._stated(row, event, document.content), document)
+        except DocumentsRefused as refused:
+            return self._stated(row._replace(reason=refused.detail), event)
+
+    def _due(self, row: Sent, document: ErpDocument) -> Sent:
+        tenders: Counter[str] = Counter()
+        for payment in document.payments:
+            tenders[payment.kind] += to_scaled(payment.amount, AMOUNT_PLACES)
+        return row._replace(
+            lines=len(document.lines),
+            quantity=sum(to_scaled(line.quantity, FINE_PLACES) for line in document.lines),
+            net=to_scaled(document.net, AMOUNT_PLACES),
+            tax=to_scaled(document.tax, AMOUNT_PLACES),
+            gross=to_scaled(document.gross, AMOUNT_PLACES),
+            tenders=tenders_text(tenders),
+            print=print_of(document),
+        )
+
+    def _stated(self, row: Sent, event: SaleEvent, content: str | None = None) -> Sent:
+        """With what the event says of itself, whether or not it adds up; `content`, if it is known already."""
+        return row._replace(
+            event_id=event.identity,
+            ref=event.receipt_ref,
+            revision=event.revision,
+            content=event.content(map(line_content, event.lines)) if content is None else content,
+            source=event.source,
+            store=event.store,
+            register=event.register_id,
+            receipt=event.receipt,
+            day=self._day(event),
+            occurred=milliseconds(event.occurred_at),
+            currency=event.currency,
+            gross=_stated_gross(event),
+        )
+
+    def _close(self, arrival: Arrival) -> Sequence[Close]:
+        event = arrival.event
+        said = (event.source, event.store, event.register_id, self._day(event))
+        return [Close(arrival.id, *said, milliseconds(event.occurred_at), event.currency, _stated_gross(event))]
+
+    def _day(self, event: SaleEvent) -> str:
+        store = self.store(event.store)
+        try:
+            at = event.occurred_at
+            return (at.astimezone(UTC).date() if store is None else business_date(at, store)).isoformat()
+        except OverflowError:  # in the year 1, or 9999
+            return NOWHERE
+
+    def store(self, name: str) -> Store | None:
+        """The store's time zone and cut-off."""
+        return self._stores.find(name) if self._master is None else self._master.store(name, self._stores)
+
+
+def _stated_gross(event: SaleEvent) -> int:
+    """The printed gross, signed and scaled as a document's; 0 where it is no amount."""
+    digits = minor_digits(event.currency)
+    if digits is None:
+        return 0
+    try:
+        minor = parse_minor(event.totals["gross"], digits)
+    except NotMoney:
+        return 0
+    sign = KINDS[event.type][1] if event.type in KINDS else 1
+    if event.type == "void" and event.original is not None and event.original.get("type") == "return":
+        sign = 1
+    return sign * to_scaled(Decimal(minor).scaleb(-digits), AMOUNT_PLACES)

@@ -1,0 +1,95 @@
+"""One reconciliation from its beginning to its end: the facts fetched, the days compared."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+
+from ops.reconcile.book import Book, Scratch
+from ops.reconcile.comparing import Day, Terms, compare, settle_letters
+from ops.reconcile.judging import Judge
+from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic
+from ops.reconcile.states import Noted
+from sinks.base import Sink, StoreDay
+from sinks.connect import open_sink
+from streams.desk import find_master_data, find_source
+from streams.letters.days import days_noted
+from streams.letters.reading import Progress
+from streams.settings import Settings
+
+
+@dataclass
+class Found:
+    """What a reconciliation found. `reach`: of this day and those before the topic does not have all any more."""
+
+    at: datetime
+    days: list[Day]
+    reach: date | None
+    noted: Noted = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether no day differs."""
+        return not any(day.differences for day in self.days)
+
+
+def reconcile(
+    settings: Settings,
+    *,
+    store: str | None = None,
+    first: date | None = None,
+    last: date | None = None,
+    deep: bool = False,
+    progress: Progress = lambda _: None,
+) -> Found:
+    """Compares what the tills sent with what the ERP holds, of business days from `first` to `last`.
+
+    In this order, so that nothing that happens meanwhile is a difference: how far the workers are, the ERP's sums, the
+    topic, the dead letters. All that the ERP holds then is in what is read of the topic, and all that the workers had
+    come to then is in the ERP.
+
+    Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured.
+    """
+    with opened(settings) as (sink, judge):
+        now = datetime.now(UTC)
+        places = committed(settings)
+        held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
+        with Scratch() as book:
+            reach = asyncio.run(read_topic(settings, book, judge, now, first, progress))
+            _judge(settings, book, sink, places)
+            days = first or date.min, last or date.max
+            terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days)
+            return Found(now, compare(book, sink, held, terms), reach, days_noted(settings))
+
+
+def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:
+    """The ERP's sums: of all days at once, or of some one by one, so that no sink has to sum up what is not asked."""
+    if first is None:
+        return sink.totals(store, deep=deep)
+    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    return [found for day in days for found in sink.totals(store, day, deep=deep)]
+
+
+def _tomorrow(now: datetime) -> date:
+    return now.date() + timedelta(days=1)  # where it is a day later already
+
+
+def _judge(settings: Settings, book: Book, sink: Sink, places: dict[int, int]) -> None:
+    settle_letters(book, dead_letters(settings), sink)
+    book.judge(places)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[tuple[Sink, Judge]]:
+    """The sink, and the line of today. Raises ContractError, SinkUnavailable and SinkMisconfigured."""
+    master_data = find_master_data(settings)
+    source = find_source(settings, master_data)
+    sink = open_sink(settings.sink_url, password=settings.password())
+    try:
+        if master_data is not None:
+            master_data.load()
+        yield sink, Judge(settings.find_stores(), source, master_data.current() if master_data is not None else None)
+    finally:
+        sink.close()

@@ -1,0 +1,126 @@
+"""The facts, fetched: the source topic by event time, the dead letters, and how far the workers are."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from ops.dlq.filters import Filter
+from ops.dlq.shelf import survey
+from ops.reconcile.book import Book, Letter, milliseconds
+from ops.reconcile.judging import Judge
+from streams.batch import Batch
+from streams.letters.reading import Progress, TopicRecord, limits, read_spans, reading_consumer
+from streams.letters.trail import CLOSED, Outcome, entries
+from streams.settings import Settings
+from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
+
+#: An event may be this much later than its record, or the line takes it for implausible; and no time zone is further
+#: from UTC than half of it.
+_SLACK = timedelta(days=2)
+#: Records at once: as events they take some ten kilobytes each.
+_PIECE = 1_000
+
+
+def committed(settings: Settings) -> dict[int, int]:
+    """Of each partition of the topic, where the workers' group reads next; 0 where it has read nothing.
+
+    Raises TopicsUnusable and BrokerUnreachable.
+    """
+    partitions = partitions_of_topics(settings).get(settings.topic)
+    if partitions is None:
+        raise TopicsUnusable(f"the topic {settings.topic} does not exist at {settings.broker}; set `topic`")
+    places = [TopicPartition(settings.topic, number) for number in range(partitions)]
+    # By a consumer that never joins: librdkafka's admin client crashes on a coordinator that has just moved
+    # (https://github.com/confluentinc/confluent-kafka-javascript/issues/374).
+    consumer = reading_consumer(settings, **{"group.id": settings.group})
+    try:
+        answer = consumer.committed(places, timeout=TIMEOUT)
+        faults = [place.error for place in answer if place.error is not None]
+        if faults:
+            raise KafkaException(faults[0])
+    except KafkaException as error:
+        raise BrokerUnreachable(f"offsets of {settings.group} at {settings.broker}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+    return {place.partition: max(0, place.offset) for place in answer}
+
+
+def dead_letters(settings: Settings) -> Iterator[Letter]:
+    """The letters of the topic's records, whatever was done about them: of each the last that is yielded counts.
+
+    First those of the audit trail, as what was purged since, or parked, is in no other place any more; then those that
+    there are. Raises BrokerUnreachable.
+    """
+    there = partitions_of_topics(settings)
+    for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
+        if isinstance(entry, Outcome) and entry.topic == settings.topic and entry.end in CLOSED:
+            place = "{}:{}".format(*entry.letter)
+            yield Letter(entry.partition, entry.offset, entry.digest, entry.end, place, entry.end)
+    if settings.dead_letter_topic not in there:
+        return  # no worker has run yet
+    shelf = survey(settings, Filter(closed=True))
+    for head in shelf.letters:
+        if head.origin.topic == settings.topic:
+            done = shelf.trail.ledger.about(head)
+            end = done.end if done is not None else ""
+            yield Letter(head.origin.partition, head.origin.offset, head.origin.digest, head.reason, head.place, end)
+
+
+async def read_topic(
+    settings: Settings,
+    book: Book,
+    judge: Judge,
+    now: datetime,
+    first: date | None = None,
+    progress: Progress = lambda _: None,
+    only: Callable[[TopicRecord], bool] = lambda _: True,
+) -> date | None:
+    """Puts what the topic has now into the book; with `first`, what can concern business days from then on;
+    `only` these records.
+
+    Returns the last day of which the topic has lost something to its retention; None when it has all.
+    Raises BrokerUnreachable.
+    """
+    consumer = reading_consumer(settings)
+    lost: datetime | None = None
+    try:
+        there = limits(consumer, settings.topic, range(partitions_of_topics(settings)[settings.topic]))
+        begun = {number for number, (low, _) in there.items() if low > 0}
+        starts = _starts(consumer, settings.topic, there, first)
+        spans = {n: (starts[n], high) for n, (_, high) in there.items() if starts[n] < high}
+        for records in read_spans(consumer, settings.topic, spans, progress, _PIECE):
+            for number in {record.partition for record in records}:
+                of_one = [record for record in records if record.partition == number]
+                if number in begun and of_one[0].offset == there[number][0]:
+                    at = datetime.fromtimestamp(of_one[0].timestamp / 1000, UTC)
+                    lost = at if lost is None else max(lost, at)
+                wanted = list(filter(only, of_one))
+                rows, closes = await judge.rows(Batch(settings.topic, number, wanted), now)
+                book.add(rows)
+                book.add_closes(closes)
+    except KafkaException as error:
+        raise BrokerUnreachable(f"reading {settings.topic} at {settings.broker}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+    if lost is None and any(low == high for low, high in there.values() if low > 0):
+        lost = now  # a partition that has nothing any more; who knows of when that was
+    return None if lost is None else lost.date()
+
+
+def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first: date | None) -> dict[int, int]:
+    if first is None:
+        return {number: low for number, (low, _) in there.items()}
+    since = milliseconds(datetime.combine(first, time(), UTC) - _SLACK)
+    asked = [TopicPartition(topic, number, since) for number in there]
+    found = consumer.offsets_for_times(asked, timeout=TIMEOUT)
+    return {place.partition: place.offset if place.offset >= 0 else there[place.partition][1] for place in found}
+
+
+def day_ends(judge: Judge, store: str, day: date) -> datetime:
+    """When the store's business day is over."""
+    facts = judge.store(store)
+    if facts is None:
+        return datetime.combine(day + timedelta(days=1), time(), UTC)
+    return datetime.combine(day + timedelta(days=1), facts.cutoff, facts.zone).astimezone(UTC)

@@ -1,0 +1,53 @@
+"""The state of a store's day over time: what changed since it was looked at last, and who signed it off."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from hashlib import sha256
+
+from ops.reconcile.comparing import Day
+from streams.letters.days import DayState
+
+Noted = dict[tuple[str, str], list[DayState]]
+
+
+def figures_digest(day: Day) -> str:
+    """A digest of all sums and differences of the day: while it is the same, nothing has come and nothing has gone."""
+    sums = []
+    for account in day.accounts:
+        # That of the ERP's documents is asked for by `--deep` alone.
+        due, held = asdict(account.due), asdict(account.held) | {"digest": None}
+        counts = {fate: count for fate, (count, _) in sorted(account.counts.items())}
+        sums.append([account.currency, counts, due, held])
+    found = [[one.kind, one.ref, one.detail] for one in day.differences]
+    return sha256(json.dumps([sums, found], default=_plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _plain(value: object) -> str:
+    return format(value.normalize(), "f") if hasattr(value, "normalize") else str(value)
+
+
+def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayState:
+    """The day's state now, given what was noted of it: that one, if nothing has changed.
+
+    A day that was settled (balanced, or differs, or signed off) and has other figures now is reopened: it is what it
+    is found to be, and says so until it is signed off again.
+    """
+    figures = figures_digest(day)
+    last = past[-1] if past else None
+    if last is not None and last.figures == figures and last.state in (day.state, "signed off"):
+        return last
+    reopened = last is not None and (last.reopened or (last.state in _SETTLED and last.figures != figures))
+    return DayState(store=day.store, day=day.day, state=day.state, at=at, by=by, figures=figures, reopened=reopened)
+
+
+#: What somebody may have gone by.
+_SETTLED = ("balanced", "differs", "signed off")
+
+
+def sign(day: Day, at: datetime, by: str, why: str) -> DayState:
+    """The day signed off, as it is."""
+    return DayState(
+        store=day.store, day=day.day, state="signed off", at=at, by=by, figures=figures_digest(day), why=why
+    )

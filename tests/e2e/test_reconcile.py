@@ -1,0 +1,276 @@
+"""Tills and ERP compared on a real broker and real databases, with workers between them, and everything sabotaged."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from confluent_kafka import TopicPartition
+
+from ops.cli import program
+from streams.batch import Batch
+from streams.deadletters import DeadLetters, Letter
+from streams.desk import build_desk
+from streams.letters.sending import Sender
+from streams.pipeline import process
+from streams.settings import Settings, load_settings
+from streams.topics import ensure_topics
+from tests.support.events import value
+from tests.support.kafka import Kafka
+from tests.support.workers import Shop, open_shop
+
+DAYS = ("2026-03-09", "2026-03-10", "2026-03-11")
+
+
+class Books:
+    """A shop that has sold for three days, and the program."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.config = shop.folder / "tillstream.yaml"
+        self.settings: dict[str, Any] = shop.settings | {"certificate_key": "a secret of finance"}
+
+    def sell(self, *values: bytes | None) -> list[tuple[int, int]]:
+        return self.shop.send(*values, partition=1)
+
+    def employ(self) -> None:
+        """A worker takes all that is there."""
+        worker = self.shop.start()
+        self.shop.wait_drained()
+        assert worker.terminate() == 0
+
+    def work(self) -> None:
+        """The line takes all that is there, in this process: it is sooner there than a worker."""
+        settings = self.loaded()
+        ensure_topics(settings)
+        done = self.shop.topics.committed(self.shop.group, self.shop.topic)
+        waiting = [r for r in self.shop.topics.records(self.shop.topic) if r.offset >= done.get(r.partition, 0)]
+        sender = Sender(settings)
+
+        async def publish(letters: Sequence[Letter]) -> None:
+            for letter in letters:
+                sender.send(settings.dead_letter_topic, *letter)
+            sender.confirm()
+
+        desk = build_desk(settings)
+        try:
+            services = replace(desk.services, dead_letters=DeadLetters(publish, lambda: datetime.now(UTC)))
+            asyncio.run(process(Batch(self.shop.topic, 1, waiting), services))
+        finally:
+            desk.sink.close()
+        self.shop.topics.skip(self.shop.group, self.shop.topic, {1: waiting[-1].offset + 1})
+
+    def loaded(self) -> Settings:
+        self.config.write_text(yaml.safe_dump(self.settings))
+        return load_settings(self.config)
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """What the program says; it must end with this exit code, and never with a traceback."""
+        self.loaded()
+        told = CliRunner().invoke(
+            program, [*arguments, "--config", str(self.config)], env={"TILLSTREAM_OPERATOR": "ada"}
+        )
+        assert told.exception is None or isinstance(told.exception, SystemExit), told.exc_info
+        assert told.exit_code == code, told.output
+        return told.output
+
+    def reconcile(self, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
+        """By day what was found."""
+        found = json.loads(self.run("reconcile", *arguments, "--json", code=code))
+        return {day["day"]: day for day in found["days"]}
+
+    def named(self, *arguments: str) -> set[tuple[str, str, str]]:
+        """(day, kind, receipt) of all differences."""
+        days = self.reconcile("--deep", *arguments, code=1)
+        return {(name, each["kind"], each["receipt"]) for name, day in days.items() for each in day["differences"]}
+
+
+def sold(number: int, day: str, **changes: Any) -> bytes:
+    return value(number, occurred_at=f"{day}T12:00:00Z", **changes)
+
+
+def receipts() -> list[bytes]:
+    """Ten receipts a day; of the second day one is bad, and one is sent again; of the third one is taken back."""
+    made = [sold(100 * place + number, day) for place, day in enumerate(DAYS) for number in range(1, 11)]
+    made.insert(13, made[12])
+    made.append(sold(111, DAYS[1], totals={"gross": "9.99"}, tenders=[]))
+    made.append(sold(211, DAYS[2], type="return"))
+    return [*made, b"{", None]
+
+
+def ref(number: int) -> str:
+    return f"pos/S1/R1/{number}/sale"
+
+
+@pytest.fixture
+def books(tmp_path: Path, kafka: Kafka, topic_name: str) -> Iterator[Books]:
+    """A shop whose sales are all in the ERP, an SQLite file, or dead letters."""
+    with open_shop(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite") as shop:
+        opened = Books(shop)
+        opened.sell(*receipts())
+        opened.work()
+        yield opened
+
+
+@pytest.fixture
+def big_books(tmp_path: Path, kafka: Kafka, topic_name: str, postgres_url: str) -> Iterator[Books]:
+    """The same with PostgreSQL, and a worker between them."""
+    with open_shop(tmp_path, kafka, topic_name, postgres_url) as shop:
+        opened = Books(shop)
+        opened.sell(*receipts())
+        opened.employ()
+        yield opened
+
+
+def test_day_balances_and_every_sabotage_is_found_and_named(big_books: Books) -> None:
+    books = big_books
+    days = books.reconcile("--deep")
+    assert {day["state"] for day in days.values()} == {"balanced"}
+    assert [sum(account["events"] for account in day["accounts"]) for day in days.values()] == [2, 10, 12, 11]
+    (account,) = days[DAYS[1]]["accounts"]
+    assert account["by_fate"] == {"dead": 1, "duplicate": 1, "erp": 10}
+    assert account["erp"]["gross"] == account["sent"]["gross"] == "30.00"
+    assert account["sent"]["digest"] == account["erp"]["digest"]
+    assert books.reconcile(f"--day={DAYS[1]}").keys() == {DAYS[1]}
+    assert books.reconcile(f"--since={DAYS[1]}").keys() == {DAYS[1], DAYS[2]}
+
+    rest = (
+        "event_id, kind, revision, content, source, store, register_id, receipt, business_date, occurred_at, currency, "
+        "net, tax, rounding, gross, written_at"
+    )
+    books.shop.execute(
+        f"DELETE FROM documents WHERE external_ref = '{ref(1)}'",  # delete a document
+        f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'",  # change an amount
+        f"UPDATE document_lines SET sku = 'B' WHERE external_ref = '{ref(3)}'",  # change goods
+        f"INSERT INTO documents (external_ref, {rest}) SELECT '{ref(4)}x', {rest} FROM documents "
+        f"WHERE external_ref = '{ref(4)}'",  # double a document
+        f"DELETE FROM documents WHERE business_date = '{DAYS[2]}'",  # lose a day
+    )
+    assert books.named() == {
+        (DAYS[0], "missing", ref(1)),
+        (DAYS[0], "altered", ref(2)),
+        (DAYS[0], "altered", ref(3)),
+        (DAYS[0], "doubled", ref(4) + "x"),
+        *((DAYS[2], "missing", ref(number)) for number in range(201, 211)),
+        (DAYS[2], "missing", "pos/S1/R1/211/return"),
+    }
+    metrics = books.config.parent / "tillstream.prom"
+    printed = books.run("reconcile", "--metrics", str(metrics), code=1)
+    assert 'tillstream_reconciliation_differences{kind="missing"} 12.0' in metrics.read_text()
+    assert 'tillstream_reconciliation_gross_difference{currency="EUR"}' in metrics.read_text()
+    assert "altered: the amounts in the ERP are not those that the till sent (2)" in printed
+    assert "tillstream reconcile repair --store S1 --day 2026-03-11" in printed
+
+    books.shop.execute(f"DELETE FROM documents WHERE external_ref = '{ref(4)}x'")
+    assert "11 were delivered before and deleted" in books.run("reconcile", "repair", f"--day={DAYS[2]}", code=1)
+    books.run("reconcile", "repair", "--forget", "--go")
+    assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
+
+
+def test_range_that_a_worker_passed_over_is_lost_by_us_and_repaired(books: Books) -> None:
+    places = books.sell(*(sold(number, DAYS[2]) for number in range(301, 321)))
+    books.shop.topics.skip(books.shop.group, books.shop.topic, {1: places[9][1] + 1})  # ten of them
+    books.work()
+    assert books.named() == {(DAYS[2], "missing", ref(number)) for number in range(301, 311)}
+    assert "10 would be booked" in books.run("reconcile", "repair")
+    assert "10 booked" in books.run("reconcile", "repair", "--go")
+    assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
+
+
+def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
+    books.reconcile()
+    narrowed = ("--store", "S1", "--day", DAYS[0])
+    books.run("reconcile", "sign", *narrowed, "--by", "grace")
+    assert books.reconcile()[DAYS[0]]["state"] == "signed off"
+    certificate = books.config.parent / "certificate.json"
+    page = books.config.parent / "certificate.html"
+    books.run("reconcile", "certificate", *narrowed, "--to", str(certificate), "--html", str(page))
+    assert json.loads(certificate.read_text())["found"]["by"] == "grace"
+    for file in (certificate, page):
+        assert "as it was signed" in books.run("reconcile", "verify", str(file))
+        file.write_text(file.read_text().replace("30.00", "31.00"))
+        books.run("reconcile", "verify", str(file), code=1)
+
+    books.sell(sold(11, DAYS[0]))
+    assert books.reconcile(*narrowed)[DAYS[0]]["state"] == "closed"  # it waits
+    books.work()
+    day = books.reconcile()[DAYS[0]]
+    assert (day["state"], day["reopened"]) == ("balanced", True)
+    history = json.loads(books.run("reconcile", "history", *narrowed, "--json"))
+    assert [(each["state"], each["reopened"], each["by"]) for each in history] == [
+        ("balanced", False, "ada"),
+        ("signed off", False, "grace"),
+        ("closed", True, "ada"),
+        ("balanced", True, "ada"),
+    ]
+
+
+def test_difference_that_is_signed_off_is_settled(books: Books) -> None:
+    books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
+    books.reconcile(code=1)
+    narrowed = ("--store", "S1", "--day", DAYS[0])
+    assert "say --why" in books.run("reconcile", "sign", *narrowed, code=2)
+    books.run("reconcile", "sign", *narrowed, "--why", "a euro was found")
+    day = books.reconcile("--deep")[DAYS[0]]
+    assert (day["state"], day["why"], len(day["differences"])) == ("signed off", "a euro was found", 1)
+
+
+def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> None:
+    books.run("dlq", "resolve", "--why", "agreed", "--go")
+    books.run("dlq", "purge", "--older-than", "0m", "--go")
+    days = books.reconcile("--deep")
+    assert {day["state"] for day in days.values()} == {"balanced"}
+    assert [letter["letter"].split()[1] for letter in days[DAYS[1]]["dead_letters"]] == ["resolved"]
+
+
+def test_days_of_which_the_topic_has_lost_records_are_not_judged(books: Books) -> None:
+    asked = [TopicPartition(books.shop.topic, 1, 5)]
+    for answer in books.shop.topics.admin.delete_records(asked).values():
+        answer.result(30)
+    days = books.reconcile("--deep")
+    assert {name: (day["state"], day["differences"]) for name, day in days.items() if name} == dict.fromkeys(
+        DAYS, ("closed", [])
+    )
+    assert "those days can't be judged" in books.run("reconcile")
+
+
+def test_whole_way_of_a_receipt_is_told_with_times(books: Books) -> None:
+    books.sell(sold(1, DAYS[0], event_id="e-1b", revision=1, cashier="Somebody"), sold(1, DAYS[0]))
+    books.work()
+    (way,) = json.loads(books.run("explain", "e-1b", "--json"))
+    assert way["receipt"] == ref(1)
+    told = [step["what"] for step in way["steps"]]
+    assert sorted(told) == sorted(
+        [
+            *["sold at the till", "arrived"] * 3,
+            "in the ERP: written",
+            "in the ERP: replaced",
+            "now: the ERP holds the invoice",
+        ]
+    )
+    details = [step["detail"] for step in way["steps"] if step["what"] == "arrived"]
+    assert [detail.partition(":")[0] for detail in details] == [
+        "replaced by a higher revision",
+        "delivered",
+        "a duplicate",
+    ]
+    times = [step["at"] for step in way["steps"][:-1]]
+    assert times == sorted(times)
+    assert way["document"]["revision"] == 1
+    assert "Somebody" not in json.dumps(way)
+
+    (dead,) = json.loads(books.run("explain", ref(111), "--json"))
+    assert [step["what"] for step in dead["steps"]] == [
+        "sold at the till",
+        "arrived",
+        "dead letter, attempt 1",
+        "now: the ERP holds no document",
+    ]
+    assert "totals_mismatch" in books.run("explain", "111")
+    books.run("explain", "no-such-receipt", code=1)

@@ -1,0 +1,81 @@
+"""A line in memory, and its reconciliation: what went in, what came out, and what somebody did to either."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from ops.reconcile.book import Book, Letter
+from ops.reconcile.comparing import Day, Terms, compare, settle_letters
+from ops.reconcile.judging import Judge
+from sinks.memory import MemorySink
+from streams.batch import Batch
+from streams.letters.heads import head_of
+from streams.letters.reading import TopicRecord
+from streams.pipeline import process
+from tests.support.events import NOON, FakeRecord
+from tests.support.line import Line
+
+AFTER = NOON + timedelta(days=1)
+
+
+@dataclass
+class World:
+    """Records of one partition, of which the worker has come to `committed`, and passed over the `skipped`."""
+
+    line: Line = field(default_factory=Line)
+    records: list[FakeRecord] = field(default_factory=list)
+    skipped: set[int] = field(default_factory=set)
+    committed: int | None = None
+    lost_letters: set[int] = field(default_factory=set)
+
+    @property
+    def sink(self) -> MemorySink:
+        assert isinstance(self.line.sink, MemorySink)
+        return self.line.sink
+
+    def send(self, *values: bytes | None) -> None:
+        """Into the topic."""
+        for value in values:
+            self.records.append(FakeRecord(len(self.records), value))
+
+    def work(self) -> None:
+        """What a worker does with all of it, but for what it skips or has not come to."""
+        end = len(self.records) if self.committed is None else self.committed
+        taken = [record for record in self.records[:end] if record.offset not in self.skipped]
+        asyncio.run(_through(self.line, taken))
+
+    def letters(self) -> list[Letter]:
+        found: dict[int, Letter] = {}
+        for place, made in enumerate(self.line.letters):
+            head = head_of(TopicRecord(0, place, 0, made.key, made.value, made.headers), "pos.sales.dlq")
+            if head.origin.offset not in self.lost_letters:
+                where = (head.origin.partition, head.origin.offset, head.origin.digest)
+                found[head.origin.offset] = Letter(*where, head.reason, head.place, "")
+        return list(found.values())
+
+    def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **terms: Any) -> list[Day]:
+        """The days."""
+        held = self.line.sink.totals(deep=deep)
+        book = Book()
+        judge = Judge(self.line.stores, None, None)
+        rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, self.records), now))
+        book.add(rows)
+        book.add_closes(closes)
+        settle_letters(book, self.letters(), self.line.sink)
+        book.judge({0: len(self.records) if self.committed is None else self.committed})
+        try:
+            return compare(book, self.line.sink, held, Terms(now, ends, **terms))
+        finally:
+            book.close()
+
+
+async def _through(line: Line, records: Sequence[FakeRecord], most: int = 50) -> None:
+    for start in range(0, len(records), most):
+        await process(Batch("pos.sales", 0, records[start : start + most]), line.services)
+
+
+def ends(_: str, day: date) -> datetime:
+    """Business days are those of UTC."""
+    return datetime.combine(day + timedelta(days=1), time(), UTC)

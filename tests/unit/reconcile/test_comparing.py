@@ -1,0 +1,271 @@
+"""Tills and ERP are compared from the facts, and every difference is named."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ops.reconcile.comparing import Day, Difference
+from tests.support.books import AFTER, World
+from tests.support.events import NOON, value
+
+
+def world(*values: bytes | None) -> World:
+    made = World()
+    made.send(*values)
+    made.work()
+    return made
+
+
+def only(days: list[Day]) -> Day:
+    (day,) = days
+    return day
+
+
+def named(days: list[Day]) -> Counter[tuple[str, str]]:
+    return Counter((one.kind, one.ref) for day in days for one in day.differences)
+
+
+def one_difference(days: list[Day]) -> Difference:
+    (found,) = [one for day in days for one in day.differences]
+    return found
+
+
+def ref(number: int) -> str:
+    return f"pos/S1/R1/{number}/sale"
+
+
+BAD = value(9, totals={"gross": "9.99"}, tenders=[])
+MIXED = (value(1), value(1), value(2), BAD, value(3, type="return"), value(2, event_id="e-2b", revision=1), None)
+
+
+def test_day_balances_with_duplicates_dead_letters_and_revisions() -> None:
+    day = next(day for day in world(*MIXED).reconcile() if day.day)
+    assert (day.state, day.differences) == ("balanced", [])
+    assert [day.count(fate) for fate in ("erp", "duplicate", "dead", "superseded")] == [3, 1, 1, 1]
+    (account,) = day.accounts
+    assert (account.held.receipts, account.held.gross, account.held.quantity) == (3, Decimal("3.00"), 2)
+    assert account.counts["dead"] == (1, Decimal("9.99"))
+    assert [letter.letter for letter in day.letters] == ["0:0 totals_mismatch"]
+
+
+def test_record_that_can_not_be_read_is_told_of_without_a_store() -> None:
+    days = world(b"{", value(1)).reconcile()
+    assert [(day.store, day.day, day.state) for day in days] == [("", "", "balanced"), ("S1", "2026-03-10", "balanced")]
+    assert days[0].count("dead") == 1
+
+
+def test_document_that_is_deleted_is_missing() -> None:
+    made = world(*MIXED)
+    del made.sink.documents[ref(1)]
+    found = one_difference(made.reconcile(deep=False))
+    assert (found.kind, found.ref, found.place, found.sent) == ("missing", ref(1), "0:0", Decimal("3.00"))
+    assert "reconcile repair --store S1 --day 2026-03-10" in found.repair
+
+
+def test_amount_that_is_changed_is_named_with_both_amounts() -> None:
+    made = world(*MIXED)
+    made.sink.documents[ref(1)].gross += 1
+    found = one_difference(made.reconcile(deep=False))
+    assert (found.kind, found.ref, found.sent, found.held) == ("altered", ref(1), Decimal("3.00"), Decimal("4.00"))
+
+
+def test_changes_that_cancel_out_are_found_by_digests_alone() -> None:
+    made = world(value(1), value(2))
+    for number, change in ((1, 1), (2, -1)):
+        document = made.sink.documents[ref(number)]
+        document.lines[0] = replace(document.lines[0], gross=document.lines[0].gross + change)
+        document.gross += change
+    assert only(made.reconcile(deep=False)).state == "balanced"
+    assert named(made.reconcile()) == {("altered", ref(1)): 1, ("altered", ref(2)): 1}
+
+
+def test_document_twice_is_named_as_a_copy() -> None:
+    made = world(value(1))
+    made.sink.documents["pos/S1/R1/1b/sale"] = replace(made.sink.documents[ref(1)], external_ref="pos/S1/R1/1b/sale")
+    found = one_difference(made.reconcile())
+    assert (found.kind, found.ref, found.detail) == ("doubled", "pos/S1/R1/1b/sale", f"a copy of {ref(1)}")
+
+
+def test_document_that_no_till_sent_is_named() -> None:
+    made = world(value(1))
+    other = world(value(7))
+    made.sink.documents[ref(7)] = other.sink.documents[ref(7)]
+    assert named(made.reconcile()) == {("only_in_erp", ref(7)): 1}
+
+
+def test_record_that_was_passed_over_is_missing_and_so_is_a_day() -> None:
+    made = World(skipped={1, 2})
+    made.send(value(1), value(2), value(3, occurred_at="2026-03-09T12:00:00Z"))
+    made.work()
+    days = made.reconcile()
+    assert [(day.day, day.state, named([day])) for day in days] == [
+        ("2026-03-09", "differs", {("missing", ref(3)): 1}),
+        ("2026-03-10", "differs", {("missing", ref(2)): 1}),
+    ]
+
+
+def test_newer_revision_that_did_not_land_is_named() -> None:
+    made = World(skipped={1})
+    made.send(value(1), value(1, event_id="e-1b", revision=1, cashier="B"))
+    made.work()
+    found = one_difference(made.reconcile())
+    assert (found.kind, found.detail) == ("older_revision", "revision 0 instead of 1")
+
+
+def test_document_on_another_day_is_moved() -> None:
+    made = world(value(1))
+    document = made.sink.documents[ref(1)]
+    document.business_date -= timedelta(days=1)
+    assert named(made.reconcile()) == {("moved", ref(1)): 2}
+
+
+def test_dead_letter_that_is_gone_has_vanished() -> None:
+    made = world(value(1), BAD, b"{")
+    made.lost_letters = {1, 2}
+    assert named(made.reconcile()) == {("vanished", "0:2"): 1, ("vanished", ref(9)): 1}
+
+
+def test_conflict_is_a_dead_letter_and_without_it_has_vanished() -> None:
+    made = world(value(1), value(1, cashier="B"))
+    assert only(made.reconcile()).state == "balanced"
+    made.lost_letters = {1}
+    assert named(made.reconcile()) == {("vanished", ref(1)): 1}
+
+
+def test_dead_letter_that_came_through_after_all_counts_as_delivered() -> None:
+    made = World()
+    made.send(value(1))
+    made.line.stores = made.line.services.stores = type(made.line.stores)({}, None)
+    made.work()
+    assert only(made.reconcile()).count("dead") == 1
+    made.line.stores = made.line.services.stores = World().line.stores
+    made.work()
+    day = only(made.reconcile())
+    assert (day.count("dead"), day.count("erp"), day.state) == (0, 1, "balanced")
+
+
+def test_day_is_open_until_it_is_over_and_closed_while_records_wait() -> None:
+    made = World(committed=1)
+    made.send(value(1), value(2))
+    made.work()
+    assert only(made.reconcile(NOON)).state == "open"
+    day = only(made.reconcile())
+    assert (day.state, day.count("waiting"), day.differences) == ("closed", 1, [])
+
+
+def test_difference_is_no_ones_fault_on_days_that_the_topic_does_not_have_any_more() -> None:
+    made = world(value(1))
+    made.records.clear()
+    assert only(made.reconcile(reach=NOON.date())).state == "closed"
+    assert only(made.reconcile()).state == "differs"
+
+
+def close(at: str, gross: str) -> bytes:
+    totals = {"gross": gross}
+    return value(
+        99, event_id=f"z-{at}", type="day_close", receipt="Z", occurred_at=at, lines=[], tenders=[], totals=totals
+    )
+
+
+def test_registers_own_totals_are_compared_since_the_close_before() -> None:
+    sales = [value(1), value(2, occurred_at="2026-03-10T23:30:00Z")]
+    made = world(*sales, close("2026-03-10T13:00:00Z", "3.00"), close("2026-03-11T00:10:00Z", "3.00"))
+    assert [(day.day, day.differences) for day in made.reconcile()] == [("2026-03-10", []), ("2026-03-11", [])]
+    made = world(*sales, close("2026-03-11T00:10:00Z", "9.00"))
+    found = one_difference(made.reconcile())
+    assert (found.kind, found.day, found.sent) == ("register", "2026-03-10", Decimal(6))
+    assert found.detail == "register R1 printed 9.00"
+
+
+def test_numbers_that_never_came_are_gaps_and_no_difference() -> None:
+    day = only(world(value(1), value(2), value(5), value(7), value(500)).reconcile())
+    assert (day.state, day.gaps) == ("balanced", ["register R1: 3 to 4", "register R1: 6"])
+
+
+def test_close_that_takes_a_number_leaves_no_gap_and_no_account_of_its_own() -> None:
+    totals = {"gross": "3.00"}
+    z = value(2, type="day_close", occurred_at="2026-03-10T13:00:00Z", lines=[], tenders=[], totals=totals)
+    day = only(world(value(1), z, value(3, occurred_at="2026-03-10T14:00:00Z")).reconcile())
+    assert (day.state, day.gaps, day.count("noted"), len(day.accounts)) == ("balanced", [], 1, 1)
+
+
+def test_event_that_was_sent_again_after_its_revision_is_still_a_duplicate() -> None:
+    day = only(world(value(1), value(1, event_id="e-1b", revision=1), value(1)).reconcile())
+    assert [day.count(fate) for fate in ("erp", "superseded", "duplicate")] == [1, 1, 1]
+    assert day.state == "balanced"
+
+
+def test_currencies_of_a_day_are_accounts_of_their_own() -> None:
+    yen = {"currency": "JPY", "totals": {"gross": "3"}, "tenders": []}
+    line = {"sku": "A", "quantity": "1", "unit_price": "3", "tax_rate": "0"}
+    day = only(world(value(1), value(2, **yen, lines=[line])).reconcile())
+    assert [(account.currency, account.held.receipts) for account in day.accounts] == [("EUR", 1), ("JPY", 1)]
+    assert day.state == "balanced"
+
+
+FAULTS = ("delete", "alter", "double", "skip", "letter", "move")
+
+
+@st.composite
+def days(draw: st.DrawFn) -> tuple[list[bytes], dict[int, str]]:
+    """Receipts of two days, some of them bad or sent again, and what is done to some."""
+    values: list[bytes] = []
+    faults: dict[int, str] = {}
+    for number in range(1, draw(st.integers(1, 12)) + 1):
+        bad = draw(st.booleans()) and draw(st.booleans())
+        at = f"2026-03-{draw(st.integers(9, 10)):02}T12:00:00Z"
+        broken = {"totals": {"gross": "9.99"}, "tenders": []} if bad else {}
+        made = value(number, occurred_at=at, **broken)
+        values.append(made)
+        fault = draw(st.none() | st.sampled_from(FAULTS))
+        if fault is not None and (fault == "letter") == bad:
+            faults[number] = fault
+        if fault is None and draw(st.booleans()):
+            values.append(made)
+    return values, faults
+
+
+@settings(max_examples=150)
+@given(days())
+def test_any_mix_of_faults_is_found_and_nothing_else(drawn: tuple[list[bytes], dict[int, str]]) -> None:
+    values, faults = drawn
+    made = World(
+        skipped={
+            at for at, one in enumerate(values) for n, f in faults.items() if f == "skip" and one in _of(n, values)
+        }
+    )
+    made.send(*values)
+    made.work()
+    expected: Counter[tuple[str, str]] = Counter()
+    for number, fault in faults.items():
+        name = ref(number)
+        if fault == "skip":
+            expected["missing", name] += 1
+        elif fault == "delete":
+            del made.sink.documents[name]
+            expected["missing", name] += 1
+        elif fault == "alter":
+            made.sink.documents[name].tax += 1
+            expected["altered", name] += 1
+        elif fault == "double":
+            made.sink.documents[f"{name}/copy"] = replace(made.sink.documents[name], external_ref=f"{name}/copy")
+            expected["doubled", f"{name}/copy"] += 1
+        elif fault == "move":
+            made.sink.documents[name].business_date -= timedelta(days=7)
+            expected["moved", name] += 2
+        else:
+            made.lost_letters |= {at for at, one in enumerate(values) if one in _of(number, values)}
+            expected["vanished", name] += 1
+    found = made.reconcile(AFTER)
+    assert named(found) == expected
+    wrong = {day.day for day in found if day.differences}
+    assert {day.day for day in found if day.state == "differs"} == wrong
+    assert {day.state for day in found} <= {"balanced", "differs"}
+
+
+def _of(number: int, values: list[bytes]) -> list[bytes]:
+    return [one for one in values if f'"receipt":"{number}"'.encode() in one]

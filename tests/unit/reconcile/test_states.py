@@ -1,0 +1,107 @@
+"""A day's state over time, and what a certificate proves."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.reconcile import certificate
+from ops.reconcile.book import Figures
+from ops.reconcile.comparing import Account, Day
+from ops.reconcile.metrics import write_metrics
+from ops.reconcile.office import Found
+from ops.reconcile.showing import day_as_json
+from ops.reconcile.states import figures_digest, now_is, sign
+from streams.letters.days import DayStates
+from streams.letters.reading import TopicRecord
+from streams.letters.trail import entries_of
+from tests.support.events import NOON
+
+LATER = NOON + timedelta(hours=1)
+KEY = b"of finance"
+
+
+def day(receipts: int = 1, **changes: Any) -> Day:
+    figures = Figures(receipts, receipts, Decimal(receipts), Decimal(3), Decimal(0), Decimal(3), {"cash": Decimal(3)})
+    account = Account("EUR", {"erp": (receipts, Decimal(3))}, figures, replace(figures))
+    return replace(Day("S1", "2026-03-10", [account], "balanced"), **changes)
+
+
+def test_state_stays_since_it_was_found_first() -> None:
+    first = now_is(day(), [], NOON, "ada")
+    assert now_is(day(), [first], LATER, "bob") is first
+
+
+def test_states_in_the_audit_topic_are_no_entries_about_letters() -> None:
+    states = DayStates(days=[now_is(day(), [], NOON, "ada")])
+    assert entries_of(TopicRecord(0, 0, 0, b"days", states.model_dump_json().encode(), [])) == ()
+
+
+def test_digest_of_the_erp_that_was_not_asked_for_changes_nothing() -> None:
+    deep = day()
+    deep.accounts[0].held.digest = "f" * 16
+    assert figures_digest(deep) == figures_digest(day())
+
+
+def test_same_figures_in_other_places_are_the_same() -> None:
+    padded = day()
+    padded.accounts[0].held.gross = Decimal("3.0000")
+    assert figures_digest(padded) == figures_digest(day())
+
+
+def test_signed_day_stays_signed_until_its_figures_change() -> None:
+    signed = sign(day(), NOON, "grace", "")
+    assert now_is(day(), [signed], LATER, "ada") is signed
+    changed = now_is(day(2), [signed], LATER, "ada")
+    assert (changed.state, changed.reopened) == ("balanced", True)
+    assert now_is(day(2, state="differs"), [signed, changed], LATER, "ada").reopened
+    again = sign(day(2), LATER, "grace", "")
+    assert not now_is(day(2), [signed, changed, again], LATER, "ada").reopened
+
+
+def test_open_day_that_ends_is_not_reopened() -> None:
+    opened = now_is(day(state="open"), [], NOON, "ada")
+    closed = now_is(day(2, state="balanced"), [opened], LATER, "ada")
+    assert (closed.state, closed.reopened) == ("balanced", False)
+
+
+def certified() -> dict[str, Any]:
+    return certificate.made(day_as_json(day(store="<S1>"), now_is(day(), [], NOON, "ada")), NOON, "ada", KEY)
+
+
+def test_certificate_and_its_page_are_verified_with_the_key() -> None:
+    made = certified()
+    for text in (json.dumps(made, indent=2), certificate.page(made)):
+        assert certificate.fault(text, KEY) is None
+        assert "another key" in str(certificate.fault(text, b"of somebody"))
+
+
+@pytest.mark.parametrize("told", ["3.00", "balanced", "2026-03-10", "ada"])
+def test_changed_certificate_is_found(told: str) -> None:
+    made = certified()
+    for text in (json.dumps(made), certificate.page(made)):
+        changed = text.replace(told, "x")
+        assert changed != text
+        assert certificate.fault(changed, KEY) is not None
+        first = text.replace(told, "x", 1)  # on a page, what people read
+        assert certificate.fault(first, KEY) is not None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"signature": 1, "method": "HMAC-SHA-256", "key": ""}'])
+def test_what_is_no_certificate_is_told(text: str) -> None:
+    assert certificate.fault(text, KEY) is not None
+
+
+def test_metrics_have_a_series_for_every_kind_and_state(tmp_path: Path) -> None:
+    path = tmp_path / "tillstream.prom"
+    one = day()
+    write_metrics(Found(NOON, [one], None), {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")}, path)
+    lines = path.read_text().splitlines()
+    assert 'tillstream_reconciliation_differences{kind="missing"} 0.0' in lines
+    assert 'tillstream_reconciliation_store_days{state="balanced"} 1.0' in lines
+    assert 'tillstream_reconciliation_gross_difference{currency="EUR"} 0.0' in lines
+    assert f"tillstream_reconciliation_timestamp_seconds {NOON.timestamp():.9e}".partition("e")[0] in path.read_text()

@@ -1,0 +1,43 @@
+"""Days of trial traffic, with everything that tills do wrong, reconciled."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count, islice
+
+from ops.tills_traffic import Sent, Shares, traffic
+from tests.support.books import World
+
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def sold(shares: Shares, records: int = 2_000) -> tuple[World, list[Sent]]:
+    ticks = count()
+    endless = traffic(7, lambda: START + timedelta(seconds=90) * next(ticks), shares=shares, day_close=True)
+    sent = list(islice(endless, records))
+    made = World()
+    made.send(*(one.value for one in sent))
+    made.work()
+    return made, sent
+
+
+def test_registers_totals_agree_with_what_they_sent_over_days() -> None:
+    made, sent = sold(Shares(broken=0))
+    days = made.reconcile()
+    assert {day.state for day in days} == {"balanced"}
+    assert sum(one.type == "day_close" for one in sent) >= 4 * 3 * 2  # of every register, twice
+    fates = Counter({fate: sum(day.count(fate) for day in days) for fate in ("erp", "duplicate", "noted")})
+    assert fates.total() == len(sent)
+    gross = sum(one.gross for one in sent if one.kind == "fresh")
+    assert sum(account.held.gross for day in days for account in day.accounts) == gross
+
+
+def test_whatever_tills_do_wrong_only_their_own_totals_differ() -> None:
+    made, sent = sold(Shares(broken=0.05))
+    days = made.reconcile()
+    assert {each.kind for day in days for each in day.differences} == {"register"}
+    dead = sum(day.count("dead") for day in days)
+    assert dead == len(made.letters()) == sum(one.kind == "broken" for one in sent)
+    assert sum(day.count() for day in days) == len(sent)
+    held = sum((account.held.gross for day in days for account in day.accounts), Decimal(0))
+    assert held == sum(one.gross for one in sent if one.kind == "fresh")
