@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 
 from streams.letters.heads import Head
-from streams.letters.reading import TopicRecord, read_spans, reading_consumer
+from streams.letters.reading import PIECE, TopicRecord, read_spans, reading_consumer
 from streams.settings import Settings
 from streams.topics import BrokerUnreachable
 
@@ -31,21 +31,21 @@ def _reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
 
 @asynccontextmanager
 async def reading_chosen(
-    settings: Settings, chosen: Sequence[Head], group: str | None = None
-) -> AsyncGenerator[tuple[Any, AsyncGenerator[list[tuple[Head, TopicRecord]]]]]:
-    """The consumer, and the chosen letters with their records, some thousands at a time.
+    settings: Settings, chosen: Sequence[Head], size: int = PIECE, group: str | None = None
+) -> AsyncGenerator[tuple[Any, AsyncGenerator[Part]]]:
+    """The consumer, and the chosen letters with their records, at most `size` at a time.
 
     What the group has committed is passed over. Raises BrokerUnreachable for what the consumer raises.
     """
     with _reading(settings, group) as consumer:
         places = {} if group is None else await asyncio.to_thread(_committed, consumer, settings, chosen)
-        async with aclosing(_chosen_records(consumer, settings, chosen, places)) as pieces:
-            yield consumer, pieces
+        async with aclosing(_chosen_records(consumer, settings, chosen, places, size)) as parts:
+            yield consumer, parts
 
 
 async def _chosen_records(
-    consumer: Any, settings: Settings, chosen: Sequence[Head], places: dict[int, int]
-) -> AsyncGenerator[list[tuple[Head, TopicRecord]]]:
+    consumer: Any, settings: Settings, chosen: Sequence[Head], places: dict[int, int], size: int
+) -> AsyncGenerator[Part]:
     heads = {(head.partition, head.offset): head for head in chosen}
     spans: dict[int, tuple[int, int]] = {}
     for partition, offset in sorted(heads):
@@ -58,8 +58,8 @@ async def _chosen_records(
         while (records := await upcoming) is not None:
             upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))  # while these are worked on
             found = [(heads[place], r) for r in records if (place := (r.partition, r.offset)) in heads]
-            if found:
-                yield found
+            for start in range(0, len(found), size):
+                yield found[start : start + size]
     finally:
         await asyncio.wait({upcoming})  # it reads by the consumer, which is closed next
 

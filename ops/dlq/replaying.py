@@ -8,8 +8,8 @@ resumed, or run twice, changes nothing more.
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from streams.deadletters import OWN, Letter
 from streams.desk import Desk
 from streams.letters.heads import Head
 from streams.letters.reading import Progress, record_at
-from streams.letters.redo import Again, Back, Redone, for_letters, for_rehearsal, redo
+from streams.letters.redo import Again, Back, Lanes, Redone, for_letters, for_rehearsal, redo
 from streams.letters.sending import Sender
 from streams.letters.trail import Action, Follower, Ledger, Trail, new_id, outcome_of
 from streams.settings import Settings
@@ -66,11 +66,10 @@ class Report:
     drained: bool = True
     rehearsed: list[Redone] = field(default_factory=list)
 
-    def note(self, each: Redone) -> None:
-        """Counts an outcome."""
-        self.ends[each.end] += 1
-        if each.reason:
-            self.reasons[each.end, each.reason] += 1
+    def note(self, redone: Sequence[Redone]) -> None:
+        """Counts outcomes."""
+        self.ends.update(each.end for each in redone)
+        self.reasons.update((each.end, each.reason) for each in redone if each.reason)
 
 
 #: What of an order the audit trail keeps, beside its filter and patch.
@@ -108,14 +107,13 @@ async def rehearse(
     report = Report(letters=len(chosen))
     to, _ = for_rehearsal(desk.services, desk.patient)
     most = settings.slice_records
-    async with reading_chosen(settings, chosen) as (_, pieces):
-        async for records in pieces:
-            for part in _parts(records, _SIDE_BY_SIDE * most):
-                redone = await _tried(settings, desk, order, part, "", lambda letters: redo(letters, to, most))
-                for each in redone:
-                    report.note(each)
-                told(redone)
-                report.rehearsed += redone[: max(0, keep - len(report.rehearsed))]
+    async with reading_chosen(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
+        async for part in parts:
+            letters, refused = await _prepared(settings, desk, order, part, "")
+            redone = refused + await redo(letters, to, most)
+            report.note(redone)
+            told(redone)
+            report.rehearsed += redone[: max(0, keep - len(report.rehearsed))]
     return report
 
 
@@ -144,13 +142,15 @@ async def replay(
     most = settings.slice_records
     size = _SIDE_BY_SIDE * most if order.rate is None else max(1, min(most, int(order.rate)))
 
+    lanes = Lanes()
+
     async def through(letters: Sequence[Again]) -> list[Redone]:
         nonlocal left
         if order.fixed:
             passing = {each.again.head.place for each in await redo(letters, rehearsal, most) if each.end in PASSED}
             letters = [again for again in letters if again.head.place in passing][:left]
             left = left if left is None else left - len(letters)
-        return await redo(letters, to, most, back)
+        return await redo(letters, to, most, back, lanes)
 
     async def still_open(part: Part) -> Part:
         """Without what somebody has dealt with since the replay began."""
@@ -161,32 +161,44 @@ async def replay(
         trail.write_outcomes(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone)
         await asyncio.to_thread(trail.confirm)
         await asyncio.to_thread(commit, consumer, settings, part)
-        for each in redone:
-            report.note(each)
+        report.note(redone)
 
     settling: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
+    going: deque[tuple[Part, list[Redone], asyncio.Future[list[Redone]]]] = deque()
+    ahead = 0 if order.fixed else 1  # what passes is known when what comes before it is done
+
+    async def finish(consumer: Any, left_going: int) -> bool:
+        """Parts in their order, until so many are still in the line. False if it was to stop while the ERP is away."""
+        nonlocal settling
+        while len(going) > left_going:
+            part, refused, trying = going[0]
+            if (redone := await _unless_stopped(trying, stop, desk)) is None:
+                return False
+            going.popleft()
+            await settling  # the part before: done while this one went through the line
+            settling = asyncio.ensure_future(settle(consumer, part, refused + redone))
+            told(refused + redone)
+        return True
+
     report.drained, ended = False, False
     try:
-        async with reading_chosen(settings, chosen, f"tillstream-replay-{action.id}") as (consumer, pieces):
+        async with reading_chosen(settings, chosen, size, f"tillstream-replay-{action.id}") as (consumer, parts):
             try:
-                async for records in pieces:
-                    for part in _parts(records, size):
-                        if stop.is_set():
-                            break
-                        tried = _tried(settings, desk, order, await still_open(part), action.id, through)
-                        redone = await _unless_stopped(tried, stop, desk)
-                        if redone is None:
-                            break
-                        await settling  # the part before: done while this one went through the line
-                        settling = asyncio.ensure_future(settle(consumer, part, redone))
-                        told(redone)
-                        await pace.keep(len(part), stop)
+                async for part in parts:
                     if stop.is_set():
                         break
+                    letters, refused = await _prepared(settings, desk, order, await still_open(part), action.id)
+                    going.append((part, refused, asyncio.ensure_future(through(letters))))
+                    if not await finish(consumer, ahead):
+                        break
+                    await pace.keep(len(part), stop)
                 else:
                     ended = True
+                ended = await finish(consumer, 0) and ended
             finally:
-                await asyncio.wait({settling})  # it commits by the consumer, which is closed next
+                for _, _, trying in going:
+                    trying.cancel()
+                await asyncio.gather(settling, *(trying for _, _, trying in going), return_exceptions=True)
             await settling
             report.drained = ended
     finally:
@@ -242,33 +254,25 @@ def _end(trail: Trail, action: Action, report: Report) -> None:
     trail.confirm()
 
 
-async def _unless_stopped(
-    tried: Coroutine[Any, Any, list[Redone]], stop: asyncio.Event, desk: Desk
-) -> list[Redone] | None:
+async def _unless_stopped(trying: asyncio.Future[list[Redone]], stop: asyncio.Event, desk: Desk) -> list[Redone] | None:
     """The outcomes; None when it is to stop while the ERP is away: what the ERP may have taken, it recognises."""
-    trying, stopping = asyncio.ensure_future(tried), asyncio.ensure_future(stop.wait())
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({trying, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([trying, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not trying.done() and desk.patient.trouble is not None:
             trying.cancel()
             await asyncio.wait({trying})
-            return None
-        return await trying
+        return None if trying.cancelled() else await trying
     finally:
         stopping.cancel()
 
 
-async def _tried(
-    settings: Settings,
-    desk: Desk,
-    order: Order,
-    part: Part,
-    replay_id: str,
-    through: Callable[[Sequence[Again]], Any],
-) -> list[Redone]:
-    """The outcomes of a part: of those that go through the line, and of those that can't."""
+async def _prepared(
+    settings: Settings, desk: Desk, order: Order, part: Part, replay_id: str
+) -> tuple[list[Again], list[Redone]]:
+    """Those of a part that can go through the line, mended; and what became of those that can't."""
     letters: list[Again] = []
-    outcomes: list[Redone] = []
+    refused: list[Redone] = []
     for head, record in part:
         again = Again(head, record, record.value, replay_id)
         try:
@@ -277,10 +281,10 @@ async def _tried(
             if order.patch is not None:
                 _mend(again, order.patch, desk, new_identity=order.new_identity)
         except Unpatchable as fault:
-            outcomes.append(Redone(again, "refused", str(fault)))
+            refused.append(Redone(again, "refused", str(fault)))
         else:
             letters.append(again)
-    return outcomes + (await through(letters) if letters else [])
+    return letters, refused
 
 
 def _mend(again: Again, patch: Patch, desk: Desk, *, new_identity: bool) -> None:
@@ -307,11 +311,6 @@ def _publisher(sender: Sender) -> Callable[[str, Sequence[Letter]], Any]:
         await asyncio.to_thread(sender.confirm)
 
     return publish
-
-
-def _parts(found: Part, size: int) -> Iterator[Part]:
-    for start in range(0, len(found), size):
-        yield found[start : start + size]
 
 
 class _Pace:

@@ -1,12 +1,13 @@
 """A topic read from one end to the other, without a consumer group: nothing is committed, nobody is disturbed."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.batch import Headers
 from streams.settings import Settings
 from streams.topics import BrokerUnreachable, client_config
 
@@ -27,7 +28,28 @@ class TopicRecord(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Headers
+
+
+class _Unread(Sequence[tuple[str, bytes]]):
+    """The headers of a message, made into objects when somebody looks: a dead letter has twenty of them."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    def _read(self) -> list[tuple[str, bytes]]:
+        return self._message.headers() or []
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._read()[index]
 
 
 def reading_consumer(settings: Settings, **more: Any) -> Any:
@@ -146,7 +168,11 @@ def read_spans(
 
 def as_record(message: Any) -> TopicRecord:
     """A message of the client as a record."""
-    headers = message.headers() or []
     return TopicRecord(
-        message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), headers
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        _Unread(message),
     )

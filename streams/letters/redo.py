@@ -168,12 +168,23 @@ def for_rehearsal(services: Services, sink: PatientSink) -> tuple[Services, Rehe
     return to, rehearsal
 
 
-async def redo(letters: Sequence[Again], to: Services, most: int, back: Back | None = None) -> list[Redone]:
+class Lanes(defaultdict[tuple[str, int], asyncio.Lock]):
+    """One lane for each source partition: its letters go one batch behind the other, whoever sends them."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.Lock)
+
+
+async def redo(
+    letters: Sequence[Again], to: Services, most: int, back: Back | None = None, lanes: Lanes | None = None
+) -> list[Redone]:
     """Takes the letters, each of another record, through the line, so many of a partition at once at `most`.
 
-    Those of one source partition keep their order; while they wait for the sink, those of another are decoded. Without
-    `back` it was a rehearsal: the outcomes have the documents that would be written.
+    Those of one source partition keep their order, and that of the calls which share `lanes`; while they wait for the
+    sink, those of another are decoded. Without `back` it was a rehearsal: the outcomes have the documents that would be
+    written.
     """
+    lanes = Lanes() if lanes is None else lanes
     groups: dict[tuple[str, int], list[Again]] = defaultdict(list)
     for again in letters:
         groups[again.head.origin.topic, again.head.origin.partition].append(again)
@@ -181,13 +192,14 @@ async def redo(letters: Sequence[Again], to: Services, most: int, back: Back | N
 
     async def through(topic: str, partition: int, group: list[Again]) -> list[Redone]:
         outcomes: list[Redone] = []
-        for start in range(0, len(group), most):
-            piece = group[start : start + most]
-            batch = Batch(topic, partition, piece)
-            with to.tracing.batch(batch) as note:
-                settled = await process(batch, to)
-                note(settled)
-            outcomes += ends(piece, settled, back, rehearsed)
+        async with lanes[topic, partition]:  # they are let in as they came
+            for start in range(0, len(group), most):
+                piece = group[start : start + most]
+                batch = Batch(topic, partition, piece)
+                with to.tracing.batch(batch) as note:
+                    settled = await process(batch, to)
+                    note(settled)
+                outcomes += ends(piece, settled, back, rehearsed)
         return outcomes
 
     ended = await asyncio.gather(*(through(*place, group) for place, group in groups.items()))
@@ -209,16 +221,17 @@ def ends(
     late = {arrival.id for arrival in settled.superseded}
     outcomes = []
     for again in group:
-        rejection_of = rejected.get(again.offset)
-        delivered = arrived.get(again.offset, [])
-        documents = tuple(rehearsed[one.id] for one in delivered if one.id in rehearsed)
+        offset = again.offset
+        rejection_of = rejected.get(offset)
+        delivered = arrived.get(offset)
         if rejection_of is not None:
             parks = back is not None and back.parks(again.head)
             outcome = Redone(again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail)
         elif delivered:
-            end: End = "superseded" if all(arrival.id in late for arrival in delivered) else "delivered"
+            end: End = "superseded" if late and all(arrival.id in late for arrival in delivered) else "delivered"
+            documents = tuple(rehearsed[one.id] for one in delivered if one.id in rehearsed) if rehearsed else ()
             outcome = Redone(again, end, documents=documents)
         else:
-            outcome = Redone(again, "duplicate" if again.offset in known else "noted")
+            outcome = Redone(again, "duplicate" if offset in known else "noted")
         outcomes.append(outcome)
     return outcomes

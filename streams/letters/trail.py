@@ -3,13 +3,14 @@
 A topic, because it must outlive the tool that writes it, and be where the letters are. Kinds of records, all JSON:
 
 - An action (`Action`) when it begins, and again when it ends, keyed by its id.
-- The outcomes of some hundred letters of an action (`Outcomes`), keyed by its id too. They are confirmed before the
-  letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
+- The outcomes of letters of an action that ended alike (`Outcomes`), keyed by its id too. They are confirmed before
+  the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
 - The states of some hundred store-days (`streams.letters.days`), which are no entries of this trail.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
@@ -48,18 +49,19 @@ class Action(BaseModel):
     counts: dict[str, int] = {}
 
 
-class Outcome(BaseModel):
-    """What became of one letter."""
+class Outcome(NamedTuple):
+    """What became of one letter.
 
-    model_config = ConfigDict(extra="ignore")
+    `attempts` is the letter's: this and every earlier one is dealt with. `letter` is its place in that topic.
+    """
 
     action: str
     topic: str
     partition: int
     offset: int
     digest: str
-    attempts: int = Field(description="of the letter: this and every earlier one is dealt with")
-    letter: tuple[int, int] = Field(description="its place in the dead-letter topic")
+    attempts: int
+    letter: tuple[int, int]
     end: End
     at: datetime
     reason: str = ""
@@ -72,20 +74,45 @@ class Outcome(BaseModel):
 
 
 class Outcomes(BaseModel):
-    """What became of some letters, in one record: a record for each would cost more than the letter did."""
+    """What became alike of some letters, in one record: a record for each would cost more than the letter did."""
 
     model_config = ConfigDict(extra="ignore")
 
     kind: Literal["outcomes"] = "outcomes"
-    outcomes: list[Outcome]
+    action: str
+    topic: str
+    partition: int
+    attempts: int
+    end: End
+    reason: str = ""
+    detail: str = ""
+    at: datetime = Field(description="of the first of them")
+    letters: list[tuple[int, str, int, int]] = Field(
+        description="of each the record's offset and digest, and the letter's partition and offset"
+    )
+
+    def each(self) -> Iterator[Outcome]:
+        """Letter by letter."""
+        for offset, digest, *letter in self.letters:
+            yield Outcome(
+                self.action,
+                self.topic,
+                self.partition,
+                offset,
+                digest,
+                self.attempts,
+                (letter[0], letter[1]),
+                self.end,
+                self.at,
+                self.reason,
+                self.detail,
+            )
 
 
 Entry = Action | Outcome
 _RECORD: TypeAdapter[Action | Outcomes] = TypeAdapter(Annotated[Action | Outcomes, Field(discriminator="kind")])
-#: Bytes of outcomes in one record, about: well below what brokers take without being told.
-_ROOM = 2**18
-#: Bytes of an outcome without what it says.
-_TYPICAL = 400
+#: Letters in one record, of some 60 bytes each: well below what brokers take without being told.
+_TOGETHER = 4_000
 
 
 class Done(NamedTuple):
@@ -106,16 +133,29 @@ def new_id() -> str:
 
 def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str = "") -> Outcome:
     """The outcome of a letter."""
-    return Outcome(
-        action=action,
-        **head.origin._asdict(),
-        attempts=head.attempts,
-        letter=(head.partition, head.offset),
-        end=end,
-        at=datetime.now(UTC),
-        reason=reason,
-        detail=detail,
-    )
+    place = (head.partition, head.offset)
+    return Outcome(action, *head.origin, head.attempts, place, end, datetime.now(UTC), reason, detail)
+
+
+def alike(outcomes: Iterable[Outcome]) -> Iterator[Outcomes]:
+    """The same, those that are alike together."""
+    groups: dict[tuple[Any, ...], list[Outcome]] = defaultdict(list)
+    for one in outcomes:
+        groups[one.action, one.topic, one.partition, one.attempts, one.end, one.reason, one.detail].append(one)
+    for group in groups.values():
+        first = group[0]
+        for start in range(0, len(group), _TOGETHER):
+            yield Outcomes(
+                action=first.action,
+                topic=first.topic,
+                partition=first.partition,
+                attempts=first.attempts,
+                end=first.end,
+                reason=first.reason,
+                detail=first.detail,
+                at=first.at,
+                letters=[(one.offset, one.digest, *one.letter) for one in group[start : start + _TOGETHER]],
+            )
 
 
 def entries_of(record: TopicRecord) -> Sequence[Entry]:
@@ -124,7 +164,7 @@ def entries_of(record: TopicRecord) -> Sequence[Entry]:
         found = _RECORD.validate_json(record.value or b"")
     except ValidationError:
         return ()
-    return found.outcomes if isinstance(found, Outcomes) else (found,)
+    return tuple(found.each()) if isinstance(found, Outcomes) else (found,)
 
 
 def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
@@ -224,21 +264,9 @@ class Trail:
         self._sender.send(self._topic, action.id.encode(), action.model_dump_json().encode())
 
     def write_outcomes(self, outcomes: Iterable[Outcome]) -> None:
-        """Sends them, which are of one action."""
-        together: list[Outcome] = []
-        size = 0
-        for outcome in outcomes:
-            together.append(outcome)
-            size += _TYPICAL + len(outcome.reason) + len(outcome.detail)
-            if size >= _ROOM:
-                self._send(together)
-                together, size = [], 0
-        if together:
-            self._send(together)
-
-    def _send(self, outcomes: list[Outcome]) -> None:
-        value = Outcomes(outcomes=outcomes).model_dump_json()
-        self._sender.send(self._topic, outcomes[0].action.encode(), value.encode())
+        """Sends them; of one letter there is one."""
+        for one in alike(outcomes):
+            self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
 
     def confirm(self) -> None:
         """Returns when the broker has them all. Raises BrokerUnreachable."""

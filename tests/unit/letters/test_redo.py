@@ -1,5 +1,6 @@
 """Dead letters through the line again: a word for each, and what fails again keeps its own bytes."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import pytest
 
 from schemas.deadletter import Reason
+from schemas.document import ErpDocument
+from sinks.base import Result
 from sinks.memory import MemorySink
 from streams.deadletters import Letter
 from streams.letters.heads import head_of
-from streams.letters.redo import Again, Back, Redone, for_letters, for_rehearsal, redo
-from streams.letters.trail import Done, Ledger, outcome_of
+from streams.letters.reading import TopicRecord
+from streams.letters.redo import Again, Back, Lanes, Redone, for_letters, for_rehearsal, redo
+from streams.letters.trail import Done, Ledger, Outcome, alike, entries_of, outcome_of
 from streams.retry import PatientSink
 from tests.support.events import NOON, value
 from tests.support.letters import DLQ, dead, head
@@ -94,6 +98,44 @@ async def test_letters_of_several_partitions_come_to_their_own_ends() -> None:
         ("failed", "empty_receipt"),
         ("delivered", ""),
     ]
+
+
+async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
+    desk = Desk()
+    inner, written = desk.to.sink, []
+    open_gate = asyncio.Event()
+
+    class Gated:
+        holds = inner.holds
+
+        async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+            written.append([document.receipt for document in documents])
+            if "1" in written[-1]:
+                await open_gate.wait()
+            return await inner.write(documents)
+
+    desk.to.sink = Gated()
+    other = again(3)
+    other.head = replace(other.head, origin=other.head.origin._replace(partition=3))
+    lanes = Lanes()
+    first = asyncio.ensure_future(redo([again(1)], desk.to, 2, desk.back, lanes))
+    second = asyncio.ensure_future(redo([again(2), other], desk.to, 2, desk.back, lanes))
+    while ["3"] not in written:  # of another partition: it does not wait
+        await asyncio.sleep(0)
+    assert written == [["1"], ["3"]]
+    open_gate.set()
+    assert [each.end for each in [*await first, *await second]] == ["delivered"] * 3
+    assert written == [["1"], ["3"], ["2"]]
+
+
+def test_outcomes_that_are_alike_share_a_record_and_each_comes_back() -> None:
+    told = [outcome_of(head(n), "a", "delivered") for n in range(5_000)]
+    told.append(outcome_of(head(1), "b", "failed", "unmapped_item", "SKU-9"))
+    records = [TopicRecord(0, 0, 0, b"", one.model_dump_json().encode(), []) for one in alike(told)]
+    assert [len(entries_of(record)) for record in records] == [4_000, 1_000, 1]
+    assert max(len(record.value or b"") for record in records) < 2**18
+    back = [entry for record in records for entry in entries_of(record)]
+    assert [e._replace(at=NOON) for e in back if isinstance(e, Outcome)] == [one._replace(at=NOON) for one in told]
 
 
 async def test_rehearsal_tells_what_would_be_and_changes_nothing() -> None:
