@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +27,8 @@ from streams.settings import Settings, load_settings
 from streams.topics import ensure_topics
 from tests.support.events import value
 from tests.support.kafka import Kafka
-from tests.support.workers import Shop, open_shop
+from tests.support.wait import wait_until
+from tests.support.workers import Shop, get, open_shop, own_port
 
 DAYS = ("2026-03-09", "2026-03-10", "2026-03-11")
 
@@ -66,9 +71,12 @@ class Books:
             desk.sink.close()
         self.shop.topics.skip(self.shop.group, self.shop.topic, {1: waiting[-1].offset + 1})
 
-    def loaded(self) -> Settings:
+    def write(self) -> Path:
         self.config.write_text(yaml.safe_dump(self.settings))
-        return load_settings(self.config)
+        return self.config
+
+    def loaded(self) -> Settings:
+        return load_settings(self.write())
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """What the program says; it must end with this exit code, and never with a traceback."""
@@ -209,6 +217,42 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
         ("closed", True, "ada"),
         ("balanced", True, "ada"),
     ]
+
+
+def test_schedule_reconciles_and_tells_prometheus_of_it(books: Books, tmp_path: Path) -> None:
+    port = own_port()
+    every_second = {"cron": "* * * * * *", "reconcile": {"days": 0}}  # and what is not settled from before
+    books.settings |= {"data_folder": str(tmp_path / "kept"), "schedules": {"closing": every_second}}
+    books.settings["schedules_port"] = port
+    config = ["--config", str(books.write())]
+    with kept([sys.executable, "-m", "ops.cli", "schedule", "run", *config]):
+        books.reconcile()  # notes that all is balanced
+        told = 'tillstream_reconciliation_differences{kind="altered",schedule="closing"}'
+        wait_until(lambda: f"{told} 0.0" in get(port, "/metrics")[1], 20, "a reconciliation")
+        books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
+        books.reconcile(code=1)
+        wait_until(lambda: f"{told} 1.0" in get(port, "/metrics")[1], 20, "a difference")
+        books.run("reconcile", "repair", "--forget", "--go")
+        wait_until(lambda: f"{told} 0.0" in get(port, "/metrics")[1], 20, "a repair")
+    runs = json.loads(books.run("schedule", "history", "closing", "--json"))["runs"]
+    assert {run["outcome"] for run in runs} <= {"done", "differs", "overlapped", "stopped"}
+    assert {run["differences"] for run in runs} >= {0, 1}
+    assert {each["by"] for each in json.loads(books.run("reconcile", "history", "--json"))} == {
+        "ada",
+        "tillstream schedule",
+    }
+
+
+@contextmanager
+def kept(command: list[str]) -> Iterator[None]:
+    """A process that runs meanwhile, and ends well when it is told to."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
 
 
 def test_difference_that_is_signed_off_is_settled(books: Books) -> None:
