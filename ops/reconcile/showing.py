@@ -24,7 +24,8 @@ NO_STORE = "(no store)"
 def as_json(found: Found, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
     yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, '
-    yield f'"unsettled": {len(unsettled(found, now))}, "days": ['
+    lost = "null" if found.reach is None else f'"{found.reach}"'
+    yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "days": ['
     for place, day in enumerate(found.days):
         yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
     yield "]}\n"

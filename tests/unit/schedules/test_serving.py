@@ -1,6 +1,5 @@
 """What Prometheus is told of schedules: from the history, whoever ran them."""
 
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from ops.reconcile.metrics import Summary
 from ops.schedules.history import History
 from ops.schedules.serving import served
 from streams.settings import Schedule, Settings, SettingsError
+from tests.support.workers import get
 
 T0 = datetime(2026, 3, 2, 5, 0, tzinfo=UTC)
 FOUND = Summary(at=T0, differences={"missing": 2}, gross_difference={"EUR": "3.10"}, store_days={"differs": 1})
@@ -40,8 +40,8 @@ class Served:
 
     def lines(self) -> list[str]:
         with served(self.settings, self.history) as port:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                return [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+            _, text = get(port, "/metrics")
+        return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 @pytest.fixture
