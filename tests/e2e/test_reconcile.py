@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ from streams.settings import Settings, load_settings
 from streams.topics import ensure_topics
 from tests.support.events import value
 from tests.support.kafka import Kafka
+from tests.support.topics import Record
 from tests.support.wait import wait_until
 from tests.support.workers import Shop, get, open_shop, own_port
 
@@ -40,14 +42,15 @@ class Books:
         self.shop = shop
         self.config = shop.folder / "tillstream.yaml"
         self.settings: dict[str, Any] = shop.settings | {"certificate_key": "a secret of finance"}
+        self.told: dict[str, Any] = {}
 
     def sell(self, *values: bytes | None) -> list[tuple[int, int]]:
         return self.shop.send(*values, partition=1)
 
-    def employ(self) -> None:
+    def employ(self, seconds: float = 60) -> None:
         """A worker takes all that is there."""
         worker = self.shop.start()
-        self.shop.wait_drained()
+        self.shop.wait_drained(seconds)
         assert worker.terminate() == 0
 
     def work(self) -> None:
@@ -55,7 +58,10 @@ class Books:
         settings = self.loaded()
         ensure_topics(settings)
         done = self.shop.topics.committed(self.shop.group, self.shop.topic)
-        waiting = [r for r in self.shop.topics.records(self.shop.topic) if r.offset >= done.get(r.partition, 0)]
+        waiting: dict[int, list[Record]] = defaultdict(list)
+        for record in self.shop.topics.records(self.shop.topic):
+            if record.offset >= done.get(record.partition, 0):
+                waiting[record.partition].append(record)
         sender = Sender(settings)
 
         async def publish(letters: Sequence[Letter]) -> None:
@@ -66,10 +72,12 @@ class Books:
         desk = build_desk(settings)
         try:
             services = replace(desk.services, dead_letters=DeadLetters(publish, lambda: datetime.now(UTC)))
-            asyncio.run(process(Batch(self.shop.topic, 1, waiting), services))
+            for partition, records in waiting.items():
+                asyncio.run(process(Batch(self.shop.topic, partition, records), services))
         finally:
             desk.sink.close()
-        self.shop.topics.skip(self.shop.group, self.shop.topic, {1: waiting[-1].offset + 1})
+        ends = {partition: records[-1].offset + 1 for partition, records in waiting.items()}
+        self.shop.topics.skip(self.shop.group, self.shop.topic, ends)
 
     def write(self) -> Path:
         self.config.write_text(yaml.safe_dump(self.settings))
