@@ -1,7 +1,7 @@
 """A real shop's invoices, as they stand in its files: imported, streamed and reconciled, with nothing left unexplained.
 
-The UCI Online Retail data set has what real exports have: cancellations, bad debts, stock that is written off at no price,
-lines twice, invoices whose rows stand apart. What each invoice has to become is worked out here from the rows alone.
+The UCI Online Retail data set has what real exports have: cancellations, bad debts, stock that is written off at no
+price, lines twice, invoices whose rows stand apart. What each invoice has to become is worked out here from the rows.
 """
 
 import csv
@@ -9,7 +9,7 @@ import gzip
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from sinks.connect import open_sink
 from tests.e2e.test_real_data import shared_data
 from tests.e2e.test_reconcile import Books
 from tests.support.kafka import Kafka
@@ -34,6 +35,7 @@ class Due(NamedTuple):
 
 
 def files() -> list[Path]:
+    """By month. Skips where there are none."""
     found = sorted((shared_data() / "online-retail").glob("*.csv.gz"))
     if not found:
         pytest.skip("the UCI Online Retail data set is not here; set TILLSTREAM_SHARED_DATA")
@@ -41,6 +43,7 @@ def files() -> list[Path]:
 
 
 def rows_of(paths: Iterable[Path]) -> Iterator[dict[str, str]]:
+    """All rows, as they stand."""
     for path in paths:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file)
@@ -73,7 +76,7 @@ def imported(folder: Path, kafka: Kafka, topic: str, url: str, paths: Sequence[P
 
 
 def assert_proved(books: Books, expected: Due) -> dict[str, Any]:
-    """The ERP holds what the rows say, and a reconciliation says the same of all that was sent; gives what it found."""
+    """The ERP holds what the rows say, and a reconciliation says so of all that was sent; gives what it found."""
     assert sum(file["rows"] for file in books.told["files"]) == expected.rows
     found: dict[str, Any] = json.loads(books.run("reconcile", "--deep", "--json"))
     assert (found["balanced"], found["lost_until"]) == (True, None)
@@ -86,25 +89,28 @@ def assert_proved(books: Books, expected: Due) -> dict[str, Any]:
     assert fates.total() == books.told["confirmed"]
     gross = sum(Decimal(account["erp"]["gross"]) for account in accounts)
     assert gross == sum(gross for _, gross in expected.documents.values())
-    held = books.shop.query(
-        "SELECT d.receipt, count(*), max(d.gross) FROM documents d JOIN document_lines l USING (external_ref) "
-        "GROUP BY d.receipt"
-    )
-    assert {
-        receipt: (lines, Decimal(str(amount)).quantize(CENT)) for receipt, lines, amount in held
-    } == expected.documents
+    assert in_erp(books) == expected.documents
     return found
+
+
+def in_erp(books: Books) -> dict[str, tuple[int, Decimal]]:
+    """Of each document its lines and its gross."""
+    settings = books.loaded()
+    refs = [ref for (ref,) in books.shop.query("SELECT external_ref FROM documents")]
+    with closing(open_sink(settings.sink_url, password=settings.password())) as sink:
+        return {document.receipt: (len(document.lines), document.gross) for document in sink.read(refs)}
 
 
 def test_first_rows_of_a_real_shop_are_imported_and_reconciled(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
     first = files()[0]
     head = tmp_path / "head.csv"
     with gzip.open(first, "rt", encoding="utf-8", newline="") as file:
-        head.write_text("".join(islice(file, 3_001)))
+        head.write_text("".join(islice(file, 1_001)))
     with imported(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite", [head]) as books:
         books.work()
-        expected = due(islice(rows_of([first]), 3_000))
+        expected = due(islice(rows_of([first]), 1_000))
         assert any(number.startswith("C") for number in expected.documents)
+        assert expected.skipped
         assert_proved(books, expected)
 
 
