@@ -18,11 +18,11 @@ from ops.demo import DemoOptions, run_demo
 from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
 from ops.importing.command import import_command
-from ops.importing.schedule_commands import schedule_group
 from ops.inspect.layout import NotReadable
 from ops.options import settings_from, with_settings
 from ops.post import ledger, post
 from ops.reconcile.commands import explain_command, reconcile_group
+from ops.schedules.commands import schedule_group
 from ops.sell import sell_until_stopped
 from ops.source_commands import COMMANDS
 from ops.supervise import supervise

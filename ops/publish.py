@@ -15,7 +15,7 @@ from schemas.document import ErpDocument
 from schemas.mapping import Mapping
 from schemas.sale import SaleEvent
 from streams.deadletters import CONNECT, OWN
-from streams.metrics import MOST_STORES, OTHER_STORES, Metrics, ReconciliationMetrics
+from streams.metrics import MOST_STORES, OTHER_STORES, Metrics, ReconciliationMetrics, ScheduleMetrics
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "schemas" / "published"
@@ -135,11 +135,22 @@ maximum. By reason, store and money `tillstream dlq stats --json` tells them.
 
 ## Reconciliation
 
-`tillstream reconcile --metrics FILE` writes these, for the collector `textfile` of Prometheus' node exporter:
+`tillstream schedule run` serves these of each schedule that reconciles, with a label `schedule` more, at `/metrics` of
+`schedules_port` ([schedules](schedules.md)). They come from the schedules' history: they are there after a restart, and
+after a run by hand. Where something else schedules it, `tillstream reconcile --metrics FILE` writes them for the
+collector `textfile` of Prometheus' node exporter:
 
 | metric | type | labels | says |
 | --- | --- | --- | --- |
 {reconciliation}
+
+## Schedules
+
+`tillstream schedule run` serves this of each schedule:
+
+| metric | type | labels | says |
+| --- | --- | --- | --- |
+{schedules}
 """
 
 
@@ -148,12 +159,13 @@ def metrics_page() -> str:
     return METRICS_PAGE.format(
         rows=_metric_rows(Metrics()),
         reconciliation=_metric_rows(ReconciliationMetrics()),
+        schedules=_metric_rows(ScheduleMetrics()),
         most_stores=f"{MOST_STORES:,}",
         others=OTHER_STORES,
     )
 
 
-def _metric_rows(metrics: Metrics | ReconciliationMetrics) -> str:
+def _metric_rows(metrics: Metrics | ReconciliationMetrics | ScheduleMetrics) -> str:
     # The library shows the labels of a metric in its samples alone, and some have none yet.
     labels = {
         metric._name: list(metric._labelnames)

@@ -317,8 +317,8 @@ class Metrics:
 
 
 class ReconciliationMetrics:
-    """What the last `tillstream reconcile` found. It is a command and no server: it writes them to a file, which
-    Prometheus' node exporter serves (its collector `textfile`)."""
+    """What the last reconciliation found. `tillstream schedule run` serves them, with a label `schedule` more; the
+    command `tillstream reconcile` writes them to a file for Prometheus' node exporter (its collector `textfile`)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -343,5 +343,18 @@ class ReconciliationMetrics:
         self.at = Gauge(
             "tillstream_reconciliation_timestamp_seconds",
             "When it was done, in seconds since 1970.",
+            registry=self.registry,
+        )
+
+
+class ScheduleMetrics:
+    """How schedules go: served by `tillstream schedule run`, beside what the reconciliations among them found."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.failed = Gauge(
+            "tillstream_schedule_failed",
+            "1 if the last run failed or was broken off: `tillstream schedule history` has the reason.",
+            ["schedule"],
             registry=self.registry,
         )

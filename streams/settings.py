@@ -196,8 +196,19 @@ class Watchdog(BaseModel):
     grace_seconds: Annotated[float, Field(ge=0, description="what recovers by itself within that goes on")] = 15
 
 
+class Reconciliation(BaseModel):
+    """Which business days a schedule reconciles: today, so many `days` before, and all before that are not settled yet.
+    `deep` compares digests of all that documents say, not the sums alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    days: Annotated[int, Field(ge=0, le=3660)] = 7
+    deep: bool = True
+
+
 class Schedule(BaseModel):
-    """An import at the times of a cron expression, in a time zone: of files, of what comes into a folder, of a query.
+    """What is run at the times of a cron expression, in a time zone: an import of files, of what comes into a folder or
+    of a query; or a reconciliation of tills and ERP.
 
     `missed` and `overlap` say what becomes of due times that passed while nobody was there, or while the run before was
     still at work: one run for all of them, or none.
@@ -215,6 +226,7 @@ class Schedule(BaseModel):
     contract: Annotated[str | None, Field(description="without it, the one of the settings")] = None
     topic: str | None = None
     encoding: str | None = None
+    reconcile: Reconciliation | None = None
     missed: Literal["once", "skip"] = "once"
     overlap: Literal["once", "skip"] = "skip"
     jitter_seconds: Annotated[float, Field(ge=0, le=3600, description="up to so much later, at random")] = 0
@@ -227,8 +239,10 @@ class Schedule(BaseModel):
             raise ValueError(f"cron: {self.cron!r}: {error}") from None
         if (self.sql is None) != (self.query is None):
             raise ValueError("sql and query belong together")
-        if sum(map(bool, (self.files, self.folder, self.sql))) != 1:
-            raise ValueError("name either files, or a folder, or sql and query")
+        if sum(map(bool, (self.files, self.folder, self.sql, self.reconcile))) != 1:
+            raise ValueError("name either files, or a folder, or sql and query, or reconcile")
+        if self.reconcile is not None and (self.contract or self.topic or self.encoding):
+            raise ValueError("reconcile goes by the contract and the topic of the settings: leave those out here")
         if self.sql is not None and re.search(r"://[^/@?]*:.*@", self.sql):
             raise ValueError("sql contains a password; put it into a file, and name that in password_file")
         return self
@@ -306,8 +320,11 @@ class Settings(BaseSettings):
 
     schedules: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]+$")], Schedule],
-        Field(description="imports that `tillstream schedule run` keeps"),
+        Field(description="imports and reconciliations that `tillstream schedule run` keeps"),
     ] = {}
+    schedules_port: Annotated[
+        int, Field(ge=0, lt=2**16, description="where `tillstream schedule run` serves /metrics, at http_host; 0: any")
+    ] = 9463
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, lt=2**16, description="0: any free one")] = 9464

@@ -25,7 +25,7 @@ from deploy.drills import picture
 from deploy.drills.timeline import ALERT, CURRENT, Facts, Happened, Timeline, timeline_of
 from deploy.kafka.broker import Broker
 from deploy.processes import ServerError, await_condition
-from deploy.prometheus.server import Prometheus
+from deploy.prometheus.server import JOB, Prometheus
 from ops.balance import Balance, balance, dead_letter_reasons
 from ops.tills import Sent, Shares, Tally, sell, till_producer, traffic
 from ops.worker_process import Readings, WorkerProcess
@@ -45,6 +45,7 @@ class Plan:
     """Seconds before, during and after the outage, records per second, and how often Prometheus scrapes.
 
     `hurry` makes the durations of the alert rules so many times shorter. `settings` are further ones of the workers.
+    `schedules` are ports at which schedules are kept: they are scraped as well.
     """
 
     before: float = 120
@@ -55,6 +56,7 @@ class Plan:
     every: float = 5
     hurry: float = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
+    schedules: Sequence[int] = ()
 
 
 #: Looks at what Prometheus has to say when the tills sell, when the database is away, and when all is over.
@@ -105,7 +107,8 @@ def drill(
         workers = [start_worker(settings, plan, folder / f"worker-{number}", stack) for number in range(plan.workers)]
         for worker in workers:
             worker.wait_ready(60)
-        prometheus = stack.enter_context(Prometheus([w.port for w in workers], every=plan.every, hurry=plan.hurry))
+        ports = [worker.port for worker in workers]
+        prometheus = stack.enter_context(Prometheus(ports, plan.schedules, every=plan.every, hurry=plan.hurry))
         wait(lambda: told_nothing(prometheus), "all workers to be seen, and nothing to be told")
         tills = Tills(settings, plan.rate, records)
         stack.callback(tills.close)
@@ -169,8 +172,9 @@ def settled(workers: Sequence[WorkerProcess]) -> int:
 
 
 def told_nothing(prometheus: Prometheus) -> bool:
-    """Whether the sink is up, and no alert is told."""
-    return bool(prometheus.query("min(tillstream_sink_up) == 1")) and not prometheus.alerts()
+    """Whether the sink is up, and no alert is told of the workers."""
+    told = [alert for alert in prometheus.alerts() if alert["labels"].get("job") == JOB]
+    return bool(prometheus.query("min(tillstream_sink_up) == 1")) and not told
 
 
 def is_over(prometheus: Prometheus) -> bool:

@@ -7,10 +7,10 @@ scrapes a worker.
 import json
 from pathlib import Path
 
-from deploy.grafana.pages import dead_letters, objective, overview, store, worker
+from deploy.grafana.pages import dead_letters, objective, overview, reconciliation, store, worker
 
 FOLDER = Path(__file__).parent / "dashboards"
-PAGES = (overview, store, dead_letters, worker, objective)
+PAGES = (overview, store, dead_letters, reconciliation, worker, objective)
 
 
 def made() -> dict[str, str]:

@@ -22,7 +22,7 @@ import yaml
 from deploy.processes import HOST, Process, ServerError, free_port
 
 RULES = Path(__file__).with_name("rules.yml")
-JOB = "tillstream"
+JOB, SCHEDULES = "tillstream", "tillstream-schedules"
 #: Seconds of one unit of PromQL's durations.
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+)([smhd])")
@@ -68,23 +68,29 @@ def hurried(rules: dict[str, Any], times: float) -> dict[str, Any]:
 
 
 class Prometheus:
-    """One server that scrapes the workers at these ports as the job tillstream, in a folder that goes with it.
+    """One server that scrapes the workers at these ports as the job tillstream, and what keeps schedules at those as
+    tillstream-schedules, in a folder that goes with it.
 
     It scrapes and evaluates every `every` seconds; `hurry` makes the durations of the rules shorter. Never outlives
     this process.
     """
 
-    def __init__(self, ports: Sequence[int], *, every: float = 15, hurry: float = 1) -> None:
+    def __init__(
+        self, ports: Sequence[int], schedules: Sequence[int] = (), *, every: float = 15, hurry: float = 1
+    ) -> None:
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="tillstream-prometheus-"))
         self.every = every
         self._process: Process | None = None
         often = f"{round(every * 1000)}ms"
-        workers = {"targets": [f"{HOST}:{port}" for port in ports]}
+        jobs = {JOB: ports, SCHEDULES: schedules}
         config = {
             "global": {"scrape_interval": often, "scrape_timeout": often, "evaluation_interval": often},
             "rule_files": ["rules.yml"],
-            "scrape_configs": [{"job_name": JOB, "static_configs": [workers]}],
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": [f"{HOST}:{port}" for port in of_it]}]}
+                for job, of_it in jobs.items()
+            ],
         }
         rules = hurried(yaml.safe_load(RULES.read_text()), hurry)
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(config))

@@ -30,14 +30,16 @@ class Verdict(NamedTuple):
 def verdicts(settings: Settings, receipts: Iterator[Receipt]) -> Iterator[Verdict]:
     """The line's verdict on each receipt, in order, by the settings' contract, mapping and sink.
 
-    What the sink would have taken by now counts. Raises ContractError, SinkUnavailable and SinkMisconfigured.
+    What the sink would have taken by now counts; it is remembered on disk. Raises ContractError, SinkUnavailable and
+    SinkMisconfigured.
     """
     desk = build_desk(settings)
     with closing(desk.sink), asyncio.Runner() as runner:
-        to, _ = for_rehearsal(desk.services, desk.patient)
+        to, rehearsal = for_rehearsal(desk.services, desk.patient)
         while some := list(islice(receipts, _AT_ONCE)):
             records = [Bare(receipt.value, receipt.key, offset=offset) for offset, receipt in enumerate(some)]
             settled = runner.run(process(Batch(settings.topic, 0, records), to))
+            rehearsal.asked.clear()
             words: dict[int, list[str]] = defaultdict(list)
             details: dict[int, list[str]] = defaultdict(list)
             for arrival in settled.delivered:

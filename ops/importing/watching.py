@@ -36,20 +36,21 @@ class Stopped(Exception):
 
 
 class Stoppable(Watcher):
-    """Ends an import when it is told to stop."""
+    """Ends what it watches when it is told to stop."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
     def looks(self, name: str, file: File) -> Progress:
         """As Watcher."""
-        return self._heed
+        return self.heed
 
     def sends(self, name: str, file: File, found: Look) -> tuple[Progress, Callable[[int], None]]:
         """As Watcher."""
-        return self._heed, self._heed
+        return self.heed, self.heed
 
-    def _heed(self, _: int) -> None:
+    def heed(self, so_far: int) -> None:
+        """As Watcher. Raises Stopped."""
         if self._stop.is_set():
             raise Stopped
 

@@ -84,6 +84,9 @@ class Report:
 class Watcher:
     """Told how an import goes; this one does not care."""
 
+    def heed(self, so_far: int) -> None:
+        """It goes on."""
+
     def looks(self, name: str, file: File) -> Progress:
         """It is being looked through; the answer is told the position in the file."""
         return lambda _: None

@@ -16,11 +16,11 @@ from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
 from ops.reconcile import certificate, explaining, showing
 from ops.reconcile.comparing import Day
-from ops.reconcile.metrics import write_metrics
-from ops.reconcile.office import Found, reconcile
+from ops.reconcile.metrics import summary_of, write_metrics
+from ops.reconcile.office import Found, reconcile, states_now, unsettled
 from ops.reconcile.repairing import repair
 from ops.reconcile.states import now_is, sign
-from streams.letters.days import DayState, days_noted, note_days
+from streams.letters.days import days_noted, note_days
 from streams.settings import Settings, SettingsError
 from streams.topics import ensure_desk_topics
 
@@ -102,36 +102,20 @@ def reconcile_group(
     if day is not None and since is not None:
         raise click.UsageError("give --day or --since, not both")
     found = _found(settings, store=store, first=day or since, last=day, deep=deep)
-    now = _states(settings, found, by, keep=not look)
+    now = states_now(settings, found, by, keep=not look)
     if metrics is not None:
-        write_metrics(found, now, metrics)
+        write_metrics(summary_of(found, now), metrics)
     if as_json:
         for piece in showing.as_json(found, now):
             click.echo(piece, nl=False)
     else:
         showing.report(found, now, everything=everything or day is not None or store is not None)
-    sys.exit(DIFFERS if showing.unsettled(found, now) else 0)
+    sys.exit(DIFFERS if unsettled(found, now) else 0)
 
 
 def _found(settings: Settings, **wanted: Any) -> Found:
     with bar(f"reading {settings.topic}", None) as told:
         return reconcile(settings, progress=told, **wanted)
-
-
-def _states(settings: Settings, found: Found, by: str, *, keep: bool) -> showing.Now:
-    """The days' states now; what has changed is kept."""
-    now: showing.Now = {}
-    changed: list[DayState] = []
-    for day in found.days:
-        past = found.noted.get((day.store, day.day), [])
-        state = now_is(day, past, found.at, by)
-        now[day.store, day.day] = state
-        if not past or past[-1] is not state:
-            changed.append(state)
-    if keep and changed:
-        ensure_desk_topics(settings)
-        note_days(settings, changed)
-    return now
 
 
 @reconcile_group.command(

@@ -11,13 +11,17 @@ from ops.reconcile.book import Book, Scratch
 from ops.reconcile.comparing import Day, Terms, compare, settle_letters
 from ops.reconcile.judging import Judge
 from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic
-from ops.reconcile.states import Noted
+from ops.reconcile.states import Noted, now_is
 from sinks.base import Sink, StoreDay
 from sinks.connect import open_sink
 from streams.desk import find_master_data, find_source
-from streams.letters.days import days_noted
+from streams.letters.days import DayState, days_noted, note_days
 from streams.letters.reading import Progress
 from streams.settings import Settings
+from streams.topics import ensure_desk_topics
+
+#: The state of each store's day.
+Now = dict[tuple[str, str], DayState]
 
 
 @dataclass
@@ -79,6 +83,34 @@ def _tomorrow(now: datetime) -> date:
 def _judge(settings: Settings, book: Book, sink: Sink, places: dict[int, int]) -> None:
     settle_letters(book, dead_letters(settings), sink)
     book.judge(places)
+
+
+def states_now(settings: Settings, found: Found, by: str, *, keep: bool) -> Now:
+    """The days' states now; with `keep` what has changed is noted in the audit topic, as found by `by`."""
+    now: Now = {}
+    changed: list[DayState] = []
+    for day in found.days:
+        past = found.noted.get((day.store, day.day), [])
+        state = now_is(day, past, found.at, by)
+        now[day.store, day.day] = state
+        if not past or past[-1] is not state:
+            changed.append(state)
+    if keep and changed:
+        ensure_desk_topics(settings)
+        note_days(settings, changed)
+    return now
+
+
+def unsettled(found: Found, now: Now) -> list[Day]:
+    """The days that differ, and that nobody has signed off like that."""
+    return [day for day in found.days if day.differences and now[day.store, day.day].state != "signed off"]
+
+
+def since_unsettled(settings: Settings, first: date) -> date:
+    """`first`, or the earliest day before that which is noted as neither balanced nor signed off: it stays in view."""
+    last = [states[-1] for states in days_noted(settings).values()]
+    left = [one.day for one in last if one.day and one.state not in ("balanced", "signed off")]
+    return min([first, *map(date.fromisoformat, left)])
 
 
 @contextmanager

@@ -13,24 +13,19 @@ from rich.table import Table
 from ops.dlq.showing import console_of
 from ops.reconcile.book import Figures
 from ops.reconcile.comparing import MEANING, Account, Day, Difference, in_places
-from ops.reconcile.office import Found
+from ops.reconcile.office import Found, Now, unsettled
 from streams.letters.days import DayState
 
 #: Rows of a table, so that a year of hundreds of stores does not scroll by.
 MOST = 50
 NO_STORE = "(no store)"
-Now = dict[tuple[str, str], DayState]
-
-
-def unsettled(found: Found, now: Now) -> list[Day]:
-    """The days that differ, and that nobody has signed off like that."""
-    return [day for day in found.days if day.differences and now[day.store, day.day].state != "signed off"]
 
 
 def as_json(found: Found, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
     yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, '
-    yield f'"unsettled": {len(unsettled(found, now))}, "days": ['
+    lost = "null" if found.reach is None else f'"{found.reach}"'
+    yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "days": ['
     for place, day in enumerate(found.days):
         yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
     yield "]}\n"

@@ -5,6 +5,8 @@ dead-letter topic with its own bytes and one attempt more, or, after too many, t
 """
 
 import asyncio
+import sqlite3
+import weakref
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -109,35 +111,66 @@ class Nothing:
         """Nothing."""
 
 
+class Promised:
+    """What a sink has promised by now: the content of each event, and the newest revision of each receipt.
+
+    On disk beyond a few megabytes, in a database of SQLite that has no name and is gone with this: a rehearsal of
+    millions of records needs no more memory than one of thousands.
+    """
+
+    def __init__(self) -> None:
+        self._disk = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._disk.close)
+        self._disk.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;"
+            "CREATE TABLE events (id TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID;"
+            "CREATE TABLE receipts (ref TEXT PRIMARY KEY, revision INTEGER, content TEXT) WITHOUT ROWID;"
+            "BEGIN;"
+        )
+
+    def add(self, documents: Sequence[ErpDocument]) -> None:
+        """The sink would take these."""
+        self._disk.executemany("REPLACE INTO events VALUES (?, ?)", ((d.event_id, d.content) for d in documents))
+        receipts = ((d.external_ref, d.revision, d.content) for d in documents)
+        self._disk.executemany("REPLACE INTO receipts VALUES (?, ?, ?)", receipts)
+
+    def event(self, event_id: str) -> str | None:
+        """The content of the event, if it was promised."""
+        row = self._disk.execute("SELECT content FROM events WHERE id = ?", (event_id,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def receipt(self, ref: str) -> tuple[int, str] | None:
+        """Revision and content of the receipt, if it was promised."""
+        row = self._disk.execute("SELECT revision, content FROM receipts WHERE ref = ?", (ref,)).fetchone()
+        return None if row is None else (int(row[0]), str(row[1]))
+
+
 class Rehearsal:
-    """The sink, asked what it would answer. As `pipeline.LineSink`; `asked` are the documents that it would take."""
+    """The sink, asked what it would answer. As `pipeline.LineSink`; `asked` are the documents that it would take, until
+    somebody clears them."""
 
     def __init__(self, sink: PatientSink) -> None:
         self._sink = sink
         self.asked: dict[str, ErpDocument] = {}
-        self._events: dict[str, str] = {}
-        self._receipts: dict[str, tuple[int, str]] = {}
+        self._by_now = Promised()
 
     async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
         """As `Sink.rehearse`; what it would have taken by now counts."""
         promised = {d.event_id: result for d in documents if (result := self._promised(d)) is not None}
         open_ones = [d for d in documents if d.event_id not in promised]
         answers = await self._sink.rehearse(open_ones)
-        for document, answer in zip(open_ones, answers, strict=True):
-            if isinstance(answer, Receipt):
-                if answer.effect in ("written", "replaced"):
-                    self.asked[document.event_id] = document
-                self._events[document.event_id] = document.content
-                self._receipts[document.external_ref] = (document.revision, document.content)
+        taken = [(d, answer) for d, answer in zip(open_ones, answers, strict=True) if isinstance(answer, Receipt)]
+        self._by_now.add([document for document, _ in taken])
+        self.asked |= {d.event_id: d for d, answer in taken if answer.effect in ("written", "replaced")}
         answered = {answer.event_id: answer for answer in answers} | promised
         return [answered[d.event_id] for d in documents]
 
     def _promised(self, document: ErpDocument) -> Result | None:
         """What it would say, by what it has been asked before; None where that is not enough to know."""
-        content = self._events.get(document.event_id)
+        content = self._by_now.event(document.event_id)
         if content is not None:
             return same_or_conflict(document, content, Reason.CONFLICTING_DUPLICATE)
-        revision, content = self._receipts.get(document.external_ref, (-1, ""))
+        revision, content = self._by_now.receipt(document.external_ref) or (-1, "")
         if revision < document.revision:
             return None
         if revision == document.revision:
@@ -146,7 +179,8 @@ class Rehearsal:
 
     async def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As `Sink.holds`; what it would have taken by now counts."""
-        return await self._sink.holds(external_refs) | (self._receipts.keys() & set(external_refs))
+        promised = {ref for ref in external_refs if self._by_now.receipt(ref) is not None}
+        return await self._sink.holds(external_refs) | promised
 
 
 class Nowhere:

@@ -5,10 +5,12 @@ while all is well before the outage, and the others during it.
 """
 
 import json
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -20,7 +22,14 @@ from deploy.drills.outage import Plan, drill
 from deploy.drills.timeline import ALERT, Timeline
 from deploy.grafana.boards import FOLDER
 from deploy.prometheus.server import Prometheus, binary
+from ops.schedules.history import History
+from ops.schedules.keeping import Keeper
+from ops.schedules.serving import served
 from ops.tills import Sent, Shares, traffic
+from streams.desk import build_desk
+from streams.settings import Reconciliation, Schedule, Settings
+from streams.topics import ensure_topics
+from tests.support.events import value
 from tests.support.kafka import Kafka
 from tests.support.postgres_server import LocalPostgres, binaries
 from tests.support.promql import STRICT, as_grafana_asks, names_in, rules, selectors_in
@@ -33,7 +42,7 @@ cleaning:
   gross: {at_most: 20, then: flag}
 """
 #: What the dashboards' variables are set to.
-CHOSEN = {"job": "tillstream", "store": "S001", "instance": ".+"}
+CHOSEN = {"job": "tillstream", "reconciler": "tillstream-schedules", "store": "S001", "instance": ".+"}
 #: A scrape every second, and a few of them for a rate.
 EVERY, RATE_INTERVAL = 1, "4s"
 #: The metrics that a worker has none of while all is well.
@@ -46,6 +55,7 @@ STAGED = {
     "TillstreamManyDuplicatesInSink-ticket": "selling",
     "TillstreamReceiptsMissing-ticket": "selling",
     "TillstreamStoreSilent-ticket": "selling",
+    "TillstreamReconciliationDiffers-ticket": "selling",
     "TillstreamMappingRefused-ticket": "away",
     "TillstreamSinkDown-ticket": "away",
     "TillstreamSinkDown-page": "away",
@@ -125,9 +135,36 @@ def asked(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     }
     plan = Plan(before=1, away=8, after=1, rate=500, workers=1, every=EVERY, hurry=6, settings=settings)
     made = Asked(mapping)
-    with LocalPostgres(fsync=False) as postgres:
+    with LocalPostgres(fsync=False) as postgres, reconciled(kafka, tmp_path_factory.mktemp("closing")) as port:
+        plan = replace(plan, schedules=[port])
         made.timeline = drill(plan, kafka.bootstrap, postgres, sales(), made.look)
     return made
+
+
+@contextmanager
+def reconciled(kafka: Kafka, folder: Path) -> Iterator[int]:
+    """Another shop, whose worker has passed over a sale: its schedule has found that. Gives where it says so."""
+    topic = f"closing-{folder.parent.name}-{folder.name}"
+    settings = Settings(
+        broker=kafka.bootstrap,
+        topic=topic,
+        dead_letter_topic=f"{topic}.dlq",
+        group=topic,
+        sink_url=f"sqlite:///{folder}/erp.sqlite",
+        apply_migrations=True,
+        data_folder=folder,
+        schedules={"closing": Schedule(cron="0 5 * * *", reconcile=Reconciliation(days=3660))},
+        schedules_port=0,
+    )
+    build_desk(settings).sink.close()
+    kafka.create_topic(topic)
+    ensure_topics(settings)
+    ((partition, offset),) = kafka.produce(topic, [(b"S1", value(1), [])])
+    kafka.skip(topic, topic, {partition: offset + 1})
+    history = History(folder)
+    assert Keeper("closing", settings, history, lambda: datetime.now(UTC), threading.Event()).now() == "differs"
+    with served(settings, history) as port:
+        yield port
 
 
 @pytest.fixture

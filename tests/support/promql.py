@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deploy.prometheus.server import RULES, promtool
-from streams.metrics import Metrics, ReconciliationMetrics
+from streams.metrics import Metrics, ReconciliationMetrics, ScheduleMetrics
 
 PROMTOOL: Path | None = promtool()
 STRICT = bool(os.environ.get("TILLSTREAM_TEST_STRICT"))
@@ -38,14 +38,15 @@ def selectors_in(expression: str) -> set[str]:
 
 
 def names_served() -> set[str]:
-    """The names of all samples that a worker's, or a reconciliation's, metrics may have."""
+    """The names of all samples that the metrics of a worker, a reconciliation or a schedule may have."""
     suffixes = {
         "counter": ["_total"],
         "gauge": [""],
         "histogram": ["_bucket", "_sum", "_count"],
         "info": ["_info"],
     }
-    families = [*Metrics().registry.collect(), *ReconciliationMetrics().registry.collect()]
+    registries = Metrics().registry, ReconciliationMetrics().registry, ScheduleMetrics().registry
+    families = [family for registry in registries for family in registry.collect()]
     return {family.name + suffix for family in families for suffix in suffixes[family.type]}
 
 

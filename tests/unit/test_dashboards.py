@@ -24,7 +24,13 @@ PANELS = [
 #: What Prometheus itself knows.
 OF_PROMETHEUS = {"ALERTS"}
 #: What rules.yml calls an alert, or the objective, and a panel draws a line at.
-LIMITS = {"Behind by": 300, "From the till to the ERP": 60, "Last progress": 600, "Late events": 0.01}
+LIMITS = {
+    "Behind by": 300,
+    "From the till to the ERP": 60,
+    "Last progress": 600,
+    "Late events": 0.01,
+    "Age of the last one": 26 * 3600,
+}
 
 
 @pytest.mark.parametrize("name", sorted(made()))
@@ -37,7 +43,7 @@ def test_nothing_else_is_a_dashboard() -> None:
 
 
 def test_every_question_has_its_page() -> None:
-    assert BOARDS.keys() == {"overview", "store", "dead-letters", "worker", "objective"}
+    assert BOARDS.keys() == {"overview", "store", "dead-letters", "reconciliation", "worker", "objective"}
     assert {board["uid"] for board in BOARDS.values()} == {f"tillstream-{name}" for name in BOARDS}
 
 
@@ -91,13 +97,13 @@ def test_lines_are_drawn_where_the_rules_begin_to_alert() -> None:
     panels = {panel["title"]: panel for board in BOARDS.values() for panel in board["panels"]}
     for title, limit in LIMITS.items():
         assert panels[title]["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"] == limit
-        assert f"> {limit}" in rules or f'le="{limit}.0"' in rules
+        assert any(words in rules for words in (f"> {limit}", f"> {limit // 3600} * 3600", f'le="{limit}.0"'))
 
 
 @with_promtool
 def test_every_panel_asks_in_promql(tmp_path: Path) -> None:
     asked = [target["expr"] for board in BOARDS.values() for panel in board["panels"] for target in panel["targets"]]
-    values = {"job": "j", "store": "s", "instance": ".*"}
+    values = {"job": "j", "reconciler": "j", "store": "s", "instance": ".*"}
     rules = [
         {"record": f"panel_{number}", "expr": as_grafana_asks(expression, values, "1m")}
         for number, expression in enumerate(asked)

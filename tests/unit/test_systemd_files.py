@@ -9,6 +9,7 @@ import pytest
 
 from ops.check import UNREACHABLE, WRONG_USAGE
 from ops.cli import FAULT, program
+from ops.schedules.commands import run as schedule_run
 from ops.watchdog import AGAIN
 from streams.settings import KafkaSecurity, Settings
 from tests.support.deploy import LONGEST_END
@@ -82,6 +83,22 @@ def test_template_is_the_unit_with_a_port_and_a_folder_of_its_own() -> None:
         .replace("into the ERP\n", "into the ERP (worker at port %i)\n")
     )
     assert SEVERAL.read_text().splitlines()[1:] == expected.splitlines()[1:]
+
+
+def test_schedules_are_kept_as_a_worker_is_in_a_folder_of_their_own() -> None:
+    unit = FOLDER / "tillstream-schedules.service"
+    path, *arguments = value(unit, "ExecStart").split()
+    assert (path, arguments[:2]) == (value(ONE, "ExecStart").split()[0], ["schedule", "run"])
+    context = schedule_run.make_context("run", arguments[2:])
+    assert context.params["config"] == Path("/etc/tillstream/tillstream.yaml")
+    own = {"Description", "ExecStart", "StateDirectory", "WorkingDirectory"}
+
+    def others(of: Path) -> list[str]:
+        lines = of.read_text().splitlines()
+        return [line for line in lines if not line.startswith("#") and line.partition("=")[0] not in own]
+
+    assert others(unit) == others(ONE)
+    assert value(unit, "StateDirectory") != value(ONE, "StateDirectory")  # of two dynamic users
 
 
 def startable(unit: Path, folder: Path) -> Path:

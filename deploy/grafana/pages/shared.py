@@ -74,9 +74,9 @@ def waiting() -> Panel:
     return graph("Waiting for another try", says, "short", {"{{reason}}": query}, decimals=0)
 
 
-def alerts(more: str = "") -> Panel:
+def alerts(more: str = "", job: str = "$job") -> Panel:
     says = "What Prometheus is about to tell, or tells. Every alert has a page: docs/runbooks."
-    matchers = f'job="$job"{more}'
+    matchers = f'job="{job}"{more}'
     # A firing alert has no pending series; severity page and ticket of one name are told together.
     query = (
         f'max by (alertname) (ALERTS{{{matchers},alertstate="firing"}} * 2'

@@ -1,5 +1,6 @@
 """Tills and ERP are compared from the facts, and every difference is named."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -207,6 +208,8 @@ def test_currencies_of_a_day_are_accounts_of_their_own() -> None:
     assert day.state == "balanced"
 
 
+#: In `make faults`.
+LONG = os.environ.get("TILLSTREAM_FAULTS") == "long"
 FAULTS = ("delete", "alter", "double", "skip", "letter", "move")
 
 
@@ -229,7 +232,7 @@ def days(draw: st.DrawFn) -> tuple[list[bytes], dict[int, str]]:
     return values, faults
 
 
-@settings(max_examples=150)
+@settings(max_examples=1_000 if LONG else 40)
 @given(days())
 def test_any_mix_of_faults_is_found_and_nothing_else(drawn: tuple[list[bytes], dict[int, str]]) -> None:
     values, faults = drawn

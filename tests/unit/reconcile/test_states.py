@@ -12,7 +12,7 @@ import pytest
 from ops.reconcile import certificate
 from ops.reconcile.book import Figures
 from ops.reconcile.comparing import Account, Day
-from ops.reconcile.metrics import write_metrics
+from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
@@ -99,7 +99,8 @@ def test_what_is_no_certificate_is_told(text: str) -> None:
 def test_metrics_have_a_series_for_every_kind_and_state(tmp_path: Path) -> None:
     path = tmp_path / "tillstream.prom"
     one = day()
-    write_metrics(Found(NOON, [one], None), {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")}, path)
+    now = {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")}
+    write_metrics(summary_of(Found(NOON, [one], None), now), path)
     lines = path.read_text().splitlines()
     assert 'tillstream_reconciliation_differences{kind="missing"} 0.0' in lines
     assert 'tillstream_reconciliation_store_days{state="balanced"} 1.0' in lines

@@ -11,9 +11,9 @@ from tests.support.books import World
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
-def sold(shares: Shares, records: int = 2_000) -> tuple[World, list[Sent]]:
+def sold(shares: Shares, records: int = 600) -> tuple[World, list[Sent]]:
     ticks = count()
-    endless = traffic(7, lambda: START + timedelta(seconds=90) * next(ticks), shares=shares, day_close=True)
+    endless = traffic(7, lambda: START + timedelta(seconds=300) * next(ticks), shares=shares, day_close=True)
     sent = list(islice(endless, records))
     made = World()
     made.send(*(one.value for one in sent))

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ops.importing.history import History
-from ops.importing.schedules import Keeper, due_after, keep_all
 from ops.inspect.layout import NotReadable
+from ops.schedules.history import History
+from ops.schedules.keeping import Keeper, due_after, keep_all
 from streams.settings import Schedule, Settings, SettingsError, load_settings
 
 T0 = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
@@ -187,6 +187,8 @@ def test_stop_ends_a_keeper(tmp_path: Path) -> None:
         ("{cron: every day, files: [a]}", "cron: 'every day'"),
         ("{cron: '0 8 * * *'}", "name either files, or a folder, or sql and query"),
         ("{cron: '0 8 * * *', files: [a], folder: b}", "name either files"),
+        ("{cron: '0 8 * * *', files: [a], reconcile: {}}", "name either files"),
+        ("{cron: '0 8 * * *', reconcile: {}, topic: b}", "by the contract and the topic of the settings"),
         ("{cron: '0 8 * * *', sql: 'sqlite:///a'}", "sql and query belong together"),
         ("{cron: '0 8 * * *', sql: 'postgresql://a:b@c/d', query: SELECT 1}", "contains a password"),
         ("{cron: '0 8 * * *', files: [a], timezone: Europe/Bonn}", "is no time zone"),

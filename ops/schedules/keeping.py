@@ -1,4 +1,4 @@
-"""Imports at times that the settings say: which are due, which were missed, and one run at a time of each.
+"""Runs at times that the settings say: which are due, which were missed, and one run at a time of each.
 
 A due time is claimed in the history before anything is done, so of several processes with the same data folder one does
 it. A due time that passed while nobody was there was *missed*; one that passed while the run before was still at work
@@ -11,18 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
-from ops.importing.command import as_object, how_to_read
-from ops.importing.history import STOPPED, History
-from ops.importing.inputs import Query, inputs
-from ops.importing.sending import Sender
-from ops.importing.watching import Folder, Stoppable, Stopped, work_off
-from ops.importing.work import Watcher, import_all
+from ops.importing.watching import Stoppable, Stopped
 from ops.inspect.layout import NotReadable
+from ops.schedules import running
+from ops.schedules.history import FAILED, STOPPED, History
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.settings import Schedule, Settings, SettingsError
 from streams.sources.contracts import ContractError
@@ -74,7 +70,7 @@ class Keeper:
         history: History,
         clock: Clock,
         stop: threading.Event,
-        run: Callable[[Settings, Schedule, Watcher], tuple[str, dict[str, object]]] | None = None,
+        run: running.Run = running.run,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._name = name
@@ -83,7 +79,7 @@ class Keeper:
         self._history = history
         self._clock = clock
         self._stop = stop
-        self._run = run or run_import
+        self._run = run
         self._say = say
 
     def keep(self) -> None:
@@ -150,7 +146,7 @@ class Keeper:
         except Stopped:
             outcome = STOPPED
         except _FAULTS as error:
-            outcome = f"failed: {error}"
+            outcome = f"{FAILED}: {error}"
         self._history.end(self._name, due, self._clock(), outcome, report)
         self._say(f"{self._name}: {outcome}")
 
@@ -178,38 +174,13 @@ class Keeper:
             yield True
 
 
-def run_import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:
-    """(a word for how it ended, what was imported). Raises what importing raises."""
-    given = {"contract": schedule.contract, "topic": schedule.topic}
-    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-    how = how_to_read(settings, schedule.encoding)
-    sender = Sender(settings)
-    if schedule.folder is not None:
-        folder = Folder(schedule.folder)
-        with folder.alone():
-            found = list(work_off(settings, folder, how, watcher, sender))
-    else:
-        found = list(import_all(settings, inputs(schedule.files, _query(schedule)), how, watcher, sender))
-    faults = [each for each in found if isinstance(each, str)]
-    reports = [each for each in found if not isinstance(each, str)]
-    word = "unreadable files" if faults else "bad lines" if any(not each.is_clean for each in reports) else "done"
-    return word, as_object(settings, reports, faults)
-
-
-def _query(schedule: Schedule) -> Query | None:
-    if schedule.sql is None or schedule.query is None:
-        return None
-    password = Path(schedule.password_file).read_text(encoding="utf-8").strip() if schedule.password_file else None
-    return Query(schedule.sql, schedule.query, password)
-
-
 def keep_all(settings: Settings, stop: threading.Event, say: Callable[[str], None]) -> None:
     """Keeps every schedule, each in a thread of its own, until it is told to stop. A bug in one ends all.
 
     Raises SettingsError where there is none.
     """
     if not settings.schedules:
-        raise SettingsError("no schedules in the settings; see docs/importing.md")
+        raise SettingsError("no schedules in the settings; see docs/schedules.md")
     history = History(settings.data_folder)
     bugs: list[BaseException] = []
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RUNNING, STOPPED = "running", "stopped"
+RUNNING, STOPPED, BROKEN_OFF, FAILED = "running", "stopped", "broken off", "failed"
 
 
 class Run(NamedTuple):
@@ -56,7 +56,7 @@ class History:
         """Marks runs that were killed or stopped; whether there were any. Only for who holds the schedule's lock."""
         with self._open() as disk:
             done = disk.execute(
-                "UPDATE runs SET outcome = 'broken off' WHERE name = ? AND outcome IN (?, ?)", (name, RUNNING, STOPPED)
+                "UPDATE runs SET outcome = ? WHERE name = ? AND outcome IN (?, ?)", (BROKEN_OFF, name, RUNNING, STOPPED)
             )
             return done.rowcount > 0
 
@@ -66,28 +66,34 @@ class History:
             (due,) = disk.execute("SELECT max(due) FROM runs WHERE name = ?", (name,)).fetchone()
         return datetime.fromisoformat(due) if due is not None else None
 
+    def last_of(self, name: str, *outcomes: str) -> Run | None:
+        """The latest run that ended with one of these words, or whose outcome begins with it."""
+        begins = " OR ".join("outcome LIKE ? || '%'" for _ in outcomes)
+        with self._open() as disk:
+            row = disk.execute(
+                f"SELECT * FROM runs WHERE name = ? AND ({begins}) ORDER BY due DESC LIMIT 1",  # noqa: S608 (constants)
+                (name, *outcomes),
+            ).fetchone()
+        return _as_run(row) if row is not None else None
+
     def runs(self, name: str | None, most: int) -> list[Run]:
         """The latest, the latest first."""
         with self._open() as disk:
             rows = disk.execute(
                 "SELECT * FROM runs WHERE ? IS NULL OR name = ? ORDER BY due DESC, name LIMIT ?", (name, name, most)
             ).fetchall()
-        return [
-            Run(
-                row[0],
-                datetime.fromisoformat(row[1]),
-                datetime.fromisoformat(row[2]),
-                datetime.fromisoformat(row[3]) if row[3] is not None else None,
-                row[4],
-                json.loads(row[5]),
-            )
-            for row in rows
-        ]
+        return [_as_run(row) for row in rows]
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._path, timeout=30)) as disk, disk:
             yield disk
+
+
+def _as_run(row: tuple[str, str, str, str | None, str, str]) -> Run:
+    name, due, begun, ended, outcome, report = row
+    moment = datetime.fromisoformat
+    return Run(name, moment(due), moment(begun), moment(ended) if ended else None, outcome, json.loads(report))
 
 
 def _stored(moment: datetime) -> str:

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -13,16 +14,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.importing.command import WRONG_IN_DATA
-from ops.importing.history import History
-from ops.importing.schedules import Keeper, due_after, keep_all
 from ops.importing.watching import stopping
 from ops.options import as_one_object, settings_from, with_broker, with_config
+from ops.schedules.history import History
+from ops.schedules.keeping import Keeper, due_after, keep_all
+from ops.schedules.serving import served
 from streams.settings import Schedule, Settings, SettingsError
 
 
 @click.group(name="schedule")
 def schedule_group() -> None:
-    """Imports at the times that the settings say (`schedules`)."""
+    """Imports and reconciliations at the times that the settings say (`schedules`)."""
 
 
 @schedule_group.command(name="list", epilog="\b\nExample:\n  tillstream schedule list")
@@ -61,14 +63,12 @@ def list_command(config: Path | None, as_json: bool) -> None:
 def run(name: str | None, config: Path | None, broker: str | None) -> None:
     """Keep all schedules until SIGTERM or Ctrl-C; or, with a NAME, run that one now.
 
-    Several may keep them side by side, on one data folder: each due time is done once. Exit code 1 when the run by
-    hand did not go well.
+    Several may keep them side by side, on one data folder: each due time is done once. Meanwhile /metrics is served, at
+    http_host and schedules_port. Exit code 1 when the run by hand did not go well, or tills and ERP differ.
     """
     settings = settings_from(config, broker=broker)
     if name is None:
-        keep_all(
-            settings, stopping(), lambda text: click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True)
-        )
+        _keep(settings)
         return
     _known(settings, name)
     history = History(settings.data_folder)
@@ -77,13 +77,25 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
     sys.exit(0 if outcome == "done" else WRONG_IN_DATA)
 
 
+def _keep(settings: Settings) -> None:
+    def say(text: str) -> None:
+        click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True)
+
+    with served(settings, History(settings.data_folder)) as port:
+        say(f"http://{settings.http_host}:{port}/metrics")
+        keep_all(settings, stopping(), say)
+
+
 @schedule_group.command(epilog="\b\nExamples:\n  tillstream schedule history\n  tillstream schedule history nightly")
 @click.argument("name", required=False)
 @with_config
 @click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="So many.")
 @as_one_object
 def history(name: str | None, config: Path | None, last: int, as_json: bool) -> None:
-    """What became of each due time: done, bad lines, unreadable files, failed, broken off, missed, overlapped."""
+    """What became of each due time.
+
+    done, bad lines, differs, unreadable files, failed (with the reason), broken off, missed, or overlapped.
+    """
     settings = settings_from(config)
     if name is not None:
         _known(settings, name)
@@ -95,6 +107,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
             "seconds": round((each.ended - each.begun).total_seconds(), 1) if each.ended is not None else None,
             "outcome": each.outcome,
             "sent": each.report.get("confirmed"),
+            "differences": _differences(each.report),
             "report": each.report,
         }
         for each in History(settings.data_folder).runs(name, last)
@@ -102,7 +115,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps({"runs": found}, ensure_ascii=False))
         return
-    _print(found, ("name", "due", "begun", "seconds", "outcome", "sent"))
+    _print(found, ("name", "due", "begun", "seconds", "outcome", "sent", "differences"))
 
 
 def _known(settings: Settings, name: str) -> None:
@@ -111,7 +124,14 @@ def _known(settings: Settings, name: str) -> None:
         raise SettingsError(f"there is no schedule {name!r} in the settings; there are: {there}")
 
 
+def _differences(report: dict[str, Any]) -> int | None:
+    """Of a reconciliation."""
+    return sum(report["differences"].values()) if "differences" in report else None
+
+
 def _what(schedule: Schedule) -> str:
+    if schedule.reconcile is not None:
+        return f"reconcile, {schedule.reconcile.days} days{' deep' if schedule.reconcile.deep else ''}"
     if schedule.folder is not None:
         return f"folder {schedule.folder}"
     return ", ".join(schedule.files) or "a query"

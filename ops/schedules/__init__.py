@@ -1,0 +1,1 @@
+"""`tillstream schedule`: imports and reconciliations at the times that the settings say."""
