@@ -10,27 +10,17 @@ import pytest
 
 from ops.worker_process import free_port
 from tests.support.kafka import Kafka
+from tests.support.nursery import Completed, run
 from tests.support.workers import split_password
 
 
-def tillstream(
-    *arguments: str, folder: Path, seconds: float = 60, **settings: str
-) -> "subprocess.CompletedProcess[str]":
+def tillstream(*arguments: str, folder: Path, **settings: str) -> Completed:
     """Runs the program without a terminal; `settings` go into the environment as TILLSTREAM_…"""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
-    environment |= {f"TILLSTREAM_{name.upper()}": value for name, value in settings.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *arguments],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
+    environment = {f"TILLSTREAM_{name.upper()}": value for name, value in settings.items()}
+    return run(*arguments, folder=folder, environment=environment)
 
 
-def said(result: "subprocess.CompletedProcess[str]") -> str:
+def said(result: Completed) -> str:
     assert "Traceback" not in result.stderr + result.stdout
     return result.stderr
 
@@ -160,7 +150,9 @@ def test_check_finds_a_dead_letter_topic_of_smaller_records(tmp_path: Path, kafk
 
 
 def test_demo_without_a_terminal_ends_balanced(tmp_path: Path) -> None:
-    result = tillstream("demo", "--seconds", "6", "--rate", "150", folder=tmp_path)
+    command = [sys.executable, "-m", "ops.cli", "demo", "--seconds", "6", "--rate", "150"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Balanced, to the cent." in result.stdout
     assert "embedded broker" in result.stdout

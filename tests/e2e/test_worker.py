@@ -14,7 +14,7 @@ from tests.support.kafka import Kafka
 from tests.support.postgres_server import LocalPostgres
 from tests.support.topics import Topics
 from tests.support.wait import wait_until
-from tests.support.workers import Shop, Worker, open_shop
+from tests.support.workers import Shop, Worker, launch, open_shop
 
 
 @pytest.fixture(params=["postgres", "sqlite"])
@@ -37,7 +37,7 @@ def ids(*numbers: int) -> list[str]:
 
 
 def test_good_and_bad_records_go_their_ways_and_nothing_is_left(shop: Shop) -> None:
-    worker = shop.start().wait_ready()
+    worker = shop.start(launch=launch).wait_ready()
     theirs = [("trace", b"\xff\x00"), ("trace", b"2")]
     bad = [(b"k\x00", b"{not json\xff", theirs), (None, value(9, currency="EUX"), []), (b"S1", b"", [])]
     shop.send(value(1), value(2), value(1), None, value(3))

@@ -16,10 +16,9 @@ from sinks.connect import open_sink
 from sinks.values import AMOUNT_PLACES
 from streams.deadletters import CONNECT, OWN
 from tests.faults.stream import Due, Held, Sending, Stream, due
-from tests.support.nursery import fork
 from tests.support.topics import Record, Topics
 from tests.support.wait import wait_until
-from tests.support.workers import Shop, Worker, split_password
+from tests.support.workers import Shop, split_password
 
 _HELD = """
 SELECT external_ref, event_id, revision, kind, gross,
@@ -40,12 +39,6 @@ class World(Shop):
         super().__init__(folder, topics, topic, sink_url, **(small | settings))
         self.stream = Stream(Random(random.random()))
         self.random = random  # for the faults: what they draw must not depend on how many records came between
-
-    def start(self, patch: str | None = None, **settings: Any) -> Worker:
-        """As `Shop.start`, but quicker."""
-        worker = Worker(self.folder, self.settings | settings, patch, fork)
-        self.workers.append(worker)
-        return worker
 
     def reach_sink_by(self, *, port: int | None = None, options: str | None = None) -> None:
         """Workers that start from now on reach the database by another port, or with options of their own."""

@@ -1,6 +1,6 @@
-"""Workers that start in a third of the time: forked from a process that has everything imported already.
+"""`tillstream` in a third of the time: forked from a process that has everything imported already.
 
-What runs is `tillstream run`, in a process of its own that can be killed like any other.
+What runs is the program, in a process of its own that can be killed like any other.
 """
 
 import math
@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", "sinks.postgres", "sinks.sqlite", "sinks.migrations"])
@@ -21,8 +23,16 @@ _CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", "sinks.postgres"
 _ONE_AT_A_TIME = threading.Lock()
 
 
+class Completed(NamedTuple):
+    """A program that has ended: the part of `subprocess.CompletedProcess` that tests look at."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 class Forked:
-    """A forked worker, with the part of `subprocess.Popen`'s methods that tests use."""
+    """A forked program, with the part of `subprocess.Popen`'s methods that tests use."""
 
     def __init__(self, process: BaseProcess) -> None:
         self._process = process
@@ -58,24 +68,45 @@ class Forked:
 
 def fork(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()) -> Forked:
     """A `tests.support.workers.Launch`."""
-    process = _CONTEXT.Process(target=_run, args=(patch, config, log, options))
+    return _start(patch, ["run", "--config", str(config), *options], Path.cwd(), {}, log, log)
+
+
+def run(*arguments: str, folder: Path, environment: Mapping[str, str], seconds: float = 60) -> Completed:
+    """Runs the program to its end, without a terminal; of TILLSTREAM_… it sees what is in `environment`."""
+    with tempfile.TemporaryDirectory() as kept:
+        out, err = Path(kept, "out"), Path(kept, "err")
+        process = _start(None, arguments, folder, environment, out, err)
+        try:
+            return Completed(process.wait(seconds), out.read_text(), err.read_text())
+        finally:
+            process.kill()
+
+
+def _start(
+    patch: str | None, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, err: Path
+) -> Forked:
+    process = _CONTEXT.Process(target=_run, args=(patch, arguments, folder, environment, out, err))
     with _ONE_AT_A_TIME:
         process.start()
     return Forked(process)
 
 
-def _run(patch: str | None, config: Path, log: Path, options: Sequence[str]) -> None:
-    with log.open("wb") as out:
-        os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
+def _run(
+    patch: str | None, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, err: Path
+) -> None:
+    for number, path in ((1, out), (2, err)):
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), number)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 (for the life of the process)
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 (likewise)
     for name in [name for name in os.environ if name.startswith("TILLSTREAM_")]:
         del os.environ[name]
+    os.environ |= environment
+    os.chdir(folder)
     from ops import cli
     from tests.support import faulty_worker  # where the faults are put in
 
     if patch is not None:
         faulty_worker.put_in(patch)
-    sys.argv = ["tillstream", "run", "--config", str(config), *options]
+    sys.argv = ["tillstream", *arguments]
     cli.main()

@@ -142,7 +142,8 @@ class Topics:
             }
         )
         try:
-            partitions = self._partitions(topic)
+            # Of the consumer itself: one that does not know the leaders yet waits for half a second before it asks again.
+            partitions = list(consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
             return sorted(_read_to_end(consumer, set(partitions)), key=lambda r: (r.partition, r.offset))
         finally:

@@ -1,4 +1,4 @@
-"""Workers as users run them: `tillstream run` in a process of its own, on real components."""
+"""Workers: `tillstream run`, each in a process of its own that can be killed, on real components."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from deploy.processes import is_free
 from ops.worker_process import Readings, parse
+from tests.support.nursery import fork
 from tests.support.topics import Record, Topics
 from tests.support.wait import wait_until
 
@@ -39,7 +40,7 @@ Launch = Callable[[str | None, Path, Path, Sequence[str]], ChildProcess]
 
 
 def launch(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()) -> ChildProcess:
-    """As users do."""
+    """As users do, which takes a second and a half of imports."""
     program = ["-m", "ops.cli", "run"] if patch is None else ["-m", "tests.support.faulty_worker", patch, "run"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
     with log.open("wb") as out:
@@ -79,7 +80,7 @@ class Worker:
         folder: Path,
         settings: dict[str, Any],
         patch: str | None = None,
-        launch: Launch = launch,
+        launch: Launch = fork,
         options: Sequence[str] = (),
     ) -> None:
         self.port = own_port()
@@ -146,9 +147,11 @@ class Shop:
         }
         self.engine = create_engine(sink_url, poolclass=NullPool)
 
-    def start(self, patch: str | None = None, options: Sequence[str] = (), **settings: Any) -> Worker:
+    def start(
+        self, patch: str | None = None, options: Sequence[str] = (), launch: Launch = fork, **settings: Any
+    ) -> Worker:
         """Starts a worker; ended at the end of the test at the latest."""
-        worker = Worker(self.folder, self.settings | settings, patch, options=options)
+        worker = Worker(self.folder, self.settings | settings, patch, launch, options)
         self.workers.append(worker)
         return worker
 
