@@ -15,7 +15,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", "sinks.postgres", "sinks.sqlite", "sinks.migrations"])
+_SINKS = ["sinks.postgres", "sinks.sqlite", "sinks.migrations", "sinks.openers"]
+_CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", *_SINKS])
 
 #: To start a process is to poll all others. Two polls at a time read one exit code, and the second finds nothing: 255.
 _ONE_AT_A_TIME = threading.Lock()
