@@ -13,7 +13,7 @@ from schemas.document import ErpDocument, from_json
 from sinks import tryton_posting
 from sinks.base import SinkUnavailable
 from sinks.tryton import TrytonSink
-from tests.faults.stream import Due, Held, Sending
+from tests.faults.stream import Due, Held
 from tests.faults.world import World
 from tests.support.topics import Topics
 from tests.support.tryton import Books, sink_of, sink_url, start_poster
