@@ -12,23 +12,22 @@ from random import Random
 from time import sleep
 
 import pytest
-from sqlalchemy import make_url
 
-from deploy.tryton.server import DATABASE, PASSWORD, Tryton
+from deploy.tryton.server import PASSWORD, Tryton
 from schemas.document import ErpDocument
 from sinks.base import Sink
 from sinks.connect import open_sink
 from sinks.tryton import TrytonSink
+from tests.conftest import ON_POSTGRES
 from tests.contract.conftest import open_full_url
-from tests.faults.conftest import LONG, Tell
+from tests.faults.conftest import Tell
 from tests.faults.tryton_world import post_all, require_books
-from tests.support.postgres_server import Postgres
 from tests.support.takings import in_batches, takings
 from tests.support.tryton import Books, sink_of, sink_url, start_poster
 from tests.support.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS, KILLS, SIZE = (2000, 60, 50) if LONG else (30, 3, 6)
+DOCUMENTS, KILLS, SIZE = 2000, 60, 50
 
 
 class Crew:
@@ -90,18 +89,6 @@ def crew(*given: object) -> Iterator[Crew]:
 
 
 @pytest.fixture
-def tryton_on_postgres(own_tryton: Tryton, postgres: Postgres) -> Iterator[Tryton]:
-    """A server for this test alone, whose database is PostgreSQL's. (With `own_tryton`, that there is one at all.)"""
-    server = make_url(postgres.create_database(DATABASE))
-    plain = server.set(drivername="postgresql", database="").render_as_string(hide_password=False)
-    try:
-        with Tryton(postgres=plain) as found:
-            yield found
-    finally:
-        postgres.drop(DATABASE)
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Iterator[Sink]:
     """What a run without faults is compared with: another system altogether."""
     sink = open_sink(f"sqlite:///{tmp_path}/model.sqlite")
@@ -110,17 +97,18 @@ def model(tmp_path: Path) -> Iterator[Sink]:
     sink.close()
 
 
+@pytest.mark.faults_long  # test_tryton_workers.py does so with every change
 def test_killed_deliverers_posters_and_trytons_leave_the_books_of_a_run_without_faults(
     own_tryton: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
 ) -> None:
     kill_and_compare(own_tryton, tmp_path, random, tell, model)
 
 
-@pytest.mark.faults_long
+@pytest.mark.parametrize("tryton", [ON_POSTGRES], indirect=True)
 def test_killed_deliverers_posters_and_trytons_leave_the_same_books_on_postgresql(
-    tryton_on_postgres: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
+    tryton: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
 ) -> None:
-    kill_and_compare(tryton_on_postgres, tmp_path, random, tell, model)
+    kill_and_compare(tryton, tmp_path, random, tell, model)
 
 
 def kill_and_compare(server: Tryton, folder: Path, random: Random, tell: Tell, model: Sink) -> None:
