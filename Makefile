@@ -41,7 +41,8 @@ unit: $(READY) ## Only the tests that need no Kafka, no PostgreSQL and no Tryton
 
 faults: $(READY) ## Everything breaks, for half an hour: the long version of tests/faults. SEED=1 KILLS=1000 ARGS="-k kill"
 	TILLSTREAM_FAULTS=long TILLSTREAM_FAULTS_SEED=$(SEED) TILLSTREAM_FAULTS_KILLS=$(KILLS) \
-		$(BIN)/python -m pytest tests/faults tests/integration/test_kafka_acls.py tests/e2e tests/unit/reconcile $(ARGS)
+		$(BIN)/python -m pytest tests/faults tests/contract/test_tryton_sink.py tests/contract/test_sink_contract.py \
+		tests/integration/test_kafka_acls.py tests/e2e tests/unit/reconcile $(ARGS)
 
 lint: $(READY) ## Check style (ruff), types (mypy) and import contracts (import-linter)
 	$(BIN)/ruff check

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import make_url
 
 from deploy.kafka import distribution
-from deploy.tryton.server import Tryton
+from deploy.tryton.server import DATABASE, Tryton
 from tests.support.kafka import Kafka, kafka_in_words, local_kafka, open_kafka
 from tests.support.postgres import open_postgres, postgres_in_words
 from tests.support.postgres_server import LocalPostgres, Postgres, binaries
@@ -17,6 +18,8 @@ from tests.support.tryton import Running, empty, open_tryton, tryton_in_words, w
 
 #: Set where tests must not make do with less: in CI.
 STRICT = bool(os.environ.get("TILLSTREAM_TEST_STRICT"))
+#: Whether what takes too long for every change runs too (`make faults`).
+LONG = os.environ.get("TILLSTREAM_FAULTS") == "long"
 
 _SERVICES = {
     "kafka": {"kafka", "own_kafka"},
@@ -40,12 +43,16 @@ def pytest_report_header() -> list[str]:
     return [kafka_in_words(), postgres_in_words(), tryton_in_words()]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test by the services it uses, so that `make unit` can leave those out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks every test by the services it uses, so that `make unit` can leave those out; leaves out the long ones."""
     for item in items:
         for service, fixtures in _SERVICES.items():
             if fixtures & set(getattr(item, "fixturenames", ())):
                 item.add_marker(service)
+    left_out = [] if LONG else [item for item in items if item.get_closest_marker("faults_long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
@@ -107,11 +114,28 @@ def tryton_server() -> Iterator[Running]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def tryton_server_on_postgres(postgres: Postgres) -> Iterator[Tryton]:
+    """One Tryton on PostgreSQL for all tests. Making its tables takes Tryton a minute, so this is for the long ones."""
+    _require_tryton()
+    server = make_url(postgres.create_database(DATABASE)).set(drivername="postgresql", database="")
+    try:
+        with Tryton(postgres=server.render_as_string(hide_password=False)) as found:
+            yield found
+    finally:
+        postgres.drop(DATABASE)
+
+
+#: As a parameter of `tryton`.
+ON_POSTGRES = pytest.param("tryton_server_on_postgres", marks=[pytest.mark.postgres, pytest.mark.faults_long])
+
+
 @pytest.fixture
-def tryton(tryton_server: Running) -> Running:
-    """A Tryton in which nothing has been sold yet."""
-    empty(tryton_server)
-    return tryton_server
+def tryton(request: pytest.FixtureRequest) -> Running:
+    """A Tryton in which nothing has been sold yet: on SQLite, unless a test says otherwise."""
+    server: Running = request.getfixturevalue(getattr(request, "param", "tryton_server"))
+    empty(server)
+    return server
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ from sqlalchemy import URL, make_url
 
 from sinks.base import Sink
 from sinks.connect import open_sink, shown
+from tests.conftest import ON_POSTGRES
 from tests.contract.jsonlines import JsonLinesSink
 from tests.support import erpnext as erpnext_site
 from tests.support import odoo as odoo_server
 from tests.support.kafka import Kafka
 from tests.support.receiver import SECRET, Receiver
-from tests.support.tryton import sink_of
+from tests.support.tryton import empty, sink_of
 from tests.support.web import Website, served
 
 
@@ -30,7 +31,11 @@ KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)  # holds any as well, and
 ERPS = ["erpnext", "odoo19"]
 
 
-@pytest.fixture(params=[*STORES, KAFKA, *ERPS, pytest.param("tryton", marks=pytest.mark.tryton)])
+#: By the name of its server.
+TRYTON = [pytest.param("tryton_server", marks=pytest.mark.tryton), ON_POSTGRES]
+
+
+@pytest.fixture(params=[*STORES, KAFKA, *ERPS, *TRYTON])
 def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
     """An empty sink."""
     sink = _prepared(request, tmp_path)
@@ -119,8 +124,10 @@ def _prepared(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     elif request.param in ("odoo19", "odoo17"):
         website = request.getfixturevalue(request.param)
         sink = open_sink(f"{odoo_url(website)}&{_ledger(tmp_path)}", password=odoo_server.KEY)
-    elif request.param == "tryton":
-        sink = sink_of(request.getfixturevalue("tryton"), tmp_path)
+    elif request.param.startswith("tryton"):
+        server = request.getfixturevalue(request.param)
+        empty(server)
+        sink = sink_of(server, tmp_path)
     elif request.param == "jsonlines":
         sink = JsonLinesSink(URL.create("jsonl", database=str(tmp_path / "documents.jsonl")))
     else:

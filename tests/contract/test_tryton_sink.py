@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from ops.post import post_once
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, Payment
 from sinks import tryton_posting
@@ -19,8 +20,11 @@ from sinks.base import Receipt, Refusal, SinkUnavailable
 from sinks.ledger import Entry
 from sinks.tryton import TrytonSink
 from sinks.tryton_rpc import TrytonRefused
+from tests.conftest import ON_POSTGRES
 from tests.support.documents import document, documents, line
 from tests.support.tryton import Books, Running, sink_of
+
+pytestmark = pytest.mark.parametrize("tryton", ["tryton_server", ON_POSTGRES], indirect=True)
 
 
 @pytest.fixture
@@ -253,6 +257,21 @@ def test_sales_that_several_post_at_once_are_in_the_books_once(sink: TrytonSink,
     assert {sale["state"] for sale in books.sales().values()} == {"posted"}
     assert books.call("account.move", "search_count", [["origin", "like", "sale.point.sale,%"]], 0, None) == 30
     assert len(books.stock_moves()) == 30
+
+
+def test_sales_that_two_runs_post_at_once_are_in_the_books_once(
+    sink: TrytonSink, books: Books, tryton: Running, tmp_path: Path
+) -> None:
+    """Two of `tillstream post`. The one that finds the other at it waits, and posts what is left."""
+    sink.write(documents(40))
+    (tmp_path / "other").mkdir()
+    runs = [sink, sink_of(tryton, tmp_path / "other")]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda one: post_once(one, 5, as_json=True), runs)) == [0, 0]
+    runs[1].close()
+    assert {sale["state"] for sale in books.sales().values()} == {"posted"}
+    assert books.call("account.move", "search_count", [["origin", "like", "sale.point.sale,%"]], 0, None) == 40
+    assert books.balances()["Card clearing"] == 40 * document().gross
 
 
 def test_ledger_can_be_rebuilt_from_tryton(sink: TrytonSink, tryton: Running, tmp_path: Path) -> None:

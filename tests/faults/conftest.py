@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LONG as LONG
 from tests.faults.world import World, open_world
 from tests.support.kafka import Kafka
 from tests.support.postgres_server import Postgres
 
-LONG = os.environ.get("TILLSTREAM_FAULTS") == "long"
 SEED = int(os.environ.get("TILLSTREAM_FAULTS_SEED") or SystemRandom().randrange(10**6))
 
 _TOLD = pytest.StashKey[list[str]]()
@@ -71,14 +71,6 @@ def open_worlds(
             return world
 
         yield open_one
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is only for the long version."""
-    left_out = [] if LONG else [item for item in items if item.get_closest_marker("faults_long")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header() -> str:

@@ -7,7 +7,7 @@ the rules a user would state. A record that is broken on purpose says so in a he
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from random import Random
@@ -183,6 +183,7 @@ class Held:
     event_id: str
     revision: int
     kind: str
+    day: date
     gross: Decimal
     lines: int
     gross_of_lines: Decimal
@@ -196,6 +197,13 @@ class Due:
     documents: dict[str, Held] = field(default_factory=dict)
     events: set[str] = field(default_factory=set)
     dead: dict[tuple[int, int], Reason] = field(default_factory=dict)
+
+    def takings(self) -> list[tuple[str, date, int, Decimal]]:
+        """(store, business day, documents, gross), in that order: what the tills say of it."""
+        sums: dict[tuple[str, date], list[Decimal]] = {}
+        for ref, document in self.documents.items():
+            sums.setdefault((ref.split("/")[1], document.day), []).append(document.gross)
+        return [(store, day, len(amounts), sum(amounts, Decimal(0))) for (store, day), amounts in sorted(sums.items())]
 
 
 _KINDS = {"sale": ("invoice", 1), "return": ("credit_note", -1), "void": ("cancellation", -1)}
@@ -244,4 +252,5 @@ def _document(event_id: str, revision: int, event: dict[str, Any]) -> Held:
     lines = sum((Decimal(line["amount"]) for line in event["lines"]), Decimal(0))
     paid = sum((Decimal(tender["amount"]) for tender in event["tenders"]), Decimal(0))
     gross = Decimal(event["totals"]["gross"])
-    return Held(event_id, revision, kind, sign * gross, len(event["lines"]), sign * lines, sign * paid)
+    day = datetime.fromisoformat(event["occurred_at"]).date()  # all stores' days are those of UTC
+    return Held(event_id, revision, kind, day, sign * gross, len(event["lines"]), sign * lines, sign * paid)

@@ -147,7 +147,7 @@ def test_receipt_that_someone_else_writes_is_a_conflict_and_blocks_nothing(world
     expected = due(world.topics.records(world.topic))
     ref, place = receipt_of_one_record(world)
     expected.events.discard(expected.documents[ref].event_id)
-    expected.documents[ref] = Held("by hand", 0, "invoice", Decimal(1), 0, Decimal(0), Decimal(0))
+    expected.documents[ref] = Held("by hand", 0, "invoice", _NOON.date(), Decimal(1), 0, Decimal(0), Decimal(0))
     expected.dead[place] = Reason.CONFLICTING_RECEIPT
     with world.engine.connect() as other:
         other.execute(

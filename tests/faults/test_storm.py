@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 from sqlalchemy import text
 
-from ops.check import UNREACHABLE
 from tests.faults.conftest import LONG, Tell
 from tests.faults.test_postgres_faults import feeding, gate_to, someone_else
 from tests.faults.world import World
@@ -61,8 +60,8 @@ class Storm:
         time.sleep(self._world.random.uniform(0, 1))
 
     def end(self) -> None:
-        """A worker that came when the database was away has ended, with exit code 3, as it should: others take over."""
-        self._world.workers = [worker for worker in self._world.workers if worker.process.poll() != UNREACHABLE]
+        """Others take over."""
+        self._world.forget_turned_away()
         self._world.start()
 
     def kill_one(self) -> None:
@@ -106,7 +105,7 @@ class Storm:
 
     def _any(self) -> Worker:
         """One that is alive; those that died at a step are replaced first."""
-        alive = [worker for worker in self._world.workers if worker.process.poll() is None]
+        alive = self._world.alive()
         while len(alive) < CREW:
             alive.append(self._world.start())
         return self._world.random.choice(alive)

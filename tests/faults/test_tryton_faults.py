@@ -1,36 +1,33 @@
 """kill -9 of whoever delivers, of whoever posts, and of Tryton itself: the books are those of a run without faults."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import sleep
 
 import pytest
-from sqlalchemy import make_url
 
-from deploy.tryton.server import DATABASE, PASSWORD, Tryton
+from deploy.tryton.server import PASSWORD, Tryton
 from schemas.document import ErpDocument
-from sinks import tryton_posting
-from sinks.base import Sink, SinkUnavailable
+from sinks.base import Sink
 from sinks.connect import open_sink
 from sinks.tryton import TrytonSink
+from tests.conftest import ON_POSTGRES
 from tests.contract.conftest import open_full_url
-from tests.faults.conftest import LONG, Tell
-from tests.support.postgres_server import Postgres
+from tests.faults.conftest import Tell
+from tests.faults.tryton_world import post_all, require_books
 from tests.support.takings import in_batches, takings
-from tests.support.tryton import Books, sink_of, sink_url
+from tests.support.tryton import Books, sink_of, sink_url, start_poster
 from tests.support.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
-POST = "from ops.cli import main; main()"
-DOCUMENTS, KILLS, SIZE = (2000, 60, 50) if LONG else (30, 3, 6)
+DOCUMENTS, KILLS, SIZE = 2000, 60, 50
 
 
 class Crew:
@@ -45,16 +42,10 @@ class Crew:
 
     def start(self) -> None:
         """Those who don't run, and have work left."""
-        commands = {
-            "deliverer": ["-m", "tests.support.deliverer", self.url, PASSWORD, str(self.batches), str(self.done)],
-            "poster": ["-c", POST, "post", "--every", "1", "--batch", "20", "--sink", self.url],
-        }
-        environment = os.environ | {"TILLSTREAM_SINK_PASSWORD": PASSWORD, "PYTHONPATH": str(ROOT)}
-        for name, command in commands.items():
+        ways = {"deliverer": self._start_deliverer, "poster": partial(start_poster, self.url)}
+        for name, start in ways.items():
             if name not in self.processes or self.processes[name].poll() is not None:
-                self.processes[name] = subprocess.Popen(
-                    [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-                )
+                self.processes[name] = start()
         if self.server.pid is None:
             self.server.start()
 
@@ -76,6 +67,10 @@ class Crew:
         wait_until(lambda: len(self.delivered()) == self.total, 600, "all batches are delivered")
         self.end()
 
+    def _start_deliverer(self) -> subprocess.Popen[bytes]:
+        command = ["-m", "tests.support.deliverer", self.url, PASSWORD, str(self.batches), str(self.done)]
+        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+
     def end(self) -> None:
         for process in self.processes.values():
             process.kill()
@@ -94,18 +89,6 @@ def crew(*given: object) -> Iterator[Crew]:
 
 
 @pytest.fixture
-def tryton_on_postgres(own_tryton: Tryton, postgres: Postgres) -> Iterator[Tryton]:
-    """A server for this test alone, whose database is PostgreSQL's. (With `own_tryton`, that there is one at all.)"""
-    server = make_url(postgres.create_database(DATABASE))
-    plain = server.set(drivername="postgresql", database="").render_as_string(hide_password=False)
-    try:
-        with Tryton(postgres=plain) as found:
-            yield found
-    finally:
-        postgres.drop(DATABASE)
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Iterator[Sink]:
     """What a run without faults is compared with: another system altogether."""
     sink = open_sink(f"sqlite:///{tmp_path}/model.sqlite")
@@ -114,17 +97,18 @@ def model(tmp_path: Path) -> Iterator[Sink]:
     sink.close()
 
 
+@pytest.mark.faults_long  # test_tryton_workers.py does so with every change
 def test_killed_deliverers_posters_and_trytons_leave_the_books_of_a_run_without_faults(
     own_tryton: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
 ) -> None:
     kill_and_compare(own_tryton, tmp_path, random, tell, model)
 
 
-@pytest.mark.faults_long
+@pytest.mark.parametrize("tryton", [ON_POSTGRES], indirect=True)
 def test_killed_deliverers_posters_and_trytons_leave_the_same_books_on_postgresql(
-    tryton_on_postgres: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
+    tryton: Tryton, tmp_path: Path, random: Random, tell: Tell, model: Sink
 ) -> None:
-    kill_and_compare(tryton_on_postgres, tmp_path, random, tell, model)
+    kill_and_compare(tryton, tmp_path, random, tell, model)
 
 
 def kill_and_compare(server: Tryton, folder: Path, random: Random, tell: Tell, model: Sink) -> None:
@@ -141,20 +125,11 @@ def kill_and_compare(server: Tryton, folder: Path, random: Random, tell: Tell, m
         running.finish()
         refused = {event: reason for batch in running.delivered() for event, reason in batch.items()}
     sink = sink_of(server, folder)
-    (done,) = wait_until(lambda: posted(sink), 60, "the last call of a poster that was killed")
-    assert sum(one.refused for one in done) == 0
+    post_all(sink)
     assert refused == refused_by(model, batches)
     require_same(sink, server, model, sent)
     sink.close()
     tell(f"{len(sent)} documents, killed: {', '.join(killed)}")
-
-
-def posted(sink: TrytonSink) -> tuple[list[tryton_posting.Progress]] | None:
-    """What posting all of it came to; None where somebody else is at it."""
-    try:
-        return (list(tryton_posting.post(sink)),)
-    except SinkUnavailable:
-        return None
 
 
 @pytest.mark.faults_long
@@ -168,7 +143,7 @@ def test_the_same_receipts_come_to_the_same_totals_in_every_system(
     sink = sink_of(own_tryton, tmp_path)
     assert refused_by(sink, batches) == refused_by(model, batches) == refused_by(postgres, batches)
     assert sink.totals() == model.totals() == postgres.totals()
-    assert sum(done.refused for done in tryton_posting.post(sink)) == 0
+    post_all(sink)
     require_same(sink, own_tryton, model, sent)
     for one in (sink, postgres):
         one.close()
@@ -188,14 +163,5 @@ def require_same(sink: TrytonSink, server: Tryton, model: Sink, sent: list[ErpDo
     assert sink.totals() == model.totals()
     assert sink.ledger.counts() == {"posted": len(held)}
     books = Books(server)
-    sales, balances = books.sales(), books.balances()
+    require_books(books, held, replaced=sum(d.revision for d in held))
     books.close()
-    replaced = sum(d.revision for d in held)
-    assert len(sales) == len(held) + 2 * replaced
-    assert {sale["state"] for sale in sales.values()} == {"posted"}
-    paid = {"cash": "Cash and Cash Equivalents", "card": "Card clearing", "voucher": "Voucher clearing"}
-    for kind, account in paid.items():
-        due = sum((one.amount for d in held for one in d.payments if one.kind == kind), Decimal(0))
-        assert balances.get(account, Decimal(0)) == due, kind
-    assert balances["Goods"] == -sum((d.net + d.rounding for d in held), Decimal(0))
-    assert sum(balances.values()) == 0

@@ -7,8 +7,8 @@ import math
 import os
 import signal
 import sys
-import threading
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", "sinks.postgres", "sinks.sqlite", "sinks.migrations"])
+_SINKS = ["sinks.postgres", "sinks.sqlite", "sinks.migrations", "sinks.openers"]
+_CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", *_SINKS])
 
 #: To start a process is to poll all others. Two polls at a time read one exit code, and the second finds nothing: 255.
 _ONE_AT_A_TIME = threading.Lock()

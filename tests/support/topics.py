@@ -142,7 +142,7 @@ class Topics:
             }
         )
         try:
-            # Of the consumer itself: one that does not know the leaders yet waits for half a second before it asks again.
+            # Of the consumer itself: one that doesn't know the leaders yet waits half a second before it asks again.
             partitions = list(consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
             return sorted(_read_to_end(consumer, set(partitions)), key=lambda r: (r.partition, r.offset))

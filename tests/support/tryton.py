@@ -6,6 +6,8 @@
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -21,6 +23,7 @@ from sinks.connect import open_sink, shown
 from sinks.tryton import TrytonSink
 from sinks.tryton_rpc import LANGUAGE, TrytonClient
 
+_ROOT = Path(__file__).parents[2]
 _ADDRESS = "TILLSTREAM_TEST_TRYTON"
 
 #: What sales leave behind, parts before wholes. Sequences go on.
@@ -84,6 +87,15 @@ def sink_url(server: Running, folder: Path, **options: str) -> str:
     """The URL of such a sink."""
     query = {"point": "Main", "ledger": f"sqlite:///{folder / 'ledger.sqlite'}"} | options
     return make_url(server.url).update_query_dict(query).render_as_string()
+
+
+def start_poster(url: str) -> subprocess.Popen[bytes]:
+    """`tillstream post`, again and again, in a process of its own."""
+    arguments = ["post", "--every", "1", "--batch", "20", "--sink", url]
+    environment = os.environ | {"TILLSTREAM_SINK_PASSWORD": PASSWORD, "PYTHONPATH": str(_ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", *arguments], cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL
+    )
 
 
 def empty(server: Running) -> None:
