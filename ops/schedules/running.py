@@ -39,7 +39,7 @@ def _reconciliation(settings: Settings, how: Reconciliation, watcher: Watcher) -
 def _import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:
     given = {"contract": schedule.contract, "topic": schedule.topic}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-    how = how_to_read(settings, schedule.encoding)
+    how = how_to_read(settings, schedule.encoding, sheet=schedule.sheet)
     sender = Sender(settings)
     if schedule.folder is not None:
         folder = Folder(schedule.folder)
