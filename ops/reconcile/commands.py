@@ -18,6 +18,7 @@ from ops.reconcile import certificate, explaining, showing
 from ops.reconcile.comparing import Day
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found, reconcile, states_now, unsettled
+from ops.reconcile.page import page
 from ops.reconcile.repairing import repair
 from ops.reconcile.states import now_is, sign
 from streams.letters.days import days_noted, note_days
@@ -266,7 +267,7 @@ def certificate_command(
     else:
         to.write_text(text, encoding="utf-8")
     if html is not None:
-        html.write_text(certificate.page(made), encoding="utf-8")
+        html.write_text(page(made), encoding="utf-8")
     sys.exit(DIFFERS if one.differences else 0)
 
 
