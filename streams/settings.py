@@ -197,8 +197,9 @@ class Watchdog(BaseModel):
 
 
 class Reconciliation(BaseModel):
-    """Which business days a schedule reconciles: today, so many `days` before, and all before that are not settled yet.
-    `deep` compares digests of all that documents say, not the sums alone."""
+    """Which business days a schedule reconciles: today, so many `days` before, and all since the earliest that is not
+    settled yet or of which something came late. `deep` compares digests of all that documents say, not the sums alone.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -226,6 +227,7 @@ class Schedule(BaseModel):
     contract: Annotated[str | None, Field(description="without it, the one of the settings")] = None
     topic: str | None = None
     encoding: str | None = None
+    sheet: Annotated[str | None, Field(description="of workbooks; without it, the first one")] = None
     reconcile: Reconciliation | None = None
     missed: Literal["once", "skip"] = "once"
     overlap: Literal["once", "skip"] = "skip"
@@ -241,7 +243,7 @@ class Schedule(BaseModel):
             raise ValueError("sql and query belong together")
         if sum(map(bool, (self.files, self.folder, self.sql, self.reconcile))) != 1:
             raise ValueError("name either files, or a folder, or sql and query, or reconcile")
-        if self.reconcile is not None and (self.contract or self.topic or self.encoding):
+        if self.reconcile is not None and (self.contract or self.topic or self.encoding or self.sheet):
             raise ValueError("reconcile goes by the contract and the topic of the settings: leave those out here")
         if self.sql is not None and re.search(r"://[^/@?]*:.*@", self.sql):
             raise ValueError("sql contains a password; put it into a file, and name that in password_file")

@@ -49,6 +49,7 @@ _SHOWN = 10
 @click.option("--topic", help="Where to (settings: topic); it is created if it is missing.")
 @click.option("--encoding", help="Do not guess the encoding: utf-8, utf-16, gb18030, cp1252, latin-1, …")
 @click.option("--delimiter", help="Do not guess what separates the columns.")
+@click.option("--sheet", metavar="NAME", help="Of workbooks this sheet, not the first one.")
 @click.option("--sql", metavar="URL", help=f"Import a query's rows; the password comes from {_PASSWORD}.")
 @click.option("--query", metavar="SELECT", help="With --sql: the query, or @FILE.")
 @click.option(
@@ -69,6 +70,7 @@ def import_command(
     topic: str | None,
     encoding: str | None,
     delimiter: str | None,
+    sheet: str | None,
     sql: str | None,
     query: str | None,
     watch: Path | None,
@@ -89,7 +91,7 @@ def import_command(
     if bool(files) + (asked is not None) + (watch is not None) != 1 or (watch is not None and dry_run):
         raise click.UsageError("name files, folders or -, or --sql and --query, or --watch DIR")
     settings = settings_from(config, broker=broker, sink_url=sink_url, topic=topic, contract=contract)
-    how = how_to_read(settings, encoding, delimiter, from_start=from_start)
+    how = how_to_read(settings, encoding, delimiter, sheet, from_start=from_start)
     if watch is not None:
         watch_folder(settings, Folder(watch), how, _telling(settings, as_json=as_json), stopping())
         return
@@ -130,11 +132,16 @@ def _telling(settings: Settings, *, as_json: bool) -> Callable[[Report | str], N
 
 
 def how_to_read(
-    settings: Settings, encoding: str | None = None, delimiter: str | None = None, *, from_start: bool = False
+    settings: Settings,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
+    *,
+    from_start: bool = False,
 ) -> How:
     """By the settings' contract. Raises ContractError."""
     contract = load(find(settings.contract)) if settings.contract is not None else None
-    return How(contract, encoding, delimiter, from_start)
+    return How(contract, encoding, delimiter, sheet, from_start)
 
 
 def as_object(settings: Settings, reports: Sequence[Report], faults: Sequence[str]) -> dict[str, Any]:
@@ -159,6 +166,9 @@ def tell(report: Report) -> None:
     apart = "" if report.found.together else ", whose rows stand apart"
     counts = f"{report.found.rows:,} {what}, {report.found.receipts:,} receipts{apart}"
     click.echo(f"{report.name}: {', '.join(detected)}: {counts}", err=True)
+    if report.left_out:
+        names = ", ".join(map(repr, report.left_out))
+        click.echo(f"  the sheet {report.sheet!r} alone; left out: {names} (--sheet NAME)", err=True)
     if report.resumed:
         click.echo(f"  went on behind {report.resumed:,} receipts that were confirmed before", err=True)
     if report.refused:

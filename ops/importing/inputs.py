@@ -17,7 +17,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openpyxl import load_workbook
+from openpyxl import Workbook, load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
 from ops.inspect.layout import File, NotReadable, look, opened
@@ -101,31 +101,47 @@ def _is_archive(path: Path) -> bool:
         raise NotReadable(f"{path}: the zip file is damaged: {error}; fetch it once more") from None
 
 
+class Opened(NamedTuple):
+    """An input as a file; of a workbook the sheet that it is, and the names of those that were left out."""
+
+    file: File
+    sheet: str = ""
+    left_out: tuple[str, ...] = ()
+
+
 @contextmanager
-def as_file(one: Input, contract: Contract | None, encoding: str | None = None) -> Iterator[File]:
+def as_file(
+    one: Input, contract: Contract | None, encoding: str | None = None, sheet: str | None = None
+) -> Iterator[Opened]:
     """The input as a file that can be read again and again; what had to be written for that is gone afterwards.
 
-    Raises NotReadable, and for a query SinkUnavailable and SinkMisconfigured.
+    Of a workbook the `sheet`, or its first one. Raises NotReadable, and for a query SinkUnavailable and
+    SinkMisconfigured.
     """
     with tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder:
         made = Path(folder) / "table.csv"
         file = one.file
         if one.query is not None:
             _write(made, _queried(one.query))
-            yield made
+            yield Opened(made)
             return
         if file is None:
             file = Path(folder) / "stdin"
             with file.open("wb") as spool:
                 shutil.copyfileobj(sys.stdin.buffer, spool, 2**20)
         if _is_workbook(file):
-            _write(made, _sheet(one.name, file))
-            yield made
+            with _workbook(one.name, file) as book:
+                names = [each.title for each in book.worksheets]
+                chosen = names[0] if sheet is None else sheet
+                if chosen not in names:
+                    raise NotReadable(f"{one.name}: no sheet {chosen!r}; there are: {', '.join(map(repr, names))}")
+                _write(made, _rows_of(book[chosen]))
+            yield Opened(made, chosen, tuple(name for name in names if name != chosen))
         elif contract is not None and contract.format == "csv" and _holds_json(file, encoding):
             _write(made, _objects(one.name, file, encoding))
-            yield made
+            yield Opened(made)
         else:
-            yield file
+            yield Opened(file)
 
 
 def _write(path: Path, rows: Iterator[Sequence[Any]]) -> None:
@@ -154,21 +170,25 @@ def _is_workbook(file: File) -> bool:
         return raw.read(len(_ZIP)) == _ZIP or file.suffix in (".xlsx", ".xlsm")
 
 
-def _sheet(name: str, file: File) -> Iterator[Sequence[Any]]:
-    """The rows of a workbook's first sheet, as far as it has a header; cut or filled up to its width."""
+@contextmanager
+def _workbook(name: str, file: File) -> Iterator[Workbook]:
+    """The workbook, whose cells are read as they are asked for. Raises NotReadable, meanwhile too."""
     try:
         with file.open("rb") as raw:
-            book = load_workbook(raw, read_only=True, data_only=True)
-            sheet = book.worksheets[0]
-            sheet.reset_dimensions()  # some programs write wrong ones
-            width = 0
-            for cells in sheet.iter_rows(values_only=True):
-                if not width:
-                    width = max((place for place, cell in enumerate(cells, 1) if cell is not None), default=0)
-                if any(cell is not None for cell in cells[:width]):
-                    yield (*cells[:width], *[None] * (width - len(cells)))
+            yield load_workbook(raw, read_only=True, data_only=True)
     except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
         raise NotReadable(f"{name}: not a workbook that can be read: {error}; save it as .xlsx or CSV") from None
+
+
+def _rows_of(sheet: Any) -> Iterator[Sequence[Any]]:
+    """The rows of a sheet, as far as it has a header; cut or filled up to its width."""
+    sheet.reset_dimensions()  # some programs write wrong ones
+    width = 0
+    for cells in sheet.iter_rows(values_only=True):
+        if not width:
+            width = max((place for place, cell in enumerate(cells, 1) if cell is not None), default=0)
+        if any(cell is not None for cell in cells[:width]):
+            yield (*cells[:width], *[None] * (width - len(cells)))
 
 
 def _holds_json(file: File, encoding: str | None) -> bool:

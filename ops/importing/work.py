@@ -29,6 +29,7 @@ class How:
     contract: Contract | None
     encoding: str | None = None
     delimiter: str | None = None
+    sheet: str | None = None
     from_start: bool = False
 
 
@@ -36,12 +37,14 @@ class How:
 class Report:
     """What became of one input.
 
-    `whole`: its receipts that no bad line belongs to. `put_aside`: lines in the file `aside`, bad ones and those of the
-    same receipts.
+    `sheet`: of a workbook that which was read; `left_out`: its others. `whole`: receipts that no bad line belongs to.
+    `put_aside`: lines in the file `aside`, bad ones and those of the same receipts.
     """
 
     name: str
     found: Look
+    sheet: str = ""
+    left_out: tuple[str, ...] = ()
     whole: int = 0
     sent: int = 0
     resumed: int = 0
@@ -65,6 +68,7 @@ class Report:
             "encoding": layout.encoding,
             "gzip": layout.compressed,
             "delimiter": layout.delimiter,
+            **({"sheet": self.sheet, "sheets_left_out": list(self.left_out)} if self.sheet else {}),
             "rows": self.found.rows,
             "rows_stand_together": self.found.together,
             "receipts": self.found.receipts,
@@ -103,9 +107,9 @@ def import_one(settings: Settings, one: Input, how: How, watcher: Watcher, sende
     BrokerUnreachable, and for queries SinkUnavailable and SinkMisconfigured.
     """
     confirmed, refused = sender.confirmed, sender.failed
-    with as_file(one, how.contract, how.encoding) as file:
+    with as_file(one, how.contract, how.encoding, how.sheet) as (file, sheet, left_out):
         found = look_through(file, how.contract, watcher.looks(one.name, file), how.encoding, how.delimiter)
-        report = Report(one.name, found)
+        report = Report(one.name, found, sheet, left_out)
         checkpoint = Checkpoint(settings, found, how.contract)
         if not how.from_start:
             report.resumed = checkpoint.read(lambda: _ends(settings))
@@ -133,9 +137,9 @@ def import_all(
 
 def rehearse_one(settings: Settings, one: Input, how: How, watcher: Watcher, say: Callable[[Verdict], None]) -> Report:
     """Says the line's verdict on each of an input's receipts; nothing is sent or written. Raises as `import_one`."""
-    with as_file(one, how.contract, how.encoding) as file:
+    with as_file(one, how.contract, how.encoding, how.sheet) as (file, sheet, left_out):
         found = look_through(file, how.contract, watcher.looks(one.name, file), how.encoding, how.delimiter)
-        report = Report(one.name, found)
+        report = Report(one.name, found, sheet, left_out)
         told, counted = watcher.sends(one.name, file, found)
         aside = Aside(header_of(found.layout), lambda _: None)
 

@@ -18,6 +18,7 @@ from ops.reconcile import certificate, explaining, showing
 from ops.reconcile.comparing import Day
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found, reconcile, states_now, unsettled
+from ops.reconcile.page import page
 from ops.reconcile.repairing import repair
 from ops.reconcile.states import now_is, sign
 from streams.letters.days import days_noted, note_days
@@ -185,7 +186,7 @@ def history_command(
     "--forget",
     is_flag=True,
     help="Documents that were deleted or changed in the ERP's tables too: what is left of them is taken back, and "
-    "booked again as it was sent.",
+    "booked again as it was sent. Copies of documents are taken back.",
 )
 @go_option
 @with_name
@@ -223,11 +224,13 @@ def repair_command(
             f"{done.records:,} of {len(differences):,} differences: {done.delivered:,} {would}booked, "
             f"{done.rejected:,} {would}dead letters, {done.gone:,} not in the topic any more"
         )
+        if done.taken_back:
+            click.echo(f"{done.taken_back:,} copies {would}taken back")
         if done.remembered:
             click.echo(f"{done.remembered:,} were delivered before and deleted in the ERP: --forget books them again")
         if not go:
             click.echo("this was a dry run: nothing was changed; --go repairs them")
-    left = len(differences) - done.delivered - done.rejected
+    left = len(differences) - done.delivered - done.rejected - done.taken_back
     sys.exit(DIFFERS if left else 0)
 
 
@@ -266,7 +269,7 @@ def certificate_command(
     else:
         to.write_text(text, encoding="utf-8")
     if html is not None:
-        html.write_text(certificate.page(made), encoding="utf-8")
+        html.write_text(page(made), encoding="utf-8")
     sys.exit(DIFFERS if one.differences else 0)
 
 

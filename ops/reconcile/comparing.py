@@ -279,7 +279,7 @@ def _repair(kind: Kind, store: str, day: str, ref: str) -> str:
     where = f" --store {store} --day {day}" if store and day else ""
     if kind in ("missing", "older_revision", "vanished"):
         return f"tillstream reconcile repair{where}"
-    if kind in ("altered", "other_content"):
+    if kind in ("altered", "other_content", "doubled"):
         return f"tillstream reconcile repair{where} --forget"
     return f"tillstream explain {ref}"  # a person has to say which side is right
 

@@ -117,7 +117,7 @@ def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], r
     held = sink.read([ref])
     way = Way(ref, document=held[0] if held else None)
     for fact in facts:
-        way.steps += _arrival(fact)
+        way.steps += _arrival(settings.topic, fact)
         if fact.letter:
             way.steps += _letters(settings, fact)
     ids = {fact.event_id for fact in facts} | {document.event_id for document in held}
@@ -128,8 +128,8 @@ def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], r
     return way
 
 
-def _arrival(fact: Fact) -> list[Step]:
-    stands = f"partition {fact.partition}, offset {fact.offset}"
+def _arrival(topic: str, fact: Fact) -> list[Step]:
+    stands = f"{topic}, partition {fact.partition}, offset {fact.offset}"
     said = f"event {fact.event_id}, revision {fact.revision}, {in_places(fact.gross, fact.currency)} {fact.currency}"
     more = f"; today's rules: {fact.reason}" if fact.reason else ""
     return [

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
-from ops.reconcile.book import Book, Scratch
+from ops.reconcile.book import NOWHERE, Book, Scratch, as_date, milliseconds
 from ops.reconcile.comparing import Day, Terms, compare, settle_letters
 from ops.reconcile.judging import Judge
 from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic
@@ -22,15 +22,19 @@ from streams.topics import ensure_desk_topics
 
 #: The state of each store's day.
 Now = dict[tuple[str, str], DayState]
+#: From the beginning of a day in UTC: the day itself, a day for time zones and cut-offs, and a day.
+_ON_TIME = timedelta(days=3)
 
 
 @dataclass
 class Found:
-    """What a reconciliation found. `reach`: of this day and those before the topic does not have all any more."""
+    """What a reconciliation found. `reach`: of this day and those before the topic does not have all any more. `late`:
+    the earliest day before those that were asked for of which something came late."""
 
     at: datetime
     days: list[Day]
     reach: date | None
+    late: date | None = None
     noted: Noted = field(default_factory=dict)
 
     @property
@@ -65,7 +69,8 @@ def reconcile(
             _judge(settings, book, sink, places)
             days = first or date.min, last or date.max
             terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days)
-            return Found(now, compare(book, sink, held, terms), reach, days_noted(settings))
+            late = _late(book, first) if first is not None else None
+            return Found(now, compare(book, sink, held, terms), reach, late, days_noted(settings))
 
 
 def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:
@@ -74,6 +79,20 @@ def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep
         return sink.totals(store, deep=deep)
     days = (first + timedelta(days=number) for number in range((last - first).days + 1))
     return [found for day in days for found in sink.totals(store, day, deep=deep)]
+
+
+def _late(book: Book, first: date) -> date | None:
+    """The earliest day before `first` of which something that was read came more than a day after it was over."""
+    late = [
+        as_date(day)
+        for (_, day), arrived in book.arrived_last().items()
+        if day != NOWHERE and as_date(day) < first and arrived > milliseconds(_at(as_date(day) + _ON_TIME))
+    ]
+    return min(late, default=None)
+
+
+def _at(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _tomorrow(now: datetime) -> date:

@@ -15,7 +15,7 @@ from streams.desk import Desk, build_desk
 from streams.letters.reading import TopicRecord, record_at
 from streams.letters.redo import for_rehearsal
 from streams.letters.sending import Sender
-from streams.pipeline import process
+from streams.pipeline import Services, process
 from streams.settings import Settings
 
 #: What the topic's own record repairs. The others take a person who knows which side is right.
@@ -26,9 +26,11 @@ FORGETTABLE: tuple[Kind, ...] = ("missing", "older_revision", "altered", "other_
 
 @dataclass
 class Repaired:
-    """What became of the records. `remembered`: the ERP says it has them; their documents were deleted there."""
+    """What became of the records. `remembered`: the ERP says it has them; their documents were deleted there.
+    `taken_back`: copies that no till sent."""
 
     records: int = 0
+    taken_back: int = 0
     delivered: int = 0
     remembered: int = 0
     rejected: int = 0
@@ -37,28 +39,33 @@ class Repaired:
 
     def as_json(self) -> dict[str, Any]:
         """For machines, and for the audit trail."""
-        return {name: getattr(self, name) for name in ("records", "delivered", "remembered", "rejected", "gone")}
+        names = ("records", "taken_back", "delivered", "remembered", "rejected", "gone")
+        return {name: getattr(self, name) for name in names}
 
 
 def repair(settings: Settings, differences: Sequence[Difference], *, go: bool, forget: bool = False) -> Repaired:
     """Takes the records of these differences through the line again; without `go` only as a rehearsal.
 
     The sink takes each event once, so doing it twice changes nothing more. `forget`: what the ERP holds of these
-    receipts is taken back first, as if it had never been delivered; only for sinks that can (SQL tables). Raises
-    SinkMisconfigured for others, and as `build_desk`.
+    receipts is taken back first, as if it had never been delivered, and so are copies of documents; only for sinks that
+    can (SQL tables). Raises SinkMisconfigured for others, and as `build_desk`.
     """
     kinds = (*REPAIRABLE, *FORGETTABLE) if forget else REPAIRABLE
     chosen = [each for each in differences if each.kind in kinds and each.place]
-    repaired = Repaired(records=len(chosen))
+    copies = [each.ref for each in differences if each.kind == "doubled"] if forget else []
+    forgotten = [*copies, *(each.ref for each in chosen if each.kind in FORGETTABLE)] if forget else []
+    repaired = Repaired(records=len(chosen), taken_back=len(copies))
     desk = build_desk(settings)
     try:
         records = _records(settings, chosen, repaired)
-        if forget and go:
+        if forgotten:
             if not isinstance(desk.sink, Forgetful):
                 raise SinkMisconfigured("this sink can't forget what it holds: correct the documents in the ERP itself")
-            desk.sink.forget([each.ref for each in chosen if each.kind in FORGETTABLE])
+            if go:
+                desk.sink.forget(forgotten)
+        rehearsal = None if go else for_rehearsal(desk.services, desk.patient, forgotten)[0]
         for partition, of_one in records.items():
-            settled = asyncio.run(_through(settings, desk, Batch(settings.topic, partition, of_one), go=go))
+            settled = asyncio.run(_through(settings, desk, Batch(settings.topic, partition, of_one), rehearsal))
             repaired.delivered += len(settled.delivered)
             repaired.remembered += len(settled.seen_in_sink)
             repaired.rejected += len(settled.rejected)
@@ -84,9 +91,9 @@ def _place(place: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-async def _through(settings: Settings, desk: Desk, batch: Batch, *, go: bool) -> Settled:
-    if not go:
-        return await process(batch, for_rehearsal(desk.services, desk.patient)[0])
+async def _through(settings: Settings, desk: Desk, batch: Batch, rehearsal: Services | None) -> Settled:
+    if rehearsal is not None:
+        return await process(batch, rehearsal)
     sender = Sender(settings)
 
     async def publish(letters: Sequence[Letter]) -> None:

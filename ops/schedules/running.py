@@ -31,6 +31,8 @@ def run(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, 
 def _reconciliation(settings: Settings, how: Reconciliation, watcher: Watcher) -> tuple[str, dict[str, object]]:
     first = since_unsettled(settings, datetime.now(UTC).date() - timedelta(days=how.days))
     found = reconcile(settings, first=first, deep=how.deep, progress=watcher.heed)
+    if found.late is not None:  # all of that day has to be read
+        found = reconcile(settings, first=found.late, deep=how.deep, progress=watcher.heed)
     now = states_now(settings, found, _BY, keep=True)
     summary = summary_of(found, now)
     return (DIFFERS if summary.differs else DONE), summary.model_dump(mode="json")
@@ -39,7 +41,7 @@ def _reconciliation(settings: Settings, how: Reconciliation, watcher: Watcher) -
 def _import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:
     given = {"contract": schedule.contract, "topic": schedule.topic}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-    how = how_to_read(settings, schedule.encoding)
+    how = how_to_read(settings, schedule.encoding, sheet=schedule.sheet)
     sender = Sender(settings)
     if schedule.folder is not None:
         folder = Folder(schedule.folder)

@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 import weakref
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -147,10 +147,11 @@ class Promised:
 
 class Rehearsal:
     """The sink, asked what it would answer. As `pipeline.LineSink`; `asked` are the documents that it would take, until
-    somebody clears them."""
+    somebody clears them. It answers as if it had forgotten what is `forgotten` (references of documents)."""
 
-    def __init__(self, sink: PatientSink) -> None:
+    def __init__(self, sink: PatientSink, forgotten: Collection[str] = ()) -> None:
         self._sink = sink
+        self._forgotten = frozenset(forgotten)
         self.asked: dict[str, ErpDocument] = {}
         self._by_now = Promised()
 
@@ -158,11 +159,13 @@ class Rehearsal:
         """As `Sink.rehearse`; what it would have taken by now counts."""
         promised = {d.event_id: result for d in documents if (result := self._promised(d)) is not None}
         open_ones = [d for d in documents if d.event_id not in promised]
-        answers = await self._sink.rehearse(open_ones)
-        taken = [(d, answer) for d, answer in zip(open_ones, answers, strict=True) if isinstance(answer, Receipt)]
+        known = [d for d in open_ones if d.external_ref not in self._forgotten]
+        answered: dict[str, Result] = {d.event_id: Receipt(d.event_id, "written") for d in open_ones}
+        answered |= {answer.event_id: answer for answer in await self._sink.rehearse(known)}
+        taken = [(d, answer) for d in open_ones if isinstance(answer := answered[d.event_id], Receipt)]
         self._by_now.add([document for document, _ in taken])
         self.asked |= {d.event_id: d for d, answer in taken if answer.effect in ("written", "replaced")}
-        answered = {answer.event_id: answer for answer in answers} | promised
+        answered |= promised
         return [answered[d.event_id] for d in documents]
 
     def _promised(self, document: ErpDocument) -> Result | None:
@@ -180,7 +183,7 @@ class Rehearsal:
     async def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As `Sink.holds`; what it would have taken by now counts."""
         promised = {ref for ref in external_refs if self._by_now.receipt(ref) is not None}
-        return await self._sink.holds(external_refs) | promised
+        return await self._sink.holds(external_refs) - self._forgotten | promised
 
 
 class Nowhere:
@@ -195,9 +198,9 @@ def for_letters(services: Services, back: Back) -> Services:
     return replace(services, seen=Nothing(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=back)
 
 
-def for_rehearsal(services: Services, sink: PatientSink) -> tuple[Services, Rehearsal]:
-    """The line that changes nothing."""
-    rehearsal = Rehearsal(sink)
+def for_rehearsal(services: Services, sink: PatientSink, forgotten: Collection[str] = ()) -> tuple[Services, Rehearsal]:
+    """The line that changes nothing; as if the sink had forgotten some documents."""
+    rehearsal = Rehearsal(sink, forgotten)
     to = replace(services, seen=Nothing(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=Nowhere(), sink=rehearsal)
     return to, rehearsal
 

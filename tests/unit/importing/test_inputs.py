@@ -36,7 +36,7 @@ def test_archive_gives_its_members(tmp_path: Path) -> None:
     found = inputs([str(path)])
     assert names(found) == ["a.csv", "b.csv"]
     assert found[0].beside == tmp_path / "sales.zip.a.csv"
-    with as_file(found[1], BY_NO) as file:
+    with as_file(found[1], BY_NO) as (file, *_):
         assert keys(read(file)[1]) == ["2"]
 
 
@@ -61,7 +61,7 @@ def test_workbook_is_read_as_it_is_shown(tmp_path: Path) -> None:
     ):
         sheet.append(row)
     book.save(path)
-    with as_file(inputs([str(path)])[0], BY_NO) as file:
+    with as_file(inputs([str(path)])[0], BY_NO) as (file, *_):
         _, made, _ = read(file)
     first = {"no": "1", "ean": "4006381333931", "price": "2.55", "at": "2026-03-02 10:05:00", "paid": "true"}
     second = {"no": "1", "ean": "5", "price": "0.3", "at": "", "paid": "false"}
@@ -69,6 +69,28 @@ def test_workbook_is_read_as_it_is_shown(tmp_path: Path) -> None:
         [first, second],
         [{"no": "2", "ean": "00012", "price": "-1", "at": "", "paid": ""}],
     ]
+
+
+def test_one_sheet_of_a_workbook_is_read_and_the_others_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "sales.xlsx"
+    book = Workbook()
+    for name, number in (("March", 1), ("April", 2), ("Notes", 3)):
+        sheet = book.create_sheet(name)
+        sheet.append(["no"])
+        sheet.append([number])
+    del book["Sheet"]
+    book.save(path)
+    (one,) = inputs([str(path)])
+    for wanted, chosen, left_out in ((None, "March", ("April", "Notes")), ("April", "April", ("March", "Notes"))):
+        with as_file(one, BY_NO, sheet=wanted) as opened:
+            assert opened[1:] == (chosen, left_out)
+            _, made, _ = read(opened.file)
+        assert [rows(receipt) for receipt in made] == [[{"no": str(("March", "April").index(chosen) + 1)}]]
+    with (
+        pytest.raises(NotReadable, match="no sheet 'May'; there are: 'March', 'April', 'Notes'"),
+        as_file(one, BY_NO, sheet="May"),
+    ):
+        pass
 
 
 def test_what_is_no_workbook_is_told(tmp_path: Path) -> None:
@@ -84,7 +106,7 @@ def test_json_rows_are_grouped_like_those_of_csv(tmp_path: Path, form: str) -> N
     listed = ['{"no": 1, "price": 1.10}', '{"no": 2, "price": null}', '{"no": 1, "sku": "B"}']
     content = f"[{', '.join(listed)}]" if form == "array" else "\n".join(listed)
     path.write_bytes(gzip.compress(content.encode()) if form == "packed" else content.encode())
-    with as_file(inputs([str(path)])[0], BY_NO) as file:
+    with as_file(inputs([str(path)])[0], BY_NO) as (file, *_):
         found, made, _ = read(file)
     assert [rows(receipt) for receipt in made] == [
         [{"no": "1", "price": "1.10", "sku": ""}, {"no": "1", "price": "", "sku": "B"}],
@@ -96,7 +118,7 @@ def test_json_rows_are_grouped_like_those_of_csv(tmp_path: Path, form: str) -> N
 def test_json_records_of_a_json_contract_stay_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "sales.json"
     path.write_text(json.dumps([{"a": {"b": 1}}]))
-    with as_file(inputs([str(path)])[0], contract(form="json")) as file:
+    with as_file(inputs([str(path)])[0], contract(form="json")) as (file, *_):
         assert file == path
 
 
@@ -106,7 +128,7 @@ def test_rows_of_a_query_are_a_table(tmp_path: Path) -> None:
         database.executemany("INSERT INTO sales VALUES (?, ?, ?)", [(1, "A", 2.5), (2, None, 3), (1, "B%", 0.4)])
     query = Query(f"sqlite:///{tmp_path}/pos.sqlite", "SELECT * FROM sales WHERE coalesce(sku, '') NOT LIKE 'C%'")
     (one,) = inputs([], query)
-    with as_file(one, BY_NO) as file:
+    with as_file(one, BY_NO) as (file, *_):
         _, made, _ = read(file)
     assert [rows(receipt) for receipt in made] == [
         [{"no": "1", "sku": "A", "price": "2.5"}, {"no": "1", "sku": "B%", "price": "0.4"}],
@@ -153,7 +175,7 @@ def test_damaged_archive_is_told(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.csv", "no,sku\n1,A\n")
     path.write_bytes(path.read_bytes().replace(b"1,A", b"1,B"))
-    with pytest.raises(NotReadable, match="damaged"), as_file(inputs([str(path)])[0], BY_NO) as file:
+    with pytest.raises(NotReadable, match="damaged"), as_file(inputs([str(path)])[0], BY_NO) as (file, *_):
         read(file)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(NotReadable, match="damaged"):

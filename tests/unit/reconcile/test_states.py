@@ -14,6 +14,7 @@ from ops.reconcile.book import Figures
 from ops.reconcile.comparing import Account, Day
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found
+from ops.reconcile.page import page
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
 from streams.letters.days import DayStates
@@ -75,7 +76,7 @@ def certified() -> dict[str, Any]:
 
 def test_certificate_and_its_page_are_verified_with_the_key() -> None:
     made = certified()
-    for text in (json.dumps(made, indent=2), certificate.page(made)):
+    for text in (json.dumps(made, indent=2), page(made)):
         assert certificate.fault(text, KEY) is None
         assert "another key" in str(certificate.fault(text, b"of somebody"))
 
@@ -83,7 +84,7 @@ def test_certificate_and_its_page_are_verified_with_the_key() -> None:
 @pytest.mark.parametrize("told", ["3.00", "balanced", "2026-03-10", "ada"])
 def test_changed_certificate_is_found(told: str) -> None:
     made = certified()
-    for text in (json.dumps(made), certificate.page(made)):
+    for text in (json.dumps(made), page(made)):
         changed = text.replace(told, "x")
         assert changed != text
         assert certificate.fault(changed, KEY) is not None

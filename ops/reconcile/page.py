@@ -1,0 +1,190 @@
+"""The certificate of a store's day as a page: to be read, printed on a sheet of A4, and filed."""
+
+import json
+from collections.abc import Iterable
+from decimal import Decimal
+from html import escape
+from itertools import chain, repeat
+from typing import Any
+
+#: What the page was made of stands in it, for `verify`.
+BEGINS, ENDS = '<script type="application/json" id="certificate">', "</script>"
+#: What became of events, in the order of the equation.
+FATES = {
+    "erp": "due in the ERP",
+    "duplicate": "sent twice",
+    "superseded": "replaced by a higher revision",
+    "dead": "dead letters",
+    "held": "held by a cleaning rule",
+    "waiting": "waiting for the worker",
+    "noted": "noted, no document",
+    "refused": "in the ERP, refused by today's rules",
+    "vanished": "vanished",
+}
+_STYLE = """
+@page { size: A4; margin: 18mm 16mm }
+:root { --ink: #1a1d21; --soft: #5b636d; --line: #d5d9de; --good: #1b6e3c; --bad: #a3231b; --open: #8a5a00 }
+* { box-sizing: border-box }
+body { font: 14px/1.45 "Helvetica Neue", Arial, sans-serif; color: var(--ink); max-width: 860px; margin: 2.5em auto;
+  padding: 0 1.5em }
+header { display: flex; justify-content: space-between; align-items: flex-start; gap: 1em;
+  border-bottom: 2px solid var(--ink); padding-bottom: .8em }
+h1 { font-size: 1.55em; margin: 0 } h2 { font-size: 1.08em; margin: 1.7em 0 .4em }
+p { margin: .3em 0 } .soft { color: var(--soft) }
+.state { font-weight: 600; border: 2px solid; border-radius: 4px; padding: .2em .7em; white-space: nowrap }
+.good { color: var(--good) } .bad { color: var(--bad) } .open { color: var(--open) }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .28em .9em .28em 0; border-bottom: 1px solid var(--line); vertical-align: top }
+th { font-weight: 600; color: var(--soft) } thead th { border-bottom: 1px solid var(--ink) }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding: .28em 0 .28em .9em }
+tr.sum td { font-weight: 600; border-bottom: 1px solid var(--ink) }
+td.off { color: var(--bad); font-weight: 600 }
+code { font-family: Menlo, Consolas, monospace; font-size: .88em; overflow-wrap: anywhere }
+h2, tr { break-inside: avoid } h2 { break-after: avoid }
+.signed { display: flex; gap: 3em; margin-top: 3em; break-inside: avoid }
+.signed div { flex: 1; border-top: 1px solid var(--ink); padding-top: .3em; color: var(--soft) }
+footer { margin-top: 2em; border-top: 1px solid var(--line); padding-top: .6em; font-size: .88em; break-inside: avoid }
+@media print { body { margin: 0; padding: 0; max-width: none; font-size: 10.5pt } }
+"""
+
+
+def page(certificate: dict[str, Any]) -> str:
+    """The certificate for people, with itself inside. The same for the same certificate."""
+    day = certificate["found"]
+    inside = json.dumps(certificate, ensure_ascii=True).replace("<", "\\u003c")
+    store = day["store"] or "(no store)"
+    title = f"Store {store}, business day {day['day']}"
+    accounts = "".join(_account(account) for account in day["accounts"])
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{escape(title)}: {escape(day["state"])}</title>
+<style>{_STYLE}</style>
+<header>
+<div><p class="soft">Tillstream store-day certificate: do tills and ERP agree?</p><h1>{escape(title)}</h1></div>
+<div class="state {_colour(day)}">{escape(_state(day))}</div>
+</header>
+{_facts(certificate)}
+{accounts}
+{_differences(day["differences"])}
+{_letters(day)}
+<div class="signed"><div>Place, date</div><div>Name</div><div>Signature</div></div>
+<footer>
+<p>Signed by {escape(certificate["method"])} with the key <code>{escape(certificate["key"])}</code>:
+<code>{escape(certificate["signature"])}</code></p>
+<p class="soft"><code>tillstream reconcile verify FILE</code> tells whether this page is as it was signed. It proves
+that nobody without the key has changed it.</p>
+</footer>
+{BEGINS}{inside}{ENDS}
+</html>
+"""
+
+
+def _state(day: dict[str, Any]) -> str:
+    return str(day["state"]) + (" (reopened)" if day["reopened"] else "")
+
+
+def _colour(day: dict[str, Any]) -> str:
+    return "bad" if day["differences"] else "good" if day["state"] in ("balanced", "signed off") else "open"
+
+
+def _facts(certificate: dict[str, Any]) -> str:
+    day = certificate["found"]
+    rows = [
+        ("Reconciled", f"{_moment(certificate['made_at'])} by {certificate['made_by']}"),
+        ("In this state", f"since {_moment(day['since'])}, noted by {day['by']}"),
+        ("Last sale arrived", _moment(day["last_arrival"]) if day["last_arrival"] else ""),
+        ("Reason", day["why"]),
+    ]
+    cells = (f"<tr><th>{name}</th><td>{escape(said)}</td></tr>" for name, said in rows if said)
+    return f"<h2>What this is about</h2>\n<table>{''.join(cells)}</table>"
+
+
+def _account(account: dict[str, Any]) -> str:
+    currency = escape(account["currency"]) or "no currency"
+    return f"""<h2>What became of what the tills sent ({currency})</h2>
+<table>{_head("", numbers=("events", "gross"))}
+{_fates(account)}</table>
+<h2>Totals of the documents ({currency})</h2>
+<table>{_head("", numbers=("due by the tills", "in the ERP", "difference"))}
+{_totals(account)}</table>
+<p class="soft">Digest of all that the documents say: due <code>{escape(str(account["sent"]["digest"]))}</code>,
+in the ERP <code>{escape(str(account["erp"]["digest"] or "no document"))}</code></p>
+"""
+
+
+def _fates(account: dict[str, Any]) -> str:
+    counts, money = account["by_fate"], account["gross_by_fate"]
+    total = sum(map(Decimal, money.values()), Decimal(0))
+    made = _row(("sent by the tills", account["events"], total), "sum")
+    signs = chain("=", repeat("+"))
+    for fate, said in FATES.items():
+        if fate in counts:
+            made += _row((f"{next(signs)} {said}", counts[fate], money[fate]))
+    return made
+
+
+def _totals(account: dict[str, Any]) -> str:
+    sides = account["sent"], account["erp"]
+    rows = [(name, *(side[name] for side in sides)) for name in ("receipts", "lines", "quantity", "net", "tax")]
+    kinds = sorted({*sides[0]["tenders"], *sides[1]["tenders"]})
+    rows += [("gross", sides[0]["gross"], sides[1]["gross"])]
+    rows += [(f"paid by {kind}", *(side["tenders"].get(kind, "0") for side in sides)) for kind in kinds]
+    made = ""
+    for name, due, held in rows:
+        off = Decimal(held) - Decimal(due)
+        said = format(off, "f") if off else ""
+        made += _row((name, due, held, said), "sum" if name == "gross" else "", off=bool(off))
+    return made
+
+
+def _differences(found: list[dict[str, Any]]) -> str:
+    if not found:
+        return "<h2>Differences</h2>\n<p>None.</p>"
+    rows = (
+        f"<tr><td>{escape(each['kind'])}</td><td><code>{escape(str(each['receipt']))}</code><br>"
+        f'<span class="soft">{escape(each["meaning"])}; {escape(each["detail"])}</span></td>'
+        f'<td class="n">{_amount(each["sent"])}</td><td class="n">{_amount(each["erp"])}</td></tr>'
+        for each in found
+    )
+    head = _head("what", "receipt", numbers=("sent", "in the ERP"))
+    return f"<h2>Differences: {len(found)}</h2>\n<table>{head}\n{''.join(rows)}</table>"
+
+
+def _letters(day: dict[str, Any]) -> str:
+    """What is in no ERP, and why; and what never came."""
+    made = ""
+    if day["dead_letters"]:
+        rows = (
+            f"<tr><td><code>{escape(each['receipt'] or '(no receipt)')}</code></td>"
+            f"<td>{escape(each['letter'].partition(' ')[2])}</td>"
+            f'<td class="n">{_amount(each["gross"])}</td></tr>'
+            for each in day["dead_letters"]
+        )
+        head = _head("receipt", "reason", numbers=("gross",))
+        made += f"<h2>Dead letters: sent, and not in the ERP</h2>\n<table>{head}\n{''.join(rows)}</table>"
+    if day["gaps"]:
+        gaps = "".join(f"<p>{escape(gap)}</p>" for gap in day["gaps"])
+        made += f"\n<h2>Receipt numbers that never came: missing at the till</h2>\n{gaps}"
+    return made
+
+
+def _head(*texts: str, numbers: Iterable[str]) -> str:
+    cells = [f"<th>{name}</th>" for name in texts] + [f'<th class="n">{name}</th>' for name in numbers]
+    return f"<thead><tr>{''.join(cells)}</tr></thead>"
+
+
+def _row(cells: Iterable[Any], kind: str = "", *, off: bool = False) -> str:
+    name, *numbers = map(str, cells)
+    classes = ["n"] * (len(numbers) - 1) + ["n off" if off else "n"]
+    said = "".join(f'<td class="{one}">{escape(cell)}</td>' for one, cell in zip(classes, numbers, strict=True))
+    return f"<tr{f' class={kind}' if kind else ''}><td>{escape(name)}</td>{said}</tr>\n"
+
+
+def _amount(amount: str | None) -> str:
+    return "" if amount is None else escape(amount)
+
+
+def _moment(iso: str) -> str:
+    return f"{iso[:10]} {iso[11:19]} UTC"

@@ -1,0 +1,28 @@
+"""Which days a reconciliation of some days only has to look at as well."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from ops.reconcile.book import Book, Sent, milliseconds
+from ops.reconcile.office import _late
+
+FIRST = date(2026, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("day", "arrived", "late"),
+    [
+        ("2026-03-09", "2026-03-10T09:00", None),  # a store in another time zone, or with a late cut-off
+        ("2026-03-09", "2026-03-12T09:00", date(2026, 3, 9)),
+        ("2026-02-01", "2026-03-12T09:00", date(2026, 2, 1)),
+        ("2026-03-10", "2026-03-20T09:00", None),  # is looked at anyway
+        ("", "2026-03-12T09:00", None),  # can't be read
+    ],
+)
+def test_day_of_which_something_came_late_is_told(day: str, arrived: str, late: date | None) -> None:
+    book = Book()
+    at = milliseconds(datetime.fromisoformat(arrived).replace(tzinfo=UTC))
+    book.add([Sent(0, 0, 0, "d", at, store="S1", day=day), Sent(0, 1, 0, "e", 0, store="S1", day="2026-03-08")])
+    assert _late(book, FIRST) == late
+    book.close()
