@@ -7,8 +7,8 @@ import math
 import os
 import signal
 import sys
-import threading
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
