@@ -8,7 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 RIVALS := .venv-rivals
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit faults lint format bench drill up down schemas lock clean
+.PHONY: help demo test tests unit faults lint format bench drill up down schemas lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,9 +32,13 @@ demo: $(RUNS) ## Show sales flowing, on one screen; needs nothing but Python. AR
 	$(BIN)/tillstream demo $(ARGS)
 
 test: $(READY) ## Lint, types, import contracts and all tests, on a real Kafka, PostgreSQL and Tryton
+	$(MAKE) --no-print-directory --jobs 2 lint tests
+
+tests: $(READY)
 	@# Tryton is installed meanwhile. Tests wait for it, and say so if it can't be.
-	$(BIN)/python -c 'from deploy.tryton.server import template; template()' >/dev/null 2>&1 & $(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@# Twice as many processes as two processors: most tests wait, for servers and for workers.
+	$(BIN)/python -c 'from deploy.tryton.server import template; template()' >/dev/null 2>&1 & \
+		$(BIN)/python -m pytest --numprocesses 4 --no-loadscope-reorder $(ARGS)
 
 unit: $(READY) ## Only the tests that need no Kafka, no PostgreSQL and no Tryton: seconds
 	$(BIN)/python -m pytest -q -m "not kafka and not postgres and not tryton" $(ARGS)

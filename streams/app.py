@@ -34,7 +34,7 @@ from streams.sources.source import Source
 from streams.state import State
 from streams.topics import AccessLost, BrokerUnreachable, Lookout, TopicChanged, TopicsUnusable
 from streams.tracing import Off, Tracing
-from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport
+from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport, Tables
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
 REBALANCE_PATIENCE = 5.0
@@ -71,6 +71,7 @@ def create_app(
     receipts = ReceiptRuns()
     patient = PatientSink(sink, metrics)
     publisher = Publisher(app, settings.dead_letter_topic, metrics)
+    state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
     state.trouble = lambda: patient.trouble or publisher.trouble or (source.trouble if source is not None else None)
     services = Services(
         seen=seen,
@@ -104,10 +105,9 @@ def create_app(
         nonlocal accepting
         consumer = cast(SliceConsumer, app.consumer)
         lags = consumer.lag()
-        state.recovered = app.rebalancing_count > 0 and not app.rebalancing
-        if state.recovered and not any(lags.values()):
+        if state.recovered() and not any(lags.values()):
             state.progress = state.clock()
-        if accepting and state.recovered and consumer.ends and not any(lags.values()):
+        if accepting and state.recovered() and consumer.ends and not any(lags.values()):
             services.budget, accepting = budget_of(settings), False
         await patient.look_after_idle_sink()
         metrics.partitions.set(len(lags))
@@ -228,7 +228,7 @@ def watch_letters(app: LineApp, settings: Settings, metrics: Metrics, state: Sta
     """Tells how many dead letters are open, and how old the oldest is; the worker that has partition 0 does."""
 
     def mine() -> bool:
-        return state.recovered and TP(settings.topic, 0) in app.consumer.assignment()
+        return state.recovered() and TP(settings.topic, 0) in app.consumer.assignment()
 
     @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
     async def watch() -> None:
@@ -352,6 +352,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "broker": [f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         "broker_credentials": credentials(settings.kafka),
         "store": "memory://",
+        "TableManager": Tables,
         "processing_guarantee": "at_least_once",  # exactly-once is unreliable in Faust; the sink is idempotent
         "consumer_auto_offset_reset": "earliest",
         "topic_allow_declare": False,  # bootstrap declares topics, with the right number of partitions

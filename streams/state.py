@@ -14,7 +14,7 @@ class State:
 
     clock: Callable[[], float]
     limits: Watchdog = field(default_factory=Watchdog)
-    recovered: bool = False
+    recovered: Callable[[], bool] = lambda: False
     stopping: bool = False
     held: str | None = None
     failed: BaseException | None = None
@@ -130,7 +130,7 @@ class State:
             reasons.append("stopping")
         if self.held is not None:
             reasons.append(f"held: {self.held}")
-        if not self.recovered:
+        if not self.recovered():
             reasons.append("joining the group, or recovering the dedupe window")
         outside = self.waits_for()
         if outside is not None:

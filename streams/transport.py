@@ -25,6 +25,7 @@ import faust
 import structlog
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
@@ -72,6 +73,15 @@ class LineApp(faust.App):
 
     def _create_directories(self) -> None:
         pass
+
+
+class Tables(TableManager):
+    """Faust's tables, without the second it waits at the start for some that are declared late: ours are there."""
+
+    async def on_start(self) -> None:
+        """Makes their topics known, so that the consumer can subscribe."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):

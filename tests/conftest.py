@@ -4,10 +4,14 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from sqlalchemy import make_url
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.kafka import distribution
 from deploy.tryton.server import DATABASE, Tryton
@@ -44,7 +48,11 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks every test by the services it uses, so that `make unit` can leave those out; leaves out the long ones."""
+    """Marks every test by the services it uses, so that `make unit` can leave those out; leaves out the long ones.
+
+    Those that use any come first: they are the long ones, and short ones at the end leave no process idle. Those that
+    use Tryton, which may still have to be installed, come last of them.
+    """
     for item in items:
         for service, fixtures in _SERVICES.items():
             if fixtures & set(getattr(item, "fixturenames", ())):
@@ -53,6 +61,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+    def turn(item: pytest.Item) -> int:
+        uses = [mark.name for mark in item.iter_markers() if mark.name in _SERVICES]
+        return 1 if "tryton" in uses else 0 if uses else 2
+
+    items.sort(key=turn)
+
+
+class OneByOne(LoadScopeScheduling):
+    """Each process takes the next test when it is done with one, but all of a file that shares something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _shares(self.config.rootpath / file) else nodeid
+
+
+@cache
+def _shares(file: Path) -> bool:
+    return 'scope="module"' in file.read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneByOne:
+    """How tests are dealt out to processes."""
+    return OneByOne(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,14 @@ def reading_consumer(settings: Settings, **more: Any) -> Any:
     return Consumer(client_config(settings.broker, settings.kafka) | plain | more)
 
 
+def know_leaders(consumer: Any, topic: str) -> None:
+    """Asks who has the topic's partitions: a consumer that doesn't know when it is assigned some asks a second later.
+
+    Raises KafkaException.
+    """
+    consumer.list_topics(topic, timeout=_ANSWER)
+
+
 def take(consumer: Any, most: int, timeout: float = 1.0) -> list[TopicRecord]:
     """The next records that there are. Raises KafkaException."""
     messages = consumer.consume(most, timeout=timeout)
@@ -141,6 +149,7 @@ def read_spans(
     consumer: Any, topic: str, spans: dict[int, tuple[int, int]], progress: Progress, most: int = PIECE
 ) -> Iterator[list[TopicRecord]]:
     """The records of each partition from the first offset of its span to before the second. Raises KafkaException."""
+    know_leaders(consumer, topic)
     consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in spans.items()])
     count, heard = 0, time.monotonic()
     open_ones = set(spans)

@@ -17,9 +17,9 @@ from tests.support.wait import wait_until
 from tests.support.workers import Shop, Worker, launch, open_shop
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
+@pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.faults_long)])
 def shop(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, topic_name: str) -> Iterator[Shop]:
-    """A shop on each database."""
+    """A shop on each database; on SQLite, to which the contract holds as well, in the long version only."""
     url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:///{tmp_path}/erp.sqlite"
     with open_shop(tmp_path, kafka, topic_name, url) as opened:
         yield opened

@@ -142,7 +142,8 @@ class Topics:
             }
         )
         try:
-            # Of the consumer itself: one that doesn't know the leaders yet waits half a second before it asks again.
+            # Asked of the consumer itself: one that doesn't know the leaders when it is assigned partitions waits half
+            # a second before it asks.
             partitions = list(consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
             return sorted(_read_to_end(consumer, set(partitions)), key=lambda r: (r.partition, r.offset))

@@ -6,6 +6,7 @@ import aiokafka
 import faust
 from faust.agents.agent import Agent
 from faust.streams import Stream
+from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
 from faust.transport.conductor import Conductor
@@ -45,6 +46,16 @@ def test_gaps_are_added_by_add_gap_and_read_offset_goes_by_the_message() -> None
     assert "await self._add_gap(tp, r_offset + 1, offset)" in text
     assert "set_read_offset(tp, offset)" in text
     assert "if r_offset is None or offset >= r_offset:" in text
+
+
+def test_tables_do_nothing_else_at_the_start_than_ours() -> None:
+    assert source(TableManager.on_start).endswith(
+        """await self.sleep(1.0)
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
+"""
+    )
 
 
 def test_recovery_may_seek_offsets_that_a_rebalance_has_set_to_none() -> None:

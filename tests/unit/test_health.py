@@ -39,7 +39,7 @@ def clock() -> Clock:
 @pytest.fixture
 def state(clock: Clock) -> State:
     made = State(clock)
-    made.recovered = True
+    made.recovered = lambda: True
     return made
 
 
@@ -109,7 +109,7 @@ def test_tasks_in_trouble_are_1() -> None:
 
 
 def test_worker_that_is_joining_is_live_but_not_ready(server: HealthServer, state: State) -> None:
-    state.recovered = False
+    state.recovered = lambda: False
     assert get(server, "/healthz")[0] == 200
     status, body = get(server, "/readyz")
     assert status == 503
