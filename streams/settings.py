@@ -289,7 +289,9 @@ class Settings(BaseSettings):
     mapping: Path | None = Field(
         None, description="the ERP's codes and the rules of cleaning: a mapping file; without it, all maps to itself"
     )
-    certificate_key: SecretStr | None = Field(None, description="what certificates of store-days are signed with")
+    certificate_key: SecretStr | None = Field(
+        None, description="what certificates of store-days are signed with: a private key of Ed25519, in PEM"
+    )
     certificate_key_file: Path | None = None
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1

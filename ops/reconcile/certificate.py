@@ -1,27 +1,61 @@
-"""The certificate of a store's day: what was found, signed with a secret of the settings (HMAC-SHA-256).
+"""The certificate of a store's day: what was found, signed with a private key of the settings (Ed25519, RFC 8032).
 
-Whoever has the key can verify, and could sign: it proves that a certificate was not changed since, to those who keep
-the key; it is no proof against them.
+Whoever has the public key can verify, and nobody without the private one can sign. What is signed is the certificate
+without its last three fields, as JSON with sorted keys, without spaces, in ASCII.
 """
 
-import hmac
 import json
+from base64 import b64decode, b64encode
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
 from ops.reconcile.page import BEGINS, ENDS, page
 
-_METHOD = "HMAC-SHA-256"
+_METHOD = "Ed25519"
+HOW = "`openssl genpkey -algorithm ed25519 -out key.pem` makes one"
 
 
-def made(day: dict[str, Any], at: datetime, by: str, key: bytes) -> dict[str, Any]:
+class NoKey(Exception):
+    """What was given is no key for this; the message says what would be one."""
+
+
+def private_key(pem: str) -> Ed25519PrivateKey:
+    """The key that signs. Raises NoKey."""
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise NoKey(f"no private key in PEM without a passphrase; {HOW}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise NoKey(f"a private key, but not of Ed25519; {HOW}")
+    return key
+
+
+def public_key(pem: str) -> Ed25519PublicKey:
+    """The key that verifies: a public one, or that of a private one. Raises NoKey."""
+    if "PRIVATE KEY" in pem:
+        return private_key(pem).public_key()
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise NoKey("no public key in PEM; `openssl pkey -in key.pem -pubout` tells that of a private one") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise NoKey("a public key, but not of Ed25519")
+    return key
+
+
+def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey) -> dict[str, Any]:
     """The day as a certificate."""
     said = {"certificate": "tillstream store-day 1", "made_at": at.isoformat(), "made_by": by, "found": day}
-    return said | {"method": _METHOD, "key": _name(key), "signature": _signature(said, key)}
+    signature = b64encode(key.sign(_signed(said))).decode()
+    return said | {"method": _METHOD, "key": name_of(key.public_key()), "signature": signature}
 
 
-def fault(text: str, key: bytes) -> str | None:
+def fault(text: str, key: Ed25519PublicKey) -> str | None:
     """Why the text is no certificate that was signed with the key; None when it is.
 
     A page must be just the one that its signed part makes: what people read is what was signed.
@@ -32,23 +66,26 @@ def fault(text: str, key: bytes) -> str | None:
     try:
         said = json.loads(text)
         told = dict(said)
-        signature = said.pop("signature")
+        signature = b64decode(said.pop("signature"), validate=True)
         method, name = said.pop("method"), said.pop("key")
     except (ValueError, KeyError, AttributeError, TypeError):
         return "no certificate"
     if method != _METHOD:
         return f"signed by {method!r}, which is not known"
-    if not isinstance(signature, str) or not hmac.compare_digest(signature.encode(), _signature(said, key).encode()):
-        another = " (by its name it was signed with another key)" if name != _name(key) else ""
+    try:
+        key.verify(signature, _signed(said))
+    except InvalidSignature:
+        another = (
+            f" (it says it was signed with key {name}, and this is {name_of(key)})" if name != name_of(key) else ""
+        )
         return f"not as it was signed{another}"
     return "the page is not the one that its signed part makes" if is_page and page(told) != whole else None
 
 
-def _signature(said: dict[str, Any], key: bytes) -> str:
-    text = json.dumps(said, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    return hmac.new(key, text.encode(), sha256).hexdigest()
+def name_of(key: Ed25519PublicKey) -> str:
+    """Tells keys apart: the beginning of the SHA-256 of the public key."""
+    return sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
-def _name(key: bytes) -> str:
-    """Tells keys apart without telling the key."""
-    return hmac.new(key, b"tillstream certificate key", sha256).hexdigest()[:8]
+def _signed(said: dict[str, Any]) -> bytes:
+    return json.dumps(said, ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode()

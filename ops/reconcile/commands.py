@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -26,6 +26,7 @@ from streams.settings import Settings, SettingsError
 from streams.topics import ensure_desk_topics
 
 DIFFERS = 1
+K = TypeVar("K")
 
 
 class _Day(click.ParamType):
@@ -258,7 +259,7 @@ def certificate_command(
     Exit code 1 when the day differs; the certificate says so.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    key = _key(settings)
+    key = _key(settings, certificate.private_key)
     found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
@@ -273,17 +274,33 @@ def certificate_command(
     sys.exit(DIFFERS if one.differences else 0)
 
 
-@reconcile_group.command(name="verify", epilog="\b\nExample:\n  tillstream reconcile verify S17.json")
-@click.argument("file", type=click.Path(path_type=Path))
+@reconcile_group.command(
+    name="verify",
+    epilog="\b\nExamples:\n  tillstream reconcile verify S17.html --key finance.pub.pem\n"
+    "  tillstream reconcile verify S17.json",
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The public key (PEM); without it, that of the settings' key.",
+)
 @with_broker
-def verify_command(file: Path, config: Path | None, broker: str | None) -> None:
-    """Say whether a certificate (JSON, or the page) is as it was signed. Exit code 1 when it is not."""
-    key = _key(settings_from(config, broker=broker))
-    fault = certificate.fault(file.read_text(encoding="utf-8"), key)
+def verify_command(file: Path, key_file: Path | None, config: Path | None, broker: str | None) -> None:
+    """Say whether a certificate (JSON, or the page) is as it was signed. Exit code 1 when it is not.
+
+    The public key is all that is needed: no settings, no broker and no ERP.
+    """
+    if key_file is None:
+        key = _key(settings_from(config, broker=broker), certificate.public_key)
+    else:
+        key = _as_key(key_file.read_text(errors="replace"), certificate.public_key, str(key_file))
+    fault = certificate.fault(file.read_text(encoding="utf-8", errors="replace"), key)
     if fault is not None:
         click.echo(f"{file}: {fault}", err=True)
         sys.exit(DIFFERS)
-    click.echo(f"{file}: as it was signed")
+    click.echo(f"{file}: as it was signed, with key {certificate.name_of(key)}")
 
 
 @click.command(
@@ -313,8 +330,17 @@ def explain_command(target: str, config: Path | None, broker: str | None, sink_u
     sys.exit(0 if known else DIFFERS)
 
 
-def _key(settings: Settings) -> bytes:
+def _key(settings: Settings, read: Callable[[str], K]) -> K:
     key = settings.certificate_secret()
     if not key:
-        raise SettingsError("certificates are signed: set certificate_key_file, or TILLSTREAM_CERTIFICATE_KEY")
-    return key.encode()
+        raise SettingsError(
+            f"certificates are signed: set certificate_key_file, or TILLSTREAM_CERTIFICATE_KEY; {certificate.HOW}"
+        )
+    return _as_key(key, read, "certificate_key")
+
+
+def _as_key(pem: str, read: Callable[[str], K], where: str) -> K:
+    try:
+        return read(pem)
+    except certificate.NoKey as error:
+        raise SettingsError(f"{where}: {error}") from None

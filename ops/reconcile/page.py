@@ -74,7 +74,7 @@ def page(certificate: dict[str, Any]) -> str:
 <p>Signed by {escape(certificate["method"])} with the key <code>{escape(certificate["key"])}</code>:
 <code>{escape(certificate["signature"])}</code></p>
 <p class="soft"><code>tillstream reconcile verify FILE</code> tells whether this page is as it was signed. It proves
-that nobody without the key has changed it.</p>
+that nobody without the private key has made or changed it.</p>
 </footer>
 {BEGINS}{inside}{ENDS}
 </html>

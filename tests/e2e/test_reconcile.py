@@ -17,6 +17,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from confluent_kafka import TopicPartition
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ops.cli import program
 from ops.schedules.history import History
@@ -33,6 +35,7 @@ from tests.support.topics import Record
 from tests.support.wait import wait_until
 from tests.support.workers import Shop, get, open_shop, own_port
 
+_KEY = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 DAYS = ("2026-03-09", "2026-03-10", "2026-03-11")
 
 
@@ -42,7 +45,7 @@ class Books:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.config = shop.folder / "tillstream.yaml"
-        self.settings: dict[str, Any] = shop.settings | {"certificate_key": "a secret of finance"}
+        self.settings: dict[str, Any] = shop.settings | {"certificate_key": _KEY}
         self.told: dict[str, Any] = {}
 
     def sell(self, *values: bytes | None) -> list[tuple[int, int]]:

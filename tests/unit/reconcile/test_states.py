@@ -1,6 +1,7 @@
 """A day's state over time, and what a certificate proves."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -8,6 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from ops.reconcile import certificate
 from ops.reconcile.book import Figures
@@ -23,7 +33,8 @@ from streams.letters.trail import entries_of
 from tests.support.events import NOON
 
 LATER = NOON + timedelta(hours=1)
-KEY = b"of finance"
+KEY = Ed25519PrivateKey.generate()
+PUBLIC = KEY.public_key()
 
 
 def day(receipts: int = 1, **changes: Any) -> Day:
@@ -77,8 +88,9 @@ def certified() -> dict[str, Any]:
 def test_certificate_and_its_page_are_verified_with_the_key() -> None:
     made = certified()
     for text in (json.dumps(made, indent=2), page(made)):
-        assert certificate.fault(text, KEY) is None
-        assert "another key" in str(certificate.fault(text, b"of somebody"))
+        assert certificate.fault(text, PUBLIC) is None
+        another = Ed25519PrivateKey.generate().public_key()
+        assert "this is " + certificate.name_of(another) in str(certificate.fault(text, another))
 
 
 @pytest.mark.parametrize("told", ["3.00", "balanced", "2026-03-10", "ada"])
@@ -87,14 +99,41 @@ def test_changed_certificate_is_found(told: str) -> None:
     for text in (json.dumps(made), page(made)):
         changed = text.replace(told, "x")
         assert changed != text
-        assert certificate.fault(changed, KEY) is not None
+        assert certificate.fault(changed, PUBLIC) is not None
         first = text.replace(told, "x", 1)  # on a page, what people read
-        assert certificate.fault(first, KEY) is not None
+        assert certificate.fault(first, PUBLIC) is not None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"signature": 1, "method": "HMAC-SHA-256", "key": ""}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}'])
 def test_what_is_no_certificate_is_told(text: str) -> None:
-    assert certificate.fault(text, KEY) is not None
+    assert certificate.fault(text, PUBLIC) is not None
+
+
+def test_key_is_read_from_pem_and_a_public_one_can_be_had_of_it() -> None:
+    private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    public = PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    assert certificate.private_key(private).private_bytes_raw() == KEY.private_bytes_raw()
+    assert certificate.public_key(private) == certificate.public_key(public) == PUBLIC
+
+
+def other_keys() -> list[str]:
+    rsa = generate_private_key(65537, 1024)
+    return [
+        "",
+        "a secret of finance",
+        "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
+        KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")).decode(),
+        rsa.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        rsa.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+    ]
+
+
+@pytest.mark.parametrize("read", [certificate.private_key, certificate.public_key])
+def test_what_is_no_such_key_is_told_and_never_shown(read: Callable[[str], object]) -> None:
+    for pem in other_keys():
+        with pytest.raises(certificate.NoKey) as told:
+            read(pem)
+        assert not pem or pem not in str(told.value)
 
 
 def test_metrics_have_a_series_for_every_kind_and_state(tmp_path: Path) -> None:
