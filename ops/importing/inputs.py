@@ -17,9 +17,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
-
 from ops.inspect.layout import File, NotReadable, look, opened
 from ops.inspect.records import texts
 from schemas.contract import Contract
@@ -156,6 +153,9 @@ def _is_workbook(file: File) -> bool:
 
 def _sheet(name: str, file: File) -> Iterator[Sequence[Any]]:
     """The rows of a workbook's first sheet, as far as it has a header; cut or filled up to its width."""
+    from openpyxl import load_workbook  # and NumPy, where there is one: no other command should wait for them
+    from openpyxl.utils.exceptions import InvalidFileException
+
     try:
         with file.open("rb") as raw:
             book = load_workbook(raw, read_only=True, data_only=True)
