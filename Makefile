@@ -7,6 +7,10 @@ RUNS := $(VENV)/.runs
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 RIVALS := .venv-rivals
 
+# Bytecode is kept even where the environment says otherwise: without it every program that tests start compiles all
+# that it imports, for two seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test tests unit faults lint format bench drill up down schemas lock clean
 

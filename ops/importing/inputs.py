@@ -15,15 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from openpyxl import Workbook, load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ops.inspect.layout import File, NotReadable, look, opened
 from ops.inspect.records import texts
 from schemas.contract import Contract
 from sinks.lookup import streamed
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
 
 STDIN = "-"
 _ZIP = b"PK\x03\x04"
@@ -171,8 +171,11 @@ def _is_workbook(file: File) -> bool:
 
 
 @contextmanager
-def _workbook(name: str, file: File) -> Iterator[Workbook]:
+def _workbook(name: str, file: File) -> Iterator["Workbook"]:
     """The workbook, whose cells are read as they are asked for. Raises NotReadable, meanwhile too."""
+    from openpyxl import load_workbook  # and NumPy, where there is one: no other command should wait for them
+    from openpyxl.utils.exceptions import InvalidFileException
+
     try:
         with file.open("rb") as raw:
             yield load_workbook(raw, read_only=True, data_only=True)

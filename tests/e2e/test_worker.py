@@ -349,15 +349,15 @@ def test_logs_are_json_and_name_the_place_but_no_person(pg_shop: Shop) -> None:
     assert not any(secret in everything for secret in ("4711", "Surname", "example.org", "Casey"))
 
 
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_tills_may_compress_what_they_send(pg_shop: Shop, codec: str) -> None:
-    producer = pg_shop.topics.compressing_producer(codec)
-    for number in range(100):
-        producer.produce(pg_shop.topic, value(number))
-    assert producer.flush(30) == 0
+def test_tills_may_compress_what_they_send(pg_shop: Shop) -> None:
+    for place, codec in enumerate(["gzip", "snappy", "lz4", "zstd"]):
+        producer = pg_shop.topics.compressing_producer(codec)
+        for number in range(100):
+            producer.produce(pg_shop.topic, value(100 * place + number))
+        assert producer.flush(30) == 0
     pg_shop.start()
     pg_shop.wait_drained()
-    assert pg_shop.event_ids() == ids(*range(100))
+    assert pg_shop.event_ids() == ids(*range(400))
 
 
 def test_broker_that_is_away_for_a_while_delays_and_loses_nothing(
