@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
 from schemas.money import minor_digits
-from sinks.base import DocumentPrint, Sink, StoreDay
+from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
 from sinks.values import AMOUNT_PLACES, from_scaled
 
 #: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
@@ -239,7 +239,14 @@ def _absent(fact: Fact, sink: Sink) -> list[Difference]:
         if document.revision < fact.revision:
             return [_of(fact, "older_revision", f"revision {document.revision} instead of {fact.revision}; {where}")]
         return [_of(fact, "moved", where)]
-    return [_of(fact, "vanished" if fact.reason else "missing", fact.reason or f"event {fact.event_id}")]
+    if fact.reason:
+        return [_of(fact, "vanished", fact.reason)]
+    missing = _of(fact, "missing", f"event {fact.event_id}")
+    if isinstance(sink, Remembering) and (delivered := sink.deliveries([fact.event_id])):
+        missing.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and deleted in the ERP since"
+        if isinstance(sink, Forgetful):
+            missing.repair += " --forget"
+    return [missing]
 
 
 def _unsent(book: Book, document: DocumentPrint, day: Day, terms: Terms) -> list[Difference]:

@@ -64,7 +64,17 @@ def test_document_that_is_deleted_is_missing() -> None:
     del made.sink.documents[ref(1)]
     found = one_difference(made.reconcile(deep=False))
     assert (found.kind, found.ref, found.place, found.sent) == ("missing", ref(1), "0:0", Decimal("3.00"))
-    assert "reconcile repair --store S1 --day 2026-03-10" in found.repair
+    assert found.detail.startswith("event pos:e-1 was delivered at ")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
+
+
+def test_record_that_was_passed_over_was_never_delivered() -> None:
+    made = World(skipped={0})
+    made.send(value(1))
+    made.work()
+    found = one_difference(made.reconcile())
+    assert (found.kind, found.detail) == ("missing", "event pos:e-1")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10"
 
 
 def test_amount_that_is_changed_is_named_with_both_amounts() -> None:
