@@ -69,7 +69,7 @@ def reconcile(
             _judge(settings, book, sink, places)
             days = first or date.min, last or date.max
             terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days)
-            late = _late(book, first) if first is not None else None
+            late = _late(book, first) if first is not None and last is None else None
             return Found(now, compare(book, sink, held, terms), reach, late, days_noted(settings))
 
 

@@ -24,8 +24,8 @@ NO_STORE = "(no store)"
 def as_json(found: Found, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
     yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, '
-    lost = "null" if found.reach is None else f'"{found.reach}"'
-    yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "days": ['
+    lost, late = (json.dumps(None if day is None else day.isoformat()) for day in (found.reach, found.late))
+    yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "late": {late}, "days": ['
     for place, day in enumerate(found.days):
         yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
     yield "]}\n"
@@ -175,6 +175,9 @@ def _report_rest(console: Console, found: Found) -> None:
             console.print(f"missing at the till: store {day.store}, {day.day}, {gap} never reached the topic")
         if len(gaps) > MOST:
             console.print(f"… and {len(gaps) - MOST:,} more gaps; --json has them all")
+    if found.late is not None:
+        console.print()
+        console.print(f"events of {found.late} came late: tillstream reconcile --since {found.late}")
     if found.reach is not None:
         console.print()
         console.print(f"the topic does not have all of {found.reach} and before any more: those days can't be judged")
