@@ -1,6 +1,7 @@
 """Tills and ERP are compared from the facts, and every difference is named."""
 
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +10,11 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ops.reconcile import certificate
 from ops.reconcile.comparing import Day, Difference
+from ops.reconcile.page import page
+from ops.reconcile.showing import day_as_json
+from ops.reconcile.states import now_is
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
@@ -216,6 +221,25 @@ def test_currencies_of_a_day_are_accounts_of_their_own() -> None:
     day = only(world(value(1), value(2, **yen, lines=[line])).reconcile())
     assert [(account.currency, account.held.receipts) for account in day.accounts] == [("EUR", 1), ("JPY", 1)]
     assert day.state == "balanced"
+
+
+def test_page_of_a_certificate_shows_what_became_of_all_and_what_differs() -> None:
+    made = world(*MIXED)
+    del made.sink.documents[ref(1)]
+    day = next(day for day in made.reconcile() if day.day)
+    said = page(certificate.made(day_as_json(day, now_is(day, [], AFTER, "ada")), AFTER, "ada", b"key"))
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", said, re.DOTALL)]
+    assert ["sent by the tills", "6", "18.99"] in cells
+    assert ["= due in the ERP", "3", "3.00"] in cells
+    assert [row[0] for row in cells if row[0].startswith("+ ")] == [
+        "+ sent twice",
+        "+ replaced by a higher revision",
+        "+ dead letters",
+    ]
+    assert ["gross", "3.00", "0.00", "-3.00"] in cells
+    assert ["receipts", "3", "2", "-1"] in cells
+    assert any(row[0] == "missing" and ref(1) in row[1] for row in cells)
+    assert any(ref(9) in row[0] and row[1:] == ["totals_mismatch", "9.99"] for row in cells)
 
 
 #: In `make faults`.
