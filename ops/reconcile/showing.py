@@ -48,6 +48,7 @@ def day_as_json(day: Day, state: DayState) -> dict[str, Any]:
             {"receipt": each.ref, "letter": each.letter, "gross": in_places(each.gross, each.currency)}
             for each in day.letters
         ],
+        "noted": day.noted,
         "gaps": day.gaps,
     }
 
@@ -168,6 +169,13 @@ def _report_rest(console: Console, found: Found) -> None:
         console.print()
         for reason, count in sorted(reasons.items()):
             console.print(f"in dead letters: {reason} ({count:,}): tillstream dlq list --reason {reason}")
+    noted: Counter[str] = Counter()
+    for day in found.days:
+        noted.update(day.noted)
+    if noted:
+        console.print()
+        for why, count in sorted(noted.items()):
+            console.print(f"noted, and no document is made of it: {why} ({count:,})")
     gaps = [(day, gap) for day in found.days for gap in day.gaps]
     if gaps:
         console.print()

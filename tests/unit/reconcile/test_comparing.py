@@ -64,6 +64,11 @@ def test_record_that_can_not_be_read_is_told_of_without_a_store() -> None:
     assert days[0].count("dead") == 1
 
 
+def test_why_no_document_is_made_is_told() -> None:
+    days = world(None, value(1), close("2026-03-10T13:00:00Z", "3.00")).reconcile()
+    assert [day.noted for day in days] == [{"tombstone": 1}, {"day_close": 1}]
+
+
 def test_document_that_is_deleted_is_missing() -> None:
     made = world(*MIXED)
     del made.sink.documents[ref(1)]
