@@ -200,6 +200,18 @@ class Remembering(Protocol):
 
 
 @runtime_checkable
+class Numbering(Protocol):
+    """A sink whose system gives documents numbers of its own."""
+
+    def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
+        """By reference the system's number, and how far the document is there; nothing of those that it has not.
+
+        As far as is known without asking the system. Raises SinkUnavailable.
+        """
+        ...
+
+
+@runtime_checkable
 class Forgetful(Protocol):
     """A sink whose documents can be taken back: tables, not an ERP that has posted them."""
 

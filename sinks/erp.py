@@ -312,6 +312,10 @@ class ErpSink:
         """As in the protocol, from what the bookings say."""
         return prints_of(self.system.booked(store, day))
 
+    def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
+        """As in `Numbering`."""
+        return self.ledger.numbers(external_refs)
+
     def ping(self) -> None:
         """As in the protocol."""
         self.system.ping()

@@ -133,6 +133,10 @@ class Ledger:
             chunks = (refs[start : start + _CHUNK] for start in range(0, len(refs), _CHUNK))
             return [entry for part in chunks for entry in self._select(connection, _states.c.external_ref.in_(part))]
 
+    def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
+        """As in `base.Numbering`."""
+        return {each.external_ref: f"{each.number}, {each.state}" for each in self.find(external_refs) if each.number}
+
     def in_state(self, state: State) -> list[Entry]:
         """The entries in this state, ordered by reference."""
         with self._transaction() as connection:

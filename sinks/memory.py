@@ -86,11 +86,11 @@ class MemorySink:
         """As in the protocol."""
         with self._lock:
             self._fail_if_told()
-            kept = dict(self.documents), dict(self.contents), set(self.conflicts)
+            kept = dict(self.documents), dict(self.contents), set(self.conflicts), dict(self._delivered)
             try:
                 return [self._write_one(document) for document in documents]
             finally:
-                self.documents, self.contents, self.conflicts = kept
+                self.documents, self.contents, self.conflicts, self._delivered = kept
 
     def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As in the protocol."""

@@ -79,6 +79,10 @@ class TrytonSink:
         """As in the protocol."""
         return {row["external_ref"] for row in self._search(external_refs, ["external_ref"])}
 
+    def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
+        """As in `Numbering`."""
+        return self.ledger.numbers(external_refs)
+
     def ping(self) -> None:
         """As in the protocol: asks for master data anew."""
         self.master.facts(no_older_than=0)

@@ -339,6 +339,14 @@ class Book:
         gross, day = self._db.execute(query, where).fetchone()
         return int(gross), day
 
+    def noted(self) -> dict[tuple[str, str], dict[str, int]]:
+        """By store and day, of how many events no document is made, by why."""
+        found: dict[tuple[str, str], dict[str, int]] = {}
+        query = "SELECT store, day, noted, count(*) FROM sent WHERE fate = 'noted' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        for store, day, why, count in self._db.execute(query):
+            found.setdefault((store, day), {})[why or "a dead letter, replayed"] = count
+        return found
+
     def arrived_last(self) -> dict[tuple[str, str], int]:
         """By store and day, when its last event arrived, in milliseconds since 1970."""
         query = "SELECT store, day, max(arrived) FROM sent GROUP BY 1, 2"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
 from schemas.money import minor_digits
-from sinks.base import DocumentPrint, Sink, StoreDay
+from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
 from sinks.values import AMOUNT_PLACES, from_scaled
 
 #: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
@@ -77,7 +77,7 @@ class Account:
 
 @dataclass
 class Day:
-    """What is known of a store's business day."""
+    """What is known of a store's business day. `noted`: of how many events no document is made, by why."""
 
     store: str
     day: str
@@ -86,6 +86,7 @@ class Day:
     differences: list[Difference] = field(default_factory=list)
     letters: list[Fact] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
+    noted: dict[str, int] = field(default_factory=dict)
     arrived: int = 0
 
     def count(self, *fates: str) -> int:
@@ -137,7 +138,7 @@ class Terms:
 def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> list[Day]:
     """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
     accounts = _accounts(book, held)
-    gaps, arrived = book.gaps(), book.arrived_last()
+    gaps, noted, arrived = book.gaps(), book.noted(), book.arrived_last()
     registers = defaultdict(list)
     for difference in _registers(book, whole=terms.whole):
         registers[difference.store, difference.day].append(difference)
@@ -149,6 +150,7 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
             store, name, of_day, "closed", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
         )
         day.letters = list(book.dead(store, name))
+        day.noted = noted.get((store, name), {})
         if name == NOWHERE or terms.reaches(name):
             day.differences = explain(book, sink, day, terms) + registers[store, name]
         day.state = _state(day, terms)
@@ -239,7 +241,14 @@ def _absent(fact: Fact, sink: Sink) -> list[Difference]:
         if document.revision < fact.revision:
             return [_of(fact, "older_revision", f"revision {document.revision} instead of {fact.revision}; {where}")]
         return [_of(fact, "moved", where)]
-    return [_of(fact, "vanished" if fact.reason else "missing", fact.reason or f"event {fact.event_id}")]
+    if fact.reason:
+        return [_of(fact, "vanished", fact.reason)]
+    missing = _of(fact, "missing", f"event {fact.event_id}")
+    if isinstance(sink, Remembering) and (delivered := sink.deliveries([fact.event_id])):
+        missing.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and deleted in the ERP since"
+        if isinstance(sink, Forgetful):
+            missing.repair += " --forget"
+    return [missing]
 
 
 def _unsent(book: Book, document: DocumentPrint, day: Day, terms: Terms) -> list[Difference]:

@@ -17,7 +17,7 @@ from ops.reconcile.judging import Judge
 from ops.reconcile.office import opened
 from ops.reconcile.reading import committed, dead_letters, read_topic
 from schemas.document import ErpDocument
-from sinks.base import Delivery, Remembering, Sink
+from sinks.base import Delivery, Numbering, Remembering, Sink
 from streams.letters.heads import Origin
 from streams.letters.reading import Progress, TopicRecord
 from streams.settings import Settings
@@ -124,7 +124,7 @@ def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], r
     if isinstance(sink, Remembering):
         way.steps += [_delivery(each) for each in sink.deliveries(sorted(ids))]
     way.steps.sort(key=lambda step: (step.at is None, step.at))
-    way.steps.append(_now(way, facts))
+    way.steps.append(_now(way, facts, sink.numbers([ref]).get(ref) if isinstance(sink, Numbering) else None))
     return way
 
 
@@ -157,7 +157,7 @@ def _delivery(each: Delivery) -> Step:
     return Step(each.at, f"in the ERP: {each.effect}", each.external_ref, f"{each.event_id}, revision {each.revision}")
 
 
-def _now(way: Way, facts: Sequence[Fact]) -> Step:
+def _now(way: Way, facts: Sequence[Fact], number: str | None) -> Step:
     document = way.document
     if document is None:
         due = any(fact.fate == "erp" for fact in facts)
@@ -166,12 +166,9 @@ def _now(way: Way, facts: Sequence[Fact]) -> Step:
     said = _document(document)
     more = ", ".join(f"{name} {said[name]}" for name in ("mapping", "company", "review") if said[name])
     detail = f"revision {document.revision}, {said['gross']} {document.currency}, booked on {document.business_date}"
-    return Step(
-        None,
-        f"now: the ERP holds the {document.kind.replace('_', ' ')}",
-        way.ref,
-        detail + (f", {more}" if more else ""),
-    )
+    named = f" {number}" if number is not None else ""
+    what = f"now: the ERP holds the {document.kind.replace('_', ' ')}{named}"
+    return Step(None, what, way.ref, detail + (f", {more}" if more else ""))
 
 
 def _document(document: ErpDocument) -> dict[str, Any]:

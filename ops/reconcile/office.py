@@ -22,6 +22,8 @@ from streams.topics import ensure_desk_topics
 
 #: The state of each store's day.
 Now = dict[tuple[str, str], DayState]
+#: Asking for more days than that one by one takes a sink longer than to sum all of them up.
+_FEW = timedelta(days=31)
 #: From the beginning of a day in UTC: the day itself, a day for time zones and cut-offs, and a day.
 _ON_TIME = timedelta(days=3)
 
@@ -69,13 +71,13 @@ def reconcile(
             _judge(settings, book, sink, places)
             days = first or date.min, last or date.max
             terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days)
-            late = _late(book, first) if first is not None else None
+            late = _late(book, first) if first is not None and last is None else None
             return Found(now, compare(book, sink, held, terms), reach, late, days_noted(settings))
 
 
 def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:
-    """The ERP's sums: of all days at once, or of some one by one, so that no sink has to sum up what is not asked."""
-    if first is None:
+    """The ERP's sums: of all days at once, or of a few one by one, so that no sink has to sum up what is not asked."""
+    if first is None or last - first > _FEW:
         return sink.totals(store, deep=deep)
     days = (first + timedelta(days=number) for number in range((last - first).days + 1))
     return [found for day in days for found in sink.totals(store, day, deep=deep)]

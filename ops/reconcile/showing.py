@@ -24,8 +24,8 @@ NO_STORE = "(no store)"
 def as_json(found: Found, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
     yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, '
-    lost = "null" if found.reach is None else f'"{found.reach}"'
-    yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "days": ['
+    lost, late = (json.dumps(None if day is None else day.isoformat()) for day in (found.reach, found.late))
+    yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "late": {late}, "days": ['
     for place, day in enumerate(found.days):
         yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
     yield "]}\n"
@@ -48,6 +48,7 @@ def day_as_json(day: Day, state: DayState) -> dict[str, Any]:
             {"receipt": each.ref, "letter": each.letter, "gross": in_places(each.gross, each.currency)}
             for each in day.letters
         ],
+        "noted": day.noted,
         "gaps": day.gaps,
     }
 
@@ -168,6 +169,13 @@ def _report_rest(console: Console, found: Found) -> None:
         console.print()
         for reason, count in sorted(reasons.items()):
             console.print(f"in dead letters: {reason} ({count:,}): tillstream dlq list --reason {reason}")
+    noted: Counter[str] = Counter()
+    for day in found.days:
+        noted.update(day.noted)
+    if noted:
+        console.print()
+        for why, count in sorted(noted.items()):
+            console.print(f"noted, and no document is made of it: {why} ({count:,})")
     gaps = [(day, gap) for day in found.days for gap in day.gaps]
     if gaps:
         console.print()
@@ -175,6 +183,9 @@ def _report_rest(console: Console, found: Found) -> None:
             console.print(f"missing at the till: store {day.store}, {day.day}, {gap} never reached the topic")
         if len(gaps) > MOST:
             console.print(f"… and {len(gaps) - MOST:,} more gaps; --json has them all")
+    if found.late is not None:
+        console.print()
+        console.print(f"events of {found.late} came late: tillstream reconcile --since {found.late}")
     if found.reach is not None:
         console.print()
         console.print(f"the topic does not have all of {found.reach} and before any more: those days can't be judged")

@@ -87,6 +87,7 @@ def assert_proved(books: Books, expected: Due) -> dict[str, Any]:
         fates.update(account["by_fate"])
     assert fates == Counter(erp=len(expected.documents), noted=expected.skipped.total())
     assert fates.total() == books.told["confirmed"]
+    assert sum((Counter(day["noted"]) for day in found["days"]), Counter()) == expected.skipped
     gross = sum(Decimal(account["erp"]["gross"]) for account in accounts)
     assert gross == sum(gross for _, gross in expected.documents.values())
     assert in_erp(books) == expected.documents

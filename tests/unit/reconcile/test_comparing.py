@@ -1,6 +1,7 @@
 """Tills and ERP are compared from the facts, and every difference is named."""
 
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +10,11 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ops.reconcile import certificate
 from ops.reconcile.comparing import Day, Difference
+from ops.reconcile.page import page
+from ops.reconcile.showing import day_as_json
+from ops.reconcile.states import now_is
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
@@ -59,12 +64,27 @@ def test_record_that_can_not_be_read_is_told_of_without_a_store() -> None:
     assert days[0].count("dead") == 1
 
 
+def test_why_no_document_is_made_is_told() -> None:
+    days = world(None, value(1), close("2026-03-10T13:00:00Z", "3.00")).reconcile()
+    assert [day.noted for day in days] == [{"tombstone": 1}, {"day_close": 1}]
+
+
 def test_document_that_is_deleted_is_missing() -> None:
     made = world(*MIXED)
     del made.sink.documents[ref(1)]
     found = one_difference(made.reconcile(deep=False))
     assert (found.kind, found.ref, found.place, found.sent) == ("missing", ref(1), "0:0", Decimal("3.00"))
-    assert "reconcile repair --store S1 --day 2026-03-10" in found.repair
+    assert found.detail.startswith("event pos:e-1 was delivered at ")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
+
+
+def test_record_that_was_passed_over_was_never_delivered() -> None:
+    made = World(skipped={0})
+    made.send(value(1))
+    made.work()
+    found = one_difference(made.reconcile())
+    assert (found.kind, found.detail) == ("missing", "event pos:e-1")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10"
 
 
 def test_amount_that_is_changed_is_named_with_both_amounts() -> None:
@@ -206,6 +226,25 @@ def test_currencies_of_a_day_are_accounts_of_their_own() -> None:
     day = only(world(value(1), value(2, **yen, lines=[line])).reconcile())
     assert [(account.currency, account.held.receipts) for account in day.accounts] == [("EUR", 1), ("JPY", 1)]
     assert day.state == "balanced"
+
+
+def test_page_of_a_certificate_shows_what_became_of_all_and_what_differs() -> None:
+    made = world(*MIXED)
+    del made.sink.documents[ref(1)]
+    day = next(day for day in made.reconcile() if day.day)
+    said = page(certificate.made(day_as_json(day, now_is(day, [], AFTER, "ada")), AFTER, "ada", b"key"))
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", said, re.DOTALL)]
+    assert ["sent by the tills", "6", "18.99"] in cells
+    assert ["= due in the ERP", "3", "3.00"] in cells
+    assert [row[0] for row in cells if row[0].startswith("+ ")] == [
+        "+ sent twice",
+        "+ replaced by a higher revision",
+        "+ dead letters",
+    ]
+    assert ["gross", "3.00", "0.00", "-3.00"] in cells
+    assert ["receipts", "3", "2", "-1"] in cells
+    assert any(row[0] == "missing" and ref(1) in row[1] for row in cells)
+    assert any(ref(9) in row[0] and row[1:] == ["totals_mismatch", "9.99"] for row in cells)
 
 
 #: In `make faults`.

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sinks.base import SinkUnavailable
+from ops.reconcile.explaining import Way, _now
+from sinks.base import Numbering, SinkUnavailable
 from sinks.connect import open_sink
 from tests.contract.conftest import erpnext_url
 from tests.support.books import World
@@ -72,6 +73,14 @@ def test_document_that_was_spoilt_is_no_difference_but_a_fault(shop: Shop) -> No
     shop.invoice(1)["tillstream_document"] = None
     with pytest.raises(SinkUnavailable, match="S1 on 2026-03-10 has lost its document"):
         shop.named(deep=False)
+
+
+def test_explanation_of_a_receipt_has_the_erps_own_number(shop: Shop) -> None:
+    ref, sink = "pos/S1/R1/1/sale", shop.world.line.sink
+    assert isinstance(sink, Numbering)
+    told = _now(Way(ref, document=sink.read([ref])[0]), [], sink.numbers([ref])[ref])
+    assert told.what == f"now: the ERP holds the invoice {shop.invoice(1)['name']}, posted"
+    assert sink.numbers(["pos/S1/R1/9/sale"]) == {}
 
 
 def test_item_that_was_changed_at_the_same_price_does_not_show(shop: Shop) -> None:
