@@ -34,7 +34,7 @@ def sent(random: Random, count: int) -> list[Sending]:
 def open_tryton_world(folder: Path, topics: Kafka, topic: str, server: Tryton, random: Random) -> Iterator[TrytonWorld]:
     """A world whose topic exists and is empty."""
     topics.create_topic(topic)
-    world = TrytonWorld(folder, topics, topic, server, random)
+    world = TrytonWorld(folder, topics, topic, server, random, slice_records=50 if LONG else 10)
     try:
         yield world
     finally:
@@ -65,7 +65,7 @@ def send_under_fire(world: World, records: Sequence[Sending], kills: int) -> lis
         world.strike(who)
     world.forget_turned_away()
     world.start()
-    world.finish(900)
+    world.finish(3000)
     return killed
 
 
