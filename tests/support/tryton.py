@@ -90,7 +90,7 @@ def sink_url(server: Running, folder: Path, **options: str) -> str:
 
 
 def start_poster(url: str) -> subprocess.Popen[bytes]:
-    """`tillstream post`, again and again, in a process of its own. In small calls: on SQLite deliveries wait for each."""
+    """`tillstream post`, again and again, in a process of its own. On SQLite deliveries wait for each of its calls."""
     arguments = ["post", "--every", "1", "--batch", "5", "--sink", url]
     environment = os.environ | {"TILLSTREAM_SINK_PASSWORD": PASSWORD, "PYTHONPATH": str(_ROOT)}
     return subprocess.Popen(
