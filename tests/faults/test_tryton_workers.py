@@ -21,7 +21,7 @@ from tests.faults.world import World
 from tests.support.kafka import Kafka
 
 #: Of three records, two are receipts that are new: the others send one again, revise it, contradict it, or are broken.
-RECORDS, KILLS = (600, 30) if LONG else (60, 6)
+RECORDS, KILLS = (600, 30) if LONG else (45, 4)
 MANY_RECORDS, MANY_KILLS = 3300, 60
 
 
@@ -34,7 +34,7 @@ def sent(random: Random, count: int) -> list[Sending]:
 def open_tryton_world(folder: Path, topics: Kafka, topic: str, server: Tryton, random: Random) -> Iterator[TrytonWorld]:
     """A world whose topic exists and is empty."""
     topics.create_topic(topic)
-    world = TrytonWorld(folder, topics, topic, server, random)
+    world = TrytonWorld(folder, topics, topic, server, random, slice_records=50 if LONG else 10)
     try:
         yield world
     finally:
@@ -61,11 +61,11 @@ def send_under_fire(world: World, records: Sequence[Sending], kills: int) -> lis
     world.muster()
     for number, who in enumerate(killed):
         world.topics.produce(world.topic, records[number * size : (number + 1) * size])
-        time.sleep(world.random.uniform(0, 3))
+        time.sleep(world.random.uniform(0, 2))
         world.strike(who)
     world.forget_turned_away()
     world.start()
-    world.finish(900)
+    world.finish(3000)
     return killed
 
 

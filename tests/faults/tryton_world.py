@@ -41,8 +41,8 @@ class TrytonWorld(World):
     mortals = ("worker", "poster", "tryton")
 
     def __init__(self, folder: Path, topics: Topics, topic: str, server: Tryton, random: Random, **settings: Any):
-        own = {"mapping": str(mapping_of_assortment(folder)), "slice_records": 10}
-        super().__init__(folder, topics, topic, server.sql_url, random, **(own | settings))
+        mapping = str(mapping_of_assortment(folder))
+        super().__init__(folder, topics, topic, server.sql_url, random, mapping=mapping, **settings)
         self.server = server
         self.settings |= {"sink_url": sink_url(server, folder), "sink_password": PASSWORD}
         self.books = Books(server)
@@ -122,7 +122,7 @@ def post_all(sink: TrytonSink) -> None:
         except SinkUnavailable:
             return None
 
-    assert sum(one.refused for one in wait_until(posted, 600, "all of it is posted") or []) == 0
+    assert sum(one.refused for one in wait_until(posted, 3000, "all of it is posted") or []) == 0
 
 
 def require_books(books: Books, held: Sequence[ErpDocument], replaced: int) -> None:

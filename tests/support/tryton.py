@@ -90,8 +90,8 @@ def sink_url(server: Running, folder: Path, **options: str) -> str:
 
 
 def start_poster(url: str) -> subprocess.Popen[bytes]:
-    """`tillstream post`, again and again, in a process of its own."""
-    arguments = ["post", "--every", "1", "--batch", "20", "--sink", url]
+    """`tillstream post`, again and again, in a process of its own. On SQLite deliveries wait for each of its calls."""
+    arguments = ["post", "--every", "1", "--batch", "5", "--sink", url]
     environment = os.environ | {"TILLSTREAM_SINK_PASSWORD": PASSWORD, "PYTHONPATH": str(_ROOT)}
     return subprocess.Popen(
         [sys.executable, "-m", "ops.cli", *arguments], cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL
