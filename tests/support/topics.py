@@ -144,7 +144,7 @@ class Topics:
         try:
             # Asked of the consumer itself: one that doesn't know the leaders when it is assigned partitions waits half
             # a second before it asks.
-            partitions = list(consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions)
+            partitions = self._partitions(topic, consumer)
             consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
             return sorted(_read_to_end(consumer, set(partitions)), key=lambda r: (r.partition, r.offset))
         finally:
@@ -210,8 +210,8 @@ class Topics:
         answers = self.admin.list_offsets(wanted, **options)
         return {place.partition: answer.result(_ATTEMPT).offset for place, answer in answers.items()}
 
-    def _partitions(self, topic: str) -> list[int]:
-        found: Any = self.admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
+    def _partitions(self, topic: str, asking: AdminClient | Consumer | None = None) -> list[int]:
+        found: Any = (asking or self.admin).list_topics(topic, timeout=_TIMEOUT).topics[topic]
         if found.error:
             raise KafkaException(found.error)
         return list(found.partitions)

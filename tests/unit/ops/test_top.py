@@ -35,7 +35,7 @@ class Worker:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.metrics.sink_up.set(1)
-        self.state = State(time.monotonic, recovered=True)
+        self.state = State(time.monotonic, recovered=lambda: True)
         self.server = HealthServer("127.0.0.1", 0, self.metrics.registry, self.state)
         self.url = f"http://127.0.0.1:{self.server.port}"
 
@@ -330,9 +330,11 @@ def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
 
 
 def read_until(terminal: int, sign: bytes | None) -> None:
-    """Reads until the sign comes; with None, until the other end is closed."""
+    """Reads until the sign comes, for a minute at most; with None, until the other end is closed."""
     seen = b""
+    deadline = time.monotonic() + 60
     while sign is None or sign not in seen:
+        assert time.monotonic() < deadline, seen[-4000:]
         try:
             piece = os.read(terminal, 4096)
         except OSError:  # the other end is closed
