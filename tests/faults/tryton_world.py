@@ -88,7 +88,7 @@ class TrytonWorld(World):
         sink = sink_of(self.server, self.folder)
         try:
             post_all(sink)
-            held = sink.read(self.held().keys())  # type: ignore[arg-type]
+            held = sink.read(list(self.held()))
             assert sink.ledger.counts() == {"posted": len(held)}
         finally:
             sink.close()
