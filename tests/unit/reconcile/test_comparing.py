@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,7 +233,9 @@ def test_page_of_a_certificate_shows_what_became_of_all_and_what_differs() -> No
     made = world(*MIXED)
     del made.sink.documents[ref(1)]
     day = next(day for day in made.reconcile() if day.day)
-    said = page(certificate.made(day_as_json(day, now_is(day, [], AFTER, "ada")), AFTER, "ada", b"key"))
+    said = page(
+        certificate.made(day_as_json(day, now_is(day, [], AFTER, "ada")), AFTER, "ada", Ed25519PrivateKey.generate())
+    )
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", said, re.DOTALL)]
     assert ["sent by the tills", "6", "18.99"] in cells
     assert ["= due in the ERP", "3", "3.00"] in cells
