@@ -279,11 +279,11 @@ def certificate_command(
     epilog="\b\nExamples:\n  tillstream reconcile verify S17.html --key finance.pub.pem\n"
     "  tillstream reconcile verify S17.json",
 )
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--key",
     "key_file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="The public key (PEM); without it, that of the settings' key.",
 )
 @with_broker
@@ -295,8 +295,8 @@ def verify_command(file: Path, key_file: Path | None, config: Path | None, broke
     if key_file is None:
         key = _key(settings_from(config, broker=broker), certificate.public_key)
     else:
-        key = _as_key(key_file.read_text(errors="replace"), certificate.public_key, str(key_file))
-    fault = certificate.fault(file.read_text(encoding="utf-8", errors="replace"), key)
+        key = _as_key(_read(key_file), certificate.public_key, str(key_file))
+    fault = certificate.fault(_read(file), key)
     if fault is not None:
         click.echo(f"{file}: {fault}", err=True)
         sys.exit(DIFFERS)
@@ -328,6 +328,13 @@ def explain_command(target: str, config: Path | None, broker: str | None, sink_u
         click.echo(f"no receipt and no event is called {target}", err=True)
     known = any(way.document is not None or len(way.steps) > 1 for way in ways)
     sys.exit(0 if known else DIFFERS)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise click.UsageError(f"{file}: {error.strerror}") from None
 
 
 def _key(settings: Settings, read: Callable[[str], K]) -> K:
