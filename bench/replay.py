@@ -7,6 +7,7 @@ the database's own, as in `bench.race`; the looks at 100,000 letters, and the dr
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -104,11 +105,14 @@ def measure(kafka: Topics, postgres: Postgres, job: Job) -> dict[str, float]:
         config = str(settings(kafka, topic, url, Path(folder)))
         stats, found = timed("stats", "--config", config)
         dry, would = timed("replay", "--config", config)
+        os.sync()  # what was written until here would be written out meanwhile
         whole, done = timed("replay", "--config", config, "--go")
         times = sorted(commit_times(url).values())
     if len(times) != job.expected_delivered or found["open"] != len(job.records) or not done["drained"]:
         raise ContenderFailed(f"{len(times)} documents instead of {job.expected_delivered}: {done}, {would['ends']}")
-    line = run(TILLSTREAM, Preloaded(kafka, job), postgres)
+    preloaded = Preloaded(kafka, job)
+    os.sync()
+    line = run(TILLSTREAM, preloaded, postgres)
     later = sum(moment > times[0] for moment in times) / len(times) * len(job.records)
     return {
         "stats_s": round(stats, 2),
