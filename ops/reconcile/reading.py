@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from time import monotonic, sleep
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.dlq.filters import Filter
 from ops.dlq.shelf import survey
@@ -36,15 +37,36 @@ def committed(settings: Settings) -> dict[int, int]:
     # (https://github.com/confluentinc/confluent-kafka-javascript/issues/374).
     consumer = reading_consumer(settings, **{"group.id": settings.group})
     try:
-        answer = consumer.committed(places, timeout=TIMEOUT)
-        faults = [place.error for place in answer if place.error is not None]
-        if faults:
-            raise KafkaException(faults[0])
+        answer = _committed(consumer, places)
     except KafkaException as error:
         raise BrokerUnreachable(f"offsets of {settings.group} at {settings.broker}: {error.args[0].str()}") from None
     finally:
         consumer.close()
     return {place.partition: max(0, place.offset) for place in answer}
+
+
+#: What brokers say while the group's coordinator is made, moves or loads: on a new broker, for the first one who asks.
+_PASSING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+
+
+def _committed(consumer: Any, places: list[TopicPartition]) -> list[TopicPartition]:
+    deadline = monotonic() + TIMEOUT
+    while True:
+        try:
+            answer: list[TopicPartition] = consumer.committed(places, timeout=TIMEOUT)
+            faults = [place.error for place in answer if place.error is not None]
+            if faults:
+                raise KafkaException(faults[0])
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or monotonic() > deadline:
+                raise
+            sleep(0.2)
+        else:
+            return answer
 
 
 def dead_letters(settings: Settings) -> Iterator[Letter]:
