@@ -52,7 +52,8 @@ class Action(BaseModel):
 class Outcome(NamedTuple):
     """What became of one letter.
 
-    `attempts` is the letter's: this and every earlier one is dealt with. `letter` is its place in that topic.
+    `attempts` is the letter's: this and every earlier one is dealt with. `letter` is its partition and offset in the
+    dead-letter topic.
     """
 
     action: str
