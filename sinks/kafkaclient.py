@@ -109,23 +109,28 @@ class Transactions:
             else:
                 offsets.append(message.offset() or 0)
 
+        failed: list[KafkaError] = []
         with told():
             self._producer.begin_transaction()
             for document, effect in documents:
                 headers = {"event_id": document.event_id, "revision": str(document.revision), "effect": effect}
-                self._producer.produce(
-                    self._topic,
-                    to_json(document),
-                    document.external_ref.encode(),
-                    self._partition,
-                    confirmed,
-                    headers=[(f"tillstream.{name}", value.encode()) for name, value in headers.items()],
-                )
+                try:
+                    self._producer.produce(
+                        self._topic,
+                        to_json(document),
+                        document.external_ref.encode(),
+                        self._partition,
+                        confirmed,
+                        headers=[(f"tillstream.{name}", value.encode()) for name, value in headers.items()],
+                    )
+                except KafkaException as error:  # an earlier one broke the transaction; what became of it tells why
+                    failed.append(error.args[0])
+                    break
                 self._producer.poll(0)
             if self._producer.flush(TIMEOUT):
                 raise SinkUnavailable("timeout", "Kafka does not confirm documents in time")
-            if refused:  # one that is too large takes others of its batch with it, which say something else
-                raise of_kafka(next((e for e in refused if e.code() in _TOO_LARGE), refused[0]))
+            if reasons := refused + failed:  # one that is too large takes others with it, which say something else
+                raise of_kafka(next((e for e in reasons if e.code() in _TOO_LARGE), reasons[0]))
             self._producer.commit_transaction(TIMEOUT)
         return max(offsets)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from schemas.document import ErpDocument, from_json
-from sinks.base import Sink, SinkMisconfigured, SinkUnavailable
+from sinks.base import DocumentsRefused, Sink, SinkMisconfigured, SinkUnavailable
 from sinks.connect import open_sink
 from sinks.kafka import KafkaSink, partition_of
+from sinks.kafkaclient import Transactions
 from tests.contract.conftest import with_transactions
 from tests.contract.test_sink_contract import effects
 from tests.contract.test_sink_values import AWKWARD
@@ -169,11 +170,34 @@ def test_what_is_awkward_comes_back_to_another_writer(sink: Sink, other: Sink) -
     assert other.read([d.external_ref for d in awkward]) == sorted(awkward, key=lambda d: d.external_ref)
 
 
+def too_large(number: int) -> ErpDocument:
+    """A document that no compression makes small enough for `topic`."""
+    noise = random.Random(7)
+    return document(number, lines=[line(n, description=noise.randbytes(200).hex()) for n in range(300)])
+
+
 def test_document_too_large_for_the_topic_is_refused_alone(sink: Sink, kafka: Kafka, topic: str) -> None:
-    noise = random.Random(7)  # that no compression makes small
-    large = document(2, lines=[line(n, description=noise.randbytes(200).hex()) for n in range(300)])
-    assert effects(sink.write([document(1), large, document(3)])) == ["written", "refused_by_sink", "written"]
+    written = sink.write([document(1), too_large(2), document(3)])
+    assert effects(written) == ["written", "refused_by_sink", "written"]
     assert held(kafka, topic) == [document(1), document(3)]
+
+
+def test_refusal_that_comes_while_the_rest_is_still_being_sent_is_told(kafka: Kafka, topic: str) -> None:
+    writer = Transactions({"bootstrap.servers": kafka.bootstrap, "log_level": 0}, topic, 0)
+
+    class Unhurried(list[tuple[ErpDocument, str]]):
+        """Gives the second one after the broker has answered to the first."""
+
+        def __iter__(self) -> Iterator[tuple[ErpDocument, str]]:
+            first, second = self[0], self[1]
+            yield first
+            assert writer._producer.poll(30), "the broker does not answer"
+            yield second
+
+    with pytest.raises(DocumentsRefused, match="too_large_for_the_topic"):
+        writer.commit(Unhurried([(too_large(1), "written"), (document(2), "written")]))
+    writer.close()
+    assert held(kafka, topic) == []
 
 
 def test_missing_topic_is_sink_unavailable_with_the_way_out(kafka: Kafka, topic_name: str) -> None:
