@@ -24,7 +24,7 @@ from streams.deadletters import OWN, Letter
 from streams.desk import Desk
 from streams.letters.heads import Head
 from streams.letters.reading import Progress, record_at
-from streams.letters.redo import Again, Back, Lanes, Redone, for_letters, for_rehearsal, redo
+from streams.letters.redo import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
 from streams.letters.sending import Sender
 from streams.letters.trail import Action, Follower, Ledger, Trail, new_id, outcome_of
 from streams.settings import Settings
@@ -134,7 +134,7 @@ async def replay(
     back = Back(
         _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
     )
-    to = for_letters(desk.services, back)
+    to = for_letters(desk.services, back, Brought())
     rehearsal, _ = for_rehearsal(desk.services, desk.patient)
     follower = Follower(settings, partitions, ledger := Ledger(), but=action.id)
     pace = _Pace(order.rate)

@@ -14,7 +14,7 @@ from sinks.memory import MemorySink
 from streams.deadletters import Letter
 from streams.letters.heads import head_of
 from streams.letters.reading import TopicRecord
-from streams.letters.redo import Again, Back, Lanes, Redone, for_letters, for_rehearsal, redo
+from streams.letters.redo import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
 from streams.letters.trail import Done, Ledger, Outcome, alike, entries_of, outcome_of
 from streams.retry import PatientSink
 from tests.support.events import NOON, value
@@ -58,6 +58,30 @@ async def test_letter_that_passes_is_delivered_and_once_more_a_duplicate() -> No
     assert await desk.redo(again(1)) == [("delivered", "")]
     assert await desk.redo(again(1)) == [("duplicate", "")]
     assert (len(desk.sink.documents), desk.sent) == (1, [])
+
+
+async def test_what_a_replay_brought_is_known_without_asking_the_sink_again() -> None:
+    desk = Desk()
+    asked: list[str] = []
+
+    class Counting:
+        holds = desk.to.sink.holds
+
+        async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+            asked.extend(document.event_id for document in documents)
+            return await desk.line.services.sink.write(documents)
+
+    desk.to = replace(for_letters(desk.line.services, desk.back, Brought()), sink=Counting())
+    other = again(1)
+    other.head = replace(other.head, origin=other.head.origin._replace(partition=3, offset=7))
+    assert await desk.redo(again(1), again(2)) == [("delivered", "")] * 2
+    assert await desk.redo(other, again(3, lines=[]), again(2)) == [
+        ("duplicate", ""),
+        ("failed", "empty_receipt"),
+        ("duplicate", ""),
+    ]
+    assert asked == ["pos:e-1", "pos:e-2"]
+    assert await desk.redo(again(3)) == [("delivered", "")]  # what was refused is not known
 
 
 async def test_letter_that_fails_again_keeps_its_bytes_and_gains_an_attempt() -> None:
