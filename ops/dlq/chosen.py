@@ -57,7 +57,7 @@ async def _chosen_records(
     try:
         while (records := await upcoming) is not None:
             upcoming = asyncio.ensure_future(asyncio.to_thread(next, records_of, None))  # while these are worked on
-            found = [(heads[place], r) for r in records if (place := (r.partition, r.offset)) in heads]
+            found = [(head, r) for r in records if (head := heads.get((r.partition, r.offset))) is not None]
             for start in range(0, len(found), size):
                 yield found[start : start + size]
     finally:

@@ -15,7 +15,7 @@ from ops.dlq.shelf import read_trail, survey
 from streams.letters.heads import Head, Origin, head_of
 from streams.letters.reading import pieces
 from streams.letters.sending import Sender
-from streams.letters.trail import Action, Trail, What, new_id, outcome_of
+from streams.letters.trail import Action, Trail, What, alike, new_id
 from streams.settings import Settings
 from streams.topics import (
     TIMEOUT,
@@ -54,7 +54,7 @@ def resolve(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
     """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
     with noted(settings, "resolve", by, wanted, reason) as (trail, action):
         letters = survey(settings, wanted).open
-        trail.write_outcomes(outcome_of(head, action.id, "resolved", reason) for head in letters)
+        trail.write_outcomes(alike(action.id, ((head, "resolved", reason, "") for head in letters)))
         action.counts["resolved"] = len(letters)
     return len(letters)
 
@@ -75,7 +75,7 @@ async def _park(settings: Settings, letters: Sequence[Head], trail: Trail, actio
             for _, record in found:
                 sender.send(settings.parked_topic, record.key, record.value, record.headers)
             sender.confirm()
-            trail.write_outcomes(outcome_of(head, action.id, "parked", reason) for head, _ in found)
+            trail.write_outcomes(alike(action.id, ((head, "parked", reason, "") for head, _ in found)))
             trail.confirm()
             action.counts["parked"] += len(found)
 

@@ -26,7 +26,7 @@ from streams.letters.heads import Head
 from streams.letters.reading import Progress, record_at
 from streams.letters.redo import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
 from streams.letters.sending import Sender
-from streams.letters.trail import Action, Follower, Ledger, Trail, new_id, outcome_of
+from streams.letters.trail import Action, Follower, Ledger, Trail, alike, new_id
 from streams.settings import Settings
 from streams.topics import ensure_desk_topics
 
@@ -158,7 +158,7 @@ async def replay(
         return [(head, record) for head, record in part if not ledger.is_closed(head)]
 
     async def settle(consumer: Any, part: Part, redone: Sequence[Redone]) -> None:
-        trail.write_outcomes(outcome_of(e.again.head, action.id, e.end, e.reason, e.detail) for e in redone)
+        trail.write_outcomes(alike(action.id, map(Redone.ended, redone)))
         await asyncio.to_thread(trail.confirm)
         await asyncio.to_thread(commit, consumer, settings, part)
         report.note(redone)

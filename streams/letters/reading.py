@@ -156,15 +156,20 @@ def read_spans(
     while open_ones:
         records: list[TopicRecord] = []
         for message in consumer.consume(most, timeout=_POLL):
-            number, error = message.partition(), message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            error = message.error()
+            if error is None:
+                record = as_record(message)
+                number, offset = record.partition, record.offset
+                if number not in open_ones:
+                    continue
+                if offset < spans[number][1]:
+                    records.append(record)
+                if offset >= spans[number][1] - 1:
+                    open_ones.discard(number)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                open_ones.discard(message.partition())
+            else:
                 raise KafkaException(error)
-            if number not in open_ones:
-                continue
-            if error is None and message.offset() < spans[number][1]:
-                records.append(as_record(message))
-            if error is not None or message.offset() >= spans[number][1] - 1:
-                open_ones.discard(number)
         if records:
             heard = time.monotonic()
         elif open_ones and time.monotonic() - heard > _PATIENCE:

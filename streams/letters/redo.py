@@ -69,6 +69,10 @@ class Redone(NamedTuple):
     detail: str = ""
     documents: tuple[ErpDocument, ...] = ()
 
+    def ended(self) -> tuple[Head, End, str, str]:
+        """What the audit trail is told of it."""
+        return self.again.head, self.end, self.reason, self.detail
+
 
 class Back:
     """Where what fails again goes. As `pipeline.DeadLetterBox`, for records that are `Again`."""
@@ -281,7 +285,7 @@ def ends(
     late = {arrival.id for arrival in settled.superseded}
     outcomes = []
     for again in group:
-        offset = again.offset
+        offset = again.head.origin.offset
         rejection_of = rejected.get(offset)
         delivered = arrived.get(offset)
         if rejection_of is not None:

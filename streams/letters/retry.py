@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 import structlog
@@ -20,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streams.letters.heads import Head, head_of
 from streams.letters.reading import TopicRecord, reading_consumer, take
 from streams.letters.redo import Again, Back, Redone, redo
-from streams.letters.trail import Follower, Ledger, Trail, outcome_of
+from streams.letters.trail import Follower, Ledger, Trail, alike
 from streams.metrics import Metrics
 from streams.pipeline import Services
 from streams.retry import BackOff
@@ -202,10 +203,10 @@ class Retrier:
                     newest[one.head.origin] = one
         tried = [Again(one.head, one.record, one.record.value) for one in newest.values()]
         redone = await redo(tried, self._to, self._settings.slice_records, self._back)
-        outcomes = [outcome_of(each.again.head, ACTION, each.end, each.reason, each.detail) for each in redone]
+        outcomes = list(alike(ACTION, map(Redone.ended, redone)))
         writer.write_outcomes(outcomes)
         await asyncio.to_thread(writer.confirm)
-        for outcome in outcomes:
+        for outcome in chain.from_iterable(each.each() for each in outcomes):
             self._ledger.note(outcome)
         self._list.done(ripe)
         self._tell(redone)

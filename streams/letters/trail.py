@@ -87,7 +87,7 @@ class Outcomes(BaseModel):
     end: End
     reason: str = ""
     detail: str = ""
-    at: datetime = Field(description="of the first of them")
+    at: datetime
     letters: list[tuple[int, str, int, int]] = Field(
         description="of each the record's offset and digest, and the letter's partition and offset"
     )
@@ -132,30 +132,26 @@ def new_id() -> str:
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}{secrets.token_hex(1)}"
 
 
-def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str = "") -> Outcome:
-    """The outcome of a letter."""
-    place = (head.partition, head.offset)
-    return Outcome(action, *head.origin, head.attempts, place, end, datetime.now(UTC), reason, detail)
-
-
-def alike(outcomes: Iterable[Outcome]) -> Iterator[Outcomes]:
-    """The same, those that are alike together."""
-    groups: dict[tuple[Any, ...], list[Outcome]] = defaultdict(list)
-    for one in outcomes:
-        groups[one.action, one.topic, one.partition, one.attempts, one.end, one.reason, one.detail].append(one)
-    for group in groups.values():
-        first = group[0]
-        for start in range(0, len(group), _TOGETHER):
+def alike(action: str, ended: Iterable[tuple[Head, End, str, str]]) -> Iterator[Outcomes]:
+    """What became of letters (each with its end, reason and detail) by the action, those that ended alike together."""
+    groups: dict[tuple[str, int, int, End, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
+    for head, end, reason, detail in ended:
+        topic, partition, offset, digest = head.origin
+        group = groups[topic, partition, head.attempts, end, reason, detail]
+        group.append((offset, digest, head.partition, head.offset))
+    now = datetime.now(UTC)
+    for (topic, partition, attempts, end, reason, detail), letters in groups.items():
+        for start in range(0, len(letters), _TOGETHER):
             yield Outcomes(
-                action=first.action,
-                topic=first.topic,
-                partition=first.partition,
-                attempts=first.attempts,
-                end=first.end,
-                reason=first.reason,
-                detail=first.detail,
-                at=first.at,
-                letters=[(one.offset, one.digest, *one.letter) for one in group[start : start + _TOGETHER]],
+                action=action,
+                topic=topic,
+                partition=partition,
+                attempts=attempts,
+                end=end,
+                reason=reason,
+                detail=detail,
+                at=now,
+                letters=letters[start : start + _TOGETHER],
             )
 
 
@@ -202,7 +198,7 @@ class Ledger:
 
     def about(self, head: Head) -> Done | None:
         """What was done about this letter, or one of a later attempt at its record."""
-        done = self._done.get(hash(head.origin))
+        done = self._done.get(hash(head.origin)) if self._done else None
         return done if done is not None and done.attempts >= head.attempts else None
 
     def is_closed(self, head: Head) -> bool:
@@ -264,9 +260,9 @@ class Trail:
         """Sends it."""
         self._sender.send(self._topic, action.id.encode(), action.model_dump_json().encode())
 
-    def write_outcomes(self, outcomes: Iterable[Outcome]) -> None:
+    def write_outcomes(self, outcomes: Iterable[Outcomes]) -> None:
         """Sends them; of one letter there is one."""
-        for one in alike(outcomes):
+        for one in outcomes:
             self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
 
     def confirm(self) -> None:

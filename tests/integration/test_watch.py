@@ -12,7 +12,7 @@ from streams.deadletters import Letter
 from streams.letters import watch
 from streams.letters.redo import Back
 from streams.letters.retry import Retrier
-from streams.letters.trail import Trail, outcome_of
+from streams.letters.trail import Trail, alike
 from streams.letters.watch import Watch
 from streams.metrics import Metrics
 from streams.settings import Settings
@@ -68,7 +68,7 @@ async def test_open_letters_are_counted_until_they_are_dealt_with(world: World) 
     await until(lambda: world.has(2, 7200), "two open letters, two hours old")
     assert world.warning is None
     trail = Trail(world.settings)
-    trail.write_outcomes([outcome_of(head(1), "me", "resolved"), outcome_of(head(2), "me", "delivered")])
+    trail.write_outcomes(alike("me", [(head(1), "resolved", "", ""), (head(2), "delivered", "", "")]))
     await asyncio.to_thread(trail.confirm)
     await until(lambda: world.has(0, 0), "no open letters")
     world.send(3)

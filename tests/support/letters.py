@@ -10,6 +10,7 @@ from streams.batch import Rejection
 from streams.deadletters import letter
 from streams.letters.heads import Head, head_of
 from streams.letters.reading import TopicRecord
+from streams.letters.trail import End, Outcome, alike
 from tests.support.events import NOON, FakeRecord, value
 
 DLQ = "pos.sales.dlq"
@@ -36,3 +37,10 @@ def dead(
 def head(number: int = 1, **changes: Any) -> Head:
     """What that letter says."""
     return head_of(dead(number, **changes), DLQ)
+
+
+def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str = "") -> Outcome:
+    """What became of a letter, as the audit trail tells it."""
+    [told] = alike(action, [(head, end, reason, detail)])
+    [outcome] = told.each()
+    return outcome

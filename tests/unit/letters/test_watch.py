@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from streams.letters.trail import End, Ledger, outcome_of
+from streams.letters.trail import End, Ledger
 from streams.letters.watch import OpenLetters
 from tests.support.events import NOON
-from tests.support.letters import DLQ, dead, head
+from tests.support.letters import DLQ, dead, head, outcome_of
 
 HOUR = timedelta(hours=1)
 
