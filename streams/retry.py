@@ -1,9 +1,14 @@
-"""A bad world is waited out: the same call again, with back-off, until the sink answers it."""
+"""A bad world is waited out: the same call again, with back-off, until the sink answers it.
+
+Calls wait side by side, one of each partition. The first that is answered ends the waiting of all, so that after an
+outage nothing stays behind for as long as the last pause was.
+"""
 
 import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,6 +45,7 @@ class PatientSink:
         self._back_off = back_off or BackOff()
         self._log = structlog.get_logger("tillstream.sink")
         self.trouble: str | None = None
+        self._answers_again = asyncio.Event()
         self._last_call = time.monotonic()
 
     async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
@@ -89,15 +95,25 @@ class PatientSink:
         self._metrics.sink_errors.labels(error.kind).inc()
         self._metrics.sink_up.set(0)
         if self.trouble is None:
+            self._answers_again = asyncio.Event()
             self._log.warning("sink unavailable, waiting", kind=error.kind, error=str(error), attempt=attempt)
         self.trouble = f"sink: {error.kind}: {error}"
 
     async def _wait_out(self, error: SinkUnavailable, attempt: int) -> None:
         self._in_trouble(error, attempt)
-        await asyncio.sleep(error.retry_after or self._back_off.wait(attempt))
+        if error.retry_after:
+            await asyncio.sleep(error.retry_after)
+            return
+        answers_again, pause = self._answers_again, self._back_off.wait(attempt)
+        # What fails while others are answered is not tried again each time that one is.
+        at_least = min(pause, self._back_off.first)
+        await asyncio.sleep(at_least)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(answers_again.wait(), pause - at_least)
 
     def _recovered(self) -> None:
         self._metrics.sink_up.set(1)
         if self.trouble is not None:
             self._log.info("sink available again")
             self.trouble = None
+            self._answers_again.set()
