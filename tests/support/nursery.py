@@ -72,7 +72,7 @@ def fork(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()
     return _start(patch, ["run", "--config", str(config), *options], Path.cwd(), {}, log, log)
 
 
-def run(*arguments: str, folder: Path, environment: Mapping[str, str], seconds: float = 60) -> Completed:
+def run(*arguments: str, folder: Path, environment: Mapping[str, str], seconds: float = 120) -> Completed:
     """Runs the program to its end, without a terminal; of TILLSTREAM_… it sees what is in `environment`."""
     with tempfile.TemporaryDirectory() as kept:
         out, err = Path(kept, "out"), Path(kept, "err")

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 30, what: str = "") -> T:
+def wait_until(predicate: Callable[[], T], timeout: float = 90, what: str = "") -> T:
     """Polls `predicate` until it is true, and returns its value; after `timeout` seconds an AssertionError.
 
     `what` completes the sentence "waited 30 s for …". Blocks: async tests `await asyncio.to_thread(wait_until, …)`.

@@ -109,7 +109,7 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def terminate(self, seconds: float = 30) -> int:
+    def terminate(self, seconds: float = 90) -> int:
         """SIGTERM; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
@@ -159,7 +159,7 @@ class Shop:
         """Puts records into the topic."""
         return self.topics.produce(self.topic, [(key, value, []) for value in values], partition=partition)
 
-    def wait_drained(self, seconds: float = 60) -> None:
+    def wait_drained(self, seconds: float = 120) -> None:
         """Returns when the group has committed everything that is in the topic."""
 
         def drained() -> bool:
