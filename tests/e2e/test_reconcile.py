@@ -178,6 +178,7 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
         f"DELETE FROM documents WHERE external_ref = '{ref(1)}'",  # delete a document
         f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'",  # change an amount
         f"UPDATE document_lines SET sku = 'B' WHERE external_ref = '{ref(3)}'",  # change goods
+        f"UPDATE document_lines SET tax_rate = 7 WHERE external_ref = '{ref(5)}'",  # change a tax rate
         f"INSERT INTO documents (external_ref, {rest}) SELECT '{ref(4)}x', {rest} FROM documents "
         f"WHERE external_ref = '{ref(4)}'",  # double a document
         f"DELETE FROM documents WHERE business_date = '{DAYS[2]}'",  # lose a day
@@ -188,6 +189,7 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
         (DAYS[0], "missing", ref(1)),
         (DAYS[0], "altered", ref(2)),
         (DAYS[0], "altered", ref(3)),
+        (DAYS[0], "altered", ref(5)),
         (DAYS[0], "doubled", ref(4) + "x"),
         *((DAYS[2], "missing", ref(number)) for number in range(201, 211)),
         (DAYS[2], "missing", "pos/S1/R1/211/return"),
@@ -195,12 +197,12 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     assert 'tillstream_reconciliation_differences{kind="missing"} 12.0' in metrics.read_text()
     assert 'tillstream_reconciliation_gross_difference{currency="EUR"}' in metrics.read_text()
     printed = books.run("reconcile", code=1)
-    assert "altered: the amounts in the ERP are not those that the till sent (2)" in printed
+    assert "altered: the amounts in the ERP are not those that the till sent (3)" in printed
     commands = {each["repair"] for day in days.values() for each in day["differences"]}
     assert all(command in printed for command in commands)
     assert "11 were delivered before and deleted" in books.run("reconcile", "repair", f"--day={DAYS[2]}", code=1)
     told = books.run("reconcile", "repair", "--forget")
-    assert "14 of 15 differences: 14 would be booked" in told
+    assert "15 of 16 differences: 15 would be booked" in told
     assert "1 copies would be taken back" in told
     for command in commands:
         books.run(*command.removeprefix("tillstream ").split(), "--go")

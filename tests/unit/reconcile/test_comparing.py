@@ -105,6 +105,16 @@ def test_changes_that_cancel_out_are_found_by_digests_alone() -> None:
     assert named(made.reconcile()) == {("altered", ref(1)): 1, ("altered", ref(2)): 1}
 
 
+def test_rates_that_lines_have_swapped_are_found_by_digests() -> None:
+    line = {"quantity": "1", "unit_price": "1.50"}
+    lines = [{"sku": "A", "tax_rate": "7", **line}, {"sku": "B", "tax_rate": "19", **line}]
+    made = world(value(1, lines=lines))
+    document = made.sink.documents[ref(1)]
+    seven, nineteen = document.lines
+    document.lines = [replace(seven, tax_rate=nineteen.tax_rate), replace(nineteen, tax_rate=seven.tax_rate)]
+    assert named(made.reconcile()) == {("altered", ref(1)): 1}
+
+
 def test_document_twice_is_named_as_a_copy() -> None:
     made = world(value(1))
     made.sink.documents["pos/S1/R1/1b/sale"] = replace(made.sink.documents[ref(1)], external_ref="pos/S1/R1/1b/sale")
