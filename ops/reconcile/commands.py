@@ -264,7 +264,7 @@ def certificate_command(
     one = _only(found, store, day)
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
     made = certificate.made(showing.day_as_json(one, state), found.at, by, key)
-    text = json.dumps(made, ensure_ascii=False, indent=2) + "\n"
+    text = certificate.as_text(made)
     if to is None:
         click.echo(text, nl=False)
     else:

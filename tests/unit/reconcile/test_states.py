@@ -87,7 +87,7 @@ def certified() -> dict[str, Any]:
 
 def test_certificate_and_its_page_are_verified_with_the_key() -> None:
     made = certified()
-    for text in (json.dumps(made, indent=2), page(made)):
+    for text in (certificate.as_text(made), page(made)):
         assert certificate.fault(text, PUBLIC) is None
         another = Ed25519PrivateKey.generate().public_key()
         assert "this is " + certificate.name_of(another) in str(certificate.fault(text, another))
@@ -96,7 +96,7 @@ def test_certificate_and_its_page_are_verified_with_the_key() -> None:
 @pytest.mark.parametrize("told", ["3.00", "balanced", "2026-03-10", "ada"])
 def test_changed_certificate_is_found(told: str) -> None:
     made = certified()
-    for text in (json.dumps(made), page(made)):
+    for text in (certificate.as_text(made), page(made)):
         changed = text.replace(told, "x")
         assert changed != text
         assert certificate.fault(changed, PUBLIC) is not None
@@ -104,7 +104,24 @@ def test_changed_certificate_is_found(told: str) -> None:
         assert certificate.fault(first, PUBLIC) is not None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}'])
+@pytest.mark.parametrize("made", [certificate.as_text, page])
+def test_every_character_of_a_certificate_counts(made: Callable[[dict[str, Any]], str]) -> None:
+    text = made(certified())
+    for place, character in enumerate(text):
+        for other in (chr(ord(character) ^ 1), ""):
+            assert certificate.fault(text[:place] + other + text[place + 1 :], PUBLIC) is not None, text[place - 20 :]
+
+
+def test_field_that_stands_twice_is_found() -> None:
+    text = certificate.as_text(certified())
+    twice = text.replace('"found": {', '"found": {"state": "differs"}, "found": {', 1)
+    assert json.loads(twice) == json.loads(text)
+    assert certificate.fault(twice, PUBLIC) == "the file is not the one that its signed part makes"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}', pytest.param("[" * 99_999, id="deep")]
+)
 def test_what_is_no_certificate_is_told(text: str) -> None:
     assert certificate.fault(text, PUBLIC) is not None
 
