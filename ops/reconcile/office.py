@@ -25,7 +25,7 @@ Now = dict[tuple[str, str], DayState]
 #: Asking for more days than that one by one takes a sink longer than to sum all of them up.
 _FEW = timedelta(days=31)
 #: From the beginning of a day in UTC: the day itself, a day for time zones and cut-offs, and a day.
-_ON_TIME = timedelta(days=3)
+_ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 
 
 @dataclass
@@ -88,7 +88,7 @@ def _late(book: Book, first: date) -> date | None:
     late = [
         as_date(day)
         for (_, day), arrived in book.arrived_last().items()
-        if day != NOWHERE and as_date(day) < first and arrived > milliseconds(_at(as_date(day) + _ON_TIME))
+        if day != NOWHERE and as_date(day) < first and arrived > milliseconds(_at(as_date(day))) + _ON_TIME
     ]
     return min(late, default=None)
 

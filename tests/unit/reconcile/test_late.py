@@ -26,3 +26,10 @@ def test_day_of_which_something_came_late_is_told(day: str, arrived: str, late: 
     book.add([Sent(0, 0, 0, "d", at, store="S1", day=day), Sent(0, 1, 0, "e", 0, store="S1", day="2026-03-08")])
     assert _late(book, FIRST) == late
     book.close()
+
+
+def test_no_day_is_too_far_away_to_be_late() -> None:
+    book = Book()
+    book.add([Sent(0, place, 0, "d", 0, store="S1", day=day) for place, day in enumerate(("0001-01-01", "9999-12-30"))])
+    assert _late(book, date.max) == date.min
+    book.close()
