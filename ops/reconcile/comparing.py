@@ -1,11 +1,12 @@
 """The book of what was sent against what the ERP holds, a store's day at a time, explained to the record.
 
 A day whose sums agree is not looked into: its documents stay where they are. A day whose sums (or, `deep`, whose
-digests) differ is: its documents come in short, a line each, and are laid beside the receipts of the book.
+digests) differ is, and one that was noted as different before: its documents come in short, a line each, and are laid
+beside the receipts of the book.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -110,6 +111,7 @@ class Terms:
 
     `ends`: when a store's business day is over. `reach`: the topic has lost records of this day, or of days before.
     `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
+    `doubtful`: days that are looked into even if their sums agree, as more was found of them before.
     """
 
     now: datetime
@@ -119,6 +121,7 @@ class Terms:
     store: str | None = None
     first: date = date.min
     last: date = date.max
+    doubtful: Container[tuple[str, str]] = ()
 
     def wants(self, store: str, day: str) -> bool:
         """Whether the store's day is to be told of."""
@@ -197,7 +200,7 @@ def _state(day: Day, terms: Terms) -> State:
 def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
     """On what a day differs, record by record."""
     agrees = all(account.agrees for account in day.accounts)
-    if agrees and not day.count("vanished", "refused"):
+    if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in terms.doubtful:
         return []
     found: list[Difference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}

@@ -11,7 +11,7 @@ from ops.reconcile.book import NOWHERE, Book, Scratch, as_date, milliseconds
 from ops.reconcile.comparing import Day, Terms, compare, settle_letters
 from ops.reconcile.judging import Judge
 from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic
-from ops.reconcile.states import Noted, now_is
+from ops.reconcile.states import Noted, known_to_differ, now_is
 from sinks.base import Sink, StoreDay
 from sinks.connect import open_sink
 from streams.desk import find_master_data, find_source
@@ -70,7 +70,8 @@ def reconcile(
             reach = asyncio.run(read_topic(settings, book, judge, now, first, progress))
             _judge(settings, book, sink, places)
             days = first or date.min, last or date.max
-            terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days)
+            doubtful = known_to_differ(days_noted(settings))
+            terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days, doubtful)
             late = _late(book, first) if first is not None and last is None else None
             return Found(now, compare(book, sink, held, terms), reach, late, days_noted(settings))
 

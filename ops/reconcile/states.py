@@ -42,6 +42,13 @@ def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayStat
     return DayState(store=day.store, day=day.day, state=day.state, at=at, by=by, figures=figures, reopened=reopened)
 
 
+def known_to_differ(noted: Noted) -> set[tuple[str, str]]:
+    """The days that were noted last as different, or signed off with a reason: perhaps by digests, which sums don't show."""
+    return {
+        key for key, past in noted.items() if past[-1].state == "differs" or past[-1].state == "signed off" and past[-1].why
+    }
+
+
 #: What somebody may have gone by.
 _SETTLED = ("balanced", "differs", "signed off")
 

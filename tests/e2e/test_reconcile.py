@@ -277,6 +277,18 @@ def test_difference_that_is_signed_off_is_settled(books: Books) -> None:
     assert (day["state"], day["why"], len(day["differences"])) == ("signed off", "a euro was found", 1)
 
 
+def test_what_digests_have_found_is_not_forgotten_by_sums(books: Books) -> None:
+    changed = f"UPDATE document_lines SET sku = '{{}}' WHERE external_ref = '{ref(2)}'"
+    books.shop.execute(changed.format("B"))
+    assert books.reconcile("--deep", code=1)[DAYS[0]]["state"] == "differs"
+    assert books.reconcile(code=1)[DAYS[0]]["state"] == "differs"
+    books.run("reconcile", "sign", "--store", "S1", "--day", DAYS[0], "--why", "the same article under two names")
+    assert books.reconcile()[DAYS[0]]["state"] == "signed off"
+    books.shop.execute(changed.format("A"))
+    day = books.reconcile()[DAYS[0]]
+    assert (day["state"], day["reopened"]) == ("balanced", True)
+
+
 def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> None:
     books.run("dlq", "resolve", "--why", "agreed", "--go")
     books.run("dlq", "purge", "--older-than", "0m", "--go")

@@ -105,6 +105,14 @@ def test_changes_that_cancel_out_are_found_by_digests_alone() -> None:
     assert named(made.reconcile()) == {("altered", ref(1)): 1, ("altered", ref(2)): 1}
 
 
+def test_day_that_is_known_to_differ_is_looked_into_even_if_its_sums_agree() -> None:
+    made = world(value(1))
+    document = made.sink.documents[ref(1)]
+    document.lines = [replace(document.lines[0], sku="B")]
+    assert only(made.reconcile(deep=False)).state == "balanced"
+    assert named(made.reconcile(deep=False, doubtful={("S1", "2026-03-10")})) == {("altered", ref(1)): 1}
+
+
 def test_rates_that_lines_have_swapped_are_found_by_digests() -> None:
     line = {"quantity": "1", "unit_price": "1.50"}
     lines = [{"sku": "A", "tax_rate": "7", **line}, {"sku": "B", "tax_rate": "19", **line}]
