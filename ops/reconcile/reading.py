@@ -142,7 +142,7 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
 
 
 def day_ends(judge: Judge, store: str, day: date) -> datetime:
-    """When the store's business day is over; a cut-off that its clock shows twice, or never, counts when it is later."""
+    """When the store's business day is over: at a cut-off that its clock shows twice, the second time."""
     facts = judge.store(store)
     try:
         after = day + timedelta(days=1)

@@ -43,10 +43,9 @@ def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayStat
 
 
 def known_to_differ(noted: Noted) -> set[tuple[str, str]]:
-    """The days that were noted last as different, or signed off with a reason: perhaps by digests, which sums don't show."""
-    return {
-        key for key, past in noted.items() if past[-1].state == "differs" or past[-1].state == "signed off" and past[-1].why
-    }
+    """The days that were last noted as different, or signed off with a reason: digests may have shown it, not sums."""
+    last = {key: past[-1] for key, past in noted.items()}
+    return {key for key, one in last.items() if one.state == "differs" or (one.state == "signed off" and one.why)}
 
 
 #: What somebody may have gone by.

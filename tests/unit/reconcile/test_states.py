@@ -120,7 +120,8 @@ def test_field_that_stands_twice_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}', pytest.param("[" * 99_999, id="deep")]
+    "text",
+    ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}', pytest.param("[" * 99_999, id="deep")],
 )
 def test_what_is_no_certificate_is_told(text: str) -> None:
     assert certificate.fault(text, PUBLIC) is not None
