@@ -325,6 +325,16 @@ class Book:
         query = "SELECT * FROM closes ORDER BY source, store, register, currency, occurred"
         return [Close(*row) for row in self._db.execute(query)]
 
+    def closes_without_the_one_before(self, store: str | None, first: date, last: date) -> bool:
+        """Whether a register closed on one of these days, and its close before, from which it counts, is not here."""
+        query = """
+        SELECT EXISTS (
+            SELECT 1 FROM (SELECT store, day, min(occurred) FROM closes GROUP BY source, store, register, currency)
+            WHERE day BETWEEN ? AND ? AND store = coalesce(?, store)
+        )"""
+        (found,) = self._db.execute(query, (first.isoformat(), last.isoformat(), store)).fetchone()
+        return bool(found)
+
     def sold(self, close: Close, since: int) -> tuple[int, str | None]:
         """What its register sold after `since` up to the close, scaled, dead letters included; the last one's day."""
         query = """

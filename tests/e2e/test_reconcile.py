@@ -120,6 +120,19 @@ def sold(number: int, day: str, **changes: Any) -> bytes:
     return value(number, occurred_at=f"{day}T12:00:00Z", **changes)
 
 
+def double(shop: Shop, number: int, day: str | None = None) -> None:
+    """Books a document again under another reference, on another day if stated."""
+    rest = (
+        "event_id, kind, revision, content, source, store, register_id, receipt, occurred_at, currency, net, tax, "
+        "rounding, gross, written_at"
+    )
+    on = "business_date" if day is None else f"'{day}'"
+    shop.execute(
+        f"INSERT INTO documents (external_ref, business_date, {rest}) SELECT '{ref(number)}x', {on}, {rest} "
+        f"FROM documents WHERE external_ref = '{ref(number)}'"
+    )
+
+
 def receipts() -> list[bytes]:
     """Ten receipts a day; of the second day one is bad, and one is sent again; of the third one is taken back."""
     made = [sold(100 * place + number, day) for place, day in enumerate(DAYS) for number in range(1, 11)]
@@ -170,19 +183,14 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     found = json.loads(books.run("reconcile", f"--since={DAYS[1]}", "--json"))
     assert ([day["day"] for day in found["days"]], found["late"]) == ([DAYS[1], DAYS[2]], DAYS[0])
 
-    rest = (
-        "event_id, kind, revision, content, source, store, register_id, receipt, business_date, occurred_at, currency, "
-        "net, tax, rounding, gross, written_at"
-    )
     books.shop.execute(
         f"DELETE FROM documents WHERE external_ref = '{ref(1)}'",  # delete a document
         f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'",  # change an amount
         f"UPDATE document_lines SET sku = 'B' WHERE external_ref = '{ref(3)}'",  # change goods
         f"UPDATE document_lines SET tax_rate = 7 WHERE external_ref = '{ref(5)}'",  # change a tax rate
-        f"INSERT INTO documents (external_ref, {rest}) SELECT '{ref(4)}x', {rest} FROM documents "
-        f"WHERE external_ref = '{ref(4)}'",  # double a document
         f"DELETE FROM documents WHERE business_date = '{DAYS[2]}'",  # lose a day
     )
+    double(books.shop, 4)  # double a document
     metrics = books.config.parent / "tillstream.prom"
     days = books.reconcile("--deep", f"--metrics={metrics}", code=1)
     assert differences(days) == {
@@ -289,6 +297,24 @@ def test_what_digests_have_found_is_not_forgotten_by_sums(books: Books) -> None:
     books.shop.execute(changed.format("A"))
     day = books.reconcile()[DAYS[0]]
     assert (day["state"], day["reopened"]) == ("balanced", True)
+
+
+def test_one_day_is_judged_by_what_was_sent_long_before(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+    with open_shop(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite") as shop:
+        books = Books(shop)
+        closed: dict[str, Any] = {"type": "day_close", "lines": [], "tenders": []}
+        for day, values in (
+            ("2026-03-02", [sold(1, "2026-03-02"), sold(98, "2026-03-02", **closed)]),
+            ("2026-03-10", [sold(2, "2026-03-10"), sold(99, "2026-03-10", **closed, totals={"gross": "9.00"})]),
+        ):
+            at = int(datetime.fromisoformat(f"{day}T12:00:00Z").timestamp() * 1000)
+            shop.topics.produce(shop.topic, [(b"S1", each, []) for each in values], partition=1, timestamp=at)
+        books.work()
+        narrowed = ("--store", "S1", "--day", "2026-03-10")
+        assert {kind for _, kind, _ in differences(books.reconcile(*narrowed, code=1))} == {"register"}
+        double(shop, 1, "2026-03-10")
+        kinds = {kind for _, kind, _ in differences(books.reconcile(*narrowed, code=1))}
+        assert kinds == {"register", "doubled"}  # and not `only_in_erp`: a till sent it
 
 
 def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> None:
