@@ -48,9 +48,12 @@ def public_key(pem: str) -> Ed25519PublicKey:
     return key
 
 
-def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey) -> dict[str, Any]:
-    """The day as a certificate."""
-    said = {"certificate": "tillstream store-day 1", "made_at": at.isoformat(), "made_by": by, "found": day}
+def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey, *, tills: str, erp: str) -> dict[str, Any]:
+    """The day as a certificate. `tills` and `erp` say between what it was reconciled."""
+    said = {
+        "certificate": "tillstream store-day 1", "made_at": at.isoformat(), "made_by": by, "tills": tills, "erp": erp,
+        "found": day,
+    }  # fmt: skip
     signature = b64encode(key.sign(_signed(said))).decode()
     return said | {"method": _METHOD, "key": name_of(key.public_key()), "signature": signature}
 

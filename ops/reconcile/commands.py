@@ -264,7 +264,9 @@ def certificate_command(
     found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
-    made = certificate.made(showing.day_as_json(one, state), found.at, by, key)
+    tills = f"topic {settings.topic} at {settings.broker}"
+    erp = settings.sink_url.partition("?")[0]  # behind it may stand what is nobody's business
+    made = certificate.made(showing.day_as_json(one, state), found.at, by, key, tills=tills, erp=erp)
     text = certificate.as_text(made)
     if to is None:
         click.echo(text, nl=False)

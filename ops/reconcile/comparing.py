@@ -209,7 +209,7 @@ def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
         if fact.fate == "vanished":
             found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
         elif fact.fate != "waiting":
-            found += _beside(fact, document) if document is not None else _absent(fact, sink)
+            found += _beside(fact, document, sink) if document is not None else _absent(fact, sink)
     for document in held.values():
         found += _unsent(book, document, day, terms)
     return found
@@ -219,7 +219,7 @@ def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
     return [] if day.day == NOWHERE else sink.prints(day.store, as_date(day.day))
 
 
-def _beside(fact: Fact, document: DocumentPrint) -> list[Difference]:
+def _beside(fact: Fact, document: DocumentPrint, sink: Sink) -> list[Difference]:
     """The receipt and the document of the same reference and day."""
     if fact.reason:
         return [_of(fact, "refused_today", fact.reason, document)]
@@ -227,7 +227,7 @@ def _beside(fact: Fact, document: DocumentPrint) -> list[Difference]:
         return []
     if document.revision < fact.revision:
         revisions = f"revision {document.revision} instead of {fact.revision}"
-        return [_of(fact, "older_revision", revisions, document)]
+        return [_remembered(_of(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)]
     if document.content != fact.content or document.revision != fact.revision:
         how = "a dead letter, replayed with a patch" if fact.letter else f"from {document.event_id}"
         return [_of(fact, "other_content", how, document)]
@@ -242,16 +242,22 @@ def _absent(fact: Fact, sink: Sink) -> list[Difference]:
     for document in elsewhere:
         where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
         if document.revision < fact.revision:
-            return [_of(fact, "older_revision", f"revision {document.revision} instead of {fact.revision}; {where}")]
+            revisions = f"revision {document.revision} instead of {fact.revision}; {where}: event {fact.event_id}"
+            return [_remembered(_of(fact, "older_revision", revisions), fact, sink)]
         return [_of(fact, "moved", where)]
     if fact.reason:
         return [_of(fact, "vanished", fact.reason)]
-    missing = _of(fact, "missing", f"event {fact.event_id}")
+    return [_remembered(_of(fact, "missing", f"event {fact.event_id}"), fact, sink)]
+
+
+def _remembered(absent: Difference, fact: Fact, sink: Sink) -> Difference:
+    """What the ERP remembers to have taken, it has to forget before it takes it again."""
     if isinstance(sink, Remembering) and (delivered := sink.deliveries([fact.event_id])):
-        missing.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and deleted in the ERP since"
+        since = "deleted" if absent.kind == "missing" else "undone"
+        absent.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and {since} in the ERP since"
         if isinstance(sink, Forgetful):
-            missing.repair += " --forget"
-    return [missing]
+            absent.repair += " --forget"
+    return absent
 
 
 def _unsent(book: Book, document: DocumentPrint, day: Day, terms: Terms) -> list[Difference]:

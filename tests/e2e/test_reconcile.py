@@ -226,7 +226,10 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
     certificate = books.config.parent / "certificate.json"
     page = books.config.parent / "certificate.html"
     books.run("reconcile", "certificate", *narrowed, "--to", str(certificate), "--html", str(page))
-    found = json.loads(certificate.read_text())["found"]
+    said = json.loads(certificate.read_text())
+    assert said["tills"] == f"topic {books.shop.topic} at {books.shop.topics.bootstrap}"
+    assert said["erp"] == books.settings["sink_url"]
+    found = said["found"]
     assert (found["state"], found["by"]) == ("signed off", "grace")
     for file in (certificate, page):
         assert "as it was signed" in books.run("reconcile", "verify", str(file))

@@ -153,7 +153,16 @@ def test_newer_revision_that_did_not_land_is_named() -> None:
     made.send(value(1), value(1, event_id="e-1b", revision=1, cashier="B"))
     made.work()
     found = one_difference(made.reconcile())
-    assert (found.kind, found.detail) == ("older_revision", "revision 0 instead of 1")
+    assert (found.kind, found.detail) == ("older_revision", "revision 0 instead of 1: event pos:e-1b")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10"
+
+
+def test_newer_revision_that_the_erp_remembers_has_to_be_forgotten() -> None:
+    made = world(value(1), value(1, event_id="e-1b", revision=1, cashier="B"))
+    made.sink.documents[ref(1)].revision = 0
+    found = one_difference(made.reconcile())
+    assert found.detail.startswith("revision 0 instead of 1: event pos:e-1b was delivered at ")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
 
 
 def test_document_on_another_day_is_moved() -> None:
@@ -251,10 +260,12 @@ def test_page_of_a_certificate_shows_what_became_of_all_and_what_differs() -> No
     made = world(*MIXED)
     del made.sink.documents[ref(1)]
     day = next(day for day in made.reconcile() if day.day)
-    said = page(
-        certificate.made(day_as_json(day, now_is(day, [], AFTER, "ada")), AFTER, "ada", Ed25519PrivateKey.generate())
-    )
+    between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
+    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    said = page(certificate.made(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", said, re.DOTALL)]
+    assert ["Tills", "topic pos.sales at kafka:9092"] in cells
+    assert ["ERP", "sqlite:///erp.db"] in cells
     assert ["sent by the tills", "6", "18.99"] in cells
     assert ["= due in the ERP", "3", "3.00"] in cells
     assert [row[0] for row in cells if row[0].startswith("+ ")] == [

@@ -51,7 +51,7 @@ def test_money_that_is_in_dead_letters_is_told(world: World, capsys: pytest.Capt
 
 def test_page_of_a_day_that_is_not_judged_does_not_deny_differences(world: World) -> None:
     (day,) = world.reconcile(store="S1")
-    unsigned = dict.fromkeys(("made_at", "made_by", "method", "key", "signature"), "")
+    unsigned = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key", "signature"), "")
     closed = replace(day, state="closed")
     for one, said in ((day, "None."), (closed, "None is told: the day is closed, and not judged.")):
         assert f"<p>{said}</p>" in page(unsigned | {"found": day_as_json(one, now_is(one, [], AFTER, "ada"))})

@@ -35,6 +35,7 @@ from tests.support.events import NOON
 LATER = NOON + timedelta(hours=1)
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key()
+BETWEEN = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
 
 
 def day(receipts: int = 1, **changes: Any) -> Day:
@@ -82,7 +83,7 @@ def test_open_day_that_ends_is_not_reopened() -> None:
 
 
 def certified() -> dict[str, Any]:
-    return certificate.made(day_as_json(day(store="<S1>"), now_is(day(), [], NOON, "ada")), NOON, "ada", KEY)
+    return certificate.made(day_as_json(day(store="<S1>"), now_is(day(), [], NOON, "ada")), NOON, "ada", KEY, **BETWEEN)
 
 
 def test_certificate_and_its_page_are_verified_with_the_key() -> None:
@@ -93,7 +94,7 @@ def test_certificate_and_its_page_are_verified_with_the_key() -> None:
         assert "this is " + certificate.name_of(another) in str(certificate.fault(text, another))
 
 
-@pytest.mark.parametrize("told", ["3.00", "balanced", "2026-03-10", "ada"])
+@pytest.mark.parametrize("told", ["3.00", "balanced", "pos.sales", "erp.db", "2026-03-10", "ada"])
 def test_changed_certificate_is_found(told: str) -> None:
     made = certified()
     for text in (certificate.as_text(made), page(made)):
