@@ -101,6 +101,11 @@ class Fact(NamedTuple):
     digest: str
     arrived: int
     occurred: int
+    lines: int
+    quantity: Decimal
+    net: Decimal
+    tax: Decimal
+    tenders: dict[str, Decimal]
     print: str
 
 
@@ -293,12 +298,15 @@ class Book:
     def _facts(self, condition: str, *values: str) -> Iterator[Fact]:
         query = (
             'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
-            f'"offset", digest, arrived, occurred, upper, lower FROM sent WHERE {condition}'
+            f'"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, upper, lower '
+            f"FROM sent WHERE {condition}"
         )
-        for row in self._db.execute(query, values):
-            *said, upper, lower = row
+        for *said, quantity, net, tax, tenders, upper, lower in self._db.execute(query, values):
             said[7] = from_scaled(said[7], AMOUNT_PLACES)
-            yield Fact._make([*said, in_digits(of_halves(upper, lower))])
+            sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))
+            paid = {kind: from_scaled(amount, AMOUNT_PLACES) for kind, amount in json.loads(tenders).items()}
+            figures = (from_scaled(quantity, FINE_PLACES), *sums, paid)
+            yield Fact._make([*said, *figures, in_digits(of_halves(upper, lower))])
 
     def gaps(self) -> dict[tuple[str, str], list[str]]:
         """By store and day: the receipt numbers between others of their register that never came, in words.

@@ -13,8 +13,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
+from schemas.document import ErpDocument
 from schemas.money import minor_digits
 from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
+from sinks.days import totals_of
 from sinks.values import AMOUNT_PLACES, from_scaled
 
 #: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
@@ -29,10 +31,10 @@ MEANING: dict[Kind, str] = {
     "missing": "sent and acknowledged, but not in the ERP",
     "only_in_erp": "in the ERP, but no till sent it",
     "doubled": "in the ERP a second time, under another reference",
-    "altered": "the amounts in the ERP are not those that the till sent",
+    "altered": "money or goods in the ERP are not those that the till sent",
     "older_revision": "the ERP holds an earlier revision than the till sent",
     "other_content": "the ERP holds something else under this reference",
-    "moved": "the ERP holds it on another day, store or currency",
+    "moved": "the ERP holds it on another day or in another store",
     "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
     "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
     "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
@@ -204,14 +206,17 @@ def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
         return []
     found: list[Difference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
+    facts: dict[str, Fact] = {}
     for fact in book.due(day.store, day.day):
         document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
         if fact.fate == "vanished":
             found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
         elif fact.fate != "waiting":
+            facts[fact.ref] = fact
             found += _beside(fact, document, sink) if document is not None else _absent(fact, sink)
     for document in held.values():
         found += _unsent(book, document, day, terms)
+    _say_what_is_altered(found, facts, sink)
     return found
 
 
@@ -233,8 +238,35 @@ def _beside(fact: Fact, document: DocumentPrint, sink: Sink) -> list[Difference]
         return [_of(fact, "other_content", how, document)]
     if document.currency != fact.currency:
         return [_of(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
-    same = document.gross == fact.gross
-    return [_of(fact, "altered", "in its parts, the gross is the same" if same else "gross", document)]
+    return [_of(fact, "altered", "", document)]
+
+
+def _say_what_is_altered(found: Sequence[Difference], facts: dict[str, Fact], sink: Sink, most: int = 500) -> None:
+    altered = {each.ref: each for each in found if each.kind == "altered" and not each.detail}
+    refs = list(altered)
+    for start in range(0, len(refs), most):
+        part = refs[start : start + most]
+        documents = {document.external_ref: document for document in sink.read(part)}
+        for ref in part:
+            changes = _changes(facts[ref], documents[ref]) if ref in documents else []
+            if altered[ref].held != facts[ref].gross:
+                changes.insert(0, "gross")
+            altered[ref].detail = ", ".join(changes) or "in its parts, the gross is the same"
+
+
+def _changes(fact: Fact, document: ErpDocument) -> list[str]:
+    """Which figures of the document are not as they were sent. An ERP behind an API may give it as it was delivered."""
+    held = totals_of([document])[0]
+    kinds = sorted({*held.tenders, *fact.tenders})
+    zero = Decimal(0)
+    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), fact.tenders.get(kind, zero)) for kind in kinds]
+    said = [
+        f"{name} {in_places(now, fact.currency)} instead of {in_places(sent, fact.currency)}"
+        for name, now, sent in (("net", held.net, fact.net), ("tax", held.tax, fact.tax), *paid)
+        if now != sent
+    ]
+    counts = [("lines", Decimal(held.lines), Decimal(fact.lines)), ("quantity", held.quantity, fact.quantity)]
+    return said + [f"{name} {_plain(now)} instead of {_plain(sent)}" for name, now, sent in counts if now != sent]
 
 
 def _absent(fact: Fact, sink: Sink) -> list[Difference]:
@@ -333,3 +365,7 @@ def in_places(amount: Decimal, currency: str) -> str:
         return format(amount.normalize() + 0, "f")
     shown = amount.quantize(Decimal(1).scaleb(-digits))
     return format(shown if shown == amount else amount, "f")
+
+
+def _plain(number: Decimal) -> str:
+    return format(number.normalize() + 0, "f")

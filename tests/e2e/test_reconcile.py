@@ -205,7 +205,7 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     assert 'tillstream_reconciliation_differences{kind="missing"} 12.0' in metrics.read_text()
     assert 'tillstream_reconciliation_gross_difference{currency="EUR"}' in metrics.read_text()
     printed = books.run("reconcile", code=1)
-    assert "altered: the amounts in the ERP are not those that the till sent (3)" in printed
+    assert "altered: money or goods in the ERP are not those that the till sent (3)" in printed
     commands = {each["repair"] for day in days.values() for each in day["differences"]}
     assert all(command in printed for command in commands)
     assert "delivered before and deleted in the ERP: 11;" in books.run(

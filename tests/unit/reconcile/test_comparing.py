@@ -95,6 +95,26 @@ def test_amount_that_is_changed_is_named_with_both_amounts() -> None:
     assert (found.kind, found.ref, found.sent, found.held) == ("altered", ref(1), Decimal("3.00"), Decimal("4.00"))
 
 
+def test_what_is_altered_is_told() -> None:
+    made = world(*map(value, range(1, 6)))
+    first, second, third, fourth = (made.sink.documents[ref(number)] for number in range(1, 5))
+    first.net += Decimal("0.01")
+    first.tax -= Decimal("0.01")
+    second.payments = [replace(second.payments[0], kind="card")]
+    third.lines = []
+    fourth.lines = [replace(fourth.lines[0], sku="B")]
+    fifth = made.sink.documents[ref(5)]
+    fifth.gross += 1
+    fifth.net += 1
+    assert {one.ref: one.detail for day in made.reconcile() for one in day.differences} == {
+        ref(5): "gross, net 3.52 instead of 2.52",
+        ref(1): "net 2.53 instead of 2.52, tax 0.47 instead of 0.48",
+        ref(2): "paid by card 3.00 instead of 0.00, paid by cash 0.00 instead of 3.00",
+        ref(3): "lines 0 instead of 1, quantity 0 instead of 2",
+        ref(4): "in its parts, the gross is the same",
+    }
+
+
 def test_changes_that_cancel_out_are_found_by_digests_alone() -> None:
     made = world(value(1), value(2))
     for number, change in ((1, 1), (2, -1)):
