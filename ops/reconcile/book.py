@@ -69,6 +69,8 @@ class Close(NamedTuple):
     occurred: int
     currency: str
     gross: int
+    receipt: str = ""
+    revision: int = 0
 
 
 class Letter(NamedTuple):
@@ -137,12 +139,13 @@ CREATE TABLE sent (
 );
 CREATE TABLE closes (
     event_id TEXT PRIMARY KEY, source TEXT, store TEXT, register TEXT, day TEXT, occurred INTEGER, currency TEXT,
-    gross INTEGER
+    gross INTEGER, receipt TEXT, revision INTEGER
 );
 CREATE TABLE letters (
     "partition" INTEGER, "offset" INTEGER, digest TEXT, reason TEXT, place TEXT, "end" TEXT,
     PRIMARY KEY ("partition", "offset", digest)
 );
+CREATE INDEX closes_receipt ON closes (source, store, register, receipt, day, currency, revision);
 """
 
 #: After all is in. What became of a row is its fate:
@@ -208,7 +211,7 @@ class Book:
 
     def add_closes(self, closes: Iterable[Close]) -> None:
         """Puts registers' totals in; one that was sent again counts once."""
-        self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * 8)})", closes)  # noqa: S608 (constants)
+        self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * len(Close._fields))})", closes)  # noqa: S608 (constants)
 
     def add_letters(self, letters: Iterable[Letter]) -> None:
         """Puts dead letters in, the newest of each record."""
@@ -329,8 +332,12 @@ class Book:
         return found
 
     def closes(self) -> list[Close]:
-        """The registers' totals, each register's in order of time."""
-        query = "SELECT * FROM closes ORDER BY source, store, register, currency, occurred"
+        """The registers' totals, each register's in order of time; of one that was revised the highest revision."""
+        query = """
+        SELECT * FROM closes c WHERE NOT EXISTS (
+            SELECT 1 FROM closes r WHERE (r.source, r.store, r.register, r.receipt, r.day, r.currency)
+            = (c.source, c.store, c.register, c.receipt, c.day, c.currency) AND r.revision > c.revision
+        ) ORDER BY source, store, register, currency, occurred"""
         return [Close(*row) for row in self._db.execute(query)]
 
     def closes_without_the_one_before(self, store: str | None, first: date, last: date) -> bool:

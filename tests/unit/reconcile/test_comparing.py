@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
@@ -233,11 +234,9 @@ def test_difference_is_no_ones_fault_on_days_that_the_topic_does_not_have_any_mo
     assert only(made.reconcile()).state == "differs"
 
 
-def close(at: str, gross: str) -> bytes:
-    totals = {"gross": gross}
-    return value(
-        99, event_id=f"z-{at}", type="day_close", receipt="Z", occurred_at=at, lines=[], tenders=[], totals=totals
-    )
+def close(at: str, gross: str, **changes: Any) -> bytes:
+    said = {"event_id": f"z-{at}", "type": "day_close", "receipt": "Z", "occurred_at": at, "totals": {"gross": gross}}
+    return value(99, **said | {"lines": [], "tenders": []} | changes)
 
 
 def test_registers_own_totals_are_compared_since_the_close_before() -> None:
@@ -248,6 +247,14 @@ def test_registers_own_totals_are_compared_since_the_close_before() -> None:
     found = one_difference(made.reconcile())
     assert (found.kind, found.day, found.sent) == ("register", "2026-03-10", Decimal(6))
     assert found.detail == "register R1 printed 9.00"
+
+
+def test_close_that_is_revised_counts_once_as_its_highest_revision() -> None:
+    wrong = close("2026-03-10T13:00:00Z", "9.00", receipt="Z1")
+    right = close("2026-03-10T13:00:00Z", "3.00", receipt="Z1", event_id="z-b", revision=1)
+    assert only(world(value(1), wrong, right).reconcile()).state == "balanced"
+    assert only(world(value(1), right, wrong).reconcile()).state == "balanced"
+    assert one_difference(world(value(1), wrong).reconcile()).kind == "register"
 
 
 def test_numbers_that_never_came_are_gaps_and_no_difference() -> None:
