@@ -1,10 +1,11 @@
 """What a document comes to as a number, so that two sides can be compared without carrying documents to each other.
 
-Each row of a document (itself, its lines, its payments) has a number of 64 bits: two halves of 32, from the MD5 of what
-the row says about goods and money. A document's print is the sum of its rows', a store-day's the sum of its documents',
-all modulo 2 ** 64. Sums, because a database can add them up in any order and give one row for a day, and because a
-day's print is as well the sum of the prints that the other side has of each receipt. Two different days have the same
-print with a chance of 1 in 10 ** 19: enough against mistakes, not against somebody who means to forge.
+Each row of a document (itself, its lines, its payments) has a number of 64 bits: two halves of 32, from the MD5 of
+what the row says about goods, tax rates and money. A document's print is the sum of its rows', a store-day's the sum
+of its documents', all modulo 2 ** 64. Sums, because a database can add them up in any order and give one row for a
+day, and because a day's print is as well the sum of the prints that the other side has of each receipt. Two different
+days have the same print with a chance of 1 in 10 ** 19: enough against mistakes, not against somebody who means to
+forge.
 """
 
 from collections.abc import Iterable
@@ -53,7 +54,8 @@ def _rows(d: ErpDocument) -> Iterable[str]:
     money = "|".join(str(to_scaled(value, AMOUNT_PLACES)) for value in (d.net, d.tax, d.rounding, d.gross))
     yield f"d|{d.external_ref}|{d.revision}|{d.content}|{d.kind}|{money}"
     for position, line in enumerate(d.lines, 1):
+        fine = "|".join(str(to_scaled(value, FINE_PLACES)) for value in (line.quantity, line.tax_rate))
         money = "|".join(str(to_scaled(value, AMOUNT_PLACES)) for value in (line.net, line.tax, line.gross))
-        yield f"l|{d.external_ref}|{position}|{line.sku}|{to_scaled(line.quantity, FINE_PLACES)}|{money}"
+        yield f"l|{d.external_ref}|{position}|{line.sku}|{fine}|{money}"
     for position, payment in enumerate(d.payments, 1):
         yield f"p|{d.external_ref}|{position}|{payment.kind}|{to_scaled(payment.amount, AMOUNT_PLACES)}"

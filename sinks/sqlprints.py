@@ -25,7 +25,7 @@ from sinks.tables import documents as held
 #: Each table, the letter that its rows begin with, and what of it counts, in the order of `sinks.prints`.
 _COUNTED: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (held, "d", ("external_ref", "revision", "content", "kind", "net", "tax", "rounding", "gross")),
-    (document_lines, "l", ("external_ref", "position", "sku", "quantity", "net", "tax", "gross")),
+    (document_lines, "l", ("external_ref", "position", "sku", "quantity", "tax_rate", "net", "tax", "gross")),
     (document_payments, "p", ("external_ref", "position", "kind", "amount")),
 )
 

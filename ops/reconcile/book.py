@@ -69,6 +69,8 @@ class Close(NamedTuple):
     occurred: int
     currency: str
     gross: int
+    receipt: str = ""
+    revision: int = 0
 
 
 class Letter(NamedTuple):
@@ -101,6 +103,11 @@ class Fact(NamedTuple):
     digest: str
     arrived: int
     occurred: int
+    lines: int
+    quantity: Decimal
+    net: Decimal
+    tax: Decimal
+    tenders: dict[str, Decimal]
     print: str
 
 
@@ -132,12 +139,13 @@ CREATE TABLE sent (
 );
 CREATE TABLE closes (
     event_id TEXT PRIMARY KEY, source TEXT, store TEXT, register TEXT, day TEXT, occurred INTEGER, currency TEXT,
-    gross INTEGER
+    gross INTEGER, receipt TEXT, revision INTEGER
 );
 CREATE TABLE letters (
     "partition" INTEGER, "offset" INTEGER, digest TEXT, reason TEXT, place TEXT, "end" TEXT,
     PRIMARY KEY ("partition", "offset", digest)
 );
+CREATE INDEX closes_receipt ON closes (source, store, register, receipt, day, currency, revision);
 """
 
 #: After all is in. What became of a row is its fate:
@@ -203,7 +211,7 @@ class Book:
 
     def add_closes(self, closes: Iterable[Close]) -> None:
         """Puts registers' totals in; one that was sent again counts once."""
-        self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * 8)})", closes)  # noqa: S608 (constants)
+        self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * len(Close._fields))})", closes)  # noqa: S608 (constants)
 
     def add_letters(self, letters: Iterable[Letter]) -> None:
         """Puts dead letters in, the newest of each record."""
@@ -293,12 +301,15 @@ class Book:
     def _facts(self, condition: str, *values: str) -> Iterator[Fact]:
         query = (
             'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
-            f'"offset", digest, arrived, occurred, upper, lower FROM sent WHERE {condition}'
+            f'"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, upper, lower '
+            f"FROM sent WHERE {condition}"
         )
-        for row in self._db.execute(query, values):
-            *said, upper, lower = row
+        for *said, quantity, net, tax, tenders, upper, lower in self._db.execute(query, values):
             said[7] = from_scaled(said[7], AMOUNT_PLACES)
-            yield Fact._make([*said, in_digits(of_halves(upper, lower))])
+            sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))
+            paid = {kind: from_scaled(amount, AMOUNT_PLACES) for kind, amount in json.loads(tenders).items()}
+            figures = (from_scaled(quantity, FINE_PLACES), *sums, paid)
+            yield Fact._make([*said, *figures, in_digits(of_halves(upper, lower))])
 
     def gaps(self) -> dict[tuple[str, str], list[str]]:
         """By store and day: the receipt numbers between others of their register that never came, in words.
@@ -321,9 +332,23 @@ class Book:
         return found
 
     def closes(self) -> list[Close]:
-        """The registers' totals, each register's in order of time."""
-        query = "SELECT * FROM closes ORDER BY source, store, register, currency, occurred"
+        """The registers' totals, each register's in order of time; of one that was revised the highest revision."""
+        query = """
+        SELECT * FROM closes c WHERE NOT EXISTS (
+            SELECT 1 FROM closes r WHERE (r.source, r.store, r.register, r.receipt, r.day, r.currency)
+            = (c.source, c.store, c.register, c.receipt, c.day, c.currency) AND r.revision > c.revision
+        ) ORDER BY source, store, register, currency, occurred"""
         return [Close(*row) for row in self._db.execute(query)]
+
+    def closes_without_the_one_before(self, store: str | None, first: date, last: date) -> bool:
+        """Whether a register closed on one of these days, and its close before, from which it counts, is not here."""
+        query = """
+        SELECT EXISTS (
+            SELECT 1 FROM (SELECT store, day, min(occurred) FROM closes GROUP BY source, store, register, currency)
+            WHERE day BETWEEN ? AND ? AND store = coalesce(?, store)
+        )"""
+        (found,) = self._db.execute(query, (first.isoformat(), last.isoformat(), store)).fetchone()
+        return bool(found)
 
     def sold(self, close: Close, since: int) -> tuple[int, str | None]:
         """What its register sold after `since` up to the close, scaled, dead letters included; the last one's day."""

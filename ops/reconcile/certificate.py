@@ -48,9 +48,12 @@ def public_key(pem: str) -> Ed25519PublicKey:
     return key
 
 
-def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey) -> dict[str, Any]:
-    """The day as a certificate."""
-    said = {"certificate": "tillstream store-day 1", "made_at": at.isoformat(), "made_by": by, "found": day}
+def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey, *, tills: str, erp: str) -> dict[str, Any]:
+    """The day as a certificate. `tills` and `erp` say between what it was reconciled."""
+    said = {
+        "certificate": "tillstream store-day 1", "made_at": at.isoformat(), "made_by": by, "tills": tills, "erp": erp,
+        "found": day,
+    }  # fmt: skip
     signature = b64encode(key.sign(_signed(said))).decode()
     return said | {"method": _METHOD, "key": name_of(key.public_key()), "signature": signature}
 
@@ -58,7 +61,8 @@ def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey) -> 
 def fault(text: str, key: Ed25519PublicKey) -> str | None:
     """Why the text is no certificate that was signed with the key; None when it is.
 
-    A page must be just the one that its signed part makes: what people read is what was signed.
+    A file, or a page, must be just the one that its signed part makes: what people read is what was signed. (JSON may
+    have a field twice, of which programs see the last one alone.)
     """
     whole, is_page = text, BEGINS in text
     if is_page:
@@ -68,7 +72,7 @@ def fault(text: str, key: Ed25519PublicKey) -> str | None:
         told = dict(said)
         signature = b64decode(said.pop("signature"), validate=True)
         method, name = said.pop("method"), said.pop("key")
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return "no certificate"
     if method != _METHOD:
         return f"signed by {method!r}, which is not known"
@@ -79,7 +83,14 @@ def fault(text: str, key: Ed25519PublicKey) -> str | None:
             f" (it says it was signed with key {name}, and this is {name_of(key)})" if name != name_of(key) else ""
         )
         return f"not as it was signed{another}"
-    return "the page is not the one that its signed part makes" if is_page and page(told) != whole else None
+    told |= {"key": name_of(key), "signature": b64encode(signature).decode()}  # which are not in what was signed
+    what, made = ("page", page(told)) if is_page else ("file", as_text(told))
+    return f"the {what} is not the one that its signed part makes" if made != whole else None
+
+
+def as_text(certificate: dict[str, Any]) -> str:
+    """The certificate as a file."""
+    return json.dumps(certificate, ensure_ascii=False, indent=2) + "\n"
 
 
 def name_of(key: Ed25519PublicKey) -> str:

@@ -138,7 +138,8 @@ def sign_command(
     if one.state in ("open", "closed"):
         raise click.UsageError(f"the day is {one.state}: it can be signed off when all of it is in")
     if one.differences and not why:
-        raise click.UsageError(f"the day differs ({len(one.differences)}): say --why it is signed off like this")
+        told = showing.counted(len(one.differences), "difference")
+        raise click.UsageError(f"the day differs ({told}): say --why it is signed off like this")
     ensure_desk_topics(settings)
     state = sign(one, datetime.now(UTC), by, why)
     note_days(settings, [state])
@@ -222,13 +223,13 @@ def repair_command(
     else:
         would = "" if go else "would be "
         click.echo(
-            f"{done.records:,} of {len(differences):,} differences: {done.delivered:,} {would}booked, "
-            f"{done.rejected:,} {would}dead letters, {done.gone:,} not in the topic any more"
+            f"{done.records:,} of {showing.counted(len(differences), 'difference')}: {done.delivered:,} {would}booked, "
+            f"{showing.counted(done.rejected, f'{would}dead letter')}, {done.gone:,} not in the topic any more"
         )
         if done.taken_back:
-            click.echo(f"{done.taken_back:,} copies {would}taken back")
+            click.echo(f"{showing.counted(done.taken_back, 'copy', 'copies')} {would}taken back")
         if done.remembered:
-            click.echo(f"{done.remembered:,} were delivered before and deleted in the ERP: --forget books them again")
+            click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --forget books them again")
         if not go:
             click.echo("this was a dry run: nothing was changed; --go repairs them")
     left = len(differences) - done.delivered - done.rejected - done.taken_back
@@ -263,8 +264,10 @@ def certificate_command(
     found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
-    made = certificate.made(showing.day_as_json(one, state), found.at, by, key)
-    text = json.dumps(made, ensure_ascii=False, indent=2) + "\n"
+    tills = f"topic {settings.topic} at {settings.broker}"
+    erp = settings.sink_url.partition("?")[0]  # behind it may stand what is nobody's business
+    made = certificate.made(showing.day_as_json(one, state), found.at, by, key, tills=tills, erp=erp)
+    text = certificate.as_text(made)
     if to is None:
         click.echo(text, nl=False)
     else:

@@ -1,19 +1,22 @@
 """The book of what was sent against what the ERP holds, a store's day at a time, explained to the record.
 
 A day whose sums agree is not looked into: its documents stay where they are. A day whose sums (or, `deep`, whose
-digests) differ is: its documents come in short, a line each, and are laid beside the receipts of the book.
+digests) differ is, and one that was noted as different before: its documents come in short, a line each, and are laid
+beside the receipts of the book.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
+from schemas.document import ErpDocument
 from schemas.money import minor_digits
 from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
+from sinks.days import totals_of
 from sinks.values import AMOUNT_PLACES, from_scaled
 
 #: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
@@ -28,10 +31,10 @@ MEANING: dict[Kind, str] = {
     "missing": "sent and acknowledged, but not in the ERP",
     "only_in_erp": "in the ERP, but no till sent it",
     "doubled": "in the ERP a second time, under another reference",
-    "altered": "the amounts in the ERP are not those that the till sent",
+    "altered": "money or goods in the ERP are not those that the till sent",
     "older_revision": "the ERP holds an earlier revision than the till sent",
     "other_content": "the ERP holds something else under this reference",
-    "moved": "the ERP holds it on another day, store or currency",
+    "moved": "the ERP holds it on another day or in another store",
     "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
     "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
     "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
@@ -110,6 +113,7 @@ class Terms:
 
     `ends`: when a store's business day is over. `reach`: the topic has lost records of this day, or of days before.
     `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
+    `doubtful`: days that are looked into even if their sums agree, as more was found of them before.
     """
 
     now: datetime
@@ -119,6 +123,7 @@ class Terms:
     store: str | None = None
     first: date = date.min
     last: date = date.max
+    doubtful: Container[tuple[str, str]] = ()
 
     def wants(self, store: str, day: str) -> bool:
         """Whether the store's day is to be told of."""
@@ -197,18 +202,21 @@ def _state(day: Day, terms: Terms) -> State:
 def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
     """On what a day differs, record by record."""
     agrees = all(account.agrees for account in day.accounts)
-    if agrees and not day.count("vanished", "refused"):
+    if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in terms.doubtful:
         return []
     found: list[Difference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
+    facts: dict[str, Fact] = {}
     for fact in book.due(day.store, day.day):
         document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
         if fact.fate == "vanished":
             found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
         elif fact.fate != "waiting":
-            found += _beside(fact, document) if document is not None else _absent(fact, sink)
+            facts[fact.ref] = fact
+            found += _beside(fact, document, sink) if document is not None else _absent(fact, sink)
     for document in held.values():
         found += _unsent(book, document, day, terms)
+    _say_what_is_altered(found, facts, sink)
     return found
 
 
@@ -216,7 +224,7 @@ def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
     return [] if day.day == NOWHERE else sink.prints(day.store, as_date(day.day))
 
 
-def _beside(fact: Fact, document: DocumentPrint) -> list[Difference]:
+def _beside(fact: Fact, document: DocumentPrint, sink: Sink) -> list[Difference]:
     """The receipt and the document of the same reference and day."""
     if fact.reason:
         return [_of(fact, "refused_today", fact.reason, document)]
@@ -224,14 +232,41 @@ def _beside(fact: Fact, document: DocumentPrint) -> list[Difference]:
         return []
     if document.revision < fact.revision:
         revisions = f"revision {document.revision} instead of {fact.revision}"
-        return [_of(fact, "older_revision", revisions, document)]
+        return [_remembered(_of(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)]
     if document.content != fact.content or document.revision != fact.revision:
         how = "a dead letter, replayed with a patch" if fact.letter else f"from {document.event_id}"
         return [_of(fact, "other_content", how, document)]
     if document.currency != fact.currency:
         return [_of(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
-    same = document.gross == fact.gross
-    return [_of(fact, "altered", "in its parts, the gross is the same" if same else "gross", document)]
+    return [_of(fact, "altered", "", document)]
+
+
+def _say_what_is_altered(found: Sequence[Difference], facts: dict[str, Fact], sink: Sink, most: int = 500) -> None:
+    altered = {each.ref: each for each in found if each.kind == "altered" and not each.detail}
+    refs = list(altered)
+    for start in range(0, len(refs), most):
+        part = refs[start : start + most]
+        documents = {document.external_ref: document for document in sink.read(part)}
+        for ref in part:
+            changes = _changes(facts[ref], documents[ref]) if ref in documents else []
+            if altered[ref].held != facts[ref].gross:
+                changes.insert(0, "gross")
+            altered[ref].detail = ", ".join(changes) or "in its parts, the gross is the same"
+
+
+def _changes(fact: Fact, document: ErpDocument) -> list[str]:
+    """Which figures of the document are not as they were sent. An ERP behind an API may give it as it was delivered."""
+    held = totals_of([document])[0]
+    kinds = sorted({*held.tenders, *fact.tenders})
+    zero = Decimal(0)
+    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), fact.tenders.get(kind, zero)) for kind in kinds]
+    said = [
+        f"{name} {in_places(now, fact.currency)} instead of {in_places(sent, fact.currency)}"
+        for name, now, sent in (("net", held.net, fact.net), ("tax", held.tax, fact.tax), *paid)
+        if now != sent
+    ]
+    counts = [("lines", Decimal(held.lines), Decimal(fact.lines)), ("quantity", held.quantity, fact.quantity)]
+    return said + [f"{name} {_plain(now)} instead of {_plain(sent)}" for name, now, sent in counts if now != sent]
 
 
 def _absent(fact: Fact, sink: Sink) -> list[Difference]:
@@ -239,16 +274,22 @@ def _absent(fact: Fact, sink: Sink) -> list[Difference]:
     for document in elsewhere:
         where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
         if document.revision < fact.revision:
-            return [_of(fact, "older_revision", f"revision {document.revision} instead of {fact.revision}; {where}")]
+            revisions = f"revision {document.revision} instead of {fact.revision}; {where}: event {fact.event_id}"
+            return [_remembered(_of(fact, "older_revision", revisions), fact, sink)]
         return [_of(fact, "moved", where)]
     if fact.reason:
         return [_of(fact, "vanished", fact.reason)]
-    missing = _of(fact, "missing", f"event {fact.event_id}")
+    return [_remembered(_of(fact, "missing", f"event {fact.event_id}"), fact, sink)]
+
+
+def _remembered(absent: Difference, fact: Fact, sink: Sink) -> Difference:
+    """What the ERP remembers to have taken, it has to forget before it takes it again."""
     if isinstance(sink, Remembering) and (delivered := sink.deliveries([fact.event_id])):
-        missing.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and deleted in the ERP since"
+        since = "deleted" if absent.kind == "missing" else "undone"
+        absent.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and {since} in the ERP since"
         if isinstance(sink, Forgetful):
-            missing.repair += " --forget"
-    return [missing]
+            absent.repair += " --forget"
+    return absent
 
 
 def _unsent(book: Book, document: DocumentPrint, day: Day, terms: Terms) -> list[Difference]:
@@ -324,3 +365,7 @@ def in_places(amount: Decimal, currency: str) -> str:
         return format(amount.normalize() + 0, "f")
     shown = amount.quantize(Decimal(1).scaleb(-digits))
     return format(shown if shown == amount else amount, "f")
+
+
+def _plain(number: Decimal) -> str:
+    return format(number.normalize() + 0, "f")

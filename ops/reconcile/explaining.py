@@ -165,7 +165,8 @@ def _now(way: Way, facts: Sequence[Fact], number: str | None) -> Step:
         return Step(None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it")
     said = _document(document)
     more = ", ".join(f"{name} {said[name]}" for name in ("mapping", "company", "review") if said[name])
-    detail = f"revision {document.revision}, {said['gross']} {document.currency}, booked on {document.business_date}"
+    booked = f"booked on {document.business_date} in store {document.store}"
+    detail = f"revision {document.revision}, {said['gross']} {document.currency}, {booked}"
     named = f" {number}" if number is not None else ""
     what = f"now: the ERP holds the {document.kind.replace('_', ' ')}{named}"
     return Step(None, what, way.ref, detail + (f", {more}" if more else ""))

@@ -112,7 +112,8 @@ class Judge:
     def _close(self, arrival: Arrival) -> Sequence[Close]:
         event = arrival.event
         said = (event.source, event.store, event.register_id, self._day(event))
-        return [Close(arrival.id, *said, milliseconds(event.occurred_at), event.currency, _stated_gross(event))]
+        printed = (event.currency, _stated_gross(event), event.receipt, event.revision)
+        return [Close(arrival.id, *said, milliseconds(event.occurred_at), *printed)]
 
     def _day(self, event: SaleEvent) -> str:
         store = self.store(event.store)

@@ -11,7 +11,7 @@ from ops.reconcile.book import NOWHERE, Book, Scratch, as_date, milliseconds
 from ops.reconcile.comparing import Day, Terms, compare, settle_letters
 from ops.reconcile.judging import Judge
 from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic
-from ops.reconcile.states import Noted, now_is
+from ops.reconcile.states import Noted, known_to_differ, now_is
 from sinks.base import Sink, StoreDay
 from sinks.connect import open_sink
 from streams.desk import find_master_data, find_source
@@ -25,7 +25,7 @@ Now = dict[tuple[str, str], DayState]
 #: Asking for more days than that one by one takes a sink longer than to sum all of them up.
 _FEW = timedelta(days=31)
 #: From the beginning of a day in UTC: the day itself, a day for time zones and cut-offs, and a day.
-_ON_TIME = timedelta(days=3)
+_ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 
 
 @dataclass
@@ -60,19 +60,34 @@ def reconcile(
     topic, the dead letters. All that the ERP holds then is in what is read of the topic, and all that the workers had
     come to then is in the ERP.
 
+    Of the topic is read what can concern these days; where that can't tell, all of it.
+
     Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured.
     """
     with opened(settings) as (sink, judge):
         now = datetime.now(UTC)
         places = committed(settings)
         held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
-        with Scratch() as book:
-            reach = asyncio.run(read_topic(settings, book, judge, now, first, progress))
-            _judge(settings, book, sink, places)
-            days = first or date.min, last or date.max
-            terms = Terms(now, partial(day_ends, judge), reach, first is None, store, *days)
-            late = _late(book, first) if first is not None and last is None else None
-            return Found(now, compare(book, sink, held, terms), reach, late, days_noted(settings))
+        doubtful = known_to_differ(days_noted(settings))
+
+        def found_since(begin: date | None) -> Found | None:
+            """None when the topic has to be read from farther back than `begin`."""
+            with Scratch() as book:
+                reach = asyncio.run(read_topic(settings, book, judge, now, begin, progress))
+                days = first or date.min, last or date.max
+                if begin is not None and book.closes_without_the_one_before(store, *days):
+                    return None
+                _judge(settings, book, sink, places)
+                terms = Terms(now, partial(day_ends, judge), reach, begin is None, store, *days, doubtful)
+                compared = compare(book, sink, held, terms)
+                if begin is not None and any(one.kind == "only_in_erp" for day in compared for one in day.differences):
+                    return None  # a till may have sent it before
+                late = _late(book, first) if first is not None and last is None else None
+                return Found(now, compared, reach, late, days_noted(settings))
+
+        found = found_since(first) or found_since(None)
+        assert found is not None
+        return found
 
 
 def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:
@@ -84,11 +99,12 @@ def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep
 
 
 def _late(book: Book, first: date) -> date | None:
-    """The earliest day before `first` of which something that was read came more than a day after it was over."""
+    """The earliest day before `first` of which something came more than a day after it was over, and not long ago."""
+    recent = milliseconds(_at(first)) - _ON_TIME
     late = [
         as_date(day)
         for (_, day), arrived in book.arrived_last().items()
-        if day != NOWHERE and as_date(day) < first and arrived > milliseconds(_at(as_date(day) + _ON_TIME))
+        if day != NOWHERE and as_date(day) < first and arrived > max(recent, milliseconds(_at(as_date(day))) + _ON_TIME)
     ]
     return min(late, default=None)
 

@@ -67,7 +67,7 @@ def page(certificate: dict[str, Any]) -> str:
 </header>
 {_facts(certificate)}
 {accounts}
-{_differences(day["differences"])}
+{_differences(day)}
 {_letters(day)}
 <div class="signed"><div>Place, date</div><div>Name</div><div>Signature</div></div>
 <footer>
@@ -93,6 +93,8 @@ def _facts(certificate: dict[str, Any]) -> str:
     day = certificate["found"]
     rows = [
         ("Reconciled", f"{_moment(certificate['made_at'])} by {certificate['made_by']}"),
+        ("Tills", certificate["tills"]),
+        ("ERP", certificate["erp"]),
         ("In this state", f"since {_moment(day['since'])}, noted by {day['by']}"),
         ("Last sale arrived", _moment(day["last_arrival"]) if day["last_arrival"] else ""),
         ("Reason", day["why"]),
@@ -139,9 +141,12 @@ def _totals(account: dict[str, Any]) -> str:
     return made
 
 
-def _differences(found: list[dict[str, Any]]) -> str:
+def _differences(day: dict[str, Any]) -> str:
+    found = day["differences"]
     if not found:
-        return "<h2>Differences</h2>\n<p>None.</p>"
+        unjudged = day["state"] in ("open", "closed")
+        said = f"None is told: the day is {day['state']}, and not judged." if unjudged else "None."
+        return f"<h2>Differences</h2>\n<p>{said}</p>"
     rows = (
         f"<tr><td>{escape(each['kind'])}</td><td><code>{escape(str(each['receipt']))}</code><br>"
         f'<span class="soft">{escape(each["meaning"])}; {escape(each["detail"])}</span></td>'

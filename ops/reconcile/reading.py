@@ -134,15 +134,21 @@ async def read_topic(
 def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first: date | None) -> dict[int, int]:
     if first is None:
         return {number: low for number, (low, _) in there.items()}
-    since = milliseconds(datetime.combine(first, time(), UTC) - _SLACK)
+    begins = milliseconds(datetime.combine(first, time(), UTC))  # which may be the first day that there is
+    since = max(0, begins - _SLACK // timedelta(milliseconds=1))
     asked = [TopicPartition(topic, number, since) for number in there]
     found = consumer.offsets_for_times(asked, timeout=TIMEOUT)
     return {place.partition: place.offset if place.offset >= 0 else there[place.partition][1] for place in found}
 
 
 def day_ends(judge: Judge, store: str, day: date) -> datetime:
-    """When the store's business day is over."""
+    """When the store's business day is over: at a cut-off that its clock shows twice, the second time."""
     facts = judge.store(store)
-    if facts is None:
-        return datetime.combine(day + timedelta(days=1), time(), UTC)
-    return datetime.combine(day + timedelta(days=1), facts.cutoff, facts.zone).astimezone(UTC)
+    try:
+        after = day + timedelta(days=1)
+        if facts is None:
+            return datetime.combine(after, time(), UTC)
+        cutoff = datetime.combine(after, facts.cutoff, facts.zone)
+        return max(cutoff.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    except OverflowError:  # the last day that there is
+        return datetime.max.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
 """A reconciliation on the screen, and as JSON."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.dlq.showing import console_of
-from ops.reconcile.book import Figures
+from ops.reconcile.book import Fact, Figures
 from ops.reconcile.comparing import MEANING, Account, Day, Difference, in_places
 from ops.reconcile.office import Found, Now, unsettled
 from streams.letters.days import DayState
@@ -101,7 +101,7 @@ def report(found: Found, now: Now, *, everything: bool) -> None:
     for name in ("store", "day", "state"):
         table.add_column(name)
     numbers = ("sent", "= ERP", "+ twice", "+ replaced", "+ dead", "+ held", "+ waiting", "+ noted")
-    for name in (*numbers, "gross sent", "gross ERP", "difference"):
+    for name in (*numbers, "gross due", "gross ERP", "difference"):
         table.add_column(name, justify="right")
     table.add_column("")
     for day in shown[: None if everything else MOST]:
@@ -164,11 +164,14 @@ def _report_differences(console: Console, found: Found) -> None:
 
 
 def _report_rest(console: Console, found: Found) -> None:
-    reasons = Counter(each.letter.partition(" ")[2] for day in found.days for each in day.letters)
+    reasons: dict[str, list[Fact]] = {}
+    for each in (each for day in found.days for each in day.letters):
+        reasons.setdefault(each.letter.partition(" ")[2], []).append(each)
     if reasons:
         console.print()
-        for reason, count in sorted(reasons.items()):
-            console.print(f"in dead letters: {reason} ({count:,}): tillstream dlq list --reason {reason}")
+        for reason, letters in sorted(reasons.items()):
+            money = _money(letters)
+            console.print(f"in dead letters: {reason} ({len(letters):,}{money}): tillstream dlq list --reason {reason}")
     noted: Counter[str] = Counter()
     for day in found.days:
         noted.update(day.noted)
@@ -191,13 +194,29 @@ def _report_rest(console: Console, found: Found) -> None:
         console.print(f"the topic does not have all of {found.reach} and before any more: those days can't be judged")
 
 
+def _money(letters: Sequence[Fact]) -> str:
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for each in letters:
+        sums[each.currency] += each.gross
+    return "".join(f"; {in_places(gross, currency)} {currency}" for currency, gross in sorted(sums.items()) if gross)
+
+
 def _verdict(found: Found, now: Now) -> str:
+    if not found.days:
+        return "Nothing was sent, and the ERP holds nothing."
     states = Counter(now[day.store, day.day].state for day in found.days)
     said = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     differences = sum(len(day.differences) for day in found.days)
     settled = "" if unsettled(found, now) else ", all signed off"
-    verdict = "Balanced." if found.balanced else f"{differences:,} differences{settled}."
-    return f"{len(found.days):,} store-days: {said or 'none'}. {verdict}"
+    unjudged = sum(day.state in ("open", "closed") for day in found.days)
+    agreed = f"No differences, and {counted(unjudged, 'day')} not judged." if unjudged else "Balanced."
+    verdict = agreed if found.balanced else f"{counted(differences, 'difference')}{settled}."
+    return f"{counted(len(found.days), 'store-day')}: {said}. {verdict}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """The number with its noun."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def report_history(states: Sequence[DayState]) -> None:

@@ -42,6 +42,12 @@ def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayStat
     return DayState(store=day.store, day=day.day, state=day.state, at=at, by=by, figures=figures, reopened=reopened)
 
 
+def known_to_differ(noted: Noted) -> set[tuple[str, str]]:
+    """The days that were last noted as different, or signed off with a reason: digests may have shown it, not sums."""
+    last = {key: past[-1] for key, past in noted.items()}
+    return {key for key, one in last.items() if one.state == "differs" or (one.state == "signed off" and one.why)}
+
+
 #: What somebody may have gone by.
 _SETTLED = ("balanced", "differs", "signed off")
 

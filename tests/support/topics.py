@@ -110,10 +110,12 @@ class Topics:
         records: Iterable[tuple[bytes | None, bytes | None, Headers]],
         *,
         partition: int = -1,
+        timestamp: int = 0,
     ) -> list[tuple[int, int]]:
         """Writes `(key, value, headers)` records; returns their (partition, offset)s when all are confirmed.
 
-        Without `partition` the key decides, as it does for every librdkafka producer.
+        Without `partition` the key decides, as it does for every librdkafka producer. `timestamp` is in milliseconds:
+        now, if not stated.
         """
         places: list[tuple[int, int]] = []
 
@@ -123,7 +125,7 @@ class Topics:
             places.append(_place(message))
 
         for key, value, headers in records:
-            self._producer.produce(topic, value, key, partition, confirmed, headers=list(headers))
+            self._producer.produce(topic, value, key, partition, confirmed, timestamp=timestamp, headers=list(headers))
             self._producer.poll(0)
         missing = self._producer.flush(_TIMEOUT)
         assert not missing, f"{missing} records for {topic} are not confirmed after {_TIMEOUT} s"

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
@@ -95,6 +96,26 @@ def test_amount_that_is_changed_is_named_with_both_amounts() -> None:
     assert (found.kind, found.ref, found.sent, found.held) == ("altered", ref(1), Decimal("3.00"), Decimal("4.00"))
 
 
+def test_what_is_altered_is_told() -> None:
+    made = world(*map(value, range(1, 6)))
+    first, second, third, fourth = (made.sink.documents[ref(number)] for number in range(1, 5))
+    first.net += Decimal("0.01")
+    first.tax -= Decimal("0.01")
+    second.payments = [replace(second.payments[0], kind="card")]
+    third.lines = []
+    fourth.lines = [replace(fourth.lines[0], sku="B")]
+    fifth = made.sink.documents[ref(5)]
+    fifth.gross += 1
+    fifth.net += 1
+    assert {one.ref: one.detail for day in made.reconcile() for one in day.differences} == {
+        ref(5): "gross, net 3.52 instead of 2.52",
+        ref(1): "net 2.53 instead of 2.52, tax 0.47 instead of 0.48",
+        ref(2): "paid by card 3.00 instead of 0.00, paid by cash 0.00 instead of 3.00",
+        ref(3): "lines 0 instead of 1, quantity 0 instead of 2",
+        ref(4): "in its parts, the gross is the same",
+    }
+
+
 def test_changes_that_cancel_out_are_found_by_digests_alone() -> None:
     made = world(value(1), value(2))
     for number, change in ((1, 1), (2, -1)):
@@ -103,6 +124,24 @@ def test_changes_that_cancel_out_are_found_by_digests_alone() -> None:
         document.gross += change
     assert only(made.reconcile(deep=False)).state == "balanced"
     assert named(made.reconcile()) == {("altered", ref(1)): 1, ("altered", ref(2)): 1}
+
+
+def test_day_that_is_known_to_differ_is_looked_into_even_if_its_sums_agree() -> None:
+    made = world(value(1))
+    document = made.sink.documents[ref(1)]
+    document.lines = [replace(document.lines[0], sku="B")]
+    assert only(made.reconcile(deep=False)).state == "balanced"
+    assert named(made.reconcile(deep=False, doubtful={("S1", "2026-03-10")})) == {("altered", ref(1)): 1}
+
+
+def test_rates_that_lines_have_swapped_are_found_by_digests() -> None:
+    line = {"quantity": "1", "unit_price": "1.50"}
+    lines = [{"sku": "A", "tax_rate": "7", **line}, {"sku": "B", "tax_rate": "19", **line}]
+    made = world(value(1, lines=lines))
+    document = made.sink.documents[ref(1)]
+    seven, nineteen = document.lines
+    document.lines = [replace(seven, tax_rate=nineteen.tax_rate), replace(nineteen, tax_rate=seven.tax_rate)]
+    assert named(made.reconcile()) == {("altered", ref(1)): 1}
 
 
 def test_document_twice_is_named_as_a_copy() -> None:
@@ -135,7 +174,16 @@ def test_newer_revision_that_did_not_land_is_named() -> None:
     made.send(value(1), value(1, event_id="e-1b", revision=1, cashier="B"))
     made.work()
     found = one_difference(made.reconcile())
-    assert (found.kind, found.detail) == ("older_revision", "revision 0 instead of 1")
+    assert (found.kind, found.detail) == ("older_revision", "revision 0 instead of 1: event pos:e-1b")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10"
+
+
+def test_newer_revision_that_the_erp_remembers_has_to_be_forgotten() -> None:
+    made = world(value(1), value(1, event_id="e-1b", revision=1, cashier="B"))
+    made.sink.documents[ref(1)].revision = 0
+    found = one_difference(made.reconcile())
+    assert found.detail.startswith("revision 0 instead of 1: event pos:e-1b was delivered at ")
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
 
 
 def test_document_on_another_day_is_moved() -> None:
@@ -186,11 +234,9 @@ def test_difference_is_no_ones_fault_on_days_that_the_topic_does_not_have_any_mo
     assert only(made.reconcile()).state == "differs"
 
 
-def close(at: str, gross: str) -> bytes:
-    totals = {"gross": gross}
-    return value(
-        99, event_id=f"z-{at}", type="day_close", receipt="Z", occurred_at=at, lines=[], tenders=[], totals=totals
-    )
+def close(at: str, gross: str, **changes: Any) -> bytes:
+    said = {"event_id": f"z-{at}", "type": "day_close", "receipt": "Z", "occurred_at": at, "totals": {"gross": gross}}
+    return value(99, **said | {"lines": [], "tenders": []} | changes)
 
 
 def test_registers_own_totals_are_compared_since_the_close_before() -> None:
@@ -201,6 +247,14 @@ def test_registers_own_totals_are_compared_since_the_close_before() -> None:
     found = one_difference(made.reconcile())
     assert (found.kind, found.day, found.sent) == ("register", "2026-03-10", Decimal(6))
     assert found.detail == "register R1 printed 9.00"
+
+
+def test_close_that_is_revised_counts_once_as_its_highest_revision() -> None:
+    wrong = close("2026-03-10T13:00:00Z", "9.00", receipt="Z1")
+    right = close("2026-03-10T13:00:00Z", "3.00", receipt="Z1", event_id="z-b", revision=1)
+    assert only(world(value(1), wrong, right).reconcile()).state == "balanced"
+    assert only(world(value(1), right, wrong).reconcile()).state == "balanced"
+    assert one_difference(world(value(1), wrong).reconcile()).kind == "register"
 
 
 def test_numbers_that_never_came_are_gaps_and_no_difference() -> None:
@@ -233,10 +287,12 @@ def test_page_of_a_certificate_shows_what_became_of_all_and_what_differs() -> No
     made = world(*MIXED)
     del made.sink.documents[ref(1)]
     day = next(day for day in made.reconcile() if day.day)
-    said = page(
-        certificate.made(day_as_json(day, now_is(day, [], AFTER, "ada")), AFTER, "ada", Ed25519PrivateKey.generate())
-    )
+    between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
+    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    said = page(certificate.made(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", said, re.DOTALL)]
+    assert ["Tills", "topic pos.sales at kafka:9092"] in cells
+    assert ["ERP", "sqlite:///erp.db"] in cells
     assert ["sent by the tills", "6", "18.99"] in cells
     assert ["= due in the ERP", "3", "3.00"] in cells
     assert [row[0] for row in cells if row[0].startswith("+ ")] == [

@@ -35,6 +35,7 @@ from tests.support.events import NOON
 LATER = NOON + timedelta(hours=1)
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key()
+BETWEEN = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
 
 
 def day(receipts: int = 1, **changes: Any) -> Day:
@@ -82,21 +83,21 @@ def test_open_day_that_ends_is_not_reopened() -> None:
 
 
 def certified() -> dict[str, Any]:
-    return certificate.made(day_as_json(day(store="<S1>"), now_is(day(), [], NOON, "ada")), NOON, "ada", KEY)
+    return certificate.made(day_as_json(day(store="<S1>"), now_is(day(), [], NOON, "ada")), NOON, "ada", KEY, **BETWEEN)
 
 
 def test_certificate_and_its_page_are_verified_with_the_key() -> None:
     made = certified()
-    for text in (json.dumps(made, indent=2), page(made)):
+    for text in (certificate.as_text(made), page(made)):
         assert certificate.fault(text, PUBLIC) is None
         another = Ed25519PrivateKey.generate().public_key()
         assert "this is " + certificate.name_of(another) in str(certificate.fault(text, another))
 
 
-@pytest.mark.parametrize("told", ["3.00", "balanced", "2026-03-10", "ada"])
+@pytest.mark.parametrize("told", ["3.00", "balanced", "pos.sales", "erp.db", "2026-03-10", "ada"])
 def test_changed_certificate_is_found(told: str) -> None:
     made = certified()
-    for text in (json.dumps(made), page(made)):
+    for text in (certificate.as_text(made), page(made)):
         changed = text.replace(told, "x")
         assert changed != text
         assert certificate.fault(changed, PUBLIC) is not None
@@ -104,7 +105,25 @@ def test_changed_certificate_is_found(told: str) -> None:
         assert certificate.fault(first, PUBLIC) is not None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}'])
+@pytest.mark.parametrize("made", [certificate.as_text, page])
+def test_every_character_of_a_certificate_counts(made: Callable[[dict[str, Any]], str]) -> None:
+    text = made(certified())
+    for place, character in enumerate(text):
+        for other in (chr(ord(character) ^ 1), ""):
+            assert certificate.fault(text[:place] + other + text[place + 1 :], PUBLIC) is not None, text[place - 20 :]
+
+
+def test_field_that_stands_twice_is_found() -> None:
+    text = certificate.as_text(certified())
+    twice = text.replace('"found": {', '"found": {"state": "differs"}, "found": {', 1)
+    assert json.loads(twice) == json.loads(text)
+    assert certificate.fault(twice, PUBLIC) == "the file is not the one that its signed part makes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}', pytest.param("[" * 99_999, id="deep")],
+)
 def test_what_is_no_certificate_is_told(text: str) -> None:
     assert certificate.fault(text, PUBLIC) is not None
 
