@@ -19,6 +19,7 @@ from charset_normalizer import from_bytes
 from lxml import etree
 
 from ops.inspect.kinds import is_number
+from streams.sources.rows import names_of
 
 #: A file, or a member of a zip archive.
 File = Path | zipfile.Path
@@ -190,7 +191,7 @@ def _csv(path: File, text: str, delimiter: str | None) -> tuple[str, tuple[str, 
     lines = lines[:-1][:200] or lines  # the last one may be cut off
     delimiter = delimiter or max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
     try:
-        first = [name.strip() for name in next(csv.reader(lines, delimiter=delimiter))]
+        first = names_of(next(csv.reader(lines, delimiter=delimiter)))
     except csv.Error as error:
         raise NotReadable(f"{path}:1: no CSV: {error}") from None
     header = not any(is_number(name) for name in first) and len(set(first)) == len(first) and all(first)
