@@ -180,3 +180,31 @@ def test_damaged_archive_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(NotReadable, match="damaged"):
         inputs([str(path)])
+
+
+def test_sheet_that_does_not_fit_is_told_by_its_name_and_with_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "sales.xlsx"
+    book = Workbook()
+    book.worksheets[0].append(["Report of March"])
+    book.create_sheet("Sales").append(["no"])
+    book.save(path)
+    with (
+        pytest.raises(NotReadable) as caught,
+        as_file(inputs([str(path)])[0], BY_NO) as opened,
+    ):
+        read(opened.file)
+    assert str(caught.value) == (
+        f"{path}, sheet 'Sheet' (--sheet takes another one: 'Sales'): group_by: there is no column no; "
+        "there are Report of March"
+    )
+
+
+def test_numbers_of_a_workbook_have_no_exponent(tmp_path: Path) -> None:
+    path = tmp_path / "sales.xlsx"
+    book = Workbook()
+    for row in (["no", "quantity"], [1, 0.00001], [2, 2.5]):
+        book.worksheets[0].append(row)
+    book.save(path)
+    with as_file(inputs([str(path)])[0], BY_NO) as (file, *_):
+        _, made, _ = read(file)
+    assert [row["quantity"] for receipt in made for row in rows(receipt)] == ["0.00001", "2.5"]
