@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ops.inspect.layout import File, NotReadable, look, opened
+from ops.inspect.layout import ZIP, File, NotReadable, look, opened
 from ops.inspect.records import texts
 from schemas.contract import Contract
 from sinks.lookup import streamed
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from openpyxl import Workbook
 
 STDIN = "-"
-_ZIP = b"PK\x03\x04"
 _WORKBOOK = "xl/workbook.xml"
 #: Ends of names that are our own, or that somebody still writes to.
 _NOT_OURS = (".part", ".tmp", ".crdownload", ".filepart", ".report.json")
@@ -93,7 +92,7 @@ def is_ours(name: str) -> bool:
 
 def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
-        if file.read(len(_ZIP)) != _ZIP:
+        if file.read(len(ZIP)) != ZIP:
             return False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -190,7 +189,7 @@ def _is_workbook(file: File) -> bool:
     if not isinstance(file, Path):
         return file.name.endswith((".xlsx", ".xlsm"))
     with file.open("rb") as raw:
-        return raw.read(len(_ZIP)) == _ZIP or file.suffix in (".xlsx", ".xlsm")
+        return raw.read(len(ZIP)) == ZIP or file.suffix in (".xlsx", ".xlsm")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from streams.sources.rows import names_of
 File = Path | zipfile.Path
 FileFormat = Literal["csv", "json", "json_lines", "json_array", "xml"]
 FORMATS: tuple[FileFormat, ...] = ("csv", "json", "json_lines", "json_array", "xml")
+ZIP = b"PK\x03\x04"  # how workbooks begin, too
 _HEAD = 2**18
 _CHUNK = 2**20
 _DELIMITERS = ",;\t|"
@@ -66,6 +67,11 @@ def look(
     with opened(path) as file:
         head = file.read(_HEAD)
         compressed = isinstance(file, gzip.GzipFile)
+        if head.startswith(ZIP):
+            raise NotReadable(
+                f"{path}: a workbook or an archive, which `tillstream import` alone reads; here, save a sheet as CSV,"
+                " or unpack it"
+            )
         encoding = encoding or _encoding(path, head)
         text = codecs.getincrementaldecoder(encoding)(_errors(encoding)).decode(head, final=len(head) < _HEAD)
     if not text.strip():

@@ -126,6 +126,7 @@ DEEP = 5_000
         (b"[1, 2", "item 3 of the JSON array breaks off"),
         (b"<a><b></a>", "not well-formed"),
         (b"a\0b", "neither text"),
+        (b"PK\x03\x04 and so on", "a workbook or an archive, which `tillstream import` alone reads"),
         (b"\xff\xfe\0", "not utf-16-le, as its first bytes say: truncated data"),
         (b"\xef\xbb\xbfa,b\n1,\xff\n", "not utf-8, as its first bytes say"),
         (PACKED[:-9], "the gzip file is damaged"),
