@@ -271,6 +271,14 @@ def test_personal_values_are_never_shown(tmp_path: Path) -> None:
     assert found(path)["personal"] == ["a", "b", "c", "customer.name"]
 
 
+def test_draft_says_where_an_amount_may_be_a_thousand_times_as_large(tmp_path: Path) -> None:
+    path, target = tmp_path / "sales.csv", tmp_path / "draft.yaml"
+    path.write_text("receipt;date;sku;qty;price\n1;2026-03-01;A;1;1,250\n2;2026-03-02;A;1;2,500\n")
+    assert tillstream("inspect", path, "--draft", target).exit_code == 0
+    (price,) = [line for line in target.read_text().splitlines() if "unit_price" in line]
+    assert price.endswith("# check: the decimal mark can't be told: 1,234 may be a thousand")
+
+
 def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
     target = tmp_path / "draft.yaml"
     assert tillstream("inspect", SAMPLE, "--draft", target).exit_code == 0
