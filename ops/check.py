@@ -16,6 +16,7 @@ from streams.topics import (
     BrokerUnreachable,
     TopicsUnusable,
     changelog_topic,
+    create_source_topic,
     ensure_desk_topics,
     ensure_topics,
     partitions_of_topics,
@@ -40,6 +41,7 @@ def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]
     try:
         if apply:
             creating = settings.model_copy(update={"create_topics": True})
+            create_source_topic(creating, creating.partitions)
             ensure_topics(creating)
             ensure_desk_topics(creating)
         there = partitions_of_topics(settings)
@@ -59,7 +61,9 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
         subject = f"topic {topic}"
         if topic not in there:
             own = topic != settings.topic
-            advice = "tillstream check --apply creates it" if own else "create it, or set `topic`"
+            advice = "tillstream check --apply creates it"
+            if not own:
+                advice += f", with {settings.partitions} partitions (`partitions`); or set `topic`"
             # A worker creates its own topics itself where it is allowed to.
             missing_is_fine = own and settings.create_topics and partitions is not None
             detail = "missing, a worker creates it" if missing_is_fine else "missing"
@@ -120,7 +124,9 @@ def report_findings(findings: list[Finding], *, as_json: bool) -> None:
         rows = [{"subject": f.subject, "ok": f.ok, "detail": f.detail, "advice": f.advice} for f in findings]
         click.echo(json.dumps({"ok": all(f.ok for f in findings), "findings": rows}))
         return
-    table = Table("", "what", "found", "what to do", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for heading in ("", "what", "found", "what to do"):
+        table.add_column(heading, overflow="fold")  # an address is no use without its end
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]wrong[/]"
         table.add_row(mark, finding.subject, finding.detail, "" if finding.ok else finding.advice)

@@ -88,7 +88,7 @@ def post_once(sink: "TrytonSink", batch: int, *, as_json: bool) -> int:
 def ledger(config: Path | None, sink_url: str | None, rebuild: bool, as_json: bool, receipts: tuple[str, ...]) -> None:
     """Say what became of documents in an ERP behind an API: how many are in each state, or what is known of RECEIPTS.
 
-    A receipt is named by its reference, source/store/register/number/type.
+    A receipt is named by its reference, source/store/register/number/type. Exit code 1: nothing is known of one.
     """
     settings = settings_from(config, sink_url=sink_url)
     sink = _open(settings)
@@ -111,8 +111,15 @@ def ledger(config: Path | None, sink_url: str | None, rebuild: bool, as_json: bo
             rows = [{"state": state, "documents": count} for state, count in sorted(sink.ledger.counts().items())]
     finally:
         sink.close()
+    unknown = set(receipts).difference(row.get("receipt") for row in rows)
     for row in rows:
         click.echo(json.dumps(row) if as_json else "  ".join(str(value) for value in row.values() if value is not None))
+    for receipt in sorted(unknown):
+        click.echo(
+            f"tillstream: nothing is known of {receipt}; a receipt is source/store/register/number/type", err=True
+        )
+    if unknown:
+        sys.exit(1)
 
 
 def _open(settings: Settings) -> "TrytonSink":

@@ -14,7 +14,7 @@ from streams.topics import client_config, create_source_topic
 
 def sell_until_stopped(settings: Settings, *, rate: float, stores: int, seconds: float | None, seed: int) -> None:
     """Sells until SIGTERM, Ctrl-C or `seconds`; says at the end what was sent. Creates the topic if it is missing."""
-    create_source_topic(settings, partitions=4)
+    create_source_topic(settings, settings.partitions)
     stop, tally = threading.Event(), Tally()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -93,7 +93,8 @@ def _reading(url: str, password: str | None, *, export: bool = False) -> Iterato
     except ResourceClosedError:
         raise SinkMisconfigured("The query gives no rows.") from None
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise SinkMisconfigured(f"The database can't be used: {error}") from None
+        told = f"The database can't be used: {error}; is its driver for SQLAlchemy installed?"
+        raise SinkMisconfigured(told) from None
     except StatementError as error:
         raise _told(error.orig or error) from None
     except SQLAlchemyError as error:

@@ -79,6 +79,10 @@ def tryton(url: URL) -> Sink:
     said = parameters(url, "ledger", "point", "rounding")
     if not (url.username and url.host and url.database):
         raise SinkMisconfigured("A Tryton sink needs a user, a host and a database: tryton+https://user@host/database.")
+    if not url.password:
+        raise SinkMisconfigured(
+            "A Tryton sink needs the user's password in TILLSTREAM_SINK_PASSWORD or sink_password_file."
+        )
     plain = url.set(drivername=url.drivername.removeprefix("tryton+"), query={})
     states = Ledger(ledger, shown(url.set(query={}).render_as_string()))
     return TrytonSink(plain, states, **said)

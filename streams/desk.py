@@ -65,7 +65,9 @@ def open_checked(settings: Settings, master_data: MasterData | None) -> Sink:
         findings = sink.check(apply=settings.apply_migrations)
         wrong = [finding for finding in findings if not finding.ok]
         if any(finding.vital for finding in wrong):
-            raise SinkMisconfigured("\n".join(f"{one.subject}: {one.detail}; {one.advice}" for one in wrong))
+            raise SinkMisconfigured(
+                "\n".join(f"{one.subject}: {one.detail.rstrip('.')}; {one.advice}" for one in wrong)
+            )
         for one in wrong:
             structlog.get_logger("tillstream.sink").warning(one.subject, found=one.detail, advice=one.advice)
         if master_data is not None:

@@ -295,6 +295,9 @@ class Settings(BaseSettings):
     certificate_key_file: Path | None = None
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1
+    partitions: Annotated[
+        int, Field(ge=1, description="of the source topic where it is created; as many workers can share it")
+    ] = 4
 
     sink_url: str = "sqlite:///tillstream.sqlite"
     sink_password: SecretStr | None = None

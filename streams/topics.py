@@ -95,8 +95,8 @@ def ensure_topics(settings: Settings) -> int:
     partitions = there.get(settings.topic)
     if partitions is None:
         raise TopicsUnusable(
-            f"the topic {settings.topic} does not exist at {settings.broker}; create it with as many partitions as you "
-            "want workers, or set `topic`"
+            f"the topic {settings.topic} does not exist at {settings.broker}; `tillstream check --apply` creates it "
+            f"with {settings.partitions} partitions (`partitions`: as many as you want workers), or set `topic`"
         )
     missing = [topic for topic in needed(settings, partitions) if topic.topic not in there]
     if missing:
@@ -194,7 +194,7 @@ def needed(settings: Settings, partitions: int) -> list[NewTopic]:
 
 
 def create_source_topic(settings: Settings, partitions: int) -> None:
-    """Creates the source topic for a trial; in earnest it is there before the worker. Raises as `ensure_topics`."""
+    """Creates the source topic where it is missing and allowed; a worker never does. Raises as `ensure_topics`."""
     if settings.topic not in partitions_of_topics(settings):
         topic = NewTopic(settings.topic, num_partitions=partitions, replication_factor=settings.replication_factor)
         _create(settings, [topic])

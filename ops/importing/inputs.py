@@ -10,14 +10,15 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ops.inspect.layout import File, NotReadable, look, opened
+from ops.inspect.layout import ZIP, File, NotReadable, look, opened
 from ops.inspect.records import texts
 from schemas.contract import Contract
 from sinks.lookup import streamed
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from openpyxl import Workbook
 
 STDIN = "-"
-_ZIP = b"PK\x03\x04"
 _WORKBOOK = "xl/workbook.xml"
 #: Ends of names that are our own, or that somebody still writes to.
 _NOT_OURS = (".part", ".tmp", ".crdownload", ".filepart", ".report.json")
@@ -92,7 +92,7 @@ def is_ours(name: str) -> bool:
 
 def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
-        if file.read(len(_ZIP)) != _ZIP:
+        if file.read(len(ZIP)) != ZIP:
             return False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -118,7 +118,7 @@ def as_file(
     Of a workbook the `sheet`, or its first one. Raises NotReadable, and for a query SinkUnavailable and
     SinkMisconfigured.
     """
-    with tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder, _named(one.name, folder) as names_sheet:
         made = Path(folder) / "table.csv"
         file = one.file
         if one.query is not None:
@@ -136,12 +136,34 @@ def as_file(
                 if chosen not in names:
                     raise NotReadable(f"{one.name}: no sheet {chosen!r}; there are: {', '.join(map(repr, names))}")
                 _write(made, _rows_of(book[chosen]))
-            yield Opened(made, chosen, tuple(name for name in names if name != chosen))
+            left_out = tuple(name for name in names if name != chosen)
+            names_sheet(chosen, left_out)
+            yield Opened(made, chosen, left_out)
         elif contract is not None and contract.format == "csv" and _holds_json(file, encoding):
             _write(made, _objects(one.name, file, encoding))
             yield Opened(made)
         else:
             yield Opened(file)
+
+
+@contextmanager
+def _named(name: str, folder: str) -> Iterator[Callable[[str, Sequence[str]], None]]:
+    """Has what is said of a file in the folder said of the input that it was made of, and of the sheet it is told."""
+    shown = name
+
+    def sheet(chosen: str, left_out: Sequence[str]) -> None:
+        nonlocal shown
+        shown = f"{name}, sheet {chosen!r}"
+        if left_out:
+            shown += f" (--sheet takes another one: {', '.join(map(repr, left_out))})"
+
+    try:
+        yield sheet
+    except NotReadable as error:
+        message = str(error)
+        for file in ("table.csv", "stdin"):
+            message = message.replace(str(Path(folder) / file), shown)
+        raise NotReadable(message) from None
 
 
 def _write(path: Path, rows: Iterator[Sequence[Any]]) -> None:
@@ -156,7 +178,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else format(value, ".15g")  # as a spreadsheet shows it
+        return str(int(value)) if value.is_integer() else f"{Decimal(f'{value:.15g}'):f}"  # as a spreadsheet keeps it
     if isinstance(value, datetime | date):
         return value.isoformat(*([" "] if isinstance(value, datetime) else []))
     return str(value)
@@ -167,7 +189,7 @@ def _is_workbook(file: File) -> bool:
     if not isinstance(file, Path):
         return file.name.endswith((".xlsx", ".xlsm"))
     with file.open("rb") as raw:
-        return raw.read(len(_ZIP)) == _ZIP or file.suffix in (".xlsx", ".xlsm")
+        return raw.read(len(ZIP)) == ZIP or file.suffix in (".xlsx", ".xlsm")
 
 
 @contextmanager

@@ -102,6 +102,10 @@ def look_through(
                 else:
                     found.receipts += 1
     except (RowsUnreadable, NotReadable) as error:
+        if isinstance(error, RowsUnreadable) and not layout.header:
+            error = RowsUnreadable(
+                f"{error}: the first line has numbers, or a name twice or none, so it names no columns"
+            )
         raise NotReadable(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from None
     return found
 

@@ -33,7 +33,7 @@ class Sender:
     """
 
     def __init__(self, settings: Settings) -> None:
-        create_source_topic(settings, partitions=4)
+        create_source_topic(settings, settings.partitions)
         self.confirmed = 0
         self.failed = 0
         self.reason = ""

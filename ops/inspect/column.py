@@ -175,6 +175,11 @@ class Column:
         return bool(readings) and all(len(reading.formats) > 1 for reading in readings)
 
     @property
+    def ambiguous_marks(self) -> bool:
+        """Whether decimals may be read as other numbers, a thousand times as large, or no one way fits them all."""
+        return self.kind == "decimal" and (not self.marks or len({point for point, _ in self.marks}) > 1)
+
+    @property
     def zones(self) -> str:
         """Whether times say their offset: all, none, some."""
         if self.epoch_format is not None:

@@ -36,7 +36,8 @@ def fields(made: Draft) -> list[str]:
     if gross is None:
         lines.append("  totals.gross: {derive: total}  # the source prints no total: the sum of its lines")
     else:
-        lines.append(f"  totals.gross: {_rule(made.top(gross), _money(gross))}  # check: with tax, as paid?")
+        remark = _remark("with tax, as paid?", *_doubts(gross))
+        lines.append(f"  totals.gross: {_rule(made.top(gross), _money(gross))}{remark}")
     return lines
 
 
@@ -53,7 +54,7 @@ def _time(made: Draft) -> str:
         remarks.append("day and month could be the other way round")
     if column.zones != "all":
         remarks.append("no time zone: local time of the store, whose `timezone` stands in the settings")
-    return f"  occurred_at: {_rule(made.top(column), steps)}" + (f"  # check: {'; '.join(remarks)}" if remarks else "")
+    return f"  occurred_at: {_rule(made.top(column), steps)}{_remark(*remarks)}"
 
 
 def lines_of(made: Draft) -> list[str]:
@@ -80,10 +81,11 @@ def _line_rule(made: Draft, role: str, column: Column | None, *, negate: bool) -
         return _rule(path, "trim")
     if role == "quantity":
         steps = _decimal(column)
-        return _rule(path, f"[{steps}, negate]" if negate else steps)
+        return _rule(path, f"[{steps}, negate]" if negate else steps) + _remark(*_doubts(column))
     if role == "tax_rate":
-        return _rule(path, _decimal(column)) + "  # check: in percent: 19 means 19 %"
-    remark = "  # check: after discounts, with tax?" if role == "amount" else ""
+        return _rule(path, _decimal(column)) + _remark("in percent: 19 means 19 %", *_doubts(column))
+    own = ["after discounts, with tax?"] if role == "amount" else []
+    remark = _remark(*own, *_doubts(column))
     steps = _money(column)
     return _rule(path, f"[{steps}, negate]" if negate and role == "amount" else steps) + remark
 
@@ -103,6 +105,14 @@ def _line_default(made: Draft, role: str) -> str:
             return f"{{path: {yaml_text(path)}}}{remark}"
         return '{path: "unit_price"}  # check: no field looks like the price of a unit'
     return ""
+
+
+def _doubts(column: Column) -> list[str]:
+    return ["the decimal mark can't be told: 1,234 may be a thousand"] if column.ambiguous_marks else []
+
+
+def _remark(*remarks: str) -> str:
+    return f"  # check: {'; '.join(remarks)}" if remarks else ""
 
 
 def _rule(path: str, steps: str) -> str:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from ops.inspect.column import Column
-from ops.inspect.kinds import Marks
 from ops.inspect.layout import Layout
 from ops.inspect.roles import is_measure
 from ops.inspect.survey import MOST_PATHS, MOST_RECORDS_COMPARED, Survey
@@ -53,7 +52,7 @@ def _field(survey: Survey, column: Column) -> dict[str, Any]:
         "personal": column.personal,
     }
     if column.kind == "decimal":
-        about["number"] = _number(column.marks)
+        about["number"] = _number(column)
     if column.kinds["time"]:
         about["time"] = {
             "formats": column.formats,
@@ -124,7 +123,7 @@ def _remarks(survey: Survey, groups: list[str]) -> list[str]:
     for column in survey.columns.values():
         if column.ambiguous_time:
             said.append(f"{column.path}: day and month could be either way round in every value; ask the sender")
-        if column.kind == "decimal" and _ambiguous(column.marks):
+        if column.ambiguous_marks:
             said.append(f"{column.path}: the decimal mark can't be told: 1,234 may be a thousand; ask the sender")
     if survey.paths_left_out:
         said.append(f"more than {MOST_PATHS} fields; the rest are left out")
@@ -133,16 +132,12 @@ def _remarks(survey: Survey, groups: list[str]) -> list[str]:
     return said
 
 
-def _number(marks: list[Marks]) -> dict[str, Any]:
+def _number(column: Column) -> dict[str, Any]:
+    marks = column.marks
     if not marks:
         return {"point": None, "thousands": None, "ambiguous": True}
     point, thousands = marks[0]
-    return {"point": point, "thousands": thousands, "ambiguous": _ambiguous(marks)}
-
-
-def _ambiguous(marks: list[Marks]) -> bool:
-    """Whether the same values may be read as other numbers, or no one way of writing fits them all."""
-    return not marks or len({point for point, _ in marks}) > 1
+    return {"point": point, "thousands": thousands, "ambiguous": column.ambiguous_marks}
 
 
 def in_words(number: dict[str, Any]) -> str:

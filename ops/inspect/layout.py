@@ -19,11 +19,13 @@ from charset_normalizer import from_bytes
 from lxml import etree
 
 from ops.inspect.kinds import is_number
+from streams.sources.rows import names_of
 
 #: A file, or a member of a zip archive.
 File = Path | zipfile.Path
 FileFormat = Literal["csv", "json", "json_lines", "json_array", "xml"]
 FORMATS: tuple[FileFormat, ...] = ("csv", "json", "json_lines", "json_array", "xml")
+ZIP = b"PK\x03\x04"  # how workbooks begin, too
 _HEAD = 2**18
 _CHUNK = 2**20
 _DELIMITERS = ",;\t|"
@@ -65,6 +67,11 @@ def look(
     with opened(path) as file:
         head = file.read(_HEAD)
         compressed = isinstance(file, gzip.GzipFile)
+        if head.startswith(ZIP):
+            raise NotReadable(
+                f"{path}: a workbook or an archive, which `tillstream import` alone reads; here, save a sheet as CSV,"
+                " or unpack it"
+            )
         encoding = encoding or _encoding(path, head)
         text = codecs.getincrementaldecoder(encoding)(_errors(encoding)).decode(head, final=len(head) < _HEAD)
     if not text.strip():
@@ -190,7 +197,7 @@ def _csv(path: File, text: str, delimiter: str | None) -> tuple[str, tuple[str, 
     lines = lines[:-1][:200] or lines  # the last one may be cut off
     delimiter = delimiter or max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
     try:
-        first = [name.strip() for name in next(csv.reader(lines, delimiter=delimiter))]
+        first = names_of(next(csv.reader(lines, delimiter=delimiter)))
     except csv.Error as error:
         raise NotReadable(f"{path}:1: no CSV: {error}") from None
     header = not any(is_number(name) for name in first) and len(set(first)) == len(first) and all(first)

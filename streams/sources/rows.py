@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 #: What separates columns, the likelier first.
 DELIMITERS = ",;\t|"
+MOST_NAMED = 30  # columns in a message
 _BOM = b"\xef\xbb\xbf"
 #: What Python makes of a byte that its encoding does not have (`surrogateescape`).
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -46,7 +47,7 @@ class Columns:
     def __init__(self, names: Sequence[str], group_by: Sequence[str]) -> None:
         missing = [column for column in group_by if column not in names]
         if missing:
-            there = ", ".join(names)
+            there = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED))
             raise RowsUnreadable(f"group_by: there is no column {', '.join(missing)}; there are {there}")
         self.names = list(names)
         places = [names.index(column) for column in group_by]
@@ -198,8 +199,19 @@ def _sniffed(header: str) -> str:
     return max(DELIMITERS, key=bare.count)
 
 
+def names_of(cells: Sequence[str]) -> list[str]:
+    """The names of the columns, as the first line has them; the number of a first or last one that has none.
+
+    Spreadsheets leave an index without a name in front, and programs a delimiter at the end of each line.
+    """
+    names = [cell.strip() for cell in cells]
+    for place in {0, len(names) - 1} if any(names) else ():
+        names[place] = names[place] or f"column_{place + 1}"
+    return names
+
+
 def _columns(cells: list[str]) -> list[str]:
-    columns = [cell.strip() for cell in cells]
+    columns = names_of(cells)
     wrong = next((name for name in columns if not name or columns.count(name) > 1), None)
     if wrong is not None:
         raise RowsUnreadable(f"line 1: column {wrong!r} is {'named twice' if wrong else 'without a name'}; rename it")

@@ -121,6 +121,7 @@ def test_check_finds_what_is_missing_and_apply_sets_it_right(
         "sink_url": url,
         "sink_password": password or "",
         "create_topics": "false",
+        "partitions": "3",
     }
     missing = tillstream("check", "--json", folder=tmp_path, **settings)
     assert missing.returncode == 2
@@ -131,9 +132,9 @@ def test_check_finds_what_is_missing_and_apply_sets_it_right(
     refused = tillstream("run", folder=tmp_path, **settings)
     assert refused.returncode == 2
 
-    kafka.create_topic(topic_name)
     applied = tillstream("check", "--apply", folder=tmp_path, **settings)
     assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert len(kafka.admin.list_topics(timeout=10).topics[topic_name].partitions) == 3
     assert "wrong" not in applied.stdout
     assert "\x1b" not in applied.stdout  # no colours when piped
     assert json.loads(tillstream("check", "--json", folder=tmp_path, **settings).stdout)["ok"] is True

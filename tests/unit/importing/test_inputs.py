@@ -141,7 +141,7 @@ def test_rows_of_a_query_are_a_table(tmp_path: Path) -> None:
     [
         ("sqlite:///none.sqlite", "SELECT 1", "There is no SQLite file"),
         ("postgresql://reader:secret@127.0.0.1/pos", "SELECT 1", "contains a password"),
-        ("nosuch://host/pos", "SELECT 1", "can't be used"),
+        ("nosuch://host/pos", "SELECT 1", "can't be used.*is its driver for SQLAlchemy installed"),
     ],
 )
 def test_wrong_query_is_told(url: str, text: str, message: str) -> None:
@@ -180,3 +180,31 @@ def test_damaged_archive_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(NotReadable, match="damaged"):
         inputs([str(path)])
+
+
+def test_sheet_that_does_not_fit_is_told_by_its_name_and_with_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "sales.xlsx"
+    book = Workbook()
+    book.worksheets[0].append(["Report of March"])
+    book.create_sheet("Sales").append(["no"])
+    book.save(path)
+    with (
+        pytest.raises(NotReadable) as caught,
+        as_file(inputs([str(path)])[0], BY_NO) as opened,
+    ):
+        read(opened.file)
+    assert str(caught.value) == (
+        f"{path}, sheet 'Sheet' (--sheet takes another one: 'Sales'): group_by: there is no column no; "
+        "there are Report of March"
+    )
+
+
+def test_numbers_of_a_workbook_have_no_exponent(tmp_path: Path) -> None:
+    path = tmp_path / "sales.xlsx"
+    book = Workbook()
+    for row in (["no", "quantity"], [1, 0.00001], [2, 2.5]):
+        book.worksheets[0].append(row)
+    book.save(path)
+    with as_file(inputs([str(path)])[0], BY_NO) as (file, *_):
+        _, made, _ = read(file)
+    assert [row["quantity"] for receipt in made for row in rows(receipt)] == ["0.00001", "2.5"]

@@ -20,6 +20,7 @@ from ops.importing import scattered
 from ops.importing.reading import Aside, Look, Receipt, header_of, look_through, receipts
 from ops.inspect.layout import File, NotReadable
 from schemas.contract import Contract
+from streams.sources.rows import rows_to_records
 
 
 def contract(*group_by: str, form: str = "csv") -> Contract:
@@ -271,3 +272,27 @@ def peak(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
         return most
 
     return measured
+
+
+@pytest.mark.parametrize(
+    ("text", "unnamed"),
+    [("no;sku;\n1;tea;\n2;milk;\n", "column_3"), (";no;sku\n0;1;tea\n1;2;milk\n", "column_1")],
+)
+def test_first_or_last_column_may_be_without_a_name(tmp_path: Path, text: str, unnamed: str) -> None:
+    path = tmp_path / "sales.csv"
+    path.write_text(text)
+    found, made, _ = read(path)
+    assert found.layout.header
+    assert unnamed in found.layout.columns
+    assert [receipt.key for receipt in made] == [b"1", b"2"]
+    with path.open("rb") as lines:
+        assert [(key, value) for key, value in rows_to_records(lines, ["no"])] == [
+            (receipt.key, receipt.value) for receipt in made
+        ]
+
+
+def test_first_line_that_names_a_column_twice_is_told_to_be_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "sales.csv"
+    path.write_text("no;price;price\n1;2,50;3,00\n")
+    with pytest.raises(NotReadable, match="the first line has numbers, or a name twice or none"):
+        read(path)

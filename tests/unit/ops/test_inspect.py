@@ -126,6 +126,7 @@ DEEP = 5_000
         (b"[1, 2", "item 3 of the JSON array breaks off"),
         (b"<a><b></a>", "not well-formed"),
         (b"a\0b", "neither text"),
+        (b"PK\x03\x04 and so on", "a workbook or an archive, which `tillstream import` alone reads"),
         (b"\xff\xfe\0", "not utf-16-le, as its first bytes say: truncated data"),
         (b"\xef\xbb\xbfa,b\n1,\xff\n", "not utf-8, as its first bytes say"),
         (PACKED[:-9], "the gzip file is damaged"),
@@ -268,6 +269,14 @@ def test_personal_values_are_never_shown(tmp_path: Path) -> None:
         assert not [secret for secret in secrets if secret in output]
     assert not [secret for secret in secrets if secret in target.read_text()]
     assert found(path)["personal"] == ["a", "b", "c", "customer.name"]
+
+
+def test_draft_says_where_an_amount_may_be_a_thousand_times_as_large(tmp_path: Path) -> None:
+    path, target = tmp_path / "sales.csv", tmp_path / "draft.yaml"
+    path.write_text("receipt;date;sku;qty;price\n1;2026-03-01;A;1;1,250\n2;2026-03-02;A;1;2,500\n")
+    assert tillstream("inspect", path, "--draft", target).exit_code == 0
+    (price,) = [line for line in target.read_text().splitlines() if "unit_price" in line]
+    assert price.endswith("# check: the decimal mark can't be told: 1,234 may be a thousand")
 
 
 def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:

@@ -128,3 +128,8 @@ def test_tryton_is_not_asked_until_it_is_used(tmp_path: Path) -> None:
     sink = open_sink(f"tryton+https://user@host/erp?ledger=sqlite:///{tmp_path}/l.sqlite", password="x")
     sink.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tryton_without_a_password_is_told_where_it_belongs(tmp_path: Path) -> None:
+    with pytest.raises(SinkMisconfigured, match="TILLSTREAM_SINK_PASSWORD or sink_password_file"):
+        open_sink(f"tryton+https://user@host/erp?ledger=sqlite:///{tmp_path}/l.sqlite")
