@@ -133,6 +133,16 @@ def test_what_is_there_is_summed_up_and_listed(office: Office) -> None:
     assert [one["receipt"] for one in listed["letters"]] == ["pos/S2/R1/2/sale"]
 
 
+def test_what_a_terminal_would_obey_is_shown_escaped(office: Office) -> None:
+    evil = [("\x1b]0;evil\x07\n", b"1"), ("tillstream.reason", b"\x1b]0;evil\x07\n"), ("tillstream.detail", b"\x07")]
+    office.kafka.produce(office.dead_letter_topic, [(b"\x07", b"\x1b]0;evil\x07", evil)], partition=0)
+    office.settings["reveal_personal"] = True
+    for command in (["list"], ["stats"], ["show", "0:0"], ["show", "0:0", "--reveal"]):
+        said = office.dlq(*command, code=1 if command == ["stats"] else 0)
+        assert r"\x1b]0;evil" in said
+        assert not {"\x1b", "\x07"} & set(said)
+
+
 def test_letters_whose_header_names_are_not_utf8_are_shown_and_closed_as_any_others(office: Office) -> None:
     """Somebody else's: those of a worker have names that can be read."""
     named = [(b"tr\xff\xfece", b"1"), (b"__connect.errors.topic", b"orders"), (b"\xff", b"2")]
