@@ -19,6 +19,7 @@ from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
 from ops.importing.command import import_command
 from ops.inspect.layout import NotReadable
+from ops.lifeline import drain_at_end_of
 from ops.options import settings_from, with_settings
 from ops.post import ledger, post
 from ops.reconcile.commands import explain_command, reconcile_group
@@ -110,6 +111,12 @@ def program() -> None:
     help="Let what waits in the topic become dead letters, however much it is; the budget counts again when the worker "
     "has caught up.",
 )
+@click.option(
+    "--until-stdin-ends",
+    is_flag=True,
+    hidden=True,
+    help="Drain at the end of standard input: for programs that pipe it.",
+)
 def run(
     config: Path | None,
     broker: str | None,
@@ -118,6 +125,7 @@ def run(
     restart: bool,
     workers: int,
     accept_budget: bool,
+    until_stdin_ends: bool,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT, which drain: what is begun is finished and committed.
 
@@ -138,6 +146,8 @@ def run(
         number = supervise(workers)
         if settings.http_port:  # 0 is any free one
             settings = settings.model_copy(update={"http_port": settings.http_port + number})
+    if until_stdin_ends:
+        drain_at_end_of(sys.stdin.fileno())
     set_up_logs(settings.log_format, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from types import FrameType
 import click
 
 from ops.check import WRONG_USAGE
+from ops.lifeline import drain_at_end_of
 from streams.retry import BackOff
 
 PAUSES = BackOff(1.0, 60.0)
@@ -74,7 +74,7 @@ class _Supervisor:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             os.close(self._my_end)
-            threading.Thread(target=self._drain_with_the_supervisor, name="lifeline", daemon=True).start()
+            drain_at_end_of(self._lifeline)
             return True
         seat.process, seat.began = process, time.monotonic()
         if self._stopping:  # the signal came before there was anyone to pass it on to
@@ -121,7 +121,3 @@ class _Supervisor:
             if seat.process is not None:
                 with suppress(ProcessLookupError):  # it has just ended
                     os.kill(seat.process, number)
-
-    def _drain_with_the_supervisor(self) -> None:
-        os.read(self._lifeline, 1)  # returns at the end of the supervisor, however that came
-        os.kill(os.getpid(), signal.SIGTERM)

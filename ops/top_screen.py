@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.top_reading import Reading, rate
+from streams.letters.heads import printable
 from streams.metrics import OTHER_STORES
 
 
@@ -70,7 +71,7 @@ def screen(view: View, stores: int) -> RenderableType:
         table.columns[2].justify = "right"
         for store, moment in stalest:
             closed = Text(" closed", "dim") if view.is_open(store) is False else ""
-            table.add_row(Text.assemble(store, closed), _moment(moment), _ago(view.now - moment))
+            table.add_row(Text.assemble(printable(store), closed), _moment(moment), _ago(view.now - moment))
         parts += [Text(), table]
     return Group(*parts)
 

@@ -46,7 +46,10 @@ class Readings:
 
 
 class WorkerProcess:
-    """`tillstream run` with `settings` (names as in tillstream.yaml); from outside it takes the secrets alone."""
+    """`tillstream run` with `settings` (names as in tillstream.yaml); from outside it takes the secrets alone.
+
+    It drains when this process ends, even by `kill -9`.
+    """
 
     def __init__(self, settings: dict[str, Any], folder: Path) -> None:
         self.port = free_port()
@@ -59,9 +62,11 @@ class WorkerProcess:
             if not name.startswith("TILLSTREAM_") or name.startswith(("TILLSTREAM_KAFKA__", "TILLSTREAM_SINK_PASSWORD"))
         }
         with self._log.open("wb") as log:
-            command = [sys.executable, "-m", "ops.cli", "run", "--config", str(config)]
+            command = [sys.executable, "-m", "ops.cli", "run", "--until-stdin-ends", "--config", str(config)]
             # In a process group of its own: Ctrl-C is for the tills, the worker is told when they are closed.
-            self._process = subprocess.Popen(command, stderr=log, stdout=log, env=ours, process_group=0)  # noqa: S603 (ours)
+            self._process = subprocess.Popen(  # noqa: S603 (ours)
+                command, stdin=subprocess.PIPE, stderr=log, stdout=log, env=ours, process_group=0
+            )
 
     def wait_ready(self, seconds: float = 30.0) -> None:
         """Returns when the worker has its partitions. Raises WorkerDied."""
@@ -93,13 +98,13 @@ class WorkerProcess:
 
     def stop(self) -> int:
         """Tells the worker to drain and end; its exit code."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            return self._process.wait(40)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        with self._process as process:  # which closes its standard input
+            process.terminate()
+            try:
+                return process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return process.wait()
 
     def _check_alive(self) -> None:
         code = self._process.poll()

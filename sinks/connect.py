@@ -86,6 +86,10 @@ def _sqlite(url: URL) -> Sink:
 
     if url.query:
         raise SinkMisconfigured("The URL of an SQLite sink takes no parameters: leave out what begins with '?'.")
+    if url.password is not None:
+        raise SinkMisconfigured(
+            "An SQLite file has no password: unset TILLSTREAM_SINK_PASSWORD and sink_password_file."
+        )
     if url.database in (None, "", ":memory:"):
         raise SinkMisconfigured("An SQLite sink needs a file: sqlite:///tillstream.db, or sqlite:////var/lib/….")
     folder = Path(url.database or "").absolute().parent

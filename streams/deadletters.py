@@ -16,6 +16,8 @@ _WRITTEN = {
     CONNECT + name for name in ("topic", "partition", "offset", "stage", "exception.class.name", "exception.message")
 }
 TRUNCATION = (OWN + "truncated", OWN + "sha256")
+#: Stands for the headers of somebody else's letter that confluent-kafka can't read, as a name is not UTF-8.
+UNREADABLE = OWN + "unreadable_headers"
 
 
 class Letter(NamedTuple):
@@ -155,7 +157,7 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime, vers
         ours[OWN + "amount"] = f"{event.totals['gross']} {event.currency}"
     if versions:
         ours[OWN + "mapping_version"] = versions
-    for name in (OWN + "replay_id", *TRUNCATION):
+    for name in (OWN + "replay_id", UNREADABLE, *TRUNCATION):
         stated = _text(before.get(name))
         if stated:
             ours[name] = stated

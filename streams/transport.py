@@ -8,7 +8,7 @@ methods of Faust's consumer are overridden for that, and everything that rests o
   and all of them during a rebalance;
 - `_to_message` turns a slice into one message, with the offset of its last record;
 - `ConsumerThread` reads committed records only: Faust does so in its own transactions alone, and then a till's aborted
-  transaction would be sold; and its fetches do not wait long;
+  transaction would be sold; its fetches do not wait long; and it reads records with any header names (`anynames`);
 - `ack`, `_new_offset`, `_add_gap`: which offset may be committed. Faust takes the offsets inside a slice for a gap,
   so we keep our own book: the slices of a partition in the order they were delivered. A commit goes up to the end of
   the leading slices that the agent has settled, never past one that is missing, whatever became of it. A book begins
@@ -23,12 +23,14 @@ from typing import Any, cast
 
 import faust
 import structlog
+from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
+from streams.anynames import AnyNames
 from streams.batch import Batch
 
 #: Seconds between two looks at whether partitions that were left out may be polled again.
@@ -88,6 +90,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, reading what is committed: nothing of aborted transactions, nothing of open ones."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        fetcher.MemoryRecords = AnyNames  # it can't be told in any other way
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT  # Faust says 1500, and lets nobody change it

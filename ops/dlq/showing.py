@@ -14,7 +14,7 @@ from ops.maps.stars import STARS, Stars, texts
 from schemas.deadletter import Reason
 from schemas.sale import OriginalReceipt, Totals
 from streams.deadletters import CONNECT, OWN
-from streams.letters.heads import Head
+from streams.letters.heads import Head, printable
 from streams.letters.reading import TopicRecord
 from streams.letters.trail import Action, Ledger, Outcome
 from streams.personal import by_value
@@ -207,7 +207,7 @@ def headers_of(record: TopicRecord, *, ours_alone: bool, reveal: bool) -> dict[s
         told = ours_alone or not name.endswith(("message", "stacktrace"))
         ours = name.startswith(OWN) or (name.startswith(CONNECT) and told)
         text = (value or b"").decode("utf-8", "backslashreplace")
-        texts[name] = text if ours or reveal else f"({len(value or b'')} bytes)"
+        texts[printable(name)] = printable(text) if ours or reveal else f"({len(value or b'')} bytes)"
     return texts
 
 
@@ -220,7 +220,7 @@ def letter(
         **row(head, _ledger(done)),
         "meaning": meaning,
         "advice": what_to_do,
-        "key": (record.key or b"").decode("utf-8", "backslashreplace") if reveal else None,
+        "key": printable((record.key or b"").decode("utf-8", "backslashreplace")) if reveal else None,
         "headers": headers_of(record, ours_alone=head.ours, reveal=reveal),
         "attempts_so_far": [
             {"at": one.last_failed.isoformat(), "place": one.place, "reason": one.reason, "detail": one.detail}
@@ -253,7 +253,7 @@ def report_letter(found: dict[str, Any]) -> None:
     for name, text in found["headers"].items():
         click.echo(f"  {name}: {text}")
     click.echo("value")
-    click.echo(found["value"])
+    click.echo("\n".join(map(printable, found["value"].split("\n"))))
 
 
 def _ledger(done: Sequence[Outcome]) -> Ledger:

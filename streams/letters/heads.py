@@ -1,5 +1,6 @@
 """`Head`: what the headers of a dead letter say, whoever wrote it."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,6 +88,8 @@ def head_of(record: TopicRecord, topic: str) -> Head:
     said = _texts(record.headers)
     written = _EPOCH + timedelta(milliseconds=min(max(0, record.timestamp), _LATEST))
     amount, _, currency = said(OWN + "amount").partition(" ")
+    if not _CURRENCY.fullmatch(currency):  # others'; they would be added up by it
+        amount = currency = ""
     reason = said(OWN + "reason")
     return Head(
         partition=record.partition,
@@ -115,14 +118,24 @@ Said = Callable[[str], str]
 
 
 def _texts(headers: Sequence[tuple[str, bytes | None]]) -> Said:
-    """The text of a header by its name; empty where there is none. The last one counts."""
+    """The text of a header by its name, printable; empty where there is none. The last one counts."""
     found = {name: value for name, value in headers if name.startswith((OWN, CONNECT))}
 
     def said(name: str) -> str:
         value = found.get(name)
-        return value.decode("utf-8", "replace") if value else ""
+        return printable(value.decode("utf-8", "replace")) if value else ""
 
     return said
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey (control characters, new lines) as its escape sequence."""
+    return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+#: Of the categories Cc and Cf those that move the cursor, begin a command, or turn the direction of what follows.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CURRENCY = re.compile(r"\S{3}")
 
 
 def _origin(said: Said, record: TopicRecord, topic: str) -> Origin:

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import methodcaller
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.batch import Headers
+from streams.deadletters import UNREADABLE
 from streams.settings import Settings
 from streams.topics import BrokerUnreachable, client_config
 
@@ -18,6 +20,9 @@ _ANSWER = 10.0
 #: Seconds that a poll waits for more: it returns as late even when a partition has ended.
 _POLL = 0.05
 _PATIENCE = 30.0
+#: `message.headers()`, for which Python sees at each call whether the client has set an exception beside its answer, as
+#: it does for a name that is not UTF-8: Python 3.11 does not look where a call has been optimised.
+_headers = methodcaller("headers")
 
 
 class TopicRecord(NamedTuple):
@@ -34,13 +39,19 @@ class TopicRecord(NamedTuple):
 class _Unread(Sequence[tuple[str, bytes]]):
     """The headers of a message, made into objects when somebody looks: a dead letter has twenty of them."""
 
-    __slots__ = ("_message",)
+    __slots__ = ("_message", "_unreadable")
 
     def __init__(self, message: Any) -> None:
         self._message = message
+        self._unreadable = False
 
     def _read(self) -> list[tuple[str, bytes]]:
-        return self._message.headers() or []
+        if not self._unreadable:
+            try:
+                return _headers(self._message) or []
+            except SystemError:  # what Python makes of an answer that comes with an exception
+                self._unreadable = True  # never to be asked again: it would answer with tuples that crash Python
+        return [(UNREADABLE, b"a name is not UTF-8")]
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         return iter(self._read())

@@ -11,7 +11,8 @@ import pytest
 from ops.worker_process import free_port
 from tests.support.kafka import Kafka
 from tests.support.nursery import Completed, run
-from tests.support.workers import split_password
+from tests.support.wait import wait_until
+from tests.support.workers import get, split_password
 
 
 def tillstream(*arguments: str, folder: Path, **settings: str) -> Completed:
@@ -158,6 +159,19 @@ def test_demo_without_a_terminal_ends_balanced(tmp_path: Path) -> None:
     assert "Balanced, to the cent." in result.stdout
     assert "embedded broker" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_that_is_killed_leaves_no_worker_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ops.cli", "demo", "--seconds", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path)}) as demo:
+        assert demo.stdout is not None
+        while b"selling" not in demo.stdout.readline():
+            assert demo.poll() is None
+        (settings,) = tmp_path.glob("tillstream-demo-*/worker.yaml")
+        port = json.loads(settings.read_text())["http_port"]
+        assert get(port, "/healthz")[0] == 200
+        demo.kill()
+    wait_until(lambda: get(port, "/healthz")[0] == 0, 60, "the worker to end")
 
 
 @pytest.mark.parametrize(

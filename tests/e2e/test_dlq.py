@@ -21,6 +21,7 @@ from streams.letters.reading import TopicRecord
 from tests.support.events import event, value
 from tests.support.kafka import Kafka
 from tests.support.letters import dead
+from tests.support.raw_headers import produce_raw
 from tests.support.topics import Record
 from tests.support.wait import wait_until
 from tests.support.workers import split_password
@@ -130,6 +131,33 @@ def test_what_is_there_is_summed_up_and_listed(office: Office) -> None:
     assert "unmapped_item: lines.0.sku: unmapped 'B'" in printed
     listed = office.told("list", "--reason", "unmapped*", "--store", "S2")
     assert [one["receipt"] for one in listed["letters"]] == ["pos/S2/R1/2/sale"]
+
+
+def test_what_a_terminal_would_obey_is_shown_escaped(office: Office) -> None:
+    evil = [("\x1b]0;evil\x07\n", b"1"), ("tillstream.reason", b"\x1b]0;evil\x07\n"), ("tillstream.detail", b"\x07")]
+    office.kafka.produce(office.dead_letter_topic, [(b"\x07", b"\x1b]0;evil\x07", evil)], partition=0)
+    office.settings["reveal_personal"] = True
+    for command in (["list"], ["stats"], ["show", "0:0"], ["show", "0:0", "--reveal"]):
+        said = office.dlq(*command, code=1 if command == ["stats"] else 0)
+        assert r"\x1b]0;evil" in said
+        assert not {"\x1b", "\x07"} & set(said)
+
+
+def test_letters_whose_header_names_are_not_utf8_are_shown_and_closed_as_any_others(office: Office) -> None:
+    """Somebody else's: those of a worker have names that can be read."""
+    named = [(b"tr\xff\xfece", b"1"), (b"__connect.errors.topic", b"orders"), (b"\xff", b"2")]
+    produce_raw(
+        office.kafka.bootstrap, office.dead_letter_topic, [(b"S1", value(1), named)] + [(b"S1", b"{", named)] * 20
+    )
+    assert [one["reason"] for one in office.told("list")["letters"]] == ["unknown"] * 21
+    shown = office.dlq("show", "0:0")
+    assert "tillstream.unreadable_headers: a name is not UTF-8" in shown
+    assert office.dlq("replay", "--go", "--why", "?", code=1)
+    assert office.documents() == 1
+    assert office.dlq("park", "--why", "whose is it?", "--go")
+    parked = office.kafka.records(office.parked_topic)
+    assert [(each.key, each.value) for each in parked] == [(b"S1", b"{")] * 20
+    assert all(("tillstream.unreadable_headers", b"a name is not UTF-8") in each.headers for each in parked)
 
 
 FILTERS: list[tuple[tuple[str, ...], list[str]]] = [

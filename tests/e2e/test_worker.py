@@ -12,6 +12,7 @@ from streams.deadletters import reason_of
 from tests.support.events import value
 from tests.support.kafka import Kafka
 from tests.support.postgres_server import LocalPostgres
+from tests.support.raw_headers import produce_raw
 from tests.support.topics import Topics
 from tests.support.wait import wait_until
 from tests.support.workers import Shop, Worker, launch, open_shop
@@ -51,6 +52,21 @@ def test_good_and_bad_records_go_their_ways_and_nothing_is_left(shop: Shop) -> N
     assert sorted(str(reason_of(d.headers)) for d in dead) == ["invalid_json", "invalid_json", "unknown_currency"]
     readings = worker.readings()
     assert (readings.delivered, sum(readings.duplicates.values()), readings.noted) == (3, 1, 1)
+    assert worker.terminate() == 0, worker.words()
+
+
+def test_header_names_that_are_not_utf8_stop_nobody(shop: Shop) -> None:
+    worker = shop.start()
+    named = [(b"tr\xff\xfece", b"\x00"), (b"ok", None)]
+    produce_raw(shop.topics.bootstrap, shop.topic, [(b"S1", value(1), named), (b"S1", b"{not json", named)])
+    shop.send(value(2))
+    shop.wait_drained()
+    assert shop.event_ids() == ids(1, 2)
+    (dead,) = shop.dead_letters()
+    assert (dead.key, dead.value) == (b"S1", b"{not json")
+    assert dead.headers[:2] == [(r"tr\xff\xfece", b"\x00"), ("ok", None)]
+    produce_raw(shop.topics.bootstrap, shop.dead_letter_topic, [(b"theirs", b"{}", named)], partition=2)
+    wait_until(lambda: "tillstream_dead_letters_open 2.0" in worker.get("/metrics")[1], 40, "the worker to count them")
     assert worker.terminate() == 0, worker.words()
 
 

@@ -67,6 +67,19 @@ def test_record_that_says_nothing_is_unknown_and_its_own_origin() -> None:
     )
 
 
+def test_what_a_terminal_would_obey_is_escaped() -> None:
+    said = head_of(
+        foreign(("tillstream.reason", b"\x1b[31mEVIL\r\n"), ("tillstream.store", "\x9b2JS\u202e1 é\xa0€".encode())), DLQ
+    )
+    assert (said.reason, said.store) == (r"\x1b[31mEVIL\r\n", "\\x9b2JS\\u202e1 é\xa0€")
+
+
+@pytest.mark.parametrize("amount", [b"5", b"5 " + b"Z" * 5000, b"5 EUR\n"])
+def test_amount_without_a_currency_is_none(amount: bytes) -> None:
+    said = head_of(foreign(("tillstream.amount", amount)), DLQ)
+    assert (said.amount, said.currency) == (None, "")
+
+
 def test_later_attempt_is_newer_and_so_is_the_same_one_once_more() -> None:
     first = dead(1)
     second = dead(1, headers=first.headers, at=(0, 2), now=NOON + timedelta(hours=1))

@@ -240,6 +240,13 @@ def test_stalest_stores_come_first_by_the_newest_event_that_any_worker_has(worke
     assert re.search(r"stale .* 15 min \d+ s", shown)
 
 
+def test_store_whose_name_a_terminal_would_obey_is_shown_escaped(worker: Worker) -> None:
+    worker.metrics.note_store("\x1b]0;evil\x07", time.time())
+    said = CliRunner().invoke(program, ["top", "--once", worker.url]).output
+    assert r"\x1b]0;evil\x07" in said
+    assert not {"\x1b", "\x07"} & set(said)
+
+
 def test_stores_that_are_closed_come_last(worker: Worker) -> None:
     now = time.time()
     worker.metrics.note_open({"closed": False, "open": True, "silent": True})

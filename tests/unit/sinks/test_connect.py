@@ -18,6 +18,11 @@ def test_a_sqlite_file_is_opened_where_the_url_says(tmp_path: Path) -> None:
     assert (tmp_path / "sink.db").exists()
 
 
+def test_sqlite_file_has_no_password(tmp_path: Path) -> None:
+    with pytest.raises(SinkMisconfigured, match="no password: unset TILLSTREAM_SINK_PASSWORD"):
+        open_sink(f"sqlite:///{tmp_path}/sink.db", password="geheim")
+
+
 def test_memory_is_a_sink_too() -> None:
     assert isinstance(open_sink("memory://"), MemorySink)
 
