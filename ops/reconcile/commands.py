@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -206,7 +207,8 @@ def repair_command(
 ) -> None:
     """Take the records that are missing in the ERP through the line again. Without --go it is a dry run.
 
-    The ERP takes each event once, so nothing is booked twice. Exit code 1 when something is left.
+    The ERP takes each event once, so nothing is booked twice. What is refused becomes a dead letter. Exit code 1 when
+    something is left, or refused.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     found = _found(settings, store=store, first=day, last=day, deep=True)
@@ -224,8 +226,13 @@ def repair_command(
         would = "" if go else "would be "
         click.echo(
             f"{done.records:,} of {showing.counted(len(differences), 'difference')}: {done.delivered:,} {would}booked, "
-            f"{showing.counted(done.rejected, f'{would}dead letter')}, {done.gone:,} not in the topic any more"
+            f"{done.rejected:,} {would}dead {'letter' if done.rejected == 1 else 'letters'} again, "
+            f"{done.refused:,} {would}refused, {done.gone:,} not in the topic any more"
         )
+        for reason, count in Counter(done.reasons).most_common():
+            click.echo(f"{would}a dead letter: {reason} ({count:,})")
+        if go and done.refused:
+            click.echo("what was refused is in the dead letters now: tillstream dlq list")
         if done.taken_back:
             click.echo(f"{showing.counted(done.taken_back, 'copy', 'copies')} {would}taken back")
         if done.remembered:

@@ -27,19 +27,21 @@ FORGETTABLE: tuple[Kind, ...] = ("missing", "older_revision", "altered", "other_
 @dataclass
 class Repaired:
     """What became of the records. `remembered`: the ERP says it has them; their documents were deleted there.
-    `taken_back`: copies that no till sent."""
+    `taken_back`: copies that no till sent. `rejected` had vanished and are dead letters again; `refused` were to be
+    booked, and are dead letters now."""
 
     records: int = 0
     taken_back: int = 0
     delivered: int = 0
     remembered: int = 0
     rejected: int = 0
+    refused: int = 0
     gone: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """For machines, and for the audit trail."""
-        names = ("records", "taken_back", "delivered", "remembered", "rejected", "gone")
+        names = ("records", "taken_back", "delivered", "remembered", "rejected", "refused", "gone")
         return {name: getattr(self, name) for name in names}
 
 
@@ -55,6 +57,7 @@ def repair(settings: Settings, differences: Sequence[Difference], *, go: bool, f
     copies = [each.ref for each in differences if each.kind == "doubled"] if forget else []
     forgotten = [*copies, *(each.ref for each in chosen if each.kind in FORGETTABLE)] if forget else []
     repaired = Repaired(records=len(chosen), taken_back=len(copies))
+    vanished = {_place(each.place) for each in chosen if each.kind == "vanished"}
     desk = build_desk(settings)
     try:
         records = _records(settings, chosen, repaired)
@@ -68,7 +71,9 @@ def repair(settings: Settings, differences: Sequence[Difference], *, go: bool, f
             settled = asyncio.run(_through(settings, desk, Batch(settings.topic, partition, of_one), rehearsal))
             repaired.delivered += len(settled.delivered)
             repaired.remembered += len(settled.seen_in_sink)
-            repaired.rejected += len(settled.rejected)
+            again = sum((partition, each.record.offset) in vanished for each in settled.rejected)
+            repaired.rejected += again
+            repaired.refused += len(settled.rejected) - again
             repaired.reasons += [f"{each.reason.value}: {each.detail}" for each in settled.rejected]
     finally:
         desk.sink.close()

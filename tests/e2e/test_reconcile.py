@@ -219,6 +219,21 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
 
 
+def test_what_the_erp_refuses_of_a_repair_is_told_and_left(books: Books) -> None:
+    books.shop.execute(  # its lines stay, and are in the way
+        f"DELETE FROM documents WHERE external_ref = '{ref(1)}'",
+        f"DELETE FROM deliveries WHERE external_ref = '{ref(1)}'",
+    )
+    told = books.run("reconcile", "repair", code=1)
+    assert "1 of 1 difference: 0 would be booked, 0 would be dead letters again, 1 would be refused" in told
+    told = books.run("reconcile", "repair", "--go", code=1)
+    assert "1 refused" in told
+    assert "a dead letter: refused_by_sink: " in told
+    assert "tillstream dlq list" in told
+    (account,) = books.reconcile()[DAYS[0]]["accounts"]
+    assert (account["by_fate"]["dead"], account["by_fate"]["erp"]) == (1, 9)
+
+
 def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
     books.reconcile()
     narrowed = ("--store", "S1", "--day", DAYS[0])
