@@ -24,6 +24,7 @@ NO_STORE = "(no store)"
 def as_json(found: Found, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
     yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, '
+    yield f'"unjudged": {_unjudged(found)}, '
     lost, late = (json.dumps(None if day is None else day.isoformat()) for day in (found.reach, found.late))
     yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "late": {late}, "days": ['
     for place, day in enumerate(found.days):
@@ -201,6 +202,11 @@ def _money(letters: Sequence[Fact]) -> str:
     return "".join(f"; {in_places(gross, currency)} {currency}" for currency, gross in sorted(sums.items()) if gross)
 
 
+def _unjudged(found: Found) -> int:
+    """Store-days that it is too early to judge."""
+    return sum(day.state in ("open", "closed") for day in found.days)
+
+
 def _verdict(found: Found, now: Now) -> str:
     if not found.days:
         return "Nothing was sent, and the ERP holds nothing."
@@ -208,7 +214,7 @@ def _verdict(found: Found, now: Now) -> str:
     said = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     differences = sum(len(day.differences) for day in found.days)
     settled = "" if unsettled(found, now) else ", all signed off"
-    unjudged = sum(day.state in ("open", "closed") for day in found.days)
+    unjudged = _unjudged(found)
     agreed = f"No differences, and {counted(unjudged, 'day')} not judged." if unjudged else "Balanced."
     verdict = agreed if found.balanced else f"{counted(differences, 'difference')}{settled}."
     return f"{counted(len(found.days), 'store-day')}: {said}. {verdict}"
