@@ -86,7 +86,7 @@ def _sqlite(url: URL) -> Sink:
 
     if url.query:
         raise SinkMisconfigured("The URL of an SQLite sink takes no parameters: leave out what begins with '?'.")
-    if url.password is not None:
+    if url.password:
         raise SinkMisconfigured(
             "An SQLite file has no password: unset TILLSTREAM_SINK_PASSWORD and sink_password_file."
         )
