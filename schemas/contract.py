@@ -58,6 +58,10 @@ class DecimalNumber(Part):
     thousands: Annotated[
         Literal["", ",", ".", " ", "'", "_"], Field(description="what may stand between groups of three")
     ] = ""
+    signs: Annotated[
+        tuple[str, ...], Field(description="what may stand before or behind the number and is left out: $, EUR, kg")
+    ] = ()
+    brackets: Annotated[Literal["", "negative"], Field(description="negative: (2.50) is -2.50")] = ""
 
 
 class Time(Part):

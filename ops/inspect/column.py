@@ -154,6 +154,16 @@ class Column:
         return [marks for marks in MARKS if fits and all(marks in each for each in fits)]
 
     @property
+    def signs(self) -> list[str]:
+        """What stands beside numbers and is no part of them: the signs of currencies."""
+        return sorted({reading.sign for reading in self.readings if reading.sign})
+
+    @property
+    def brackets(self) -> bool:
+        """Whether some numbers stand in brackets, which makes them negative."""
+        return any(reading.brackets for reading in self.readings)
+
+    @property
     def formats(self) -> list[str]:
         """The time formats that together fit all times; see `ambiguous_time`."""
         if self.epoch_format is not None:

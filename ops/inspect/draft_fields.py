@@ -133,9 +133,12 @@ def _identity(column: Column) -> tuple[str, str]:
 def _decimal(column: Column) -> str:
     marks = column.marks or list(MARKS[:1])
     point, thousands = marks[0]
-    if (point, thousands) == MARKS[0]:
-        return "decimal"
-    return f"{{decimal: {{point: {yaml_text(point)}, thousands: {yaml_text(thousands)}}}}}"
+    how = [] if marks[0] == MARKS[0] else [f"point: {yaml_text(point)}", f"thousands: {yaml_text(thousands)}"]
+    if column.signs:
+        how.append(f"signs: [{', '.join(map(yaml_text, column.signs))}]")
+    if column.brackets:
+        how.append("brackets: negative")
+    return f"{{decimal: {{{', '.join(how)}}}}}" if how else "decimal"
 
 
 def _money(column: Column) -> str:

@@ -133,19 +133,24 @@ def _remarks(survey: Survey, groups: list[str]) -> list[str]:
 
 
 def _number(column: Column) -> dict[str, Any]:
-    marks = column.marks
-    if not marks:
-        return {"point": None, "thousands": None, "ambiguous": True}
-    point, thousands = marks[0]
-    return {"point": point, "thousands": thousands, "ambiguous": column.ambiguous_marks}
+    point, thousands = column.marks[0] if column.marks else (None, None)
+    return {
+        "point": point,
+        "thousands": thousands,
+        "ambiguous": column.ambiguous_marks,
+        "signs": column.signs,
+        "brackets": column.brackets,
+    }
 
 
 def in_words(number: dict[str, Any]) -> str:
-    """How a number is written."""
-    if number["point"] is None:
-        return "mixed marks"
-    thousands = number["thousands"]
-    return _MARK_NAMES[number["point"]] + (f", thousands {_MARK_NAMES[thousands]}" if thousands else "")
+    """How a number is written; nothing of a point, which is no news."""
+    point, thousands = number["point"], number["thousands"]
+    said = ["mixed marks"] if point is None else [] if point == "." else [_MARK_NAMES[point]]
+    said += [f"thousands {thousands if point == '.' else _MARK_NAMES[thousands]}"] if thousands else []
+    said += [f"with {' '.join(number['signs'])}"] if number["signs"] else []
+    said += ["brackets are negative"] if number["brackets"] else []
+    return ", ".join(said)
 
 
 def _share(count: int, of: int) -> float:

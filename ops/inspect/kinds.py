@@ -7,6 +7,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from schemas.money import minor_digits
+
 Kind = Literal["integer", "decimal", "boolean", "time", "text"]
 #: (point, thousands), the likeliest first.
 Marks = tuple[str, str]
@@ -24,6 +26,10 @@ MARKS: tuple[Marks, ...] = (
 _LONGEST = 64  # characters of a number or a time; what is longer is a text, however it looks
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)
 _MARKED = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
+#: What stands before or behind an amount: a currency's sign, its code, or how people write it.
+_SIGN = r"(?:[A-Z]{0,3}[$€£¥₹₩₽₺₴₫₪₱฿₦₡₲₵₸₾]|[A-Z]{3}|kr\.?|zł|Kč|Ft|Fr\.|Rs\.?|元|円)"
+_BEFORE = re.compile(rf"([+-]?)({_SIGN})\s*([+-]?[\d.,].*)")
+_BEHIND = re.compile(rf"([+-]?[\d.,].*?)\s*({_SIGN})")
 _BOOLEANS = frozenset(("true", "false", "yes", "no", "y", "n"))
 _TIME = re.compile(
     r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})"
@@ -48,6 +54,8 @@ class Reading(NamedTuple):
     marks: tuple[Marks, ...] = ()
     formats: tuple[str, ...] = ()
     zoned: bool = False
+    sign: str = ""
+    brackets: bool = False
 
 
 def is_number(text: str) -> bool:
@@ -61,10 +69,11 @@ def read(text: str) -> Reading:
         return Reading("text")
     if _INTEGER.fullmatch(text):
         return Reading("integer")
-    if _MARKED.fullmatch(text):
-        marks = tuple(each for each, pattern in _PATTERNS.items() if pattern.fullmatch(text))
-        if marks and not (text.isdigit() and text.startswith("0")):
-            return Reading("decimal", marks)
+    bare, sign, brackets = undressed(text)
+    if _MARKED.fullmatch(bare):
+        marks = tuple(each for each, pattern in _PATTERNS.items() if pattern.fullmatch(bare))
+        if marks and not (bare.isdigit() and bare.startswith("0") and len(bare) > 1):
+            return Reading("decimal", marks, sign=sign, brackets=brackets)
     if text.lower() in _BOOLEANS:
         return Reading("boolean")
     match = _TIME.fullmatch(text)
@@ -75,11 +84,32 @@ def read(text: str) -> Reading:
     return Reading("text")
 
 
+def undressed(text: str) -> tuple[str, str, bool]:
+    """The number in a text, the sign of a currency beside it, and whether it stands in brackets, as a negative one."""
+    text = text.replace("\u00a0", " ").replace("\u202f", " ")
+    if text[:1].isdigit() and text[-1:].isdigit():
+        return text, "", False
+    brackets = text.startswith("(") and text.endswith(")") and text[1:-1].strip("+-") == text[1:-1]
+    bare = text[1:-1].strip() if brackets else text
+    if match := _BEFORE.fullmatch(bare):
+        bare, sign = match[1] + match[3], match[2]
+    elif match := _BEHIND.fullmatch(bare):
+        bare, sign = match[1], match[2]
+    else:
+        return bare, "", brackets
+    # Three letters may be anything: they are a currency beside what looks like money.
+    if sign.isalpha() and sign.isupper() and (minor_digits(sign) is None or not re.search("[.,]", bare)):
+        return text, "", False
+    return bare, sign, brackets
+
+
 def number(text: str, marks: Marks) -> Decimal:
     """The number that the text is, written with these marks."""
     point, thousands = marks
-    plain = text.replace(thousands, "") if thousands else text
-    return Decimal(plain.replace(point, ".") if point != "." else plain)
+    bare, _, brackets = undressed(text)
+    plain = bare.replace(thousands, "") if thousands else bare
+    value = Decimal(plain.replace(point, ".") if point != "." else plain)
+    return -value if brackets else value
 
 
 def _formats(text: str, match: re.Match[str]) -> tuple[str, ...]:

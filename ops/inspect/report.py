@@ -81,10 +81,8 @@ def _type(field: dict[str, Any]) -> str:
     named = {kind: share for kind, share in kinds.items() if not (whole_numbers and kind == "integer")}
     several = ", ".join(f"{kind} {share:.1%}" for kind, share in named.items())
     text: str = several if len(named) > 1 else field["type"]
-    if "number" in field and field["number"]["point"] != ".":
-        text += f" ({in_words(field['number'])})"
-    elif "number" in field and field["number"]["thousands"]:
-        text += f" (thousands {field['number']['thousands']})"
+    if "number" in field and (how := in_words(field["number"])):
+        text += f" ({how})"
     if "time" in field:
         time = field["time"]
         zone = {"all": "with zone", "none": "no zone", "some": "some with zone"}[time["time_zone"]]

@@ -39,6 +39,8 @@ class Around(Protocol):
 
 
 Convert = Callable[[Any, Around], Any]
+#: A space as programs print it in numbers: an ordinary one, or one at which no line is broken.
+SPACES = "[ \u00a0\u202f]"
 Read = TypeVar("Read")
 _SHORT = 64
 
@@ -66,18 +68,21 @@ def text_of(value: Any) -> str:
 
 
 def _decimal(how: DecimalNumber) -> Convert:
-    point, mark = re.escape(how.point), re.escape(how.thousands)
+    point, mark = re.escape(how.point), SPACES if how.thousands == " " else re.escape(how.thousands)
     if how.thousands == how.point:
         raise StepError("decimal: point and thousands are the same mark")
     whole = rf"\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
     pattern = re.compile(rf"\s*([+-]?)({whole})?(?:{point}(\d*))?(-?)\s*", re.ASCII)
+    bare = _without_signs(how)
 
     def read(text: str) -> str:
+        text, negative = bare(text)
         match = pattern.fullmatch(text)
-        if match is None or not (match[2] or match[3]) or (match[1] and match[4]):
+        if match is None or not (match[2] or match[3]) or bool(match[1]) + bool(match[4]) + negative > 1:
             raise Unconvertible("not_a_decimal")
-        digits = (match[2] or "0").replace(how.thousands, "") if how.thousands else match[2] or "0"
-        return f"{'-' if '-' in (match[1], match[4]) else ''}{digits}{'.' + match[3] if match[3] else ''}"
+        digits = re.sub(mark, "", match[2] or "0") if mark else match[2] or "0"
+        minus = "-" if negative or "-" in (match[1], match[4]) else ""
+        return f"{minus}{digits}{'.' + match[3] if match[3] else ''}"
 
     known = _remembered(read)  # a shop's prices and quantities are few
 
@@ -87,6 +92,26 @@ def _decimal(how: DecimalNumber) -> Convert:
         return text_of(value)
 
     return convert
+
+
+def _without_signs(how: DecimalNumber) -> Callable[[str], tuple[str, bool]]:
+    """Of a text what is left without one of the signs, and whether it stood in brackets that make it negative."""
+    if any(not sign.strip() or re.search(r"[\d+-]", sign) for sign in how.signs):
+        raise StepError("decimal: a sign is a text without digits, + and -")
+    sign = "|".join(re.escape(each.strip()) for each in sorted(how.signs, key=len, reverse=True))
+    before = re.compile(rf"\s*([+-]?)\s*(?:{sign})\s*(.*)", re.DOTALL)
+    behind = re.compile(rf"(.*?)\s*(?:{sign})\s*([+-]?)\s*", re.DOTALL)
+
+    def bare(text: str) -> tuple[str, bool]:
+        plain = text.strip() if how.signs or how.brackets else text
+        negative = bool(how.brackets) and plain.startswith("(") and plain.endswith(")")
+        if negative:
+            plain = plain[1:-1]
+        if how.signs and len(plain) <= _SHORT and (match := before.fullmatch(plain) or behind.fullmatch(plain)):
+            plain = match[1] + match[2]
+        return plain, negative
+
+    return bare
 
 
 def _remembered(read: Callable[[str], Read]) -> Callable[[str], Read]:

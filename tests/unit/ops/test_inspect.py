@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +23,10 @@ from ops.inspect.personal import by_name
 from ops.inspect.survey import survey_file, survey_rows
 from ops.inspect.topic import shares
 from ops.maps.outcome import Books
+from schemas.contract import Step
 from streams.personal import by_value, luhn
 from streams.settings import Store, Stores
+from streams.sources.convert import converter
 from streams.sources.source import ready
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial-sample.csv"
@@ -216,6 +219,37 @@ def test_decimal_marks_that_fit_every_value_are_taken() -> None:
     assert column("1.234,50", "7,25").marks[0] == (",", ".")
     assert column("1,234.50", "7.25").marks[0] == (".", ",")
     assert {point for point, _ in column("1,234", "5,678").marks} == {".", ","}
+
+
+@pytest.mark.parametrize(
+    ("values", "steps"),
+    [
+        (("$1,234.50", "$7.25"), 'decimal: {point: ".", thousands: ",", signs: ["$"]}'),
+        (("€ 1.234,50", "7,25"), 'decimal: {point: ",", thousands: ".", signs: ["€"]}'),
+        (("1\u00a0234,50\u00a0€", "-7,25 €"), 'decimal: {point: ",", thousands: " ", signs: ["€"]}'),
+        (("EUR 12.50", "US$ 3.10"), 'decimal: {signs: ["EUR", "US$"]}'),
+        (("12.50", "(3.10)"), "decimal: {brackets: negative}"),
+        (("($12.50)", "3.10"), 'decimal: {signs: ["$"], brackets: negative}'),
+    ],
+)
+def test_signs_of_currencies_and_brackets_go_into_the_draft_which_reads_them(
+    values: tuple[str, ...], steps: str, tmp_path: Path
+) -> None:
+    assert column(*values).kind == "decimal"
+    path, target = tmp_path / "sales.csv", tmp_path / "draft.yaml"
+    rows = "".join(f"{n};2026-03-0{n}T10:00:00Z;A;1;{value}\n" for n, value in enumerate(values, 1))
+    path.write_text(f"receipt;date;sku;qty;price\n{rows}")
+    assert tillstream("inspect", path, "--draft", target).exit_code == 0
+    (price,) = [line for line in target.read_text().splitlines() if "unit_price" in line]
+    assert yaml.safe_load(price)["unit_price"]["as"] == yaml.safe_load("{" + steps + "}")
+    convert = converter(Step.model_validate(yaml.safe_load("{" + steps + "}")))
+    numbers = [Decimal(convert(value, None)) for value in values]  # type: ignore[arg-type]  # a number asks for nothing
+    assert (column(*values).range.low, column(*values).range.high) == (min(numbers), max(numbers))
+
+
+@pytest.mark.parametrize("text", ["TOP 10", "ABC 1.5", "5 XYZ", "A$5B", "$", "(x)", "(089)", "12.50 €€", "() 5"])
+def test_what_only_looks_like_money_is_a_text(text: str) -> None:
+    assert read(text).kind == "text"
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6))

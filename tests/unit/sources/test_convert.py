@@ -33,6 +33,8 @@ def convert(step: Any, value: Any, around: Around = BERLIN) -> Any:
 
 COMMA = {"decimal": {"point": ",", "thousands": "."}}
 DOUBLE = {"decimal": {"point": ".", "thousands": ","}}
+DOLLARS = {"decimal": {"point": ".", "thousands": ",", "signs": ["$", "US$", "USD"], "brackets": "negative"}}
+EUROS = {"decimal": {"point": ",", "thousands": " ", "signs": ["€"]}}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,19 @@ DOUBLE = {"decimal": {"point": ".", "thousands": ","}}
         (COMMA, "1234", "1234"),
         (DOUBLE, "1,234.5", "1234.5"),
         ({"decimal": {"point": ",", "thousands": " "}}, "1 234,5", "1234.5"),
+        ({"decimal": {"point": ",", "thousands": " "}}, "1\u202f234\u00a0567,5", "1234567.5"),
         ({"decimal": {"point": ","}}, ",5", "0.5"),
+        (DOLLARS, "$1,234.50", "1234.50"),
+        (DOLLARS, "-$5.00", "-5.00"),
+        (DOLLARS, "US$ -5.00", "-5.00"),
+        (DOLLARS, "5.00 USD", "5.00"),
+        (DOLLARS, "($1,005.00)", "-1005.00"),
+        (DOLLARS, " (5) ", "-5"),
+        (DOLLARS, "7", "7"),
+        (DOLLARS, Decimal("7.50"), "7.50"),
+        (EUROS, "1\u202f234,50\u00a0€", "1234.50"),
+        (EUROS, "€ 2,50-", "-2.50"),
+        (EUROS, "2,50 €-", "-2.50"),
         ("minor_units", 1999, "19.99"),
         ("minor_units", "-5", "-0.05"),
         ({"minor_units": "JPY"}, 250, "250"),
@@ -85,6 +99,15 @@ def test_converted(step: Any, value: Any, result: Any) -> None:
         ("decimal", True, "not_a_text_or_number"),
         (COMMA, "12.50", "not_a_decimal"),
         (COMMA, "1.23.456", "not_a_decimal"),
+        ("decimal", "$5", "not_a_decimal"),
+        ("decimal", "(5)", "not_a_decimal"),
+        (DOLLARS, "(-5)", "not_a_decimal"),
+        (DOLLARS, "(5", "not_a_decimal"),
+        (DOLLARS, "()", "not_a_decimal"),
+        (DOLLARS, "$", "not_a_decimal"),
+        (DOLLARS, "$5$", "not_a_decimal"),
+        (DOLLARS, "€5", "not_a_decimal"),
+        (DOLLARS, " " * 200_000 + "$x", "not_a_decimal"),
         ("minor_units", "19.99", "not_whole"),
         ("minor_units", "NaN", "not_a_number"),
         ("minor_units", "1e999999", "out_of_range"),
@@ -158,12 +181,17 @@ def test_decimals_come_through_every_way_of_writing(amount: Decimal) -> None:
         ("decimal", f"{amount:f}"),
         (DOUBLE, f"{amount:,.2f}"),
         (COMMA, f"{amount:,.2f}".translate({44: 46, 46: 44})),
+        (DOLLARS, f"${amount:,.2f}"),
+        (DOLLARS, f"(${-amount:,.2f})" if amount < 0 else f"{amount:,.2f} USD"),
+        (EUROS, f"{amount:,.2f} €".translate({44: 32, 46: 44})),
     ):
         assert Decimal(convert(how, text)) == amount
 
 
-@given(st.sampled_from(["decimal", "minor_units", "time", "boolean", "trim", "gtin", "negate"]), st.data())
-def test_any_value_is_converted_or_refused(step: str, data: st.DataObject) -> None:
+@given(
+    st.sampled_from(["decimal", DOLLARS, EUROS, "minor_units", "time", "boolean", "trim", "gtin", "negate"]), st.data()
+)
+def test_any_value_is_converted_or_refused(step: Any, data: st.DataObject) -> None:
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
     value = data.draw(scalars | st.lists(scalars) | st.dictionaries(st.text(), scalars))
     with suppress(Unconvertible):
@@ -174,6 +202,8 @@ def test_any_value_is_converted_or_refused(step: str, data: st.DataObject) -> No
     ("step", "message"),
     [
         ({"decimal": {"point": ",", "thousands": ","}}, "same mark"),
+        ({"decimal": {"signs": ["-"]}}, "without digits"),
+        ({"decimal": {"signs": [" "]}}, "without digits"),
         ({"minor_units": "EURO"}, "no currency"),
         ({"multiply": "x"}, "no number"),
         ({"multiply": "0." + "3" * 50}, "28 digits"),
