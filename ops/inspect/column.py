@@ -180,9 +180,10 @@ class Column:
 
     @property
     def ambiguous_time(self) -> bool:
-        """Whether day and month could be the other way round in every value."""
-        readings = [reading for reading in self.readings if reading.kind == "time"]
-        return bool(readings) and all(len(reading.formats) > 1 for reading in readings)
+        """Whether day and month could be the other way round in values that no other one settles."""
+        ways = [reading.formats for reading in self.readings if reading.kind == "time"]
+        certain = {_order(formats[0]) for formats in ways if len(formats) == 1}
+        return any(len(formats) > 1 and not certain & set(map(_order, formats)) for formats in ways)
 
     @property
     def ambiguous_marks(self) -> bool:

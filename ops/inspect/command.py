@@ -49,20 +49,22 @@ def inspect(
     if not survey.records:
         raise NotReadable(f"{name}: no record could be read" + (f" as {layout.format}" if layout else ""))
     found = findings(survey, layout)
+    # Before the report, whose reader may have seen enough of it (`| head`).
+    wrote = write_draft(survey, layout, path, draft_to) if draft_to is not None else None
     click.echo(json.dumps(found, ensure_ascii=False)) if as_json else report(found, name)
-    if draft_to is not None:
-        write_draft(survey, layout, path, draft_to)
+    if wrote is not None:
+        click.echo(wrote, err=True)
 
 
-def write_draft(survey: Survey, layout: Layout | None, path: Path, to: Path) -> None:
-    """Writes the draft and says what to look at."""
+def write_draft(survey: Survey, layout: Layout | None, path: Path, to: Path) -> str:
+    """Writes the draft. Returns what to look at."""
     text = draft(survey, layout, path)
     try:
         to.write_text(text, encoding="utf-8")
     except OSError as error:
         raise NotReadable(f"{to}: {error.strerror}") from None
     checks = text.count("# check:")
-    click.echo(f"wrote {to}: it loads; look at its {checks} remarks `# check:`, then add examples", err=True)
+    return f"wrote {to}: it loads; look at its {checks} remarks `# check:`, then add examples"
 
 
 def survey_topic(settings: Settings, topic: str, count: int) -> Survey:

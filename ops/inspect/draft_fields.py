@@ -52,6 +52,8 @@ def _time(made: Draft) -> str:
     remarks = []
     if column.ambiguous_time:
         remarks.append("day and month could be the other way round")
+    if (others := column.filled - column.kinds["time"]) > 0:
+        remarks.append(f"{others / column.filled:.1%} of the values are no time that these formats read")
     if column.zones != "all":
         remarks.append("no time zone: local time of the store, whose `timezone` stands in the settings")
     return f"  occurred_at: {_rule(made.top(column), steps)}{_remark(*remarks)}"

@@ -213,6 +213,17 @@ def test_times_settle_each_others_order_of_day_and_month() -> None:
     assert (times.formats, times.ambiguous_time) == (["%d/%m/%Y %H:%M"], False)
     times = column("03/04/2026", "05/04/2026")
     assert times.ambiguous_time
+    assert column("2026-04-03", "05/04/2026").ambiguous_time
+    assert not column("2026-04-03", "05/04/2026", "25/04/2026").ambiguous_time
+
+
+def test_draft_says_that_some_times_are_not_read(tmp_path: Path) -> None:
+    path, target = tmp_path / "sales.csv", tmp_path / "draft.yaml"
+    times = ["2026-03-01T10:00:00Z", "2026-03-02T10:00:00Z", "2026-03-03T10:00:00Z", "last Monday"]
+    path.write_text("receipt;date;sku;qty;price\n" + "".join(f"{n};{at};A;1;1.25\n" for n, at in enumerate(times)))
+    assert tillstream("inspect", path, "--draft", target).exit_code == 0
+    (when,) = [line for line in target.read_text().splitlines() if "occurred_at" in line]
+    assert when.endswith("# check: 25.0% of the values are no time that these formats read")
 
 
 def test_decimal_marks_that_fit_every_value_are_taken() -> None:
