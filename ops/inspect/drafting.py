@@ -85,7 +85,7 @@ class Draft:
 
 
 def _quoted(name: str) -> str:
-    return name if _IDENTIFIER.fullmatch(name) else json.dumps(name)
+    return name if _IDENTIFIER.fullmatch(name) else json.dumps(name, ensure_ascii=not name.isprintable())
 
 
 def yaml_text(text: str) -> str:

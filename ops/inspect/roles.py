@@ -8,7 +8,8 @@ from ops.inspect.personal import by_name
 from ops.inspect.survey import Survey
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-#: Words that fields of each role have, the likeliest first; joined words match across their joint.
+#: Words that fields of each role have, the likeliest first; joined words match across their joint. English and German,
+#: then Spanish, French, Chinese and Arabic.
 RECEIPT_WORDS = (
     "receipt",
     "invoice",
@@ -19,31 +20,68 @@ RECEIPT_WORDS = (
     "basket",
     "order",
     "sequencenumber",
+    "recibo",
+    "factura",
+    "facture",
+    "小票",
+    "单号",
+    "فاتورة",
     "number",
 )
 WORDS: dict[str, Sequence[str]] = {
-    "occurred_at": ("occurred", "datetime", "invoicedate", "timestamp", "closed", "created", "date", "time", "datum"),
-    "store": ("store", "shop", "branch", "location", "outlet", "filiale", "site"),
-    "register": ("register", "workstation", "terminal", "till", "pos", "device", "kasse"),
-    "currency": ("currency", "waehrung"),
-    "cashier": ("cashier", "operator", "employee", "clerk"),
-    "customer.id": ("customer", "member", "loyalty", "client", "household"),
-    "totals.gross": ("totalprice", "grandtotal", "totalamount", "totalgross", "grosstotal", "total", "gross"),
+    "occurred_at": (
+        "occurred",
+        "datetime",
+        "invoicedate",
+        "timestamp",
+        "closed",
+        "created",
+        "date",
+        "time",
+        "datum",
+        "zeit",
+        "fecha",
+        "日期",
+        "时间",
+        "تاريخ",
+    ),
+    "store": ("store", "shop", "branch", "location", "outlet", "filiale", "site", "tienda", "magasin", "门店", "فرع"),
+    "register": ("register", "workstation", "terminal", "till", "pos", "device", "kasse", "caja", "caisse", "收银机"),
+    "currency": ("currency", "waehrung", "währung", "moneda", "devise", "币种", "عملة"),
+    "cashier": ("cashier", "operator", "employee", "clerk", "kassierer", "cajero", "caissier", "收银员"),
+    "customer.id": ("customer", "member", "loyalty", "client", "household", "kunde", "会员"),
+    "totals.gross": (
+        "totalprice",
+        "grandtotal",
+        "totalamount",
+        "totalgross",
+        "grosstotal",
+        "total",
+        "gross",
+        "summe",
+        "总额",
+        "合计",
+        "إجمالي",
+    ),
 }
 LINE_WORDS: dict[str, Sequence[str]] = {
     "sku": ("sku", "barcode", "ean", "gtin", "upc", "stockcode", "itemid", "articleid", "productid", "itemcode",
-            "article", "product", "item", "stock", "plu"),
-    "description": ("description", "itemname", "productname", "title", "name", "text", "bezeichnung"),
-    "quantity": ("quantity", "qty", "menge", "units", "count"),
-    "unit_price": ("unitprice", "price", "preis"),
-    "amount": ("lineamount", "linetotal", "extendedamount", "amount", "salesvalue", "betrag", "total"),
-    "tax_rate": ("taxrate", "vatrate", "taxpercent", "vatpercent", "mwst"),
+            "artikelnummer", "artikelnr", "article", "product", "item", "stock", "plu", "artikel", "artículo",
+            "商品编号", "货号", "条码", "رمز", "商品", "صنف"),
+    "description": ("description", "itemname", "productname", "title", "name", "text", "bezeichnung", "descripción",
+                    "désignation", "品名", "名称", "وصف"),
+    "quantity": ("quantity", "qty", "menge", "units", "count", "anzahl", "cantidad", "quantité", "数量", "كمية"),
+    "unit_price": ("unitprice", "price", "preis", "precio", "prix", "单价", "سعر"),
+    "amount": ("lineamount", "linetotal", "extendedamount", "amount", "salesvalue", "betrag", "total", "importe",
+               "montant", "金额", "مبلغ"),
+    "tax_rate": ("taxrate", "vatrate", "taxpercent", "vatpercent", "mwst", "steuersatz", "税率"),
 }  # fmt: skip
 _KINDS = {"occurred_at": ("time",), "quantity": ("integer", "decimal"), "unit_price": ("integer", "decimal"),
           "amount": ("integer", "decimal"), "tax_rate": ("integer", "decimal"),
           "totals.gross": ("integer", "decimal")}  # fmt: skip
 _MEASURES = ("quantity", "qty", "price", "amount", "total", "cost", "tax", "discount", "weight", "units", "net",
-             "gross", "value", "menge", "preis", "betrag")  # fmt: skip
+             "gross", "value", "menge", "preis", "betrag", "anzahl", "cantidad", "precio", "importe", "quantité",
+             "prix", "montant", "数量", "单价", "金额", "كمية", "سعر", "مبلغ")  # fmt: skip
 
 
 def is_measure(path: str) -> bool:

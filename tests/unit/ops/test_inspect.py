@@ -217,6 +217,34 @@ def test_times_settle_each_others_order_of_day_and_month() -> None:
     assert not column("2026-04-03", "05/04/2026", "25/04/2026").ambiguous_time
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bon;Datum;Artikelname;Artikelnummer;Anzahl;Preis",
+        "recibo;fecha;descripción;artículo;cantidad;precio",
+        "facture;date;désignation;article;quantité;prix",
+        "小票号;日期;品名;货号;数量;单价",
+        "فاتورة;تاريخ;وصف;رمز;كمية;سعر",
+    ],
+)
+def test_draft_knows_fields_by_their_names_in_other_languages(header: str, tmp_path: Path) -> None:
+    path, target = tmp_path / "sales.csv", tmp_path / "draft.yaml"
+    path.write_text(
+        f"{header}\n1;2026-03-01T10:00:00Z;Tee;A-1;1;1.25\n1;2026-03-01T10:00:00Z;Milk;B-2;2;1.25\n"
+        "2;2026-03-02T10:00:00Z;Milk;B-2;2;1.25\n",
+        encoding="utf-8",
+    )
+    assert tillstream("inspect", path, "--draft", target).exit_code == 0
+    receipt, when, description, sku, quantity, price = header.split(";")
+    drafted = yaml.safe_load(target.read_text(encoding="utf-8"))
+    said = json.dumps(drafted["fields"], ensure_ascii=False)
+    assert drafted["group_by"] == [receipt]
+    assert when in said
+    (lines,) = drafted["lines"]
+    for role, name in (("description", description), ("sku", sku), ("quantity", quantity), ("unit_price", price)):
+        assert name in json.dumps(lines["fields"][role], ensure_ascii=False), role
+
+
 def test_draft_says_that_some_times_are_not_read(tmp_path: Path) -> None:
     path, target = tmp_path / "sales.csv", tmp_path / "draft.yaml"
     times = ["2026-03-01T10:00:00Z", "2026-03-02T10:00:00Z", "2026-03-03T10:00:00Z", "last Monday"]
