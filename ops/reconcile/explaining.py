@@ -18,7 +18,7 @@ from ops.reconcile.office import opened
 from ops.reconcile.reading import committed, dead_letters, read_topic
 from schemas.document import ErpDocument
 from sinks.base import Delivery, Numbering, Remembering, Sink
-from streams.letters.heads import Origin
+from streams.letters.heads import Origin, printable
 from streams.letters.reading import Progress, TopicRecord
 from streams.settings import Settings
 
@@ -189,9 +189,9 @@ def report(ways: Sequence[Way]) -> None:
     """Prints them."""
     console = console_of()
     for way in ways:
-        table = Table("when (UTC)", "what", "where", "detail", title=way.ref, title_justify="left", box=None)
+        table = Table("when (UTC)", "what", "where", "detail", title=printable(way.ref), title_justify="left", box=None)
         for step in way.steps:
             at = f"{step.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] if step.at is not None else ""
-            table.add_row(at, step.what, step.where, step.detail)
+            table.add_row(at, *map(printable, (step.what, step.where, step.detail)))
         console.print(table)
         console.print()

@@ -15,6 +15,8 @@ from ops.reconcile.book import Fact, Figures
 from ops.reconcile.comparing import MEANING, Account, Day, Difference, in_places
 from ops.reconcile.office import Found, Now, unsettled
 from streams.letters.days import DayState
+from streams.letters.heads import printable
+from streams.letters.trail import CLOSED
 
 #: Rows of a table, so that a year of hundreds of stores does not scroll by.
 MOST = 50
@@ -122,7 +124,7 @@ def _odd(day: Day, now: Now) -> bool:
 
 def _add(table: Table, day: Day, state: DayState) -> None:
     for place, account in enumerate(day.accounts):
-        head = [day.store or NO_STORE, day.day, _state(day, state)] if not place else ["", "", ""]
+        head = [printable(day.store) or NO_STORE, day.day, _state(day, state)] if not place else ["", "", ""]
         counts = [
             account.count(),
             account.held.receipts,
@@ -154,7 +156,7 @@ def _report_differences(console: Console, found: Found) -> None:
         table.add_column(name, justify="right" if name in ("sent", "ERP") else "left", overflow="fold")
     for _, each in differences[:MOST]:
         amounts = ["" if a is None else in_places(a, each.currency) for a in (each.sent, each.held)]
-        table.add_row(each.kind, each.ref, each.place, *amounts, each.detail, each.repair)
+        table.add_row(each.kind, printable(each.ref), each.place, *amounts, *map(printable, (each.detail, each.repair)))
     console.print()
     console.print(table)
     if len(differences) > MOST:
@@ -172,7 +174,9 @@ def _report_rest(console: Console, found: Found) -> None:
         console.print()
         for reason, letters in sorted(reasons.items()):
             money = _money(letters)
-            console.print(f"in dead letters: {reason} ({len(letters):,}{money}): tillstream dlq list --reason {reason}")
+            which = "--all" if reason in CLOSED else f"--reason {printable(reason)}"
+            said = f"{printable(reason)} ({len(letters):,}{money})"
+            console.print(f"in dead letters: {said}: tillstream dlq list {which}")
     noted: Counter[str] = Counter()
     for day in found.days:
         noted.update(day.noted)
@@ -184,7 +188,9 @@ def _report_rest(console: Console, found: Found) -> None:
     if gaps:
         console.print()
         for day, gap in gaps[:MOST]:
-            console.print(f"missing at the till: store {day.store}, {day.day}, {gap} never reached the topic")
+            console.print(
+                printable(f"missing at the till: store {day.store}, {day.day}, {gap} never reached the topic")
+            )
         if len(gaps) > MOST:
             console.print(f"… and {len(gaps) - MOST:,} more gaps; --json has them all")
     if found.late is not None:
@@ -230,7 +236,9 @@ def report_history(states: Sequence[DayState]) -> None:
     table = Table("store", "day", "state", "since", "by", "why", box=None, header_style="bold")
     for each in states:
         words = each.state + (" (reopened)" if each.reopened else "")
-        table.add_row(each.store or NO_STORE, each.day, words, f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why)
+        table.add_row(
+            printable(each.store) or NO_STORE, each.day, words, f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why
+        )
     console_of().print(table)
 
 

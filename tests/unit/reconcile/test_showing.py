@@ -49,6 +49,26 @@ def test_money_that_is_in_dead_letters_is_told(world: World, capsys: pytest.Capt
     assert line in told(world.reconcile(), capsys)
 
 
+def test_letters_that_were_closed_by_hand_are_looked_for_among_the_closed(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = world.reconcile()
+    for day in days:
+        day.letters = [letter._replace(letter="0:2 resolved") for letter in day.letters]
+    assert "in dead letters: resolved (1; 9.99 EUR): tillstream dlq list --all" in told(days, capsys)
+
+
+def test_what_a_terminal_would_obey_in_tills_names_is_shown_escaped(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.send(value(4, store="S\x1b[2J"))
+    days = world.reconcile()
+    report(Found(AFTER, days, None), {(d.store, d.day): now_is(d, [], AFTER, "ada") for d in days}, everything=True)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count(r"S\x1b[2J") >= 2
+
+
 def test_page_of_a_day_that_is_not_judged_does_not_deny_differences(world: World) -> None:
     (day,) = world.reconcile(store="S1")
     unsigned = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key", "signature"), "")
