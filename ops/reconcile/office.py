@@ -24,6 +24,8 @@ from streams.topics import ensure_desk_topics
 Now = dict[tuple[str, str], DayState]
 #: Asking for more days than that one by one takes a sink longer than to sum all of them up.
 _FEW = timedelta(days=31)
+#: Days: the last close of a register before a weekend and holidays.
+_FARTHER = 14
 #: From the beginning of a day in UTC: the day itself, a day for time zones and cut-offs, and a day.
 _ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 
@@ -60,7 +62,7 @@ def reconcile(
     topic, the dead letters. All that the ERP holds then is in what is read of the topic, and all that the workers had
     come to then is in the ERP.
 
-    Of the topic is read what can concern these days; where that can't tell, all of it.
+    Of the topic is read what can concern these days; where that can't tell, two weeks more, and then all of it.
 
     Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured.
     """
@@ -85,9 +87,15 @@ def reconcile(
                 late = _late(book, first) if first is not None and last is None else None
                 return Found(now, compared, reach, late, days_noted(settings))
 
-        found = found_since(first) or found_since(None)
-        assert found is not None
-        return found
+        return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
+
+
+def _begins(first: date | None) -> Iterator[date | None]:
+    """From where to read, one after the other, until it is enough. None: from the topic's beginning."""
+    if first is not None:
+        yield first
+        yield date.fromordinal(max(1, first.toordinal() - _FARTHER))
+    yield None
 
 
 def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:

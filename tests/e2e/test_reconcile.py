@@ -317,12 +317,15 @@ def test_what_digests_have_found_is_not_forgotten_by_sums(books: Books) -> None:
     assert (day["state"], day["reopened"]) == ("balanced", True)
 
 
-def test_one_day_is_judged_by_what_was_sent_long_before(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+@pytest.mark.parametrize("before", ["2026-03-02", "2026-01-02"])
+def test_one_day_is_judged_by_what_was_sent_long_before(
+    before: str, tmp_path: Path, kafka: Kafka, topic_name: str
+) -> None:
     with open_shop(tmp_path, kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite") as shop:
         books = Books(shop)
         closed: dict[str, Any] = {"type": "day_close", "lines": [], "tenders": []}
         for day, values in (
-            ("2026-03-02", [sold(1, "2026-03-02"), sold(98, "2026-03-02", **closed)]),
+            (before, [sold(1, before), sold(98, before, **closed)]),
             ("2026-03-10", [sold(2, "2026-03-10"), sold(99, "2026-03-10", **closed, totals={"gross": "9.00"})]),
         ):
             at = int(datetime.fromisoformat(f"{day}T12:00:00Z").timestamp() * 1000)
