@@ -93,8 +93,8 @@ def _facts(certificate: dict[str, Any]) -> str:
     day = certificate["found"]
     rows = [
         ("Reconciled", f"{_moment(certificate['made_at'])} by {certificate['made_by']}"),
-        ("Tills", certificate["tills"]),
-        ("ERP", certificate["erp"]),
+        ("Tills", certificate.get("tills", "")),
+        ("ERP", certificate.get("erp", "")),
         ("In this state", f"since {_moment(day['since'])}, noted by {day['by']}"),
         ("Last sale arrived", _moment(day["last_arrival"]) if day["last_arrival"] else ""),
         ("Reason", day["why"]),

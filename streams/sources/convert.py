@@ -40,7 +40,7 @@ class Around(Protocol):
 
 Convert = Callable[[Any, Around], Any]
 #: A space as programs print it in numbers: an ordinary one, or one at which no line is broken.
-SPACES = "[ \u00a0\u202f]"
+_SPACES = "[ \u00a0\u202f]"
 Read = TypeVar("Read")
 _SHORT = 64
 
@@ -68,7 +68,7 @@ def text_of(value: Any) -> str:
 
 
 def _decimal(how: DecimalNumber) -> Convert:
-    point, mark = re.escape(how.point), SPACES if how.thousands == " " else re.escape(how.thousands)
+    point, mark = re.escape(how.point), _SPACES if how.thousands == " " else re.escape(how.thousands)
     if how.thousands == how.point:
         raise StepError("decimal: point and thousands are the same mark")
     whole = rf"\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
@@ -96,8 +96,8 @@ def _decimal(how: DecimalNumber) -> Convert:
 
 def _without_signs(how: DecimalNumber) -> Callable[[str], tuple[str, bool]]:
     """Of a text what is left without one of the signs, and whether it stood in brackets that make it negative."""
-    if any(not sign.strip() or re.search(r"[\d+-]", sign) for sign in how.signs):
-        raise StepError("decimal: a sign is a text without digits, + and -")
+    if any(not sign.strip(" .,'_()") or re.search(r"[\d+-]", sign) for sign in how.signs):
+        raise StepError("decimal: a sign is a text without digits, + and -, and more than marks and brackets")
     sign = "|".join(re.escape(each.strip()) for each in sorted(how.signs, key=len, reverse=True))
     before = re.compile(rf"\s*([+-]?)\s*(?:{sign})\s*(.*)", re.DOTALL)
     behind = re.compile(rf"(.*?)\s*(?:{sign})\s*([+-]?)\s*", re.DOTALL)
