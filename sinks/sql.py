@@ -26,6 +26,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from schemas.document import ErpDocument
+from schemas.reference import unescaped_reference
 from sinks import migrations, sqlreads, sqlsteps
 from sinks.base import Delivery, DocumentPrint, Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
 from sinks.tables import PARTS, deliveries
@@ -180,13 +181,19 @@ class SqlSink(ABC):
         return sorted(found, key=lambda delivery: (delivery.at, delivery.event_id))
 
     def forget(self, external_refs: Sequence[str]) -> None:
-        """As in `Forgetful`. The table of deliveries is read through: it is made to be asked by event."""
+        """As in `Forgetful`. The table of deliveries is read through: it is made to be asked by event.
+
+        Deliveries from before references were escaped may still have the old one, which another receipt may share: an
+        earlier revision of that one is then superseded when it comes again, as it was before.
+        """
         refs = sorted(set(external_refs))
         with self._writing() as connection:
             for start in range(0, len(refs), self.max_batch):
                 part = refs[start : start + self.max_batch]
-                for table in (*PARTS, held, deliveries):
+                for table in (*PARTS, held):
                     connection.execute(delete(table).where(table.c.external_ref.in_(part)))
+                old = filter(None, map(unescaped_reference, part))
+                connection.execute(delete(deliveries).where(deliveries.c.external_ref.in_([*part, *old])))
 
     def close(self) -> None:
         """As in the protocol."""
