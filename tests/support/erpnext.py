@@ -64,7 +64,7 @@ class ErpNextSite:
         parts = request.path.strip("/").split("/", 3)
         if parts[1] == "method":
             return 200, _json({"message": self._call(parts[2], said)})
-        name = parts[3]
+        name = parts[3]  # frappe/api/v1.py: <path:name>, so with its slashes
         if name not in self.tables[INVOICE]:
             raise FrappeError("DoesNotExistError", 404)
         if request.method == "DELETE":  # frappe/api/v1.py, delete_doc
