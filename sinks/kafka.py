@@ -258,7 +258,7 @@ class KafkaSink(SqliteSink):
         advice = "set cleanup.policy=delete and retention.ms=-1: documents that it forgets can be written again"
         with self._one_at_a_time:
             self._open()
-            Transactions(self._config, f"{self._topic.name}-check", 0).close()
+            Transactions(self._config, f"{self._topic.name}-:check", 0).close()  # no topic's: none has a colon
         return [
             Finding(subject, kept, found, advice),
             Finding("transactions", True, "allowed"),

@@ -15,13 +15,21 @@ from sinks.base import Refusal, Sink
 from sinks.connect import open_sink
 from sinks.erp import ErpSink, bookings_of
 from sinks.sql import SqlSink
-from tests.contract.conftest import SQL, erpnext_url, odoo_url, open_full_url
+from sinks.tryton import TrytonSink
+from tests.contract.conftest import SQL, TRYTON, erpnext_url, odoo_url, open_full_url, with_transactions
 from tests.contract.test_sink_contract import effects
 from tests.support import erpnext as erpnext_site
 from tests.support import odoo as odoo_server
+from tests.support.kafka import Kafka
 from tests.support.references import before, today
+from tests.support.tryton import empty, sink_of
 
 SLASHES = {"register": "1", "receipt": "2/3"}
+#: What Tryton and the ERPs know.
+ARTICLE = {
+    "lines": [{"sku": "A-1", "description": "Apple", "quantity": "2", "unit_price": "1.50", "tax_rate": "19"}],
+    "tenders": [{"kind": "card", "amount": "3.00"}],
+}
 
 
 @pytest.fixture(params=SQL)
@@ -63,8 +71,8 @@ def column(engine: Engine, table: str, name: str) -> list[str | None]:
 
 
 def test_receipts_that_differ_by_where_the_slash_is_are_both_booked(sink: Sink) -> None:
-    one = today(1, register="R1", receipt="2/3")
-    other = today(2, revision=1, register="R1/2", receipt="3", totals={"gross": "3.00"})
+    one = today(1, **ARTICLE, register="R1", receipt="2/3")
+    other = today(2, **ARTICLE, revision=1, register="R1/2", receipt="3")
     assert effects(sink.write([one])) == ["written"]
     assert effects(sink.write([other])) == ["written"]
     assert [d.receipt for d in sink.read([one.external_ref, other.external_ref])] == ["3", "2/3"]
@@ -219,3 +227,51 @@ def test_invoice_of_before_that_somebody_cancelled_stays_cancelled(erp: ErpSink)
     erp.system.withdraw(booking)
     assert effects(erp.write([new])) == ["duplicate"]
     assert erp.holds([new.external_ref]) == set()
+
+
+@pytest.fixture(params=TRYTON)
+def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrytonSink]:
+    """A sink on an empty Tryton."""
+    server = request.getfixturevalue(request.param)
+    empty(server)
+    sink = sink_of(server, tmp_path)
+    yield sink
+    sink.close()
+
+
+@pytest.mark.parametrize("event_id", ["e-1", None])
+def test_sale_of_before_is_the_receipts(books: TrytonSink, event_id: str | None) -> None:
+    receipt: dict[str, Any] = ARTICLE | SLASHES | {"event_id": event_id}
+    books.write([before(1, **receipt)])
+    new = today(1, **receipt)
+    assert books.holds([new.external_ref]) == {new.external_ref}
+    assert books.read([new.external_ref]) == [new]
+    assert effects(books.rehearse([new])) == ["duplicate"]
+    assert effects(books.write([new])) == ["duplicate"]
+    newer = today(2, **receipt | {"event_id": "e-2"}, revision=1, cashier="B")
+    assert effects(books.write([newer])) == ["replaced"]
+    assert books.read([new.external_ref]) == [newer]
+    assert sum(day.gross for day in books.totals()) == newer.gross
+
+
+def test_sale_of_another_receipt_with_the_same_old_reference_is_left_alone(books: TrytonSink) -> None:
+    books.write([before(1, **ARTICLE, **SLASHES)])
+    other = today(2, **ARTICLE, revision=1, register="1/2", receipt="3")
+    assert books.holds([other.external_ref]) == set()
+    assert effects(books.write([other])) == ["written"]
+    assert sum(day.gross for day in books.totals()) == 2 * other.gross
+
+
+@pytest.mark.kafka
+def test_topic_of_before_is_read_with_the_references_of_today(kafka: Kafka, topic_name: str, tmp_path: Path) -> None:
+    url = f"kafka://{with_transactions(kafka).bootstrap}/{topic_name}?index={tmp_path}"
+    first = open_sink(f"{url}/first.db")
+    first.check(apply=True)
+    first.write([before(1, **SLASHES)])
+    first.close()
+    second, new = open_sink(f"{url}/second.db"), today(1, **SLASHES)
+    assert effects(second.write([new])) == ["duplicate"]
+    assert second.read([new.external_ref]) == [new]
+    assert effects(second.write([today(2, revision=1, **SLASHES)])) == ["replaced"]
+    assert effects(second.write([today(3, register="1/2", receipt="3")])) == ["written"]
+    second.close()
