@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from schemas.reference import join_identity, source_prefix, unescaped_reference
 from sinks.prints import in_digits, of_halves
 from sinks.values import AMOUNT_PLACES, FINE_PLACES, from_scaled
 
@@ -283,12 +284,23 @@ class Book:
         return list(self._facts("ref = ? ORDER BY revision DESC, arrived", ref))
 
     def meant(self, target: str) -> list[str]:
-        """The references of the receipts with this number, or with an event of this id (with its source or not)."""
+        """The references of the receipts with this number, or with an event of this id (with its source or not).
+
+        Of those too that had `target` as their reference before parts were escaped.
+        """
+        sources = [source for (source,) in self._db.execute("SELECT DISTINCT source FROM sent WHERE ref <> ''")]
+        ids = [target]
+        for source in sources:
+            ids += [join_identity(source, target), source_prefix(source) + target]
         query = (
-            "SELECT DISTINCT ref FROM sent WHERE ref <> '' AND (ref = ?1 OR receipt = ?1 OR event_id = ?1 "
-            "OR event_id = source || ':' || ?1) ORDER BY ref"
+            "SELECT DISTINCT ref FROM sent WHERE ref <> '' AND "
+            "(ref = ?1 OR receipt = ?1 OR event_id IN (SELECT value FROM json_each(?2)))"
         )
-        return [ref for (ref,) in self._db.execute(query, (target,))]
+        found = {ref for (ref,) in self._db.execute(query, (target, json.dumps(ids)))}
+        if target.count("/") > 4:
+            escaped = "SELECT DISTINCT ref FROM sent WHERE instr(ref, '%2F') OR instr(ref, '%25')"
+            found.update(ref for (ref,) in self._db.execute(escaped) if unescaped_reference(ref) == target)
+        return sorted(found)
 
     def saying(self, content: str) -> list[Fact]:
         """The receipts that say the same."""

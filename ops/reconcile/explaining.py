@@ -17,6 +17,7 @@ from ops.reconcile.judging import Judge
 from ops.reconcile.office import opened
 from ops.reconcile.reading import committed, dead_letters, read_topic
 from schemas.document import ErpDocument
+from schemas.reference import split_receipt
 from sinks.base import Delivery, Numbering, Remembering, Sink
 from streams.letters.heads import Origin, printable
 from streams.letters.reading import Progress, TopicRecord
@@ -79,7 +80,7 @@ def explain(settings: Settings, target: str, progress: Progress = lambda _: None
 
 
 def _refs(settings: Settings, judge: Judge, target: str, progress: Progress) -> list[str]:
-    if target.count("/") >= 4:
+    if split_receipt(target) is not None:
         return [target]
     book = Book()
     try:
@@ -107,7 +108,8 @@ def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
 def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], ref: str, progress: Progress) -> Way:
     book = Book()
     try:
-        number = ref.split("/")[3] if ref.count("/") == 4 else ""
+        parts = split_receipt(ref)
+        number = parts[3] if parts is not None else ""
         _read(settings, book, judge, number, progress)
         settle_letters(book, dead_letters(settings), sink)
         book.judge(places)
