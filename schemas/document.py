@@ -74,8 +74,8 @@ class ErpDocument:
     `event_id` is the event's identity (`source:id`), `external_ref` the receipt's (`source/store/register/receipt/
     type`, a part's own "/" written as "%2F"): an ERP holds one document per external_ref, that of the highest
     `revision`. `content` is a digest of all that the event says, apart from its id: two events, or an event sent twice,
-    say the same where it is equal, and are in conflict where it is not. `gross` is what the customer paid: net + tax + rounding, where net and tax are the sums
-    over the lines and `rounding` what the till's own total differs by.
+    say the same where it is equal, and are in conflict where it is not. `gross` is what the customer paid: net + tax +
+    rounding, where net and tax are the sums over the lines and `rounding` what the till's own total differs by.
 
     `mapping` is the version of the mapping that the ERP's own codes are from: `company`, `warehouse`, `cost_centre`,
     `customer_code`, and those of lines and payments. Without one all of them are None, and what the till says counts.

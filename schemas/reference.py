@@ -1,7 +1,7 @@
 """References and identities made of parts: different parts never make the same one, and they can be taken apart again.
 
-The parts of a reference are joined with "/". A part's own "/" is written "%2F", and a "%" is written "%25" where "2F" or
-"25" follows it, so all other parts stand as they are: `pos/S1/2/48121/sale`, `pos/S1/2/2026%2F00123/sale`.
+The parts of a reference are joined with "/". A part's own "/" is written "%2F", and a "%" is written "%25" where "2F"
+or "25" follows it, so all other parts stand as they are: `pos/S1/2/48121/sale`, `pos/S1/2/2026%2F00123/sale`.
 
 An event's identity is its source, ":", and its id or, without one, a reference to the receipt and its revision. A
 source's own ":" is written "%3A". An id that reads like such a reference has a "/" in front, which no reference has.

@@ -121,7 +121,10 @@ def _of_record(find: Find, _part: Any, making: Making) -> Any:
 
 def _headers(names: Sequence[str], _part: Any, making: Making) -> str | None:
     values = [_header_of(name, None, making.record) for name in names]
-    return None if None in values else join_names(values) if any(values) else ""
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        return None
+    return join_names(there) if any(there) else ""
 
 
 def _header_of(name: str, _part: Any, record: Record) -> str | None:
