@@ -121,14 +121,11 @@ class Sale(metaclass=PoolMeta):
         """Gives the sales of these receipts, held under a reference of before, today's."""
         if not documents:
             return
-        domain = [
-            ("company", "=", Transaction().context.get("company")),
-            ("external_ref", "in", [d["before"]["external_ref"] for d in documents]),
-            ("till_document", "!=", None),
-        ]
-        held = {sale.external_ref: sale for sale in cls.search(domain)}
+        refs = [ref for d in documents for ref in (d["external_ref"], d["before"]["external_ref"])]
+        domain = [("company", "=", Transaction().context.get("company")), ("external_ref", "in", refs)]
+        held = {sale.external_ref: sale for sale in cls.search([*domain, ("till_document", "!=", None)])}
         for d in documents:
-            sale = held.get(d["before"]["external_ref"])
+            sale = held.get(d["before"]["external_ref"]) if d["external_ref"] not in held else None
             parts = d["before"]["parts"]
             said = json.loads(sale.till_document) if sale is not None else {}
             if sale is not None and {name: said.get(name) for name in parts} == parts:
