@@ -3,6 +3,7 @@
 A worker starts without what only keeps some receipts from being booked, or all from being posted for now.
 """
 
+import re
 from datetime import UTC, date, datetime
 
 from sinks.base import Finding, SinkUnavailable
@@ -37,7 +38,7 @@ def findings(client: TrytonClient, master: MasterData, default_point: str | None
 
 def _module(version: str) -> Finding:
     detail = f"tillstream {version}"
-    if tuple(map(int, version.split(".")[:3])) >= MODULE:
+    if tuple(map(int, re.findall("[0-9]+", version)))[:3] >= MODULE:
         return Finding("module", True, detail)
     advice = f"Upgrade it: receipts with a / that were booked before are not recognised by their reference. {_INSTALL}"
     return Finding("module", False, detail, advice, vital=False)
