@@ -12,7 +12,7 @@ RIVALS := .venv-rivals
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests unit faults lint format bench drill up down schemas lock clean
+.PHONY: help demo test tests components unit faults lint format bench drill up down schemas lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,7 +38,10 @@ demo: $(RUNS) ## Show sales flowing, on one screen; needs nothing but Python. AR
 test: $(READY) ## Lint, types, import contracts and all tests, on a real Kafka, PostgreSQL and Tryton
 	$(MAKE) --no-print-directory --jobs 2 lint tests
 
-tests: $(READY)
+components: $(READY)
+	@$(BIN)/python -m deploy.components
+
+tests: components
 	@# Tryton is installed meanwhile. Tests wait for it, and say so if it can't be.
 	@# Twice as many processes as two processors: most tests wait, for servers and for workers.
 	$(BIN)/python -c 'from deploy.tryton.server import template; template()' >/dev/null 2>&1 & \
