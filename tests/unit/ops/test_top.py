@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -311,6 +312,11 @@ def test_output_that_is_no_terminal_has_no_colour_and_ends(worker: Worker) -> No
 
 def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
     control, terminal = pty.openpty()
+
+    def at_terminal() -> None:
+        os.login_tty(terminal)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore
+
     command = [sys.executable, "-m", "ops.cli", "top", "--every", "0.2", worker.url]
     # A terminal of 140 columns; a session of its own makes Ctrl-C reach it alone.
     process = subprocess.Popen(
@@ -319,7 +325,7 @@ def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
         stdout=terminal,
         stderr=terminal,
         env={**os.environ, "COLUMNS": "140", "TERM": "xterm"},
-        preexec_fn=lambda: os.login_tty(terminal),
+        preexec_fn=at_terminal,
     )
     os.close(terminal)
     try:
