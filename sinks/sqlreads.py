@@ -34,7 +34,9 @@ def totals(connection: Connection, store: str | None, day: date | None, *, deep:
             found[_key(row)].personal = in_digits(int(row.personal))
             found[_key(row)].unremembered = row.unremembered
     of_lines = [func.count().label("lines"), func.sum(document_lines.c.quantity).label("quantity")]
-    for row in connection.execute(_by_day(document_lines, of_lines + _print(connection, document_lines, deep), narrowed)):
+    for row in connection.execute(
+        _by_day(document_lines, of_lines + _print(connection, document_lines, deep), narrowed)
+    ):
         found[_key(row)].lines, found[_key(row)].quantity = row.lines, row.quantity
         if deep:
             prints[_key(row)].append(int(row.print))

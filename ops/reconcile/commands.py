@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,9 +21,11 @@ from ops.reconcile.comparing import Day
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found, reconcile, states_now, unsettled
 from ops.reconcile.page import page
-from ops.reconcile.repairing import repair
+from ops.reconcile.repairing import repair, undo
 from ops.reconcile.states import now_is, sign
 from streams.letters.days import days_noted, note_days
+from streams.letters.heads import printable
+from streams.letters.kept import kept_by
 from streams.settings import Settings, SettingsError
 from streams.topics import ensure_desk_topics
 
@@ -180,7 +183,8 @@ def history_command(
     name="repair",
     epilog="\b\nExamples:\n  tillstream reconcile repair --store S17 --day 2026-03-10\n"
     "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
-    "  tillstream reconcile repair --store S17 --day 2026-03-10 --forget --go",
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --forget --go\n"
+    "  tillstream reconcile repair --undo 20260311-070000-1232a --go",
 )
 @with_settings
 @_day_option
@@ -189,8 +193,9 @@ def history_command(
     "--forget",
     is_flag=True,
     help="Documents that were deleted or changed in the ERP's tables too: what is left of them is taken back, and "
-    "booked again as it was sent. Copies of documents are taken back.",
+    "booked again as it was sent. Copies of documents, and parts of none, are taken back. The audit trail keeps them.",
 )
+@click.option("--undo", "undone", metavar="ID", help="Put back what this repair has taken back; `dlq audit` names it.")
 @go_option
 @with_name
 @as_one_object
@@ -201,6 +206,7 @@ def repair_command(
     day: date | None,
     store: str | None,
     forget: bool,
+    undone: str | None,
     go: bool,
     by: str,
     as_json: bool,
@@ -211,17 +217,23 @@ def repair_command(
     something is left, or refused.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
+    if undone is not None:
+        if forget or day is not None or store is not None:
+            raise click.UsageError("--undo takes back a whole repair: give it without --forget, --day and --store")
+        sys.exit(_undo(settings, undone, by, go=go, as_json=as_json))
+    made = ""
     found = _found(settings, store=store, first=day, last=day, deep=True)
     differences = [each for one in found.days for each in one.differences]
     if go:
         said = {"store": store, "day": None if day is None else day.isoformat(), "forget": forget}
-        with noted(settings, "repair", by, Filter(), "", **said) as (_, action):
-            done = repair(settings, differences, go=True, forget=forget)
+        with noted(settings, "repair", by, Filter(), "", **said) as (trail, action):
+            done = repair(settings, differences, keep=partial(trail.keep, action.id), forget=forget)
             action.counts.update(done.as_json())
+            made = action.id
     else:
-        done = repair(settings, differences, go=False, forget=forget)
+        done = repair(settings, differences, keep=None, forget=forget)
     if as_json:
-        click.echo(json.dumps(done.as_json() | {"done": go, "reasons": done.reasons}))
+        click.echo(json.dumps(done.as_json() | {"done": go, "action": made, "reasons": done.reasons}))
     else:
         would = "" if go else "would be "
         click.echo(
@@ -235,12 +247,46 @@ def repair_command(
             click.echo("what was refused is in the dead letters now: tillstream dlq list")
         if done.taken_back:
             click.echo(f"{showing.counted(done.taken_back, 'copy', 'copies')} {would}taken back")
+        if done.changed:
+            click.echo(f"changed in the ERP meanwhile, and left: {done.changed:,}; reconcile again")
+        if go and done.kept:
+            told = showing.counted(done.kept, "document", "documents")
+            click.echo(f"{told} kept in the audit trail first: tillstream reconcile repair --undo {made}")
         if done.remembered:
             click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --forget books them again")
         if not go:
             click.echo("this was a dry run: nothing was changed; --go repairs them")
     left = len(differences) - done.delivered - done.rejected - done.taken_back
     sys.exit(DIFFERS if left else 0)
+
+
+def _undo(settings: Settings, action: str, by: str, *, go: bool, as_json: bool) -> int:
+    """Puts back what the repair took back, and says what came of it. Returns the exit code."""
+    kept = kept_by(settings, action)
+    if not kept:
+        raise click.UsageError(
+            f"no repair {action} has taken anything back; `tillstream dlq audit` names those there were"
+        )
+    if go:
+        with noted(settings, "undo", by, Filter(), "", repair=action) as (_, noting):
+            outcomes = undo(settings, kept, go=True)
+            noting.counts.update(Counter(outcomes.values()))
+    else:
+        outcomes = undo(settings, kept, go=False)
+    counts = {name: list(outcomes.values()).count(name) for name in ("restored", "there", "occupied")}
+    if as_json:
+        click.echo(json.dumps(counts | {"done": go, "receipts": outcomes}, ensure_ascii=False))
+    else:
+        would = "" if go else "would be "
+        told = f"{counts['restored']:,} of {showing.counted(len(kept), 'document')} {would}put back"
+        click.echo(f"{told}, {counts['there']:,} there already")
+        for ref in (ref for ref, outcome in outcomes.items() if outcome == "occupied"):
+            click.echo(
+                f"not put back: {printable(ref)}: the ERP holds something else of it now, or its event elsewhere"
+            )
+        if not go:
+            click.echo("this was a dry run: nothing was changed; --go puts them back")
+    return DIFFERS if counts["occupied"] else 0
 
 
 @reconcile_group.command(
@@ -273,7 +319,9 @@ def certificate_command(
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
     tills = f"topic {settings.topic} at {settings.broker}"
     erp = settings.sink_url.partition("?")[0]  # behind it may stand what is nobody's business
-    made = certificate.made(showing.day_as_json(one, state), found.at, by, key, tills=tills, erp=erp)
+    made = certificate.made(
+        showing.day_as_json(one, state), found.at, by, key, tills=tills, erp=erp, compared=found.compared
+    )
     text = certificate.as_text(made)
     if to is None:
         click.echo(text, nl=False)

@@ -1,0 +1,74 @@
+"""Documents that a repair took back from the ERP's tables: whole, in the audit topic, so that it can be undone.
+
+They have the personal values of the documents, as the records of the dead-letter topic have theirs: whoever may read
+these topics sees them, and no command shows them. A document is cut into pieces that any broker takes.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sinks.base import Kept
+from streams.letters.reading import pieces
+from streams.settings import Settings
+from streams.topics import partitions_of_topics
+
+#: Characters of a document in one record, of four bytes at most: brokers take a megabyte unless told otherwise.
+_PIECE = 200_000
+
+
+class KeptPiece(BaseModel):
+    """A part of what was held under a reference; `text` is JSON, in `of` pieces."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: Literal["kept"] = "kept"
+    action: str
+    external_ref: str
+    piece: int
+    of: int
+    text: str
+
+
+def in_pieces(action: str, kept: Iterable[Kept]) -> Iterator[KeptPiece]:
+    """Cut what an action takes back into records for the audit topic."""
+    for each in kept:
+        text = json.dumps(each.rows, ensure_ascii=False)
+        parts = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
+        for number, part in enumerate(parts):
+            yield KeptPiece(action=action, external_ref=each.external_ref, piece=number, of=len(parts), text=part)
+
+
+def put_together(found: Iterable[KeptPiece]) -> list[Kept]:
+    """Return what was cut, ordered by reference. A piece may be there twice; what lacks one is left out."""
+    texts: dict[str, dict[int, KeptPiece]] = defaultdict(dict)
+    for piece in found:
+        texts[piece.external_ref][piece.piece] = piece
+    return [
+        Kept(ref, json.loads("".join(of_one[number].text for number in sorted(of_one))))
+        for ref, of_one in sorted(texts.items())
+        if len(of_one) == of_one[min(of_one)].of
+    ]
+
+
+def kept_by(settings: Settings, action: str) -> list[Kept]:
+    """Return what the action took back. Raises BrokerUnreachable."""
+    partitions = partitions_of_topics(settings).get(settings.audit_topic, 0)
+    return put_together(_pieces_of(settings, action, partitions)) if partitions else []
+
+
+def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[KeptPiece]:
+    for records in pieces(settings, settings.audit_topic, range(partitions)):
+        for record in records:
+            if record.key == action.encode():
+                yield from _piece(record.value or b"")
+
+
+def _piece(value: bytes) -> Sequence[KeptPiece]:
+    try:
+        return [KeptPiece.model_validate_json(value)]
+    except ValidationError:
+        return ()  # another record of the action
