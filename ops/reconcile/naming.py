@@ -168,6 +168,7 @@ def in_places(amount: Decimal, currency: str) -> str:
     digits = minor_digits(currency)
     if digits is None:
         return format(amount.normalize() + 0, "f")
+    amount += 0  # there are negative zeros
     shown = amount.quantize(Decimal(1).scaleb(-digits))
     return format(shown if shown == amount else amount, "f")
 

@@ -73,7 +73,6 @@ class World:
         finally:
             book.close()
 
-
     def _documents(self, judge: Judge, facts: Sequence[Fact], now: datetime) -> dict[str, ErpDocument]:
         """By reference what these receipts' records make."""
         records = [self.records[fact.offset] for fact in facts]
