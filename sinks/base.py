@@ -243,7 +243,11 @@ class Fragmentary(Protocol):
     """A sink that can hold parts of a document without the document."""
 
     def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
-        """Return the fragments under these references, or all, ordered by reference. Raises SinkUnavailable."""
+        """Return the fragments under these references, or all, ordered by reference.
+
+        Of given references only lines and payments are looked for: deliveries are made to be asked for by event. Raises
+        SinkUnavailable.
+        """
         ...
 
 

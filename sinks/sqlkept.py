@@ -82,7 +82,8 @@ def fragments(connection: Connection, external_refs: Sequence[str] | None) -> li
     """As `Fragmentary.fragments`."""
     found: dict[str, Fragment] = {}
     refs = None if external_refs is None else sorted(set(external_refs))
-    names = {document_lines: "lines", document_payments: "payments", deliveries: "deliveries"}
+    names = {document_lines: "lines", document_payments: "payments"}
+    names |= {deliveries: "deliveries"} if refs is None else {}
     for start in (0,) if refs is None else range(0, len(refs), _CHUNK):
         for table, name in names.items():
             ref: Column[str] = table.c.external_ref

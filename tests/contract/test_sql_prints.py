@@ -169,6 +169,7 @@ def test_parts_without_a_document_are_found(sql_sink: Sink, engine: Engine) -> N
         connection.execute(text(f"DELETE FROM deliveries WHERE external_ref = '{second}'"))
         connection.execute(text(f"DELETE FROM document_lines WHERE external_ref = '{second}'"))
     assert sql_sink.fragments() == [Fragment(first, 2, 1, 1), Fragment(second, payments=1)]
+    assert sql_sink.fragments([first]) == [Fragment(first, 2, 1)]
     assert sql_sink.fragments([second, "pos/S1/R1/9/sale"]) == [Fragment(second, payments=1)]
 
 
