@@ -101,7 +101,7 @@ class SqliteSink(SqlSink):
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
-    connection.create_aggregate("tillstream_print", -1, PrintSum)
+    connection.create_aggregate("tillstream_print", -1, PrintSum)  # type: ignore[arg-type]  # it knows one value alone
     for pragma in _PRAGMAS:
         _patiently(connection, pragma)
 

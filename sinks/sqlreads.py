@@ -22,7 +22,7 @@ def totals(connection: Connection, store: str | None, day: date | None, *, deep:
     """As `Sink.totals`. Digests are made in the same passes over the tables as the sums."""
     days = (held.c.store, held.c.business_date, held.c.currency)
     narrowed = _narrowed(store, day)
-    sums = [func.sum(held.c.net).label("net"), func.sum(held.c.tax).label("tax"), func.sum(held.c.gross).label("gross")]
+    sums: list[ColumnElement[Any]] = [func.sum(held.c[name]).label(name) for name in ("net", "tax", "gross")]
     sums += _deep_sums(connection) if deep else []
     money = select(*days, func.count().label("documents"), *sums).select_from(_remembered() if deep else held)
     found: dict[Key, StoreDay] = {}

@@ -25,7 +25,7 @@ from ops.reconcile.repairing import repair, undo
 from ops.reconcile.states import now_is, sign
 from streams.letters.days import days_noted, note_days
 from streams.letters.heads import printable
-from streams.letters.kept import kept_by
+from streams.letters.kept import erp_of, kept_by
 from streams.settings import Settings, SettingsError
 from streams.topics import ensure_desk_topics
 
@@ -245,8 +245,10 @@ def repair_command(
             click.echo(f"{would}a dead letter: {reason} ({count:,})")
         if go and done.refused:
             click.echo("what was refused is in the dead letters now: tillstream dlq list")
-        if done.taken_back:
-            click.echo(f"{showing.counted(done.taken_back, 'copy', 'copies')} {would}taken back")
+        if copies := done.taken_back - done.leftovers:
+            click.echo(f"{showing.counted(copies, 'copy', 'copies')} {would}taken back")
+        if done.leftovers:
+            click.echo(f"{showing.counted(done.leftovers, 'leftover')} of no document {would}taken back")
         if done.changed:
             click.echo(f"changed in the ERP meanwhile, and left: {done.changed:,}; reconcile again")
         if go and done.kept:
@@ -262,7 +264,9 @@ def repair_command(
 
 def _undo(settings: Settings, action: str, by: str, *, go: bool, as_json: bool) -> int:
     """Puts back what the repair took back, and says what came of it. Returns the exit code."""
-    kept = kept_by(settings, action)
+    kept, erp = kept_by(settings, action)
+    if kept and erp != erp_of(settings):
+        raise click.UsageError(f"repair {action} was of {erp}: give --sink, or the settings of that ERP")
     if not kept:
         raise click.UsageError(
             f"no repair {action} has taken anything back; `tillstream dlq audit` names those there were"

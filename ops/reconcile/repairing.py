@@ -31,9 +31,9 @@ class Repaired:
     """What became of the records.
 
     `remembered`: the ERP says it has them; their documents were deleted there. `taken_back`: copies, and parts of no
-    document. `kept`: references whose documents were put into the audit trail before they were deleted. `changed`:
-    those whose documents changed meanwhile, and stay. `rejected` had vanished and are dead letters again; `refused`
-    were to be booked, and are dead letters now.
+    document, which are the `leftovers`. `kept`: references whose documents were put into the audit trail before they
+    were deleted. `changed`: those whose documents changed meanwhile, and stay. `rejected` had vanished and are dead
+    letters again; `refused` were to be booked, and are dead letters now.
     """
 
     records: int = 0
@@ -43,6 +43,7 @@ class Repaired:
     rejected: int = 0
     refused: int = 0
     gone: int = 0
+    leftovers: int = 0
     kept: int = 0
     changed: int = 0
     reasons: list[str] = field(default_factory=list)
@@ -68,13 +69,15 @@ def repair(
     chosen = [each for each in differences if each.kind in kinds and each.place]
     copies = [each.ref for each in differences if _has_no_record(each)] if forget else []
     forgotten = [*copies, *(each.ref for each in chosen if each.kind in FORGETTABLE)] if forget else []
-    repaired = Repaired(records=len(chosen), taken_back=len(copies))
+    leftovers = {each.ref for each in differences if each.kind == "orphaned" and not each.place}.intersection(copies)
+    repaired = Repaired(records=len(chosen), taken_back=len(copies), leftovers=len(leftovers))
     vanished = {_place(each.place) for each in chosen if each.kind == "vanished"}
     desk = build_desk(settings)
     try:
         if forgotten:
             changed = _forget(desk.sink, forgotten, keep, repaired)
             repaired.taken_back -= len(changed.intersection(copies))
+            repaired.leftovers -= len(changed & leftovers)
             chosen = [each for each in chosen if each.ref not in changed]
         records = _records(settings, chosen, repaired)
         rehearsal = None if go else for_rehearsal(desk.services, desk.patient, forgotten)[0]

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ops.dlq.showing import console_of
 from ops.reconcile.book import Fact, Figures
-from ops.reconcile.comparing import MEANING, Account, Day, Difference, in_places
+from ops.reconcile.comparing import MEANING, Account, Day, Difference
+from ops.reconcile.naming import in_places
 from ops.reconcile.office import Found, Now, unsettled
 from streams.letters.days import DayState
 from streams.letters.heads import printable

@@ -21,25 +21,32 @@ _PIECE = 200_000
 
 
 class KeptPiece(BaseModel):
-    """A part of what was held under a reference; `text` is JSON, in `of` pieces."""
+    """A part of what was held under a reference in the ERP at a URL; `text` is JSON, in `of` pieces."""
 
     model_config = ConfigDict(extra="ignore")
 
     kind: Literal["kept"] = "kept"
     action: str
+    erp: str
     external_ref: str
     piece: int
     of: int
     text: str
 
 
-def in_pieces(action: str, kept: Iterable[Kept]) -> Iterator[KeptPiece]:
+def erp_of(settings: Settings) -> str:
+    """Return the ERP's URL without what stands behind it, which is nobody's business."""
+    return settings.sink_url.partition("?")[0]
+
+
+def in_pieces(action: str, erp: str, kept: Iterable[Kept]) -> Iterator[KeptPiece]:
     """Cut what an action takes back into records for the audit topic."""
     for each in kept:
         text = json.dumps(each.rows, ensure_ascii=False)
         parts = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
         for number, part in enumerate(parts):
-            yield KeptPiece(action=action, external_ref=each.external_ref, piece=number, of=len(parts), text=part)
+            place = {"external_ref": each.external_ref, "piece": number, "of": len(parts)}
+            yield KeptPiece.model_validate({"action": action, "erp": erp, "text": part} | place)
 
 
 def put_together(found: Iterable[KeptPiece]) -> list[Kept]:
@@ -54,10 +61,11 @@ def put_together(found: Iterable[KeptPiece]) -> list[Kept]:
     ]
 
 
-def kept_by(settings: Settings, action: str) -> list[Kept]:
-    """Return what the action took back. Raises BrokerUnreachable."""
+def kept_by(settings: Settings, action: str) -> tuple[list[Kept], str]:
+    """Return what the action took back, and from which ERP (`erp_of`). Raises BrokerUnreachable."""
     partitions = partitions_of_topics(settings).get(settings.audit_topic, 0)
-    return put_together(_pieces_of(settings, action, partitions)) if partitions else []
+    found = list(_pieces_of(settings, action, partitions)) if partitions else []
+    return put_together(found), found[0].erp if found else ""
 
 
 def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[KeptPiece]:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sinks.base import Kept
 from streams.letters.heads import Head, Origin
-from streams.letters.kept import in_pieces
+from streams.letters.kept import erp_of, in_pieces
 from streams.letters.reading import TopicRecord, as_record, pieces, reading_consumer
 from streams.letters.sending import Sender
 from streams.settings import Settings
@@ -257,6 +257,7 @@ class Trail:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic
+        self._erp = erp_of(settings)
         self._sender = Sender(settings)
 
     def write(self, action: Action) -> None:
@@ -273,7 +274,7 @@ class Trail:
 
         Raises BrokerUnreachable.
         """
-        for piece in in_pieces(action, kept):
+        for piece in in_pieces(action, self._erp, kept):
             self._sender.send(self._topic, action.encode(), piece.model_dump_json().encode())
         self._sender.confirm()
 

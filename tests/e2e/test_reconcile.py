@@ -295,9 +295,14 @@ def test_parts_of_no_document_are_named_and_taken_back(books: Books) -> None:
     assert differences(days) == {("", "orphaned", ref(999)), (DAYS[0], "orphaned", ref(3))}
     (one,) = days[""]["differences"]
     assert one["detail"] == "no document, but 1 payment"
-    assert "1 copy would be taken back" in books.run("reconcile", "repair", "--forget")
-    books.run("reconcile", "repair", "--forget", "--go")
+    assert "1 leftover of no document would be taken back" in books.run("reconcile", "repair", "--forget")
+    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
     assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
+    elsewhere = ("--sink", f"sqlite:///{books.shop.folder}/another.sqlite")
+    assert "give --sink" in books.run("reconcile", "repair", "--undo", told["action"], *elsewhere, code=2)
+    printed = books.run("reconcile", "repair", "--undo", told["action"], "--go", code=1)
+    assert "1 of 2 documents put back" in printed
+    assert f"not put back: {ref(3)}" in printed
 
 
 def test_what_the_erp_refuses_of_a_repair_is_told_and_left(books: Books) -> None:
