@@ -16,16 +16,14 @@ from ops.dlq.commands import as_one_object, go_option, with_name
 from ops.dlq.filters import Filter
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
-from ops.reconcile import certificate, explaining, showing
+from ops.reconcile import certificate, explaining, showing, undoing
 from ops.reconcile.comparing import Day
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found, reconcile, states_now, unsettled
 from ops.reconcile.page import page
-from ops.reconcile.repairing import repair, undo
+from ops.reconcile.repairing import repair
 from ops.reconcile.states import now_is, sign
 from streams.letters.days import days_noted, note_days
-from streams.letters.heads import printable
-from streams.letters.kept import erp_of, kept_by
 from streams.settings import Settings, SettingsError
 from streams.topics import ensure_desk_topics
 
@@ -220,7 +218,7 @@ def repair_command(
     if undone is not None:
         if forget or day is not None or store is not None:
             raise click.UsageError("--undo takes back a whole repair: give it without --forget, --day and --store")
-        sys.exit(_undo(settings, undone, by, go=go, as_json=as_json))
+        sys.exit(undoing.report(settings, undone, by, go=go, as_json=as_json))
     made = ""
     found = _found(settings, store=store, first=day, last=day, deep=True)
     differences = [each for one in found.days for each in one.differences]
@@ -260,37 +258,6 @@ def repair_command(
             click.echo("this was a dry run: nothing was changed; --go repairs them")
     left = len(differences) - done.delivered - done.rejected - done.taken_back
     sys.exit(DIFFERS if left else 0)
-
-
-def _undo(settings: Settings, action: str, by: str, *, go: bool, as_json: bool) -> int:
-    """Puts back what the repair took back, and says what came of it. Returns the exit code."""
-    kept, erp = kept_by(settings, action)
-    if kept and erp != erp_of(settings):
-        raise click.UsageError(f"repair {action} was of {erp}: give --sink, or the settings of that ERP")
-    if not kept:
-        raise click.UsageError(
-            f"no repair {action} has taken anything back; `tillstream dlq audit` names those there were"
-        )
-    if go:
-        with noted(settings, "undo", by, Filter(), "", repair=action) as (_, noting):
-            outcomes = undo(settings, kept, go=True)
-            noting.counts.update(Counter(outcomes.values()))
-    else:
-        outcomes = undo(settings, kept, go=False)
-    counts = {name: list(outcomes.values()).count(name) for name in ("restored", "there", "occupied")}
-    if as_json:
-        click.echo(json.dumps(counts | {"done": go, "receipts": outcomes}, ensure_ascii=False))
-    else:
-        would = "" if go else "would be "
-        told = f"{counts['restored']:,} of {showing.counted(len(kept), 'document')} {would}put back"
-        click.echo(f"{told}, {counts['there']:,} there already")
-        for ref in (ref for ref, outcome in outcomes.items() if outcome == "occupied"):
-            click.echo(
-                f"not put back: {printable(ref)}: the ERP holds something else of it now, or its event elsewhere"
-            )
-        if not go:
-            click.echo("this was a dry run: nothing was changed; --go puts them back")
-    return DIFFERS if counts["occupied"] else 0
 
 
 @reconcile_group.command(

@@ -36,6 +36,9 @@ Kind = Literal[
     "refused_today", "register", "orphaned"
 ]  # fmt: skip
 
+#: Where what has no store and no day is told of.
+_NO_STORE = ("", NOWHERE)
+
 MEANING: dict[Kind, str] = {
     "missing": "sent and acknowledged, but not in the ERP",
     "only_in_erp": "in the ERP, but no till sent it",
@@ -77,6 +80,8 @@ class Account:
     held: Figures = field(default_factory=Figures)
     #: What the digest of `due` differs by from that of documents which are as good: see `accept`.
     shift: int = 0
+    #: How many such documents there are.
+    accepted: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -93,6 +98,7 @@ class Account:
     def accept(self, due: str, held: str) -> None:
         """Count a document with the print `held` for the one with the print `due`: nothing that was sent differs."""
         self.shift += from_digits(held) - from_digits(due)
+        self.accepted += 1
 
     def count(self, *fates: str) -> int:
         """Events with one of these fates; all of them without."""
@@ -176,9 +182,9 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
     for difference in _registers(book, whole=terms.whole):
         registers[difference.store, difference.day].append(difference)
     orphans = _orphans(book, sink, terms)
-    if orphans:
-        accounts = {("", NOWHERE): accounts.pop(("", NOWHERE), []), **accounts}
-        registers["", NOWHERE] += orphans
+    if orphans or _NO_STORE in terms.doubtful:  # which may be settled now
+        accounts = {_NO_STORE: accounts.pop(_NO_STORE, []), **accounts}
+        registers[_NO_STORE] += orphans
     days: list[Day] = []
     for (store, name), of_day in accounts.items():
         if not terms.wants(store, name):
@@ -366,7 +372,9 @@ def _orphans(book: Book, sink: Sink, terms: Terms) -> list[Difference]:
     Where the topic has lost its beginning, deliveries of before may have had documents: somebody may have put them
     into an archive.
     """
-    if not terms.deep or not terms.wants("", NOWHERE) or not isinstance(sink, Fragmentary):
+    if not (terms.deep or _NO_STORE in terms.doubtful) or not terms.wants(*_NO_STORE):
+        return []
+    if not isinstance(sink, Fragmentary):
         return []
     found: list[Difference] = []
     for fragment in sink.fragments():

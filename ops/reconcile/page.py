@@ -117,8 +117,15 @@ def _account(account: dict[str, Any], made_of: str) -> str:
 <table>{_head("", numbers=("due by the tills", "in the ERP", "difference"))}
 {_totals(account)}</table>
 <p class="soft">{named}: due <code>{escape(str(account["sent"]["digest"]))}</code>,
-in the ERP <code>{escape(str(account["erp"]["digest"] or "no document"))}</code></p>
+in the ERP <code>{escape(str(account["erp"]["digest"] or "no document"))}</code>{_accepted(account)}</p>
 """
+
+
+def _accepted(account: dict[str, Any]) -> str:
+    """Why the digests may differ where nothing does."""
+    count = account.get("accepted", 0)
+    why = "of another event that said the same, or with descriptions that a mapping filled in"
+    return f"; {count} of the documents there {'are' if count > 1 else 'is'} {why}" if count else ""
 
 
 def _fates(account: dict[str, Any]) -> str:

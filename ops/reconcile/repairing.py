@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.reconcile.comparing import Difference, Kind
-from sinks.base import Forgetful, Kept, Restored, Sink, SinkMisconfigured
+from sinks.base import Forgetful, Kept, Sink, SinkMisconfigured
 from streams.batch import Batch, Settled
 from streams.deadletters import DeadLetters, Letter
 from streams.desk import Desk, build_desk
@@ -111,21 +111,6 @@ def _forget(sink: Sink, refs: Sequence[str], keep: Keep | None, repaired: Repair
     changed = set(sink.forget(held))
     repaired.changed = len(changed)
     return changed
-
-
-def undo(settings: Settings, kept: Sequence[Kept], *, go: bool) -> dict[str, Restored]:
-    """Puts back what a repair has taken back; without `go` only says what would come of it. Returns it by reference.
-
-    Twice is as good as once. What stands under a reference now is never touched. Raises SinkMisconfigured for sinks
-    that can't, and as `build_desk`.
-    """
-    desk = build_desk(settings)
-    try:
-        if not isinstance(desk.sink, Forgetful):
-            raise SinkMisconfigured("this sink can't put documents back: it never takes any back")
-        return desk.sink.restore(kept, rehearse=not go)
-    finally:
-        desk.sink.close()
 
 
 def _records(settings: Settings, chosen: Sequence[Difference], repaired: Repaired) -> dict[int, list[TopicRecord]]:

@@ -69,6 +69,7 @@ def account_as_json(account: Account) -> dict[str, Any]:
         "sent": _figures(account.due, account.currency),
         "erp": _figures(account.held, account.currency),
         "agrees": account.agrees,
+        **({"accepted": account.accepted} if account.accepted else {}),
     }
 
 

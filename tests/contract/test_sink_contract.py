@@ -12,7 +12,7 @@ from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, Payment, TaxTotal
-from sinks.base import DocumentPrint, Forgetful, Kept, Receipt, Refusal, Remembering, Result, Sink, StoreDay
+from sinks.base import Comparable, DocumentPrint, Forgetful, Kept, Receipt, Refusal, Remembering, Result, Sink, StoreDay
 from sinks.prints import added, in_digits, personal_print_of, print_of
 from sinks.sql import SqlSink
 from sinks.tables import Exact, deliveries
@@ -425,6 +425,10 @@ def test_a_document_without_lines_and_payments_counts(store: Sink) -> None:
     store.write([empty])
     assert store.read([empty.external_ref]) == [empty]
     assert [(day.documents, day.lines, day.quantity, day.tenders) for day in store.totals()] == [(1, 0, 0, {})]
+
+
+def test_sink_says_what_its_digests_are_made_of(sink: Sink, request: pytest.FixtureRequest) -> None:
+    assert isinstance(sink, Comparable) == (request.node.callspec.params["sink"] != "jsonlines")
 
 
 def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ops.reconcile import certificate
 from ops.reconcile.comparing import Difference
+from ops.reconcile.page import page
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
 from schemas.document import ErpDocument
@@ -139,12 +141,17 @@ def test_event_that_came_again_under_another_id_may_be_the_one_that_the_erp_took
     made = world(value(1), value(1, event_id="e-other"), value(2))
     document = made.sink.documents[ref(1)]
     document.event_id = "pos:e-other"
-    told = made.sink._delivered
-    told["pos:e-other"], told["pos:e-1"] = (
-        replace(told[name], event_id=other) for name, other in (("pos:e-1", "pos:e-other"), ("pos:e-other", "pos:e-1"))
+    delivered = made.sink._delivered
+    delivered["pos:e-other"], delivered["pos:e-1"] = (
+        replace(delivered[name], event_id=other)
+        for name, other in (("pos:e-1", "pos:e-other"), ("pos:e-other", "pos:e-1"))
     )
     (day,) = made.reconcile()
-    assert (day.state, day.differences) == ("balanced", [])
+    assert (day.state, day.differences, day.accounts[0].accepted) == ("balanced", [], 1)
+    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db", "compared": "the rows"}
+    said = page(certificate.made(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
+    assert "; 1 of the documents there is of another event that said the same" in said
     document.event_id = "manual:1"
     assert only(made).detail == "event manual:1 instead of pos:e-1"
 
@@ -258,6 +265,9 @@ def test_delivery_of_nothing_is_orphaned_unless_the_topic_has_lost_its_beginning
     assert found(made, whole=False) == []
     assert found(made, reach=NOON.date() - timedelta(days=30)) == []
     assert found(made, deep=False) == []
+    assert [one.kind for one in found(made, deep=False, doubtful={("", "")})] == ["orphaned"]
+    del made.sink._delivered["pos:e-8"]
+    assert [day.state for day in made.reconcile(doubtful={("", "")})] == ["balanced", "balanced"]
 
 
 def test_description_that_a_mapping_filled_in_is_no_change() -> None:
@@ -279,6 +289,20 @@ def test_personal_values_show_in_no_digest_that_is_published() -> None:
     assert shown[0] == shown[1]
     assert figures_digest(days[0]) == figures_digest(days[1])
     assert days[0].accounts[0].held.personal != days[1].accounts[0].held.personal
+
+
+def test_certificate_says_what_was_compared() -> None:
+    (day,) = world(value(1)).reconcile()
+    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    key = Ed25519PrivateKey.generate()
+    between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
+    made = certificate.made(told, AFTER, "ada", key, **between, compared="the rows <of> its tables")
+    assert (made["certificate"], made["digests"]["version"]) == ("tillstream store-day 2", 2)
+    assert "the rows &lt;of&gt; its tables" in page(made)
+    assert "codes that a mapping gave are not compared" in page(made)
+    for text in (certificate.as_text(made), page(made)):
+        assert certificate.fault(text, key.public_key()) is None
+        assert certificate.fault(text.replace("its tables", "its files"), key.public_key()) is not None
 
 
 @pytest.mark.parametrize("name", ["certificate-1.json", "certificate-1.html"])
