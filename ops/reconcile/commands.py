@@ -65,7 +65,9 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
 @_day_option
 @_since_option
 @_store_option
-@click.option("--deep", is_flag=True, help="Compare digests of all that documents say, not the sums alone.")
+@click.option(
+    "--deep", is_flag=True, help="Compare digests of every field that comes from the tills, not the sums alone."
+)
 @click.option("--all", "everything", is_flag=True, help="Show every store-day, also where there are many.")
 @click.option(
     "--metrics", type=click.Path(path_type=Path), help="Write what was found for Prometheus into this .prom file."

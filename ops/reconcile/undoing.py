@@ -21,10 +21,10 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
 
     Raises as `undo`, and BrokerUnreachable.
     """
-    kept, erp = kept_by(settings, action)
-    if kept and erp != erp_of(settings):
+    kept, lost, erp = kept_by(settings, action)
+    if erp and erp != erp_of(settings):
         raise click.UsageError(f"repair {action} was of {erp}: give --sink, or the settings of that ERP")
-    if not kept:
+    if not erp:
         raise click.UsageError(
             f"no repair {action} has taken anything back; `tillstream dlq audit` names those there were"
         )
@@ -36,7 +36,7 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
         outcomes = undo(settings, kept, go=False)
     counts = {name: list(outcomes.values()).count(name) for name in ("restored", "there", "occupied")}
     if as_json:
-        click.echo(json.dumps(counts | {"done": go, "receipts": outcomes}, ensure_ascii=False))
+        click.echo(json.dumps(counts | {"done": go, "lost": lost, "receipts": outcomes}, ensure_ascii=False))
     else:
         would = "" if go else "would be "
         told = f"{counts['restored']:,} of {counted(len(kept), 'document')} {would}put back"
@@ -45,9 +45,11 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
             click.echo(
                 f"not put back: {printable(ref)}: the ERP holds something else of it now, or its event elsewhere"
             )
+        for ref in lost:
+            click.echo(f"not put back: {printable(ref)}: the audit topic has lost a part of it")
         if not go:
             click.echo("this was a dry run: nothing was changed; --go puts them back")
-    return 1 if counts["occupied"] else 0
+    return 1 if counts["occupied"] or lost else 0
 
 
 def undo(settings: Settings, kept: Sequence[Kept], *, go: bool) -> dict[str, Restored]:

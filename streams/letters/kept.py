@@ -16,8 +16,8 @@ from streams.letters.reading import pieces
 from streams.settings import Settings
 from streams.topics import partitions_of_topics
 
-#: Characters of a document in one record, of four bytes at most: brokers take a megabyte unless told otherwise.
-_PIECE = 200_000
+#: Characters of a document in one record, of four bytes at most: a sender takes 128 kB whatever the settings say.
+_PIECE = 30_000
 
 
 class KeptPiece(BaseModel):
@@ -49,23 +49,29 @@ def in_pieces(action: str, erp: str, kept: Iterable[Kept]) -> Iterator[KeptPiece
             yield KeptPiece.model_validate({"action": action, "erp": erp, "text": part} | place)
 
 
-def put_together(found: Iterable[KeptPiece]) -> list[Kept]:
-    """Return what was cut, ordered by reference. A piece may be there twice; what lacks one is left out."""
+def put_together(found: Iterable[KeptPiece]) -> tuple[list[Kept], list[str]]:
+    """Return what was cut, ordered by reference, and the references of which a piece is lost; some may come twice."""
     texts: dict[str, dict[int, KeptPiece]] = defaultdict(dict)
     for piece in found:
         texts[piece.external_ref][piece.piece] = piece
-    return [
-        Kept(ref, json.loads("".join(of_one[number].text for number in sorted(of_one))))
-        for ref, of_one in sorted(texts.items())
-        if len(of_one) == of_one[min(of_one)].of
-    ]
+    kept: list[Kept] = []
+    lost: list[str] = []
+    for ref, of_one in sorted(texts.items()):
+        if len(of_one) == of_one[min(of_one)].of:
+            kept.append(Kept(ref, json.loads("".join(of_one[number].text for number in sorted(of_one)))))
+        else:
+            lost.append(ref)
+    return kept, lost
 
 
-def kept_by(settings: Settings, action: str) -> tuple[list[Kept], str]:
-    """Return what the action took back, and from which ERP (`erp_of`). Raises BrokerUnreachable."""
+def kept_by(settings: Settings, action: str) -> tuple[list[Kept], list[str], str]:
+    """Return what the action took back, as `put_together` does, and from which ERP (`erp_of`).
+
+    Raises BrokerUnreachable.
+    """
     partitions = partitions_of_topics(settings).get(settings.audit_topic, 0)
     found = list(_pieces_of(settings, action, partitions)) if partitions else []
-    return put_together(found), found[0].erp if found else ""
+    return *put_together(found), found[0].erp if found else ""
 
 
 def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[KeptPiece]:
