@@ -123,6 +123,11 @@ class System(Protocol):
 class ErpSink:
     """A sink in an ERP. Calls of this process take turns."""
 
+    compared = (
+        "of each posted invoice the ERP's own net, tax, gross, currency, day and store; all else is the document that "
+        "was attached when it was booked: not the invoice's lines, taxes by rate, payments and customer"
+    )
+
     def __init__(self, system: System, ledger: Ledger, events: Events) -> None:
         self.system = system
         self.ledger = ledger

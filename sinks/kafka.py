@@ -46,6 +46,7 @@ from sinks.base import (
     DocumentPrint,
     DocumentsRefused,
     Finding,
+    Fragment,
     Receipt,
     Result,
     SinkMisconfigured,
@@ -79,6 +80,8 @@ class KafkaSink(SqliteSink):
 
     `index`: the file to keep the index in; without one the topic is read anew at each start.
     """
+
+    compared = "the index of the topic's records: that the topic still has them is not looked at"
 
     def __init__(
         self,
@@ -229,6 +232,11 @@ class KafkaSink(SqliteSink):
         """As in `Remembering`."""
         self._refresh()
         return super().deliveries(event_ids)
+
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+        """As in `Fragmentary`."""
+        self._refresh()
+        return super().fragments(external_refs)
 
     forget = None  # type: ignore[assignment]  # not `Forgetful`: the index could, and the topic can't
 

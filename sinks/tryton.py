@@ -54,6 +54,11 @@ class TrytonSink:
     booked on.
     """
 
+    compared = (
+        "of each sale the till's net, tax and gross, which it came to when it was processed, its day and store; all "
+        "else is the document that the sale carries: not the sale's lines, payments and party"
+    )
+
     def __init__(self, url: URL, ledger: Ledger, *, point: str | None = None, rounding: str = ROUNDING) -> None:
         self.client = TrytonClient(url)
         self.master = MasterData(self.client)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from schemas.reference import join_identity, source_prefix, unescaped_reference
-from sinks.prints import in_digits, of_halves
+from sinks.prints import added, in_digits
 from sinks.values import AMOUNT_PLACES, FINE_PLACES, from_scaled
 
 #: Where a record stands that can't be read: no store and no day are known of it.
@@ -29,7 +29,7 @@ class Sent(NamedTuple):
 
     `place` counts the events of one record. `digest` is that of the record, as a dead letter's origin has it.
     `reason` is why the line of today would not take it; then `gross` is what the event states, and the other
-    amounts are 0. `print` is that of the document it makes.
+    amounts are 0. `print` and `personal` are those of the document it makes.
     """
 
     partition: int
@@ -57,6 +57,7 @@ class Sent(NamedTuple):
     gross: int = 0
     tenders: str = "{}"
     print: int = 0
+    personal: int = 0
 
 
 class Close(NamedTuple):
@@ -85,6 +86,21 @@ class Letter(NamedTuple):
     end: str
 
 
+class Lettered(NamedTuple):
+    """An event with a dead letter; `row` is its place in the book, the rest as in `Sent`."""
+
+    row: int
+    ref: str
+    event_id: str
+    revision: int
+    content: str
+    reason: str
+    currency: str
+    gross: Decimal
+    print: str
+    personal: str
+
+
 class Fact(NamedTuple):
     """A row of the book about a receipt, with what became of it."""
 
@@ -110,11 +126,12 @@ class Fact(NamedTuple):
     tax: Decimal
     tenders: dict[str, Decimal]
     print: str
+    personal: str
 
 
 @dataclass
 class Figures:
-    """Sums over receipts."""
+    """Sums over receipts; `digest`, `personal` and `unremembered` as in `sinks.base.StoreDay`."""
 
     receipts: int = 0
     lines: int = 0
@@ -124,19 +141,21 @@ class Figures:
     gross: Decimal = Decimal(0)
     tenders: dict[str, Decimal] = field(default_factory=dict)
     digest: str | None = None
+    personal: str | None = None
+    unremembered: int = 0
 
 
 Key = tuple[str, str, str]
 _TEXTS = {"digest", "noted", "reason", "event_id", "ref", "content", "source", "store", "register", "receipt", "day",
           "currency", "tenders"}  # fmt: skip
-_NAMES = [name for name in Sent._fields if name != "print"]
+_HALF = 0xFFFFFFFF
 
 _SCHEMA = f"""
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE sent (
-    {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in _NAMES)},
-    upper INTEGER NOT NULL, lower INTEGER NOT NULL, fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT ''
+    {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in Sent._fields)},
+    fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE closes (
     event_id TEXT PRIMARY KEY, source TEXT, store TEXT, register TEXT, day TEXT, occurred INTEGER, currency TEXT,
@@ -202,13 +221,13 @@ class Book:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
-        marks = ", ".join("?" * (len(_NAMES) + 2))
-        names = ", ".join(f'"{name}"' for name in _NAMES)
-        self._insert = f"INSERT INTO sent ({names}, upper, lower) VALUES ({marks})"  # noqa: S608 (constants)
+        marks = ", ".join("?" * len(Sent._fields))
+        names = ", ".join(f'"{name}"' for name in Sent._fields)
+        self._insert = f"INSERT INTO sent ({names}) VALUES ({marks})"  # noqa: S608 (constants)
 
     def add(self, rows: Iterable[Sent]) -> None:
         """Puts events in."""
-        self._db.executemany(self._insert, ((*row[:-1], row.print >> 32, row.print & 0xFFFFFFFF) for row in rows))
+        self._db.executemany(self._insert, ((*row[:-2], _signed(row.print), _signed(row.personal)) for row in rows))
 
     def add_closes(self, closes: Iterable[Close]) -> None:
         """Puts registers' totals in; one that was sent again counts once."""
@@ -218,14 +237,18 @@ class Book:
         """Puts dead letters in, the newest of each record."""
         self._db.executemany("INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?)", letters)
 
-    def lettered(self) -> Iterator[tuple[int, str, str]]:
-        """(row, ref, content) of the events whose record has a dead letter that is not known to have come through.
+    def lettered(self) -> Iterator[Lettered]:
+        """The events whose record has a dead letter that is not known to have come through.
 
         Looks letters up; to be asked once, before `judge`.
         """
         self._db.executescript(_JUDGE + "BEGIN;")  # which commits first
-        query = "SELECT rowid, ref, content FROM sent WHERE letter <> '' AND fate IN ('dead', 'held') AND ref <> ''"
-        yield from self._db.execute(query).fetchall()
+        query = (
+            "SELECT rowid, ref, event_id, revision, content, reason, currency, gross, print, personal FROM sent "
+            "WHERE letter <> '' AND fate IN ('dead', 'held') AND ref <> ''"
+        )
+        for *said, gross, number, personal in self._db.execute(query).fetchall():
+            yield Lettered._make([*said, from_scaled(gross, AMOUNT_PLACES), in_digits(number), in_digits(personal)])
 
     def came_through(self, rows: Iterable[int]) -> None:
         """These have letters, and the ERP holds just what they say."""
@@ -252,10 +275,11 @@ class Book:
     def figures(self) -> dict[Key, Figures]:
         """What the ERP should hold, by store, day and currency."""
         due = "fate = 'erp'"
-        sums = ", ".join(f"sum({name})" for name in ("lines", "quantity", "net", "tax", "gross", "upper", "lower"))
+        names = ("lines", "quantity", "net", "tax", "gross", *_halves("print"), *_halves("personal"))
+        sums = ", ".join(f"sum({name})" for name in names)
         query = f"SELECT store, day, currency, count(*), {sums} FROM sent WHERE {due} GROUP BY 1, 2, 3"  # noqa: S608 (constants)
         found: dict[Key, Figures] = {}
-        for store, day, currency, count, lines, quantity, net, tax, gross, upper, lower in self._db.execute(query):
+        for store, day, currency, count, lines, quantity, net, tax, gross, *halves in self._db.execute(query):
             found[store, day, currency] = Figures(
                 receipts=count,
                 lines=lines,
@@ -263,7 +287,8 @@ class Book:
                 net=from_scaled(net, AMOUNT_PLACES),
                 tax=from_scaled(tax, AMOUNT_PLACES),
                 gross=from_scaled(gross, AMOUNT_PLACES),
-                digest=in_digits(of_halves(upper, lower)),
+                digest=_of_halves(*halves[:2]),
+                personal=_of_halves(*halves[2:]),
             )
         query = (
             "SELECT store, day, currency, t.key, sum(t.value) FROM sent, json_each(sent.tenders) t "  # noqa: S608 (constants)
@@ -302,26 +327,36 @@ class Book:
             found.update(ref for (ref,) in self._db.execute(escaped) if unescaped_reference(ref) == target)
         return sorted(found)
 
+    def twins(self, fact: Fact) -> list[Fact]:
+        """The events that said the same of the receipt again, under other ids."""
+        condition = "ref = ? AND revision = ? AND content = ? AND event_id <> ? AND fate = 'duplicate'"
+        return list(self._facts(condition, fact.ref, fact.revision, fact.content, fact.event_id))
+
+    def sold_at(self, source: str, store: str, register: str, occurred: int) -> list[Fact]:
+        """What the register sold at this moment and the ERP should hold."""
+        condition = "source = ? AND store = ? AND register = ? AND occurred = ? AND fate = 'erp'"
+        return list(self._facts(condition, source, store, register, occurred))
+
     def saying(self, content: str) -> list[Fact]:
-        """The receipts that say the same."""
+        """The receipts whose events have this digest. Proves nothing of a document that has it in a column."""
         return list(self._facts("content = ? AND fate = 'erp'", content))
 
     def dead(self, store: str, day: str) -> Iterator[Fact]:
         """The dead letters of a store's day that did not come to the ERP."""
         yield from self._facts("store = ? AND day = ? AND fate IN ('dead', 'held')", store, day)
 
-    def _facts(self, condition: str, *values: str) -> Iterator[Fact]:
+    def _facts(self, condition: str, *values: str | int) -> Iterator[Fact]:
         query = (
             'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
-            f'"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, upper, lower '
+            f'"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, print, personal '
             f"FROM sent WHERE {condition}"
         )
-        for *said, quantity, net, tax, tenders, upper, lower in self._db.execute(query, values):
+        for *said, quantity, net, tax, tenders, number, personal in self._db.execute(query, values):
             said[7] = from_scaled(said[7], AMOUNT_PLACES)
             sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))
             paid = {kind: from_scaled(amount, AMOUNT_PLACES) for kind, amount in json.loads(tenders).items()}
             figures = (from_scaled(quantity, FINE_PLACES), *sums, paid)
-            yield Fact._make([*said, *figures, in_digits(of_halves(upper, lower))])
+            yield Fact._make([*said, *figures, in_digits(number), in_digits(personal)])
 
     def gaps(self) -> dict[tuple[str, str], list[str]]:
         """By store and day: the receipt numbers between others of their register that never came, in words.
@@ -405,6 +440,20 @@ class Scratch:
     def __exit__(self, *_: Any) -> None:
         self.book.close()
         self._folder.cleanup()
+
+
+def _signed(number: int) -> int:
+    """A print as SQLite can hold it."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _halves(name: str) -> tuple[str, str]:
+    """What SQLite can add up of a print: its integers are of 64 bits and raise an error beyond."""
+    return f"({name} >> 32) & {_HALF}", f"{name} & {_HALF}"
+
+
+def _of_halves(upper: int, lower: int) -> str:
+    return in_digits(added([upper << 32, lower]))
 
 
 def tenders_text(tenders: dict[str, int]) -> str:

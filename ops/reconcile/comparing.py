@@ -13,10 +13,19 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
+from ops.reconcile.naming import (
+    came_of,
+    changed_sums,
+    changes,
+    in_places,
+    in_words,
+    is_as_read,
+    original_of,
+    parts_in_words,
+)
 from schemas.document import ErpDocument
-from schemas.money import minor_digits
-from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
-from sinks.days import totals_of
+from sinks.base import DocumentPrint, Forgetful, Fragmentary, Remembering, Sink, StoreDay
+from sinks.prints import added, from_digits
 from sinks.values import AMOUNT_PLACES, from_scaled
 
 #: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
@@ -24,19 +33,23 @@ from sinks.values import AMOUNT_PLACES, from_scaled
 State = Literal["open", "closed", "balanced", "differs", "signed off"]
 Kind = Literal[
     "missing", "only_in_erp", "doubled", "altered", "older_revision", "other_content", "moved", "vanished",
-    "refused_today", "register"
+    "refused_today", "register", "orphaned"
 ]  # fmt: skip
+
+#: Where what has no store and no day is told of.
+_NO_STORE = ("", NOWHERE)
 
 MEANING: dict[Kind, str] = {
     "missing": "sent and acknowledged, but not in the ERP",
     "only_in_erp": "in the ERP, but no till sent it",
     "doubled": "in the ERP a second time, under another reference",
-    "altered": "money or goods in the ERP are not those that the till sent",
+    "altered": "what the ERP holds is not what the till sent",
     "older_revision": "the ERP holds an earlier revision than the till sent",
     "other_content": "the ERP holds something else under this reference",
     "moved": "the ERP holds it on another day or in another store",
     "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
     "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
+    "orphaned": "parts without a document are in the ERP, or a document without its delivery",
     "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
 }
 
@@ -65,13 +78,27 @@ class Account:
     counts: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
     due: Figures = field(default_factory=Figures)
     held: Figures = field(default_factory=Figures)
+    #: What the digest of `due` differs by from that of documents which are as good: see `accept`.
+    shift: int = 0
+    #: How many such documents there are.
+    accepted: int = 0
 
     @property
     def agrees(self) -> bool:
-        """Whether the sums are the same; the digests, where the ERP's was asked for."""
-        if self.held.digest is not None and self.held.receipts and self.due.digest != self.held.digest:
-            return False
+        """Whether the sums are the same; and the digests, where the ERP's were asked for."""
+        if self.held.receipts and self.held.digest is not None:
+            if self.due.digest is None or self.held.unremembered:
+                return False
+            if added([from_digits(self.due.digest), self.shift]) != from_digits(self.held.digest):
+                return False
+            if self.held.personal not in (None, self.due.personal):
+                return False
         return _sums(self.due) == _sums(self.held)
+
+    def accept(self, due: str, held: str) -> None:
+        """Count a document with the print `held` for the one with the print `due`: nothing that was sent differs."""
+        self.shift += from_digits(held) - from_digits(due)
+        self.accepted += 1
 
     def count(self, *fates: str) -> int:
         """Events with one of these fates; all of them without."""
@@ -92,6 +119,10 @@ class Day:
     noted: dict[str, int] = field(default_factory=dict)
     arrived: int = 0
 
+    def account(self, currency: str) -> Account:
+        """The day in this currency."""
+        return next(account for account in self.accounts if account.currency == currency)
+
     def count(self, *fates: str) -> int:
         """As `Account.count`, in all currencies."""
         return sum(account.count(*fates) for account in self.accounts)
@@ -103,8 +134,8 @@ def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int 
     asked = list(book.lettered())
     for start in range(0, len(asked), most):
         part = asked[start : start + most]
-        held = {document.external_ref: document.content for document in sink.read([ref for _, ref, _ in part])}
-        book.came_through(row for row, ref, content in part if held.get(ref) == content)
+        held = {document.external_ref: document for document in sink.read([each.ref for each in part])}
+        book.came_through(each.row for each in part if each.ref in held and came_of(each, held[each.ref]))
 
 
 @dataclass
@@ -113,7 +144,8 @@ class Terms:
 
     `ends`: when a store's business day is over. `reach`: the topic has lost records of this day, or of days before.
     `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
-    `doubtful`: days that are looked into even if their sums agree, as more was found of them before.
+    `doubtful`: days that are looked into even if their sums agree, as more was found of them before. `deep`: parts
+    without a document are looked for. `sent` gives the documents of receipts again, by reference, from their records.
     """
 
     now: datetime
@@ -124,6 +156,8 @@ class Terms:
     first: date = date.min
     last: date = date.max
     doubtful: Container[tuple[str, str]] = ()
+    deep: bool = True
+    sent: Callable[[Sequence[Fact]], dict[str, ErpDocument]] = lambda facts: {}
 
     def wants(self, store: str, day: str) -> bool:
         """Whether the store's day is to be told of."""
@@ -147,6 +181,10 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
     registers = defaultdict(list)
     for difference in _registers(book, whole=terms.whole):
         registers[difference.store, difference.day].append(difference)
+    orphans = _orphans(book, sink, terms)
+    if orphans or _NO_STORE in terms.doubtful:  # which may be settled now
+        accounts = {_NO_STORE: accounts.pop(_NO_STORE, []), **accounts}
+        registers[_NO_STORE] += orphans
     days: list[Day] = []
     for (store, name), of_day in accounts.items():
         if not terms.wants(store, name):
@@ -179,7 +217,8 @@ def _accounts(book: Book, held: Sequence[StoreDay]) -> dict[tuple[str, str], lis
 def figures_of(day: StoreDay) -> Figures:
     """What the ERP holds, as figures."""
     money = (day.net, day.tax, day.gross)
-    return Figures(day.documents, day.lines, day.quantity, *money, day.tenders, day.digest)
+    prints = (day.digest, day.personal, day.unremembered)
+    return Figures(day.documents, day.lines, day.quantity, *money, day.tenders, *prints)
 
 
 def _sums(figures: Figures) -> tuple[Any, ...]:
@@ -207,33 +246,37 @@ def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
     found: list[Difference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
     facts: dict[str, Fact] = {}
+    held_by_ref: dict[str, DocumentPrint | None] = {}
     for fact in book.due(day.store, day.day):
         document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
         if fact.fate == "vanished":
             found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
         elif fact.fate != "waiting":
             facts[fact.ref] = fact
-            found += _beside(fact, document, sink) if document is not None else _absent(fact, sink)
-    for document in held.values():
-        found += _unsent(book, document, day, terms)
-    _say_what_is_altered(found, facts, sink)
-    return found
+            held_by_ref[fact.ref] = document
+            found += _beside(fact, document, sink, book, day) if document is not None else _absent(fact, sink)
+    found += _unsent(book, sink, list(held.values()), day, terms)
+    _say_what_is_left(found, sink)
+    return _with_changes(found, facts, held_by_ref, sink, day, terms)
 
 
 def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
     return [] if day.day == NOWHERE else sink.prints(day.store, as_date(day.day))
 
 
-def _beside(fact: Fact, document: DocumentPrint, sink: Sink) -> list[Difference]:
+def _beside(fact: Fact, document: DocumentPrint, sink: Sink, book: Book, day: Day) -> list[Difference]:
     """The receipt and the document of the same reference and day."""
     if fact.reason:
         return [_of(fact, "refused_today", fact.reason, document)]
-    if document.currency == fact.currency and document.digest == fact.print:
-        return []
+    if _is_the_same(fact, document, book, day):
+        if document.remembered:
+            return []
+        return [_of(fact, "orphaned", f"the ERP does not remember that it took {document.event_id}", document)]
     if document.revision < fact.revision:
         revisions = f"revision {document.revision} instead of {fact.revision}"
         return [_remembered(_of(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)]
-    if document.content != fact.content or document.revision != fact.revision:
+    other = document.content != fact.content and document.digest != fact.print
+    if other or document.revision != fact.revision:
         how = "a dead letter, replayed with a patch" if fact.letter else f"from {document.event_id}"
         return [_of(fact, "other_content", how, document)]
     if document.currency != fact.currency:
@@ -241,32 +284,50 @@ def _beside(fact: Fact, document: DocumentPrint, sink: Sink) -> list[Difference]
     return [_of(fact, "altered", "", document)]
 
 
-def _say_what_is_altered(found: Sequence[Difference], facts: dict[str, Fact], sink: Sink, most: int = 500) -> None:
+def _is_the_same(fact: Fact, document: DocumentPrint, book: Book, day: Day) -> bool:
+    """Whether the document is that of the receipt, or of another event that said the same of it."""
+    if document.currency != fact.currency or document.personal not in (None, fact.personal):
+        return False
+    if document.digest == fact.print:
+        return True
+    if any(twin.print == document.digest for twin in book.twins(fact)):
+        day.account(fact.currency).accept(fact.print, document.digest)
+        return True
+    return False
+
+
+def _with_changes(
+    found: Sequence[Difference],
+    facts: dict[str, Fact],
+    prints: dict[str, DocumentPrint | None],
+    sink: Sink,
+    day: Day,
+    terms: Terms,
+    most: int = 500,
+) -> list[Difference]:
+    """The differences, with the fields in which altered documents differ. What turns out to be none is left out."""
     altered = {each.ref: each for each in found if each.kind == "altered" and not each.detail}
     refs = list(altered)
+    dropped: set[str] = set()
     for start in range(0, len(refs), most):
         part = refs[start : start + most]
         documents = {document.external_ref: document for document in sink.read(part)}
+        sent = terms.sent([facts[ref] for ref in part])
         for ref in part:
-            changes = _changes(facts[ref], documents[ref]) if ref in documents else []
-            if altered[ref].held != facts[ref].gross:
-                changes.insert(0, "gross")
-            altered[ref].detail = ", ".join(changes) or "in its parts, the gross is the same"
-
-
-def _changes(fact: Fact, document: ErpDocument) -> list[str]:
-    """Which figures of the document are not as they were sent. An ERP behind an API may give it as it was delivered."""
-    held = totals_of([document])[0]
-    kinds = sorted({*held.tenders, *fact.tenders})
-    zero = Decimal(0)
-    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), fact.tenders.get(kind, zero)) for kind in kinds]
-    said = [
-        f"{name} {in_places(now, fact.currency)} instead of {in_places(sent, fact.currency)}"
-        for name, now, sent in (("net", held.net, fact.net), ("tax", held.tax, fact.tax), *paid)
-        if now != sent
-    ]
-    counts = [("lines", Decimal(held.lines), Decimal(fact.lines)), ("quantity", held.quantity, fact.quantity)]
-    return said + [f"{name} {_plain(now)} instead of {_plain(sent)}" for name, now, sent in counts if now != sent]
+            said = prints[ref]
+            assert said is not None  # it is altered
+            document = documents.get(ref)
+            if document is not None and ref in sent and is_as_read(document, said):
+                changed = changes(sent[ref], document)
+                if not changed and said.remembered:
+                    dropped.add(ref)
+                    day.account(facts[ref].currency).accept(facts[ref].print, said.digest)
+            else:
+                changed = changed_sums(facts[ref], document) if document is not None else []
+                if altered[ref].held != facts[ref].gross:
+                    changed.insert(0, "gross")
+            altered[ref].detail = in_words(changed) or "in its parts, the gross is the same"
+    return [each for each in found if each.ref not in dropped or each.kind != "altered"]
 
 
 def _absent(fact: Fact, sink: Sink) -> list[Difference]:
@@ -292,21 +353,81 @@ def _remembered(absent: Difference, fact: Fact, sink: Sink) -> Difference:
     return absent
 
 
-def _unsent(book: Book, document: DocumentPrint, day: Day, terms: Terms) -> list[Difference]:
-    """A document for which nothing was due on this day."""
-    known = book.about(document.external_ref)
-    due = next((fact for fact in known if fact.fate in ("erp", "refused", "waiting")), None)
-    if due is not None and (due.fate == "waiting" or due.revision > document.revision):
-        return []  # it will be replaced; or its own day says so
-    if due is not None:
-        return [_held(document, day, "moved", f"sent as of {due.day} in store {due.store}")]
-    if known:
-        return [_held(document, day, "other_content", f"sent, and became a dead letter: {known[0].letter}")]
-    for other in book.saying(document.content):
-        return [_held(document, day, "doubled", f"a copy of {other.ref}")]
+def _say_what_is_left(found: Sequence[Difference], sink: Sink) -> None:
+    """Adds to missing documents what is left of them: it would be in the way of the same document."""
+    absent = {each.ref: each for each in found if each.kind in ("missing", "vanished")}
+    if not absent or not isinstance(sink, Fragmentary):
+        return
+    for fragment in sink.fragments(list(absent)):
+        each = absent[fragment.external_ref]
+        if words := parts_in_words(fragment):
+            each.detail += f"; {words} of it are left"
+            if each.kind == "missing" and isinstance(sink, Forgetful) and "--forget" not in each.repair:
+                each.repair += " --forget"
+
+
+def _orphans(book: Book, sink: Sink, terms: Terms) -> list[Difference]:
+    """What the ERP holds of no document, under references of which the tills sent nothing that it should hold.
+
+    Where the topic has lost its beginning, deliveries of before may have had documents: somebody may have put them
+    into an archive.
+    """
+    if not (terms.deep or _NO_STORE in terms.doubtful) or not terms.wants(*_NO_STORE):
+        return []
+    if not isinstance(sink, Fragmentary):
+        return []
+    found: list[Difference] = []
+    for fragment in sink.fragments():
+        if any(fact.fate in ("erp", "refused", "waiting", "vanished") for fact in book.about(fragment.external_ref)):
+            continue  # its own day says that the document is missing
+        words = [word for word in (parts_in_words(fragment),) if word]
+        if fragment.deliveries and terms.whole and terms.reach is None:
+            words.append(f"{fragment.deliveries} remembered as delivered")
+        if words:
+            detail = f"no document, but {', '.join(words)}"
+            repair = _repair("orphaned", "", "", fragment.external_ref)
+            found.append(Difference("orphaned", "", NOWHERE, "", fragment.external_ref, detail, repair=repair))
+    return found
+
+
+def _unsent(
+    book: Book, sink: Sink, documents: Sequence[DocumentPrint], day: Day, terms: Terms, most: int = 500
+) -> list[Difference]:
+    """The documents for which nothing was due on this day."""
+    found: list[Difference] = []
+    strange: list[DocumentPrint] = []
+    for document in documents:
+        known = book.about(document.external_ref)
+        due = next((fact for fact in known if fact.fate in ("erp", "refused", "waiting")), None)
+        if due is not None and (due.fate == "waiting" or due.revision > document.revision):
+            continue  # it will be replaced; or its own day says so
+        if due is not None:
+            found.append(_held(document, day, "moved", f"sent as of {due.day} in store {due.store}"))
+        elif known:
+            how = f"sent, and became a dead letter: {known[0].letter}"
+            found.append(_held(document, day, "other_content", how))
+        else:
+            strange.append(document)
+    for start in range(0, len(strange), most):
+        part = strange[start : start + most]
+        read = {document.external_ref: document for document in sink.read([each.external_ref for each in part])}
+        for each in part:
+            found += _strange(book, each, read.get(each.external_ref), day, terms)
+    return found
+
+
+def _strange(book: Book, document: DocumentPrint, read: ErpDocument | None, day: Day, terms: Terms) -> list[Difference]:
+    """A document whose reference no till sent: a copy, if all that it says was sent under another."""
+    original = original_of(book, document, read)
+    if original is not None:
+        return [_held(document, day, "doubled", f"a copy of {original.ref}")]
     if not terms.is_over(day.store, day.day):
         return []  # it may have been sent since the topic was read
-    return [_held(document, day, "only_in_erp", f"event {document.event_id}")]
+    detail = f"event {document.event_id}"
+    for other in book.saying(document.content):
+        detail += f"; it has the content hash of {other.ref}, and says something else"
+        break
+    return [_held(document, day, "only_in_erp", detail)]
 
 
 def _of(fact: Fact, kind: Kind, detail: str, document: DocumentPrint | None = None) -> Difference:
@@ -329,7 +450,7 @@ def _repair(kind: Kind, store: str, day: str, ref: str) -> str:
     where = f" --store {store} --day {day}" if store and day else ""
     if kind in ("missing", "older_revision", "vanished"):
         return f"tillstream reconcile repair{where}"
-    if kind in ("altered", "other_content", "doubled"):
+    if kind in ("altered", "other_content", "doubled", "orphaned"):
         return f"tillstream reconcile repair{where} --forget"
     return f"tillstream explain {ref}"  # a person has to say which side is right
 
@@ -356,16 +477,3 @@ def _registers(book: Book, *, whole: bool) -> Iterable[Difference]:
 
 def _register(close: Close) -> tuple[str, str, str, str]:
     return close.source, close.store, close.register, close.currency
-
-
-def in_places(amount: Decimal, currency: str) -> str:
-    """The amount with the currency's places."""
-    digits = minor_digits(currency)
-    if digits is None:
-        return format(amount.normalize() + 0, "f")
-    shown = amount.quantize(Decimal(1).scaleb(-digits))
-    return format(shown if shown == amount else amount, "f")
-
-
-def _plain(number: Decimal) -> str:
-    return format(number.normalize() + 0, "f")

@@ -12,8 +12,9 @@ from rich.table import Table
 from ops.dlq.shelf import history
 from ops.dlq.showing import console_of
 from ops.reconcile.book import Book, Fact
-from ops.reconcile.comparing import in_places, settle_letters
+from ops.reconcile.comparing import settle_letters
 from ops.reconcile.judging import Judge
+from ops.reconcile.naming import in_places
 from ops.reconcile.office import opened
 from ops.reconcile.reading import committed, dead_letters, read_topic
 from schemas.document import ErpDocument

@@ -10,9 +10,9 @@ from functools import partial
 from ops.reconcile.book import NOWHERE, Book, Scratch, as_date, milliseconds
 from ops.reconcile.comparing import Day, Terms, compare, settle_letters
 from ops.reconcile.judging import Judge
-from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic
+from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic, sent_documents
 from ops.reconcile.states import Noted, known_to_differ, now_is
-from sinks.base import Sink, StoreDay
+from sinks.base import Comparable, Sink, StoreDay
 from sinks.connect import open_sink
 from streams.desk import find_master_data, find_source
 from streams.letters.days import DayState, days_noted, note_days
@@ -33,13 +33,15 @@ _ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 @dataclass
 class Found:
     """What a reconciliation found. `reach`: of this day and those before the topic does not have all any more. `late`:
-    the earliest day before those that were asked for of which something came late."""
+    the earliest day before those that were asked for of which something came late. `compared`: what the ERP's figures
+    are made of, as its sink says."""
 
     at: datetime
     days: list[Day]
     reach: date | None
     late: date | None = None
     noted: Noted = field(default_factory=dict)
+    compared: str = ""
 
     @property
     def balanced(self) -> bool:
@@ -80,12 +82,14 @@ def reconcile(
                 if begin is not None and book.closes_without_the_one_before(store, *days):
                     return None
                 _judge(settings, book, sink, places)
-                terms = Terms(now, partial(day_ends, judge), reach, begin is None, store, *days, doubtful)
+                terms = Terms(now, partial(day_ends, judge), reach, begin is None, store, *days, doubtful, deep)
+                terms.sent = lambda facts: asyncio.run(sent_documents(settings, judge, now, facts))
                 compared = compare(book, sink, held, terms)
                 if begin is not None and any(one.kind == "only_in_erp" for day in compared for one in day.differences):
                     return None  # a till may have sent it before
                 late = _late(book, first) if first is not None and last is None else None
-                return Found(now, compared, reach, late, days_noted(settings))
+                made_of = sink.compared if isinstance(sink, Comparable) else ""
+                return Found(now, compared, reach, late, days_noted(settings), made_of)
 
         return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
 

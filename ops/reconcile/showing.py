@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ops.dlq.showing import console_of
 from ops.reconcile.book import Fact, Figures
-from ops.reconcile.comparing import MEANING, Account, Day, Difference, in_places
+from ops.reconcile.comparing import MEANING, Account, Day, Difference
+from ops.reconcile.naming import in_places
 from ops.reconcile.office import Found, Now, unsettled
 from streams.letters.days import DayState
 from streams.letters.heads import printable
@@ -68,6 +69,7 @@ def account_as_json(account: Account) -> dict[str, Any]:
         "sent": _figures(account.due, account.currency),
         "erp": _figures(account.held, account.currency),
         "agrees": account.agrees,
+        **({"accepted": account.accepted} if account.accepted else {}),
     }
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ops.reconcile.book import Book, Letter
+from ops.reconcile.book import Book, Fact, Letter
 from ops.reconcile.comparing import Day, Terms, compare, settle_letters
 from ops.reconcile.judging import Judge
+from schemas.document import ErpDocument
 from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.letters.heads import head_of
@@ -65,10 +66,18 @@ class World:
         book.add_closes(closes)
         settle_letters(book, self.letters(), self.line.sink)
         book.judge({0: len(self.records) if self.committed is None else self.committed})
+        known = Terms(now, ends, deep=deep, **terms)
+        known.sent = lambda facts: self._documents(judge, facts, now)
         try:
-            return compare(book, self.line.sink, held, Terms(now, ends, **terms))
+            return compare(book, self.line.sink, held, known)
         finally:
             book.close()
+
+    def _documents(self, judge: Judge, facts: Sequence[Fact], now: datetime) -> dict[str, ErpDocument]:
+        """By reference what these receipts' records make."""
+        records = [self.records[fact.offset] for fact in facts]
+        made = asyncio.run(judge.documents(Batch("pos.sales", 0, records), now))
+        return {each.external_ref: each for each in made}
 
 
 async def _through(line: Line, records: Sequence[FakeRecord], most: int = 50) -> None:
