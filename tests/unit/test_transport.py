@@ -1,6 +1,7 @@
 """Which offset may be committed: up to the end of the leading settled slices, whatever Faust does with the others."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from faust.types import TP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streams.clock import ClockWatch
+from streams.state import State
 from streams.transport import POLL, SHORT_POLL, LineApp, Slice, SliceConsumer, SliceTransport, cut
 
 TP0, TP1 = TP("pos.sales", 0), TP("pos.sales", 1)
@@ -41,7 +44,7 @@ async def no_wait() -> None:
 @pytest.fixture
 async def consumer() -> AsyncIterator[SliceConsumer]:
     app = LineApp("test", broker="kafka://127.0.0.1:1", store="memory://", web_enabled=False)
-    app.transport = SliceTransport(app, "pos.sales", 100, no_wait)
+    app.transport = SliceTransport(app, "pos.sales", 100, no_wait, ClockWatch(time.time, State(time.monotonic).warn))
     app.topics._acking_topics.add("pos.sales")
     made = app.consumer
     assert isinstance(made, SliceConsumer)
