@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -435,8 +436,7 @@ def test_sales_behind_an_open_transaction_are_counted_and_reported_until_it_ends
     assert Samples(worker.get("/metrics")[1]).total("tillstream_uncommitted_age_seconds") >= 10
     assert pg_shop.event_ids() == []
     till.commit_transaction(30)
-    pg_shop.wait_drained()
-    assert pg_shop.event_ids() == ids(*range(1, 7))
+    wait_until(lambda: pg_shop.event_ids() == ids(*range(1, 7)), 30, "all six in the ERP")
     wait_until(lambda: (uncommitted(), warnings(worker)) == (0, []), 30, "nothing uncommitted")
 
 
@@ -451,7 +451,7 @@ def test_outage_of_kafka_is_two_lines_of_ours_and_few_of_libraries(
         before = [len(worker.words().splitlines()) for worker in workers]
         own_kafka.broker.kill()
         for worker in workers:
-            wait_until(lambda worker=worker: reasons(worker), 60, "an unready worker")  # type: ignore[misc]
+            wait_until(partial(reasons, worker), 60, "an unready worker")
         began = time.monotonic()
         while time.monotonic() - began < 20:  # an outage has to last, to be long
             assert [reason for reason in reasons(workers[0]) if not reason.startswith("no Kafka broker")] == []
@@ -459,7 +459,7 @@ def test_outage_of_kafka_is_two_lines_of_ours_and_few_of_libraries(
         own_kafka.broker.start()
         shop.topics = Topics(own_kafka.bootstrap)
         for worker in workers:
-            wait_until(lambda worker=worker: reasons(worker) == [], 90, "a ready worker")  # type: ignore[misc]
+            worker.wait_ready()
         for worker, known in zip(workers, before, strict=True):
             said = [json.loads(line) for line in worker.words().splitlines()[known:] if line.startswith("{")]
             ours = [line for line in said if line["logger"] == "tillstream.kafka"]
