@@ -112,7 +112,7 @@ def page() -> dict[str, Any]:
                 8,
                 graph(
                     "Uncommitted records",
-                    "Records that wait for an open Kafka transaction to end, by worker and partition. No part of the lag.",
+                    "Records that wait for an open Kafka transaction to end, by worker and partition; no lag.",
                     "short",
                     {"{{instance}} {{partition}}": f"tillstream_uncommitted_records{{{of}}}"},
                     decimals=0,
