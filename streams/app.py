@@ -12,7 +12,7 @@ from typing import Any, cast
 import faust
 import structlog
 from aiokafka.errors import KafkaConnectionError
-from faust.types import TP, EventT, StreamT
+from faust.types import TP, AgentT, EventT, StreamT
 
 from schemas.deadletter import Reason
 from sinks.base import Sink
@@ -187,7 +187,7 @@ def keep_current(app: LineApp, services: Services, master_data: MasterData, metr
             metrics.cleaning.labels(rule, policy).inc(times)
 
 
-def tidy_up(app: LineApp, agent: faust.Agent[Any], state: State) -> None:
+def tidy_up(app: LineApp, agent: AgentT[Any], state: State) -> None:
     """Gives memory back after each rebalance, and reports messages of libraries that were suppressed."""
     tidy = True
 

@@ -23,7 +23,7 @@ def trim() -> None:
 
 def _find() -> Callable[[int], object]:
     try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]  # what a library has is not typed
+        return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # musl, macOS and Windows have none
         return lambda _: None
 
