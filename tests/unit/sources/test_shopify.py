@@ -231,5 +231,5 @@ def test_real_bodies_end_where_they_should(file: str, outcome: list[str]) -> Non
 def test_real_order_becomes_a_document_once_it_is_paid_and_adds_up() -> None:
     body = json.loads((SAMPLES / "orders-paid-2024-01.json").read_bytes())["response"]
     mended = {"test": False, "financial_status": "paid", "cancelled_at": None, "total_price_set": None}
-    made = document(body | mended | {"total_price": "408.00"})
+    made = document(body | mended | {"total_price": "408.00", "current_total_price": "408.00", "current_total_price_set": None})
     assert (made.receipt, made.gross, len(made.lines)) == ("820982911946154500", Decimal("408.00"), 3)
