@@ -238,7 +238,10 @@ def test_amounts_of_a_line_that_are_of_now_already_are_taken_as_they_are() -> No
     first = shop.add("12.00", 3, discount="3.00")
     shop.take_off(first, 1)
     body = shop.send()
-    body["line_items"][0] |= {"discount_allocations": [{"amount": "2.00"}], "tax_lines": [{"rate": 0.19, "price": "3.51"}]}
+    body["line_items"][0] |= {
+        "discount_allocations": [{"amount": "2.00"}],
+        "tax_lines": [{"rate": 0.19, "price": "3.51"}],
+    }
     assert (total(books(body)), tax(books(body))) == (Decimal("22.00"), Decimal("3.51"))
 
 
@@ -271,7 +274,10 @@ def test_overpaid_order_waits_for_its_money() -> None:
     shop.add("50.00")
     paid = [{"kind": "sale", "status": "success", "gateway": "card", "amount": "60.00"}]
     [sale] = books(shop.send(transactions=paid, total_outstanding="-10.00"))
-    assert [(p.kind, p.amount) for p in sale.payments] == [("card", Decimal("60.00")), ("outstanding", Decimal("-10.00"))]
+    assert [(p.kind, p.amount) for p in sale.payments] == [
+        ("card", Decimal("60.00")),
+        ("outstanding", Decimal("-10.00")),
+    ]
 
 
 @pytest.mark.parametrize("adjustment", [True, False])
@@ -312,7 +318,10 @@ def test_shipping_that_an_edit_takes_off_is_taken_off() -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ({"order_edit": {"id": 1, "order_id": ORDER, "line_items": {"additions": [], "removals": [{"id": 2}]}}}, "order_edit"),
+        (
+            {"order_edit": {"id": 1, "order_id": ORDER, "line_items": {"additions": [], "removals": [{"id": 2}]}}},
+            "order_edit",
+        ),
         ({"order_id": str(ORDER), "risk_level": "low", "provider_id": 12}, "order_risk"),
     ],
 )
