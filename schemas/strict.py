@@ -127,17 +127,17 @@ class Whole:
     """Annotate an int as one from `ge` to below `lt`; 1.0 is one, as in JSON Schema, "1" and true are not."""
 
     def __init__(self, *, ge: int, lt: int) -> None:
-        self._range = {"ge": ge, "lt": lt}
+        self._ge, self._lt = ge, lt
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        strictly = core_schema.int_schema(strict=True, **self._range)
+        strictly = core_schema.int_schema(strict=True, ge=self._ge, lt=self._lt)
         from_float = core_schema.no_info_before_validator_function(_whole, strictly)
         as_int = core_schema.simple_ser_schema("int")
         choices: list[Any] = [(strictly, CHOICE + "integer"), (from_float, CHOICE + "fraction")]
         return core_schema.union_schema(choices, mode="left_to_right", serialization=as_int)
 
     def __get_pydantic_json_schema__(self, _schema: Any, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "integer", "minimum": self._range["ge"], "exclusiveMaximum": self._range["lt"]}
+        return {"type": "integer", "minimum": self._ge, "exclusiveMaximum": self._lt}
 
 
 def read_exactly(text: str | bytes | bytearray) -> Any:
