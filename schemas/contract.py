@@ -45,6 +45,16 @@ DISCOUNT_FIELDS = frozenset(Discount.__annotations__)
 TAX_FIELDS = frozenset({"rate", "amount"})
 
 
+def _a_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("write it as a number, without quotes")
+    return value
+
+
+#: For whole numbers, which pydantic else makes of texts and of true, too.
+NUMBER = BeforeValidator(_a_number)
+
+
 class Part(BaseModel):
     """Nothing that the model does not know: a typing error must not be a rule that never applies."""
 
@@ -375,7 +385,7 @@ class Xml(Part):
 class Contract(Part):
     """One source. `source` is the events' source; `version` is noted in dead letters."""
 
-    contract: Literal[1] = Field(description="the version of this format")
+    contract: Annotated[Literal[1], NUMBER] = Field(description="the version of this format")
     source: Annotated[str, Field(min_length=1, max_length=64)]
     version: str = "1"
     description: str = ""

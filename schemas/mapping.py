@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.contract import Part
+from schemas.contract import NUMBER, Part
 from schemas.hours import OpeningHours
 from schemas.money import LIMIT
 from schemas.sale import Code, Text
@@ -200,14 +200,14 @@ class Deviation(Part):
 class Ahead(Part):
     """Receipts from the future, beyond what clocks differ by. More than a day ahead is always rejected."""
 
-    minutes: Annotated[int, Field(ge=0, le=1440)]
+    minutes: Annotated[int, NUMBER, Field(ge=0, le=1440)]
     then: NoFix
 
 
 class Age(Part):
     """Receipts that are older than so many days."""
 
-    days: Annotated[int, Field(ge=1)]
+    days: Annotated[int, NUMBER, Field(ge=1)]
     then: NoFix
 
 
@@ -229,10 +229,10 @@ class Usual(Part):
     `warm_up` values. What is usual is computed every `minutes`; the tables keep it, so a restart does not forget it.
     """
 
-    days: Annotated[int, Field(ge=1, le=3660)] = 90
-    warm_up: Annotated[int, Field(ge=5)] = 30
+    days: Annotated[int, NUMBER, Field(ge=1, le=3660)] = 90
+    warm_up: Annotated[int, NUMBER, Field(ge=5)] = 30
     times: Annotated[Decimal, Field(gt=1)] = Decimal(10)
-    minutes: Annotated[int, Field(ge=1)] = 60
+    minutes: Annotated[int, NUMBER, Field(ge=1)] = 60
     prices: NoFix | None = Field(None, description="a line's unit price, against those of its sku in its currency")
     receipts: NoFix | None = Field(None, description="a receipt's gross, against those of its store in its currency")
 
@@ -244,7 +244,7 @@ class Refunds(Part):
     there (`hold`), or are booked with a remark (`flag`).
     """
 
-    wait_minutes: Annotated[int, Field(ge=0, le=10_080)] = 60
+    wait_minutes: Annotated[int, NUMBER, Field(ge=0, le=10_080)] = 60
     then: Literal["flag", "hold"]
 
 
@@ -292,7 +292,7 @@ def _flagged(rule: Any) -> Any:
 class Mapping(Part):
     """The ERP's names for what the tills say. What has no table is not mapped: the till's code counts."""
 
-    mapping: Literal[1] = Field(description="the version of this format")
+    mapping: Annotated[Literal[1], NUMBER] = Field(description="the version of this format")
     name: Annotated[str, Field(min_length=1, max_length=64)] = "mapping"
     version: str = "1"
     description: str = ""
@@ -302,7 +302,9 @@ class Mapping(Part):
     taxes: Table[Tax] | None = None
     customers: Table[Customer] | None = None
     reload_seconds: Annotated[
-        int, Field(ge=1, description="how often tables are looked at; SQL tables without `changed` are read whole")
+        int,
+        NUMBER,
+        Field(ge=1, description="how often tables are looked at; SQL tables without `changed` are read whole"),
     ] = 10
     cleaning: Cleaning = Cleaning()
 

@@ -13,26 +13,16 @@ could not cheaply be recognised as a line that has been computed before.
 import json
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from schemas.reference import derived_identity, join_identity, join_reference
+from schemas.strict import Amount, Digits, Moment, Whole, read_exactly
 
-Code = Annotated[str, Field(min_length=1, max_length=64)]
-Text = Annotated[str, Field(max_length=500)]
-#: A decimal number as text. Below `money.LIMIT` either way, with no more places than the currency has: `streams.checks`
-#: sees to both.
-Amount = Annotated[
-    str,
-    Field(
-        pattern=r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$",
-        max_length=64,
-        coerce_numbers_to_str=True,
-        json_schema_extra={"type": ["string", "number"]},
-    ),
-]
+Code = Annotated[str, Strict(), Field(min_length=1, max_length=64)]
+Text = Annotated[str, Strict(), Field(max_length=500)]
 
 EventType = Literal["sale", "return", "void", "day_close"]
 
@@ -78,7 +68,9 @@ class Line(TypedDict):
     tax_rate: Annotated[Amount, Field(description="Percent, from 0 to 100: 19 means 19 %.")]
     tax_included: NotRequired[
         Annotated[
-            bool, Field(description="Whether price, discounts and amount contain the tax; they do if not stated.")
+            bool,
+            Strict(),
+            Field(description="Whether price, discounts and amount contain the tax; they do if not stated."),
         ]
     ]
 
@@ -131,16 +123,18 @@ class SaleEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    event_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    event_id: Annotated[str, Strict(), Field(min_length=1, max_length=128)] | None = None
     source: Code
     type: EventType
     store: Code
     register_id: Code = Field(alias="register")
     receipt: Code
-    revision: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    revision: Annotated[int, Whole(ge=0, lt=2**31)] = 0
     cashier: Code | None = None
-    occurred_at: AwareDatetime
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="ISO 4217")
+    occurred_at: Moment
+    currency: Annotated[str, Strict(), Field(pattern=r"^[A-Z]{3}$", min_length=3, max_length=3)] = Field(
+        description="ISO 4217"
+    )
     customer: Customer | None = None
     lines: Annotated[tuple[Line, ...], Field(max_length=10_000)] = ()
     tenders: Annotated[tuple[Tender, ...], Field(max_length=100)] = Field(
@@ -148,6 +142,18 @@ class SaleEvent(BaseModel):
     )
     totals: Totals
     original: OriginalReceipt | None = None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Return the event that a JSON text is, its numbers with the digits that they are written with.
+
+        Raises pydantic.ValidationError.
+        """
+        digits = Digits()
+        event: Self = cls.__pydantic_validator__.validate_json(json_data, context=digits, **options)
+        if digits and digits.may_be_lost(json_data):
+            event = cls.__pydantic_validator__.validate_python(read_exactly(json_data), **options)
+        return event
 
     @property
     def identity(self) -> str:

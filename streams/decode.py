@@ -5,9 +5,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
+from schemas.strict import CHOICE
 from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection
 from streams.sources.source import Refused, Skipped, Source
 
@@ -104,9 +106,19 @@ def explain(error: ValidationError) -> tuple[Reason, str]:
     if first["type"] == "json_invalid":
         return Reason.INVALID_JSON, "json_invalid"
     # A path holds field names of the model and indexes only: unknown keys are never looked at.
-    path = ".".join(str(step) for step in first["loc"]) or "(the whole value)"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Reason.SCHEMA_MISMATCH, f"{path}: {first['type']}{more}"
+    kinds: dict[str, str] = {}
+    for fault in faults:
+        path, kind = path_of(fault), fault["type"]
+        if kinds.get(path, "string_type") == "string_type":  # a number that is none is not said to be no text
+            kinds[path] = kind
+    path, kind = next(iter(kinds.items()))
+    more = f" (and {len(kinds) - 1} more)" if len(kinds) > 1 else ""
+    return Reason.SCHEMA_MISMATCH, f"{path or '(the whole value)'}: {kind}{more}"
+
+
+def path_of(fault: ErrorDetails) -> str:
+    """Return the field that a fault is of, without the one of its types that was tried."""
+    return ".".join(str(step) for step in fault["loc"] if not str(step).startswith(CHOICE))
 
 
 def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:

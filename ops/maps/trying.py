@@ -12,7 +12,7 @@ from schemas.contract import Contract
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Arrival
-from streams.decode import NUL, TOO_DEEP, has_nul
+from streams.decode import NUL, TOO_DEEP, has_nul, path_of
 from streams.sources.source import Refused, Skipped, ready, shown
 
 
@@ -83,8 +83,8 @@ class _Trial(NamedTuple):
             event = SaleEvent.model_validate(made)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
-            told = [{"field": ".".join(map(str, f["loc"])) or "(the whole)", "fault": f["msg"]} for f in faults]
-            return {"faults": told}
+            messages = {path_of(fault) or "(the whole)": fault["msg"] for fault in reversed(faults)}
+            return {"faults": [{"field": path, "fault": messages[path]} for path in reversed(messages)]}
         if has_nul(event):
             return self._refused(*NUL)
         if event.type == "day_close":

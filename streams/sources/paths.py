@@ -4,6 +4,7 @@ JMESPath's syntax tree becomes functions (`jmes`), several times faster than its
 functions there are exact ones for money, on numbers and texts alike, whose result is text:
 `add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)`, `total(list)`, `rounded(a, places)`,
 `in_units(quantity, unit, {unit: factor, …})`; and `compare(a, b)`, which is -1, 0 or 1. Null counts as 0 in them.
+`joined(items, key, others, other_key, name)` brings together two lists of a record that refer to one another.
 
 XPath computes in binary floating point, so it has the same functions (`xpath`), and a few that XPath 1.0 lacks.
 """
@@ -72,6 +73,24 @@ class Money(functions.Functions):
         if unit not in factors:
             raise NotFound("unknown_unit")
         return self._func_multiply(quantity, factors[unit])
+
+    @functions.signature(
+        {"types": ["array", "null"]},
+        {"types": ["string"]},
+        {"types": ["array", "null"]},
+        {"types": ["string"]},
+        {"types": ["string"]},
+    )
+    def _func_joined(self, items: Any, key: str, others: Any, other_key: str, name: str) -> list[Any]:
+        """Return the items, each with the list `name` of those others whose `other_key` equals the item's `key`.
+
+        Keys are compared as texts; what is no object, or has no key, is joined with nothing.
+        """
+        by_key: dict[str, list[Any]] = {}
+        for other in others or ():
+            if type(other) is dict and other.get(other_key) is not None:
+                by_key.setdefault(str(other[other_key]), []).append(other)
+        return [item | {name: by_key.get(str(item.get(key)), [])} for item in items or () if type(item) is dict]
 
     @functions.signature({"types": ["array", "null"]})
     def _func_total(self, values: Any) -> str:

@@ -8,7 +8,7 @@ from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Ta
 from streams.sources.convert import Convert, StepError, converter
 from streams.sources.jmes import Find
 from streams.sources.paths import PathError, json_path, xml_nodes, xml_path
-from streams.sources.rules import Get, Holds, Watch, condition, getter
+from streams.sources.rules import Get, Holds, Watch, condition, getter, typed
 
 Fields = list[tuple[str, Get]]
 Values = list[tuple[str, Find]]
@@ -69,7 +69,7 @@ class Planner:
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         places = {name: here if name in kind.fields else "" for name, _ in rules}
         found = [(name, rule) for name, rule in rules if rule.derive is None]
-        fields = [(name, self._getter(rule, _path(places[name], "fields", name))) for name, rule in found]
+        fields = [(name, typed(name, self._getter(rule, _path(places[name], "fields", name)))) for name, rule in found]
         lines = contract.lines if kind.lines is None else kind.lines
         tenders = contract.tenders if kind.tenders is None else kind.tenders
         return Plan(
@@ -110,7 +110,7 @@ class Planner:
         return values
 
     def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
-        return [(name, self._getter(rule, _path(here, "fields", name))) for name, rule in rules.items()]
+        return [(name, typed(name, self._getter(rule, _path(here, "fields", name)))) for name, rule in rules.items()]
 
     def _getter(self, rule: Rule, here: str) -> Get:
         converts: list[Convert] = []

@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from schemas.contract import Rule, When
+from schemas.money import NotMoney, any_number
 from schemas.reference import join_names
 from streams.batch import Record
 from streams.sources.convert import Convert, Unconvertible
@@ -59,6 +60,37 @@ def getter(rule: Rule, find: Find, converts: list[Convert], watch: Watch | None,
     steps = zip(converts, rule.steps, strict=False)
     converts = [_watched(convert, watch, here, step.word) for convert, step in steps]
     return _watched(_rule(found, rule.default, converts), watch, here, "result")
+
+
+def typed(name: str, get: Get) -> Get:
+    """The rule of a field of that name, whose texts become the field's type, where texts are all that a record has.
+
+    `revision` may be the text of a whole number, `tax_included` may be `true` or `false`. Any other text stays one, and
+    the event is refused: what else means yes says the step `boolean`.
+    """
+    make = _TYPED.get(name)
+    if make is None:
+        return get
+
+    def typed_get(part: Any, making: Making) -> Any:
+        value = get(part, making)
+        return make(value) if type(value) is str else value
+
+    return typed_get
+
+
+def _whole(text: str) -> int | str:
+    try:
+        number = any_number(text.strip())
+    except NotMoney:
+        return text
+    return int(number) if number == number.to_integral_value() else text
+
+
+_TYPED: dict[str, Callable[[str], Any]] = {
+    "revision": _whole,
+    "tax_included": lambda text: {"true": True, "false": False}.get(text, text),
+}
 
 
 def condition(when: When, find: Find, watch: Watch | None, here: str) -> Holds:

@@ -276,14 +276,18 @@ def _tax_rate(line: dict[str, Any], taxes: list[dict[str, Any]], making: Making,
 
 
 def _with_facts(facts: Values, part: Any) -> Any:
+    if not facts:
+        return part
+    known = part.copy() if type(part) is dict else None
     for name, find in facts:
         try:
-            part = part | {name: find(part)}
+            found = find(known if known is not None else part)
         except NotFound as fault:
             raise Refused(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: {fault}") from None
-        except TypeError:  # no object, so that it has no names to put facts to
-            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object") from None
-    return part
+        if known is None:  # no object, so that it has no names to put facts to
+            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object")
+        known[name] = found
+    return known
 
 
 def _is_zero(amount: Any) -> bool:

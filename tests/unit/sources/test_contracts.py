@@ -66,6 +66,7 @@ def test_good_contract_is_ready(path: Path) -> None:
         ("each: items", "each: 'items['", "shop.yaml:11: lines.0.each: 'items[' is no JMESPath"),
         ("source: shop\n", "", "shop.yaml:1: source: Field required"),
         ("contract: 1", "contract: 2", "shop.yaml:1: contract: Input should be 1"),
+        ("contract: 1", "contract: true", "shop.yaml:1: contract: write it as a number, without quotes"),
         ("  - skip: no sale", "  - skip: no sale\n    type: void", "shop.yaml:6: kinds.1: a kind has a `type`"),
         ("source: shop", "source: shop\nsource: shop", "shop.yaml:3: source: given twice"),
         ("source: shop", "source: 'shop", "shop.yaml:"),

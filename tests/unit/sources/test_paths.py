@@ -182,3 +182,13 @@ def test_xpath_gives_all_parts() -> None:
 def test_what_is_no_xpath_is_refused(path: str) -> None:
     with pytest.raises(PathError, match="is no XPath"):
         xml_path(path)
+
+
+def test_lists_that_refer_to_one_another_are_joined() -> None:
+    record = {
+        "items": [{"id": 1}, {"id": "2"}, {}, 3],
+        "parts": [{"of": "1", "n": 5}, {"of": 1, "n": 6}, {"n": 7}, None],
+    }
+    joined = json_path("joined(items, 'id', parts, 'of', 'parts')")
+    assert joined(record) == [{"id": 1, "parts": record["parts"][:2]}, {"id": "2", "parts": []}, {"parts": []}]
+    assert joined({}) == []

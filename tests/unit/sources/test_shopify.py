@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.document import ErpDocument
 from tests.support.sources import reasons, through
@@ -206,6 +208,87 @@ def test_refund_of_more_than_its_lines_say_is_a_dead_letter() -> None:
     assert why_not(refund(part, back="4.00")) == ["totals_mismatch: totals.gross: differs_from_lines"]
 
 
+def money(amount: str, currency: str = "EUR", presented: str | None = None) -> dict[str, Any]:
+    shop = {"shop_money": {"amount": amount, "currency_code": currency}}
+    return shop if presented is None else shop | {"presentment_money": {"amount": presented, "currency_code": "SEK"}}
+
+
+def test_money_without_a_currency_is_the_shop_s() -> None:
+    part = {
+        "quantity": 2,
+        "line_item": item("A", "199.00"),
+        "subtotal": "398.00",
+        "subtotal_set": money("398.00"),
+        "total_tax": "0.00",
+    }
+    kept = {"kind": "refund_discrepancy", "amount": "313.00", "tax_amount": "0.00"}
+    back = [{"kind": "refund", "status": "success", "gateway": "card", "amount": "85.00"}]
+    made = document(refund(part, back="85.00", transactions=back, order_adjustments=[kept]))
+    assert (made.gross, made.payments[0].amount, made.currency) == (Decimal("-85.00"), Decimal("-85.00"), "EUR")
+    assert why_not(refund(part, back="85.00", transactions=back)) == [
+        "totals_mismatch: totals.gross: differs_from_lines"
+    ]
+
+
+def test_refund_that_names_no_currency_at_all_is_a_dead_letter() -> None:
+    part = {"quantity": 1, "line_item": item("A", "3.00"), "subtotal": "3.00", "total_tax": "0.00"}
+    back = [{"kind": "refund", "status": "success", "gateway": "card", "amount": "3.00"}]
+    assert why_not(refund(part, back="3.00", transactions=back)) == ["schema_mismatch: currency: missing"]
+
+
+@pytest.mark.parametrize(("back", "expected"), [("89.10", "-7.85"), ("107.22", "-9.42")])
+def test_money_in_another_currency_is_worth_what_its_lines_are(back: str, expected: str) -> None:
+    part = {
+        "quantity": 1,
+        "line_item": item("A", "7.85", tax_lines=[tax(0.2, "1.57")]),
+        "subtotal_set": money("7.85", presented="89.10"),
+        "total_tax_set": money("1.57", presented="18.12"),
+    }
+    returned = [{"kind": "refund", "status": "success", "gateway": "klarna", "amount": back, "currency": "SEK"}]
+    assert document(refund(part, back=back, transactions=returned)).gross == Decimal(expected)
+
+
+def test_money_in_another_currency_that_is_not_that_of_its_lines_is_a_dead_letter() -> None:
+    part = {
+        "quantity": 1,
+        "line_item": item("A", "7.85"),
+        "subtotal_set": money("7.85", presented="89.10"),
+        "total_tax_set": money("0.00", presented="0.00"),
+    }
+    returned = [{"kind": "refund", "status": "success", "gateway": "klarna", "amount": "50.00", "currency": "SEK"}]
+    assert why_not(refund(part, back="50.00", transactions=returned)) == ["schema_mismatch: totals.gross: missing"]
+
+
+amounts = st.integers(0, 40_000).map(lambda cents: str(Decimal(cents) / 100))
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"amount": amounts}, optional={"currency": st.just("EUR")}), min_size=1, max_size=2),
+    st.lists(amounts, max_size=2),
+    st.none() | amounts,
+)
+def test_refund_is_the_money_that_the_body_says_or_a_dead_letter(
+    back: list[dict[str, str]], goods: list[str], kept: str | None
+) -> None:
+    parts = [
+        {"quantity": 1, "line_item": item("A", price), "subtotal_set": money(price), "total_tax": "0.00"}
+        for price in goods
+    ]
+    adjusted = [] if kept is None else [{"kind": "refund_discrepancy", "amount": kept, "tax_amount": "0"}]
+    returned = [{"kind": "refund", "status": "success", "gateway": "card"} | one for one in back]
+    body = refund(*parts, back="", transactions=returned, order_adjustments=adjusted)
+    documents, rejected, _ = through("shopify", body)
+    if documents:
+        assert [made.gross for made in documents] == [-sum(Decimal(one["amount"]) for one in back)]
+    else:
+        assert len(rejected) == 1
+
+
+def test_money_alone_goes_back_as_a_difference() -> None:
+    made = document(refund(back="10.00"))
+    assert [(line.sku, line.gross) for line in made.lines] == [("refund_difference", Decimal("-10.00"))]
+
+
 def test_wrapped_orders_are_taken_one_by_one() -> None:
     both = {"orders": [order(item("A", "3.00"), total="3.00"), order(item("A", "3.00"), total="3.00", id=ID + 2)]}
     documents, rejected, _ = through("shopify", both)
@@ -231,5 +314,7 @@ def test_real_bodies_end_where_they_should(file: str, outcome: list[str]) -> Non
 def test_real_order_becomes_a_document_once_it_is_paid_and_adds_up() -> None:
     body = json.loads((SAMPLES / "orders-paid-2024-01.json").read_bytes())["response"]
     mended = {"test": False, "financial_status": "paid", "cancelled_at": None, "total_price_set": None}
-    made = document(body | mended | {"total_price": "408.00"})
+    made = document(
+        body | mended | {"total_price": "408.00", "current_total_price": "408.00", "current_total_price_set": None}
+    )
     assert (made.receipt, made.gross, len(made.lines)) == ("820982911946154500", Decimal("408.00"), 3)

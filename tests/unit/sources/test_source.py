@@ -24,7 +24,7 @@ from streams.decode import decode, explain
 from streams.pipeline import process
 from streams.sources.contracts import ContractError, built_in, find
 from streams.sources.source import Refused, Skipped, Source, ready
-from tests.support.events import NOON, FakeRecord
+from tests.support.events import NOON, FakeRecord, batch
 from tests.support.line import Line
 
 CONTRACT = """\
@@ -270,3 +270,41 @@ def test_numbers_and_times_beyond_all_bounds_are_refused_and_never_a_crash(name:
                 batch = Batch("t", 0, [FakeRecord(0, value.encode(), headers=headers)])
                 arrivals, _, _ = decode(batch, contract)
                 check(arrivals, NOON)
+
+
+@pytest.mark.parametrize(
+    ("field", "found", "detail"),
+    [
+        ("revision", "7", None),
+        ("revision", "7.0", None),
+        ("revision", 7, None),
+        ("revision", "7.5", "revision: int_type"),
+        ("revision", True, "revision: int_type"),
+        ("tax_included", "false", None),
+        ("tax_included", False, None),
+        ("tax_included", "0", "lines.0.tax_included: bool_type"),
+        ("tax_included", 0, "lines.0.tax_included: bool_type"),
+        ("tax_included", "no", "lines.0.tax_included: bool_type"),
+        ("occurred_at", 1700000000, "occurred_at: string_pattern_mismatch"),
+        ("occurred_at", "2026-03-10 12:00:00Z", "occurred_at: string_pattern_mismatch"),
+    ],
+)
+def test_contract_gives_a_field_its_type_or_the_event_is_refused(field: str, found: Any, detail: str | None) -> None:
+    line = {"sku": "A", "quantity": "1", "unit_price": "3.00", "tax_rate": "0", "tax_included": True}
+    body = {"revision": 7, "occurred_at": "2026-03-10T12:00:00Z", "line": line}
+    (line if field == "tax_included" else body)[field] = found
+    fields = {"store": "s", "register": "1", "receipt": "1", "currency": "EUR", "totals.gross": "3.00"}
+    contract = {
+        "contract": 1,
+        "source": "shop",
+        "kinds": [{"type": "sale"}],
+        "fields": {name: {"value": text} for name, text in fields.items()}
+        | {"revision": "revision", "occurred_at": "occurred_at"},
+        "lines": [{"each": "line", "fields": {name: name for name in line}}],
+    }
+    made = Source(Contract.model_validate(contract), lambda _: None)
+    arrivals, rejections, _ = decode(batch(json.dumps(body).encode()), made)
+    assert [fault.detail for fault in rejections] == ([] if detail is None else [detail])
+    assert [(a.event.revision, a.event.lines[0].get("tax_included")) for a in arrivals] == (
+        [] if detail is not None else [(7, found not in ("false", False) if field == "tax_included" else True)]
+    )

@@ -159,6 +159,16 @@ def test_exchange_that_pays_back_is_settled_by_both_tenders() -> None:
     ]
 
 
+def test_return_whose_money_is_not_what_went_back_is_a_dead_letter() -> None:
+    line = {"catalog_object_id": "A", "quantity": "1", "base_price_money": usd(300), "total_money": usd(300)}
+    body = returned(300, line | {"gross_return_money": usd(300)})
+    paid = [{"id": "1", "status": "APPROVED", "amount_money": usd(100)}, {"id": "2", "amount_money": usd(200)}]
+    body["order"]["refunds"] = [*paid, {"id": "3", "status": "FAILED", "amount_money": usd(200)}]
+    assert [part.amount for part in document(body).payments] == [Decimal("-1.00"), Decimal("-2.00")]
+    body["order"]["refunds"] = paid[:1]
+    assert why_not(body) == ["payment_mismatch: tenders: sum_differs_from_gross"]
+
+
 @pytest.mark.parametrize(
     ("state", "why"), [("OPEN", "open_order"), ("DRAFT", "open_order"), ("CANCELED", "canceled_order")]
 )
