@@ -78,9 +78,9 @@ class Line(TypedDict):
         Annotated[
             Amount | None,
             Field(
-                description="The line's tax, if the till prints it. It may be less than the rate gives (a part of the line "
-                "is exempt), and more by two minor units (several taxes, each rounded). Without it, the rate's "
-                "product is rounded half up."
+                description="The line's tax, if the till prints it. It may be less than the rate gives (a part of "
+                "the line is exempt), and more by two minor units (several taxes, each rounded). Without it, the "
+                "rate's product is rounded half up."
             ),
         ]
     ]

@@ -4,8 +4,9 @@ The rules, all to the minor unit, rounding half up:
 
 - A line costs quantity × unit price - discounts. A printed `amount` may differ by one minor unit plus half of the
   price's last place per unit sold (a printed price is a rounded one); the printed amount then counts.
-- Tax included: gross is the line's amount, net = gross / (1 + rate). Otherwise net is the amount, tax = net × rate. A
-  printed `tax` counts instead: it may be less (a part is exempt), or more by two minor units (taxes rounded one by one).
+- Tax included: gross is the line's amount, net = gross / (1 + rate). Otherwise net is the amount, tax = net × rate.
+  A printed `tax` counts instead: it may be less (a part is exempt), or more by two minor units (several taxes, each
+  rounded).
 - Taxes are booked as printed. Tills round tax per line, per rate or per receipt, so `totals.tax` may differ from the
   lines' sum by one minor unit per taxed line; the lines nearest to the next unit then take the difference. Without it,
   `totals.gross` (tax on top) or `totals.net` say what the tax is.
