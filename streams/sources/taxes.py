@@ -13,21 +13,17 @@ Small amounts fit many rates. What none of these decides is refused, with a deta
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal
-from functools import lru_cache
+from decimal import ROUND_HALF_UP, Context, Decimal
 from itertools import combinations
 from typing import Any, NamedTuple
 
 from schemas.money import EXACT, NotMoney, any_number, minor_text, round_half_up
 from streams.checks import Unsound, rate_units, taxed
 from streams.sources.convert import Unconvertible, text_of
+from streams.sources.roundrates import TWO_PLACES, TaxedAmount, tax_of
 
 _PLACES = Decimal("0.0001")
 _LONG = Context(prec=60)
-_HUNDRED = Decimal(100)
-_ROUND_STEPS = (Decimal("0.1"), Decimal("0.25"))
-_TWO_PLACES = (Decimal("0.01"),)
-_WHOLE = (Decimal(1),)
 #: Taxes of a receipt whose sums are considered as rates of a line: state, county, city and one more.
 _MOST_SUMMED = 4
 
@@ -80,6 +76,8 @@ def settle(
     the currency. Raises UncertainRate and Unconvertible.
     """
     _set_rates(stated, whole, digits, declared)
+    if declared:
+        whole = [_with_declared_rate(tax, lines, digits, declared) for tax in whole]
     _set_taxes(lines, stated, whole, total, digits)
     _spread(lines, whole, digits)
 
@@ -96,10 +94,10 @@ def _set_rates(
     if not open_lines:
         return
     of_receipt = _sums(tax["rate"] for tax in whole if "rate" in tax) | {one.rate for one in stated if one.rate}
-    undecided: list[tuple[Charged, Base]] = []
+    undecided: list[tuple[Charged, TaxedAmount]] = []
     found: set[Decimal] = set()
     for one in open_lines:
-        base = Base.of(one, digits)
+        base = _taxed(one, digits)
         rate = base.nearest(of_receipt)
         if rate is None and declared:
             rate = base.nearest(declared) or base.nearest(declared, slack=1)
@@ -113,9 +111,9 @@ def _set_rates(
             one.line["tax_rate"] = _text(rate)
             found.add(rate)
     for one, base in undecided:
-        rate = base.nearest(found) or base.nearest(found, slack=1) or base.only(_TWO_PLACES)
+        rate = base.nearest(found) or base.nearest(found, slack=1) or base.only(TWO_PLACES)
         if rate is None:
-            kind = "several_rates_fit" if base.fits_any(_TWO_PLACES) else "no_rate_fits"
+            kind = "several_rates_fit" if base.fits_any(TWO_PLACES) else "no_rate_fits"
             raise UncertainRate(f"{one.here}: {kind}")
         one.line["tax_rate"] = _text(rate)
 
@@ -125,8 +123,29 @@ def _declared_for(one: Charged, digits: int, declared: Sequence[Decimal]) -> Dec
     rate = one.rate or Decimal(0)
     if not rate or not one.tax or rate in declared:
         return rate
-    base = Base.of(one, digits)
+    base = _taxed(one, digits)
     return base.nearest(declared) or rate if base.fits(rate) else rate
+
+
+def _with_declared_rate(
+    tax: dict[str, Any], lines: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
+) -> dict[str, Any]:
+    """A tax of the receipt, and its lines, at the declared rate that gives the same tax, if its own is not declared."""
+    if "rate" not in tax or "amount" not in tax or _number(tax["rate"]) in declared:
+        return tax
+    rate = _number(tax["rate"])
+    bearing = [line for line in lines if _number(line.get("tax_rate", "0")) == rate]
+    included = [line for line in bearing if line.get("tax_included", True) is not False]
+    if not rate or not bearing or len(included) not in (0, len(bearing)):
+        return tax
+    amount, charged_tax = sum(map(_amount, bearing), Decimal(0)), _number(tax["amount"])
+    unit = Decimal(1).scaleb(-digits)
+    nearest = TaxedAmount(abs(amount), abs(charged_tax), bool(included), unit, unit / 2).nearest(declared)
+    if nearest is None:
+        return tax
+    for line in bearing:
+        line["tax_rate"] = _text(nearest)
+    return tax | {"rate": _text(nearest)}
 
 
 def _sums(rates: Iterable[Any]) -> set[Decimal]:
@@ -135,65 +154,16 @@ def _sums(rates: Iterable[Any]) -> set[Decimal]:
     return {sum(some, Decimal(0)) for size in range(1, len(known) + 1) for some in combinations(known, size)} - {0}
 
 
-class Base(NamedTuple):
-    """A line's amount and its tax, both positive, and how far the tax may be from what a rate gives exactly."""
-
-    amount: Decimal
-    tax: Decimal
-    included: bool
-    unit: Decimal
-    half: Decimal
-
-    @classmethod
-    def of(cls, one: Charged, digits: int) -> "Base":
-        """Raises UncertainRate where no rate at all gives the tax."""
-        amount, tax = one.amount, one.tax or Decimal(0)
-        unit = Decimal(1).scaleb(-digits)
-        if amount < 0:
-            amount, tax = -amount, -tax
-        included = one.line.get("tax_included", True) is not False
-        if tax < 0 or tax > amount or (included and tax == amount):
-            raise UncertainRate(f"{one.here}: no_rate_fits")
-        return cls(amount, tax, included, unit, unit * one.count / 2)
-
-    def fits(self, rate: Decimal, slack: int = 0) -> bool:
-        """Whether the rate gives the tax, rounded half up, or up to `slack` minor units more or less."""
-        reach, beyond = self.half + slack * self.unit, _tax(self.amount, rate, self.included) - self.tax
-        return -reach < beyond < reach or beyond == (reach if self.included else -reach)  # of halves, the net is upper
-
-    def nearest(self, rates: Iterable[Decimal], slack: int = 0) -> Decimal | None:
-        """Of the rates that fit the one nearest to what the amounts say."""
-        fitting = [rate for rate in rates if rate and self.fits(rate, slack)]
-        return min(fitting, key=lambda rate: abs(_tax(self.amount, rate, self.included) - self.tax), default=None)
-
-    def roundest(self) -> Decimal | None:
-        """The only whole rate that fits; where none does, the only multiple of a tenth or a quarter."""
-        return self.only(_WHOLE) if self.fits_any(_WHOLE) else self.only(_ROUND_STEPS)
-
-    def fits_any(self, steps: Sequence[Decimal]) -> bool:
-        """Whether a multiple of one of the steps fits."""
-        return bool(_multiples(self, steps))
-
-    def only(self, steps: Sequence[Decimal]) -> Decimal | None:
-        """The one multiple of the steps that fits; None if there are more, or none."""
-        fitting = _multiples(self, steps)
-        return next(iter(fitting)) if len(fitting) == 1 else None
-
-
-@lru_cache(4096)  # a shop's prices are few
-def _multiples(base: Base, steps: Sequence[Decimal]) -> frozenset[Decimal]:
-    """The first two multiples of each of the steps that fit, up to 100."""
-    low = (base.tax - base.half) * _HUNDRED
-    net = base.amount - base.tax + base.half if base.included else base.amount
-    least = _LONG.divide(low, net) if low > 0 else Decimal(0)
-    found = set()
-    for step in steps:
-        rate = _LONG.divide(least, step).to_integral_value(ROUND_CEILING) * step or step
-        for _ in range(2):
-            if rate <= _HUNDRED and base.fits(rate):
-                found.add(rate)
-            rate += step
-    return frozenset(found)
+def _taxed(one: Charged, digits: int) -> TaxedAmount:
+    """Raises UncertainRate where no rate at all gives the tax."""
+    amount, tax = one.amount, one.tax or Decimal(0)
+    if amount < 0:
+        amount, tax = -amount, -tax
+    included = one.line.get("tax_included", True) is not False
+    if tax < 0 or tax > amount or (included and tax == amount):
+        raise UncertainRate(f"{one.here}: no_rate_fits")
+    unit = Decimal(1).scaleb(-digits)
+    return TaxedAmount(amount, tax, included, unit, unit * one.count / 2)
 
 
 class Printed(NamedTuple):
@@ -288,7 +258,7 @@ def _share(tax: int, group: Sequence[dict[str, Any]], digits: int) -> None:
 def _above(line: dict[str, Any], tax: int, digits: int) -> Decimal:
     """How far the tax is above what the line's rate gives exactly."""
     included = line.get("tax_included", True) is not False
-    return tax - _tax(Decimal(_minor(_amount(line), digits)), _number(line["tax_rate"]), included)
+    return tax - tax_of(Decimal(_minor(_amount(line), digits)), _number(line["tax_rate"]), included)
 
 
 def _others(lines: Sequence[dict[str, Any]], pairs: Sequence[Printed]) -> Iterator[dict[str, Any]]:
@@ -314,10 +284,6 @@ def _by_rate(line: dict[str, Any], digits: int) -> int:
 
 def _minor(amount: Decimal, digits: int) -> int:
     return round_half_up(EXACT.scaleb(amount, digits))
-
-
-def _tax(amount: Decimal, rate: Decimal, included: bool) -> Decimal:
-    return _LONG.divide(amount * rate, 100 + rate if included else _HUNDRED)
 
 
 def _amount(line: dict[str, Any]) -> Decimal:

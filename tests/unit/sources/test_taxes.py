@@ -150,6 +150,12 @@ def test_rate_that_a_till_computed_from_its_cents_is_the_declared_one() -> None:
     assert rate(line("3.85"), [tax("0.39", "10.13")], declared=("10.1",)) == "10.1"
 
 
+def test_rate_that_a_till_computed_for_the_whole_receipt_is_the_declared_one() -> None:
+    lines = [(line("1.75"), [{"rate": "10.13"}]), (line("2.10"), [{"rate": "10.13"}]), (line("9.00"), [])]
+    shared = settled(*lines, whole=[tax("0.39", "10.13")], declared=("10.1", "6.5"))
+    assert [rate for rate, _ in shared] == ["10.1", "10.1", "0"]
+
+
 def test_tax_that_was_not_charged_has_rate_zero() -> None:
     assert rate(line(), [tax("0.00")]) == "0"
 
