@@ -29,7 +29,7 @@ _MOST_SUMMED = 4
 
 
 class UncertainRate(Exception):
-    """No rate is certain; the message is the place (`lines.N.tax_rate`) with the kind of fault."""
+    """No rate is certain; the message is the place (`lines.N.tax_rate`, `taxes.N.rate`) with the kind of fault."""
 
 
 class Charged(NamedTuple):
@@ -75,6 +75,9 @@ def settle(
     `whole` are the taxes that the receipt prints for all of its lines, `total` its printed tax, `digits` the places of
     the currency. Raises UncertainRate and Unconvertible.
     """
+    for place, tax in enumerate(whole):
+        if "rate" not in tax and _number(tax.get("amount", 0)):
+            raise UncertainRate(f"taxes.{place}.rate: not_stated")
     _set_rates(stated, whole, digits, declared)
     if declared:
         whole = [_with_declared_rate(tax, lines, digits, declared) for tax in whole]

@@ -454,7 +454,7 @@ def test_rate_of_a_printed_tax_without_a_percentage_is_a_round_one() -> None:
 def test_tax_without_a_percentage_that_fits_many_is_a_dead_letter() -> None:
     bare = tax("", "0.02", "0.10").replace("<Percent></Percent>", "")
     text = retail(item("0.10", "0.10"), bare, tender("0.12"), total="0.12", tax="0.02")
-    assert Outcome(log(transaction(text))).rejected == ["unconvertible_value: lines.0.tax_rate: rate_or_amount_missing"]
+    assert Outcome(log(transaction(text))).rejected == ["uncertain_tax_rate: taxes.0.rate: not_stated"]
 
 
 def test_discount_on_the_whole_has_the_rate_of_all_lines() -> None:
