@@ -439,6 +439,33 @@ def test_printed_taxes_of_two_rates_are_each_booked_as_printed() -> None:
     ]
 
 
+@pytest.mark.parametrize("where", ["line", "whole"])
+def test_tax_that_is_printed_as_nothing_is_an_exemption(where: str) -> None:
+    none = tax("8", "0.00", "50.00")
+    items = [item("50.00", "50.00", more=none)] if where == "line" else [item("50.00", "50.00"), none]
+    document = sold(*items, total="50.00", tax="0.00")
+    assert (document.lines[0].tax_rate, document.tax, document.gross) == (0, 0, Decimal("50.00"))
+
+
+def test_exchange_that_pays_out_has_its_taxes_and_tenders() -> None:
+    lines = (
+        item("11.90", "11.90", more=tax("19", "1.90", "10.00")),
+        item("23.80", "23.80", more=tax("19", "3.80", "20.00"), kind="Return"),
+    )
+    document = paid(tender("11.90", code="Refund"), total="-11.90", tax="-1.90", lines=lines)
+    assert (document.kind, document.net, document.tax, document.gross) == (
+        "invoice",
+        *money("-10.00", "-1.90", "-11.90"),
+    )
+    assert amounts_of(document) == money("-11.90")
+
+
+@pytest.mark.parametrize("flag", ['VoidFlag="true"', 'VoidFlag="1"', 'CancelFlag="true"'])
+def test_mark_may_be_in_the_line(flag: str) -> None:
+    void = item("5.00", "5.00").replace("<Sale>", f"<Sale {flag}>")
+    assert [line.gross for line in sold(item("1.00", "1.00"), void, total="1.00").lines] == money("1.00")
+
+
 def test_printed_tax_of_a_line_is_booked_as_printed() -> None:
     both = tax("6.25", "0.02", "0.26") + tax("2.5", "0.01", "0.26")  # 8.75 % of 0.26 is 0.02
     document = sold(item("0.26", "0.26", more=both), total="0.29", tax="0.03")
@@ -655,6 +682,13 @@ def test_receipt_that_voids_another_is_its_cancellation(how: str, sign: str) -> 
 def test_receipt_that_voids_another_and_repeats_nothing_is_a_dead_letter_not_a_loss() -> None:
     text = "<RetailTransaction>" + LINK.format("Voided") + "</RetailTransaction>"
     assert len(Outcome(log(transaction(text))).rejected) == 1
+
+
+def test_receipt_that_voids_another_may_have_the_mark_at_each_line() -> None:
+    text = retail(item("8.00", "4.00", "2") + VOID, tender("8.00") + VOID, total="8.00")
+    text = text.replace("</RetailTransaction>", LINK.format("Voided") + "</RetailTransaction>")
+    document = Outcome(log(transaction(text))).document
+    assert (document.kind, document.gross, len(document.payments)) == ("cancellation", Decimal("-8.00"), 1)
 
 
 def test_resumed_receipt_is_a_sale() -> None:
