@@ -14,6 +14,7 @@ Small amounts fit many rates. What none of these decides is refused, with a deta
 
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class UncertainRate(Exception):
 
 
 class Charged(NamedTuple):
-    """What a line states of its taxes; `count` is how many they are, each rounded by itself.
+    """What a line states of its taxes; `number` is how many they are, each rounded by itself.
 
     `amount` is what the line costs, where it states a tax.
     """
@@ -42,7 +43,7 @@ class Charged(NamedTuple):
     line: dict[str, Any]
     rate: Decimal | None
     tax: Decimal | None
-    count: int
+    number: int
     amount: Decimal
 
     @property
@@ -166,7 +167,7 @@ def _taxed(one: Charged, digits: int) -> TaxedAmount:
     if tax < 0 or tax > amount or (included and tax == amount):
         raise UncertainRate(f"{one.here}: no_rate_fits")
     unit = Decimal(1).scaleb(-digits)
-    return TaxedAmount(amount, tax, included, unit, unit * one.count / 2)
+    return TaxedAmount(amount, tax, included, unit, unit * one.number / 2)
 
 
 class Printed(NamedTuple):
@@ -179,7 +180,7 @@ class Printed(NamedTuple):
     @property
     def is_rounding(self) -> bool:
         """Whether they differ by no more than the rounding of its taxes."""
-        return abs(self.printed - self.by_rate) <= self.one.count
+        return abs(self.printed - self.by_rate) <= self.one.number
 
 
 def _set_taxes(
@@ -253,7 +254,7 @@ def _share(tax: int, group: Sequence[dict[str, Any]], digits: int) -> None:
     difference = tax - sum(by_rate for _, by_rate in taxes)
     if difference and abs(difference) <= len(group):
         one = 1 if difference > 0 else -1
-        taxes.sort(key=lambda pair: one * _above(*pair, digits))
+        taxes.sort(key=lambda pair: one * _above(pair[0], pair[1], digits))
         for line, by_rate in taxes[: abs(difference)]:
             line["tax"] = minor_text(by_rate + one, digits)
 
@@ -270,7 +271,8 @@ def _others(lines: Sequence[dict[str, Any]], pairs: Sequence[Printed]) -> Iterat
 
 
 def _printed(one: Charged, digits: int) -> Printed:
-    by_rate = _by_rate(one.line, digits)
+    included = one.line.get("tax_included", True) is not False
+    by_rate = _rounded_tax(one.amount, one.line["tax_rate"], included, digits)
     tax = _number(one.tax)
     whole = EXACT.scaleb(tax, digits)
     return Printed(one, by_rate, int(whole) if whole == whole.to_integral_value() else by_rate)
@@ -279,9 +281,17 @@ def _printed(one: Charged, digits: int) -> Printed:
 def _by_rate(line: dict[str, Any], digits: int) -> int:
     """The tax of a line in minor units as the check of receipts computes it; 0 where it will be found to be no line."""
     try:
-        rate = rate_units(text_of(line.get("tax_rate", "0")))
-        return taxed(_minor(_amount(line), digits), rate, line.get("tax_included", True) is not False)[1]
-    except (Unconvertible, Unsound):
+        rate, amount = text_of(line.get("tax_rate", "0")), _amount(line)
+    except Unconvertible:
+        return 0
+    return _rounded_tax(amount, rate, line.get("tax_included", True) is not False, digits)
+
+
+@lru_cache(4096)  # a shop's prices are few
+def _rounded_tax(amount: Decimal, rate: str, included: bool, digits: int) -> int:
+    try:
+        return taxed(_minor(amount, digits), rate_units(rate), included)[1]
+    except Unsound:
         return 0
 
 
