@@ -276,8 +276,9 @@ class Discounts(Part):
 class Taxes(Part):
     """The taxes of the line, of which its `tax_rate` is made: `rate` in percent, `amount` what was charged, or both.
 
-    The rate is the sum of the rates, if it gives what was charged; otherwise what the amounts say. So it also serves
-    where a threshold, an exemption or a mix of goods made the tax another than the rate.
+    The line's rate is the sum of the stated rates. Where only amounts are stated, it is a rate that gives them to the
+    cent: one that the receipt states elsewhere, one of the contract's `tax_rates`, or a round one that alone does so.
+    Otherwise the record is a dead letter.
     """
 
     each: str
@@ -339,6 +340,7 @@ class Kind(Part):
     fields: EventRules = {}
     lines: tuple[Lines, ...] | None = None
     tenders: tuple[Tenders, ...] | None = None
+    taxes: tuple[Taxes, ...] | None = None
 
     @field_validator("when", mode="before", json_schema_input_type=When | str | list[When | str])
     @classmethod
@@ -373,6 +375,18 @@ class Example(Part):
         return self
 
 
+def _as_text(rate: Any) -> Any:
+    return str(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else rate
+
+
+#: A rate in percent, as it is written in YAML or as text.
+TaxRate = Annotated[
+    str,
+    BeforeValidator(_as_text, json_schema_input_type=str | float),
+    Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,4})?)$"),
+]
+
+
 class Xml(Part):
     """How paths see XML."""
 
@@ -404,6 +418,17 @@ class Contract(Part):
     fields: EventRules = {}
     lines: tuple[Lines, ...] = ()
     tenders: tuple[Tenders, ...] = ()
+    taxes: Annotated[
+        tuple[Taxes, ...],
+        Field(
+            description="the taxes that the receipt prints for all of its lines: rates that lines without one may "
+            "have, and amounts that the lines of a rate bear together"
+        ),
+    ] = ()
+    tax_rates: Annotated[
+        tuple[TaxRate, ...],
+        Field(description="the rates in percent that this source sells at: no other is derived from amounts"),
+    ] = ()
     personal: tuple[str, ...] = Field((), description="paths of personal data, for tools that show records")
     examples: tuple[Example, ...] = ()
 

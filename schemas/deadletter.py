@@ -23,6 +23,7 @@ class Reason(StrEnum):
     UNKNOWN_SCHEMA = "unknown_schema"
     UNPLACED_RECORD = "unplaced_record"
     UNCONVERTIBLE_VALUE = "unconvertible_value"
+    UNCERTAIN_TAX_RATE = "uncertain_tax_rate"
     SCHEMA_MISMATCH = "schema_mismatch"
     UNKNOWN_CURRENCY = "unknown_currency"
     INVALID_AMOUNT = "invalid_amount"
@@ -101,6 +102,12 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.UNCONVERTIBLE_VALUE: (
         "A value is not written in the way that the source's contract says; the detail names the field and the fault.",
         "Correct the contract (another decimal mark, time format or code) or the producer, then replay.",
+    ),
+    Reason.UNCERTAIN_TAX_RATE: (
+        "A line's tax is stated as an amount, and no rate that gives it is certain; the detail says why.",
+        "Declare the rates that the source sells at in its contract (`tax_rates: [19, 7]`), or have the source state "
+        "the rate. Where the detail says no_rate_fits, the line's amount or its tax is another one than the contract "
+        "reads. Then replay.",
     ),
     Reason.SCHEMA_MISMATCH: (
         "A field is missing, of the wrong type or out of its range; the detail names the field and the kind of fault.",

@@ -66,6 +66,16 @@ class Line(TypedDict):
         ]
     ]
     tax_rate: Annotated[Amount, Field(description="Percent, from 0 to 100: 19 means 19 %.")]
+    tax: NotRequired[
+        Annotated[
+            Amount | None,
+            Field(
+                description="The line's tax, if the till prints it. It may be less than the rate gives (a part of "
+                "the line is exempt), and more by two minor units (several taxes, each rounded). Without it, the "
+                "rate's product is rounded half up."
+            ),
+        ]
+    ]
     tax_included: NotRequired[
         Annotated[
             bool,

@@ -5,18 +5,23 @@ The rules, all to the minor unit, rounding half up:
 - A line costs quantity × unit price - discounts. A printed `amount` may differ by one minor unit plus half of the
   price's last place per unit sold (a printed price is a rounded one); the printed amount then counts.
 - Tax included: gross is the line's amount, net = gross / (1 + rate). Otherwise net is the amount, tax = net × rate.
-- `totals.gross` = sum of the lines' gross + `totals.rounding`, exactly; where tax is added on top, tills may round it
-  per receipt, so one minor unit per such line is tolerated and becomes the document's rounding.
-- `totals.net` and `totals.tax`, where stated, are within one minor unit per line of the sums.
+  A printed `tax` counts instead: it may be less (a part is exempt), or more by two minor units (several taxes, each
+  rounded).
+- Taxes are booked as printed. Tills round tax per line, per rate or per receipt, so `totals.tax` may differ from the
+  lines' sum by one minor unit per taxed line; the lines nearest to the next unit then take the difference. Without it,
+  `totals.gross` (tax on top) or `totals.net` say what the tax is.
+- `totals.gross` = sum of the lines' gross + `totals.rounding`, exactly, and `totals.tax` is the sum of the lines' tax.
+- `totals.net`, where stated, is within one minor unit per line of the sum.
 - Tenders, where there are any, add up to `totals.gross` exactly.
 - Cash rounding (`totals.rounding`) is under one currency unit, or at most 5 % of gross, for currencies of small units.
 - Returns and voids state what they give back as positive amounts.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import lru_cache
 from typing import cast
 
@@ -29,6 +34,8 @@ PLACES = 6
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _RATE_PLACES = 4
 _WHOLE = 100 * 10**_RATE_PLACES  # 100 % in the unit of rates
+#: Minor units that a line's printed tax may be above what its rate gives.
+_TAX_ABOVE = 2
 #: Lines remembered, about 1.5 kB each: the articles that a large shop sells in a day, in their usual quantities.
 LINES_KEPT = 16_384
 
@@ -123,6 +130,11 @@ def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> Sound:
     gross = minor(event.totals["gross"], digits, "totals.gross")
     if gross < 0 and event.type != "sale":
         raise Unsound(Reason.WRONG_SIGN, "totals.gross: negative")
+    stated = minor(event.totals["rounding"], digits, "totals.rounding") if "rounding" in event.totals else 0
+    printed = _printed_tax(event, gross - stated, net + tax, tax, digits)
+    if printed != (0, 0):
+        lines = _with_printed_tax(lines, *printed)
+        net, tax = sum(line.net for line in lines), sum(line.tax for line in lines)
     rounding = gross - net - tax
     check_totals(event, net, tax, rounding, gross, digits, int(slack * 10**digits) if slack else 0)
     tenders = [minor(tender["amount"], digits, "tenders.amount") for tender in event.tenders]
@@ -176,6 +188,14 @@ def compute_line(line: Line, digits: int) -> SoundLine:
             raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
         amount = stated
     net, tax, gross = taxed(amount, rate, line.get("tax_included", True))
+    printed_tax = line.get("tax")
+    if printed_tax is not None:
+        stated_tax = minor(printed_tax, digits, ".tax")
+        if stated_tax != tax:
+            if not (rate and stated_tax * tax >= 0 and abs(stated_tax) <= abs(tax) + _TAX_ABOVE):
+                raise Unsound(Reason.LINE_MISMATCH, ".tax: more_than_the_rate_gives")
+            net, gross = (net + tax - stated_tax, gross) if gross == amount else (net, net + stated_tax)
+            tax = stated_tax
     return SoundLine(line, line_content(line), quantity, price, Decimal(line["tax_rate"]), net, tax, gross, discount)
 
 
@@ -211,6 +231,49 @@ def taxed(amount: int, rate: int, included: bool) -> tuple[int, int, int]:
     return amount, tax, amount + tax
 
 
+def _printed_tax(event: SaleEvent, gross: int, computed: int, tax: int, digits: int) -> tuple[int, int]:
+    """What the receipt's printed tax differs from the lines' by: of taxes on top, and of included ones.
+
+    `gross` is without cash rounding, and `computed` what the lines come to, of which `tax`.
+    """
+    on_top = gross - computed
+    printed, net = event.totals.get("tax"), event.totals.get("net")
+    if printed is not None:
+        return on_top, minor(printed, digits, "totals.tax") - tax - on_top
+    if net is not None:
+        return on_top, gross - minor(net, digits, "totals.net") - tax - on_top
+    return on_top, 0
+
+
+def _with_printed_tax(lines: list[SoundLine], on_top: int, included: int) -> list[SoundLine]:
+    """The lines with so much more tax, at most one minor unit each; as they are where that is not enough."""
+    changed = list(lines)
+    for difference, adds in ((on_top, True), (included, False)):
+        taxable = [
+            place
+            for place, line in enumerate(lines)
+            if line.tax_rate and line.gross and line.said.get("tax_included", True) is not adds
+        ]
+        if abs(difference) > len(taxable):
+            return lines
+        one = 1 if difference > 0 else -1
+        taxable.sort(key=lambda place: one * _above(lines[place]))
+        for place in taxable[: abs(difference)]:
+            line = changed[place]
+            if adds:
+                changed[place] = replace(line, tax=line.tax + one, gross=line.gross + one)
+            else:
+                changed[place] = replace(line, tax=line.tax + one, net=line.net - one)
+    return changed
+
+
+def _above(line: SoundLine) -> Fraction:
+    """How far the line's tax is above what its rate gives exactly."""
+    rate = Fraction(line.tax_rate)
+    included = line.said.get("tax_included", True)
+    return line.tax - (Fraction(line.gross) * rate / (100 + rate) if included else Fraction(line.net) * rate / 100)
+
+
 def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int, digits: int, slack: int = 0) -> None:
     """Raises Unsound unless the printed totals agree with the lines' sums; `rounding` is what gross differs by.
 
@@ -220,14 +283,14 @@ def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int
     stated = minor(totals["rounding"], digits, "totals.rounding") if "rounding" in totals else 0
     if abs(stated) >= 10**digits and abs(stated) * 20 > abs(gross):
         raise Unsound(Reason.TOTALS_MISMATCH, "totals.rounding: too_large")
-    if rounding != stated:
-        added = sum(1 for line in event.lines if not line.get("tax_included", True) and rate_units(line["tax_rate"]))
-        if abs(rounding - stated) > added + slack:
-            raise Unsound(Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
-    for name, printed, computed in (("net", totals.get("net"), net), ("tax", totals.get("tax"), tax)):
+    if abs(rounding - stated) > slack:
+        raise Unsound(Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
+    many = len(event.lines) + slack
+    of_lines = (("net", totals.get("net"), net, many), ("tax", totals.get("tax"), tax, many if slack else 0))
+    for name, printed, computed, tolerated in of_lines:
         if printed is not None:
             difference = minor(printed, digits, f"totals.{name}") - computed
-            if difference and abs(difference) > len(event.lines) + slack:
+            if difference and abs(difference) > tolerated:
                 raise Unsound(Reason.TOTALS_MISMATCH, f"totals.{name}: differs_from_lines")
 
 

@@ -180,7 +180,9 @@ _EVENT: dict[str, Any] = {
         ("event_id", "source", "type", "store", "register", "receipt", "revision", "occurred_at", "currency")
     ),
     "lines": {
-        **dict.fromkeys(("sku", "description", "quantity", "unit", "unit_price", "amount", "tax_rate", "tax_included")),
+        **dict.fromkeys(
+            ("sku", "description", "quantity", "unit", "unit_price", "amount", "tax_rate", "tax", "tax_included")
+        ),
         "discounts": dict.fromkeys(("amount", "reason")),
     },
     "tenders": dict.fromkeys(("kind", "amount")),

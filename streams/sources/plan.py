@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     """How records of one kind become events.
 
     `total_of_lines`: their gross total is derived. `id_of_record`: their ids are in a header, so that several events of
-    one record would have the same.
+    one record would have the same. `shares_taxes`: lines bear amounts that are printed for the whole receipt.
     """
 
     kind: Kind
@@ -37,8 +37,10 @@ class Plan(NamedTuple):
     fields: Fields
     lines: list[Blocks]
     tenders: list[Blocks]
+    taxes: list[Blocks]
     total_of_lines: bool = False
     id_of_record: bool = False
+    shares_taxes: bool = False
 
 
 class Planner:
@@ -64,7 +66,7 @@ class Planner:
         contract = self._contract
         holds = [self._condition(when, f"{here}.when.{place}") for place, when in enumerate(kind.when)]
         if kind.skip is not None:
-            return Plan(kind, holds, [], [], [], [])
+            return Plan(kind, holds, [], [], [], [], [])
         # Store and currency first: the steps of other fields ask for them.
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         places = {name: here if name in kind.fields else "" for name, _ in rules}
@@ -72,6 +74,7 @@ class Planner:
         fields = [(name, typed(name, self._getter(rule, _path(places[name], "fields", name)))) for name, rule in found]
         lines = contract.lines if kind.lines is None else kind.lines
         tenders = contract.tenders if kind.tenders is None else kind.tenders
+        taxes = contract.taxes if kind.taxes is None else kind.taxes
         return Plan(
             kind,
             holds,
@@ -79,8 +82,10 @@ class Planner:
             fields,
             self._all_blocks(lines, "lines" if kind.lines is None else f"{here}.lines"),
             self._all_blocks(tenders, "tenders" if kind.tenders is None else f"{here}.tenders"),
+            self._all_blocks(taxes, "taxes" if kind.taxes is None else f"{here}.taxes"),
             total_of_lines=len(found) < len(rules),
             id_of_record=any(name == "event_id" and rule.header is not None for name, rule in found),
+            shares_taxes=any("amount" in block.fields for block in taxes),
         )
 
     def _facts(self, facts: dict[str, str], here: str) -> Values:

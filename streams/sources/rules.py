@@ -12,6 +12,7 @@ from streams.batch import Record
 from streams.sources.convert import Convert, Unconvertible
 from streams.sources.jmes import Find
 from streams.sources.paths import NotFound
+from streams.sources.taxes import Charged
 
 #: The time zone of a store, or None where it is unknown.
 ZoneOf = Callable[[str], ZoneInfo | None]
@@ -20,12 +21,13 @@ ZoneOf = Callable[[str], ZoneInfo | None]
 class Making:
     """The event in the making, as its steps see it."""
 
-    __slots__ = ("_zone_of", "currency", "memo", "record", "store", "tree")
+    __slots__ = ("_zone_of", "charged", "currency", "memo", "record", "store", "tree")
 
     def __init__(self, record: Record, tree: Any, zone_of: ZoneOf) -> None:
         self.record = record
         self.tree = tree
         self.memo: dict[Any, Any] = {}
+        self.charged: list[Charged] = []
         self.currency: str | None = None
         self.store: str | None = None
         self._zone_of = zone_of

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ from streams.sources.formats import Unreadable, reader
 from streams.sources.paths import NotFound
 from streams.sources.plan import Blocks, Plan, Planner, Values
 from streams.sources.rules import Get, Making, Watch, ZoneOf
-from streams.sources.taxes import rate_of
+from streams.sources.taxes import Charged, UncertainRate, charged, settle
 
 _LINES = TypeAdapter(tuple[Line, ...])
 #: Events of one record, and parts of one list of an event: what is beyond them is no receipt, and would hold up all
@@ -76,6 +77,7 @@ class Source:
         self.contract = contract
         self._schemas = schemas
         self._zone_of = zone_of
+        self._tax_rates = [Decimal(rate) for rate in contract.tax_rates]
         self.read = schemas.read if schemas is not None else reader(contract)
         planner = Planner(contract, watch)
         self._variables = planner.variables
@@ -183,10 +185,24 @@ class Source:
             elif name == "currency":
                 making.currency = str(value)
         event["lines"] = list(self._made(plan.lines, part, making, "lines"))
+        if making.charged:
+            self._settle_taxes(event, plan, part, making)
         event["tenders"] = list(self._made(plan.tenders, part, making, "tenders"))
         if plan.total_of_lines:
             _derive_total(event)
         return event
+
+    def _settle_taxes(self, event: dict[str, Any], plan: Plan, part: Any, making: Making) -> None:
+        wanted = plan.shares_taxes or any(one.rate is None for one in making.charged)
+        whole = list(self._made(plan.taxes, part, making, "taxes")) if wanted else []
+        total = event.get("totals", {}).get("tax")
+        digits = minor_digits(making.currency or "") or 0
+        try:
+            settle(event["lines"], making.charged, whole, total, digits, self._tax_rates)
+        except UncertainRate as fault:
+            raise Refused(Reason.UNCERTAIN_TAX_RATE, str(fault)) from None
+        except Unconvertible as fault:
+            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"taxes: {fault}") from None
 
     def place(self, part: Any, record: Record) -> Plan | None:
         """The plan of the first kind that the part is of; the part's values are found."""
@@ -231,7 +247,7 @@ class Source:
                         made["discounts"] = discounts
                 if block.taxes:
                     taxes = list(self._made(block.taxes, inner, making, f"{here}.{place}.taxes"))
-                    made["tax_rate"] = _tax_rate(made, taxes, making, f"{here}.{place}.tax_rate")
+                    making.charged.append(_charged(place, made, taxes, f"{here}.{place}.tax_rate"))
                 place += 1
                 yield made
 
@@ -268,9 +284,9 @@ def _value(get: Get, part: Any, making: Making, name: str) -> Any:
         raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{name}: {fault}") from None
 
 
-def _tax_rate(line: dict[str, Any], taxes: list[dict[str, Any]], making: Making, here: str) -> str:
+def _charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]], here: str) -> Charged:
     try:
-        return rate_of(line, taxes, minor_digits(making.currency or "") or 0)
+        return charged(place, line, taxes)
     except Unconvertible as fault:
         raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
 

@@ -1,37 +1,302 @@
-"""The tax rate of a line, from the taxes that its source states: rates, amounts, or both."""
+"""Tax rates of lines, from the taxes that their source states: rates, amounts, or both. No rate is made up.
 
+A stated rate wins: the sum of a line's stated rates is its rate, and what was charged only tells the tax. Where a line
+states an amount alone, its rate is one that gives this amount to the cent, the first of:
+
+1. a rate that the receipt states elsewhere, or a sum of such rates;
+2. a rate that the contract declares (`tax_rates`): with declared rates no other is taken;
+3. the only whole percentage, or else the only multiple of a tenth or a quarter, that gives the amount;
+4. a rate found so for another line of the receipt;
+5. the only rate of two places that gives the amount.
+
+Small amounts fit many rates. What none of these decides is refused, with a detail that says so.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Any
+from functools import lru_cache
+from itertools import combinations
+from typing import Any, NamedTuple
 
-from schemas.money import EXACT, NotMoney, any_number
+from schemas.money import EXACT, NotMoney, any_number, minor_text, round_half_up
+from streams.checks import Unsound, rate_units, taxed
 from streams.sources.convert import Unconvertible, text_of
+from streams.sources.roundrates import TWO_PLACES, TaxedAmount, tax_of
 
 _PLACES = Decimal("0.0001")
 _LONG = Context(prec=60)
+#: Taxes of a receipt whose sums are considered as rates of a line: state, county, city and one more.
+_MOST_SUMMED = 4
 
 
-def rate_of(line: dict[str, Any], taxes: list[dict[str, Any]], digits: int) -> str:
-    """Percent, with four places at most; `line` is complete but for its rate, `digits` are the currency's places.
+class UncertainRate(Exception):
+    """No rate is certain; the message is the place (`lines.N.tax_rate`, `taxes.N.rate`) with the kind of fault."""
 
-    The rates' sum, if it gives what was charged to within one minor unit (taxes are rounded one by one, and spread over
-    lines); otherwise the rate that the amounts say. Raises Unconvertible where something is no number.
+
+class Charged(NamedTuple):
+    """What a line states of its taxes; `number` is how many they are, each rounded by itself.
+
+    `amount` is what the line costs, where it states a tax.
     """
-    stated = _total(taxes, "rate")
-    charged = _total(taxes, "amount")
-    if charged is None:
-        return _text(stated or Decimal(0))
-    amount = _amount(line)
+
+    place: int
+    line: dict[str, Any]
+    rate: Decimal | None
+    tax: Decimal | None
+    number: int
+    amount: Decimal
+
+    @property
+    def here(self) -> str:
+        """Where its rate is."""
+        return f"lines.{self.place}.tax_rate"
+
+
+def charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> Charged:
+    """What the `taxes` of a line state in all. Raises Unconvertible where something is no number."""
+    stated = [tax for tax in taxes if tax]
+    if not stated:
+        return Charged(place, line, Decimal(0), None, 1, Decimal(0))
+    rate, tax = _total(stated, "rate"), _total(stated, "amount")
+    if rate is None and tax is None:
+        raise Unconvertible("rate_or_amount_missing")
+    return Charged(place, line, rate, tax, len(stated), Decimal(0) if tax is None else _amount(line))
+
+
+def settle(
+    lines: Sequence[dict[str, Any]],
+    stated: Sequence[Charged],
+    whole: Sequence[dict[str, Any]],
+    total: Any,
+    digits: int,
+    declared: Sequence[Decimal] = (),
+) -> None:
+    """Gives the lines of `stated` their `tax_rate`, and a `tax` where the printed one is not what the rate gives.
+
+    `whole` are the taxes that the receipt prints for all of its lines, `total` its printed tax, `digits` the places of
+    the currency. Raises UncertainRate and Unconvertible.
+    """
+    for place, tax in enumerate(whole):
+        if "rate" not in tax and _number(tax.get("amount", 0)):
+            raise UncertainRate(f"taxes.{place}.rate: not_stated")
+    _set_rates(stated, whole, digits, declared)
+    if declared:
+        whole = [_with_declared_rate(tax, lines, digits, declared) for tax in whole]
+    _set_taxes(lines, stated, whole, total, digits)
+    _spread(lines, whole, digits)
+
+
+def _set_rates(
+    stated: Sequence[Charged], whole: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
+) -> None:
+    open_lines: list[Charged] = []
+    for one in stated:
+        if one.rate is None and one.tax:
+            open_lines.append(one)
+        else:
+            one.line["tax_rate"] = _text(_declared_for(one, digits, declared) if declared else one.rate or Decimal(0))
+    if not open_lines:
+        return
+    of_receipt = _sums(tax["rate"] for tax in whole if "rate" in tax) | {one.rate for one in stated if one.rate}
+    undecided: list[tuple[Charged, TaxedAmount]] = []
+    found: set[Decimal] = set()
+    for one in open_lines:
+        base = _taxed(one, digits)
+        rate = base.nearest(of_receipt)
+        if rate is None and declared:
+            rate = base.nearest(declared) or base.nearest(declared, slack=1)
+            if rate is None:
+                raise UncertainRate(f"{one.here}: not_a_declared_rate")
+        elif rate is None:
+            rate = base.roundest()
+        if rate is None:
+            undecided.append((one, base))
+        else:
+            one.line["tax_rate"] = _text(rate)
+            found.add(rate)
+    for one, base in undecided:
+        rate = base.nearest(found) or base.nearest(found, slack=1) or base.only(TWO_PLACES)
+        if rate is None:
+            kind = "several_rates_fit" if base.fits_any(TWO_PLACES) else "no_rate_fits"
+            raise UncertainRate(f"{one.here}: {kind}")
+        one.line["tax_rate"] = _text(rate)
+
+
+def _declared_for(one: Charged, digits: int, declared: Sequence[Decimal]) -> Decimal:
+    """The stated rate; or the declared one that gives the same tax, where a till states what its cents come to."""
+    rate = one.rate or Decimal(0)
+    if not rate or not one.tax or rate in declared:
+        return rate
+    base = _taxed(one, digits)
+    return base.nearest(declared) or rate if base.fits(rate) else rate
+
+
+def _with_declared_rate(
+    tax: dict[str, Any], lines: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
+) -> dict[str, Any]:
+    """A tax of the receipt, and its lines, at the declared rate that gives the same tax, if its own is not declared."""
+    if "rate" not in tax or "amount" not in tax or _number(tax["rate"]) in declared:
+        return tax
+    rate = _number(tax["rate"])
+    bearing = [line for line in lines if _number(line.get("tax_rate", "0")) == rate]
+    included = [line for line in bearing if line.get("tax_included", True) is not False]
+    if not rate or not bearing or len(included) not in (0, len(bearing)):
+        return tax
+    amount, charged_tax = sum(map(_amount, bearing), Decimal(0)), _number(tax["amount"])
+    unit = Decimal(1).scaleb(-digits)
+    nearest = TaxedAmount(abs(amount), abs(charged_tax), bool(included), unit, unit / 2).nearest(declared)
+    if nearest is None:
+        return tax
+    for line in bearing:
+        line["tax_rate"] = _text(nearest)
+    return tax | {"rate": _text(nearest)}
+
+
+def _sums(rates: Iterable[Any]) -> set[Decimal]:
+    """The rates, and the sums of several: a line may be taxed by the state, the county and the city."""
+    known = [_number(rate) for rate in rates][:_MOST_SUMMED]
+    return {sum(some, Decimal(0)) for size in range(1, len(known) + 1) for some in combinations(known, size)} - {0}
+
+
+def _taxed(one: Charged, digits: int) -> TaxedAmount:
+    """Raises UncertainRate where no rate at all gives the tax."""
+    amount, tax = one.amount, one.tax or Decimal(0)
+    if amount < 0:
+        amount, tax = -amount, -tax
+    included = one.line.get("tax_included", True) is not False
+    if tax < 0 or tax > amount or (included and tax == amount):
+        raise UncertainRate(f"{one.here}: no_rate_fits")
+    unit = Decimal(1).scaleb(-digits)
+    return TaxedAmount(amount, tax, included, unit, unit * one.number / 2)
+
+
+class Printed(NamedTuple):
+    """A line's tax in minor units: by its rate, and as printed (the same, if it is not)."""
+
+    one: Charged
+    by_rate: int
+    printed: int
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether they differ by no more than the rounding of its taxes."""
+        return abs(self.printed - self.by_rate) <= self.one.number
+
+
+def _set_taxes(
+    lines: Sequence[dict[str, Any]],
+    stated: Sequence[Charged],
+    whole: Sequence[dict[str, Any]],
+    total: Any,
+    digits: int,
+) -> None:
+    """Sets `tax` where what is printed differs from what the rate gives, if the printed ones are the receipt's tax.
+
+    A source may print the receipt's tax at one of its lines alone: if the rates give the receipt's tax, they count.
+    """
+    pairs = [_printed(one, digits) for one in stated if one.tax is not None]
+    different = [pair for pair in pairs if pair.printed != pair.by_rate]
+    if not different:
+        return
+    apart = sum(_by_rate(line, digits) for line in _others(lines, pairs))
+    by_rates, as_printed = (sum(getattr(pair, name) for pair in pairs) + apart for name in ("by_rate", "printed"))
+    whole_tax = [tax["amount"] for tax in whole if "amount" in tax]
+    if total is not None:
+        expected = _minor(_number(total), digits)
+    else:
+        expected = _minor(sum(map(_number, whole_tax), Decimal(0)), digits) if whole_tax else as_printed
+    if all(pair.is_rounding for pair in different):
+        if as_printed == expected:
+            for pair in different:
+                pair.one.line["tax"] = minor_text(pair.printed, digits)
+    elif as_printed == expected and abs(by_rates - expected) > len(pairs):
+        for pair in different:
+            _set_exempt(pair, digits)
+
+
+def _set_exempt(pair: Printed, digits: int) -> None:
+    """The line is exempt, or a part of it. Raises UncertainRate where it has more tax than its rate gives."""
+    if not pair.printed:
+        pair.one.line["tax_rate"] = "0"
+    elif pair.is_rounding or (pair.printed * pair.by_rate > 0 and abs(pair.printed) < abs(pair.by_rate)):
+        pair.one.line["tax"] = minor_text(pair.printed, digits)
+    else:
+        raise UncertainRate(f"{pair.one.here}: tax_is_more_than_the_rate_gives")
+
+
+def _spread(lines: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]], digits: int) -> None:
+    """Spreads each tax that the receipt prints for a rate over the lines of this rate, to the cent.
+
+    With one rate alone the check of receipts does that, by the receipt's total.
+    """
+    printed: dict[Decimal, Decimal] = {}
+    for tax in whole:
+        if "rate" not in tax or "amount" not in tax:
+            return
+        rate = _number(tax["rate"])
+        printed[rate] = printed.get(rate, Decimal(0)) + _number(tax["amount"])
+    if len(printed) < 2:
+        return
+    groups: dict[Decimal, list[dict[str, Any]]] = {rate: [] for rate in printed}
+    for line in lines:
+        rate = _number(line.get("tax_rate", "0"))
+        if rate in groups and "tax" not in line:
+            groups[rate].append(line)
+        elif rate:
+            return  # taxed by several, or by what the receipt does not print
+    for rate, group in groups.items():
+        _share(_minor(printed[rate], digits), group, digits)
+
+
+def _share(tax: int, group: Sequence[dict[str, Any]], digits: int) -> None:
+    """Lets the lines have the tax together; those nearest to the next unit take what rounding leaves."""
+    taxes = [(line, _by_rate(line, digits)) for line in group]
+    difference = tax - sum(by_rate for _, by_rate in taxes)
+    if difference and abs(difference) <= len(group):
+        one = 1 if difference > 0 else -1
+        taxes.sort(key=lambda pair: one * _above(pair[0], pair[1], digits))
+        for line, by_rate in taxes[: abs(difference)]:
+            line["tax"] = minor_text(by_rate + one, digits)
+
+
+def _above(line: dict[str, Any], tax: int, digits: int) -> Decimal:
+    """How far the tax is above what the line's rate gives exactly."""
     included = line.get("tax_included", True) is not False
-    net = amount - charged if included else amount
-    if stated is not None and abs(_tax(amount, stated, included) - charged) <= Decimal(1).scaleb(-digits):
-        return _text(stated)
-    return _text(_LONG.divide(charged * 100, net)) if net and charged else "0"
+    return tax - tax_of(Decimal(_minor(_amount(line), digits)), _number(line["tax_rate"]), included)
 
 
-def _tax(amount: Decimal, rate: Decimal, included: bool) -> Decimal:
-    if rate <= -100:
-        return Decimal(0)
-    return _LONG.divide(amount * rate, 100 + rate if included else Decimal(100))
+def _others(lines: Sequence[dict[str, Any]], pairs: Sequence[Printed]) -> Iterator[dict[str, Any]]:
+    of_pairs = {id(pair.one.line) for pair in pairs}
+    return (line for line in lines if id(line) not in of_pairs)
+
+
+def _printed(one: Charged, digits: int) -> Printed:
+    included = one.line.get("tax_included", True) is not False
+    by_rate = _rounded_tax(one.amount, one.line["tax_rate"], included, digits)
+    tax = _number(one.tax)
+    whole = EXACT.scaleb(tax, digits)
+    return Printed(one, by_rate, int(whole) if whole == whole.to_integral_value() else by_rate)
+
+
+def _by_rate(line: dict[str, Any], digits: int) -> int:
+    """The tax of a line in minor units as the check of receipts computes it; 0 where it will be found to be no line."""
+    try:
+        rate, amount = text_of(line.get("tax_rate", "0")), _amount(line)
+    except Unconvertible:
+        return 0
+    return _rounded_tax(amount, rate, line.get("tax_included", True) is not False, digits)
+
+
+@lru_cache(4096)  # a shop's prices are few
+def _rounded_tax(amount: Decimal, rate: str, included: bool, digits: int) -> int:
+    try:
+        return taxed(_minor(amount, digits), rate_units(rate), included)[1]
+    except Unsound:
+        return 0
+
+
+def _minor(amount: Decimal, digits: int) -> int:
+    return round_half_up(EXACT.scaleb(amount, digits))
 
 
 def _amount(line: dict[str, Any]) -> Decimal:

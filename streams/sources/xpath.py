@@ -4,18 +4,30 @@
 `absolute(a)`, `rounded(a, places)` (half up). What is not there, or is empty, counts as 0 in them.
 `first(a, b, …)` is the first that is there and not empty; `choose(condition, a, b)` is a where the condition holds,
 else b; `joined(mark, a, b, …)` is nothing where one of them is empty; `yes(a)` is whether a flag is set (true, 1, yes).
+`same(a, b)` is whether two amounts are less than half a cent apart.
+
+`unreversed(nodes, marked, key, amount)` is the nodes without those that are marked as void, and without those that a
+marked one takes back: an earlier node of the same key and the opposite amount. `marked`, `key` and `amount` are XPath,
+from each node. Of an earlier node of a larger amount a marked one takes back a part, and stays.
+
+`percentage(tax, net)` is the one round rate that gives a tax of a net amount to the cent; nothing where there are more.
 """
 
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
+
+from lxml import etree
 
 from schemas.money import EXACT, NotMoney, any_number
+from streams.sources.roundrates import TaxedAmount
 
 _LONG = Context(prec=60, rounding=ROUND_HALF_UP)
 _TWELVE_PLACES = Decimal("1e-12")
 _NOTHING: list[Any] = []
+_HALF_A_CENT = Decimal("0.005")
 
 
 def _text(value: Any) -> str:
@@ -93,6 +105,58 @@ def _yes(_: Any, flag: Any) -> bool:
     return _text(flag).lower() in ("true", "1", "yes")
 
 
+def _same(_: Any, a: Any, b: Any) -> bool:
+    return abs(EXACT.subtract(_number(a), _number(b))) < _HALF_A_CENT
+
+
+class _Node(NamedTuple):
+    """A node that may be void: whether it is marked, what it is of, and its amount."""
+
+    node: Any
+    marked: bool
+    key: str
+    amount: Decimal
+
+    def takes_back(self, other: "_Node") -> bool:
+        """Whether it takes back the other one, or a part of it."""
+        return bool(self.key) and self.key == other.key and self.amount * other.amount < 0
+
+
+def _unreversed(_: Any, nodes: Any, marked: str, key: str, amount: str) -> list[Any]:
+    is_marked = _compiled(marked)
+    if not any(is_marked(node) for node in nodes):
+        return list(nodes)
+    key_of, amount_of = _compiled(key), _compiled(amount)
+    seen = [_Node(node, bool(is_marked(node)), _text(key_of(node)), _number(amount_of(node))) for node in nodes]
+    void: set[int] = set()
+    paired: set[int] = set()
+    for place, one in enumerate(seen):
+        if not one.marked:
+            continue
+        before = [earlier for earlier in range(place - 1, -1, -1) if one.takes_back(seen[earlier])]
+        whole = [earlier for earlier in before if seen[earlier].amount == -one.amount and earlier not in paired]
+        whole.sort(key=lambda earlier: not seen[earlier].marked)  # an original that is marked too goes first
+        if whole:
+            paired.add(whole[0])
+            void |= {place, whole[0]}
+        elif not any(abs(seen[earlier].amount) > abs(one.amount) and not seen[earlier].marked for earlier in before):
+            void.add(place)
+    return [one.node for place, one in enumerate(seen) if place not in void]
+
+
+@lru_cache(64)
+def _compiled(path: str) -> etree.XPath:
+    return etree.XPath(path, extensions={(None, name): function for name, function in FUNCTIONS.items()})
+
+
+def _percentage(_: Any, tax: Any, net: Any) -> Any:
+    amount, charged = abs(_number(net)), abs(_number(tax))
+    exponent = charged.as_tuple().exponent
+    unit = Decimal(1).scaleb(min(exponent if isinstance(exponent, int) else 0, -2))
+    rate = TaxedAmount(amount, charged, False, unit, unit / 2).roundest() if amount and charged <= amount else None
+    return _NOTHING if rate is None else _shown(rate)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": _add,
     "subtract": _subtract,
@@ -105,4 +169,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "choose": _choose,
     "joined": _joined,
     "yes": _yes,
+    "same": _same,
+    "unreversed": _unreversed,
+    "percentage": _percentage,
 }

@@ -142,11 +142,62 @@ def test_gross_of_another_sum_is_a_totals_mismatch() -> None:
     assert reason(totals={"gross": "3.01"}, tenders=[]) == (Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
 
 
-def test_added_tax_rounded_per_receipt_becomes_rounding() -> None:
+def test_added_tax_rounded_per_receipt_is_booked_as_tax_not_as_rounding() -> None:
     three = [line("1", "0.33", tax_rate="10", tax_included=False)] * 3  # 0.033 each: 0.09, per receipt 0.10
     verdict = sound(**receipt(three, "1.09"))
-    assert (verdict.net, verdict.tax, verdict.rounding, verdict.gross) == (99, 9, 1, 109)
+    assert (verdict.net, verdict.tax, verdict.rounding, verdict.gross) == (99, 10, 0, 109)
+    assert [line.tax for line in verdict.lines] == [4, 3, 3]
     assert reason(**receipt(three, "1.13"))[0] is Reason.TOTALS_MISMATCH
+
+
+def test_printed_tax_of_the_receipt_is_the_sum_of_its_lines_tax() -> None:
+    three = [line("1", "0.99", tax_rate="19")] * 3  # 0.158 each: 0.48, per receipt 0.47
+    verdict = sound(**receipt(three, "2.97", tax="0.47"))
+    assert (verdict.net, verdict.tax, verdict.rounding, verdict.gross) == (250, 47, 0, 297)
+    assert all(line.net + line.tax == line.gross for line in verdict.lines)
+
+
+def test_cent_of_tax_goes_to_the_line_whose_tax_was_rounded_furthest() -> None:
+    lines = [line("1", price, tax_rate="10", tax_included=False) for price in ("0.31", "0.34", "0.30")]
+    verdict = sound(**receipt(lines, "1.05", tax="0.10"))
+    assert [one.tax for one in verdict.lines] == [3, 4, 3]
+
+
+def test_tax_of_a_receipt_never_goes_to_lines_without_tax() -> None:
+    lines = [line("1", "9.00"), line("1", "1.00", tax_rate="10", tax_included=False)]
+    assert [one.tax for one in sound(**receipt(lines, "10.11", tax="0.11")).lines] == [0, 11]
+    assert reason(**receipt(lines, "10.12", tax="0.12"))[0] is Reason.TOTALS_MISMATCH
+
+
+def test_printed_tax_and_gross_that_disagree_are_a_totals_mismatch() -> None:
+    lines = [line("1", "1.00", tax_rate="10", tax_included=False)] * 2
+    assert reason(**receipt(lines, "2.20", tax="0.21")) == (
+        Reason.TOTALS_MISMATCH,
+        "totals.tax: differs_from_lines",
+    )
+
+
+def test_cash_rounding_is_apart_from_rounded_tax() -> None:
+    three = [line("1", "0.33", tax_rate="10", tax_included=False)] * 3
+    verdict = sound(**receipt(three, "1.10", tax="0.10", rounding="0.01"))
+    assert (verdict.tax, verdict.rounding, verdict.gross) == (10, 1, 110)
+
+
+def test_printed_tax_of_a_line_counts() -> None:
+    added = line("1", "0.20", tax_rate="13.5", tax="0.02", tax_included=False)  # 0.027
+    included = line("1", "3.00", tax_rate="19", tax="0.47")  # 0.479
+    assert computed(**receipt([added, included], "3.22")) == [(20, 2, 22, 0), (253, 47, 300, 0)]
+
+
+def test_line_of_which_a_part_is_exempt_has_less_tax_than_its_rate_gives() -> None:
+    part = line("1", "120.00", tax_rate="8.875", tax="0.89", tax_included=False)
+    assert computed(**receipt([part], "120.89")) == [(12000, 89, 12089, 0)]
+
+
+@pytest.mark.parametrize(("rate", "tax"), [("10", "0.13"), ("10", "-0.01"), ("0", "0.01")])
+def test_line_with_more_tax_than_its_rate_gives_is_a_line_mismatch(rate: str, tax: str) -> None:
+    wrong = line("1", "1.00", tax_rate=rate, tax=tax, tax_included=False)
+    assert reason(**receipt([wrong], "1.13")) == (Reason.LINE_MISMATCH, "lines.0.tax: more_than_the_rate_gives")
 
 
 def test_cash_rounding_must_be_stated_and_is_under_one_unit() -> None:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,17 @@ def test_time_with_an_offset_is_kept() -> None:
         ("", "<TenderControlTransaction/>", "tender_control_transaction"),
         ("", "<InventoryControlTransaction/>", "inventory_transaction"),
         ("", "<RetailTransaction/>", "no_items"),
+        ('VoidFlag="true"', retail(item("1.00", "1.00"), total="1.00"), "cancelled"),
+        (
+            "",
+            retail(item("1.00", "1.00"), total="1.00", attributes='TransactionStatus="SuspendedRetrieved"'),
+            "suspended",
+        ),
+        ("", retail(item("1.00", "1.00"), total="1.00", attributes='TrainingModeFlag="true"'), "training"),
+        ("", "<SuspendedTransaction/>", "suspended"),
+        ("", "<TransactionVoid/>", "cancelled"),
+        ("", "<NoSale/>", "no_sale"),
+        ('TransactionType="NoSale"', "<RetailTransaction/>", "no_sale"),
     ],
 )
 def test_what_is_no_sale_is_skipped_with_its_reason(attributes: str, content: str, why: str) -> None:
@@ -234,6 +245,267 @@ def test_two_tenders_are_two_payments() -> None:
         ("Voucher", Decimal("5.00")),
         ("Cash", Decimal("2.50")),
     ]
+
+
+def paid(*items: str, total: str, lines: tuple[str, ...] = (), **how: Any) -> ErpDocument:
+    """The document of one sale with these tenders and such."""
+    return Outcome(log(transaction(retail(*lines, *items, total=total, **how)))).document
+
+
+def amounts_of(document: ErpDocument) -> list[Decimal]:
+    return [payment.amount for payment in document.payments if payment.amount]
+
+
+@pytest.mark.parametrize("where", ["in it", "in a line of its own", "nowhere"])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_change_that_is_a_negative_tender_counts_once(where: str, sign: str) -> None:
+    stated = change(f"{sign}2.62")
+    back = {"in it": [tender("-2.62", more=stated)], "in a line of its own": [tender("-2.62"), stated]}
+    document = paid(
+        tender("20.00"), *back.get(where, [tender("-2.62")]), total="17.38", lines=(item("17.38", "17.38"),)
+    )
+    assert amounts_of(document) == money("20.00", "-2.62")
+
+
+def test_change_that_is_taken_off_its_tender_already_does_not_count() -> None:
+    document = paid(tender("17.38", more=change("2.62")), total="17.38", lines=(item("17.38", "17.38"),))
+    assert amounts_of(document) == money("17.38")
+
+
+@pytest.mark.parametrize("how", ["negative tender", "both", "cashback alone"])
+def test_cash_that_a_card_paid_out_counts_once(how: str) -> None:
+    card = tender("89.34", "CreditDebit", "<Cashback>20.00</Cashback>" if how != "negative tender" else "")
+    out = [] if how == "cashback alone" else [tender("-20.00", more=change("-20.00"))]
+    document = paid(card, *out, total="69.34", lines=(item("69.34", "69.34"),))
+    assert [(payment.kind, payment.amount) for payment in document.payments] == [
+        ("CreditDebit", Decimal("89.34")),
+        ("Cash", Decimal("-20.00")),
+    ]
+
+
+def test_tenders_that_come_to_another_sum_are_a_dead_letter() -> None:
+    text = retail(item("7.50", "7.50"), tender("20.00"), tender("-12.00", more=change("-12.00")), total="7.50")
+    assert Outcome(log(transaction(text))).rejected == ["payment_mismatch: tenders: sum_differs_from_gross"]
+
+
+def test_refund_with_a_tender_the_other_way_is_exact() -> None:
+    back = item("8.00", "4.00", "2", kind="Return")
+    text = retail(back, tender("10.00", code="Refund"), tender("2.00"), total="-8.00")
+    assert amounts_of(Outcome(log(transaction(text))).document) == money("-10.00", "2.00")
+
+
+VOID = '¦VoidFlag="true"'
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (item("5.00", "5.00") + VOID,),
+        (item("5.00", "5.00"), item("-5.00", "5.00", "-1") + VOID),
+        (item("5.00", "5.00") + VOID, item("-5.00", "5.00", "-1") + VOID),
+        (item("5.00", "5.00"), item("5.00", "5.00", "-1") + VOID),
+    ],
+    ids=["the original is marked", "what takes it back is marked", "both are marked", "its quantity alone is negative"],
+)
+def test_void_line_counts_for_nothing_whichever_is_marked(lines: tuple[str, ...]) -> None:
+    document = sold(item("1.00", "1.00", sku="1"), *lines, total="1.00")
+    assert [(line.sku, line.gross) for line in document.lines] == [("1", Decimal("1.00"))]
+
+
+def test_void_line_takes_back_one_of_several() -> None:
+    twice = (item("5.00", "5.00"), item("5.00", "5.00"), item("-5.00", "5.00", "-1") + VOID)
+    assert [line.gross for line in sold(*twice, total="5.00").lines] == money("5.00")
+
+
+def test_void_line_takes_back_the_marked_one_first() -> None:
+    lines = (item("5.00", "5.00"), item("5.00", "5.00") + VOID, item("-5.00", "5.00", "-1") + VOID)
+    assert [line.gross for line in sold(*lines, total="5.00").lines] == money("5.00")
+
+
+def test_void_line_that_takes_back_a_part_stays() -> None:
+    document = sold(item("6.00", "2.00", "3"), item("-2.00", "2.00", "-1") + VOID, total="4.00")
+    assert [(line.quantity, line.gross) for line in document.lines] == [(3, Decimal("6.00")), (-1, Decimal("-2.00"))]
+
+
+def test_void_line_with_tax_and_another_s_discount() -> None:
+    lines = (
+        item("8.00", "5.00", "2", modifier("2.00"), sku="1"),
+        item("4.40", "2.99", "1.47"),
+        item("-4.40", "2.99", "-1.47") + VOID,
+    )
+    document = sold(*lines, tax("10", "0.80", "8.00"), total="8.80", tax="0.80")
+    assert [(line.sku, line.gross) for line in document.lines] == [("1", Decimal("8.80"))]
+
+
+@pytest.mark.parametrize(
+    "tenders",
+    [
+        (tender("9.00") + VOID, tender("1.00", "CreditDebit")),
+        (tender("9.00"), tender("-9.00") + VOID, tender("1.00", "CreditDebit")),
+        (tender("9.00") + VOID, tender("-9.00") + VOID, tender("1.00", "CreditDebit")),
+    ],
+)
+def test_void_tender_counts_for_nothing_whichever_is_marked(tenders: tuple[str, ...]) -> None:
+    document = paid(*tenders, total="1.00", lines=(item("1.00", "1.00"),))
+    assert [payment.kind for payment in document.payments] == ["CreditDebit"]
+
+
+def test_receipt_of_which_all_lines_are_void_is_no_sale() -> None:
+    text = retail(item("5.00", "5.00"), item("-5.00", "5.00", "-1") + VOID, total="0.00")
+    assert Outcome(log(transaction(text))).skipped == ["no_items"]
+
+
+@pytest.mark.parametrize("amount", ["-2.00", "2.00"])
+def test_negative_item_is_taken_back(amount: str) -> None:
+    bottle = item(amount, "2.00", sku="BOTTLE").replace("<Sale>", '<Sale ItemType="x:NegativeItem">')
+    document = sold(bottle, item("6.29", "6.29"), total="4.29")
+    assert [(line.quantity, line.unit_price, line.gross) for line in document.lines] == [
+        (Decimal(-1), Decimal(2), Decimal("-2.00")),
+        (Decimal(1), Decimal("6.29"), Decimal("6.29")),
+    ]
+
+
+def test_void_negative_item_counts_for_nothing() -> None:
+    bottle = item("-2.00", "2.00", sku="BOTTLE").replace("<Sale>", '<Sale ItemType="x:NegativeItem">')
+    document = sold(item("6.29", "6.29"), bottle, bottle.replace("-2.00", "2.00") + VOID, total="6.29")
+    assert [line.gross for line in document.lines] == money("6.29")
+
+
+@pytest.mark.parametrize("name", ["StoredValueFund", "GiftCertificate", "Deposit", "PaymentOnAccount", "Donation"])
+def test_what_is_sold_but_no_goods_is_a_line_without_tax(name: str) -> None:
+    other = f"<{name}><Amount>25.00</Amount></{name}>"
+    document = sold(item("10.00", "10.00"), other, tax("10", "1.00", "10.00"), total="36.00", tax="1.00")
+    assert [(line.sku, line.gross, line.tax) for line in document.lines] == [
+        ("100", Decimal("11.00"), Decimal("1.00")),
+        (name, Decimal("25.00"), Decimal(0)),
+    ]
+
+
+def test_gift_card_that_is_an_item_has_no_tax_of_the_whole() -> None:
+    card = item("25.00", "25.00", sku="CARD").replace("<Sale>", '<Sale ItemType="GiftCertificate">')
+    document = sold(item("10.00", "10.00"), card, tax("10", "1.00", "10.00"), total="36.00", tax="1.00")
+    assert [line.tax for line in document.lines] == money("1.00", "0")
+
+
+def rounded(amount: str, total: str, *items: str) -> ErpDocument:
+    text = retail(*items, total=total).replace(
+        "</RetailTransaction>", f'<Total TotalType="RoundingAmount">{amount}</Total></RetailTransaction>'
+    )
+    return Outcome(log(transaction(text))).document
+
+
+def test_cash_rounding_in_the_grand_total_is_rounding() -> None:
+    document = rounded("-0.02", "19.95", item("19.97", "19.97"), tender("19.95"))
+    assert (document.net, document.rounding, document.gross) == tuple(money("19.97", "-0.02", "19.95"))
+
+
+def test_cash_rounding_after_the_grand_total_is_rounding() -> None:
+    document = rounded("-0.02", "19.97", item("19.97", "19.97"), tender("20.00"), tender("-0.05"))
+    assert (document.net, document.rounding, document.gross) == tuple(money("19.97", "-0.02", "19.95"))
+
+
+def test_cash_rounding_of_a_return_is_rounding_the_other_way() -> None:
+    back = item("19.97", "19.97", kind="Return")
+    document = rounded("0.02", "-19.95", back, tender("19.95", code="Refund"))
+    assert (document.net, document.rounding, document.gross) == tuple(money("-19.97", "0.02", "-19.95"))
+
+
+def test_tax_of_the_whole_is_booked_as_printed_and_not_as_rounding() -> None:
+    lines = [item(price, price) for price in ("3.99", "2.19", "7.79")]
+    document = sold(*lines, tax("10.1", "1.42", "13.97"), total="15.39", tax="1.42")  # by lines 0.40 + 0.22 + 0.79
+    assert (document.net, document.tax, document.rounding) == tuple(money("13.97", "1.42", "0"))
+    assert sum(line.tax for line in document.lines) == document.tax
+
+
+@given(st.lists(st.integers(1, 9_999), min_size=1, max_size=12), st.sampled_from(["10.1", "8.875", "7"]))
+def test_tax_of_any_receipt_is_the_printed_one(prices: list[int], percent: str) -> None:
+    net = Decimal(sum(prices)) / 100
+    printed = (net * Decimal(percent) / 100).quantize(Decimal("0.01"), ROUND_HALF_UP)
+    lines = [item(str(Decimal(price) / 100), str(Decimal(price) / 100)) for price in prices]
+    document = sold(*lines, tax(percent, str(printed), str(net)), total=str(net + printed), tax=str(printed))
+    assert (document.tax, document.rounding, document.gross) == (printed, 0, net + printed)
+
+
+def test_printed_taxes_of_two_rates_are_each_booked_as_printed() -> None:
+    one = "<x:Itemizers xmlns:x='urn:x' Tax1='true'/>"
+    two = "<x:Itemizers xmlns:x='urn:x' Tax2='true'/>"
+    low = tax("7", "0.07", "1.00").replace("<Tax ", "<Tax TaxID='1' ")
+    high = tax("19", "0.19", "1.00").replace("<Tax ", "<Tax TaxID='2' ")
+    lines = [item("0.50", "0.50", more=more) for more in (one, one, two, two)]  # 0.035 and 0.095 each
+    document = sold(low, high, *lines, total="2.26", tax="0.26")
+    assert [(taxes.tax_rate, taxes.tax) for taxes in document.taxes] == [
+        (Decimal(7), Decimal("0.07")),
+        (Decimal(19), Decimal("0.19")),
+    ]
+
+
+@pytest.mark.parametrize("where", ["line", "whole"])
+def test_tax_that_is_printed_as_nothing_is_an_exemption(where: str) -> None:
+    none = tax("8", "0.00", "50.00")
+    items = [item("50.00", "50.00", more=none)] if where == "line" else [item("50.00", "50.00"), none]
+    document = sold(*items, total="50.00", tax="0.00")
+    assert (document.lines[0].tax_rate, document.tax, document.gross) == (0, 0, Decimal("50.00"))
+
+
+def test_exchange_that_pays_out_has_its_taxes_and_tenders() -> None:
+    lines = (
+        item("11.90", "11.90", more=tax("19", "1.90", "10.00")),
+        item("23.80", "23.80", more=tax("19", "3.80", "20.00"), kind="Return"),
+    )
+    document = paid(tender("11.90", code="Refund"), total="-11.90", tax="-1.90", lines=lines)
+    assert (document.kind, document.net, document.tax, document.gross) == (
+        "invoice",
+        *money("-10.00", "-1.90", "-11.90"),
+    )
+    assert amounts_of(document) == money("-11.90")
+
+
+@pytest.mark.parametrize("flag", ['VoidFlag="true"', 'VoidFlag="1"', 'CancelFlag="true"'])
+def test_mark_may_be_in_the_line(flag: str) -> None:
+    void = item("5.00", "5.00").replace("<Sale>", f"<Sale {flag}>")
+    assert [line.gross for line in sold(item("1.00", "1.00"), void, total="1.00").lines] == money("1.00")
+
+
+def test_printed_tax_of_a_line_is_booked_as_printed() -> None:
+    both = tax("6.25", "0.02", "0.26") + tax("2.5", "0.01", "0.26")  # 8.75 % of 0.26 is 0.02
+    document = sold(item("0.26", "0.26", more=both), total="0.29", tax="0.03")
+    assert (document.lines[0].tax_rate, document.tax, document.rounding) == (Decimal("8.75"), Decimal("0.03"), 0)
+
+
+def test_rate_of_a_printed_tax_without_a_percentage_is_a_round_one() -> None:
+    bare = tax("", "1.00", "9.95").replace("<Percent></Percent>", "")
+    document = sold(item("9.95", "9.95"), bare, total="10.95", tax="1.00")
+    assert (document.lines[0].tax_rate, document.tax) == (Decimal(10), Decimal("1.00"))
+
+
+def test_tax_without_a_percentage_that_fits_many_is_a_dead_letter() -> None:
+    bare = tax("", "0.02", "0.10").replace("<Percent></Percent>", "")
+    text = retail(item("0.10", "0.10"), bare, tender("0.12"), total="0.12", tax="0.02")
+    assert Outcome(log(transaction(text))).rejected == ["uncertain_tax_rate: taxes.0.rate: not_stated"]
+
+
+def test_discount_on_the_whole_has_the_rate_of_all_lines() -> None:
+    deduction = "<Discount><Amount>1.19</Amount></Discount>"
+    line = item("11.90", "11.90", more=tax("19", "1.90", "10.00"))
+    document = sold(line, deduction, total="10.71", tax="1.71")
+    assert (document.net, document.tax, document.gross) == tuple(money("9.00", "1.71", "10.71"))
+
+
+def test_rewards_of_lines_and_of_the_whole_count_once() -> None:
+    def reward(level: str, amount: str, flags: str) -> str:
+        return (
+            f"<LoyaltyReward {flags}><PromotionID>7</PromotionID><RewardLevel>{level}</RewardLevel>"
+            f"<RewardCategory>Monetary</RewardCategory><ExtendedRewardAmount>{amount}</ExtendedRewardAmount></LoyaltyReward>"
+        )
+
+    rewards = (
+        reward("Item", "-1.00", 'detailedData="true" summarizedActivity="true"'),
+        reward("Transaction", "-0.60", 'detailedData="true"'),
+        reward("Transaction", "-0.30", 'detailedData="true"'),
+        reward("Transaction", "-0.90", 'summarizedActivity="true"'),
+    )
+    document = sold(item("7.00", "7.00"), item("3.00", "3.00"), *rewards, total="8.10")
+    assert [line.gross for line in document.lines] == money("7.00", "3.00", "-1.00", "-0.60", "-0.30")
 
 
 def test_tax_of_a_line_in_its_price() -> None:
@@ -405,6 +677,18 @@ def test_receipt_that_voids_another_is_its_cancellation(how: str, sign: str) -> 
     document = Outcome(log(transaction(text))).document
     assert (document.kind, document.gross) == ("cancellation", Decimal("-8.00"))
     assert document.original_ref == "poslog/8/2/2026-03-01-55/sale"
+
+
+def test_receipt_that_voids_another_and_repeats_nothing_is_a_dead_letter_not_a_loss() -> None:
+    text = "<RetailTransaction>" + LINK.format("Voided") + "</RetailTransaction>"
+    assert len(Outcome(log(transaction(text))).rejected) == 1
+
+
+def test_receipt_that_voids_another_may_have_the_mark_at_each_line() -> None:
+    text = retail(item("8.00", "4.00", "2") + VOID, tender("8.00") + VOID, total="8.00")
+    text = text.replace("</RetailTransaction>", LINK.format("Voided") + "</RetailTransaction>")
+    document = Outcome(log(transaction(text))).document
+    assert (document.kind, document.gross, len(document.payments)) == ("cancellation", Decimal("-8.00"), 1)
 
 
 def test_resumed_receipt_is_a_sale() -> None:

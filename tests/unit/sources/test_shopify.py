@@ -87,6 +87,54 @@ def test_two_taxes_are_one_rate() -> None:
     assert (made.lines[0].tax_rate, made.tax, made.gross) == (Decimal("14.975"), Decimal("1.50"), Decimal("11.50"))
 
 
+def rates(made: ErpDocument) -> list[Decimal]:
+    return [line.tax_rate for line in made.lines]
+
+
+def test_rate_that_the_order_states_is_the_rate_where_one_line_bears_all_of_the_tax() -> None:
+    lines = [
+        item("A", "299.99", tax_lines=[tax(0.05, "50.00")]),
+        item("B", "400.01", tax_lines=[tax(0.05, "0.00")]),
+        item("C", "300.00", tax_lines=[tax(0.05, "0.00")]),
+    ]
+    made = document(order(*lines, total="1050.00", tax="50.00"))
+    assert (rates(made), made.tax, made.gross) == ([5, 5, 5], Decimal("50.00"), Decimal("1050.00"))
+
+
+def test_taxes_of_state_county_and_city_are_one_rate_with_their_printed_sum() -> None:
+    taxes = [tax(0.0625, "0.02"), tax(0.01, "0.00"), tax(0.025, "0.01")]
+    made = document(order(item("A", "0.26", tax_lines=taxes), total="0.29", tax="0.03"))
+    assert (rates(made), made.tax, made.rounding) == ([Decimal("9.75")], Decimal("0.03"), 0)
+
+
+def test_tax_above_what_the_stated_rate_gives_is_a_dead_letter() -> None:
+    wrong = order(item("A", "60.00", tax_lines=[tax(0.05, "10.00")]), total="70.00", tax="10.00")
+    assert why_not(wrong) == ["uncertain_tax_rate: lines.0.tax_rate: tax_is_more_than_the_rate_gives"]
+
+
+def test_refund_without_a_rate_has_the_round_one_that_its_tax_tells() -> None:
+    part = {"quantity": 1, "line_item": item("A", "20.00"), "subtotal": "20.00", "total_tax": "2.60"}
+    made = document(refund(part, back="22.60"))
+    assert (rates(made), made.tax) == ([13], Decimal("-2.60"))
+
+
+def test_refund_whose_cents_fit_several_rates_is_a_dead_letter() -> None:
+    part = {"quantity": 1, "line_item": item("A", "0.10"), "subtotal": "0.10", "total_tax": "0.02"}
+    assert why_not(refund(part, back="0.12")) == ["uncertain_tax_rate: lines.0.tax_rate: several_rates_fit"]
+
+
+def test_adjustment_has_the_rate_of_the_goods_that_come_back() -> None:
+    part = {
+        "quantity": 1,
+        "line_item": item("A", "10.00", tax_lines=[tax(0.08875, "0.89")]),
+        "subtotal": "10.00",
+        "total_tax": "0.89",
+    }
+    adjustment = {"kind": "shipping_refund", "amount": "-1.00", "tax_amount": "-0.09"}
+    made = document(refund(part, back="11.98", order_adjustments=[adjustment]))
+    assert rates(made) == [Decimal("8.875"), Decimal("8.875")]
+
+
 def test_tax_that_is_included_is_taken_out() -> None:
     made = document(
         order(item("A", "11.90", 2, tax_lines=[tax(0.19, "3.80")]), total="23.80", tax="3.80", taxes_included=True)

@@ -76,6 +76,20 @@ def why_not(value: Any) -> list[str]:
     return [part.why for part in noted] + reasons(rejected)
 
 
+def test_amount_without_a_rate_has_a_rate_that_the_order_states() -> None:
+    line = item("A", 10, total_tax_money=usd(2), total_money=usd(12))
+    taxes = [{"uid": "a", "percentage": "19"}, {"uid": "b", "percentage": "7"}]
+    made = document(order(line, total=12, taxes=taxes, total_tax_money=usd(2)))
+    assert (made.lines[0].tax_rate, made.tax) == (19, Decimal("0.02"))
+
+
+def test_amount_that_fits_several_rates_is_a_dead_letter() -> None:
+    line = item("A", 10, total_tax_money=usd(2), total_money=usd(12))
+    assert why_not(order(line, total=12, total_tax_money=usd(2))) == [
+        "uncertain_tax_rate: lines.0.tax_rate: several_rates_fit"
+    ]
+
+
 def test_version_is_the_revision() -> None:
     assert document(order(item("A", 300), total=300)).revision == 3
 

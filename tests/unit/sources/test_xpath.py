@@ -35,12 +35,43 @@ RECORD = etree.fromstring("<a flag='TRUE'><b>1.10</b><b> 2.20 </b><c>x</c><d/></
         ("joined('-', b, z)", None),
         ("yes(@flag)", True),
         ("yes(c)", False),
+        ("same(b, 1.104)", True),
+        ("same(b, 1.105)", False),
+        ("percentage('1.00', '9.95')", "10"),
+        ("percentage('8.25', '100.00')", "8.25"),
+        ("percentage('0.02', '0.10')", None),
+        ("percentage(z, z)", None),
         ("b[2]", "2.20"),
         ("count(b)", "2"),
     ],
 )
 def test_path_finds(path: str, found: Any) -> None:
     assert xml_path(path)(RECORD) == found
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kept"),
+    [
+        ("a5 b2", "a5 b2"),
+        ("a5! b2", "b2"),
+        ("a5 a-5! b2", "b2"),
+        ("a5! a-5! b2", "b2"),
+        ("a5 a5! a-5!", "a5"),
+        ("a5 a5 a-5!", "a5"),
+        ("a5 b-5!", "a5"),
+        ("a-5! a5", "a5"),
+        ("a6 a-2!", "a6 a-2"),
+        ("a6 a-7!", "a6"),
+        ("a6 a-2 b1!", "a6 a-2"),
+        ("a0 a0!", "a0"),
+    ],
+)
+def test_nodes_that_are_marked_or_taken_back_are_left_out(nodes: str, kept: str) -> None:
+    elements = "".join(
+        f"<{node[0]} m='{node.endswith('!')}'>{node[1:].rstrip('!')}</{node[0]}>" for node in nodes.split()
+    )
+    found = xml_nodes("""unreversed(*, "@m = 'True'", "name()", ".")""")(etree.fromstring(f"<r>{elements}</r>"))
+    assert sorted(f"{node.tag}{node.text}" for node in found) == sorted(kept.split())
 
 
 def test_xpaths_own_sum_would_not_be_exact() -> None:
