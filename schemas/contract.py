@@ -73,7 +73,7 @@ class Time(Part):
 
     formats: Annotated[
         tuple[str, ...],
-        Field(min_length=1, description="iso, epoch_s, epoch_ms, or a strptime pattern such as %d/%m/%Y %H:%M"),
+        Field(min_length=1, description="iso, epoch_s, epoch_ms, excel, or a strptime pattern such as %d/%m/%Y %H:%M"),
     ] = ("iso",)
     zone: Annotated[str, Field(description="a name like Europe/Berlin, or `store`: of the settings' store")] = "store"
     fold: Annotated[Literal["earlier", "later"], Field(description="which of the two is meant")] = "earlier"
