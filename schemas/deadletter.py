@@ -23,6 +23,7 @@ class Reason(StrEnum):
     UNKNOWN_SCHEMA = "unknown_schema"
     UNPLACED_RECORD = "unplaced_record"
     UNCONVERTIBLE_VALUE = "unconvertible_value"
+    DAMAGED_CODE = "damaged_code"
     SCHEMA_MISMATCH = "schema_mismatch"
     UNKNOWN_CURRENCY = "unknown_currency"
     INVALID_AMOUNT = "invalid_amount"
@@ -101,6 +102,12 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.UNCONVERTIBLE_VALUE: (
         "A value is not written in the way that the source's contract says; the detail names the field and the fault.",
         "Correct the contract (another decimal mark, time format or code) or the producer, then replay.",
+    ),
+    Reason.DAMAGED_CODE: (
+        "A spreadsheet has turned a code (an article's, a receipt's, a customer's) into a number or a date, as in "
+        "4.00638E+12 or 3-Mar: its digits are lost.",
+        "Export once more with that column as text, or without the spreadsheet, and import that; the lost digits are "
+        "in no record. To save one receipt, patch the code and replay.",
     ),
     Reason.SCHEMA_MISMATCH: (
         "A field is missing, of the wrong type or out of its range; the detail names the field and the kind of fault.",

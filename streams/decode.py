@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from schemas.codes import SUSPICIOUS, is_damaged
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection
@@ -39,7 +40,7 @@ def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], l
             reason, detail = explain(error)
             rejections.append(Rejection(record, reason, detail, "decode"))
             continue
-        fault = ambiguity(event, value)
+        fault = ambiguity(event, value) or damaged_code(event)
         if fault is not None:
             rejections.append(Rejection(record, *fault, "decode", event))
             continue
@@ -91,6 +92,10 @@ def _arrive(
     if (b"\\u0000" in value or b"\0" in value) and has_nul(event):
         rejections.append(Rejection(record, *NUL, "decode", event))
         return
+    fault = damaged_code(event)
+    if fault is not None:
+        rejections.append(Rejection(record, *fault, "decode", event))
+        return
     if place:
         digest = digest.copy()
         digest.update(b"\0%d" % place)
@@ -125,6 +130,30 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
         except RecursionError:
             return Reason.INVALID_JSON, "too_deeply_nested"
     return None
+
+
+def damaged_code(event: SaleEvent) -> tuple[Reason, str] | None:
+    """Return the fault of the first code of the receipt itself that a spreadsheet has damaged.
+
+    It is looked for before duplicates are: all receipts of a damaged number would be the same one. The lines' codes are
+    seen to by `streams.checks`, which remembers lines.
+    """
+    customer = event.customer.get("id") if event.customer else None
+    codes = f"{event.receipt}|{event.event_id}|{event.store}|{event.register_id}|{event.cashier}|{customer}"
+    if event.original is None and SUSPICIOUS.search(codes) is None:
+        return None
+    original = event.original or {}
+    listed = (
+        ("receipt", event.receipt),
+        ("event_id", event.event_id),
+        ("store", event.store),
+        ("register", event.register_id),
+        ("cashier", event.cashier),
+        ("customer.id", customer),
+        *((f"original.{name}", original.get(name)) for name in ("receipt", "store", "register")),
+    )
+    name = next((name for name, code in listed if isinstance(code, str) and is_damaged(code)), None)
+    return None if name is None else (Reason.DAMAGED_CODE, f"{name}: damaged_by_spreadsheet")
 
 
 def has_nul(event: SaleEvent) -> bool:

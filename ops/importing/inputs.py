@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ops.inspect.layout import ZIP, File, NotReadable, look, opened
 from ops.inspect.records import texts
+from schemas.codes import EXACT_DIGITS
 from schemas.contract import Contract
 from sinks.lookup import streamed
 
@@ -178,7 +179,9 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{Decimal(f'{value:.15g}'):f}"  # as a spreadsheet keeps it
+        if abs(value) >= 10**EXACT_DIGITS:
+            return _lost(value)
+        return f"{Decimal(f'{value:.15g}'):f}"  # as a spreadsheet keeps it
     if isinstance(value, datetime | date):
         return value.isoformat(*([" "] if isinstance(value, datetime) else []))
     return str(value)
@@ -205,15 +208,31 @@ def _workbook(name: str, file: File) -> Iterator["Workbook"]:
         raise NotReadable(f"{name}: not a workbook that can be read: {error}; save it as .xlsx or CSV") from None
 
 
+def _kept(cell: Any) -> Any:
+    """Return the cell of a sheet, whose numbers of more digits than a spreadsheet keeps are lost."""
+    return _lost(cell) if type(cell) is int and abs(cell) >= 10**EXACT_DIGITS else cell
+
+
+def _lost(number: float) -> str:
+    """Return the number with an exponent, so that it is taken for no code and no amount.
+
+    Its last digits are zeros, or what binary fractions made of them: 2026031022001400000000000001 and its neighbour
+    would be one receipt.
+    """
+    return f"{number:.{EXACT_DIGITS - 1}E}"
+
+
 def _rows_of(sheet: Any) -> Iterator[Sequence[Any]]:
-    """The rows of a sheet, as far as it has a header; cut or filled up to its width."""
+    """The rows of a sheet, as far as it has a header; cut or filled up to its width, empty ones without a cell."""
     sheet.reset_dimensions()  # some programs write wrong ones
     width = 0
     for cells in sheet.iter_rows(values_only=True):
         if not width:
             width = max((place for place, cell in enumerate(cells, 1) if cell is not None), default=0)
         if any(cell is not None for cell in cells[:width]):
-            yield (*cells[:width], *[None] * (width - len(cells)))
+            yield (*map(_kept, cells[:width]), *[None] * (width - len(cells)))
+        else:
+            yield ()  # so that a line of the table is a row of the sheet
 
 
 def _holds_json(file: File, encoding: str | None) -> bool:

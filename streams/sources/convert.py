@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from schemas.codes import GTIN_LENGTHS, bare_code, check_digit_is_right, is_damaged, with_zeros
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
 from schemas.money import EXACT, NotMoney, any_number, minor_digits, minor_text, round_half_up
 from schemas.timepattern import fault_of, has_offset
@@ -48,6 +49,13 @@ _SHORT = 64
 
 class Unconvertible(Exception):
     """The value is not written in the way that the contract says; the message is the kind of fault."""
+
+
+class DamagedCode(Unconvertible):
+    """A code that a spreadsheet has turned into a number or a date."""
+
+    def __init__(self) -> None:
+        super().__init__("damaged_by_spreadsheet")
 
 
 class StepError(Exception):
@@ -292,7 +300,9 @@ _EXCEL_FIRST, _EXCEL_END = 61, 2_958_466
 def _codes(codes: Codes) -> Convert:
     def convert(value: Any, _: Around) -> Any:
         code = str(value).lower() if isinstance(value, bool) else text_of(value)
-        result = codes.table.get(code, codes.otherwise)
+        result = codes.table.get(code)
+        if result is None:
+            result = codes.table.get(_whole(code), codes.otherwise)
         if result is None:
             raise Unconvertible("unknown_code")
         return result
@@ -327,16 +337,26 @@ def _half_width(value: Any, around: Around) -> str:
     return _trimmed(text_of(value).translate(_HALF_WIDTH), around)
 
 
+def _whole(code: str) -> str:
+    """A code without a spreadsheet's quoting. Raises DamagedCode."""
+    bare = bare_code(code)
+    if is_damaged(bare):
+        raise DamagedCode
+    return bare
+
+
 def _gtin(what: str) -> Convert:
     def convert(value: Any, _: Around) -> str:
-        code = text_of(value).strip()
-        if not (code.isascii() and code.isdigit()) or len(code) not in (8, 12, 13, 14):
+        code = _whole(text_of(value))
+        code = code.removesuffix(".0")  # as programs write a column of numbers that has gaps
+        if not (code.isascii() and code.isdigit()) or len(code) > max(GTIN_LENGTHS):
             raise Unconvertible("not_a_gtin")
-        full = code.zfill(14)
-        weighted = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(full[:13]))
-        if (10 - weighted % 10) % 10 != int(full[13]):
+        code = with_zeros(code)
+        if len(code) not in GTIN_LENGTHS:
+            raise Unconvertible("not_a_gtin")
+        if not check_digit_is_right(code):
             raise Unconvertible("wrong_check_digit")
-        return full if what == "to_14" else code
+        return code.zfill(14) if what == "to_14" else code
 
     return convert
 
@@ -359,7 +379,10 @@ def _lookup(how: Lookup) -> Convert:
             found = rows(around.tree)
             listed = found if isinstance(found, list) else []
             index = around.memo[convert] = {str(key): row for row in reversed(listed) if (key := by(row)) is not None}
-        row = index.get(text_of(value))
+        key = text_of(value)
+        if is_damaged(key):  # of several rows with the same it would be the first
+            raise DamagedCode
+        row = index.get(key)
         return None if row is None else take(row)
 
     return convert
