@@ -380,6 +380,11 @@ class Contract(Part):
     format: Format = "json"
     xml: Xml = Xml()
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
+    fill_down: tuple[str, ...] = Field(
+        (),
+        description="csv: columns whose empty cells mean the value above, as merged cells do: those of `group_by` from "
+        "the row above, others from the rows of the same receipt",
+    )
     names: Annotated[
         Names, Field(description="pieces of paths: `$name` in a path, or in a later piece, stands for the piece's text")
     ] = {}
@@ -399,6 +404,8 @@ class Contract(Part):
     def _groups_rows(self) -> "Contract":
         if self.group_by and self.format != "csv":
             raise ValueError("group_by is for format csv")
+        if self.fill_down and not self.group_by:
+            raise ValueError("fill_down takes group_by: only that says where a receipt ends")
         if self.format == "xml" and (self.facts or any(kind.facts for kind in self.kinds)):
             raise ValueError("facts are for JSON; XPath reaches the whole document from anywhere")
         if self.values and self.format != "xml":

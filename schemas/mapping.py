@@ -48,7 +48,9 @@ def _storable(value: str) -> str:
 
 
 Storable = AfterValidator(_storable)
-ErpCode = Annotated[Code, Storable, AfterValidator(_undamaged), BeforeValidator(_as_text, json_schema_input_type=str | int)]
+ErpCode = Annotated[
+    Code, Storable, AfterValidator(_undamaged), BeforeValidator(_as_text, json_schema_input_type=str | int)
+]
 Price = Annotated[Decimal, Field(ge=0, lt=LIMIT, decimal_places=6)]
 Rate = Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)]
 

@@ -63,7 +63,9 @@ def _date_fault(parts: frozenset[str]) -> str | None:
     whole = next((date for date in _DATES if date <= stated), None)
     if whole is None:
         if not stated & {"year", "ISO year"}:
-            return "it has no year, so every date would be of 1900; add %Y or %y, or join the columns that hold the date"
+            return (
+                "it has no year, so every date would be of 1900; add %Y or %y, or join the columns that hold the date"
+            )
         if "ISO year" in stated or "ISO week" in stated:
             return "%G and %V take each other and a weekday (%u), and no other year"
         return (
