@@ -179,6 +179,8 @@ def tell(report: Report) -> None:
     if report.left_out:
         names = ", ".join(map(repr, report.left_out))
         click.echo(f"  the sheet {report.sheet!r} alone; left out: {names} (--sheet NAME)", err=True)
+    if report.elsewhere:
+        click.echo(f"  {report.elsewhere:,} of the receipts go with another file, in whole", err=True)
     if report.resumed:
         click.echo(f"  went on behind {report.resumed:,} receipts that were confirmed before", err=True)
     if report.refused:
@@ -188,7 +190,8 @@ def tell(report: Report) -> None:
     if len(report.found.bad) > _SHOWN:
         click.echo(f"  … and {len(report.found.bad) - _SHOWN:,} more bad lines", err=True)
     if report.put_aside:
-        where = f" in {report.aside}: repair them, and import that file" if report.aside is not None else ""
+        them = "that file" if report.one_of == 1 else "that file, together with such files of the others"
+        where = f" in {report.aside}: repair them, and import {them}" if report.aside is not None else ""
         click.echo(
             f"  {report.put_aside:,} lines were not sent, bad ones and others of the same receipts{where}", err=True
         )

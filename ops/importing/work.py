@@ -57,7 +57,8 @@ class Report:
     """What became of one input.
 
     `sheet`: of a workbook that which was read; `left_out`: its others. `whole`: receipts that no bad line belongs to.
-    `put_aside`: lines in the file `aside`, bad ones and those of the same receipts.
+    `put_aside`: lines in the file `aside`, bad ones and those of the same receipts. `elsewhere`: receipts that another
+    file of the import gives, in whole; `one_of`: how many inputs the import has.
     """
 
     name: str
@@ -72,6 +73,8 @@ class Report:
     put_aside: int = 0
     aside: Path | None = None
     verdicts: Counter[str] = field(default_factory=Counter)
+    elsewhere: int = 0
+    one_of: int = 1
 
     @property
     def is_clean(self) -> bool:
@@ -92,6 +95,7 @@ class Report:
             "rows_stand_together": self.found.together,
             "receipts": self.found.receipts,
             "whole": self.whole,
+            "given_by_other_files": self.elsewhere,
             "sent": self.sent,
             "sent_before": self.resumed,
             "refused": self.refused,
@@ -129,14 +133,21 @@ class Looked:
     number: int
     whole: Callable[[Run], Run | None] | None = None
     among: str = ""
+    one_of: int = 1
+    elsewhere: int = 0
 
     def report(self) -> Report:
         """Return a report of which only the findings are known."""
-        return Report(self.one.name, self.found, self.opened.sheet, self.opened.left_out)
+        return Report(self.one.name, self.found, self.opened.sheet, self.opened.left_out, one_of=self.one_of)
 
     def receipts(self, how: How, told: Progress, aside: Aside) -> Iterator[Receipt]:
         """Give the receipts that this file gives in this import. Raises NotReadable."""
-        return receipts(self.opened.file, self.found, how.contract, told, aside, self.whole)
+        return receipts(self.opened.file, self.found, how.contract, told, aside, self._of_all if self.whole else None)
+
+    def _of_all(self, run: Run) -> Run | None:
+        given = self.whole(run) if self.whole is not None else run
+        self.elsewhere += given is None
+        return given
 
 
 @contextmanager
@@ -226,7 +237,7 @@ def _judged(
         return [each if isinstance(each, str) else f"{each.one.name}: {why}" for each in looks]
     among = _digest_of(tables) if numbers or held else ""
     for each in tables:
-        each.whole, each.among = spread.given_by(each.number), among
+        each.whole, each.among, each.one_of = spread.given_by(each.number), among, len(looks)
     return looks
 
 
@@ -259,6 +270,7 @@ def _import_one(
         report.whole = send(report.name, made, sender, checkpoint, report.resumed, counted)
     report.sent, report.refused = sender.confirmed - confirmed, sender.failed - refused
     report.reason = sender.reason if report.refused else ""
+    report.elsewhere = one.elsewhere
     return report
 
 
@@ -316,7 +328,7 @@ def rehearse(
                 except NotReadable as error:
                     reports.append(each.opened.in_words(str(error)))
                     continue
-                report.put_aside = aside.lines
+                report.put_aside, report.elsewhere = aside.lines, each.elsewhere
                 reports.append(report)
 
         for verdict in verdicts(settings, made()):

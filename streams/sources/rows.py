@@ -92,13 +92,13 @@ class Columns:
         for place, code in zip(self.group_places, codes, strict=True):
             if not code:
                 raise NoReceipt(
-                    f"no value in {self.names[place]}, which names the receipt (group_by); where an empty cell means the "
-                    "one above, as merged cells do, the contract says so by fill_down"
+                    f"no value in {self.names[place]}, which names the receipt (group_by); where an empty cell means "
+                    "the one above, as merged cells do, the contract says so by fill_down"
                 )
             if is_damaged(code):
                 raise NoReceipt(
-                    f"a spreadsheet has turned the code in {self.names[place]}, which names the receipt (group_by), into "
-                    "a number or a date; export that column as text"
+                    f"a spreadsheet has turned the code in {self.names[place]}, which names the receipt (group_by), "
+                    "into a number or a date; export that column as text"
                 )
         return codes[0] if len(codes) == 1 else codes
 
