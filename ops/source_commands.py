@@ -120,7 +120,8 @@ def _first_receipt(contract: Contract, value: bytes) -> bytes:
     if contract.format != "csv" or value.lstrip()[:1] in (b"{", b"["):
         return value
     lines = value.splitlines(keepends=True)
-    return next((made for _, made in rows_to_records(lines, contract.group_by, fill_down=contract.fill_down)), value)
+    made = rows_to_records(lines, contract.group_by, fill_down=contract.fill_down, skip_lines=contract.skip_lines)
+    return next((receipt for _, receipt in made), value)
 
 
 @map_group.command(

@@ -385,6 +385,9 @@ class Contract(Part):
         description="csv: columns whose empty cells mean the value above, as merged cells do: those of `group_by` from "
         "the row above, others from the rows of the same receipt",
     )
+    skip_lines: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="csv: beginnings of lines that are no rows, such as totals and rules below the table"
+    )
     names: Annotated[
         Names, Field(description="pieces of paths: `$name` in a path, or in a later piece, stands for the piece's text")
     ] = {}
@@ -404,6 +407,8 @@ class Contract(Part):
     def _groups_rows(self) -> "Contract":
         if self.group_by and self.format != "csv":
             raise ValueError("group_by is for format csv")
+        if self.skip_lines and self.format != "csv":
+            raise ValueError("skip_lines are for format csv")
         if self.fill_down and not self.group_by:
             raise ValueError("fill_down takes group_by: only that says where a receipt ends")
         if self.format == "xml" and (self.facts or any(kind.facts for kind in self.kinds)):

@@ -28,8 +28,8 @@ class Checkpoint:
             "format": contract.format if contract is not None else "",
             "group_by": list(contract.group_by) if contract is not None else [],
         }
-        if contract is not None and contract.fill_down:
-            how["fill_down"] = list(contract.fill_down)
+        if contract is not None and (contract.fill_down or contract.skip_lines):
+            how["rows"] = [list(contract.fill_down), list(contract.skip_lines)]
         if among:
             how["among"] = among
         name = hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]

@@ -27,6 +27,7 @@ from streams.sources.rows import (
     read_rows,
     record,
     runs_of,
+    without,
 )
 from streams.sources.source import MOST_PARTS
 
@@ -108,7 +109,8 @@ def look_through(
 ) -> Look:
     """Read all of the file and return what it holds; `on_receipt` hears of each receipt's rows. Raises NotReadable."""
     is_table = contract is not None and contract.format == "csv"
-    layout = look(file, "csv" if is_table else None, encoding, delimiter)
+    named = contract.group_by if contract is not None and is_table else ()
+    layout = look(file, "csv" if is_table else None, encoding, delimiter, named)
     if layout.format == "csv" and not is_table:
         raise NotReadable(f"{file} is CSV, and the contract is not: it needs `format: csv`")
     found = Look(layout, _digest(file))
@@ -141,14 +143,14 @@ def _digest(file: File) -> str:
 
 def columns_of(layout: Layout, contract: Contract) -> Columns:
     """Return the columns of a table, read by the contract. Raises RowsUnreadable."""
-    return Columns(layout.columns, contract.group_by, contract.fill_down, layout.delimiter)
+    return Columns(layout.columns, contract.group_by, contract.fill_down, layout.delimiter, contract.skip_lines)
 
 
 def _look_at_rows(
     file: File, found: Look, columns: Columns, told: Progress, on_receipt: Callable[[Key], None] | None
 ) -> None:
     if columns.key is None:
-        for some in _rows(file, found.layout, told):
+        for some in _rows(file, found.layout, columns, told):
             if isinstance(some, BadRow):
                 found.rows += 1
                 found.is_bad(some.line, some.fault)
@@ -157,7 +159,7 @@ def _look_at_rows(
                 found.receipts += len(some.rows)
         return
     with closing(Repeats()) as repeats:
-        for run in runs_of(_rows(file, found.layout, told), columns):
+        for run in runs_of(_rows(file, found.layout, columns, told), columns):
             if isinstance(run, BadRow):
                 found.rows += 1
                 found.is_bad(run.line, run.fault)
@@ -225,7 +227,7 @@ def receipt_runs(file: File, found: Look, columns: Columns, told: Progress, asid
     key: Key | None = None
     begins = 0
     made: list[str] = []
-    for run in runs_of(_rows(file, found.layout, told), columns):
+    for run in runs_of(_rows(file, found.layout, columns, told), columns):
         if isinstance(run, BadRow):
             aside.take(run.text)
             continue
@@ -251,10 +253,11 @@ def header_of(layout: Layout) -> str:
     return Columns(layout.columns, (), (), layout.delimiter).as_csv(layout.columns) if layout.format == "csv" else ""
 
 
-def _rows(file: File, layout: Layout, told: Progress) -> Iterator[Rows | BadRow]:
+def _rows(file: File, layout: Layout, columns: Columns, told: Progress) -> Iterator[Rows | BadRow]:
     """The rows of a table, without its header."""
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as text:
-        found = read_rows(iter(text), layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
+        lines = without(iter(text), columns.skip_lines, layout.above)
+        found = read_rows(lines, layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
         waits_for_header = layout.header
         for some in found:
             told(position(raw))

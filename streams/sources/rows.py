@@ -65,7 +65,12 @@ class Columns:
     """
 
     def __init__(
-        self, names: Sequence[str], group_by: Sequence[str], fill_down: Sequence[str] = (), delimiter: str = ","
+        self,
+        names: Sequence[str],
+        group_by: Sequence[str],
+        fill_down: Sequence[str] = (),
+        delimiter: str = ",",
+        skip_lines: Sequence[str] = (),
     ) -> None:
         for option, wanted in (("group_by", group_by), ("fill_down", fill_down)):
             missing = [column for column in wanted if column not in names]
@@ -76,6 +81,7 @@ class Columns:
         self.names = list(names)
         self.fill_down = tuple(fill_down)
         self.delimiter = delimiter
+        self.skip_lines = tuple(skip_lines)
         places = self.group_places = [names.index(column) for column in group_by]
         #: What the cells of the columns of `group_by` hold; rows with the same are one receipt.
         self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*places) if places else None
@@ -125,13 +131,14 @@ def rows_to_records(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     fill_down: Sequence[str] = (),
+    skip_lines: Sequence[str] = (),
 ) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of each receipt. Without `group_by` each row is one, its key its line.
 
     `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
     line that is wrong.
     """
-    texts = _decoded(lines, encoding)
+    texts = without(_decoded(lines, encoding), tuple(skip_lines))
     header = next(texts, None)
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
@@ -142,6 +149,15 @@ def rows_to_records(
     columns = Columns(_columns(_sound(first).rows[0]), group_by, fill_down)
     for name, group in groupby(map(_sound, runs_of(table, columns)), lambda run: run.key):
         yield record(name, (columns.as_json(cells) for run in group for cells in run.rows))
+
+
+def without(lines: Iterator[str], beginnings: tuple[str, ...], above: int = 0) -> Iterator[str]:
+    """Give the lines with empty ones for the first `above`, and for those that begin like this, white space aside."""
+    if above:
+        lines = chain(("\n" for _ in islice(lines, above)), lines)
+    if not beginnings:
+        return lines
+    return ("\n" if line.lstrip().startswith(beginnings) else line for line in lines)
 
 
 def _sound(some: Any) -> Any:

@@ -19,10 +19,11 @@ from ops.importing.reading import Aside, header_of
 from ops.importing.work import How, Looked, Watcher, looked_through
 from ops.inspect.layout import NotReadable
 from ops.maps.files import records_of
+from ops.maps.outcome import Bare
 from schemas.contract import Contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import Source
-from tests.unit.importing.test_reading import read, rows
+from tests.unit.importing.test_reading import keys, read, rows
 
 BASE: dict[str, Any] = {
     "contract": 1,
@@ -205,6 +206,30 @@ def test_records_of_a_sample_are_whole_or_refused(tmp_path: Path) -> None:
     with path.open("rb") as lines:
         ((_, value),) = rows_to_records(lines, ["no"], fill_down=["no"])
     assert [row["sku"] for row in json.loads(value)["rows"]] == ["A", "B"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030"])
+def test_statement_with_lines_above_and_below_its_table_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "statement.csv"
+    text = (
+        "------------------------------\n商户：某某商店\n起始时间：[2026-03-10 00:00:00]\n收入：2笔 3.00元\n\n"
+        '订单号    \t,商品编码 ,金额 ,备注,\n2026031022001400000000000001\t,="0069012345",1.00 ,,\n'
+        '2026031022001400000000000001\t,="0069098765",1.00 ,,\n2026031022001400000000000002\t,="0069012345",1.00 ,,\n'
+        "------------------------------\n#已收入：3.00元\n"
+    )
+    path.write_text(text, encoding=encoding)
+    lines = [{"each": "rows", "fields": BASE["lines"][0]["fields"] | {"sku": '"商品编码"', "unit_price": '"金额"'}}]
+    by = contract(group_by=["订单号"], skip_lines=["---", "#"], lines=lines)
+    found, made, aside = read(path, by)
+    assert (found.bad, aside) == ([], "")
+    assert keys(made) == ["2026031022001400000000000001", "2026031022001400000000000002"]
+    assert [receipt.line for receipt in made] == [7, 9]
+    source = Source(by, lambda _: ZoneInfo("UTC"))
+    skus = [line["sku"] for receipt in made for event in source.events(Bare(receipt.value)) for line in event["lines"]]  # type: ignore[index]
+    assert skus == ["0069012345", "0069098765", "0069012345"]
+    found, made, _ = read(path, contract(group_by=["订单号"], lines=lines))
+    assert [bad.line for bad in found.bad] == [10, 11]  # and what stands before them is held back
+    assert keys(made) == ["2026031022001400000000000001"]
 
 
 def test_fill_down_without_group_by_or_of_no_column_is_refused(files: Files) -> None:
