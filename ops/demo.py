@@ -118,6 +118,7 @@ def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillstream-demo-")))
     name = f"tillstream.demo.{time.time_ns() // 1_000_000}"
     embedded = EmbeddedBroker() if options.broker is None else None
+    zone: dict[str, Any] = {"default_store": {"timezone": EASTERN.key}} if options.data is not None else {}
     settings = load_settings(
         broker=options.broker or (embedded.address if embedded else ""),
         topic=name,
@@ -126,7 +127,7 @@ def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
         sink_url=options.sink_url or f"sqlite:///{folder / 'erp.sqlite'}",
         apply_migrations=True,
         max_record_bytes=2**20 - 2**17,
-        **({"default_store": {"timezone": EASTERN.key}} if options.data is not None else {}),
+        **zone,
     )
     if embedded is not None:
         stack.callback(embedded.close)

@@ -1,6 +1,7 @@
 """Bytes to events: one validation path, one clear detail per failure, never a value in it."""
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ def damaged_code(event: SaleEvent) -> tuple[Reason, str] | None:
     codes = f"{event.receipt}|{event.event_id}|{event.store}|{event.register_id}|{event.cashier}|{customer}"
     if event.original is None and SUSPICIOUS.search(codes) is None:
         return None
-    original = event.original or {}
+    original: Mapping[str, object] = event.original or {}
     listed = (
         ("receipt", event.receipt),
         ("event_id", event.event_id),

@@ -183,5 +183,5 @@ def test_code_that_a_spreadsheet_has_damaged_is_told_with_its_line(tmp_path: Pat
 
 
 def test_quoting_of_a_spreadsheet_is_no_part_of_a_code(tmp_path: Path) -> None:
-    table = loaded(mapping_file(tmp_path, items(file="items.csv"), items_csv="sku,item_code\n\"=\"\"A\"\"\",'0047\n"))
+    table = loaded(mapping_file(tmp_path, items(file="items.csv"), items_csv='sku,item_code\n"=""A""",\'0047\n'))
     assert mapped(table).lines[0].item_code == "0047"
