@@ -22,6 +22,8 @@ DELIMITERS = ",;\t|"
 MOST_NAMED = 30  # columns in a message
 #: What names a receipt: a cell, or several.
 Key = str | tuple[str, ...]
+#: Most receipt numbers: nothing to take off, and not damaged.
+_PLAIN_CODE = re.compile(r"[0-9A-Z]+(?:[-/_][0-9A-Z]+)*").fullmatch
 _BOM = b"\xef\xbb\xbf"
 #: What Python makes of a byte that its encoding does not have (`surrogateescape`).
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -93,6 +95,8 @@ class Columns:
 
         Raises NoReceipt where one is empty or damaged.
         """
+        if type(cells) is str and _PLAIN_CODE(cells):
+            return cells
         parts = (cells,) if isinstance(cells, str) else cells
         codes = tuple(map(bare_code, parts))
         for place, code in zip(self.group_places, codes, strict=True):
@@ -174,6 +178,7 @@ def runs_of(found: Iterable[Rows | BadRow], columns: Columns) -> Iterator[RowRun
     receipt, its key its line.
     """
     filled = _Filled(columns) if columns.fill_down else None
+    key_of = columns.key
     known: Any = None
     key: Key = ""
     for some in found:
@@ -183,10 +188,10 @@ def runs_of(found: Iterable[Rows | BadRow], columns: Columns) -> Iterator[RowRun
             yield some
             continue
         line = some.line
-        if columns.key is None:
+        if key_of is None:
             yield from (RowRun(number, str(number), [row]) for number, row in enumerate(some.rows, line))
             continue
-        for cells, group in groupby(some.rows if filled is None else map(filled.fill, some.rows), columns.key):
+        for cells, group in groupby(some.rows if filled is None else map(filled.fill, some.rows), key_of):
             rows = list(group)
             if cells != known:
                 try:
