@@ -225,7 +225,7 @@ def test_statement_with_lines_above_and_below_its_table_is_read(tmp_path: Path, 
     assert keys(made) == ["2026031022001400000000000001", "2026031022001400000000000002"]
     assert [receipt.line for receipt in made] == [7, 9]
     source = Source(by, lambda _: ZoneInfo("UTC"))
-    skus = [line["sku"] for receipt in made for event in source.events(Bare(receipt.value)) for line in event["lines"]]  # type: ignore[index]
+    skus = [line["sku"] for receipt in made for event in source.events(Bare(receipt.value)) for line in event["lines"]]  # type: ignore[index]  # an event, as nothing is refused
     assert skus == ["0069012345", "0069098765", "0069012345"]
     found, made, _ = read(path, contract(group_by=["订单号"], lines=lines))
     assert [bad.line for bad in found.bad] == [10, 11]  # and what stands before them is held back

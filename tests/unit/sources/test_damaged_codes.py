@@ -88,7 +88,7 @@ def test_number_of_json_with_an_exponent_is_no_code() -> None:
 
 
 def test_damaged_part_of_a_joined_receipt_number_is_found() -> None:
-    fields = CONTRACT["fields"] | {"receipt": "join('-', [day, no])"}  # type: ignore[operator]
+    fields = CONTRACT["fields"] | {"receipt": "join('-', [day, no])"}  # type: ignore[operator]  # a contract as JSON has it
     assert made(record(no="1.23457E+15", day="2026-03-10"), fields=fields) == {
         "rejected": ["damaged_code: receipt: damaged_by_spreadsheet"]
     }
