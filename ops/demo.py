@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from ops.balance import Balance, balance, dead_letter_reasons
-from ops.datasets import as_record, completejourney
+from ops.datasets import EASTERN, as_record, completejourney
 from ops.demo_screen import Moment, Screen, print_balance
 from ops.embedded import NOT_FOR, EmbeddedBroker
 from ops.embedded import PRODUCER as EMBEDDED_PRODUCER
@@ -118,6 +118,7 @@ def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillstream-demo-")))
     name = f"tillstream.demo.{time.time_ns() // 1_000_000}"
     embedded = EmbeddedBroker() if options.broker is None else None
+    zone: dict[str, Any] = {"default_store": {"timezone": EASTERN.key}} if options.data is not None else {}
     settings = load_settings(
         broker=options.broker or (embedded.address if embedded else ""),
         topic=name,
@@ -126,6 +127,7 @@ def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
         sink_url=options.sink_url or f"sqlite:///{folder / 'erp.sqlite'}",
         apply_migrations=True,
         max_record_bytes=2**20 - 2**17,
+        **zone,
     )
     if embedded is not None:
         stack.callback(embedded.close)
@@ -145,7 +147,8 @@ def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
 def worker_settings(settings: Settings) -> dict[str, Any]:
     """The worker's own settings file: what the demo decides. Secrets go through the environment."""
     names = {"broker", "topic", "dead_letter_topic", "group", "sink_url", "apply_migrations", "max_record_bytes"}
-    return settings.model_dump(include=names, mode="json")
+    zone = {"default_store": {"timezone": settings.default_store.timezone}} if settings.default_store else {}
+    return settings.model_dump(include=names, mode="json") | zone
 
 
 def records(options: DemoOptions, stop: threading.Event) -> Iterator[Sent]:

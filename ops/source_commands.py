@@ -119,7 +119,9 @@ def _first_receipt(contract: Contract, value: bytes) -> bytes:
     """The record as it would be imported, if it is CSV as it stands in a file."""
     if contract.format != "csv" or value.lstrip()[:1] in (b"{", b"["):
         return value
-    return next((made for _, made in rows_to_records(value.splitlines(keepends=True), contract.group_by)), value)
+    lines = value.splitlines(keepends=True)
+    made = rows_to_records(lines, contract.group_by, fill_down=contract.fill_down, skip_lines=contract.skip_lines)
+    return next((receipt for _, receipt in made), value)
 
 
 @map_group.command(

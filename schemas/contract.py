@@ -83,7 +83,7 @@ class Time(Part):
 
     formats: Annotated[
         tuple[str, ...],
-        Field(min_length=1, description="iso, epoch_s, epoch_ms, or a strptime pattern such as %d/%m/%Y %H:%M"),
+        Field(min_length=1, description="iso, epoch_s, epoch_ms, excel, or a strptime pattern such as %d/%m/%Y %H:%M"),
     ] = ("iso",)
     zone: Annotated[str, Field(description="a name like Europe/Berlin, or `store`: of the settings' store")] = "store"
     fold: Annotated[Literal["earlier", "later"], Field(description="which of the two is meant")] = "earlier"
@@ -406,6 +406,14 @@ class Contract(Part):
     format: Format = "json"
     xml: Xml = Xml()
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
+    fill_down: tuple[str, ...] = Field(
+        (),
+        description="csv: columns whose empty cells mean the value above, as merged cells do: those of `group_by` from "
+        "the row above, others from the rows of the same receipt",
+    )
+    skip_lines: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="csv: beginnings of lines that are no rows, such as totals and rules below the table"
+    )
     names: Annotated[
         Names, Field(description="pieces of paths: `$name` in a path, or in a later piece, stands for the piece's text")
     ] = {}
@@ -436,6 +444,10 @@ class Contract(Part):
     def _groups_rows(self) -> "Contract":
         if self.group_by and self.format != "csv":
             raise ValueError("group_by is for format csv")
+        if self.skip_lines and self.format != "csv":
+            raise ValueError("skip_lines are for format csv")
+        if self.fill_down and not self.group_by:
+            raise ValueError("fill_down takes group_by: only that says where a receipt ends")
         if self.format == "xml" and (self.facts or any(kind.facts for kind in self.kinds)):
             raise ValueError("facts are for JSON; XPath reaches the whole document from anywhere")
         if self.values and self.format != "xml":

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     UNPLACED_RECORD = "unplaced_record"
     UNCONVERTIBLE_VALUE = "unconvertible_value"
     UNCERTAIN_TAX_RATE = "uncertain_tax_rate"
+    DAMAGED_CODE = "damaged_code"
     SCHEMA_MISMATCH = "schema_mismatch"
     UNKNOWN_CURRENCY = "unknown_currency"
     INVALID_AMOUNT = "invalid_amount"
@@ -108,6 +109,12 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "Declare the rates that the source sells at in its contract (`tax_rates: [19, 7]`), or have the source state "
         "the rate. Where the detail says no_rate_fits, the line's amount or its tax is another one than the contract "
         "reads. Then replay.",
+    ),
+    Reason.DAMAGED_CODE: (
+        "A spreadsheet has turned a code (an article's, a receipt's, a customer's) into a number or a date, as in "
+        "4.00638E+12 or 3-Mar: its digits are lost.",
+        "Export once more with that column as text, or without the spreadsheet, and import that; the lost digits are "
+        "in no record. To save one receipt, patch the code and replay.",
     ),
     Reason.SCHEMA_MISMATCH: (
         "A field is missing, of the wrong type or out of its range; the detail names the field and the kind of fault.",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from schemas.codes import bare_code, is_damaged
 from schemas.contract import NUMBER, Part
 from schemas.hours import OpeningHours
 from schemas.money import LIMIT
@@ -26,7 +27,18 @@ class Key(NamedTuple):
 
 def _as_text(value: Any) -> Any:
     """Codes are text: spreadsheets, databases and YAML make numbers of them."""
+    if isinstance(value, str):
+        return bare_code(value) if value.startswith(('="', "'")) else value
     return str(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else value
+
+
+def _undamaged(value: str) -> str:
+    if is_damaged(value):
+        raise ValueError(
+            "a spreadsheet has turned this code into a number or a date, and its digits are lost; export the table "
+            "with that column as text"
+        )
+    return value
 
 
 def _storable(value: str) -> str:
@@ -36,7 +48,9 @@ def _storable(value: str) -> str:
 
 
 Storable = AfterValidator(_storable)
-ErpCode = Annotated[Code, Storable, BeforeValidator(_as_text, json_schema_input_type=str | int)]
+ErpCode = Annotated[
+    Code, Storable, AfterValidator(_undamaged), BeforeValidator(_as_text, json_schema_input_type=str | int)
+]
 Price = Annotated[Decimal, Field(ge=0, lt=LIMIT, decimal_places=6)]
 Rate = Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)]
 

@@ -25,6 +25,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import cast
 
+from schemas.codes import is_damaged
 from schemas.deadletter import Reason
 from schemas.money import EXACT, LIMIT, NotMoney, divide_half_up, minor_digits, parse_minor, round_half_up
 from schemas.sale import Line, SaleEvent, line_content
@@ -175,6 +176,8 @@ def _remembered_line(digits: int, *said: object) -> SoundLine:
 
 def compute_line(line: Line, digits: int) -> SoundLine:
     """As `sound_line`, anew."""
+    if is_damaged(line["sku"]):
+        raise Unsound(Reason.DAMAGED_CODE, ".sku: damaged_by_spreadsheet")
     quantity, price = number(line["quantity"], "quantity"), number(line["unit_price"], "unit_price")
     rate = rate_units(line["tax_rate"])
     discount = 0

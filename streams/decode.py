@@ -1,12 +1,14 @@
 """Bytes to events: one validation path, one clear detail per failure, never a value in it."""
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from schemas.codes import SUSPICIOUS, is_damaged
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 from schemas.strict import CHOICE
@@ -41,7 +43,7 @@ def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], l
             reason, detail = explain(error)
             rejections.append(Rejection(record, reason, detail, "decode"))
             continue
-        fault = ambiguity(event, value)
+        fault = ambiguity(event, value) or damaged_code(event)
         if fault is not None:
             rejections.append(Rejection(record, *fault, "decode", event))
             continue
@@ -93,6 +95,10 @@ def _arrive(
     if (b"\\u0000" in value or b"\0" in value) and has_nul(event):
         rejections.append(Rejection(record, *NUL, "decode", event))
         return
+    fault = damaged_code(event)
+    if fault is not None:
+        rejections.append(Rejection(record, *fault, "decode", event))
+        return
     if place:
         digest = digest.copy()
         digest.update(b"\0%d" % place)
@@ -137,6 +143,30 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
         except RecursionError:
             return Reason.INVALID_JSON, "too_deeply_nested"
     return None
+
+
+def damaged_code(event: SaleEvent) -> tuple[Reason, str] | None:
+    """Return the fault of the first code of the receipt itself that a spreadsheet has damaged.
+
+    It is looked for before duplicates are: all receipts of a damaged number would be the same one. The lines' codes are
+    seen to by `streams.checks`, which remembers lines.
+    """
+    customer = event.customer.get("id") if event.customer else None
+    codes = f"{event.receipt}|{event.event_id}|{event.store}|{event.register_id}|{event.cashier}|{customer}"
+    if event.original is None and SUSPICIOUS.search(codes) is None:
+        return None
+    original: Mapping[str, object] = event.original or {}
+    listed = (
+        ("receipt", event.receipt),
+        ("event_id", event.event_id),
+        ("store", event.store),
+        ("register", event.register_id),
+        ("cashier", event.cashier),
+        ("customer.id", customer),
+        *((f"original.{name}", original.get(name)) for name in ("receipt", "store", "register")),
+    )
+    name = next((name for name, code in listed if isinstance(code, str) and is_damaged(code)), None)
+    return None if name is None else (Reason.DAMAGED_CODE, f"{name}: damaged_by_spreadsheet")
 
 
 def has_nul(event: SaleEvent) -> bool:

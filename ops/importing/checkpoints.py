@@ -13,11 +13,13 @@ from streams.settings import Settings
 class Checkpoint:
     """One import's: of these bytes, read in this way, into this topic. A file that changed is another import.
 
+    `among` is a digest of all files of the import, where they decide together which receipts this one gives.
+
     The file is small, written beside its place and moved there, so a kill leaves the old one or the new one.
     """
 
-    def __init__(self, settings: Settings, found: Look, contract: Contract | None) -> None:
-        how = {
+    def __init__(self, settings: Settings, found: Look, contract: Contract | None, among: str = "") -> None:
+        how: dict[str, object] = {
             "digest": found.digest,
             "broker": settings.broker,
             "topic": settings.topic,
@@ -26,6 +28,10 @@ class Checkpoint:
             "format": contract.format if contract is not None else "",
             "group_by": list(contract.group_by) if contract is not None else [],
         }
+        if contract is not None and (contract.fill_down or contract.skip_lines):
+            how["rows"] = [list(contract.fill_down), list(contract.skip_lines)]
+        if among:
+            how["among"] = among
         name = hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]
         self._path = settings.data_folder / "imports" / f"{name}.json"
 

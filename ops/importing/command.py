@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
@@ -19,12 +20,13 @@ from ops.importing.sending import Sender
 from ops.importing.verdicts import Verdict
 from ops.importing.watching import Folder, stopping
 from ops.importing.watching import watch as watch_folder
-from ops.importing.work import How, Report, Watcher, import_all, rehearse_one
+from ops.importing.work import How, Report, Watcher, import_all, rehearse
 from ops.inspect.layout import File
 from ops.inspect.records import Progress as Told
 from ops.options import as_one_object, settings_from, with_settings
 from streams.settings import Settings
-from streams.sources.contracts import find, load
+from streams.sources.contracts import find
+from streams.sources.source import ready
 
 WRONG_IN_DATA, WRONG_USAGE = 1, 2
 _PASSWORD = "TILLSTREAM_SQL_PASSWORD"  # noqa: S105 (the name of a variable)
@@ -139,9 +141,17 @@ def how_to_read(
     *,
     from_start: bool = False,
 ) -> How:
-    """By the settings' contract. Raises ContractError."""
-    contract = load(find(settings.contract)) if settings.contract is not None else None
-    return How(contract, encoding, delimiter, sheet, from_start)
+    """Return how to read by the settings' contract. Raises ContractError, also for one that no worker could use."""
+    if settings.contract is None:
+        return How(None, encoding, delimiter, sheet, from_start)
+    stores = settings.find_stores()
+
+    def zone_of(name: str) -> ZoneInfo | None:
+        store = stores.find(name)
+        return store.zone if store is not None else None
+
+    source = ready(find(settings.contract), zone_of)
+    return How(source.contract, encoding, delimiter, sheet, from_start, source)
 
 
 def as_object(settings: Settings, reports: Sequence[Report], faults: Sequence[str]) -> dict[str, Any]:
@@ -169,6 +179,8 @@ def tell(report: Report) -> None:
     if report.left_out:
         names = ", ".join(map(repr, report.left_out))
         click.echo(f"  the sheet {report.sheet!r} alone; left out: {names} (--sheet NAME)", err=True)
+    if report.elsewhere:
+        click.echo(f"  {report.elsewhere:,} of the receipts go with another file, in whole", err=True)
     if report.resumed:
         click.echo(f"  went on behind {report.resumed:,} receipts that were confirmed before", err=True)
     if report.refused:
@@ -178,15 +190,14 @@ def tell(report: Report) -> None:
     if len(report.found.bad) > _SHOWN:
         click.echo(f"  … and {len(report.found.bad) - _SHOWN:,} more bad lines", err=True)
     if report.put_aside:
-        where = f" in {report.aside}: repair them, and import that file" if report.aside is not None else ""
+        them = "that file" if report.one_of == 1 else "that file, together with such files of the others"
+        where = f" in {report.aside}: repair them, and import {them}" if report.aside is not None else ""
         click.echo(
             f"  {report.put_aside:,} lines were not sent, bad ones and others of the same receipts{where}", err=True
         )
 
 
 def _rehearse(settings: Settings, todo: Sequence[Input], how: How, *, as_json: bool) -> NoReturn:
-    reports = []
-
     def say(verdict: Verdict) -> None:
         if as_json:
             click.echo(json.dumps(verdict._asdict(), ensure_ascii=False))
@@ -195,17 +206,21 @@ def _rehearse(settings: Settings, todo: Sequence[Input], how: How, *, as_json: b
             click.echo(f"line {verdict.line:,}  {verdict.key}  {said}")
 
     with shown() as watcher:
-        for one in todo:
-            reports.append(rehearse_one(settings, one, how, watcher, say))
+        found = rehearse(settings, todo, how, watcher, say)
+    reports = [each for each in found if not isinstance(each, str)]
+    faults = [each for each in found if isinstance(each, str)]
+    for fault in faults:
+        click.echo(f"tillstream: {fault}", err=True)
     if as_json:
-        click.echo(json.dumps({"files": [report.as_json() for report in reports]}, ensure_ascii=False))
-        _end(reports, [])
+        listed = {"files": [report.as_json() for report in reports], "unreadable": faults}
+        click.echo(json.dumps(listed, ensure_ascii=False))
+        _end(reports, faults)
     for report in reports:
         tell(report)
         for word, count in report.verdicts.most_common():
             click.echo(f"{count:>9,}  {word}")
     click.echo("nothing was sent")
-    _end(reports, [])
+    _end(reports, faults)
 
 
 def _end(reports: Sequence[Report], faults: Sequence[str]) -> NoReturn:

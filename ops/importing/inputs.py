@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ops.inspect.layout import ZIP, File, NotReadable, look, opened
 from ops.inspect.records import texts
+from schemas.codes import EXACT_DIGITS
 from schemas.contract import Contract
 from sinks.lookup import streamed
 
@@ -102,11 +103,17 @@ def _is_archive(path: Path) -> bool:
 
 
 class Opened(NamedTuple):
-    """An input as a file; of a workbook the sheet that it is, and the names of those that were left out."""
+    """An input as a file; of a workbook the sheet that it is, and the names of those that were left out.
+
+    `alike` are tables of sheets that were left out though they have the same columns, each with what is said of it.
+    `in_words` makes of a message about the file one about the input.
+    """
 
     file: File
     sheet: str = ""
     left_out: tuple[str, ...] = ()
+    alike: tuple[tuple[Path, str], ...] = ()
+    in_words: Callable[[str], str] = str
 
 
 @contextmanager
@@ -118,12 +125,12 @@ def as_file(
     Of a workbook the `sheet`, or its first one. Raises NotReadable, and for a query SinkUnavailable and
     SinkMisconfigured.
     """
-    with tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder, _named(one.name, folder) as names_sheet:
+    with tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder, _named(one.name, folder) as named:
         made = Path(folder) / "table.csv"
         file = one.file
         if one.query is not None:
             _write(made, _queried(one.query))
-            yield Opened(made)
+            yield Opened(made, in_words=named)
             return
         if file is None:
             file = Path(folder) / "stdin"
@@ -136,34 +143,67 @@ def as_file(
                 if chosen not in names:
                     raise NotReadable(f"{one.name}: no sheet {chosen!r}; there are: {', '.join(map(repr, names))}")
                 _write(made, _rows_of(book[chosen]))
-            left_out = tuple(name for name in names if name != chosen)
-            names_sheet(chosen, left_out)
-            yield Opened(made, chosen, left_out)
+                left_out = tuple(name for name in names if name != chosen)
+                named.sheet(chosen, left_out)
+                alike = _alike(one.name, book, chosen, left_out, Path(folder)) if _groups(contract) else ()
+            yield Opened(made, chosen, left_out, alike, named)
         elif contract is not None and contract.format == "csv" and _holds_json(file, encoding):
             _write(made, _objects(one.name, file, encoding))
-            yield Opened(made)
+            yield Opened(made, in_words=named)
         else:
-            yield Opened(file)
+            yield Opened(file, in_words=named)
+
+
+class _InWords:
+    """Has what is said of a file in the folder said of the input that it was made of, and of its sheet."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name = self._shown = name
+        self._folder = Path(folder)
+
+    def sheet(self, chosen: str, left_out: Sequence[str]) -> None:
+        """Name the sheet from now on."""
+        self._shown = f"{self._name}, sheet {chosen!r}"
+        if left_out:
+            self._shown += f" (--sheet takes another one: {', '.join(map(repr, left_out))})"
+
+    def __call__(self, message: str) -> str:
+        """Return the message about the input."""
+        for file in ("table.csv", "stdin"):
+            message = message.replace(str(self._folder / file), self._shown)
+        return message
 
 
 @contextmanager
-def _named(name: str, folder: str) -> Iterator[Callable[[str, Sequence[str]], None]]:
-    """Has what is said of a file in the folder said of the input that it was made of, and of the sheet it is told."""
-    shown = name
-
-    def sheet(chosen: str, left_out: Sequence[str]) -> None:
-        nonlocal shown
-        shown = f"{name}, sheet {chosen!r}"
-        if left_out:
-            shown += f" (--sheet takes another one: {', '.join(map(repr, left_out))})"
-
+def _named(name: str, folder: str) -> Iterator[_InWords]:
+    named = _InWords(name, folder)
     try:
-        yield sheet
+        yield named
     except NotReadable as error:
-        message = str(error)
-        for file in ("table.csv", "stdin"):
-            message = message.replace(str(Path(folder) / file), shown)
-        raise NotReadable(message) from None
+        raise NotReadable(named(str(error))) from None
+
+
+def _groups(contract: Contract | None) -> bool:
+    return contract is not None and contract.format == "csv" and bool(contract.group_by)
+
+
+def _alike(
+    name: str, book: "Workbook", chosen: str, others: Sequence[str], folder: Path
+) -> tuple[tuple[Path, str], ...]:
+    """Write the tables of those other sheets that have the columns of the chosen one."""
+    columns = _header(book[chosen])
+    found = []
+    for number, other in enumerate(others):
+        if other in book.sheetnames and hasattr(book[other], "iter_rows") and _header(book[other]) == columns:
+            path = folder / f"sheet-{number}.csv"
+            _write(path, _rows_of(book[other]))
+            found.append((path, f"{name}, sheet {other!r}"))
+    return tuple(found)
+
+
+def _header(sheet: Any) -> frozenset[str]:
+    first = next((cells for cells in _rows_of(sheet) if cells), ())
+    return frozenset(_text(cell).strip() for cell in first)
 
 
 def _write(path: Path, rows: Iterator[Sequence[Any]]) -> None:
@@ -178,7 +218,9 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{Decimal(f'{value:.15g}'):f}"  # as a spreadsheet keeps it
+        if abs(value) >= 10**EXACT_DIGITS:
+            return _lost(value)
+        return f"{Decimal(f'{value:.15g}'):f}"  # as a spreadsheet keeps it
     if isinstance(value, datetime | date):
         return value.isoformat(*([" "] if isinstance(value, datetime) else []))
     return str(value)
@@ -205,15 +247,31 @@ def _workbook(name: str, file: File) -> Iterator["Workbook"]:
         raise NotReadable(f"{name}: not a workbook that can be read: {error}; save it as .xlsx or CSV") from None
 
 
+def _kept(cell: Any) -> Any:
+    """Return the cell of a sheet, whose numbers of more digits than a spreadsheet keeps are lost."""
+    return _lost(cell) if type(cell) is int and abs(cell) >= 10**EXACT_DIGITS else cell
+
+
+def _lost(number: float) -> str:
+    """Return the number with an exponent, so that it is taken for no code and no amount.
+
+    Its last digits are zeros, or what binary fractions made of them: 2026031022001400000000000001 and its neighbour
+    would be one receipt.
+    """
+    return f"{number:.{EXACT_DIGITS - 1}E}"
+
+
 def _rows_of(sheet: Any) -> Iterator[Sequence[Any]]:
-    """The rows of a sheet, as far as it has a header; cut or filled up to its width."""
+    """The rows of a sheet, as far as it has a header; cut or filled up to its width, empty ones without a cell."""
     sheet.reset_dimensions()  # some programs write wrong ones
     width = 0
     for cells in sheet.iter_rows(values_only=True):
         if not width:
             width = max((place for place, cell in enumerate(cells, 1) if cell is not None), default=0)
         if any(cell is not None for cell in cells[:width]):
-            yield (*cells[:width], *[None] * (width - len(cells)))
+            yield (*map(_kept, cells[:width]), *[None] * (width - len(cells)))
+        else:
+            yield ()  # so that a line of the table is a row of the sheet
 
 
 def _holds_json(file: File, encoding: str | None) -> bool:

@@ -8,17 +8,27 @@ not, they are brought together on disk (`ops.importing.scattered`). Neither hold
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from itertools import count, groupby
 from typing import NamedTuple
 
 from ops.importing.scattered import Repeats, Run, brought_together
 from ops.inspect.layout import File, Layout, NotReadable, as_text, look, opened
 from ops.inspect.records import Progress, position, texts
 from schemas.contract import Contract
-from streams.sources.rows import BadRow, Columns, Rows, RowsUnreadable, read_rows, record
+from streams.sources.rows import (
+    BadRow,
+    Columns,
+    Key,
+    NoReceipt,
+    Rows,
+    RowsUnreadable,
+    read_rows,
+    record,
+    runs_of,
+    without,
+)
 from streams.sources.source import MOST_PARTS
 
 _EVERY = 2_000
@@ -28,7 +38,6 @@ _AT_ONCE = 500
 #: Of bad lines; when there are more, it is not they that are wrong.
 MOST_BAD = 10_000
 _KEEPING = "surrogateescape"
-Key = str | tuple[str, ...]
 
 
 class Receipt(NamedTuple):
@@ -48,7 +57,11 @@ class BadLine(NamedTuple):
 
 @dataclass
 class Look:
-    """What a file holds. `together`: no receipt's rows stand apart. `held`: receipts that a bad line may belong to."""
+    """The findings about a file. `together`: no receipt's rows stand apart. `held`: receipts that are not sent.
+
+    These are those that a bad line may belong to. `first` and `last` are the receipts of the first row and the last
+    that name one; `begins_bad` and `ends_bad` say that bad lines stand before the one and behind the other.
+    """
 
     layout: Layout
     digest: str
@@ -57,6 +70,10 @@ class Look:
     together: bool = True
     bad: list[BadLine] = field(default_factory=list)
     held: set[Key] = field(default_factory=set)
+    first: Key | None = None
+    last: Key | None = None
+    begins_bad: bool = False
+    ends_bad: bool = False
 
     def is_bad(self, line: int, fault: str) -> None:
         """Notes it. Raises NotReadable when there are too many."""
@@ -83,17 +100,23 @@ class Aside:
 
 
 def look_through(
-    file: File, contract: Contract | None, told: Progress, encoding: str | None = None, delimiter: str | None = None
+    file: File,
+    contract: Contract | None,
+    told: Progress,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    on_receipt: Callable[[Key], None] | None = None,
 ) -> Look:
-    """Reads all of the file and says what it holds. Raises NotReadable."""
+    """Read all of the file and return what it holds; `on_receipt` hears of each receipt's rows. Raises NotReadable."""
     is_table = contract is not None and contract.format == "csv"
-    layout = look(file, "csv" if is_table else None, encoding, delimiter)
+    named = contract.group_by if contract is not None and is_table else ()
+    layout = look(file, "csv" if is_table else None, encoding, delimiter, named)
     if layout.format == "csv" and not is_table:
         raise NotReadable(f"{file} is CSV, and the contract is not: it needs `format: csv`")
     found = Look(layout, _digest(file))
     try:
         if contract is not None and is_table:
-            _look_at_rows(file, found, Columns(layout.columns, contract.group_by), told)
+            _look_at_rows(file, found, columns_of(layout, contract), told, on_receipt)
         else:
             for one in _json_or_xml(file, layout, told):
                 found.rows += 1
@@ -118,49 +141,69 @@ def _digest(file: File) -> str:
     return digest.hexdigest()
 
 
-def _look_at_rows(file: File, found: Look, columns: Columns, told: Progress) -> None:
-    key_of = columns.key
-    last: Key | None = None
-    after_bad = False
-    with closing(Repeats()) as repeats:
-        for some in _rows(file, found.layout, told):
+def columns_of(layout: Layout, contract: Contract) -> Columns:
+    """Return the columns of a table, read by the contract. Raises RowsUnreadable."""
+    return Columns(layout.columns, contract.group_by, contract.fill_down, layout.delimiter, contract.skip_lines)
+
+
+def _look_at_rows(
+    file: File, found: Look, columns: Columns, told: Progress, on_receipt: Callable[[Key], None] | None
+) -> None:
+    if columns.key is None:
+        for some in _rows(file, found.layout, columns, told):
             if isinstance(some, BadRow):
                 found.rows += 1
                 found.is_bad(some.line, some.fault)
-                if key_of is not None:
-                    found.held.update(_may_be_of(some, last, columns, found.layout.delimiter))
-                    after_bad = True
-                continue
-            found.rows += len(some.rows)
-            if key_of is None:
+            else:
+                found.rows += len(some.rows)
                 found.receipts += len(some.rows)
+        return
+    with closing(Repeats()) as repeats:
+        for run in runs_of(_rows(file, found.layout, columns, told), columns):
+            if isinstance(run, BadRow):
+                found.rows += 1
+                found.is_bad(run.line, run.fault)
+                found.held.update(_may_be_of(run, found.last, columns))
+                found.begins_bad |= found.last is None
+                found.ends_bad = True
                 continue
-            for key, _ in groupby(map(key_of, some.rows)):
-                if after_bad:
-                    found.held.add(key)
-                    after_bad = False
-                if key != last:
-                    last = key
-                    found.receipts += 1
-                    repeats.add(hash(key))
+            found.rows += len(run.rows)
+            if found.ends_bad:
+                found.held.add(run.key)
+                found.ends_bad = False
+            if run.key != found.last:
+                found.last = run.key
+                found.first = run.key if found.first is None else found.first
+                found.receipts += 1
+                repeats.add(hash(run.key))
+                if on_receipt is not None:
+                    on_receipt(run.key)
         found.together = not repeats.found()
         if not found.together:
             found.receipts = repeats.different()
 
 
-def _may_be_of(row: BadRow, last: Key | None, columns: Columns, delimiter: str) -> Iterator[Key]:
+def _may_be_of(row: BadRow, last: Key | None, columns: Columns) -> Iterator[Key]:
     """The receipts that a bad line may be a part of: that of the row before, and the one that its own cells name."""
     if last is not None:
         yield last
-    with suppress(csv.Error, StopIteration, IndexError):
+    with suppress(csv.Error, StopIteration, IndexError, NoReceipt):
         if columns.key is not None:
-            yield columns.key(next(csv.reader([row.text], delimiter=delimiter)))
+            yield columns.receipt(columns.key(next(csv.reader([row.text], delimiter=columns.delimiter))))
 
 
-def receipts(file: File, found: Look, contract: Contract | None, told: Progress, aside: Aside) -> Iterator[Receipt]:
-    """The receipts that are whole, in the order in which they begin; the same for the same file, whenever it is read.
+def receipts(
+    file: File,
+    found: Look,
+    contract: Contract | None,
+    told: Progress,
+    aside: Aside,
+    whole: Callable[[Run], Run | None] | None = None,
+) -> Iterator[Receipt]:
+    """Give the receipts that are whole, in the order in which they begin, in the same way whenever the file is read.
 
-    A receipt that a bad line may belong to is not sent without it: its rows go aside with the line. Raises NotReadable.
+    A receipt that a bad line may belong to is not sent without it: its rows go aside with the line. `whole` gives for a
+    receipt of this file that of all files, or None where another file gives it. Raises NotReadable.
     """
     layout = found.layout
     if contract is None or contract.format != "csv":
@@ -170,60 +213,51 @@ def receipts(file: File, found: Look, contract: Contract | None, told: Progress,
             else:
                 yield one
         return
-    columns = Columns(layout.columns, contract.group_by)
-    runs = _runs(file, found, columns, told, aside)
+    columns = columns_of(layout, contract)
+    runs = receipt_runs(file, found, columns, told, aside)
     for run in runs if found.together else brought_together(runs):
-        yield Receipt(*record(run.key, run.rows), run.line)
+        given = run if whole is None else whole(run)
+        if given is not None:
+            yield Receipt(*record(given.key, given.rows), given.line)
 
 
-def _runs(file: File, found: Look, columns: Columns, told: Progress, aside: Aside) -> Iterator[Run]:
-    """Rows of one receipt that stand together."""
-    key_of, as_json, held = columns.key, columns.as_json, found.held
+def receipt_runs(file: File, found: Look, columns: Columns, told: Progress, aside: Aside) -> Iterator[Run]:
+    """Give the rows of one receipt that stand together, but for receipts that are not sent. Raises NotReadable."""
+    as_json, held = columns.as_json, found.held
     key: Key | None = None
     begins = 0
     made: list[str] = []
-    for some in _rows(file, found.layout, told):
-        if isinstance(some, BadRow):
-            aside.take(some.text)
+    for run in runs_of(_rows(file, found.layout, columns, told), columns):
+        if isinstance(run, BadRow):
+            aside.take(run.text)
             continue
-        keys = map(key_of, some.rows) if key_of is not None else map(str, count(some.line))
-        for line, (here, cells) in enumerate(zip(keys, some.rows, strict=False), some.line):
-            if held and here in held:
-                aside.take(_line_of(cells, found.layout.delimiter))
-                continue
-            if here != key:
-                if key is not None:
-                    yield Run(key, begins, made)
-                key, begins, made = here, line, []
-            made.append(as_json(cells))
-            if len(made) > MOST_PARTS:
-                raise NotReadable(
-                    f"{file}: line {line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
-                )
+        if held and run.key in held:
+            for cells in run.rows:
+                aside.take(columns.as_csv(cells))
+            continue
+        if run.key != key:
+            if key is not None:
+                yield Run(key, begins, made)
+            key, begins, made = run.key, run.line, []
+        made += map(as_json, run.rows)
+        if len(made) > MOST_PARTS:
+            raise NotReadable(
+                f"{file}: line {run.line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
+            )
     if key is not None:
         yield Run(key, begins, made)
 
 
 def header_of(layout: Layout) -> str:
     """The line above a table that has these columns."""
-    return _line_of(layout.columns, layout.delimiter) if layout.format == "csv" else ""
+    return Columns(layout.columns, (), (), layout.delimiter).as_csv(layout.columns) if layout.format == "csv" else ""
 
 
-def _line_of(cells: Sequence[str], delimiter: str) -> str:
-    written: list[str] = []
-
-    class _Lines:
-        def write(self, text: str) -> None:
-            written.append(text)
-
-    csv.writer(_Lines(), delimiter=delimiter, lineterminator="\n").writerow(cells)
-    return "".join(written)
-
-
-def _rows(file: File, layout: Layout, told: Progress) -> Iterator[Rows | BadRow]:
+def _rows(file: File, layout: Layout, columns: Columns, told: Progress) -> Iterator[Rows | BadRow]:
     """The rows of a table, without its header."""
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as text:
-        found = read_rows(iter(text), layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
+        lines = without(iter(text), columns.skip_lines, layout.above)
+        found = read_rows(lines, layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
         waits_for_header = layout.header
         for some in found:
             told(position(raw))

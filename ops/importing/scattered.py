@@ -36,7 +36,7 @@ class Repeats:
     def __init__(self) -> None:
         self._some: set[int] = set()
         self._seen_twice = False
-        self._opened = _scratch()
+        self._opened = scratch()
         self._disk: sqlite3.Connection | None = None
 
     def add(self, number: int) -> None:
@@ -77,9 +77,9 @@ class Repeats:
 
 def brought_together(runs: Iterable[Run]) -> Iterator[Run]:
     """One run for each key: its rows in their order, the keys in the order in which they come first."""
-    with _scratch() as disk:
+    with scratch() as disk:
         disk.execute("CREATE TABLE runs (n INTEGER PRIMARY KEY, key BLOB, line INTEGER, rows BLOB)")
-        disk.executemany("INSERT INTO runs (key, line, rows) VALUES (?, ?, ?)", map(_as_row, runs))
+        disk.executemany("INSERT INTO runs (key, line, rows) VALUES (?, ?, ?)", map(as_row, runs))
         # The sort has keys and numbers only; the rows, which are most of it, are looked up in nearly their old order.
         disk.execute("CREATE TABLE places (first INTEGER, n INTEGER, PRIMARY KEY (first, n)) WITHOUT ROWID")
         disk.execute("INSERT INTO places SELECT min(n) OVER (PARTITION BY key), n FROM runs ORDER BY 1, 2")
@@ -94,15 +94,17 @@ def brought_together(runs: Iterable[Run]) -> Iterator[Run]:
                 raise NotReadable(
                     f"a receipt of more than {MOST_PARTS:,} rows (line {line}); does group_by name receipts?"
                 )
-            yield Run(_as_key(key), line, [rows.decode() for _, _, _, rows in parts])
+            yield Run(as_key(key), line, [rows.decode() for _, _, _, rows in parts])
 
 
-def _as_row(run: Run) -> tuple[bytes, int, bytes]:
+def as_row(run: Run) -> tuple[bytes, int, bytes]:
+    """Return key, line and rows of a run as they are kept on disk; different keys stay different."""
     key = run.key if isinstance(run.key, tuple) else (run.key,)
     return "".join(f"{len(cell)}:{cell}" for cell in key).encode(), run.line, ",".join(run.rows).encode()
 
 
-def _as_key(stored: bytes) -> Key:
+def as_key(stored: bytes) -> Key:
+    """Return the key that `as_row` has made this of."""
     text, cells = stored.decode(), []
     while text:
         length, _, text = text.partition(":")
@@ -112,7 +114,7 @@ def _as_key(stored: bytes) -> Key:
 
 
 @contextmanager
-def _scratch() -> Iterator[sqlite3.Connection]:
+def scratch() -> Iterator[sqlite3.Connection]:
     """A database for now: nothing in it has to survive."""
     with (
         tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder,

@@ -1,8 +1,8 @@
 """`tillstream import --watch DIR`: files that come into a folder, each taken once, and what became of it beside it.
 
-A file is taken when it is complete, by a rename into `working/`, which only one can do. From there it goes to `done/`,
-or to `failed/` when nothing in it could be read or the broker refused some of it. A report lies beside it; bad lines
-lie in `failed/`. While the broker is away it stays where it is.
+A file is taken when it is complete, by a rename into `working/`, which only one can do. The files that are complete at
+one look are one import. From there they go to `done/`, or to `failed/` when nothing in it could be read or the broker
+refused some of it. A report lies beside each; bad lines lie in `failed/`. While the broker is away they stay there.
 """
 
 import fcntl
@@ -10,13 +10,13 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ops.importing.inputs import inputs, is_ours
+from ops.importing.inputs import Input, inputs, is_ours
 from ops.importing.reading import Look
 from ops.importing.sending import Sender
 from ops.importing.work import How, Report, Watcher, import_all
@@ -29,6 +29,8 @@ _LOOK = 1.0
 _AGAIN = 5.0
 #: A file that has not changed for so long is complete, if it was not renamed in.
 COMPLETE = 5.0
+#: Where the files of an import go that is done, while they go there.
+_MOVES = ".moves.json"
 
 
 class Stopped(Exception):
@@ -87,9 +89,36 @@ class Folder:
             yield
 
     def taken(self) -> list[Path]:
-        """What is being worked on: files of a watcher that died, and those that are complete, taken with this."""
-        for path in self._complete():
-            path.rename(_free(self.working / path.name))
+        """Return the files of one import: those that a watcher had taken and not done, else those complete by now.
+
+        Both together would be another import than the one that was broken off, with other parts of receipts.
+        """
+        self._put_away_the_rest()
+        working = self._working()
+        if not working:
+            for path in self._complete():
+                path.rename(_free(self.working / path.name))
+            working = self._working()
+        return working
+
+    def put_away(self, to: dict[Path, Path]) -> None:
+        """Move the files of an import that is done, all of them, also when it is killed in between."""
+        note = self.working / _MOVES
+        new = note.with_suffix(".tmp")
+        new.write_text(json.dumps({path.name: str(place.relative_to(self.path)) for path, place in to.items()}))
+        new.replace(note)
+        self._put_away_the_rest()
+
+    def _put_away_the_rest(self) -> None:
+        note = self.working / _MOVES
+        if not note.exists():
+            return
+        for name, place in json.loads(note.read_text()).items():
+            if (self.working / name).exists():
+                (self.working / name).rename(self.path / place)
+        note.unlink()
+
+    def _working(self) -> list[Path]:
         return sorted(path for path in self.working.iterdir() if is_ours(path.name))
 
     def _complete(self) -> list[Path]:
@@ -117,26 +146,32 @@ class Folder:
 
 
 def work_off(settings: Settings, folder: Folder, how: How, watcher: Watcher, sender: Sender) -> Iterator[Report | str]:
-    """Imports what is taken by now; gives a report for each input of it, or why it can't be read.
+    """Import the files that are taken by now, as one import; give a report for each input, or why it can't be read.
 
-    Raises BrokerUnreachable and Stopped, with the file at hand still taken.
+    Raises BrokerUnreachable and Stopped, with all of its files still taken.
     """
-    for path in folder.taken():
-        reports: list[Report] = []
-        faults: list[str] = []
+    paths = folder.taken()
+    reports: dict[Path, list[Report]] = {path: [] for path in paths}
+    faults: dict[Path, list[str]] = {path: [] for path in paths}
+    todo: list[tuple[Path, Input]] = []
+    for path in paths:
         try:
-            todo = [replace(one, beside=folder.failed / one.beside.name) for one in inputs([str(path)])]
+            todo += ((path, replace(one, beside=folder.failed / one.beside.name)) for one in inputs([str(path)]))
         except NotReadable as error:
-            todo, faults = [], [str(error)]
+            faults[path].append(str(error))
             yield str(error)
-        for each in import_all(settings, todo, how, watcher, sender):
-            faults.append(each) if isinstance(each, str) else reports.append(each)
-            yield each
-        went = not faults and not any(report.refused for report in reports)
-        to = _free((folder.done if went else folder.failed) / path.name)
-        said = {"files": [report.as_json() for report in reports], "unreadable": faults}
+    found = import_all(settings, [one for _, one in todo], how, watcher, sender) if todo else iter(())
+    for (path, _), each in zip(todo, found, strict=True):
+        faults[path].append(each) if isinstance(each, str) else reports[path].append(each)
+        yield each
+    places: dict[Path, Path] = {}
+    for path in paths:
+        went = not faults[path] and not any(report.refused for report in reports[path])
+        places[path] = to = _free((folder.done if went else folder.failed) / path.name, set(places.values()))
+        said = {"files": [report.as_json() for report in reports[path]], "unreadable": faults[path]}
         to.with_name(f"{to.name}.report.json").write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n")
-        path.rename(to)
+    if places:
+        folder.put_away(places)
 
 
 def watch(
@@ -172,10 +207,10 @@ def stopping() -> threading.Event:
     return stop
 
 
-def _free(path: Path) -> Path:
-    """The path, or one with a number, so that nothing is written over."""
+def _free(path: Path, taken: Collection[Path] = ()) -> Path:
+    """The path, or one with a number, so that nothing is written over, nor what is to be at the paths `taken`."""
     number, free = 1, path
-    while free.exists():
+    while free.exists() or free in taken:
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return free

@@ -9,9 +9,10 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -29,6 +30,8 @@ ZIP = b"PK\x03\x04"  # how workbooks begin, too
 _HEAD = 2**18
 _CHUNK = 2**20
 _DELIMITERS = ",;\t|"
+#: Lines among which a header is looked for.
+_MOST_ABOVE = 100
 #: Bytes that Windows' code page leaves undefined.
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 #: So much of the lines beyond ASCII tells in which encoding they are.
@@ -47,7 +50,10 @@ class NotReadable(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is written; `record` is the element that an XML file repeats, if it repeats one."""
+    """How a file is written; `record` is the element that an XML file repeats, if it repeats one.
+
+    `above` lines stand above a table's header.
+    """
 
     format: FileFormat
     encoding: str
@@ -56,12 +62,20 @@ class Layout:
     columns: tuple[str, ...] = ()
     header: bool = True
     record: str | None = None
+    above: int = 0
 
 
 def look(
-    path: File, wanted: FileFormat | None = None, encoding: str | None = None, delimiter: str | None = None
+    path: File,
+    wanted: FileFormat | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    named: Sequence[str] = (),
 ) -> Layout:
-    """The layout of the file; encoding and delimiter are those given, or what it looks like. Raises NotReadable."""
+    """The layout of the file; encoding and delimiter are those given, or what it looks like. Raises NotReadable.
+
+    A table's header is its first line, or the first one that names all of the columns `named`.
+    """
     if encoding is not None:
         _check_encoding(encoding)
     with opened(path) as file:
@@ -80,8 +94,10 @@ def look(
         raise NotReadable(f"{path}: neither text nor gzip; save it as CSV, JSON or XML")
     form = wanted or _format(text)
     if form == "csv":
-        delimiter, columns, header = _csv(path, text, delimiter)
-        return Layout(form, encoding, compressed, delimiter, columns, header)
+        above = _lines_above(text, delimiter, named)
+        table = "".join(io.StringIO(text, newline="").readlines()[above:]) if above else text
+        delimiter, columns, header = _csv(path, table, delimiter)
+        return Layout(form, encoding, compressed, delimiter, columns, header, above=above)
     record = _repeated(path) if form == "xml" else None
     return Layout(form, encoding, compressed, record=record)
 
@@ -202,6 +218,17 @@ def _csv(path: File, text: str, delimiter: str | None) -> tuple[str, tuple[str, 
         raise NotReadable(f"{path}:1: no CSV: {error}") from None
     header = not any(is_number(name) for name in first) and len(set(first)) == len(first) and all(first)
     return delimiter, tuple(first) if header else tuple(f"column_{n}" for n in range(1, len(first) + 1)), header
+
+
+def _lines_above(text: str, delimiter: str | None, named: Sequence[str]) -> int:
+    """How many lines stand above the first that names all of these columns; 0 where none does."""
+    wanted = set(named)
+    for number, line in enumerate(islice(io.StringIO(text, newline=""), _MOST_ABOVE) if wanted else ()):
+        for mark in delimiter or _DELIMITERS:
+            with suppress(csv.Error):
+                if wanted <= set(names_of(next(csv.reader([line.removeprefix("\ufeff")], delimiter=mark), []))):
+                    return number
+    return 0
 
 
 def _fits(lines: list[str], delimiter: str) -> tuple[float, int]:

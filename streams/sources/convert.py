@@ -9,8 +9,10 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from schemas.codes import GTIN_LENGTHS, bare_code, check_digit_is_right, is_damaged, with_zeros
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
 from schemas.money import EXACT, NotMoney, any_number, minor_digits, minor_text, round_half_up
+from schemas.timepattern import fault_of, has_offset
 from streams.sources.paths import PathError, json_path
 
 
@@ -47,6 +49,13 @@ _SHORT = 64
 
 class Unconvertible(Exception):
     """The value is not written in the way that the contract says; the message is the kind of fault."""
+
+
+class DamagedCode(Unconvertible):
+    """A code that a spreadsheet has turned into a number or a date."""
+
+    def __init__(self) -> None:
+        super().__init__("damaged_by_spreadsheet")
 
 
 class StepError(Exception):
@@ -163,6 +172,8 @@ def _round(value: Any, around: Around) -> str:
 
 def _time(how: Time) -> Convert:
     readers = [_READERS.get(form) or _pattern(form) for form in how.formats]
+    patterns = [read for form, read in zip(how.formats, readers, strict=True) if form not in _READERS]
+    _check_zone(how)
     if how.zone == "store":
         named = None
     else:
@@ -178,6 +189,8 @@ def _time(how: Time) -> Convert:
                 break
         else:
             raise Unconvertible("not_a_time")
+        if len(patterns) > 1 and any(other not in (None, moment) for other in (each(value) for each in patterns)):
+            raise Unconvertible("ambiguous_time")
         if moment.tzinfo is None:
             zone = named or around.zone
             if zone is None:
@@ -189,6 +202,17 @@ def _time(how: Time) -> Convert:
         return moment.isoformat()
 
     return convert
+
+
+def _check_zone(how: Time) -> None:
+    """Raise StepError for a zone, or a rule for its clocks, that no time of these formats would ever ask for."""
+    unused = sorted(how.model_fields_set & {"zone", "fold", "gap"}, reverse=True)
+    if unused and all(form in _INSTANTS or has_offset(form) for form in how.formats):
+        raise StepError(
+            f"time: {', '.join(unused)} next to {', '.join(how.formats)}, which says the moment by itself: leave it "
+            "out, or, if the source counts or writes local time, use a format without an offset (`excel` for days "
+            "since 1900)"
+        )
 
 
 def _aware(local: datetime, zone: ZoneInfo, how: Time) -> datetime:
@@ -223,9 +247,22 @@ def _epoch(unit: int) -> Callable[[Any], datetime | None]:
     return read
 
 
+def _excel(value: Any) -> datetime | None:
+    """A spreadsheet's date: days since 1900, local time, to the millisecond, as finer digits are rounding."""
+    try:
+        number = _number(value)
+    except Unconvertible:
+        return None
+    if not _EXCEL_FIRST <= number < _EXCEL_END:
+        return None
+    return _EXCEL_START + timedelta(milliseconds=int((number * 86_400_000).to_integral_value()))
+
+
 def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
     if "%" not in pattern:
-        raise StepError(f"time: {pattern!r} is no format; there are iso, epoch_s, epoch_ms, or %d/%m/%Y and the like")
+        raise StepError(
+            f"time: {pattern!r} is no format; there are iso, epoch_s, epoch_ms, excel, or %d/%m/%Y and the like"
+        )
     try:
         datetime.strptime("", pattern)  # noqa: DTZ007 (only to see whether the pattern is one)
     except ValueError as error:
@@ -233,6 +270,9 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
             raise StepError(f"time: {pattern!r}: {error}") from None
     except re.error:
         raise StepError(f"time: {pattern!r} names the same part twice") from None
+    fault = fault_of(pattern)
+    if fault is not None:
+        raise StepError(f"time: {pattern!r}: {fault}")
 
     def read(text: str) -> datetime | None:
         try:
@@ -248,13 +288,21 @@ _READERS: dict[str, Callable[[Any], datetime | None]] = {
     "iso": _iso,
     "epoch_s": _epoch(1),
     "epoch_ms": _epoch(1000),
+    "excel": _excel,
 }
+#: Formats that count from one instant, whatever the zone.
+_INSTANTS = ("epoch_s", "epoch_ms")
+#: Day 0 as it counts since March 1900; before that spreadsheets have a 29 February that never was.
+_EXCEL_START = datetime(1899, 12, 30)  # noqa: DTZ001 (local times become aware in `_aware`)
+_EXCEL_FIRST, _EXCEL_END = 61, 2_958_466
 
 
 def _codes(codes: Codes) -> Convert:
     def convert(value: Any, _: Around) -> Any:
         code = str(value).lower() if isinstance(value, bool) else text_of(value)
-        result = codes.table.get(code, codes.otherwise)
+        result = codes.table.get(code)
+        if result is None:
+            result = codes.table.get(_whole(code), codes.otherwise)
         if result is None:
             raise Unconvertible("unknown_code")
         return result
@@ -289,16 +337,26 @@ def _half_width(value: Any, around: Around) -> str:
     return _trimmed(text_of(value).translate(_HALF_WIDTH), around)
 
 
+def _whole(code: str) -> str:
+    """A code without a spreadsheet's quoting. Raises DamagedCode."""
+    bare = bare_code(code)
+    if is_damaged(bare):
+        raise DamagedCode
+    return bare
+
+
 def _gtin(what: str) -> Convert:
     def convert(value: Any, _: Around) -> str:
-        code = text_of(value).strip()
-        if not (code.isascii() and code.isdigit()) or len(code) not in (8, 12, 13, 14):
+        code = _whole(text_of(value))
+        code = code.removesuffix(".0")  # as programs write a column of numbers that has gaps
+        if not (code.isascii() and code.isdigit()) or len(code) > max(GTIN_LENGTHS):
             raise Unconvertible("not_a_gtin")
-        full = code.zfill(14)
-        weighted = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(full[:13]))
-        if (10 - weighted % 10) % 10 != int(full[13]):
+        code = with_zeros(code)
+        if len(code) not in GTIN_LENGTHS:
+            raise Unconvertible("not_a_gtin")
+        if not check_digit_is_right(code):
             raise Unconvertible("wrong_check_digit")
-        return full if what == "to_14" else code
+        return code.zfill(14) if what == "to_14" else code
 
     return convert
 
@@ -321,7 +379,10 @@ def _lookup(how: Lookup) -> Convert:
             found = rows(around.tree)
             listed = found if isinstance(found, list) else []
             index = around.memo[convert] = {str(key): row for row in reversed(listed) if (key := by(row)) is not None}
-        row = index.get(text_of(value))
+        key = text_of(value)
+        if is_damaged(key):  # of several rows with the same it would be the first
+            raise DamagedCode
+        row = index.get(key)
         return None if row is None else take(row)
 
     return convert

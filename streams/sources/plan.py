@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from schemas.codes import bare_code
 from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Taxes, Tenders, When
 from streams.sources.convert import Convert, StepError, converter
 from streams.sources.jmes import Find
@@ -11,6 +12,11 @@ from streams.sources.paths import PathError, json_path, xml_nodes, xml_path
 from streams.sources.rules import Get, Holds, Watch, condition, getter, typed
 
 Fields = list[tuple[str, Get]]
+#: Fields of an event and of its lines that are codes: what spreadsheets put around them is taken off.
+_CODES = frozenset(
+    {"event_id", "store", "register", "receipt", "cashier", "customer.id", "sku"}
+    | {f"original.{name}" for name in ("store", "register", "receipt")}
+)
 Values = list[tuple[str, Find]]
 
 
@@ -71,7 +77,7 @@ class Planner:
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         places = {name: here if name in kind.fields else "" for name, _ in rules}
         found = [(name, rule) for name, rule in rules if rule.derive is None]
-        fields = [(name, typed(name, self._getter(rule, _path(places[name], "fields", name)))) for name, rule in found]
+        fields = [(name, typed(name, self._getter(rule, _path(places[name], "fields", name), name))) for name, rule in found]
         lines = contract.lines if kind.lines is None else kind.lines
         tenders = contract.tenders if kind.tenders is None else kind.tenders
         taxes = contract.taxes if kind.taxes is None else kind.taxes
@@ -115,16 +121,17 @@ class Planner:
         return values
 
     def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
-        return [(name, typed(name, self._getter(rule, _path(here, "fields", name)))) for name, rule in rules.items()]
+        return [(name, typed(name, self._getter(rule, _path(here, "fields", name), name))) for name, rule in rules.items()]
 
-    def _getter(self, rule: Rule, here: str) -> Get:
+    def _getter(self, rule: Rule, here: str, name: str) -> Get:
         converts: list[Convert] = []
         for number, step in enumerate(rule.steps):
             try:
                 converts.append(converter(step))
             except StepError as fault:
                 self.faults.append(f"{here}.as.{number}: {fault}")
-        return getter(rule, self._find(rule.path, f"{here}.path"), converts, self._watch, here)
+        get = getter(rule, self._find(rule.path, f"{here}.path"), converts, self._watch, here)
+        return _code(get) if name in _CODES and rule.value is None else get
 
     def _condition(self, when: When, here: str) -> Holds:
         return condition(when, self._find(when.path, f"{here}.path"), self._watch, here)
@@ -156,6 +163,14 @@ class Planner:
     def each(self, path: str, here: str) -> Callable[[Any], list[Any]]:
         find = self._nodes(path, here)
         return lambda node: _as_list(find(node))
+
+
+def _code(get: Get) -> Get:
+    def code(part: Any, making: Any) -> Any:
+        value = get(part, making)
+        return bare_code(value) if type(value) is str and value.startswith(('="', "'")) else value
+
+    return code
 
 
 def _path(*steps: str) -> str:

@@ -6,19 +6,26 @@ stand together are one receipt; `ops.importing` brings together what does not.
 """
 
 import csv
+import io
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from json.encoder import encode_basestring
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from schemas.codes import bare_code, is_damaged
 
 from schemas.reference import join_names
 
 #: What separates columns, the likelier first.
 DELIMITERS = ",;\t|"
 MOST_NAMED = 30  # columns in a message
+#: What names a receipt: a cell, or several.
+Key = str | tuple[str, ...]
+#: Most receipt numbers: nothing to take off, and not damaged.
+_PLAIN_CODE = re.compile(r"[0-9A-Z]+(?:[-/_][0-9A-Z]+)*").fullmatch
 _BOM = b"\xef\xbb\xbf"
 #: What Python makes of a byte that its encoding does not have (`surrogateescape`).
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -43,20 +50,75 @@ class BadRow(NamedTuple):
     fault: str
 
 
-class Columns:
-    """The columns of a table, and how its rows become a record. Raises RowsUnreadable for `group_by` of others."""
+class RowRun(NamedTuple):
+    """Rows of one receipt that stand together, the first on `line` and each other on the line below the one before."""
 
-    def __init__(self, names: Sequence[str], group_by: Sequence[str]) -> None:
-        missing = [column for column in group_by if column not in names]
-        if missing:
-            there = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED))
-            raise RowsUnreadable(f"group_by: there is no column {', '.join(missing)}; there are {there}")
+    line: int
+    key: Key
+    rows: list[list[str]]
+
+
+class NoReceipt(Exception):
+    """A row does not say which receipt it belongs to; the message says why, and what to do."""
+
+
+class Columns:
+    """The columns of a table, and how its rows become a record.
+
+    Raises RowsUnreadable for `group_by` and `fill_down` of others.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        group_by: Sequence[str],
+        fill_down: Sequence[str] = (),
+        delimiter: str = ",",
+        skip_lines: Sequence[str] = (),
+    ) -> None:
+        for option, wanted in (("group_by", group_by), ("fill_down", fill_down)):
+            missing = [column for column in wanted if column not in names]
+            if missing:
+                more = f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED)
+                there = ", ".join(names[:MOST_NAMED]) + more
+                raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; there are {there}")
         self.names = list(names)
-        places = [names.index(column) for column in group_by]
+        self.fill_down = tuple(fill_down)
+        self.delimiter = delimiter
+        self.skip_lines = tuple(skip_lines)
+        places = self.group_places = [names.index(column) for column in group_by]
         #: What the cells of the columns of `group_by` hold; rows with the same are one receipt.
         self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*places) if places else None
         quoted = (encode_basestring(name).replace("%", "%%") for name in names)
         self._row = "{" + ",".join(f"{name}:%s" for name in quoted) + "}"
+
+    def receipt(self, cells: str | tuple[str, ...]) -> Key:
+        """Return the receipt that cells of `group_by` name, without what a spreadsheet puts around codes.
+
+        Raises NoReceipt where one is empty or damaged.
+        """
+        if type(cells) is str and _PLAIN_CODE(cells):
+            return cells
+        parts = (cells,) if isinstance(cells, str) else cells
+        codes = tuple(map(bare_code, parts))
+        for place, code in zip(self.group_places, codes, strict=True):
+            if not code:
+                raise NoReceipt(
+                    f"no value in {self.names[place]}, which names the receipt (group_by); where an empty cell means "
+                    "the one above, as merged cells do, the contract says so by fill_down"
+                )
+            if is_damaged(code):
+                raise NoReceipt(
+                    f"a spreadsheet has turned the code in {self.names[place]}, which names the receipt (group_by), "
+                    "into a number or a date; export that column as text"
+                )
+        return codes[0] if len(codes) == 1 else codes
+
+    def as_csv(self, cells: Sequence[str]) -> str:
+        """Return a row as a line of the table."""
+        text = io.StringIO()
+        csv.writer(text, delimiter=self.delimiter or ",", lineterminator="\n").writerow(cells)
+        return text.getvalue()
 
     def as_json(self, cells: Iterable[str]) -> str:
         """A row as a JSON object: as `json.dumps` writes it, in a third of the time."""
@@ -70,32 +132,112 @@ def record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, byte
 
 
 def rows_to_records(
-    lines: Iterable[bytes], group_by: Sequence[str], delimiter: str | None = None, encoding: str = "utf-8"
+    lines: Iterable[bytes],
+    group_by: Sequence[str],
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    fill_down: Sequence[str] = (),
+    skip_lines: Sequence[str] = (),
 ) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of each receipt. Without `group_by` each row is one, its key its line.
 
     `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
     line that is wrong.
     """
-    texts = _decoded(lines, encoding)
+    texts = without(_decoded(lines, encoding), tuple(skip_lines))
     header = next(texts, None)
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
-    table = _sound(read_rows(chain([header], texts), delimiter or _sniffed(header)))
-    _, names = next(table, (0, None))
-    if names is None:
+    table = read_rows(chain([header], texts), delimiter or _sniffed(header))
+    first = next(table, None)
+    if first is None:
         raise RowsUnreadable("line 1: the file has no columns; the first line names them")
-    columns = Columns(_columns(names), group_by)
-    key = columns.key
-    for name, group in groupby(table, (lambda row: str(row[0])) if key is None else lambda row: key(row[1])):
-        yield record(name, (columns.as_json(cells) for _, cells in group))
+    columns = Columns(_columns(_sound(first).rows[0]), group_by, fill_down)
+    for name, group in groupby(map(_sound, runs_of(table, columns)), lambda run: run.key):
+        yield record(name, (columns.as_json(cells) for run in group for cells in run.rows))
 
 
-def _sound(found: Iterator[Rows | BadRow]) -> Iterator[tuple[int, list[str]]]:
+def without(lines: Iterator[str], beginnings: tuple[str, ...], above: int = 0) -> Iterator[str]:
+    """Give the lines with empty ones for the first `above`, and for those that begin like this, white space aside."""
+    if above:
+        lines = chain(("\n" for _ in islice(lines, above)), lines)
+    if not beginnings:
+        return lines
+    return ("\n" if line.lstrip().startswith(beginnings) else line for line in lines)
+
+
+def _sound(some: Any) -> Any:
+    if isinstance(some, BadRow):
+        raise RowsUnreadable(f"line {some.line}: {some.fault}")
+    return some
+
+
+def runs_of(found: Iterable[Rows | BadRow], columns: Columns) -> Iterator[RowRun | BadRow]:
+    """Give a table's rows, without its header, by receipt, with the empty cells of `fill_down` filled.
+
+    A row that names no receipt, as a cell of `group_by` is empty or damaged, is bad: it would be a receipt of its own,
+    or the same one as all rows of its kind. A row without any value is left out. Without `group_by` each row is a
+    receipt, its key its line.
+    """
+    filled = _Filled(columns) if columns.fill_down else None
+    key_of = columns.key
+    known: Any = None
+    key: Key = ""
     for some in found:
         if isinstance(some, BadRow):
-            raise RowsUnreadable(f"line {some.line}: {some.fault}")
-        yield from enumerate(some.rows, some.line)
+            if filled is not None:
+                filled.lose()
+            yield some
+            continue
+        line = some.line
+        if key_of is None:
+            yield from (RowRun(number, str(number), [row]) for number, row in enumerate(some.rows, line))
+            continue
+        for cells, group in groupby(some.rows if filled is None else map(filled.fill, some.rows), key_of):
+            rows = list(group)
+            if cells != known:
+                try:
+                    key, known = columns.receipt(cells), cells
+                except NoReceipt as fault:
+                    known = None
+                    for number, row in enumerate(rows, line):
+                        if any(map(str.strip, row)):
+                            yield BadRow(number, columns.as_csv(row), str(fault))
+                    line += len(rows)
+                    continue
+            yield RowRun(line, key, rows)
+            line += len(rows)
+
+
+class _Filled:
+    """Fills empty cells with the values above them, as long as it is certain that those are meant."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._group = [(place, columns.names[place] in columns.fill_down) for place in columns.group_places]
+        self._others = [
+            place for place in map(columns.names.index, columns.fill_down) if (place, True) not in self._group
+        ]
+        self._above: list[str] | None = None
+
+    def lose(self) -> None:
+        """Forget the row above: what stands there can't be told."""
+        self._above = None
+
+    def fill(self, cells: list[str]) -> list[str]:
+        """Return the row with its empty cells filled; one that names the receipt, unless a cell before it changed."""
+        if not any(map(str.strip, cells)):
+            return cells
+        above, full = self._above, list(cells)
+        same = above is not None
+        for place, fills in self._group:
+            if above is not None and same and fills and not full[place].strip():
+                full[place] = above[place]
+            same = above is not None and same and full[place] == above[place]
+        if above is not None and same:
+            for place in self._others:
+                full[place] = full[place] if full[place].strip() else above[place]
+        self._above = full if all(full[place].strip() for place, _ in self._group) else None
+        return full
 
 
 def read_rows(

@@ -17,7 +17,7 @@ from schemas.sale import Line
 from streams.batch import Record
 from streams.checks import Unsound, gross_of_lines
 from streams.sources.contracts import ContractError, load, located
-from streams.sources.convert import Unconvertible, text_of
+from streams.sources.convert import DamagedCode, Unconvertible, text_of
 from streams.sources.formats import Unreadable, reader
 from streams.sources.paths import NotFound
 from streams.sources.plan import Blocks, Plan, Planner, Values
@@ -237,7 +237,7 @@ class Source:
                     try:
                         value = get(inner, making)
                     except (Unconvertible, NotFound) as fault:
-                        raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{place}.{name}: {fault}") from None
+                        raise Refused(_reason(fault), f"{here}.{place}.{name}: {fault}") from None
                     if value is not None:
                         made[name] = value
                 if block.discounts:
@@ -281,7 +281,11 @@ def _value(get: Get, part: Any, making: Making, name: str) -> Any:
     try:
         return get(part, making)
     except (Unconvertible, NotFound) as fault:
-        raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{name}: {fault}") from None
+        raise Refused(_reason(fault), f"{name}: {fault}") from None
+
+
+def _reason(fault: Exception) -> Reason:
+    return Reason.DAMAGED_CODE if isinstance(fault, DamagedCode) else Reason.UNCONVERTIBLE_VALUE
 
 
 def _charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]], here: str) -> Charged:

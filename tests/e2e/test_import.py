@@ -193,7 +193,73 @@ def test_several_inputs_are_imported_and_one_that_is_unreadable_is_told(shop: Sh
     result = run(shop, folder, "-", stdin=b"bon,sku,price\n7,A,1\n")
     assert result.exit_code == 2
     assert f"tillstream: {folder}/b.csv: the file is empty" in result.stderr
-    assert f"6 records in {shop.topic}" in result.stdout
+    assert f"4 records in {shop.topic}" in result.stdout  # two receipts of c.csv are in a.csv, too
+    assert "2 of the receipts go with another file" in result.stderr
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_receipts_in_several_files_are_booked_whole_also_after_a_kill(shop: Shop, apart: bool) -> None:
+    folder = shop.folder / "exports"
+    folder.mkdir()
+    lines = [
+        f"{bon},{sku},{price}\n" for bon in range(200) for sku, price in (("A", "1.50"), ("B", "0.50"), ("C", "0.25"))
+    ]
+    ordered = [*lines[::3], *lines[1::3], *lines[2::3]] if apart else lines
+    for file in range(4):  # 150 rows, so that receipts reach over the ends of files
+        (folder / f"{file}.csv").write_text(
+            "bon,sku,price\n" + "".join(ordered[file * 149 : (file + 1) * 149 + 4 * (file == 3)])
+        )
+    kill(shop, folder, 120)
+    result = run(shop, folder)
+    assert result.exit_code == 0, result.output
+    shop.start()
+    shop.wait_drained()
+    assert shop.query("SELECT count(*), sum(gross) FROM documents") == [(200, 200 * 22_500)]
+    assert shop.dead_letters() == []
+    values = {record.value for record in shop.topics.records(shop.topic)}
+    assert len(values) == 200
+    assert all(len(json.loads(value or b"")["rows"]) == 3 for value in values)
+
+
+def test_files_that_come_into_a_folder_together_are_one_import(shop: Shop) -> None:
+    folder = shop.folder / "in"
+    (folder / "working").mkdir(parents=True)
+    (folder / "working" / "1.csv").write_text("bon,sku,price\n1,A,1\n2,A,1\n")
+    (folder / "working" / "2.csv").write_text("bon,sku,price\n2,B,1\n3,A,1\n")
+    watcher = program_of("import", "--watch", "in", folder=shop.folder)
+    try:
+        wait_until(lambda: (folder / "done" / "2.csv").exists(), 40)
+    finally:
+        watcher.send_signal(signal.SIGTERM)
+        _, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == 0, err
+    sent = [json.loads(record.value or b"")["rows"] for record in shop.topics.records(shop.topic)]
+    assert sorted(len(rows) for rows in sent) == [1, 1, 2]
+
+
+def test_dry_run_says_what_an_import_of_several_files_would_do(shop: Shop) -> None:
+    (shop.folder / "1.csv").write_text("bon,sku,price\n1,A,1\n2,A,1\n,B,1\n3,A,1\n4,A,1\n")
+    (shop.folder / "2.csv").write_text("bon,sku,price\n4,B,1\n5,A,1\n2,C,1\n")
+    result = run(shop, shop.folder / "1.csv", shop.folder / "2.csv", "--dry-run")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[:3] == ["line 2  1  document", "line 6  4  document", "line 3  5  document"]
+    assert "line 4: no value in bon" in result.stderr
+    report = told(shop, shop.folder / "1.csv", shop.folder / "2.csv", code=1)
+    assert [(each["sent"], each["given_by_other_files"], each["put_aside"]) for each in report["files"]] == [
+        (2, 0, 3),
+        (1, 1, 1),
+    ]
+
+
+def test_contract_that_no_worker_could_use_is_refused_before_anything_is_sent(shop: Shop) -> None:
+    wrong = shop.folder / "wrong.yaml"
+    wrong.write_text(
+        CONTRACT.replace(
+            '{value: "2026-03-02T10:00:00Z"}', '{path: "rows[0].at", as: {time: {formats: "%m/%d/%y %H:%M %p"}}}'
+        )
+    )
+    result = run(shop, sales(shop, 1), "--contract", wrong)
+    assert (result.exit_code, "%p counts with %I alone" in result.stderr) == (2, True), result.output
 
 
 @pytest.mark.parametrize(

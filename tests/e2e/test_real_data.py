@@ -5,6 +5,7 @@ import gzip
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from datetime import UTC
 from decimal import ROUND_HALF_UP, Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,7 +84,8 @@ def test_every_basket_of_december_2017_arrives_to_the_cent(
     assert odd == {"41211916762"}
 
     with open_shop(tmp_path, kafka, topic_name, postgres_url) as shop:
-        carry(shop, (event for event in completejourney("2017-12") if first <= event["occurred_at"][:10] <= last))
+        events = completejourney("2017-12", zone=UTC)  # the days of the data's own times
+        carry(shop, (event for event in events if first <= event["occurred_at"][:10] <= last))
         held = shop.query(
             "SELECT d.receipt, count(l.*), sum(l.gross), min(d.gross) FROM documents d "
             "JOIN document_lines l USING (external_ref) GROUP BY d.receipt"

@@ -172,3 +172,16 @@ def test_customers_ids_are_not_told(tmp_path: Path) -> None:
 
 def test_plainest_mapping_is_one() -> None:
     assert Mapping.model_validate({"mapping": 1}).tables() == {}
+
+
+@pytest.mark.parametrize("code", ['"4,00638E+12"', "4.00638E+12", "3-Mar"])
+def test_code_that_a_spreadsheet_has_damaged_is_told_with_its_line(tmp_path: Path, code: str) -> None:
+    said = fault(tmp_path, items(file="items.csv"), items_csv=f"sku,item_code\nA,1\n{code},2\n")
+    assert said.startswith("items.csv:3: sku: a spreadsheet has turned this code into a number or a date")
+    said = fault(tmp_path, items(file="items.csv"), items_csv=f"sku,item_code\nA,{code}\n")
+    assert said.startswith("items.csv:2: item_code: a spreadsheet")
+
+
+def test_quoting_of_a_spreadsheet_is_no_part_of_a_code(tmp_path: Path) -> None:
+    table = loaded(mapping_file(tmp_path, items(file="items.csv"), items_csv='sku,item_code\n"=""A""",\'0047\n'))
+    assert mapped(table).lines[0].item_code == "0047"

@@ -83,7 +83,7 @@ def test_one_sheet_of_a_workbook_is_read_and_the_others_are_told(tmp_path: Path)
     (one,) = inputs([str(path)])
     for wanted, chosen, left_out in ((None, "March", ("April", "Notes")), ("April", "April", ("March", "Notes"))):
         with as_file(one, BY_NO, sheet=wanted) as opened:
-            assert opened[1:] == (chosen, left_out)
+            assert (opened.sheet, opened.left_out) == (chosen, left_out)
             _, made, _ = read(opened.file)
         assert [rows(receipt) for receipt in made] == [[{"no": str(("March", "April").index(chosen) + 1)}]]
     with (

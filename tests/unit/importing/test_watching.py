@@ -43,7 +43,21 @@ def test_what_a_watcher_that_died_had_taken_is_taken_again(tmp_path: Path) -> No
     folder = Folder(tmp_path)
     old(folder.working / "sales.csv")
     old(tmp_path / "sales.csv")
-    assert names(folder.taken()) == ["sales-2.csv", "sales.csv"]
+    assert names(folder.taken()) == ["sales.csv"]
+    folder.put_away({folder.working / "sales.csv": folder.done / "sales.csv"})
+    assert names(folder.taken()) == ["sales.csv"]  # the one that came meanwhile
+
+
+def test_files_of_an_import_that_is_done_are_all_moved_also_after_a_kill(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("1.csv", "2.csv"):
+        old(folder.working / name)
+    (folder.working / ".moves.json").write_text(
+        '{"0.csv": "done/0.csv", "1.csv": "done/1.csv", "2.csv": "failed/2.csv"}'
+    )
+    assert Folder(tmp_path).taken() == []
+    assert names(sorted(folder.done.iterdir())) == ["1.csv"]
+    assert names(sorted(folder.failed.iterdir())) == ["2.csv"]
 
 
 def test_hidden_files_and_folders_stay(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -55,7 +56,7 @@ def same(found: SaleEvent, made: dict[str, Any]) -> bool:
 
 @has_journey
 def test_baskets_of_a_day_are_the_events_of_the_data_set() -> None:
-    made = {event["receipt"]: event for event in completejourney("2017-12-24")}
+    made = {event["receipt"]: event for event in completejourney("2017-12-24", zone=UTC)}
     found = read("completejourney", transactions(list(made.values())))
     assert (found.skipped, found.rejected) == ([], [])
     assert found.events.keys() == made.keys()
