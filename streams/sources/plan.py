@@ -77,7 +77,7 @@ class Planner:
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         places = {name: here if name in kind.fields else "" for name, _ in rules}
         found = [(name, rule) for name, rule in rules if rule.derive is None]
-        fields = [(name, typed(name, self._getter(rule, _path(places[name], "fields", name), name))) for name, rule in found]
+        fields = [(name, self._getter(rule, _path(places[name], "fields", name), name)) for name, rule in found]
         lines = contract.lines if kind.lines is None else kind.lines
         tenders = contract.tenders if kind.tenders is None else kind.tenders
         taxes = contract.taxes if kind.taxes is None else kind.taxes
@@ -121,7 +121,7 @@ class Planner:
         return values
 
     def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
-        return [(name, typed(name, self._getter(rule, _path(here, "fields", name), name))) for name, rule in rules.items()]
+        return [(name, self._getter(rule, _path(here, "fields", name), name)) for name, rule in rules.items()]
 
     def _getter(self, rule: Rule, here: str, name: str) -> Get:
         converts: list[Convert] = []
@@ -130,7 +130,7 @@ class Planner:
                 converts.append(converter(step))
             except StepError as fault:
                 self.faults.append(f"{here}.as.{number}: {fault}")
-        get = getter(rule, self._find(rule.path, f"{here}.path"), converts, self._watch, here)
+        get = typed(name, getter(rule, self._find(rule.path, f"{here}.path"), converts, self._watch, here))
         return _code(get) if name in _CODES and rule.value is None else get
 
     def _condition(self, when: When, here: str) -> Holds:

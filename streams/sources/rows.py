@@ -16,7 +16,6 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schemas.codes import bare_code, is_damaged
-
 from schemas.reference import join_names
 
 #: What separates columns, the likelier first.

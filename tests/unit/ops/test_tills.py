@@ -198,7 +198,8 @@ def test_schema_fault_is_one_field_of_the_stated_kind(name: str, kinds: set[str]
     for seed in range(40):
         with pytest.raises(ValidationError) as error:
             SaleEvent.model_validate_json(broken_by(name, seed)[1])
-        assert error.value.error_count() == 1
+        fields = {tuple(step for step in one["loc"] if "#" not in str(step)) for one in error.value.errors()}
+        assert len(fields) == 1  # an amount that is neither a text nor a number has a fault of each
         seen.add(error.value.errors()[0]["type"])
     assert seen == kinds
 

@@ -284,13 +284,18 @@ def test_refund_that_names_no_currency_at_all_is_a_dead_letter() -> None:
     assert why_not(refund(part, back="3.00", transactions=back)) == ["schema_mismatch: currency: missing"]
 
 
-@pytest.mark.parametrize(("back", "expected"), [("89.10", "-7.85"), ("107.22", "-9.42")])
-def test_money_in_another_currency_is_worth_what_its_lines_are(back: str, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("back", "its_tax", "presented", "expected"),
+    [("89.10", "1.31", "14.85", "-7.85"), ("107.22", "1.57", "18.12", "-9.42")],  # tax included, tax on top
+)
+def test_money_in_another_currency_is_worth_what_its_lines_are(
+    back: str, its_tax: str, presented: str, expected: str
+) -> None:
     part = {
         "quantity": 1,
-        "line_item": item("A", "7.85", tax_lines=[tax(0.2, "1.57")]),
+        "line_item": item("A", "7.85", tax_lines=[tax(0.2, its_tax)]),
         "subtotal_set": money("7.85", presented="89.10"),
-        "total_tax_set": money("1.57", presented="18.12"),
+        "total_tax_set": money(its_tax, presented=presented),
     }
     returned = [{"kind": "refund", "status": "success", "gateway": "klarna", "amount": back, "currency": "SEK"}]
     assert document(refund(part, back=back, transactions=returned)).gross == Decimal(expected)
