@@ -16,7 +16,11 @@ from streams.deadletters import reason_of
 
 @dataclass(frozen=True)
 class Balance:
-    """Counts of records, and money to the cent; `differences` is empty when all agrees."""
+    """Counts of records, and money to the cent; `differences` is empty when every record is accounted for.
+
+    `unbooked` counts the dead letters' records by currency, with the gross they state, and under no currency those whose
+    amount can't be told.
+    """
 
     sent: int
     delivered: int

@@ -28,7 +28,7 @@ class Sent(NamedTuple):
 
     `place` counts the events of one record. `digest` is that of the record, as a dead letter's origin has it.
     `reason` is why the line of today would not take it; then `gross` is what the event states, and the other
-    amounts are 0. `print` is that of the document it makes.
+    amounts are 0; `has_gross` says whether an amount can be read at all. `print` is that of the document it makes.
     """
 
     partition: int
@@ -55,6 +55,7 @@ class Sent(NamedTuple):
     tax: int = 0
     gross: int = 0
     tenders: str = "{}"
+    has_gross: int = 0
     print: int = 0
 
 
@@ -74,7 +75,7 @@ class Close(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """A dead letter of the topic; `end` is what was done about it last, if anything."""
+    """A dead letter of the topic; `end` is what was done about it last, if anything, `by` whom, and `why`."""
 
     partition: int
     offset: int
@@ -82,6 +83,8 @@ class Letter(NamedTuple):
     reason: str
     place: str
     end: str
+    by: str = ""
+    why: str = ""
 
 
 class Fact(NamedTuple):
@@ -109,6 +112,28 @@ class Fact(NamedTuple):
     tax: Decimal
     tenders: dict[str, Decimal]
     print: str
+    has_gross: bool
+    closed_by: str
+    closed_why: str
+
+
+class Unbooked(NamedTuple):
+    """Receipts of one fate that are not in the ERP, of a store's day in one currency.
+
+    `receipts` and `gross` count each receipt once, by its latest revision. `returned` is the part of `gross` below 0.
+    `unknown` counts those whose amount can't be read, and `otherwise` the dead letters of receipts that are booked in
+    another version: their amount is in neither.
+    """
+
+    store: str
+    day: str
+    currency: str
+    fate: str
+    receipts: int
+    gross: Decimal
+    returned: Decimal
+    unknown: int
+    otherwise: int
 
 
 @dataclass
@@ -135,14 +160,15 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE sent (
     {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in _NAMES)},
-    upper INTEGER NOT NULL, lower INTEGER NOT NULL, fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT ''
+    upper INTEGER NOT NULL, lower INTEGER NOT NULL, fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT '',
+    closed_by TEXT NOT NULL DEFAULT '', closed_why TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE closes (
     event_id TEXT PRIMARY KEY, source TEXT, store TEXT, register TEXT, day TEXT, occurred INTEGER, currency TEXT,
     gross INTEGER, receipt TEXT, revision INTEGER
 );
 CREATE TABLE letters (
-    "partition" INTEGER, "offset" INTEGER, digest TEXT, reason TEXT, place TEXT, "end" TEXT,
+    "partition" INTEGER, "offset" INTEGER, digest TEXT, reason TEXT, place TEXT, "end" TEXT, by TEXT, why TEXT,
     PRIMARY KEY ("partition", "offset", digest)
 );
 CREATE INDEX closes_receipt ON closes (source, store, register, receipt, day, currency, revision);
@@ -153,18 +179,20 @@ CREATE INDEX closes_receipt ON closes (source, store, register, receipt, day, cu
 #: duplicate  the same event, or the same receipt, once more
 #: superseded an earlier revision of a receipt that came again with a higher one
 #: dead, held a dead letter that did not come to the ERP (`held` by a cleaning rule)
+#: parked     a dead letter that was put aside: not booked either
+#: resolved   a dead letter of which a person has decided that it shall not be booked
 #: noted      no document is to be made of it
 #: waiting    the worker has not come to it yet
 #: refused    as `erp`, but today's rules would refuse it: what the ERP should hold of it is not known
 #: vanished   none of all that: it should be a dead letter, or in the ERP, and is neither
 _JUDGE = """
-CREATE INDEX sent_place ON sent ("partition", "offset", digest);
+CREATE INDEX IF NOT EXISTS sent_place ON sent ("partition", "offset", digest);
 CREATE INDEX sent_ref ON sent (ref, revision, content);
 UPDATE sent SET fate = 'noted' WHERE noted <> '';
-UPDATE sent SET letter = l.place || ' ' || l.reason,
+UPDATE sent SET letter = l.place || ' ' || l.reason, closed_by = l.by, closed_why = l.why,
     fate = CASE
         WHEN l."end" IN ('delivered', 'superseded', 'duplicate') THEN ''
-        WHEN l."end" = 'noted' THEN 'noted'
+        WHEN l."end" IN ('noted', 'parked', 'resolved') THEN l."end"
         WHEN l.reason LIKE 'held\\_%' ESCAPE '\\' THEN 'held' ELSE 'dead' END
     FROM letters l
     WHERE sent.noted = '' AND l."partition" = sent."partition" AND l."offset" = sent."offset"
@@ -193,6 +221,27 @@ CREATE INDEX sent_register ON sent (source, store, register, occurred);
 CREATE INDEX sent_content ON sent (content);
 """
 
+#: Fates of dead letters that are not in the ERP.
+LETTERS = ("dead", "held", "parked", "resolved")
+
+#: The latest revision of each receipt, among those that are not in the ERP.
+_UNBOOKED = f"""
+WITH latest AS (
+    SELECT store, day, currency, fate, gross, has_gross AND currency <> '' AS known,
+        fate <> 'waiting' AND ref <> '' AND EXISTS (
+            SELECT 1 FROM sent b WHERE b.ref = s.ref AND b.currency = s.currency AND b.fate IN ('erp', 'refused')
+        ) AS otherwise,
+        row_number() OVER (
+            PARTITION BY CASE ref WHEN '' THEN "partition" || ':' || "offset" || ':' || place ELSE ref END, currency
+            ORDER BY fate = 'resolved', revision DESC, arrived DESC, "partition", "offset" DESC
+        ) AS number
+    FROM sent s WHERE fate IN {(*LETTERS, "waiting")} AND arrived BETWEEN ? AND ?
+)
+SELECT store, day, currency, fate, sum(known AND NOT otherwise), sum(gross * (known AND NOT otherwise)),
+    sum(min(gross, 0) * (known AND NOT otherwise)), sum(NOT known AND NOT otherwise), sum(otherwise)
+FROM latest WHERE number = 1 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 (constants)
+
 
 class Book:
     """What was sent. Fill it, `judge` it, then ask."""
@@ -215,7 +264,17 @@ class Book:
 
     def add_letters(self, letters: Iterable[Letter]) -> None:
         """Puts dead letters in, the newest of each record."""
-        self._db.executemany("INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?)", letters)
+        self._db.executemany("INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)", letters)
+
+    def letters_alone(self) -> list[tuple[int, int, str]]:
+        """Where the records (partition, offset, digest) of those letters were that the book does not have."""
+        self._db.execute('CREATE INDEX IF NOT EXISTS sent_place ON sent ("partition", "offset", digest)')
+        query = """
+        SELECT "partition", "offset", digest FROM letters l
+        WHERE "end" NOT IN ('delivered', 'superseded', 'duplicate', 'noted') AND NOT EXISTS (
+            SELECT 1 FROM sent s WHERE s."partition" = l."partition" AND s."offset" = l."offset" AND s.digest = l.digest
+        )"""
+        return self._db.execute(query).fetchall()
 
     def lettered(self) -> Iterator[tuple[int, str, str]]:
         """(row, ref, content) of the events whose record has a dead letter that is not known to have come through.
@@ -223,7 +282,7 @@ class Book:
         Looks letters up; to be asked once, before `judge`.
         """
         self._db.executescript(_JUDGE + "BEGIN;")  # which commits first
-        query = "SELECT rowid, ref, content FROM sent WHERE letter <> '' AND fate IN ('dead', 'held') AND ref <> ''"
+        query = f"SELECT rowid, ref, content FROM sent WHERE letter <> '' AND fate IN {LETTERS} AND ref <> ''"  # noqa: S608 (constants)
         yield from self._db.execute(query).fetchall()
 
     def came_through(self, rows: Iterable[int]) -> None:
@@ -296,20 +355,34 @@ class Book:
 
     def dead(self, store: str, day: str) -> Iterator[Fact]:
         """The dead letters of a store's day that did not come to the ERP."""
-        yield from self._facts("store = ? AND day = ? AND fate IN ('dead', 'held')", store, day)
+        yield from self._facts(f"store = ? AND day = ? AND fate IN {LETTERS}", store, day)
+
+    def unbooked(self, arrived: tuple[int, int] | None = None) -> dict[tuple[str, str], list[Unbooked]]:
+        """By store and day the receipts that wait, or are dead letters; `arrived` within these milliseconds.
+
+        A receipt counts once in a currency, however often it was sent: as its latest revision.
+        """
+        since, until = (-(2**62), 2**62) if arrived is None else arrived
+        found: dict[tuple[str, str], list[Unbooked]] = {}
+        for *said, gross, returned, unknown, otherwise in self._db.execute(_UNBOOKED, (since, until)):
+            amounts = from_scaled(gross, AMOUNT_PLACES), from_scaled(returned, AMOUNT_PLACES)
+            one = Unbooked._make([*said, *amounts, unknown, otherwise])
+            found.setdefault((one.store, one.day), []).append(one)
+        return found
 
     def _facts(self, condition: str, *values: str) -> Iterator[Fact]:
         query = (
             'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
-            f'"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, upper, lower '
+            f'"offset", digest, arrived, occurred, has_gross, closed_by, closed_why, lines, quantity, net, tax, tenders, '
+            f"upper, lower "
             f"FROM sent WHERE {condition}"
         )
-        for *said, quantity, net, tax, tenders, upper, lower in self._db.execute(query, values):
+        for *said, has_gross, by, why, lines, quantity, net, tax, tenders, upper, lower in self._db.execute(query, values):
             said[7] = from_scaled(said[7], AMOUNT_PLACES)
             sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))
             paid = {kind: from_scaled(amount, AMOUNT_PLACES) for kind, amount in json.loads(tenders).items()}
-            figures = (from_scaled(quantity, FINE_PLACES), *sums, paid)
-            yield Fact._make([*said, *figures, in_digits(of_halves(upper, lower))])
+            figures = (lines, from_scaled(quantity, FINE_PLACES), *sums, paid)
+            yield Fact._make([*said, *figures, in_digits(of_halves(upper, lower)), bool(has_gross), by, why])
 
     def gaps(self) -> dict[tuple[str, str], list[str]]:
         """By store and day: the receipt numbers between others of their register that never came, in words.
@@ -358,7 +431,7 @@ class Book:
                 PARTITION BY ref ORDER BY fate IN ('erp', 'refused', 'waiting') DESC, revision DESC, arrived
             ) AS place FROM sent
             WHERE source = ? AND store = ? AND register = ? AND occurred > ? AND occurred <= ? AND currency = ?
-            AND fate IN ('erp', 'refused', 'waiting', 'dead', 'held', 'vanished')
+            AND fate IN ('erp', 'refused', 'waiting', 'dead', 'held', 'parked', 'resolved', 'vanished')
         ) WHERE place = 1"""
         where = (close.source, close.store, close.register, since, close.occurred, close.currency)
         gross, day = self._db.execute(query, where).fetchone()

@@ -51,7 +51,7 @@ def public_key(pem: str) -> Ed25519PublicKey:
 def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey, *, tills: str, erp: str) -> dict[str, Any]:
     """The day as a certificate. `tills` and `erp` say between what it was reconciled."""
     said = {
-        "certificate": "tillstream store-day 1", "made_at": at.isoformat(), "made_by": by, "tills": tills, "erp": erp,
+        "certificate": "tillstream store-day 2", "made_at": at.isoformat(), "made_by": by, "tills": tills, "erp": erp,
         "found": day,
     }  # fmt: skip
     signature = b64encode(key.sign(_signed(said))).decode()
@@ -86,6 +86,13 @@ def fault(text: str, key: Ed25519PublicKey) -> str | None:
     told |= {"key": name_of(key), "signature": b64encode(signature).decode()}  # which are not in what was signed
     what, made = ("page", page(told)) if is_page else ("file", as_text(told))
     return f"the {what} is not the one that its signed part makes" if made != whole else None
+
+
+def is_of_books_alone(text: str) -> bool:
+    """Return whether the certificate, which has no fault, was made before it was asked whether everything is booked."""
+    if BEGINS in text:
+        text = text.partition(BEGINS)[2].partition(ENDS)[0]
+    return "books" not in json.loads(text)["found"]
 
 
 def as_text(certificate: dict[str, Any]) -> str:

@@ -13,15 +13,18 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
+from ops.reconcile.completeness import OPEN_FATES, Sums, by_fate, in_places, sum_of
 from schemas.document import ErpDocument
-from schemas.money import minor_digits
 from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
 from sinks.days import totals_of
 from sinks.values import AMOUNT_PLACES, from_scaled
 
-#: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
-#: not have all of it any more. Then the two that count, and what a person says of them.
-State = Literal["open", "closed", "balanced", "differs", "signed off"]
+#: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether they
+#: do can't be told of all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree, and all of
+#: it is booked. `signed off`: a person has taken it as it is.
+State = Literal["open", "differs", "unproved", "incomplete", "balanced", "signed off"]
+#: Whether tills and ERP agree on what is booked: the first of the two questions about a day.
+Books = Literal["agree", "differ", "not proved"]
 Kind = Literal[
     "missing", "only_in_erp", "doubled", "altered", "older_revision", "other_content", "moved", "vanished",
     "refused_today", "register"
@@ -80,7 +83,11 @@ class Account:
 
 @dataclass
 class Day:
-    """What is known of a store's business day. `noted`: of how many events no document is made, by why."""
+    """What is known of a store's business day. `noted`: of how many events no document is made, by why.
+
+    `unbooked`: what is not in the ERP, by fate. `lost`: the topic has lost records that may be of this day; `unproved`:
+    the documents whose records have left it.
+    """
 
     store: str
     day: str
@@ -91,6 +98,42 @@ class Day:
     gaps: list[str] = field(default_factory=list)
     noted: dict[str, int] = field(default_factory=dict)
     arrived: int = 0
+    unbooked: dict[str, Sums] = field(default_factory=dict)
+    lost: bool = False
+    unproved: Sums = field(default_factory=Sums)
+
+    @property
+    def books(self) -> Books:
+        """Whether tills and ERP agree on what is booked."""
+        if self.differences:
+            return "differ"
+        # Sums that differ without a document that does: something was written meanwhile, or is on its way.
+        settled = bool(self.count("waiting")) or all(account.agrees for account in self.accounts)
+        return "agree" if settled and not self.lost else "not proved"
+
+    @property
+    def not_booked(self) -> Sums:
+        """What is in dead letters, held, parked or waiting."""
+        return sum_of(sums for fate, sums in self.unbooked.items() if fate in OPEN_FATES)
+
+    @property
+    def resolved(self) -> Sums:
+        """What shall not be booked, as a person has decided."""
+        return self.unbooked.get("resolved", Sums())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the day is booked: the second question."""
+        return not self.not_booked and not self.lost
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether somebody has to look at it: the books don't agree, or it is not complete.
+
+        Of a day that is not over, what has been booked meanwhile is nothing to look at.
+        """
+        racing = self.state == "open" and not self.lost
+        return not self.is_complete or self.books == "differ" or (self.books == "not proved" and not racing)
 
     def count(self, *fates: str) -> int:
         """As `Account.count`, in all currencies."""
@@ -111,14 +154,14 @@ def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int 
 class Terms:
     """What a comparison is made by.
 
-    `ends`: when a store's business day is over. `reach`: the topic has lost records of this day, or of days before.
+    `ends`: when a store's business day is over. `lost`: until then records arrived that the topic has lost since.
     `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
     `doubtful`: days that are looked into even if their sums agree, as more was found of them before.
     """
 
     now: datetime
     ends: Callable[[str, date], datetime]
-    reach: date | None = None
+    lost: datetime | None = None
     whole: bool = True
     store: str | None = None
     first: date = date.min
@@ -135,32 +178,66 @@ class Terms:
         """Whether the business day is."""
         return self.ends(store, as_date(day)) <= self.now
 
-    def reaches(self, day: str) -> bool:
-        """Whether the topic has all of the day."""
-        return self.reach is None or as_date(day) > self.reach
+    def arrivals(self) -> tuple[int, int]:
+        """Return from when to when, in milliseconds since 1970, records of these days arrive, wherever on Earth."""
+        since = (self.first.toordinal() - _EPOCH) * _DAY - 14 * _HOUR
+        return since, (self.last.toordinal() + 1 - _EPOCH) * _DAY + 12 * _HOUR
+
+    def reaches(self, store: str, day: str) -> bool:
+        """Whether the topic has all of the store's day: it began after the last record arrived that is lost."""
+        if self.lost is None or day == NOWHERE:
+            return True
+        number = as_date(day).toordinal()
+        return number > 1 and self.ends(store, date.fromordinal(number - 1)) > self.lost
+
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_HOUR = 3_600_000
+_DAY = 24 * _HOUR
 
 
 def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> list[Day]:
     """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
     accounts = _accounts(book, held)
-    gaps, noted, arrived = book.gaps(), book.noted(), book.arrived_last()
+    gaps, noted, arrived, unbooked = book.gaps(), book.noted(), book.arrived_last(), book.unbooked()
     registers = defaultdict(list)
-    for difference in _registers(book, whole=terms.whole):
+    for difference in _registers(book, whole=terms.whole and terms.lost is None):
         registers[difference.store, difference.day].append(difference)
     days: list[Day] = []
     for (store, name), of_day in accounts.items():
         if not terms.wants(store, name):
             continue
         day = Day(
-            store, name, of_day, "closed", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
+            store, name, of_day, "open", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
         )
         day.letters = list(book.dead(store, name))
         day.noted = noted.get((store, name), {})
-        if name == NOWHERE or terms.reaches(name):
-            day.differences = explain(book, sink, day, terms) + registers[store, name]
+        day.unbooked = by_fate(unbooked.get((store, name), ()))
+        day.lost = not terms.reaches(store, name)
+        day.differences = explain(book, sink, day, terms) + registers[store, name]
         day.state = _state(day, terms)
         days.append(day)
     return days
+
+
+def unplaced(book: Book, terms: Terms) -> Day | None:
+    """Return the records of which no store or no day is known, and that arrived within the days that are asked for.
+
+    None if all days are asked for (they are a day of their own then), or if all of these records are settled.
+    """
+    if terms.store is None and (terms.first, terms.last) == (date.min, date.max):
+        return None
+    since, until = terms.arrivals()
+    found = Day(NOWHERE, NOWHERE, [], "balanced")
+    places = {key: sums for key, sums in book.unbooked((since, until)).items() if key[1] == NOWHERE}
+    stores = {NOWHERE} if terms.store is None else {NOWHERE, terms.store}
+    found.unbooked = by_fate(one for key, sums in places.items() for one in sums if terms.store is None or key[0] in stores)
+    for fact in book.due(NOWHERE, NOWHERE):
+        if fact.fate == "vanished" and since <= fact.arrived <= until:
+            found.differences.append(_of(fact, "vanished", fact.reason or "no dead letter"))
+    found.letters = [fact for fact in book.dead(NOWHERE, NOWHERE) if since <= fact.arrived <= until]
+    found.state = _state(found, terms)
+    return found if found.unbooked or found.differences else None
 
 
 def _accounts(book: Book, held: Sequence[StoreDay]) -> dict[tuple[str, str], list[Account]]:
@@ -188,21 +265,23 @@ def _sums(figures: Figures) -> tuple[Any, ...]:
 
 
 def _state(day: Day, terms: Terms) -> State:
-    if day.day == NOWHERE:
-        return "differs" if day.differences else "balanced"
-    if not terms.is_over(day.store, day.day):
+    if day.day != NOWHERE and not terms.is_over(day.store, day.day):
         return "open"
-    if day.differences:
+    if day.books == "differ":
         return "differs"
-    if day.count("waiting") or not terms.reaches(day.day) or not all(account.agrees for account in day.accounts):
-        return "closed"
-    return "balanced"
+    if day.books == "not proved":
+        return "unproved"
+    return "balanced" if day.is_complete else "incomplete"
 
 
 def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
     """On what a day differs, record by record."""
     agrees = all(account.agrees for account in day.accounts)
     if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in terms.doubtful:
+        return []
+    if day.lost and not day.count("erp", "refused", "waiting", "vanished"):
+        for account in day.accounts:  # the topic has nothing of it any more: its documents need not be fetched
+            day.unproved.add(account.currency, account.held.receipts, account.held.gross)
         return []
     found: list[Difference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
@@ -213,11 +292,27 @@ def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
             found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
         elif fact.fate != "waiting":
             facts[fact.ref] = fact
+            if document is not None and day.lost and document.revision > fact.revision:
+                day.unproved.add(document.currency, 1, document.gross)  # of a record that came before, and is lost
+                continue
             found += _beside(fact, document, sink) if document is not None else _absent(fact, sink)
     for document in held.values():
-        found += _unsent(book, document, day, terms)
+        unsent = _unsent(book, document, day, terms)
+        if day.lost and _may_be_lost(book, document) and all(each.kind in _OF_LOST for each in unsent):
+            day.unproved.add(document.currency, 1, document.gross)
+        else:
+            found += unsent
     _say_what_is_altered(found, facts, sink)
     return found
+
+
+#: What a document looks like whose record has left the topic.
+_OF_LOST: tuple[Kind, ...] = ("only_in_erp", "other_content")
+
+
+def _may_be_lost(book: Book, document: DocumentPrint) -> bool:
+    """Return whether a record that has left the topic may have made the document: no other one did."""
+    return not any(fact.fate in ("erp", "refused", "waiting") for fact in book.about(document.external_ref))
 
 
 def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
@@ -356,15 +451,6 @@ def _registers(book: Book, *, whole: bool) -> Iterable[Difference]:
 
 def _register(close: Close) -> tuple[str, str, str, str]:
     return close.source, close.store, close.register, close.currency
-
-
-def in_places(amount: Decimal, currency: str) -> str:
-    """The amount with the currency's places."""
-    digits = minor_digits(currency)
-    if digits is None:
-        return format(amount.normalize() + 0, "f")
-    shown = amount.quantize(Decimal(1).scaleb(-digits))
-    return format(shown if shown == amount else amount, "f")
 
 
 def _plain(number: Decimal) -> str:

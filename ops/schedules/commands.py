@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -64,7 +65,8 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
     """Keep all schedules until SIGTERM or Ctrl-C; or, with a NAME, run that one now.
 
     Several may keep them side by side, on one data folder: each due time is done once. Meanwhile /metrics is served, at
-    http_host and schedules_port. Exit code 1 when the run by hand did not go well, or tills and ERP differ.
+    http_host and schedules_port. Exit code 1 when the run by hand did not go well, tills and ERP differ, or not everything
+    is booked.
     """
     settings = settings_from(config, broker=broker)
     if name is None:
@@ -94,7 +96,7 @@ def _keep(settings: Settings) -> None:
 def history(name: str | None, config: Path | None, last: int, as_json: bool) -> None:
     """What became of each due time.
 
-    done, bad lines, differs, unreadable files, failed (with the reason), broken off, missed, or overlapped.
+    done, bad lines, differs, incomplete, unreadable files, failed (with the reason), broken off, missed, or overlapped.
     """
     settings = settings_from(config)
     if name is not None:
@@ -108,6 +110,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
             "outcome": each.outcome,
             "sent": each.report.get("confirmed"),
             "differences": _differences(each.report),
+            "not_booked": _not_booked(each.report),
             "report": each.report,
         }
         for each in History(settings.data_folder).runs(name, last)
@@ -115,7 +118,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps({"runs": found}, ensure_ascii=False))
         return
-    _print(found, ("name", "due", "begun", "seconds", "outcome", "sent", "differences"))
+    _print(found, ("name", "due", "begun", "seconds", "outcome", "sent", "differences", "not_booked"))
 
 
 def _known(settings: Settings, name: str) -> None:
@@ -127,6 +130,13 @@ def _known(settings: Settings, name: str) -> None:
 def _differences(report: dict[str, Any]) -> int | None:
     """Of a reconciliation."""
     return sum(report["differences"].values()) if "differences" in report else None
+
+
+def _not_booked(report: dict[str, Any]) -> str | None:
+    """Of a reconciliation, the gross that is not booked; None of one that did not ask."""
+    if "unbooked_gross" not in report:
+        return None
+    return ", ".join(f"{gross} {currency}" for currency, gross in report["unbooked_gross"].items() if Decimal(gross))
 
 
 def _what(schedule: Schedule) -> str:
