@@ -126,11 +126,15 @@ def _verdict(certificate: dict[str, Any]) -> str:
 
 def _sums(sums: dict[str, Any]) -> str:
     """Receipts by currency, and records whose amount is not known."""
-    parts = [f"{each['gross']} {name} in {each['receipts']} receipts" for name, each in sums["amounts"].items()]
-    if unknown := sums["records_of_unknown_amount"]:
-        parts.append(f"{unknown} records whose amount can't be told")
-    if otherwise := sums["dead_letters_of_booked_receipts"]:
-        parts.append(f"{otherwise} dead letters of receipts that are booked in another version")
+    counts = [(f"{each['gross']} {name} in", each["receipts"], "receipt") for name, each in sums["amounts"].items()]
+    counts.append(("", sums["records_of_unknown_amount"], "record of unknown amount|records of unknown amount"))
+    counts.append(("", sums["dead_letters_of_booked_receipts"], "dead letter of a receipt that is booked in another "
+                   "version|dead letters of receipts that are booked in another version"))
+    parts = []
+    for amount, count, noun in counts:
+        one, _, many = noun.partition("|")
+        if count:
+            parts.append(f"{amount} {count} {one if count == 1 else many or one + 's'}".strip())
     return ", ".join(parts)
 
 
