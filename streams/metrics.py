@@ -355,7 +355,8 @@ class ReconciliationMetrics:
         )
         self.unproved = Gauge(
             "tillstream_reconciliation_unproved_receipts",
-            "Receipts in the ERP whose records have left the topic, on such store-days.",
+            "Receipts in the ERP whose records have left the topic, on such store-days, by currency.",
+            ["currency"],
             registry=self.registry,
         )
         self.unproved_gross = Gauge(

@@ -31,7 +31,7 @@ class Summary(BaseModel):
     store_days: dict[str, int]
     unbooked: dict[str, int] = {}
     unbooked_gross: dict[str, Decimal] = {}
-    unproved: int = 0
+    unproved: dict[str, int] = {}
     unproved_gross: dict[str, Decimal] = {}
     incomplete: int = 0
 
@@ -60,7 +60,7 @@ def summary_of(found: Found, now: Now) -> Summary:
         store_days={state: states[state] for state in get_args(State)},
         unbooked={fate: fates[fate].count if fate in fates else 0 for fate in OPEN_FATES},
         unbooked_gross=dict.fromkeys(gross, Decimal(0)) | _gross(sum_of(fates.values())),
-        unproved=unproved.receipts,
+        unproved=dict.fromkeys(gross, 0) | {name: each.receipts for name, each in unproved.amounts.items() if name},
         unproved_gross=dict.fromkeys(gross, Decimal(0)) | _gross(unproved),
         incomplete=sum(not day.differences for day in over),
     )
@@ -84,7 +84,8 @@ def metrics_of(summary: Summary) -> ReconciliationMetrics:
         metrics.unbooked.labels(fate).set(count)
     for currency, left in summary.unbooked_gross.items():
         metrics.unbooked_gross.labels(currency).set(float(left))
-    metrics.unproved.set(summary.unproved)
+    for currency, count in summary.unproved.items():
+        metrics.unproved.labels(currency).set(count)
     for currency, left in summary.unproved_gross.items():
         metrics.unproved_gross.labels(currency).set(float(left))
     metrics.at.set(summary.at.timestamp())

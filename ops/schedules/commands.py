@@ -17,6 +17,7 @@ from rich.table import Table
 from ops.importing.command import WRONG_IN_DATA
 from ops.importing.watching import stopping
 from ops.options import as_one_object, settings_from, with_broker, with_config
+from ops.reconcile.completeness import in_places
 from ops.schedules.history import History
 from ops.schedules.keeping import Keeper, due_after, keep_all
 from ops.schedules.serving import served
@@ -136,7 +137,8 @@ def _not_booked(report: dict[str, Any]) -> str | None:
     """Of a reconciliation, the gross that is not booked; None of one that did not ask."""
     if "unbooked_gross" not in report:
         return None
-    return ", ".join(f"{gross} {currency}" for currency, gross in report["unbooked_gross"].items() if Decimal(gross))
+    left = {currency: Decimal(gross) for currency, gross in report["unbooked_gross"].items()}
+    return ", ".join(f"{in_places(gross, currency)} {currency}" for currency, gross in left.items() if gross)
 
 
 def _what(schedule: Schedule) -> str:
