@@ -18,8 +18,8 @@ from streams.deadletters import reason_of
 class Balance:
     """Counts of records, and money to the cent; `differences` is empty when every record is accounted for.
 
-    `money_tills` is the gross that must be in the ERP, and `money_unbooked` what the tills rang up on receipts that are dead
-    letters now.
+    `money_tills` is the gross that must be in the ERP, and `money_unbooked` what the tills rang up on receipts that are
+    dead letters now.
     """
 
     sent: int
@@ -35,7 +35,7 @@ class Balance:
 
     @property
     def accounted(self) -> bool:
-        """Whether every record is a document, a duplicate, a dead letter or noted, and the money of the documents agrees."""
+        """Whether every record is a document, a duplicate, a dead letter or noted, and the documents' money agrees."""
         return not self.differences
 
     @property

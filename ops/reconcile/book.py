@@ -373,11 +373,12 @@ class Book:
     def _facts(self, condition: str, *values: str) -> Iterator[Fact]:
         query = (
             'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
-            f'"offset", digest, arrived, occurred, has_gross, closed_by, closed_why, lines, quantity, net, tax, tenders, '
-            f"upper, lower "
-            f"FROM sent WHERE {condition}"
+            '"offset", digest, arrived, occurred, has_gross, closed_by, closed_why, lines, quantity, net, tax, '
+            f"tenders, upper, lower FROM sent WHERE {condition}"
         )
-        for *said, has_gross, by, why, lines, quantity, net, tax, tenders, upper, lower in self._db.execute(query, values):
+        for *said, has_gross, by, why, lines, quantity, net, tax, tenders, upper, lower in self._db.execute(
+            query, values
+        ):
             said[7] = from_scaled(said[7], AMOUNT_PLACES)
             sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))
             paid = {kind: from_scaled(amount, AMOUNT_PLACES) for kind, amount in json.loads(tenders).items()}

@@ -109,8 +109,8 @@ def reconcile_group(
     incomplete (the books agree, and not everything is booked), balanced, signed off.
     Late events, or changes in the ERP, reopen a day.
 
-    Exit code 1 when the books of a day differ, or it is not complete or proved, and it is not signed off like that. With
-    --allow-open only when books differ.
+    Exit code 1 when the books of a day differ, or it is not complete or proved, and it is not signed off like that.
+    With --allow-open only when books differ.
     """
     if ctx.invoked_subcommand is not None:
         return

@@ -6,22 +6,23 @@ beside the receipts of the book.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any, Literal
 
 from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
 from ops.reconcile.completeness import OPEN_FATES, Sums, by_fate, in_places, sum_of
+from ops.reconcile.terms import Terms
 from schemas.document import ErpDocument
 from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
 from sinks.days import totals_of
 from sinks.values import AMOUNT_PLACES, from_scaled
 
-#: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether they
-#: do can't be told of all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree, and all of
-#: it is booked. `signed off`: a person has taken it as it is.
+#: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether
+#: they do can't be told of all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree,
+#: and all of it is booked. `signed off`: a person has taken it as it is.
 State = Literal["open", "differs", "unproved", "incomplete", "balanced", "signed off"]
 #: Whether tills and ERP agree on what is booked: the first of the two questions about a day.
 Books = Literal["agree", "differ", "not proved"]
@@ -150,52 +151,6 @@ def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int 
         book.came_through(row for row, ref, content in part if held.get(ref) == content)
 
 
-@dataclass
-class Terms:
-    """What a comparison is made by.
-
-    `ends`: when a store's business day is over. `lost`: until then records arrived that the topic has lost since.
-    `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
-    `doubtful`: days that are looked into even if their sums agree, as more was found of them before.
-    """
-
-    now: datetime
-    ends: Callable[[str, date], datetime]
-    lost: datetime | None = None
-    whole: bool = True
-    store: str | None = None
-    first: date = date.min
-    last: date = date.max
-    doubtful: Container[tuple[str, str]] = ()
-
-    def wants(self, store: str, day: str) -> bool:
-        """Whether the store's day is to be told of."""
-        if day == NOWHERE:
-            return self.store is None and (self.first, self.last) == (date.min, date.max)
-        return self.store in (None, store) and self.first <= as_date(day) <= self.last
-
-    def is_over(self, store: str, day: str) -> bool:
-        """Whether the business day is."""
-        return self.ends(store, as_date(day)) <= self.now
-
-    def arrivals(self) -> tuple[int, int]:
-        """Return from when to when, in milliseconds since 1970, records of these days arrive, wherever on Earth."""
-        since = (self.first.toordinal() - _EPOCH) * _DAY - 14 * _HOUR
-        return since, (self.last.toordinal() + 1 - _EPOCH) * _DAY + 12 * _HOUR
-
-    def reaches(self, store: str, day: str) -> bool:
-        """Whether the topic has all of the store's day: it began after the last record arrived that is lost."""
-        if self.lost is None or day == NOWHERE:
-            return True
-        number = as_date(day).toordinal()
-        return number > 1 and self.ends(store, date.fromordinal(number - 1)) > self.lost
-
-
-_EPOCH = date(1970, 1, 1).toordinal()
-_HOUR = 3_600_000
-_DAY = 24 * _HOUR
-
-
 def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> list[Day]:
     """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
     accounts = _accounts(book, held)
@@ -207,9 +162,7 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
     for (store, name), of_day in accounts.items():
         if not terms.wants(store, name):
             continue
-        day = Day(
-            store, name, of_day, "open", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
-        )
+        day = Day(store, name, of_day, "open", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0))
         day.letters = list(book.dead(store, name))
         day.noted = noted.get((store, name), {})
         day.unbooked = by_fate(unbooked.get((store, name), ()))
@@ -231,7 +184,9 @@ def unplaced(book: Book, terms: Terms) -> Day | None:
     found = Day(NOWHERE, NOWHERE, [], "balanced")
     places = {key: sums for key, sums in book.unbooked((since, until)).items() if key[1] == NOWHERE}
     stores = {NOWHERE} if terms.store is None else {NOWHERE, terms.store}
-    found.unbooked = by_fate(one for key, sums in places.items() for one in sums if terms.store is None or key[0] in stores)
+    found.unbooked = by_fate(
+        one for key, sums in places.items() for one in sums if terms.store is None or key[0] in stores
+    )
     for fact in book.due(NOWHERE, NOWHERE):
         if fact.fate == "vanished" and since <= fact.arrived <= until:
             found.differences.append(_of(fact, "vanished", fact.reason or "no dead letter"))

@@ -12,9 +12,9 @@ from rich.table import Table
 from ops.dlq.shelf import history
 from ops.dlq.showing import console_of
 from ops.reconcile.book import Book, Fact
+from ops.reconcile.comparing import settle_letters
 from ops.reconcile.completeness import in_places
 from ops.reconcile.judging import Judge
-from ops.reconcile.comparing import settle_letters
 from ops.reconcile.office import opened, read_all
 from ops.reconcile.reading import committed
 from ops.reconcile.verdict import WHERE
@@ -94,9 +94,7 @@ def _refs(settings: Settings, judge: Judge, target: str, progress: Progress) -> 
 
 
 def _read(settings: Settings, book: Book, judge: Judge, word: str, progress: Progress) -> None:
-    asyncio.run(
-        read_all(settings, book, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word))
-    )
+    asyncio.run(read_all(settings, book, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word)))
 
 
 def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:

@@ -46,6 +46,8 @@ def summary_of(found: Found, now: Now) -> Summary:
     open_ones = unsettled(found, now)
     kinds = Counter(each.kind for day in open_ones for each in day.differences)
     states = Counter(now[day.store, day.day].state for day in found.days)
+    if found.unplaced is not None:
+        states[found.unplaced.state] += 1
     # A record that can't be read has no currency.
     gross = {a.currency: Decimal(0) for day in found.days for a in day.accounts if a.currency}
     for account in (account for day in open_ones for account in day.accounts if account.currency):

@@ -8,10 +8,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
 from ops.reconcile.book import NOWHERE, Book, Scratch, as_date, milliseconds
-from ops.reconcile.comparing import Day, Terms, compare, settle_letters, unplaced
+from ops.reconcile.comparing import Day, compare, settle_letters, unplaced
 from ops.reconcile.judging import Judge
 from ops.reconcile.reading import Extent, committed, day_ends, dead_letters, read_letters_alone, read_topic
 from ops.reconcile.states import Noted, known_to_differ, now_is
+from ops.reconcile.terms import Terms
 from sinks.base import Sink, StoreDay
 from sinks.connect import open_sink
 from streams.desk import find_master_data, find_source
@@ -34,9 +35,9 @@ _ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 class Found:
     """What a reconciliation found.
 
-    `reach`: of this day and those before the topic does not have all any more. `late`: the earliest day before those that
-    were asked for of which something came late. `unplaced`: records of which no store or day is known, and that arrived
-    within the days that were asked for, where these are not all.
+    `reach`: of this day and those before the topic does not have all any more. `late`: the earliest day before those
+    that were asked for of which something came late. `unplaced`: records of which no store or day is known, and that
+    arrived within the days that were asked for, where these are not all.
     """
 
     at: datetime
@@ -93,13 +94,18 @@ def reconcile(
                 book.judge(places)
                 terms = Terms(now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful)
                 compared = compare(book, sink, held, terms)
-                if begin is not None and any(one.kind == "only_in_erp" for day in compared for one in day.differences):
+                if begin is not None and extent.starts != extent.begins and any(map(_has_unsent, compared)):
                     return None  # a till may have sent it before
                 late = _late(book, first) if first is not None and last is None else None
                 reach = None if extent.lost is None else extent.lost.date()
                 return Found(now, compared, reach, late, days_noted(settings), unplaced(book, terms))
 
         return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
+
+
+def _has_unsent(day: Day) -> bool:
+    """Return whether the ERP holds documents of which no record was read."""
+    return bool(day.unproved) or any(one.kind == "only_in_erp" for one in day.differences)
 
 
 def _begins(first: date | None) -> Iterator[date | None]:

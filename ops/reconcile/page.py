@@ -128,8 +128,14 @@ def _sums(sums: dict[str, Any]) -> str:
     """Receipts by currency, and records whose amount is not known."""
     counts = [(f"{each['gross']} {name} in", each["receipts"], "receipt") for name, each in sums["amounts"].items()]
     counts.append(("", sums["records_of_unknown_amount"], "record of unknown amount|records of unknown amount"))
-    counts.append(("", sums["dead_letters_of_booked_receipts"], "dead letter of a receipt that is booked in another "
-                   "version|dead letters of receipts that are booked in another version"))
+    counts.append(
+        (
+            "",
+            sums["dead_letters_of_booked_receipts"],
+            "dead letter of a receipt that is booked in another "
+            "version|dead letters of receipts that are booked in another version",
+        )
+    )
     parts = []
     for amount, count, noun in counts:
         one, _, many = noun.partition("|")

@@ -15,7 +15,7 @@ from ops.reconcile.judging import Judge
 from streams.batch import Batch
 from streams.letters.heads import head_of
 from streams.letters.reading import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
-from streams.letters.trail import CLOSED, Action, Outcome, entries
+from streams.letters.trail import CLOSED, Action, entries
 from streams.settings import Settings
 from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
 

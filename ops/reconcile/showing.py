@@ -59,7 +59,8 @@ def answers_as_json(day: Day) -> dict[str, Any]:
     return {
         "books": day.books,
         "complete": day.is_complete,
-        "unbooked": day.not_booked.as_json() | {"by_fate": {fate: sums.as_json() for fate, sums in sums_by_fate([day]).items()}},
+        "unbooked": day.not_booked.as_json()
+        | {"by_fate": {fate: sums.as_json() for fate, sums in sums_by_fate([day]).items()}},
         "resolved": day.resolved.as_json(),
         "records_lost": day.lost,
         "unproved": day.unproved.as_json(),

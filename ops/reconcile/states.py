@@ -40,7 +40,9 @@ def _counts(account: Account) -> dict[str, int]:
 
 def held_digest(day: Day) -> str:
     """A digest of what the ERP holds of the day."""
-    held = [[account.currency, asdict(account.held) | {"digest": None}] for account in day.accounts if account.held.receipts]
+    held = [
+        [account.currency, asdict(account.held) | {"digest": None}] for account in day.accounts if account.held.receipts
+    ]
     return sha256(json.dumps(held, default=_plain, sort_keys=True).encode()).hexdigest()[:32]
 
 

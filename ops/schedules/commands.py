@@ -66,8 +66,8 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
     """Keep all schedules until SIGTERM or Ctrl-C; or, with a NAME, run that one now.
 
     Several may keep them side by side, on one data folder: each due time is done once. Meanwhile /metrics is served, at
-    http_host and schedules_port. Exit code 1 when the run by hand did not go well, tills and ERP differ, or not everything
-    is booked.
+    http_host and schedules_port. Exit code 1 when the run by hand did not go well, tills and ERP differ, or not
+    everything is booked.
     """
     settings = settings_from(config, broker=broker)
     if name is None:

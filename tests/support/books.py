@@ -7,8 +7,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from ops.reconcile.book import Book, Letter
-from ops.reconcile.comparing import Day, Terms, compare, settle_letters, unplaced
+from ops.reconcile.comparing import Day, compare, settle_letters, unplaced
 from ops.reconcile.judging import Judge
+from ops.reconcile.terms import Terms
 from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.letters.heads import head_of

@@ -53,7 +53,7 @@ def page() -> dict[str, Any]:
                 ),
                 stat(
                     "Balanced or signed off",
-                    "Store-days on which tills and ERP agree and all is booked, or that somebody has taken as they are.",
+                    "Store-days on which tills and ERP agree and all is booked, or that somebody has signed off.",
                     "short",
                     days("balanced|signed off"),
                     [(None, "blue")],
