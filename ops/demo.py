@@ -238,7 +238,7 @@ def reconcile(stage: Stage, readings: Readings) -> Balance:
 def report(result: Balance, stage: Stage, readings: Readings, options: DemoOptions) -> None:
     """Prints the reconciliation: a table, or one JSON object."""
     if not options.as_json:
-        print_balance(result)
+        print_balance(result, simulated=options.data is None)
         return
     latency = {name: readings.latency_at(share) for name, share in (("p50", 0.5), ("p99", 0.99))}
     more = {"stores": len(stage.tally.gross), "latency_seconds": latency, "embedded_broker": options.broker is None}

@@ -125,8 +125,8 @@ def latency(readings: Readings) -> str:
     return f"latency p50 ≤ {middle:g} s, p99 ≤ {slow:g} s" if middle is not None else "latency not known yet"
 
 
-def print_balance(result: Balance) -> None:
-    """The reconciliation, as people read it."""
+def print_balance(result: Balance, *, simulated: bool = True) -> None:
+    """The reconciliation, as people read it. Simulated tills sell faulty records on purpose."""
     console = Console(highlight=False)
     table = Table("Reconciliation", "records", box=None, header_style="bold", title_justify="left")
     table.columns[1].justify = "right"
@@ -147,7 +147,8 @@ def print_balance(result: Balance) -> None:
     elif result.accounted:
         parts = f"{result.sent} sent = {result.delivered} documents + {result.duplicates} duplicates"
         console.print(f"{parts} + {result.dead_letters} dead letters + {result.noted} noted", soft_wrap=True)
-        worth = f"worth {result.money_unbooked:,.2f} at the tills, which sell some faulty records on purpose"
+        purpose = ", which sell some faulty records on purpose" if simulated else ""
+        worth = f"worth {result.money_unbooked:,.2f} at the tills{purpose}"
         console.print(f"{result.in_words()}, {worth}.", style="bold yellow", soft_wrap=True)
     for difference in result.differences:
         console.print(f"DIFFERS: {difference}", style="bold red", soft_wrap=True)

@@ -22,7 +22,7 @@ def page() -> dict[str, Any]:
     money = f"max by (currency) (tillstream_reconciliation_gross_difference{{{OF_IT}}})"
     unbooked = f"max by (currency) (tillstream_reconciliation_unbooked_gross{{{OF_IT}}})"
     unproved = f"max by (currency) (tillstream_reconciliation_unproved_gross{{{OF_IT}}})"
-    fates = f"max by (fate) (tillstream_reconciliation_unbooked_receipts{{{OF_IT}}}) > 0"
+    fates = f"max by (fate) (tillstream_reconciliation_unbooked_receipts{{{OF_IT}}})"
     kinds = f"max by (kind) (tillstream_reconciliation_differences{{{OF_IT}}}) > 0"
     by_state = f"max by (state) (tillstream_reconciliation_store_days{{{OF_IT}}})"
     late: Steps = [(None, "green"), (24 * HOUR, "orange"), (26 * HOUR, "red")]
