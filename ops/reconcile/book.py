@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from schemas.deadletter import Reason
 from sinks.prints import in_digits, of_halves
 from sinks.values import AMOUNT_PLACES, FINE_PLACES, from_scaled
 
@@ -224,10 +225,14 @@ CREATE INDEX sent_content ON sent (content);
 #: Fates of dead letters that are not in the ERP.
 LETTERS = ("dead", "held", "parked", "resolved")
 
+#: Why a record's own time, and so its day, is not believed.
+DOUBTED_TIMES = (Reason.IMPLAUSIBLE_TIME.value, Reason.HELD_TIME.value)
+
 #: The latest revision of each receipt, among those that are not in the ERP.
 _UNBOOKED = f"""
 WITH latest AS (
-    SELECT store, day, currency, fate, gross, has_gross AND currency <> '' AS known,
+    SELECT store, CASE WHEN reason IN {DOUBTED_TIMES} AND day NOT BETWEEN :first AND :last THEN '' ELSE day END AS day,
+        currency, fate, gross, has_gross AND currency <> '' AS known,
         fate <> 'waiting' AND ref <> '' AND EXISTS (
             SELECT 1 FROM sent b WHERE b.ref = s.ref AND b.currency = s.currency AND b.fate IN ('erp', 'refused')
         ) AS otherwise,
@@ -235,7 +240,7 @@ WITH latest AS (
             PARTITION BY CASE ref WHEN '' THEN "partition" || ':' || "offset" || ':' || place ELSE ref END, currency
             ORDER BY fate = 'resolved', revision DESC, arrived DESC, "partition", "offset" DESC
         ) AS number
-    FROM sent s WHERE fate IN {(*LETTERS, "waiting")} AND arrived BETWEEN ? AND ?
+    FROM sent s WHERE fate IN {(*LETTERS, "waiting")} AND arrived BETWEEN :since AND :until
 )
 SELECT store, day, currency, fate, sum(known AND NOT otherwise), sum(gross * (known AND NOT otherwise)),
     sum(min(gross, 0) * (known AND NOT otherwise)), sum(NOT known AND NOT otherwise), sum(otherwise)
@@ -357,14 +362,20 @@ class Book:
         """The dead letters of a store's day that did not come to the ERP."""
         yield from self._facts(f"store = ? AND day = ? AND fate IN {LETTERS}", store, day)
 
-    def unbooked(self, arrived: tuple[int, int] | None = None) -> dict[tuple[str, str], list[Unbooked]]:
+    def unbooked(
+        self,
+        arrived: tuple[int, int] = (-(2**62), 2**62),
+        first: date = date.min,
+        last: date = date.max,
+    ) -> dict[tuple[str, str], list[Unbooked]]:
         """By store and day the receipts that wait, or are dead letters; `arrived` within these milliseconds.
 
-        A receipt counts once in a currency, however often it was sent: as its latest revision.
+        A receipt counts once in a currency, however often it was sent: as its latest revision. A day that is not
+        believed counts as none unless it is between `first` and `last`.
         """
-        since, until = (-(2**62), 2**62) if arrived is None else arrived
+        given = {"since": arrived[0], "until": arrived[1], "first": first.isoformat(), "last": last.isoformat()}
         found: dict[tuple[str, str], list[Unbooked]] = {}
-        for *said, gross, returned, unknown, otherwise in self._db.execute(_UNBOOKED, (since, until)):
+        for *said, gross, returned, unknown, otherwise in self._db.execute(_UNBOOKED, given):
             amounts = from_scaled(gross, AMOUNT_PLACES), from_scaled(returned, AMOUNT_PLACES)
             one = Unbooked._make([*said, *amounts, unknown, otherwise])
             found.setdefault((one.store, one.day), []).append(one)

@@ -176,13 +176,17 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
 def unplaced(book: Book, terms: Terms) -> Day | None:
     """Return the records of which no store or no day is known, and that arrived within the days that are asked for.
 
+    Nor is a day known of a record whose time is not plausible.
+
     None if all days are asked for (they are a day of their own then), or if all of these records are settled.
     """
     if terms.store is None and (terms.first, terms.last) == (date.min, date.max):
         return None
     since, until = terms.arrivals()
     found = Day(NOWHERE, NOWHERE, [], "balanced")
-    places = {key: sums for key, sums in book.unbooked((since, until)).items() if key[1] == NOWHERE}
+    places = {
+        key: sums for key, sums in book.unbooked((since, until), terms.first, terms.last).items() if key[1] == NOWHERE
+    }
     stores = {NOWHERE} if terms.store is None else {NOWHERE, terms.store}
     found.unbooked = by_fate(
         one for key, sums in places.items() for one in sums if terms.store is None or key[0] in stores

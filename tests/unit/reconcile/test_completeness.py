@@ -165,6 +165,17 @@ def test_unreadable_record_that_vanished_is_a_difference_of_the_range_too() -> N
     assert not is_right(found, now, allow_open=True)
 
 
+@pytest.mark.parametrize("at", ["1999-12-31T12:00:00Z", "2031-01-01T12:00:00Z"])
+def test_receipt_whose_time_is_not_plausible_counts_in_the_range_in_which_it_arrived(at: str) -> None:
+    made = world(value(1), value(2, occurred_at=at))
+    found, now = found_in(made, first=TODAY, last=TODAY)
+    assert verdict(found, now).endswith("Books agree. NOT BOOKED: 3.00 EUR in 1 receipt.")
+    assert not is_right(found, now, allow_open=False)
+    found, now = found_in(made)  # all days: it is on its own
+    assert [day.not_booked.receipts for day in found.days] == ([1, 0] if at < "2026" else [0, 1])
+    assert found.unplaced is None
+
+
 # What the topic has lost
 
 
