@@ -6,13 +6,14 @@ READY := $(VENV)/.ready
 RUNS := $(VENV)/.runs
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 RIVALS := .venv-rivals
+MUTANTS := .venv-mutants
 
 # Bytecode is kept even where the environment says otherwise: without it every program that tests start compiles all
 # that it imports, for two seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests unit faults lint format bench drill up down schemas lock clean
+.PHONY: help demo test tests components unit faults lint format bench mutants drill up down schemas lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,7 +39,10 @@ demo: $(RUNS) ## Show sales flowing, on one screen; needs nothing but Python. AR
 test: $(READY) ## Lint, types, import contracts and all tests, on a real Kafka, PostgreSQL and Tryton
 	$(MAKE) --no-print-directory --jobs 2 lint tests
 
-tests: $(READY)
+components: $(READY)
+	@$(BIN)/python -m deploy.components
+
+tests: components
 	@# Tryton is installed meanwhile. Tests wait for it, and say so if it can't be.
 	@# Twice as many processes as two processors: most tests wait, for servers and for workers.
 	$(BIN)/python -c 'from deploy.tryton.server import template; template()' >/dev/null 2>&1 & \
@@ -70,6 +74,16 @@ $(RIVALS): bench/rivals/requirements.txt
 bench: $(READY) $(RIVALS) ## The POS job, Tillstream beside its rivals (in .venv-rivals), on a real Kafka and PostgreSQL
 	$(BIN)/python -m bench $(ARGS)
 
+$(MUTANTS)/.ready: requirements.lock tests/mutation/requirements.txt
+	test -x $(MUTANTS)/bin/python || $(PYTHON) -m venv $(MUTANTS)
+	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/mutation/requirements.txt
+	$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+mutants: $(MUTANTS)/.ready ## Change the money path in 100 places, one at a time; unit tests must notice. SEED=1 COUNT=100
+	$(MUTANTS)/bin/python -m tests.mutation --seed $(or $(SEED),1) --count $(or $(COUNT),100) $(ARGS)
+
 drill: $(READY) ## The database is away for a minute under load, and Prometheus tells of it (needs prometheus). ARGS="--away 240"
 	$(BIN)/python -m deploy.drills.outage $(ARGS)
 
@@ -90,4 +104,4 @@ lock: ## Resolve the pinned dependencies anew
 	$(LOCK) --extra postgres --extra fast --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
 
 clean: ## Remove the virtual environment and all caches
-	rm -rf $(VENV) $(RIVALS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RIVALS) $(MUTANTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

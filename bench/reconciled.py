@@ -133,14 +133,21 @@ def expected(shop: Shop) -> Counter[tuple[str, str]]:
     deleted, altered, doubled, lost = (rows[len(rows) * place // 5] for place in (1, 2, 3, 4))
     names = (
         "event_id, kind, revision, content, source, store, register_id, receipt, business_date, occurred_at, currency, "
-        "net, tax, rounding, gross, written_at"
+        "net, tax, rounding, gross, written_at, cashier, customer_id, original_ref"
     )
+    parts = {
+        "document_lines": "position, sku, description, quantity, unit, unit_price, discount, tax_rate, net, tax, gross",
+        "document_payments": "position, kind, amount",
+    }
     day = [ref for ref, store, date in rows if (store, date) == lost[1:] and ref != altered[0]]
     shop.execute(
         f"DELETE FROM documents WHERE external_ref = '{deleted[0]}'",
         f"UPDATE documents SET gross = gross + 0.01 WHERE external_ref = '{altered[0]}'",
-        f"INSERT INTO documents (external_ref, {names}) SELECT external_ref || '/copy', {names} FROM documents "
-        f"WHERE external_ref = '{doubled[0]}'",
+        *(
+            f"INSERT INTO {table} (external_ref, {columns}) SELECT external_ref || '/copy', {columns} FROM {table} "
+            f"WHERE external_ref = '{doubled[0]}'"
+            for table, columns in {"documents": names, **parts}.items()
+        ),
         f"DELETE FROM documents WHERE store = '{lost[1]}' AND business_date = '{lost[2]}' "
         f"AND external_ref NOT IN ('{altered[0]}', '{doubled[0]}/copy')",
     )

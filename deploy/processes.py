@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -111,6 +111,7 @@ class Process:
         remove: Path | None = None,
         user: str | None = None,
         group: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -125,6 +126,7 @@ class Process:
                 user=user,
                 group=group,
                 extra_groups=None if user is None else [],
+                env=None if environment is None else {**os.environ, **environment},
             )
         self._guard = Guard(self.pid, with_signal=guard_signal, remove=remove) if guarded else None
 

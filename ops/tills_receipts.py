@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 from schemas.money import divide_half_up
+from schemas.reference import join_reference
 from schemas.sale import EventType
 
 SOURCE = "tills"
@@ -140,7 +141,7 @@ class Receipt:
 
 def header(kind: EventType, store: str, register: str, number: str, occurred_at: str) -> dict[str, Any]:
     """The fields that every event has."""
-    name = f"{SOURCE}/{store}/{register}/{number}/{kind}"
+    name = join_reference(SOURCE, store, register, number, kind)
     return {
         "event_id": str(uuid5(NAMESPACE_URL, name)),
         "source": SOURCE,

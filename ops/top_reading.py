@@ -30,6 +30,7 @@ class Reading:
     moment: float
     silent: str | None = None
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     partitions: int = 0
     lag_records: int = 0
     lag_seconds: float = 0.0
@@ -66,14 +67,14 @@ def read(url: str, opener: OpenerDirector) -> Reading:
         status, metrics = _get(opener, f"{url}/metrics")
         if status != 200:
             raise NoWorker(f"/metrics answers {status}")
-        return reading_of(url, moment, metrics, _reasons(*_get(opener, f"{url}/readyz")))
+        return reading_of(url, moment, metrics, *_words(*_get(opener, f"{url}/readyz")))
     except NoWorker as error:
         return Reading(url, moment, silent=f"no Tillstream worker: {error}")
     except (OSError, HTTPException) as error:
         return Reading(url, moment, silent=f"does not answer: {getattr(error, 'reason', None) or error}")
 
 
-def reading_of(url: str, moment: float, metrics: str, reasons: Sequence[str]) -> Reading:
+def reading_of(url: str, moment: float, metrics: str, reasons: Sequence[str], warnings: Sequence[str] = ()) -> Reading:
     """The reading that these metrics make. Raises NoWorker."""
     try:
         samples = Samples(metrics)
@@ -85,6 +86,7 @@ def reading_of(url: str, moment: float, metrics: str, reasons: Sequence[str]) ->
         url,
         moment,
         reasons=tuple(reasons),
+        warnings=tuple(warnings),
         partitions=int(samples.total("tillstream_assigned_partitions")),
         lag_records=int(samples.total("tillstream_lag_records")),
         lag_seconds=samples.total("tillstream_lag_seconds"),
@@ -106,12 +108,15 @@ def rate(now: Reading, before: Reading | None) -> float | None:
     return (now.events - before.events) / (now.moment - before.moment)
 
 
-def _reasons(status: int, body: str) -> list[str]:
+def _words(status: int, body: str) -> tuple[list[str], list[str]]:
+    """Return why it is not ready, and its warnings."""
     try:
-        reasons: list[str] = json.loads(body)["reasons"]
-    except (ValueError, KeyError, TypeError):
+        answer = json.loads(body)
+        reasons: list[str] = answer["reasons"]
+        warnings: list[str] = answer.get("warnings", [])
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise NoWorker(f"/readyz answers {status} without reasons") from None
-    return reasons if status != 200 else []
+    return (reasons if status != 200 else []), warnings
 
 
 def _get(opener: OpenerDirector, url: str) -> tuple[int, str]:

@@ -63,6 +63,11 @@ def screen(view: View, stores: int) -> RenderableType:
         for reading in view.readings
         for reason in ((reading.silent,) if reading.silent is not None else reading.reasons)
     ]
+    why += [
+        Text.assemble((f"{reading.url}  ", "bold"), (warning, "yellow"))
+        for reading in view.readings
+        for warning in reading.warnings
+    ]
     if why:
         parts += [Text(), *why]
     stalest = view.stalest(stores)
@@ -168,6 +173,7 @@ def _worker(view: View, reading: Reading) -> dict[str, Any]:
         "answers": True,
         "ready": reading.ready,
         "reasons": list(reading.reasons),
+        "warnings": list(reading.warnings),
         "sink_up": reading.sink_up,
         "held": reading.held,
         "partitions": reading.partitions,

@@ -186,7 +186,9 @@ class Rule(Part):
     path: str | None = Field(None, description="JMESPath, or XPath in XML")
     of: Literal["part", "record"] = Field("part", description="where `path` begins; they differ inside a list only")
     header: str | tuple[str, ...] | None = Field(
-        None, description="a Kafka header of the record; several are joined by `/`, and absent when one of them is"
+        None,
+        description="a Kafka header of the record; several are joined by `/` (that of all but the last "
+        "is written `%2F`), and absent when one of them is",
     )
     key: Literal[True] | None = Field(None, description="the record's key")
     value: Scalar | None = Field(None, description="always this")

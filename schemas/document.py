@@ -15,6 +15,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter, computed_field
 
+from schemas.reference import derived_identity, join_reference, source_prefix, unescaped_reference
+
 Kind = Literal["invoice", "credit_note", "cancellation"]
 
 
@@ -70,10 +72,10 @@ class ErpDocument:
     """A receipt as the ERP books it. Lines and payments are in the receipt's order.
 
     `event_id` is the event's identity (`source:id`), `external_ref` the receipt's (`source/store/register/receipt/
-    type`): an ERP holds one document per external_ref, that of the highest `revision`. `content` is a digest of all
-    that the event says, apart from its id: two events, or an event sent twice, say the same where it is equal, and are
-    in conflict where it is not. `gross` is what the customer paid: net + tax + rounding, where net and tax are the sums
-    over the lines and `rounding` what the till's own total differs by.
+    type`, a part's own "/" written as "%2F"): an ERP holds one document per external_ref, that of the highest
+    `revision`. `content` is a digest of all that the event says, apart from its id: two events, or an event sent twice,
+    say the same where it is equal, and are in conflict where it is not. `gross` is what the customer paid: net + tax +
+    rounding, where net and tax are the sums over the lines and `rounding` what the till's own total differs by.
 
     `mapping` is the version of the mapping that the ERP's own codes are from: `company`, `warehouse`, `cost_centre`,
     `customer_code`, and those of lines and payments. Without one all of them are None, and what the till says counts.
@@ -133,5 +135,31 @@ def to_json(document: ErpDocument) -> bytes:
 
 
 def from_json(text: bytes) -> ErpDocument:
-    """The inverse of `to_json`. Raises pydantic.ValidationError."""
-    return _ADAPTER.validate_json(text)
+    """The inverse of `to_json`. Raises pydantic.ValidationError.
+
+    References that were written before parts were escaped come out as they are written now.
+    """
+    document = _ADAPTER.validate_json(text)
+    _escape_references(document)
+    return document
+
+
+_TYPES: dict[Kind, str] = {"invoice": "sale", "credit_note": "return", "cancellation": "void"}
+
+
+def _escape_references(document: ErpDocument) -> None:
+    """Rewrite references and identity, where they are the document's own parts joined without escapes."""
+    source, kind = document.source, _TYPES[document.kind]
+    place = (document.store, document.register_id)
+    reference = join_reference(source, *place, document.receipt, kind)
+    unescaped = unescaped_reference(reference)
+    if unescaped is not None and document.external_ref == unescaped:
+        document.external_ref = reference
+        if document.event_id == f"{source}:{unescaped[len(source) + 1 :]}/{document.revision}":
+            document.event_id = derived_identity(source, *place, document.receipt, kind, document.revision)
+    if source_prefix(source) != f"{source}:" and document.event_id.startswith(f"{source}:"):
+        document.event_id = source_prefix(source) + document.event_id[len(source) + 1 :]
+    original = document.original_ref
+    if original is not None and original.count("/") > 4 and original.startswith("/".join((source, *place, ""))):
+        number, _, of = original[len("/".join((source, *place, ""))) :].rpartition("/")
+        document.original_ref = join_reference(source, *place, number, of)

@@ -18,6 +18,8 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from schemas.reference import derived_identity, join_identity, join_reference
+
 Code = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=500)]
 #: A decimal number as text. Below `money.LIMIT` either way, with no more places than the currency has: `streams.checks`
@@ -149,15 +151,15 @@ class SaleEvent(BaseModel):
 
     @property
     def identity(self) -> str:
-        """The event's identity across all sources: `source:event_id`."""
+        """The event's identity across all sources: `source:event_id`, as `schemas.reference` writes it."""
         if self.event_id is not None:
-            return f"{self.source}:{self.event_id}"
-        return f"{self.source}:{self.store}/{self.register_id}/{self.receipt}/{self.type}/{self.revision}"
+            return join_identity(self.source, self.event_id)
+        return derived_identity(self.source, self.store, self.register_id, self.receipt, self.type, self.revision)
 
     @property
     def receipt_ref(self) -> str:
         """The receipt's identity, `source/store/register/receipt/type`: what an ERP keeps as its external reference."""
-        return f"{self.source}/{self.store}/{self.register_id}/{self.receipt}/{self.type}"
+        return join_reference(self.source, self.store, self.register_id, self.receipt, self.type)
 
     def content(self, lines: Iterable[bytes]) -> str:
         """Digest (32 hexadecimal digits) of all that the event says, apart from its id: fields as written.

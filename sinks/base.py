@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument
@@ -97,7 +97,9 @@ class StoreDay:
     """What the sink holds of one store, business day and currency; signed as the documents are.
 
     `quantity` is the sum over the lines, whatever their units. `tenders` are sums by kind, as the till names them.
-    `digest` is the sum of the documents' prints (`sinks.prints`), where it was asked for.
+    `digest` is the sum of the documents' prints (`sinks.prints`), where it was asked for, and `personal` that of their
+    personal prints. `unremembered` counts the documents whose delivery the sink does not know, where it was asked for
+    and the sink knows deliveries.
     """
 
     store: str
@@ -111,11 +113,16 @@ class StoreDay:
     quantity: Decimal
     tenders: dict[str, Decimal]
     digest: str | None = None
+    personal: str | None = None
+    unremembered: int = 0
 
 
 @dataclass(slots=True)
 class DocumentPrint:
-    """A document that the sink holds, in short; `digest` as in `sinks.prints`."""
+    """A document that the sink holds, in short; `digest` and `personal` as in `sinks.prints`.
+
+    `remembered`: its delivery is known as it was, with the same event, reference, revision and content.
+    """
 
     external_ref: str
     event_id: str
@@ -124,6 +131,8 @@ class DocumentPrint:
     currency: str
     gross: Decimal
     digest: str
+    personal: str | None = None
+    remembered: bool = True
 
 
 class Sink(Protocol):
@@ -212,14 +221,75 @@ class Numbering(Protocol):
 
 
 @runtime_checkable
+class Comparable(Protocol):
+    """A sink that says what its totals and digests are made of."""
+
+    #: Half a sentence for certificates: "the rows of its tables".
+    compared: str
+
+
+@dataclass(slots=True)
+class Fragment:
+    """What is held under a reference that has no document: numbers of lines, payments and deliveries."""
+
+    external_ref: str
+    lines: int = 0
+    payments: int = 0
+    deliveries: int = 0
+
+
+@runtime_checkable
+class Fragmentary(Protocol):
+    """A sink that can hold parts of a document without the document."""
+
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+        """Return the fragments under these references, or all, ordered by reference.
+
+        Of given references only lines and payments are looked for: deliveries are made to be asked for by event. Raises
+        SinkUnavailable.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Kept:
+    """All that a sink holds under a reference: of each of its tables the rows, with values that JSON can hold.
+
+    It has the document's personal values. Only the sink that made it, or one of its kind, understands it.
+    """
+
+    external_ref: str
+    rows: dict[str, list[dict[str, Any]]]
+
+
+#: `restored`: it is as it was. `there`: it was already. `occupied`: something else is held under the reference, or its
+#: events were delivered since; nothing was done.
+Restored = Literal["restored", "there", "occupied"]
+
+
+@runtime_checkable
 class Forgetful(Protocol):
     """A sink whose documents can be taken back: tables, not an ERP that has posted them."""
 
-    def forget(self, external_refs: Sequence[str]) -> None:
-        """Takes the documents back, and that their events were delivered; what comes again is new. Raises
-        SinkUnavailable.
+    def keep(self, external_refs: Sequence[str]) -> list[Kept]:
+        """Return all that is held under these references, ordered by them; nothing where nothing is.
 
-        For repairs alone: it breaks the promise of `write` for whoever sends these events a second time.
+        Raises SinkUnavailable.
+        """
+        ...
+
+    def forget(self, kept: Sequence[Kept]) -> list[str]:
+        """Delete what was kept, and that its events were delivered; what comes again is new.
+
+        What is not as it was kept any more stays; its references are returned. For repairs alone: it breaks the promise
+        of `write` for whoever sends these events a second time. Raises SinkUnavailable.
+        """
+        ...
+
+    def restore(self, kept: Sequence[Kept], *, rehearse: bool = False) -> dict[str, Restored]:
+        """Put what was forgotten back, and return by reference what came of it; with `rehearse` what would.
+
+        Raises SinkUnavailable.
         """
         ...
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from schemas.document import ErpDocument, from_json
 from sinks.base import DocumentPrint, SinkUnavailable, StoreDay
-from sinks.prints import added, in_digits, print_of
+from sinks.prints import added, in_digits, personal_print_of, print_of
 
 
 def as_held(
@@ -31,6 +31,7 @@ def totals_of(documents: Iterable[ErpDocument], *, deep: bool = False) -> list[S
     """As `Sink.totals`. The documents, in any order, are read once and not kept. Raises DocumentsRefused."""
     days: dict[tuple[str, str, str], StoreDay] = {}
     prints: dict[tuple[str, str, str], int] = {}
+    personal: dict[tuple[str, str, str], int] = {}
     for d in documents:
         key = (d.store, d.business_date.isoformat(), d.currency)
         if key not in days:
@@ -39,16 +40,22 @@ def totals_of(documents: Iterable[ErpDocument], *, deep: bool = False) -> list[S
         _add(days[key], d)
         if deep:
             prints[key] = added((prints.get(key, 0), print_of(d)))
+            personal[key] = added((personal.get(key, 0), personal_print_of(d)))
     for key, day in days.items():
         day.tenders = dict(sorted(day.tenders.items()))
         day.digest = in_digits(prints[key]) if deep else None
+        day.personal = in_digits(personal[key]) if deep else None
     return [days[key] for key in sorted(days)]
 
 
 def prints_of(documents: Iterable[ErpDocument]) -> list[DocumentPrint]:
     """As `Sink.prints`, of one store's business day. Raises DocumentsRefused."""
     found = [
-        DocumentPrint(d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross, in_digits(print_of(d)))
+        DocumentPrint(
+            *(d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross),
+            in_digits(print_of(d)),
+            in_digits(personal_print_of(d)),
+        )
         for d in documents
     ]
     return sorted(found, key=lambda document: document.external_ref)

@@ -17,15 +17,18 @@ a receipt is booked is for the ERP alone to say.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from threading import Lock
 from typing import Literal, Protocol, TypeVar
 
+from pydantic import ValidationError
+
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, from_json
+from schemas.reference import unescaped_reference
 from sinks.base import (
     DocumentPrint,
     DocumentsRefused,
@@ -80,8 +83,8 @@ class System(Protocol):
         """All bookings of these receipts (digests), cancelled ones too."""
         ...
 
-    def documents(self, receipts: Sequence[str]) -> list[tuple[Booking, str]]:
-        """The posted bookings of these receipts, with the document as JSON."""
+    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[Booking, str]]:
+        """The bookings of these receipts, only those that are `posted` or all, with the document as JSON."""
         ...
 
     def require_bookable(self, document: ErpDocument) -> None:
@@ -119,6 +122,11 @@ class System(Protocol):
 
 class ErpSink:
     """A sink in an ERP. Calls of this process take turns."""
+
+    compared = (
+        "of each posted invoice the ERP's own net, tax, gross, currency, day and store; all else is the document that "
+        "was attached when it was booked: not the invoice's lines, taxes by rate, payments and customer"
+    )
 
     def __init__(self, system: System, ledger: Ledger, events: Events) -> None:
         self.system = system
@@ -217,7 +225,7 @@ class ErpSink:
     def _find(self, documents: Sequence[ErpDocument]) -> dict[str, list[Booking]]:
         found: dict[str, list[Booking]] = defaultdict(list)
         for part in _parts(documents, self.system.batch):
-            for booking in self.system.find([digest(d.external_ref) for d in part]):
+            for booking in bookings_of(self.system, [d.external_ref for d in part]):
                 found[booking.receipt].append(booking)
         return found
 
@@ -286,21 +294,22 @@ class ErpSink:
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
         """As in the protocol."""
-        receipts = sorted({digest(ref) for ref in external_refs})
-        found = [
+        wanted = set(external_refs)
+        receipts = sorted({digest(ref) for ref in wanted | _unescaped(wanted)})
+        found = (
             from_json(text.encode())
             for part in _parts(receipts, self.system.batch)
             for _, text in self.system.documents(part)
-        ]
-        return sorted(found, key=lambda document: document.external_ref)
+        )
+        return sorted((d for d in found if d.external_ref in wanted), key=lambda document: document.external_ref)
 
     def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As in the protocol."""
         names = {digest(ref): ref for ref in external_refs}
         return {
             names[booking.receipt]
-            for part in _parts(sorted(names), self.system.batch)
-            for booking in self.system.find(part)
+            for part in _parts(sorted(external_refs), self.system.batch)
+            for booking in bookings_of(self.system, part)
             if booking.state == "posted"
         }
 
@@ -334,6 +343,28 @@ class ErpSink:
 def digest(name: str) -> str:
     """A name of any length and spelling, as an ERP can hold and compare it."""
     return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def bookings_of(system: System, external_refs: Sequence[str]) -> list[Booking]:
+    """Return all bookings of these receipts, cancelled ones too.
+
+    Those that were made under a reference without escapes come as if they had been made under today's: they are the
+    receipt's where their own document says so, and not where another receipt had the same reference.
+    """
+    wanted = {digest(ref) for ref in external_refs}
+    found = system.find(sorted(wanted)) if wanted else []
+    old = sorted(map(digest, _unescaped(external_refs)))
+    for booking, text in system.documents(old, posted=False) if old else ():
+        try:
+            receipt = digest(from_json((text or "").encode()).external_ref)
+        except ValidationError:
+            raise SinkUnavailable("corrupt", f"the invoice {booking.name} has lost its document") from None
+        found += [replace(booking, receipt=receipt)] if receipt in wanted else []
+    return found
+
+
+def _unescaped(external_refs: Collection[str]) -> set[str]:
+    return {ref for ref in map(unescaped_reference, external_refs) if ref is not None}
 
 
 def key_of(document: ErpDocument) -> str:

@@ -23,7 +23,7 @@ from schemas.document import DocumentLine, ErpDocument, to_json
 from sinks import erpnextchecks
 from sinks.base import DocumentsRefused, Finding, SinkUnavailable
 from sinks.days import as_held
-from sinks.erp import AlreadyThere, Booking, BookingState, digest, key_of
+from sinks.erp import AlreadyThere, Booking, BookingState, bookings_of, digest, key_of
 from sinks.http import Answer, Http, to_body
 
 INVOICE = "Sales Invoice"
@@ -80,7 +80,7 @@ class ErpNext:
     def call(self, method: str, **arguments: Any) -> Any:
         """A whitelisted method's result. Lists are sent as JSON in a text: Frappe would take their first element."""
         said = {name: json.dumps(v) if isinstance(v, list | dict) else v for name, v in arguments.items()}
-        return _result(self.http.send("POST", f"/api/method/{method}", to_body(said)))["message"]
+        return _result(self.http.send("POST", f"/api/method/{quote(method)}", to_body(said)))["message"]
 
     def rows(self, doctype: str, fields: Sequence[str], filters: Sequence[Any], **more: Any) -> list[dict[str, Any]]:
         """All rows that the filters are true of, or those that `more` says."""
@@ -96,9 +96,10 @@ class ErpNext:
         rows = self.rows(INVOICE, _FIELDS, [["tillstream_ref", "in", list(receipts)]]) if receipts else []
         return [_booking(row) for row in rows]
 
-    def documents(self, receipts: Sequence[str]) -> list[tuple[Booking, str]]:
+    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[Booking, str]]:
         """As in the protocol."""
-        filters = [["tillstream_ref", "in", list(receipts)], ["docstatus", "=", 1]]
+        filters: list[Any] = [["tillstream_ref", "in", list(receipts)]]
+        filters += [["docstatus", "=", 1]] if posted else []
         rows = self.rows(INVOICE, [*_FIELDS, "tillstream_document"], filters) if receipts else []
         return [(_booking(row), row["tillstream_document"]) for row in rows]
 
@@ -174,8 +175,8 @@ class ErpNext:
 
     def _originals(self, documents: Sequence[ErpDocument]) -> dict[str, str]:
         """The names of the invoices that refunds and voids refer to, by receipt."""
-        refs = [digest(d.original_ref) for d in documents if d.original_ref is not None and d.kind != "invoice"]
-        return {b.receipt: b.name for b in self.find(refs) if b.state == "posted"}
+        refs = [d.original_ref for d in documents if d.original_ref is not None and d.kind != "invoice"]
+        return {b.receipt: b.name for b in bookings_of(self, refs) if b.state == "posted"}
 
     def _invoice(self, d: ErpDocument, originals: dict[str, str]) -> dict[str, Any]:
         is_return = d.kind != "invoice" and d.gross <= 0
@@ -276,7 +277,7 @@ class ErpNext:
 
 
 def _path(booking: Booking) -> str:
-    return f"/api/resource/{INVOICE}/{booking.name}"
+    return f"/api/resource/{quote(INVOICE)}/{quote(booking.name, safe='')}"
 
 
 def _by_mode(d: ErpDocument) -> dict[tuple[str, str | None], Decimal]:

@@ -24,6 +24,8 @@ from sinks.base import SinkMisconfigured, SinkUnavailable
 TIMEOUT = urllib3.Timeout(connect=5, read=100)
 #: Nobody is waited for longer than that before being asked again.
 LONGEST_WAIT = 300.0
+#: Characters that a path may have as they are (RFC 3986, 3.3), "%" among them: it stands before two digits.
+_IN_PATHS = "/%:@!$&'()*+,;="
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 #: What a status means, apart from 2xx and those that a sink takes for itself.
@@ -71,8 +73,11 @@ class Http:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """The answer, whatever its status. Raises SinkUnavailable where there is none."""
-        url = self._root + quote(path) + (f"?{urlencode(query)}" if query else "")
+        """The answer, whatever its status. Raises SinkUnavailable where there is none.
+
+        `path` is that of a URL: names in it are quoted, with their slashes (`%2F`), so that none is taken for two.
+        """
+        url = self._root + quote(path, safe=_IN_PATHS) + (f"?{urlencode(query)}" if query else "")
         said = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | dict(headers or {})
         try:
             response = self._pool.request(method, url, body=body, headers=said, redirect=False)

@@ -46,6 +46,7 @@ from sinks.base import (
     DocumentPrint,
     DocumentsRefused,
     Finding,
+    Fragment,
     Receipt,
     Result,
     SinkMisconfigured,
@@ -79,6 +80,8 @@ class KafkaSink(SqliteSink):
 
     `index`: the file to keep the index in; without one the topic is read anew at each start.
     """
+
+    compared = "the index of the topic's records: that the topic still has them is not looked at"
 
     def __init__(
         self,
@@ -230,6 +233,11 @@ class KafkaSink(SqliteSink):
         self._refresh()
         return super().deliveries(event_ids)
 
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+        """As in `Fragmentary`."""
+        self._refresh()
+        return super().fragments(external_refs)
+
     forget = None  # type: ignore[assignment]  # not `Forgetful`: the index could, and the topic can't
 
     def _refresh(self) -> None:
@@ -258,7 +266,7 @@ class KafkaSink(SqliteSink):
         advice = "set cleanup.policy=delete and retention.ms=-1: documents that it forgets can be written again"
         with self._one_at_a_time:
             self._open()
-            Transactions(self._config, f"{self._topic.name}-check", 0).close()
+            Transactions(self._config, f"{self._topic.name}-:check", 0).close()  # no topic's: none has a colon
         return [
             Finding(subject, kept, found, advice),
             Finding("transactions", True, "allowed"),

@@ -71,6 +71,8 @@ def of_kafka(error: KafkaError) -> Exception:
         return DocumentsRefused("too_large_for_the_topic")
     kind = _KINDS.get(error.code(), "connection")
     advice = f"; {SCHEMA_ADVICE}" if kind == "schema" else ""
+    if error.code() == KafkaError.INVALID_TIMESTAMP:
+        advice = "; set the clock of this machine (NTP)"
     return SinkUnavailable(kind, f"Kafka: {error.str()} ({error.name()}){advice}")
 
 
@@ -229,7 +231,7 @@ class Topic:
             self.name,
             num_partitions=partitions,
             replication_factor=replication,
-            config={"retention.ms": "-1", "cleanup.policy": "delete"},
+            config={"retention.ms": "-1", "cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"},
         )
         with told():
             self._admin.create_topics([wanted], operation_timeout=TIMEOUT)[self.name].result(TIMEOUT)

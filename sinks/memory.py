@@ -1,20 +1,26 @@
 """A sink in memory, for tests and dry runs: the same results as the SQL sinks, and the faults a test asks for."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from threading import Lock
+from typing import Any
 
 from schemas.deadletter import Reason
-from schemas.document import ErpDocument
+from schemas.document import ErpDocument, from_json, to_json
 from sinks.base import (
     Delivery,
     DocumentPrint,
     DocumentsRefused,
     Effect,
     Finding,
+    Fragment,
+    Kept,
     Receipt,
     Refusal,
+    Restored,
     Result,
     StoreDay,
     in_conflict,
@@ -26,6 +32,8 @@ from sinks.values import require_exact_numbers, require_storable_text
 
 class MemorySink:
     """Holds documents and what was delivered in dictionaries, `documents` by external_ref."""
+
+    compared = "the documents, and that each of them is remembered"
 
     def __init__(self) -> None:
         self.documents: dict[str, ErpDocument] = {}
@@ -113,12 +121,24 @@ class MemorySink:
     def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
         self._fail_if_told()
-        return totals_of(self._of(store, day), deep=deep)
+        held = self._of(store, day)
+        days = totals_of(held, deep=deep)
+        unknown = Counter((d.store, d.business_date, d.currency) for d in held if not self._remembers(d))
+        for each in days if deep else ():
+            each.unremembered = unknown[each.store, each.business_date, each.currency]
+        return days
 
     def prints(self, store: str, day: date) -> list[DocumentPrint]:
         """As in the protocol."""
         self._fail_if_told()
-        return prints_of(self._of(store, day))
+        held = self._of(store, day)
+        known = {d.external_ref for d in held if self._remembers(d)}
+        return [replace(each, remembered=each.external_ref in known) for each in prints_of(held)]
+
+    def _remembers(self, d: ErpDocument) -> bool:
+        told = self._delivered.get(d.event_id)
+        as_it_was = (d.external_ref, d.revision, d.content)
+        return told is not None and (told.external_ref, told.revision, self.contents[d.event_id]) == as_it_was
 
     def _of(self, store: str | None, day: date | None) -> list[ErpDocument]:
         held = self.documents.values()
@@ -130,15 +150,75 @@ class MemorySink:
         found = [self._delivered[event_id] for event_id in set(event_ids) if event_id in self._delivered]
         return sorted(found, key=lambda d: (d.at, d.event_id))
 
-    def forget(self, external_refs: Sequence[str]) -> None:
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+        """As in `Fragmentary`: deliveries are all that can be left of a document here."""
+        self._fail_if_told()
+        if external_refs is not None:
+            return []
+        left = Counter(d.external_ref for d in self._delivered.values() if d.external_ref not in self.documents)
+        return [Fragment(ref, deliveries=count) for ref, count in sorted(left.items())]
+
+    def keep(self, external_refs: Sequence[str]) -> list[Kept]:
         """As in `Forgetful`."""
         with self._lock:
             self._fail_if_told()
-            refs = set(external_refs)
-            for ref in refs:
-                self.documents.pop(ref, None)
-            for event_id in [d.event_id for d in self._delivered.values() if d.external_ref in refs]:
-                del self.contents[event_id], self._delivered[event_id]
+            return self._keep(external_refs)
+
+    def _keep(self, external_refs: Sequence[str]) -> list[Kept]:
+        found: list[Kept] = []
+        for ref in sorted(set(external_refs)):
+            rows: dict[str, list[dict[str, Any]]] = {}
+            if ref in self.documents:
+                rows["documents"] = [{"document": to_json(self.documents[ref]).decode()}]
+            delivered = sorted((d for d in self._delivered.values() if d.external_ref == ref), key=lambda d: d.event_id)
+            if delivered:
+                rows["deliveries"] = [
+                    {"event_id": d.event_id, "content": self.contents[d.event_id], "revision": d.revision,
+                     "effect": d.effect, "at": d.at.isoformat()}
+                    for d in delivered
+                ]  # fmt: skip
+            if rows:
+                found.append(Kept(ref, rows))
+        return found
+
+    def forget(self, kept: Sequence[Kept]) -> list[str]:
+        """As in `Forgetful`."""
+        with self._lock:
+            self._fail_if_told()
+            changed: list[str] = []
+            for each in kept:
+                if self._keep([each.external_ref]) not in ([], [each]):
+                    changed.append(each.external_ref)
+                    continue
+                self.documents.pop(each.external_ref, None)
+                for row in each.rows.get("deliveries", []):
+                    self.contents.pop(row["event_id"], None)
+                    self._delivered.pop(row["event_id"], None)
+            return sorted(changed)
+
+    def restore(self, kept: Sequence[Kept], *, rehearse: bool = False) -> dict[str, Restored]:
+        """As in `Forgetful`."""
+        with self._lock:
+            self._fail_if_told()
+            return {each.external_ref: self._restore(each, rehearse=rehearse) for each in kept}
+
+    def _restore(self, kept: Kept, *, rehearse: bool) -> Restored:
+        now = self._keep([kept.external_ref])
+        deliveries = kept.rows.get("deliveries", [])
+        if now:
+            return "there" if now == [kept] else "occupied"
+        if any(row["event_id"] in self._delivered for row in deliveries):
+            return "occupied"
+        if not rehearse:
+            for row in kept.rows.get("documents", []):
+                self.documents[kept.external_ref] = from_json(row["document"].encode())
+            for row in deliveries:
+                self.contents[row["event_id"]] = row["content"]
+                at = datetime.fromisoformat(row["at"])
+                self._delivered[row["event_id"]] = Delivery(
+                    row["event_id"], kept.external_ref, row["revision"], row["effect"], at
+                )
+        return "restored"
 
     def close(self) -> None:
         """As in the protocol."""

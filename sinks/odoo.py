@@ -19,7 +19,7 @@ from schemas.document import DocumentLine, ErpDocument, to_json
 from sinks import odoochecks
 from sinks.base import DocumentsRefused, Finding
 from sinks.days import as_held
-from sinks.erp import AlreadyThere, Booking, BookingState, digest, key_of
+from sinks.erp import AlreadyThere, Booking, BookingState, bookings_of, digest, key_of
 from sinks.odoochecks import MasterData, Places, Tax
 from sinks.odoorpc import OdooClient
 
@@ -67,9 +67,10 @@ class Odoo:
         rows = self.rows(MOVE, [["x_tillstream_ref", "in", list(receipts)]], _FIELDS) if receipts else []
         return [_booking(row) for row in rows]
 
-    def documents(self, receipts: Sequence[str]) -> list[tuple[Booking, str]]:
+    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[Booking, str]]:
         """As in the protocol."""
-        domain = [["x_tillstream_ref", "in", list(receipts)], ["state", "=", "posted"]]
+        domain: list[Any] = [["x_tillstream_ref", "in", list(receipts)]]
+        domain += [["state", "=", "posted"]] if posted else []
         rows = self.rows(MOVE, domain, [*_FIELDS, "x_tillstream_document"]) if receipts else []
         return [(_booking(row), row["x_tillstream_document"]) for row in rows]
 
@@ -94,8 +95,8 @@ class Odoo:
         codes = sorted({line.item_code or line.sku for d in documents for line in d.lines})
         rows = self.rows("product.product", [["default_code", "in", codes]], ["id", "default_code"])
         products = {row["default_code"]: row["id"] for row in rows}
-        refs = [digest(d.original_ref) for d in documents if d.original_ref is not None and d.kind != "invoice"]
-        originals = {b.receipt: b.name for b in self.find(refs) if b.state == "posted"}
+        refs = [d.original_ref for d in documents if d.original_ref is not None and d.kind != "invoice"]
+        originals = {b.receipt: b.name for b in bookings_of(self, refs) if b.state == "posted"}
         data = [row for d in documents for row in self._rows_of(d, master, products, originals)]
         told = self.client.call(MOVE, "load", fields=[*_HEAD, *_LINE], data=data)
         errors = [m for m in told.get("messages") or [] if m.get("type") == "error"]

@@ -21,14 +21,26 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from typing import ClassVar
 
-from sqlalchemy import Connection, Engine, delete, select
-from sqlalchemy.exc import StatementError
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from schemas.document import ErpDocument
-from sinks import migrations, sqlreads, sqlsteps
-from sinks.base import Delivery, DocumentPrint, Finding, Receipt, Result, SinkUnavailable, StoreDay, write_bisecting
-from sinks.tables import PARTS, deliveries
+from sinks import migrations, sqlkept, sqlreads, sqlsteps
+from sinks.base import (
+    Delivery,
+    DocumentPrint,
+    Finding,
+    Fragment,
+    Kept,
+    Receipt,
+    Restored,
+    Result,
+    SinkUnavailable,
+    StoreDay,
+    write_bisecting,
+)
+from sinks.tables import deliveries
 from sinks.tables import documents as held
 
 Clock = Callable[[], datetime]
@@ -52,6 +64,8 @@ class SqlSink(ABC):
     max_batch: ClassVar[int] = 10_000
     #: What a transaction begins with that is to see one moment.
     snapshot: ClassVar[str]
+    #: As in `Comparable`.
+    compared: str = "the rows of its tables, summed and digested by the database; and that each document is remembered"
 
     def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
         self._engine = engine
@@ -179,14 +193,30 @@ class SqlSink(ABC):
                 found += [Delivery(*row) for row in connection.execute(query)]
         return sorted(found, key=lambda delivery: (delivery.at, delivery.event_id))
 
-    def forget(self, external_refs: Sequence[str]) -> None:
-        """As in `Forgetful`. The table of deliveries is read through: it is made to be asked by event."""
-        refs = sorted(set(external_refs))
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+        """As in `Fragmentary`."""
+        with self._snapshot() as connection:
+            return sqlkept.fragments(connection, external_refs)
+
+    def keep(self, external_refs: Sequence[str]) -> list[Kept]:
+        """As in `Forgetful`."""
+        with self._snapshot() as connection:
+            return sqlkept.keep(connection, external_refs)
+
+    def forget(self, kept: Sequence[Kept]) -> list[str]:
+        """As in `Forgetful`."""
         with self._writing() as connection:
-            for start in range(0, len(refs), self.max_batch):
-                part = refs[start : start + self.max_batch]
-                for table in (*PARTS, held, deliveries):
-                    connection.execute(delete(table).where(table.c.external_ref.in_(part)))
+            sqlkept.lock(connection, [each.external_ref for each in kept])
+            return sqlkept.forget(connection, kept)
+
+    def restore(self, kept: Sequence[Kept], *, rehearse: bool = False) -> dict[str, Restored]:
+        """As in `Forgetful`."""
+        with self._writing() as connection:
+            sqlkept.lock(connection, [each.external_ref for each in kept])
+            try:
+                return sqlkept.restore(connection, kept, rehearse=rehearse)
+            except IntegrityError:
+                raise SinkUnavailable("lock", "something was written under one of these references meanwhile") from None
 
     def close(self) -> None:
         """As in the protocol."""

@@ -18,7 +18,7 @@ from schemas.document import ErpDocument
 from sinks import sqlitebulk
 from sinks.base import DocumentsRefused, Finding
 from sinks.errors import of_sqlite
-from sinks.prints import half_print
+from sinks.prints import PrintSum
 from sinks.sql import Clock, SqlSink, utc_now
 from sinks.tables import deliveries
 from sinks.tables import documents as held
@@ -101,7 +101,7 @@ class SqliteSink(SqlSink):
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
-    connection.create_function("tillstream_print", 2, half_print, deterministic=True)
+    connection.create_aggregate("tillstream_print", -1, PrintSum)  # type: ignore[arg-type]  # it knows one value alone
     for pragma in _PRAGMAS:
         _patiently(connection, pragma)
 

@@ -7,67 +7,61 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Select,
-    Subquery,
+    Table,
     Text,
+    bindparam,
     cast,
     func,
     literal_column,
-    select,
     type_coerce,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import BIT
 
-from sinks.tables import Exact, document_lines, document_payments
+from sinks.prints import DOCUMENT, LINE, PAYMENT, PERSONAL, Columns, How, personal_key
+from sinks.tables import document_lines, document_payments
 from sinks.tables import documents as held
+from sinks.values import AMOUNT_PLACES, FINE_PLACES
 
-#: Each table, the letter that its rows begin with, and what of it counts, in the order of `sinks.prints`.
-_COUNTED: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
-    (held, "d", ("external_ref", "revision", "content", "kind", "net", "tax", "rounding", "gross")),
-    (document_lines, "l", ("external_ref", "position", "sku", "quantity", "tax_rate", "net", "tax", "gross")),
-    (document_payments, "p", ("external_ref", "position", "kind", "amount")),
-)
-
-
-def row_prints(connection: Connection, narrowed: list[ColumnElement[bool]]) -> Subquery:
-    """(external_ref, upper, lower) of every row of the documents that the conditions on `documents` mean."""
-    parts: list[Select[Any]] = []
-    for table, letter, names in _COUNTED:
-        row = _row(connection, letter, [table.c[name] for name in names])
-        halves = [_half(connection, row, half) for half in (0, 1)]
-        query = select(
-            table.c.external_ref, held.c.store, held.c.business_date, held.c.currency,
-            halves[0].label("upper"), halves[1].label("lower"),
-        )  # fmt: skip
-        if table is not held:
-            query = query.join(held, held.c.external_ref == table.c.external_ref)
-        parts.append(query.where(*narrowed))
-    return union_all(*parts).subquery()
+_PLACES = {"amount": AMOUNT_PLACES, "fine": FINE_PLACES}
+_COVERED: dict[Table, tuple[str, Columns]] = {
+    held: ("d", DOCUMENT),
+    document_lines: ("l", LINE),
+    document_payments: ("p", PAYMENT),
+}
 
 
-def sums_of(rows: Subquery) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """The two halves, added up."""
-    return func.sum(rows.c.upper).label("upper"), func.sum(rows.c.lower).label("lower")
+def print_sum(connection: Connection, table: Table) -> ColumnElement[Any]:
+    """The sum of the prints of the table's rows, to be brought to 64 bits by `prints.added`."""
+    letter, columns = _COVERED[table]
+    return _sum(connection, literal_column(f"'{letter}'", Text), table, columns)
 
 
-def _row(connection: Connection, letter: str, columns: list[Column[Any]]) -> ColumnElement[str]:
-    row: ColumnElement[str] = literal_column(f"'{letter}'", Text)
-    for column in columns:
-        row = row.concat("|").concat(_as_text(connection, column))
-    return row
+def personal_sum(connection: Connection) -> ColumnElement[Any]:
+    """The same of the personal values of documents, with this process's key."""
+    key = bindparam("personal_key", personal_key(), Text, unique=True)
+    return _sum(connection, key, held, PERSONAL)
 
 
-def _as_text(connection: Connection, column: Column[Any]) -> ColumnElement[str]:
-    if isinstance(column.type, Exact):
-        if connection.dialect.name == "postgresql":
-            return cast(cast(type_coerce(column, BigInteger) * 10**column.type.places, BigInteger), Text)
-        return cast(type_coerce(column, BigInteger), Text)  # it is held in so many places
-    return cast(column, Text)
+def _sum(connection: Connection, head: ColumnElement[str], table: Table, columns: Columns) -> ColumnElement[Any]:
+    if connection.dialect.name != "postgresql":
+        values = [type_coerce(table.c[name], Text) for name in columns]
+        return func.tillstream_print(head, *values, type_=Text)
+    parts = [_as_text(table.c[name], how) for name, how in columns.items()]
+    row: ColumnElement[str] = func.concat_ws("|", cast(head, Text), *parts, type_=Text)
+    digits = literal_column("'x'", Text).concat(func.substr(func.md5(row), 1, 16))
+    return func.sum(cast(cast(digits, BIT(64)), BigInteger))  # of 64 bits with a sign: the sum is a numeric
 
 
-def _half(connection: Connection, row: ColumnElement[str], half: int) -> ColumnElement[int]:
-    if connection.dialect.name == "postgresql":
-        digits = literal_column("'x'", Text).concat(func.substr(func.md5(row), 1 + 8 * half, 8))
-        return cast(cast(digits, BIT(32)), BigInteger)
-    return func.tillstream_print(row, half, type_=BigInteger)
+def _as_text(column: Column[Any], how: How) -> ColumnElement[str]:
+    """A column as `prints.row_text` writes it, in PostgreSQL."""
+    if how == "whole":
+        return cast(column, Text)
+    if how in _PLACES:
+        return cast(cast(type_coerce(column, BigInteger) * 10 ** _PLACES[how], BigInteger), Text)
+    text: ColumnElement[str] = column
+    if how == "date":
+        text = func.to_char(column, "YYYY-MM-DD", type_=Text)
+    elif how == "moment":
+        text = func.to_char(func.timezone("UTC", column), "YYYY-MM-DD HH24:MI:SS.US", type_=Text)
+    whole = cast(func.length(text), Text).concat(":").concat(text)
+    return func.coalesce(whole, "-") if column.nullable else whole

@@ -5,41 +5,71 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Integer, Row, Select, Table, and_, case, func, select
 
 from schemas.document import DocumentLine, ErpDocument, Payment
 from schemas.money import minor_digits
 from sinks import sqlprints
 from sinks.base import DocumentPrint, StoreDay
-from sinks.prints import in_digits, of_halves
-from sinks.tables import document_lines, document_payments
+from sinks.prints import added, in_digits
+from sinks.tables import deliveries, document_lines, document_payments
 from sinks.tables import documents as held
 
 _SCALARS = [column for column in held.columns if column.name != "written_at"]
 
 
 def totals(connection: Connection, store: str | None, day: date | None, *, deep: bool = False) -> list[StoreDay]:
-    """As `Sink.totals`."""
+    """As `Sink.totals`. Digests are made in the same passes over the tables as the sums."""
     days = (held.c.store, held.c.business_date, held.c.currency)
     narrowed = _narrowed(store, day)
-    sums = (func.sum(held.c.net).label("net"), func.sum(held.c.tax).label("tax"), func.sum(held.c.gross).label("gross"))
+    sums: list[ColumnElement[Any]] = [func.sum(held.c[name]).label(name) for name in ("net", "tax", "gross")]
+    sums += _deep_sums(connection) if deep else []
+    money = select(*days, func.count().label("documents"), *sums).select_from(_remembered() if deep else held)
     found: dict[Key, StoreDay] = {}
-    money = select(*days, func.count().label("documents"), *sums).where(*narrowed).group_by(*days).order_by(*days)
-    for row in connection.execute(money):
+    prints: dict[Key, list[int]] = {}
+    for row in connection.execute(money.where(*narrowed).group_by(*days).order_by(*days)):
         found[_key(row)] = _store_day(row)
-    of_lines = (func.count().label("lines"), func.sum(document_lines.c.quantity).label("quantity"))
-    for row in connection.execute(_by_day(document_lines, of_lines, narrowed)):
+        if deep:
+            prints[_key(row)] = [int(row.print)]
+            found[_key(row)].personal = in_digits(int(row.personal))
+            found[_key(row)].unremembered = row.unremembered
+    of_lines = [func.count().label("lines"), func.sum(document_lines.c.quantity).label("quantity")]
+    for row in connection.execute(
+        _by_day(document_lines, of_lines + _print(connection, document_lines, deep), narrowed)
+    ):
         found[_key(row)].lines, found[_key(row)].quantity = row.lines, row.quantity
-    amount = func.sum(document_payments.c.amount).label("amount")
-    tenders = _by_day(document_payments, (document_payments.c.kind, amount), narrowed)
-    for row in connection.execute(tenders.group_by(document_payments.c.kind).order_by(document_payments.c.kind)):
+        if deep:
+            prints[_key(row)].append(int(row.print))
+    kind = document_payments.c.kind
+    amounts = [kind, func.sum(document_payments.c.amount).label("amount"), *_print(connection, document_payments, deep)]
+    tenders = _by_day(document_payments, amounts, narrowed)
+    for row in connection.execute(tenders.group_by(kind).order_by(kind)):
         found[_key(row)].tenders[row.kind] = _in_minor_places(row.amount, row.currency)
-    if deep:
-        rows = sqlprints.row_prints(connection, narrowed)
-        of_days = (rows.c.store, rows.c.business_date, rows.c.currency)
-        for row in connection.execute(select(*of_days, *sqlprints.sums_of(rows)).group_by(*of_days)):
-            found[_key(row)].digest = in_digits(of_halves(int(row.upper), int(row.lower)))
+        if deep:
+            prints[_key(row)].append(int(row.print))
+    for key, parts in prints.items():
+        found[key].digest = in_digits(added(parts))
     return list(found.values())
+
+
+def _print(connection: Connection, table: Table, deep: bool) -> list[ColumnElement[Any]]:
+    return [sqlprints.print_sum(connection, table).label("print")] if deep else []
+
+
+def _deep_sums(connection: Connection) -> list[ColumnElement[Any]]:
+    """Of documents: the two prints, and how many of them have no delivery. To be asked of `_remembered`."""
+    unknown = func.sum(case((deliveries.c.event_id.is_(None), 1), else_=0), type_=Integer)
+    return [
+        *_print(connection, held, deep=True),
+        sqlprints.personal_sum(connection).label("personal"),
+        unknown.label("unremembered"),
+    ]
+
+
+def _remembered() -> FromClause:
+    """The documents, each with its delivery as it was written with it, where there is one."""
+    names = ("event_id", "external_ref", "revision", "content")
+    return held.outerjoin(deliveries, and_(*(deliveries.c[name] == held.c[name] for name in names)))
 
 
 Key = tuple[str, date, str]
@@ -61,27 +91,34 @@ def _by_day(part: Table, sums: Sequence[ColumnElement[Any]], narrowed: Sequence[
 
 
 def _store_day(row: Row[Any]) -> StoreDay:
-    values = row._asdict()
+    names = ("store", "business_date", "currency", "documents")
+    values = {name: getattr(row, name) for name in names}
     for name in ("net", "tax", "gross"):
-        values[name] = _in_minor_places(values[name], values["currency"])
+        values[name] = _in_minor_places(getattr(row, name), row.currency)
     return StoreDay(**values, lines=0, quantity=Decimal(0), tenders={})
 
 
 def prints(connection: Connection, store: str, day: date) -> list[DocumentPrint]:
     """As `Sink.prints`."""
-    rows = sqlprints.row_prints(connection, _narrowed(store, day))
-    numbers = select(rows.c.external_ref, *sqlprints.sums_of(rows)).group_by(rows.c.external_ref).subquery()
-    columns = (held.c.external_ref, held.c.event_id, held.c.revision, held.c.content, held.c.currency, held.c.gross)
-    query = select(*columns, numbers.c.upper, numbers.c.lower).join(
-        numbers, numbers.c.external_ref == held.c.external_ref
-    )
+    narrowed = _narrowed(store, day)
+    sums: dict[str, list[int]] = {}
+    for table in (document_lines, document_payments):
+        ref = table.c.external_ref
+        query = select(ref, *_print(connection, table, deep=True)).join(held, held.c.external_ref == ref)
+        for row in connection.execute(query.where(*narrowed).group_by(ref)):
+            sums.setdefault(row.external_ref, []).append(int(row.print))
+    names = ("external_ref", "event_id", "revision", "content", "currency", "gross")
+    columns = [held.c[name] for name in names]
+    query = select(*columns, *_deep_sums(connection)).select_from(_remembered())
     return [
         DocumentPrint(
             *(row.external_ref, row.event_id, row.revision, row.content, row.currency),
             _in_minor_places(row.gross, row.currency),
-            in_digits(of_halves(int(row.upper), int(row.lower))),
+            in_digits(added([int(row.print), *sums.get(row.external_ref, [])])),
+            in_digits(int(row.personal)),
+            remembered=not row.unremembered,
         )
-        for row in connection.execute(query.order_by(held.c.external_ref))
+        for row in connection.execute(query.where(*narrowed).group_by(*columns).order_by(held.c.external_ref))
     ]
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import URL
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, from_json
+from schemas.reference import unescaped_reference
 from sinks import tryton_checks
 from sinks.base import (
     DocumentPrint,
@@ -53,6 +54,11 @@ class TrytonSink:
     booked on.
     """
 
+    compared = (
+        "of each sale the till's net, tax and gross, which it came to when it was processed, its day and store; all "
+        "else is the document that the sale carries: not the sale's lines, payments and party"
+    )
+
     def __init__(self, url: URL, ledger: Ledger, *, point: str | None = None, rounding: str = ROUNDING) -> None:
         self.client = TrytonClient(url)
         self.master = MasterData(self.client)
@@ -71,13 +77,22 @@ class TrytonSink:
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
         """As in the protocol."""
-        rows = self._search(external_refs, ["till_document"])
-        found = [from_json(row["till_document"].encode()) for row in rows]
-        return sorted(found, key=lambda document: document.external_ref)
+        return sorted(self._documents(external_refs), key=lambda document: document.external_ref)
 
     def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As in the protocol."""
-        return {row["external_ref"] for row in self._search(external_refs, ["external_ref"])}
+        old = [ref for ref in external_refs if unescaped_reference(ref) is not None]
+        held = {row["external_ref"] for row in self._search(external_refs, ["external_ref"])}
+        return held | {d.external_ref for d in self._documents(old)}
+
+    def _documents(self, external_refs: Sequence[str]) -> Iterator[ErpDocument]:
+        """The documents held under these references, or under those that were not escaped yet."""
+        wanted = set(external_refs)
+        old = {ref for ref in map(unescaped_reference, wanted) if ref is not None}
+        for row in self._search([*wanted, *old], ["till_document"]) if wanted else ():
+            document = from_json(row["till_document"].encode())
+            if document.external_ref in wanted:  # another receipt may have had the same reference
+                yield document
 
     def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
         """As in `Numbering`."""
@@ -198,6 +213,9 @@ class TrytonSink:
         for d in documents:
             sale = asked[d.event_id]
             row = {"event_id": d.event_id, "external_ref": d.external_ref, "revision": d.revision, "content": d.content}
+            if (unescaped := unescaped_reference(d.external_ref)) is not None:
+                parts = {name: getattr(d, name) for name in ("source", "store", "register_id", "receipt", "kind")}
+                row["before"] = {"external_ref": unescaped, "parts": parts}
             rows.append(row | {"sale": None if isinstance(sale, Unbookable) else sale})
         with self._one_writer:
             answers = self.client.call(f"{SALE}till_deliver", rows, rehearse, self.master.context())

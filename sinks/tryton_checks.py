@@ -3,6 +3,7 @@
 A worker starts without what only keeps some receipts from being booked, or all from being posted for now.
 """
 
+import re
 from datetime import UTC, date, datetime
 
 from sinks.base import Finding, SinkUnavailable
@@ -10,6 +11,8 @@ from sinks.tryton_master import Facts, MasterData
 from sinks.tryton_rpc import TrytonClient
 
 SERIES = "8.2"
+#: The first version of the module that knows references from before their parts were escaped.
+MODULE = (8, 2, 1)
 _INSTALL = (
     "Where Tryton is: pip install deploy/tryton/module; trytond-admin -u tillstream --activate-dependencies; restart."
 )
@@ -27,10 +30,18 @@ def findings(client: TrytonClient, master: MasterData, default_point: str | None
         if error.kind not in ("schema", "fault"):
             raise
         return [*found, Finding("module", False, "tillstream is not active", _INSTALL)]
-    found.append(Finding("module", True, f"tillstream {facts.version}"))
+    found.append(_module(facts.version))
     found.append(Finding("company", True, f"{facts.company_name}, {facts.currency}"))
     found += [*_rights(facts), *_places(facts, default_point)]
     return [*found, _rounding(master, rounding, today), _period(facts, today)]
+
+
+def _module(version: str) -> Finding:
+    detail = f"tillstream {version}"
+    if tuple(map(int, re.findall("[0-9]+", version)))[:3] >= MODULE:
+        return Finding("module", True, detail)
+    advice = f"Upgrade it: receipts with a / that were booked before are not recognised by their reference. {_INSTALL}"
+    return Finding("module", False, detail, advice, vital=False)
 
 
 def _rights(facts: Facts) -> list[Finding]:

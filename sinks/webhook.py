@@ -32,6 +32,7 @@ from sinks.base import (
     DocumentPrint,
     DocumentsRefused,
     Finding,
+    Fragment,
     Receipt,
     Refusal,
     Result,
@@ -51,6 +52,8 @@ _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 class WebhookSink:
     """Posts `batch` documents a message, `parallel` messages at a time, to `path`."""
+
+    compared = "the journal of what the receiver accepted; not what the receiver made of it"
 
     def __init__(
         self,
@@ -177,6 +180,10 @@ class WebhookSink:
     def prints(self, store: str, day: date) -> list[DocumentPrint]:
         """As in the protocol, from the journal."""
         return self._journal.prints(store, day)
+
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+        """As in `Fragmentary`, from the journal."""
+        return self._journal.fragments(external_refs)
 
     def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
         """As in `Remembering`, from the journal."""

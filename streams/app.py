@@ -12,17 +12,21 @@ from typing import Any, cast
 import faust
 import structlog
 from aiokafka.errors import KafkaConnectionError
-from faust.types import TP, EventT, StreamT
+from faust.types import TP, AgentT, EventT, StreamT
 
 from schemas.deadletter import Reason
 from sinks.base import Sink
+from streams import memory
 from streams.batch import Settled
+from streams.brokerwatch import BrokerWatch
+from streams.clock import ClockWatch
 from streams.deadletters import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetters, Letter
 from streams.dedupe import windowed_seen
 from streams.erp.masterdata import MasterData
 from streams.letters.redo import Back, for_letters
 from streams.letters.retry import Patience, Retrier
 from streams.letters.watch import Watch
+from streams.logs import report_suppressed
 from streams.metrics import Metrics
 from streams.opening import open_now
 from streams.pipeline import CANONICAL, Services, process
@@ -32,9 +36,9 @@ from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.sources.source import Source
 from streams.state import State
-from streams.topics import AccessLost, BrokerUnreachable, Lookout, TopicChanged, TopicsUnusable
+from streams.topics import BrokerUnreachable, Lookout
 from streams.tracing import Off, Tracing
-from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport, Tables
+from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport, Tables, forget_stopped
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
 REBALANCE_PATIENCE = 5.0
@@ -45,6 +49,8 @@ REFUND_FIRST = timedelta(seconds=15)
 LOOK_EVERY = 3.0
 #: Seconds between two looks at which stores are open; hours are in minutes.
 OPEN_EVERY = 10.0
+#: Seconds between two reports of what libraries were kept from logging.
+REPORT_EVERY = 60.0
 
 
 def create_app(
@@ -65,14 +71,19 @@ def create_app(
     """
     app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
     app.transport = SliceTransport(
-        app, settings.topic, settings.slice_records, lambda: _settle(state, REBALANCE_PATIENCE)
+        app,
+        settings.topic,
+        settings.slice_records,
+        lambda: _settle(state, REBALANCE_PATIENCE),
+        ClockWatch(lambda: time.time(), state.warn),
     )
     seen = windowed_seen(app, settings.window, settings.topic, partitions, settings.window_hours, time.time, metrics)
     receipts = ReceiptRuns()
     patient = PatientSink(sink, metrics)
     publisher = Publisher(app, settings.dead_letter_topic, metrics)
     state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
-    state.trouble = lambda: patient.trouble or publisher.trouble or (source.trouble if source is not None else None)
+    around = [each for each in (patient, source, publisher) if each is not None]
+    state.troubles = lambda: [trouble for each in around if (trouble := each.trouble) is not None]
     services = Services(
         seen=seen,
         sink=patient,
@@ -125,29 +136,16 @@ def create_app(
     async def look_who_is_open() -> None:
         metrics.note_open(open_now(metrics.stores_heard_of(), services.stores, services.master(), utc_now()))
 
+    tidy_up(app, sales, state)
     take_up_again(app, settings, services, publisher, metrics, state)
     watch_letters(app, settings, metrics, state)
 
     lookout = Lookout(settings, partitions)
-    missed = 0
+    broker = BrokerWatch(lookout.ends, settings.topic, state, metrics, lambda: publisher.trouble is not None)
 
     @app.timer(LOOK_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
     async def look_out() -> None:
-        nonlocal missed
-        consumer = cast(SliceConsumer, app.consumer)
-        try:
-            consumer.ends = await asyncio.to_thread(lookout.ends, list(consumer.lag()))
-        except (BrokerUnreachable, TopicsUnusable, TopicChanged) as error:
-            missed += 1
-            if missed < 2:  # a broker that restarts, or a leader that moves, is no news
-                return
-            if isinstance(error, BrokerUnreachable) and not isinstance(error, AccessLost):
-                state.away(str(error))
-            else:
-                state.fail(error)
-        else:
-            missed = 0
-            state.back()
+        await broker.look(cast(SliceConsumer, app.consumer))
 
     return app
 
@@ -187,6 +185,29 @@ def keep_current(app: LineApp, services: Services, master_data: MasterData, metr
     async def count_dirt() -> None:
         for (rule, policy), times in master_data.take_found().items():
             metrics.cleaning.labels(rule, policy).inc(times)
+
+
+def tidy_up(app: LineApp, agent: AgentT[Any], state: State) -> None:
+    """Gives memory back after each rebalance, and reports messages of libraries that were suppressed."""
+    tidy = True
+
+    @app.on_partitions_assigned.connect
+    async def moved(*_: Any, **__: Any) -> None:
+        nonlocal tidy
+        tidy = False
+
+    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def tidy_after_rebalance() -> None:
+        nonlocal tidy
+        if not tidy and state.recovered():
+            tidy = True
+            forget_stopped(agent)
+            memory.collect()
+            await asyncio.to_thread(memory.trim)
+
+    @app.timer(REPORT_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
+    async def report() -> None:
+        report_suppressed()
 
 
 def take_up_again(

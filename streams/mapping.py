@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 
 from schemas.deadletter import Reason
 from schemas.document import DocumentLine, ErpDocument, Kind, Payment
+from schemas.reference import join_reference
 from schemas.sale import EventType, SaleEvent
 from streams.batch import Rejection
 from streams.checks import LINES_KEPT, Sound, SoundLine
@@ -128,4 +129,4 @@ def original_ref(event: SaleEvent) -> str | None:
         return None
     store = original.get("store") or event.store
     register = original.get("register") or event.register_id
-    return f"{event.source}/{store}/{register}/{original['receipt']}/{original.get('type', 'sale')}"
+    return join_reference(event.source, store, register, original["receipt"], original.get("type", "sale"))

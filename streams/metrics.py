@@ -62,6 +62,7 @@ class Metrics:
         self._stores: dict[str, float | None] = {}  # with their newest event time, those that were heard of
         self._open: set[str] = set()
         self._partitions: set[int] = set()
+        self._partitions_looked_at: set[int] = set()
         self._stores_with_runs: set[str] = set()
         self._waiting_for: set[str] = set()
         self.build = Info("tillstream_build", "The program and the Python that runs it.", registry=self.registry)
@@ -201,6 +202,19 @@ class Metrics:
             "Age of the oldest fetched record that is not yet acknowledged, by its Kafka timestamp; 0 if none.",
             registry=self.registry,
         )
+        self.uncommitted_records = Gauge(
+            "tillstream_uncommitted_records",
+            "Records beyond the last stable offset, by partition: they wait for an open Kafka transaction to end, and "
+            "are no part of the lag.",
+            ["partition"],
+            registry=self.registry,
+        )
+        self.uncommitted_age = Gauge(
+            "tillstream_uncommitted_age_seconds",
+            "Time for which records have waited behind the last stable offset of a partition without its moving, the "
+            "longest of this worker's partitions; 0 if none wait.",
+            registry=self.registry,
+        )
         self.last_progress = Gauge(
             "tillstream_last_progress_timestamp_seconds", "When a batch was last acknowledged.", registry=self.registry
         )
@@ -267,6 +281,15 @@ class Metrics:
         self._partitions = set(lags)
         for partition, lag in lags.items():
             self.lag_records.labels(str(partition)).set(lag)
+
+    def note_uncommitted(self, waiting: Mapping[int, int], age: float) -> None:
+        """Records that wait behind open transactions, by partition, and for how many seconds they have waited."""
+        for partition in self._partitions_looked_at - set(waiting):
+            self.uncommitted_records.remove(str(partition))
+        self._partitions_looked_at = set(waiting)
+        for partition, records in waiting.items():
+            self.uncommitted_records.labels(str(partition)).set(records)
+        self.uncommitted_age.set(age)
 
     def note_waiting(self, letters: Mapping[str, int]) -> None:
         """Dead letters that wait for another try, by reason; reasons that have none any more are 0."""

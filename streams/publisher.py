@@ -7,9 +7,10 @@ from typing import cast
 
 import faust
 import structlog
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.exceptions import ProducerSendError
 
+from streams.clock import REFUSES_TIME
 from streams.deadletters import CONNECT, Letter, size_of, truncated
 from streams.metrics import Metrics
 from streams.retry import BackOff
@@ -60,7 +61,7 @@ class Publisher:
                 refused += too_large
                 if error is not None:
                     attempt += 1
-                    reason = f"{type(error).__name__}: {getattr(error, 'description', error)}"
+                    reason = _in_words(error)
                     note(reason)
                     self._log.warning("dead letters not confirmed, sending again", error=reason, attempt=attempt)
                     await asyncio.sleep(self._back_off.wait(attempt))
@@ -124,6 +125,12 @@ class Publisher:
 
 
 _PLACE = (CONNECT + "topic", CONNECT + "partition", CONNECT + "offset")
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, InvalidTimestampError):
+        return REFUSES_TIME
+    return f"{type(error).__name__}: {getattr(error, 'description', error)}"
 
 
 def _expected(outcome: object) -> bool:

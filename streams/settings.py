@@ -198,7 +198,7 @@ class Watchdog(BaseModel):
 
 class Reconciliation(BaseModel):
     """Which business days a schedule reconciles: today, so many `days` before, and all since the earliest that is not
-    settled yet or of which something came late. `deep` compares digests of all that documents say, not the sums alone.
+    settled yet or of which something came late. `deep` compares digests of every field from the tills, not sums alone.
     With `allow_open` a run is `done` although not everything is booked, or can be proved.
     """
 

@@ -19,7 +19,7 @@ class State:
     held: str | None = None
     failed: BaseException | None = None
     outage: str | None = None
-    trouble: Callable[[], str | None] = lambda: None
+    troubles: Callable[[], list[str]] = list  # of sink, dead-letter topic and the like, causes before consequences
     warnings: dict[str, str] = field(default_factory=dict)  # by task: what does not keep sales from the ERP
     _begun: dict[object, float] = field(default_factory=dict)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,7 +98,11 @@ class State:
 
     def waits_for(self) -> str | None:
         """What of the world the worker waits for, if it does: that is no fault of its own."""
-        return self.outage or self.trouble()
+        return next(iter(self.causes()), None)
+
+    def causes(self) -> list[str]:
+        """Everything that the worker waits for, the broker first: what else fails may be a consequence of that."""
+        return ([self.outage] if self.outage is not None else []) + self.troubles()
 
     def stalled(self) -> list[str]:
         """Why the worker is stuck by a fault of its own; empty when it is not.
@@ -132,7 +136,4 @@ class State:
             reasons.append(f"held: {self.held}")
         if not self.recovered():
             reasons.append("joining the group, or recovering the dedupe window")
-        outside = self.waits_for()
-        if outside is not None:
-            reasons.append(outside)
-        return reasons
+        return reasons + self.causes()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
@@ -24,6 +24,9 @@ REFUSED = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
 EMBEDDED_CLUSTER = "mockCluster"  # how librdkafka's mock calls itself
+#: For topics that Tillstream alone writes to: a broker refuses the time of a clock that is an hour ahead, but not its
+#: own.
+BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
 HEADER_ROOM = 2**14  # what a dead letter may have on top of its record
 
 
@@ -163,13 +166,13 @@ def desk_topics(settings: Settings, partitions: int) -> list[NewTopic]:
             settings.parked_topic,
             num_partitions=partitions,
             replication_factor=settings.replication_factor,
-            config={"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**17)},
+            config=BROKERS_TIME | {"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**17)},
         ),
         NewTopic(
             settings.audit_topic,
             num_partitions=1,
             replication_factor=settings.replication_factor,
-            config={"retention.ms": "-1"},
+            config=BROKERS_TIME | {"retention.ms": "-1"},
         ),
     ]
 
@@ -182,13 +185,13 @@ def needed(settings: Settings, partitions: int) -> list[NewTopic]:
             settings.dead_letter_topic,
             num_partitions=partitions,
             replication_factor=settings.replication_factor,
-            config={"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**16)},
+            config=BROKERS_TIME | {"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**16)},
         ),
         NewTopic(
             changelog_topic(settings),
             num_partitions=partitions,
             replication_factor=settings.replication_factor,
-            config={"cleanup.policy": "compact,delete", "retention.ms": retention},
+            config=BROKERS_TIME | {"cleanup.policy": "compact,delete", "retention.ms": retention},
         ),
     ]
 
@@ -238,6 +241,13 @@ def _add_partitions(settings: Settings, topic: str, partitions: int) -> None:
                 raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {error.args[0].str()}") from None
 
 
+class End(NamedTuple):
+    """Where a partition ends: for who reads committed records, and for who reads all of them."""
+
+    stable: int
+    high: int
+
+
 class Lookout:
     """Looks at the source topic from outside the consumer, which may stop fetching without a word.
 
@@ -250,8 +260,8 @@ class Lookout:
         self._heard: list[KafkaError] = []
         self._admin = AdminClient(client_config(settings.broker, settings.kafka) | {"error_cb": self._heard.append})
 
-    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Where the committed records of these partitions end.
+    def ends(self, partitions: Iterable[int]) -> dict[int, End]:
+        """Where these partitions end.
 
         Raises BrokerUnreachable or AccessLost, TopicsUnusable when the topic is gone, and TopicChanged.
         """
@@ -264,14 +274,12 @@ class Lookout:
                 raise TopicChanged(
                     f"the topic {name} has {there} partitions now, and had {self._partitions} at the start"
                 )
-            end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library ships types, but not for this one
-            places = {TopicPartition(name, number): end for number in partitions}
+            places = list(partitions)
             if not places:
                 return {}
-            found = self._admin.list_offsets(
-                places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=LOOK_TIMEOUT
-            )
-            return {place.partition: answer.result(TIMEOUT).offset for place, answer in found.items()}
+            stable = self._offsets(places, IsolationLevel.READ_COMMITTED)
+            high = self._offsets(places, IsolationLevel.READ_UNCOMMITTED)
+            return {partition: End(offset, high[partition]) for partition, offset in stable.items()}
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicsUnusable(f"the topic {name} does not exist any more") from None
@@ -279,6 +287,12 @@ class Lookout:
             raise _unreachable(self._settings, error.args[0], self._heard) from None
         except TimeoutError:
             raise BrokerUnreachable(f"no Kafka broker answers at {self._settings.broker}") from None
+
+    def _offsets(self, partitions: Iterable[int], isolation: IsolationLevel) -> dict[int, int]:
+        end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library ships types, but not for this one
+        asked = {TopicPartition(self._settings.topic, number): end for number in partitions}
+        found = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=LOOK_TIMEOUT)
+        return {place.partition: answer.result(TIMEOUT).offset for place, answer in found.items()}
 
 
 def _unreachable(settings: Settings, error: KafkaError, heard: Sequence[KafkaError]) -> BrokerUnreachable:

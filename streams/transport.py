@@ -19,12 +19,13 @@ methods of Faust's consumer are overridden for that, and everything that rests o
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import faust
 import structlog
 from aiokafka.consumer import fetcher
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, InvalidTimestampError, KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
@@ -32,6 +33,7 @@ from faust.types import TP, ConsumerMessage, Message
 
 from streams.anynames import AnyNames
 from streams.batch import Batch
+from streams.clock import ClockWatch
 
 #: Seconds between two looks at whether partitions that were left out may be polled again.
 SHORT_POLL = 0.01
@@ -319,18 +321,58 @@ class SliceConsumer(driver.Consumer):
         return min(firsts, default=None)
 
 
+class ClockedProducer(driver.Producer):
+    """Faust's producer, which reports to `ClockWatch` what the broker says about the time of records."""
+
+    async def send(self, topic: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """As Faust's; the changelog and the dead letters both go through here."""
+        watch = cast(SliceTransport, self.transport).clock_watch
+        sent_at = watch.clock()
+        answer = cast("asyncio.Future[Any]", await super().send(topic, *args, **kwargs))
+        answer.add_done_callback(partial(_note_time, watch, topic, sent_at))
+        return answer
+
+
+def _note_time(watch: ClockWatch, topic: str, sent_at: float, answer: "asyncio.Future[Any]") -> None:
+    if answer.cancelled():
+        return
+    error = answer.exception()
+    if error is None:
+        metadata = answer.result()
+        watch.confirmed(topic, sent_at, metadata.timestamp / 1000 if metadata.timestamp_type == 1 else None)
+    elif isinstance(error, InvalidTimestampError):
+        watch.refused(topic)
+
+
 class SliceTransport(driver.Transport):
     """Faust's transport with `SliceConsumer`. `wait_idle` returns when no agent is at work, or after a moment."""
 
     Consumer = SliceConsumer
+    Producer = ClockedProducer
 
     def __init__(
-        self, app: faust.App, source: str, slice_records: int, wait_idle: Callable[[], Awaitable[None]]
+        self,
+        app: faust.App,
+        source: str,
+        slice_records: int,
+        wait_idle: Callable[[], Awaitable[None]],
+        clock_watch: ClockWatch,
     ) -> None:
         super().__init__(app.conf.broker, app, app.loop)
         self.source = source
         self.slice_records = slice_records
         self.wait_idle = wait_idle
+        self.clock_watch = clock_watch
+
+
+def forget_stopped(agent: Any) -> None:
+    """Let go of actors whose partitions were revoked. Faust stops them, but keeps them with their streams for good."""
+    supervisor = agent.supervisor
+    for actor in [each for each in supervisor._services if each.should_stop]:
+        supervisor.discard(actor)
+        actor.beacon.detach(agent.beacon)
+        actor.stream.beacon.detach(agent.beacon)
+    supervisor._index = {actor: place for place, actor in enumerate(supervisor._services)}
 
 
 def cut(records: list[ConsumerRecord], most: int) -> Iterator[list[ConsumerRecord]]:

@@ -13,11 +13,12 @@ from sqlalchemy import make_url
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from deploy.components import postgres_folder
 from deploy.kafka import distribution
 from deploy.tryton.server import DATABASE, Tryton
 from tests.support.kafka import Kafka, kafka_in_words, local_kafka, open_kafka
 from tests.support.postgres import open_postgres, postgres_in_words
-from tests.support.postgres_server import LocalPostgres, Postgres, binaries
+from tests.support.postgres_server import LocalPostgres, Postgres
 from tests.support.tryton import Running, empty, open_tryton, tryton_in_words, why_no_tryton
 
 #: Set where tests must not make do with less: in CI.
@@ -133,7 +134,7 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture
 def own_postgres() -> Iterator[LocalPostgres]:
     """A server for this test alone, to stop and restart."""
-    if binaries() is None:
+    if postgres_folder() is None:
         pytest.skip("needs a server of its own: install PostgreSQL")
     with LocalPostgres() as found:
         yield found

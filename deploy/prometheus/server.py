@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import yaml
 
+from deploy.components import tool
 from deploy.processes import HOST, Process, ServerError, free_port
 
 RULES = Path(__file__).with_name("rules.yml")
@@ -30,15 +31,15 @@ _DURATION = re.compile(r"(\d+)([smhd])")
 
 def binary() -> Path | None:
     """Prometheus, if it can be had here."""
-    found = os.environ.get("TILLSTREAM_PROMETHEUS") or shutil.which("prometheus")
-    return Path(found) if found else None
+    given = os.environ.get("TILLSTREAM_PROMETHEUS")
+    return Path(given) if given else tool("prometheus")
 
 
 def promtool() -> Path | None:
     """The tool that comes with it."""
     beside = binary()
-    found = (beside and shutil.which("promtool", path=beside.resolve().parent)) or shutil.which("promtool")
-    return Path(found) if found else None
+    found = beside and shutil.which("promtool", path=beside.resolve().parent)
+    return Path(found) if found else tool("promtool")
 
 
 def seconds_of(duration: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.reference import split_identity, split_receipt, unescaped_reference
 from streams.letters.heads import Head
 from streams.letters.reading import TopicRecord
 from streams.settings import Settings
@@ -66,7 +67,7 @@ class Filter(BaseModel):
                 (not self.reasons or any(fnmatchcase(head.reason, pattern) for pattern in self.reasons))
                 and (not self.stores or head.store in self.stores)
                 and (not self.sources or head.source in self.sources)
-                and (not ids or head.event_id in ids or head.event_id.partition(":")[2] in ids)
+                and (not ids or head.event_id in ids or split_identity(head.event_id)[1] in ids)
                 and (not self.receipts or _is_receipt(head.receipt, self.receipts))
                 and (not places or any(n == head.partition and a <= head.offset <= b for n, a, b in places))
                 and (self.since is None or head.last_failed >= self.since)
@@ -88,9 +89,16 @@ def among_parked(settings: Settings) -> Settings:
 
 
 def _is_receipt(reference: str, wanted: tuple[str, ...]) -> bool:
-    """Whether a reference `source/store/register/number/type` is one of these, or has one of these numbers."""
-    parts = reference.split("/", 3)
-    return reference in wanted or (len(parts) == 4 and parts[3].rpartition("/")[0] in wanted)
+    """Whether a reference `source/store/register/number/type` is one of these, or has one of these numbers.
+
+    Dead letters of before have references without escapes, with any number of slashes.
+    """
+    if reference in wanted:
+        return True
+    if parts := split_receipt(reference):
+        return parts[3] in wanted
+    old = reference.split("/", 3)
+    return (len(old) == 4 and old[3].rpartition("/")[0] in wanted) or reference in map(unescaped_reference, wanted)
 
 
 def _span(text: str) -> tuple[int, int, int]:

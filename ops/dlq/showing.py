@@ -99,7 +99,7 @@ def report_list(letters: Sequence[Head], ledger: Ledger, most: int) -> None:
             head.reason,
             head.detail,
             head.store,
-            "/".join(head.receipt.split("/")[2:4]),
+            "/".join(head.receipt.split("/")[2:-1]),
             f"{head.amount:f} {head.currency}" if head.amount is not None else "",
             done.end if done is not None else "",
         )

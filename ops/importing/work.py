@@ -157,7 +157,8 @@ def rehearse_one(settings: Settings, one: Input, how: How, watcher: Watcher, say
 
 def _ends(settings: Settings) -> dict[int, int]:
     partitions = partitions_of_topics(settings)[settings.topic]
-    return Lookout(settings, partitions).ends(range(partitions))
+    ends = Lookout(settings, partitions).ends(range(partitions))
+    return {partition: end.stable for partition, end in ends.items()}
 
 
 @contextmanager

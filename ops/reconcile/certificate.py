@@ -15,8 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from ops.reconcile.page import BEGINS, ENDS, page
+from sinks.prints import VERSION
 
 _METHOD = "Ed25519"
+#: What digests are made of, in certificates.
+COVERED = (
+    "documents, lines and payments, each field that comes from the till's event; cashier, customer and the event's own "
+    "hash were compared by a keyed digest that is not kept; codes that a mapping gave are not compared"
+)
 HOW = "`openssl genpkey -algorithm ed25519 -out key.pem` makes one"
 
 
@@ -48,12 +54,31 @@ def public_key(pem: str) -> Ed25519PublicKey:
     return key
 
 
-def made(day: dict[str, Any], at: datetime, by: str, key: Ed25519PrivateKey, *, tills: str, erp: str) -> dict[str, Any]:
-    """The day as a certificate. `tills` and `erp` say between what it was reconciled."""
+def made(
+    day: dict[str, Any],
+    at: datetime,
+    by: str,
+    key: Ed25519PrivateKey,
+    *,
+    tills: str,
+    erp: str,
+    compared: str = "",
+) -> dict[str, Any]:
+    """The day as a certificate. `tills` and `erp` say between what it was reconciled, `compared` what of the ERP was.
+
+    Certificates of version 1 are of the books alone, have digests of less, and don't say what was compared; they are
+    verified as before.
+    """
     said = {
-        "certificate": "tillstream store-day 2", "made_at": at.isoformat(), "made_by": by, "tills": tills, "erp": erp,
+        "certificate": "tillstream store-day 2",
+        "made_at": at.isoformat(),
+        "made_by": by,
+        "tills": tills,
+        "erp": erp,
+        "compared": compared or "not stated by this sink",
+        "digests": {"version": VERSION, "of": COVERED},
         "found": day,
-    }  # fmt: skip
+    }
     signature = b64encode(key.sign(_signed(said))).decode()
     return said | {"method": _METHOD, "key": name_of(key.public_key()), "signature": signature}
 

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,8 @@ from ops.dlq.commands import as_one_object, go_option, with_name
 from ops.dlq.filters import Filter
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
-from ops.reconcile import certificate, explaining, showing
-from ops.reconcile.comparing import Day
+from ops.reconcile import certificate, explaining, showing, undoing
+from ops.reconcile.day import Day
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found, reconcile, states_now
 from ops.reconcile.page import page
@@ -70,7 +71,9 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
 @_day_option
 @_since_option
 @_store_option
-@click.option("--deep", is_flag=True, help="Compare digests of all that documents say, not the sums alone.")
+@click.option(
+    "--deep", is_flag=True, help="Compare digests of every field that comes from the tills, not the sums alone."
+)
 @click.option("--all", "everything", is_flag=True, help="Show every store-day, also where there are many.")
 @click.option(
     "--metrics", type=click.Path(path_type=Path), help="Write what was found for Prometheus into this .prom file."
@@ -203,7 +206,8 @@ def history_command(
     name="repair",
     epilog="\b\nExamples:\n  tillstream reconcile repair --store S17 --day 2026-03-10\n"
     "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
-    "  tillstream reconcile repair --store S17 --day 2026-03-10 --forget --go",
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --forget --go\n"
+    "  tillstream reconcile repair --undo 20260311-070000-1232a --go",
 )
 @with_settings
 @_day_option
@@ -212,8 +216,9 @@ def history_command(
     "--forget",
     is_flag=True,
     help="Documents that were deleted or changed in the ERP's tables too: what is left of them is taken back, and "
-    "booked again as it was sent. Copies of documents are taken back.",
+    "booked again as it was sent. Copies of documents, and parts of none, are taken back. The audit trail keeps them.",
 )
+@click.option("--undo", "undone", metavar="ID", help="Put back what this repair has taken back; `dlq audit` names it.")
 @go_option
 @with_name
 @as_one_object
@@ -224,6 +229,7 @@ def repair_command(
     day: date | None,
     store: str | None,
     forget: bool,
+    undone: str | None,
     go: bool,
     by: str,
     as_json: bool,
@@ -234,17 +240,23 @@ def repair_command(
     something is left, or refused.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
+    if undone is not None:
+        if forget or day is not None or store is not None:
+            raise click.UsageError("--undo takes back a whole repair: give it without --forget, --day and --store")
+        sys.exit(undoing.report(settings, undone, by, go=go, as_json=as_json))
+    made = ""
     found = _found(settings, store=store, first=day, last=day, deep=True)
     differences = [each for one in found.days for each in one.differences]
     if go:
         said = {"store": store, "day": None if day is None else day.isoformat(), "forget": forget}
-        with noted(settings, "repair", by, Filter(), "", **said) as (_, action):
-            done = repair(settings, differences, go=True, forget=forget)
+        with noted(settings, "repair", by, Filter(), "", **said) as (trail, action):
+            done = repair(settings, differences, keep=partial(trail.keep, action.id), forget=forget)
             action.counts.update(done.as_json())
+            made = action.id
     else:
-        done = repair(settings, differences, go=False, forget=forget)
+        done = repair(settings, differences, keep=None, forget=forget)
     if as_json:
-        click.echo(json.dumps(done.as_json() | {"done": go, "reasons": done.reasons}))
+        click.echo(json.dumps(done.as_json() | {"done": go, "action": made, "reasons": done.reasons}))
     else:
         would = "" if go else "would be "
         click.echo(
@@ -256,8 +268,15 @@ def repair_command(
             click.echo(f"{would}a dead letter: {reason} ({count:,})")
         if go and done.refused:
             click.echo("what was refused is in the dead letters now: tillstream dlq list")
-        if done.taken_back:
-            click.echo(f"{counted(done.taken_back, 'copy', 'copies')} {would}taken back")
+        if copies := done.taken_back - done.leftovers:
+            click.echo(f"{counted(copies, 'copy', 'copies')} {would}taken back")
+        if done.leftovers:
+            click.echo(f"{counted(done.leftovers, 'leftover')} of no document {would}taken back")
+        if done.changed:
+            click.echo(f"changed in the ERP meanwhile, and left: {done.changed:,}; reconcile again")
+        if go and done.kept:
+            told = counted(done.kept, "document")
+            click.echo(f"{told} kept in the audit trail first: tillstream reconcile repair --undo {made}")
         if done.remembered:
             click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --forget books them again")
         if not go:
@@ -302,7 +321,7 @@ def certificate_command(
     said = showing.day_as_json(one, state)
     if found.unplaced is not None:
         said["without_a_day"] = showing.answers_as_json(found.unplaced)
-    made = certificate.made(said, found.at, by, key, tills=tills, erp=erp)
+    made = certificate.made(said, found.at, by, key, tills=tills, erp=erp, compared=found.compared)
     text = certificate.as_text(made)
     if to is None:
         click.echo(text, nl=False)
@@ -343,7 +362,10 @@ def verify_command(file: Path, key_file: Path | None, config: Path | None, broke
         sys.exit(DIFFERS)
     click.echo(f"{file}: as it was signed, with key {certificate.name_of(key)}")
     if certificate.is_of_books_alone(text):
-        click.echo("it says whether the books agreed, and not whether everything was booked: make a new one for that")
+        click.echo(
+            "it says whether the books agreed, and not whether everything was booked, and its digests are made of "
+            "fewer fields than those of today: make a new one for that"
+        )
 
 
 @click.command(

@@ -7,138 +7,30 @@ beside the receipts of the book.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import date
-from decimal import Decimal
-from typing import Any, Literal
 
-from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
-from ops.reconcile.completeness import OPEN_FATES, Sums, by_fate, in_places, sum_of
+from ops.reconcile.book import Book
+from ops.reconcile.completeness import by_fate
+from ops.reconcile.day import Account, Day, Difference, Kind, State
+from ops.reconcile.naming import (
+    came_of,
+    changed_sums,
+    changes,
+    in_words,
+    is_as_read,
+    original_of,
+    parts_in_words,
+)
+from ops.reconcile.registers import registers
+from ops.reconcile.rows import NOWHERE, Fact, Figures, Key, Letter, as_date
+from ops.reconcile.telling import of_document, of_receipt, repair_of
 from ops.reconcile.terms import Terms
 from schemas.document import ErpDocument
-from sinks.base import DocumentPrint, Forgetful, Remembering, Sink, StoreDay
-from sinks.days import totals_of
-from sinks.values import AMOUNT_PLACES, from_scaled
+from sinks.base import DocumentPrint, Forgetful, Fragmentary, Remembering, Sink, StoreDay
 
-#: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether
-#: they do can't be told of all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree,
-#: and all of it is booked. `signed off`: a person has taken it as it is.
-State = Literal["open", "differs", "unproved", "incomplete", "balanced", "signed off"]
-#: Whether tills and ERP agree on what is booked: the first of the two questions about a day.
-Books = Literal["agree", "differ", "not proved"]
-Kind = Literal[
-    "missing", "only_in_erp", "doubled", "altered", "older_revision", "other_content", "moved", "vanished",
-    "refused_today", "register"
-]  # fmt: skip
-
-MEANING: dict[Kind, str] = {
-    "missing": "sent and acknowledged, but not in the ERP",
-    "only_in_erp": "in the ERP, but no till sent it",
-    "doubled": "in the ERP a second time, under another reference",
-    "altered": "money or goods in the ERP are not those that the till sent",
-    "older_revision": "the ERP holds an earlier revision than the till sent",
-    "other_content": "the ERP holds something else under this reference",
-    "moved": "the ERP holds it on another day or in another store",
-    "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
-    "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
-    "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
-}
-
-
-@dataclass
-class Difference:
-    """One thing on which tills and ERP disagree, and the command that repairs it."""
-
-    kind: Kind
-    store: str
-    day: str
-    currency: str
-    ref: str
-    detail: str
-    place: str = ""
-    sent: Decimal | None = None
-    held: Decimal | None = None
-    repair: str = ""
-
-
-@dataclass
-class Account:
-    """A store's day in one currency. `counts`: of each fate the events and their gross; `due` and `held`: sums."""
-
-    currency: str
-    counts: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
-    due: Figures = field(default_factory=Figures)
-    held: Figures = field(default_factory=Figures)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the sums are the same; the digests, where the ERP's was asked for."""
-        if self.held.digest is not None and self.held.receipts and self.due.digest != self.held.digest:
-            return False
-        return _sums(self.due) == _sums(self.held)
-
-    def count(self, *fates: str) -> int:
-        """Events with one of these fates; all of them without."""
-        return sum(count for fate, (count, _) in self.counts.items() if not fates or fate in fates)
-
-
-@dataclass
-class Day:
-    """What is known of a store's business day. `noted`: of how many events no document is made, by why.
-
-    `unbooked`: what is not in the ERP, by fate. `lost`: the topic has lost records that may be of this day; `unproved`:
-    the documents whose records have left it.
-    """
-
-    store: str
-    day: str
-    accounts: list[Account]
-    state: State
-    differences: list[Difference] = field(default_factory=list)
-    letters: list[Fact] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    noted: dict[str, int] = field(default_factory=dict)
-    arrived: int = 0
-    unbooked: dict[str, Sums] = field(default_factory=dict)
-    lost: bool = False
-    unproved: Sums = field(default_factory=Sums)
-
-    @property
-    def books(self) -> Books:
-        """Whether tills and ERP agree on what is booked."""
-        if self.differences:
-            return "differ"
-        # Sums that differ without a document that does: something was written meanwhile, or is on its way.
-        settled = bool(self.count("waiting")) or all(account.agrees for account in self.accounts)
-        return "agree" if settled and not self.lost else "not proved"
-
-    @property
-    def not_booked(self) -> Sums:
-        """What is in dead letters, held, parked or waiting."""
-        return sum_of(sums for fate, sums in self.unbooked.items() if fate in OPEN_FATES)
-
-    @property
-    def resolved(self) -> Sums:
-        """What shall not be booked, as a person has decided."""
-        return self.unbooked.get("resolved", Sums())
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all of the day is booked: the second question."""
-        return not self.not_booked and not self.lost
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether somebody has to look at it: the books don't agree, or it is not complete.
-
-        Of a day that is not over, what has been booked meanwhile is nothing to look at.
-        """
-        racing = self.state == "open" and not self.lost
-        return not self.is_complete or self.books == "differ" or (self.books == "not proved" and not racing)
-
-    def count(self, *fates: str) -> int:
-        """As `Account.count`, in all currencies."""
-        return sum(account.count(*fates) for account in self.accounts)
+#: Where what has no store and no day is told of.
+_NO_STORE = ("", NOWHERE)
 
 
 def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int = 1_000) -> None:
@@ -147,17 +39,21 @@ def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int 
     asked = list(book.lettered())
     for start in range(0, len(asked), most):
         part = asked[start : start + most]
-        held = {document.external_ref: document.content for document in sink.read([ref for _, ref, _ in part])}
-        book.came_through(row for row, ref, content in part if held.get(ref) == content)
+        held = {document.external_ref: document for document in sink.read([each.ref for each in part])}
+        book.came_through(each.row for each in part if each.ref in held and came_of(each, held[each.ref]))
 
 
 def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> list[Day]:
     """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
     accounts = _accounts(book, held)
     gaps, noted, arrived, unbooked = book.gaps(), book.noted(), book.arrived_last(), book.unbooked()
-    registers = defaultdict(list)
-    for difference in _registers(book, whole=terms.whole and terms.lost is None):
-        registers[difference.store, difference.day].append(difference)
+    more = defaultdict(list)
+    for difference in registers(book, whole=terms.whole and terms.lost is None):
+        more[difference.store, difference.day].append(difference)
+    orphans = _orphans(book, sink, terms)
+    if orphans or _NO_STORE in terms.doubtful:  # which may be settled now
+        accounts = {_NO_STORE: accounts.pop(_NO_STORE, []), **accounts}
+        more[_NO_STORE] += orphans
     days: list[Day] = []
     for (store, name), of_day in accounts.items():
         if not terms.wants(store, name):
@@ -167,7 +63,7 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
         day.noted = noted.get((store, name), {})
         day.unbooked = by_fate(unbooked.get((store, name), ()))
         day.lost = not terms.reaches(store, name)
-        day.differences = explain(book, sink, day, terms) + registers[store, name]
+        day.differences = explain(book, sink, day, terms) + more[store, name]
         day.state = _state(day, terms)
         days.append(day)
     return days
@@ -193,7 +89,7 @@ def unplaced(book: Book, terms: Terms) -> Day | None:
     )
     for fact in book.due(NOWHERE, NOWHERE):
         if fact.fate == "vanished" and since <= fact.arrived <= until:
-            found.differences.append(_of(fact, "vanished", fact.reason or "no dead letter"))
+            found.differences.append(of_receipt(fact, "vanished", fact.reason or "no dead letter"))
     found.letters = [fact for fact in book.dead(NOWHERE, NOWHERE) if since <= fact.arrived <= until]
     found.state = _state(found, terms)
     return found if found.unbooked or found.differences else None
@@ -215,12 +111,8 @@ def _accounts(book: Book, held: Sequence[StoreDay]) -> dict[tuple[str, str], lis
 def figures_of(day: StoreDay) -> Figures:
     """What the ERP holds, as figures."""
     money = (day.net, day.tax, day.gross)
-    return Figures(day.documents, day.lines, day.quantity, *money, day.tenders, day.digest)
-
-
-def _sums(figures: Figures) -> tuple[Any, ...]:
-    tenders = {kind: amount for kind, amount in figures.tenders.items() if amount}
-    return (figures.receipts, figures.lines, figures.quantity, figures.net, figures.tax, figures.gross, tenders)
+    prints = (day.digest, day.personal, day.unremembered)
+    return Figures(day.documents, day.lines, day.quantity, *money, day.tenders, *prints)
 
 
 def _state(day: Day, terms: Terms) -> State:
@@ -245,28 +137,43 @@ def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
     found: list[Difference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
     facts: dict[str, Fact] = {}
+    held_by_ref: dict[str, DocumentPrint | None] = {}
     for fact in book.due(day.store, day.day):
         document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
         if fact.fate == "vanished":
-            found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
+            found.append(of_receipt(fact, "vanished", fact.reason or "no dead letter"))
         elif fact.fate != "waiting":
             facts[fact.ref] = fact
+            held_by_ref[fact.ref] = document
             if document is not None and day.lost and document.revision > fact.revision:
                 day.unproved.add(document.currency, 1, document.gross)  # of a record that came before, and is lost
                 continue
-            found += _beside(fact, document, sink) if document is not None else _absent(fact, sink)
-    for document in held.values():
-        unsent = _unsent(book, document, day, terms)
-        if day.lost and _may_be_lost(book, document) and all(each.kind in _OF_LOST for each in unsent):
-            day.unproved.add(document.currency, 1, document.gross)
-        else:
-            found += unsent
-    _say_what_is_altered(found, facts, sink)
-    return found
+            found += _beside(fact, document, sink, book, day) if document is not None else _absent(fact, sink)
+    unsent = _unsent(book, sink, list(held.values()), day, terms)
+    found += _but_lost(book, list(held.values()), unsent, day) if day.lost else unsent
+    _say_what_is_left(found, sink)
+    return _with_changes(found, facts, held_by_ref, sink, day, terms)
 
 
 #: What a document looks like whose record has left the topic.
 _OF_LOST: tuple[Kind, ...] = ("only_in_erp", "other_content")
+
+
+def _but_lost(
+    book: Book, documents: Sequence[DocumentPrint], unsent: Sequence[Difference], day: Day
+) -> list[Difference]:
+    """Return the differences, but for those of documents that can't be proved: their records have left the topic."""
+    by_ref = defaultdict(list)
+    for each in unsent:
+        by_ref[each.ref].append(each)
+    found: list[Difference] = []
+    for document in documents:
+        of_it = by_ref[document.external_ref]
+        if _may_be_lost(book, document) and all(each.kind in _OF_LOST for each in of_it):
+            day.unproved.add(document.currency, 1, document.gross)
+        else:
+            found += of_it
+    return found
 
 
 def _may_be_lost(book: Book, document: DocumentPrint) -> bool:
@@ -278,49 +185,75 @@ def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
     return [] if day.day == NOWHERE else sink.prints(day.store, as_date(day.day))
 
 
-def _beside(fact: Fact, document: DocumentPrint, sink: Sink) -> list[Difference]:
+def _beside(fact: Fact, document: DocumentPrint, sink: Sink, book: Book, day: Day) -> list[Difference]:
     """The receipt and the document of the same reference and day."""
     if fact.reason:
-        return [_of(fact, "refused_today", fact.reason, document)]
-    if document.currency == fact.currency and document.digest == fact.print:
-        return []
+        return [of_receipt(fact, "refused_today", fact.reason, document)]
+    if _is_the_same(fact, document, book, day):
+        if document.remembered:
+            return []
+        return [of_receipt(fact, "orphaned", f"the ERP does not remember that it took {document.event_id}", document)]
     if document.revision < fact.revision:
         revisions = f"revision {document.revision} instead of {fact.revision}"
-        return [_remembered(_of(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)]
-    if document.content != fact.content or document.revision != fact.revision:
+        return [
+            _remembered(of_receipt(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)
+        ]
+    other = document.content != fact.content and document.digest != fact.print
+    if other or document.revision != fact.revision:
         how = "a dead letter, replayed with a patch" if fact.letter else f"from {document.event_id}"
-        return [_of(fact, "other_content", how, document)]
+        return [of_receipt(fact, "other_content", how, document)]
     if document.currency != fact.currency:
-        return [_of(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
-    return [_of(fact, "altered", "", document)]
+        return [of_receipt(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
+    return [of_receipt(fact, "altered", "", document)]
 
 
-def _say_what_is_altered(found: Sequence[Difference], facts: dict[str, Fact], sink: Sink, most: int = 500) -> None:
+def _is_the_same(fact: Fact, document: DocumentPrint, book: Book, day: Day) -> bool:
+    """Whether the document is that of the receipt, or of another event that said the same of it."""
+    if document.currency != fact.currency or document.personal not in (None, fact.personal):
+        return False
+    if document.digest == fact.print:
+        return True
+    if any(twin.print == document.digest for twin in book.twins(fact)):
+        day.account(fact.currency).accept(fact.print, document.digest)
+        return True
+    return False
+
+
+def _with_changes(
+    found: Sequence[Difference],
+    facts: dict[str, Fact],
+    prints: dict[str, DocumentPrint | None],
+    sink: Sink,
+    day: Day,
+    terms: Terms,
+    most: int = 500,
+) -> list[Difference]:
+    """The differences, with the fields in which altered documents differ. What turns out to be none is left out."""
     altered = {each.ref: each for each in found if each.kind == "altered" and not each.detail}
     refs = list(altered)
+    dropped: set[str] = set()
     for start in range(0, len(refs), most):
         part = refs[start : start + most]
         documents = {document.external_ref: document for document in sink.read(part)}
+        sent = terms.sent([facts[ref] for ref in part])
         for ref in part:
-            changes = _changes(facts[ref], documents[ref]) if ref in documents else []
-            if altered[ref].held != facts[ref].gross:
-                changes.insert(0, "gross")
-            altered[ref].detail = ", ".join(changes) or "in its parts, the gross is the same"
-
-
-def _changes(fact: Fact, document: ErpDocument) -> list[str]:
-    """Which figures of the document are not as they were sent. An ERP behind an API may give it as it was delivered."""
-    held = totals_of([document])[0]
-    kinds = sorted({*held.tenders, *fact.tenders})
-    zero = Decimal(0)
-    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), fact.tenders.get(kind, zero)) for kind in kinds]
-    said = [
-        f"{name} {in_places(now, fact.currency)} instead of {in_places(sent, fact.currency)}"
-        for name, now, sent in (("net", held.net, fact.net), ("tax", held.tax, fact.tax), *paid)
-        if now != sent
-    ]
-    counts = [("lines", Decimal(held.lines), Decimal(fact.lines)), ("quantity", held.quantity, fact.quantity)]
-    return said + [f"{name} {_plain(now)} instead of {_plain(sent)}" for name, now, sent in counts if now != sent]
+            said = prints[ref]
+            assert said is not None  # it is altered
+            document = documents.get(ref)
+            if document is not None and ref in sent and is_as_read(document, said):
+                was = sent[ref]
+                if day.lost and said.remembered:  # another event may have said the same before, and is lost
+                    was = replace(was, event_id=document.event_id)
+                changed = changes(was, document)
+                if not changed and said.remembered:
+                    dropped.add(ref)
+                    day.account(facts[ref].currency).accept(facts[ref].print, said.digest)
+            else:
+                changed = changed_sums(facts[ref], document) if document is not None else []
+                if altered[ref].held != facts[ref].gross:
+                    changed.insert(0, "gross")
+            altered[ref].detail = in_words(changed) or "in its parts, the gross is the same"
+    return [each for each in found if each.ref not in dropped or each.kind != "altered"]
 
 
 def _absent(fact: Fact, sink: Sink) -> list[Difference]:
@@ -329,11 +262,11 @@ def _absent(fact: Fact, sink: Sink) -> list[Difference]:
         where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
         if document.revision < fact.revision:
             revisions = f"revision {document.revision} instead of {fact.revision}; {where}: event {fact.event_id}"
-            return [_remembered(_of(fact, "older_revision", revisions), fact, sink)]
-        return [_of(fact, "moved", where)]
+            return [_remembered(of_receipt(fact, "older_revision", revisions), fact, sink)]
+        return [of_receipt(fact, "moved", where)]
     if fact.reason:
-        return [_of(fact, "vanished", fact.reason)]
-    return [_remembered(_of(fact, "missing", f"event {fact.event_id}"), fact, sink)]
+        return [of_receipt(fact, "vanished", fact.reason)]
+    return [_remembered(of_receipt(fact, "missing", f"event {fact.event_id}"), fact, sink)]
 
 
 def _remembered(absent: Difference, fact: Fact, sink: Sink) -> Difference:
@@ -346,71 +279,78 @@ def _remembered(absent: Difference, fact: Fact, sink: Sink) -> Difference:
     return absent
 
 
-def _unsent(book: Book, document: DocumentPrint, day: Day, terms: Terms) -> list[Difference]:
-    """A document for which nothing was due on this day."""
-    known = book.about(document.external_ref)
-    due = next((fact for fact in known if fact.fate in ("erp", "refused", "waiting")), None)
-    if due is not None and (due.fate == "waiting" or due.revision > document.revision):
-        return []  # it will be replaced; or its own day says so
-    if due is not None:
-        return [_held(document, day, "moved", f"sent as of {due.day} in store {due.store}")]
-    if known:
-        return [_held(document, day, "other_content", f"sent, and became a dead letter: {known[0].letter}")]
-    for other in book.saying(document.content):
-        return [_held(document, day, "doubled", f"a copy of {other.ref}")]
+def _say_what_is_left(found: Sequence[Difference], sink: Sink) -> None:
+    """Adds to missing documents what is left of them: it would be in the way of the same document."""
+    absent = {each.ref: each for each in found if each.kind in ("missing", "vanished")}
+    if not absent or not isinstance(sink, Fragmentary):
+        return
+    for fragment in sink.fragments(list(absent)):
+        each = absent[fragment.external_ref]
+        if words := parts_in_words(fragment):
+            each.detail += f"; {words} of it are left"
+            if each.kind == "missing" and isinstance(sink, Forgetful) and "--forget" not in each.repair:
+                each.repair += " --forget"
+
+
+def _orphans(book: Book, sink: Sink, terms: Terms) -> list[Difference]:
+    """What the ERP holds of no document, under references of which the tills sent nothing that it should hold.
+
+    Where the topic has lost its beginning, deliveries of before may have had documents: somebody may have put them
+    into an archive.
+    """
+    if not (terms.deep or _NO_STORE in terms.doubtful) or not terms.wants(*_NO_STORE):
+        return []
+    if not isinstance(sink, Fragmentary):
+        return []
+    found: list[Difference] = []
+    for fragment in sink.fragments():
+        if any(fact.fate in ("erp", "refused", "waiting", "vanished") for fact in book.about(fragment.external_ref)):
+            continue  # its own day says that the document is missing
+        words = [word for word in (parts_in_words(fragment),) if word]
+        if fragment.deliveries and terms.whole and terms.lost is None:
+            words.append(f"{fragment.deliveries} remembered as delivered")
+        if words:
+            detail = f"no document, but {', '.join(words)}"
+            repair = repair_of("orphaned", "", "", fragment.external_ref)
+            found.append(Difference("orphaned", "", NOWHERE, "", fragment.external_ref, detail, repair=repair))
+    return found
+
+
+def _unsent(
+    book: Book, sink: Sink, documents: Sequence[DocumentPrint], day: Day, terms: Terms, most: int = 500
+) -> list[Difference]:
+    """The documents for which nothing was due on this day."""
+    found: list[Difference] = []
+    strange: list[DocumentPrint] = []
+    for document in documents:
+        known = book.about(document.external_ref)
+        due = next((fact for fact in known if fact.fate in ("erp", "refused", "waiting")), None)
+        if due is not None and (due.fate == "waiting" or due.revision > document.revision):
+            continue  # it will be replaced; or its own day says so
+        if due is not None:
+            found.append(of_document(document, day, "moved", f"sent as of {due.day} in store {due.store}"))
+        elif known:
+            how = f"sent, and became a dead letter: {known[0].letter}"
+            found.append(of_document(document, day, "other_content", how))
+        else:
+            strange.append(document)
+    for start in range(0, len(strange), most):
+        part = strange[start : start + most]
+        read = {document.external_ref: document for document in sink.read([each.external_ref for each in part])}
+        for each in part:
+            found += _strange(book, each, read.get(each.external_ref), day, terms)
+    return found
+
+
+def _strange(book: Book, document: DocumentPrint, read: ErpDocument | None, day: Day, terms: Terms) -> list[Difference]:
+    """A document whose reference no till sent: a copy, if all that it says was sent under another."""
+    original = original_of(book, document, read)
+    if original is not None:
+        return [of_document(document, day, "doubled", f"a copy of {original.ref}")]
     if not terms.is_over(day.store, day.day):
         return []  # it may have been sent since the topic was read
-    return [_held(document, day, "only_in_erp", f"event {document.event_id}")]
-
-
-def _of(fact: Fact, kind: Kind, detail: str, document: DocumentPrint | None = None) -> Difference:
-    place = f"{fact.partition}:{fact.offset}"
-    held = document.gross if document is not None else None
-    subject = fact.ref or place
-    repair = _repair(kind, fact.store, fact.day, subject)
-    sent = None if not fact.ref else fact.gross
-    return Difference(kind, fact.store, fact.day, fact.currency, subject, detail, place, sent, held, repair)
-
-
-def _held(document: DocumentPrint, day: Day, kind: Kind, detail: str) -> Difference:
-    repair = _repair(kind, day.store, day.day, document.external_ref)
-    return Difference(
-        kind, day.store, day.day, document.currency, document.external_ref, detail, held=document.gross, repair=repair
-    )
-
-
-def _repair(kind: Kind, store: str, day: str, ref: str) -> str:
-    where = f" --store {store} --day {day}" if store and day else ""
-    if kind in ("missing", "older_revision", "vanished"):
-        return f"tillstream reconcile repair{where}"
-    if kind in ("altered", "other_content", "doubled"):
-        return f"tillstream reconcile repair{where} --forget"
-    return f"tillstream explain {ref}"  # a person has to say which side is right
-
-
-def _registers(book: Book, *, whole: bool) -> Iterable[Difference]:
-    """The registers whose own totals are not what they sent. A Z counts what was sold since the one before."""
-    before: Close | None = None
-    for close in book.closes():
-        same = before is not None and _register(before) == _register(close)
-        since = before.occurred if before is not None and same else -(2**62)
-        before = close
-        if not same and not whole:
-            continue  # what the register sold before was not read
-        sold, day = book.sold(close, since)
-        if sold != close.gross:
-            printed, sent = from_scaled(close.gross, AMOUNT_PLACES), from_scaled(sold, AMOUNT_PLACES)
-            yield Difference(
-                *("register", close.store, day or close.day, close.currency, close.event_id),
-                f"register {close.register} printed {in_places(printed, close.currency)}",
-                sent=sent,
-                repair=f"tillstream dlq list --store {close.store}",
-            )
-
-
-def _register(close: Close) -> tuple[str, str, str, str]:
-    return close.source, close.store, close.register, close.currency
-
-
-def _plain(number: Decimal) -> str:
-    return format(number.normalize() + 0, "f")
+    detail = f"event {document.event_id}"
+    for other in book.saying(document.content):
+        detail += f"; it has the content hash of {other.ref}, and says something else"
+        break
+    return [of_document(document, day, "only_in_erp", detail)]

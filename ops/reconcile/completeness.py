@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from ops.reconcile.book import Unbooked
-from schemas.money import minor_digits
+from ops.reconcile.naming import in_places
+from ops.reconcile.rows import Unbooked
 
 #: Fates of receipts that are on their way, or stuck: a day that has some is not complete.
 OPEN_FATES = ("dead", "held", "parked", "waiting")
@@ -111,12 +111,3 @@ def sum_of(sums: Iterable[Sums]) -> Sums:
     for each in sums:
         whole.absorb(each)
     return whole
-
-
-def in_places(amount: Decimal, currency: str) -> str:
-    """The amount with the currency's places."""
-    digits = minor_digits(currency)
-    if digits is None:
-        return format(amount.normalize() + 0, "f")
-    shown = amount.quantize(Decimal(1).scaleb(-digits))
-    return format(shown if shown == amount else amount, "f")

@@ -11,14 +11,16 @@ from rich.table import Table
 
 from ops.dlq.shelf import history
 from ops.dlq.showing import console_of
-from ops.reconcile.book import Book, Fact
+from ops.reconcile.book import Book
 from ops.reconcile.comparing import settle_letters
-from ops.reconcile.completeness import in_places
 from ops.reconcile.judging import Judge
+from ops.reconcile.naming import in_places
 from ops.reconcile.office import opened, read_all
 from ops.reconcile.reading import committed
+from ops.reconcile.rows import Fact
 from ops.reconcile.verdict import WHERE
 from schemas.document import ErpDocument
+from schemas.reference import split_receipt
 from sinks.base import Delivery, Numbering, Remembering, Sink
 from streams.letters.heads import Origin, printable
 from streams.letters.reading import Progress, TopicRecord
@@ -83,7 +85,7 @@ def explain(settings: Settings, target: str, progress: Progress = lambda _: None
 
 
 def _refs(settings: Settings, judge: Judge, target: str, progress: Progress) -> list[str]:
-    if target.count("/") >= 4:
+    if split_receipt(target) is not None:
         return [target]
     book = Book()
     try:
@@ -111,7 +113,8 @@ def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
 def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], ref: str, progress: Progress) -> Way:
     book = Book()
     try:
-        number = ref.split("/")[3] if ref.count("/") == 4 else ""
+        parts = split_receipt(ref)
+        number = parts[3] if parts is not None else ""
         _read(settings, book, judge, number, progress)
         settle_letters(book, (), sink)
         book.judge(places)

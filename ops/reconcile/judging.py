@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
 
-from ops.reconcile.book import NOWHERE, Close, Sent, milliseconds, tenders_text
+from ops.reconcile.rows import NOWHERE, Close, Sent, milliseconds, tenders_text
 from schemas.document import ErpDocument
 from schemas.money import NotMoney, minor_digits, parse_minor
 from schemas.sale import SaleEvent, line_content
 from sinks.base import DocumentsRefused
-from sinks.prints import print_of
+from sinks.prints import personal_print_of, print_of
 from sinks.values import AMOUNT_PLACES, FINE_PLACES, to_scaled
 from streams.batch import Arrival, Batch, Record
 from streams.checks import Sound, check
@@ -67,6 +67,16 @@ class Judge:
             rows.append(self._stated(bare(each.record)._replace(reason=each.reason.value), each.event))
         return rows, closes
 
+    async def documents(self, batch: Batch, now: datetime) -> list[ErpDocument]:
+        """Return the documents that the batch's events make."""
+        if self._source is not None:
+            await self._source.prepare(batch.records)
+        arrivals, _, _ = decode(batch, self._source)
+        receipts = [each for each in arrivals if each.event.type != "day_close"]
+        sound, _ = check(receipts, now, self._master.repair if self._master is not None else None)
+        stores = [self.store(receipt.arrival.event.store) for receipt in sound]
+        return [to_document(receipt, store) for receipt, store in zip(sound, stores, strict=True) if store is not None]
+
     def _sound(self, row: Sent, receipt: Sound) -> Sent:
         event = receipt.arrival.event
         store = self.store(event.store)
@@ -90,7 +100,8 @@ class Judge:
             gross=to_scaled(document.gross, AMOUNT_PLACES),
             has_gross=1,
             tenders=tenders_text(tenders),
-            print=print_of(document),
+            print=print_of(document if self._master is None else self._master.described(document)),
+            personal=personal_print_of(document),
         )
 
     def _stated(self, row: Sent, event: SaleEvent, content: str | None = None) -> Sent:

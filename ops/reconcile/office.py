@@ -7,13 +7,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
-from ops.reconcile.book import NOWHERE, Book, Scratch, as_date, milliseconds
-from ops.reconcile.comparing import Day, compare, settle_letters, unplaced
+from ops.reconcile.book import Book, Scratch
+from ops.reconcile.comparing import compare, settle_letters, unplaced
+from ops.reconcile.day import Day
 from ops.reconcile.judging import Judge
-from ops.reconcile.reading import Extent, committed, day_ends, dead_letters, read_letters_alone, read_topic
+from ops.reconcile.reading import (
+    Extent,
+    committed,
+    day_ends,
+    dead_letters,
+    read_letters_alone,
+    read_topic,
+    sent_documents,
+)
+from ops.reconcile.rows import NOWHERE, as_date, milliseconds
 from ops.reconcile.states import Noted, known_to_differ, now_is
 from ops.reconcile.terms import Terms
-from sinks.base import Sink, StoreDay
+from sinks.base import Comparable, Sink, StoreDay
 from sinks.connect import open_sink
 from streams.desk import find_master_data, find_source
 from streams.letters.days import DayState, days_noted, note_days
@@ -37,7 +47,8 @@ class Found:
 
     `reach`: of this day and those before the topic does not have all any more. `late`: the earliest day before those
     that were asked for of which something came late. `unplaced`: records of which no store or day is known, and that
-    arrived within the days that were asked for, where these are not all.
+    arrived within the days that were asked for, where these are not all. `compared`: what the ERP's figures are made
+    of, as its sink says.
     """
 
     at: datetime
@@ -46,6 +57,7 @@ class Found:
     late: date | None = None
     noted: Noted = field(default_factory=dict)
     unplaced: Day | None = None
+    compared: str = ""
 
     @property
     def all(self) -> list[Day]:
@@ -92,13 +104,15 @@ def reconcile(
                     return None
                 settle_letters(book, (), sink)
                 book.judge(places)
-                terms = Terms(now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful)
+                terms = Terms(now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful, deep)
+                terms.sent = lambda facts: asyncio.run(sent_documents(settings, judge, now, facts))
                 compared = compare(book, sink, held, terms)
                 if begin is not None and extent.starts != extent.begins and any(map(_has_unsent, compared)):
                     return None  # a till may have sent it before
                 late = _late(book, first) if first is not None and last is None else None
                 reach = None if extent.lost is None else extent.lost.date()
-                return Found(now, compared, reach, late, days_noted(settings), unplaced(book, terms))
+                made_of = sink.compared if isinstance(sink, Comparable) else ""
+                return Found(now, compared, reach, late, days_noted(settings), unplaced(book, terms), made_of)
 
         return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
 

@@ -60,7 +60,8 @@ def page(certificate: dict[str, Any]) -> str:
     inside = json.dumps(certificate, ensure_ascii=True).replace("<", "\\u003c")
     store = day["store"] or "(no store)"
     title = f"Store {store}, business day {day['day']}"
-    accounts = "".join(_account(account) for account in day["accounts"])
+    made_of = certificate.get("digests", {}).get("of", "")  # of before: they did not say
+    accounts = "".join(_account(account, made_of) for account in day["accounts"])
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -150,6 +151,7 @@ def _facts(certificate: dict[str, Any]) -> str:
         ("Reconciled", f"{_moment(certificate['made_at'])} by {certificate['made_by']}"),
         ("Tills", certificate.get("tills", "")),
         ("ERP", certificate.get("erp", "")),
+        ("Compared of the ERP", certificate.get("compared", "")),
         ("In this state", f"since {_moment(day['since'])}, noted by {day['by']}"),
         ("Last sale arrived", _moment(day["last_arrival"]) if day["last_arrival"] else ""),
         ("Reason", day["why"]),
@@ -158,7 +160,10 @@ def _facts(certificate: dict[str, Any]) -> str:
     return f"<h2>What this is about</h2>\n<table>{''.join(cells)}</table>"
 
 
-def _account(account: dict[str, Any]) -> str:
+def _account(account: dict[str, Any], made_of: str) -> str:
+    named = (
+        f"Digest of what the documents say ({escape(made_of)})" if made_of else "Digest of all that the documents say"
+    )
     currency = escape(account["currency"]) or "no currency"
     return f"""<h2>What became of what the tills sent ({currency})</h2>
 <table>{_head("", numbers=("events", "gross"))}
@@ -166,9 +171,16 @@ def _account(account: dict[str, Any]) -> str:
 <h2>Totals of the documents ({currency})</h2>
 <table>{_head("", numbers=("due by the tills", "in the ERP", "difference"))}
 {_totals(account)}</table>
-<p class="soft">Digest of all that the documents say: due <code>{escape(str(account["sent"]["digest"]))}</code>,
-in the ERP <code>{escape(str(account["erp"]["digest"] or "no document"))}</code></p>
+<p class="soft">{named}: due <code>{escape(str(account["sent"]["digest"]))}</code>,
+in the ERP <code>{escape(str(account["erp"]["digest"] or "no document"))}</code>{_accepted(account)}</p>
 """
+
+
+def _accepted(account: dict[str, Any]) -> str:
+    """Why the digests may differ where nothing does."""
+    count = account.get("accepted", 0)
+    why = "of another event that said the same, or with descriptions that a mapping filled in"
+    return f"; {count} of the documents there {'are' if count > 1 else 'is'} {why}" if count else ""
 
 
 def _fates(account: dict[str, Any]) -> str:

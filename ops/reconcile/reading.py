@@ -1,6 +1,7 @@
 """The facts, fetched: the source topic by event time, the dead letters, and how far the workers are."""
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic, sleep
@@ -10,8 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.dlq.filters import Filter
 from ops.dlq.shelf import survey
-from ops.reconcile.book import Book, Letter, milliseconds
+from ops.reconcile.book import Book
 from ops.reconcile.judging import Judge
+from ops.reconcile.rows import Fact, Letter, milliseconds
+from schemas.document import ErpDocument
 from streams.batch import Batch
 from streams.letters.heads import head_of
 from streams.letters.reading import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
@@ -24,6 +27,8 @@ from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partition
 _SLACK = timedelta(days=2)
 #: Records at once: as events they take some ten kilobytes each.
 _PIECE = 1_000
+#: Records between two wanted ones that are read as well.
+_NEAR = 500
 
 
 def committed(settings: Settings) -> dict[int, int]:
@@ -190,6 +195,47 @@ async def read_letters_alone(
             its_record = TopicRecord(partition, offset, arrived, record.key, record.value, record.headers)
             rows, _ = await judge.rows(Batch(settings.topic, partition, [its_record]), now)
             book.add(row._replace(digest=digest) for row in rows)
+
+
+async def sent_documents(
+    settings: Settings, judge: Judge, now: datetime, facts: Sequence[Fact], most: int = 2_000
+) -> dict[str, ErpDocument]:
+    """Return by reference the documents that these receipts' records make; of the first `most`.
+
+    A receipt whose record is gone from the topic is left out. Raises BrokerUnreachable.
+    """
+    wanted = {(fact.event_id, fact.ref) for fact in facts[:most]}
+    places: dict[int, set[int]] = defaultdict(set)
+    for fact in facts[:most]:
+        places[fact.partition].add(fact.offset)
+    found: dict[str, ErpDocument] = {}
+    consumer = reading_consumer(settings)
+    try:
+        there = limits(consumer, settings.topic, sorted(places)) if places else {}
+        for number, offsets in places.items():
+            for span in _spans(sorted(offset for offset in offsets if there[number][0] <= offset < there[number][1])):
+                for records in read_spans(consumer, settings.topic, {number: span}, lambda _: None, _PIECE):
+                    chosen = [record for record in records if record.offset in offsets]
+                    documents = await judge.documents(Batch(settings.topic, number, chosen), now)
+                    found |= {
+                        each.external_ref: each for each in documents if (each.event_id, each.external_ref) in wanted
+                    }
+    except KafkaException as error:
+        raise BrokerUnreachable(f"reading {settings.topic} at {settings.broker}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+    return found
+
+
+def _spans(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """The spans to read for these offsets: what is near is read in one go, which is sooner than to ask again."""
+    spans: list[tuple[int, int]] = []
+    for offset in offsets:
+        if spans and offset - spans[-1][1] < _NEAR:
+            spans[-1] = (spans[-1][0], offset + 1)
+        else:
+            spans.append((offset, offset + 1))
+    return spans
 
 
 def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first: date | None) -> dict[int, int]:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.reconcile.comparing import Difference, Kind
-from sinks.base import Forgetful, SinkMisconfigured
+from ops.reconcile.day import Difference, Kind
+from sinks.base import Forgetful, Kept, Sink, SinkMisconfigured
 from streams.batch import Batch, Settled
 from streams.deadletters import DeadLetters, Letter
 from streams.desk import Desk, build_desk
@@ -21,14 +21,20 @@ from streams.settings import Settings
 #: What the topic's own record repairs. The others take a person who knows which side is right.
 REPAIRABLE: tuple[Kind, ...] = ("missing", "older_revision", "vanished")
 #: Those that the ERP holds, or remembers, and that it takes again only when it has forgotten them.
-FORGETTABLE: tuple[Kind, ...] = ("missing", "older_revision", "altered", "other_content")
+FORGETTABLE: tuple[Kind, ...] = ("missing", "older_revision", "altered", "other_content", "orphaned")
+#: Takes down for good what is about to be deleted.
+Keep = Callable[[Sequence[Kept]], None]
 
 
 @dataclass
 class Repaired:
-    """What became of the records. `remembered`: the ERP says it has them; their documents were deleted there.
-    `taken_back`: copies that no till sent. `rejected` had vanished and are dead letters again; `refused` were to be
-    booked, and are dead letters now."""
+    """What became of the records.
+
+    `remembered`: the ERP says it has them; their documents were deleted there. `taken_back`: copies, and parts of no
+    document, which are the `leftovers`. `kept`: references whose documents were put into the audit trail before they
+    were deleted. `changed`: those whose documents changed meanwhile, and stay. `rejected` had vanished and are dead
+    letters again; `refused` were to be booked, and are dead letters now.
+    """
 
     records: int = 0
     taken_back: int = 0
@@ -37,35 +43,43 @@ class Repaired:
     rejected: int = 0
     refused: int = 0
     gone: int = 0
+    leftovers: int = 0
+    kept: int = 0
+    changed: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """For machines, and for the audit trail."""
-        names = ("records", "taken_back", "delivered", "remembered", "rejected", "refused", "gone")
+        names = ("records", "taken_back", "delivered", "remembered", "rejected", "refused", "gone", "kept", "changed")
         return {name: getattr(self, name) for name in names}
 
 
-def repair(settings: Settings, differences: Sequence[Difference], *, go: bool, forget: bool = False) -> Repaired:
-    """Takes the records of these differences through the line again; without `go` only as a rehearsal.
+def repair(
+    settings: Settings, differences: Sequence[Difference], *, keep: Keep | None, forget: bool = False
+) -> Repaired:
+    """Takes the records of these differences through the line again; without `keep` only as a rehearsal.
 
     The sink takes each event once, so doing it twice changes nothing more. `forget`: what the ERP holds of these
-    receipts is taken back first, as if it had never been delivered, and so are copies of documents; only for sinks that
-    can (SQL tables). Raises SinkMisconfigured for others, and as `build_desk`.
+    receipts is taken back first, as if it had never been delivered, and so are copies of documents and parts of none;
+    only for sinks that can (SQL tables). Nothing is deleted before `keep` has returned with all of it. Raises
+    SinkMisconfigured for other sinks, and as `build_desk`.
     """
+    go = keep is not None
     kinds = (*REPAIRABLE, *FORGETTABLE) if forget else REPAIRABLE
     chosen = [each for each in differences if each.kind in kinds and each.place]
-    copies = [each.ref for each in differences if each.kind == "doubled"] if forget else []
+    copies = [each.ref for each in differences if _has_no_record(each)] if forget else []
     forgotten = [*copies, *(each.ref for each in chosen if each.kind in FORGETTABLE)] if forget else []
-    repaired = Repaired(records=len(chosen), taken_back=len(copies))
+    leftovers = {each.ref for each in differences if each.kind == "orphaned" and not each.place}.intersection(copies)
+    repaired = Repaired(records=len(chosen), taken_back=len(copies), leftovers=len(leftovers))
     vanished = {_place(each.place) for each in chosen if each.kind == "vanished"}
     desk = build_desk(settings)
     try:
-        records = _records(settings, chosen, repaired)
         if forgotten:
-            if not isinstance(desk.sink, Forgetful):
-                raise SinkMisconfigured("this sink can't forget what it holds: correct the documents in the ERP itself")
-            if go:
-                desk.sink.forget(forgotten)
+            changed = _forget(desk.sink, forgotten, keep, repaired)
+            repaired.taken_back -= len(changed.intersection(copies))
+            repaired.leftovers -= len(changed & leftovers)
+            chosen = [each for each in chosen if each.ref not in changed]
+        records = _records(settings, chosen, repaired)
         rehearsal = None if go else for_rehearsal(desk.services, desk.patient, forgotten)[0]
         for partition, of_one in records.items():
             settled = asyncio.run(_through(settings, desk, Batch(settings.topic, partition, of_one), rehearsal))
@@ -78,6 +92,25 @@ def repair(settings: Settings, differences: Sequence[Difference], *, go: bool, f
     finally:
         desk.sink.close()
     return repaired
+
+
+def _has_no_record(each: Difference) -> bool:
+    """Whether it is a copy, or parts of a document that no till sent."""
+    return each.kind == "doubled" or (each.kind == "orphaned" and not each.place)
+
+
+def _forget(sink: Sink, refs: Sequence[str], keep: Keep | None, repaired: Repaired) -> set[str]:
+    """Keeps what is held under the references, and deletes it then. Returns those that changed between, and stay."""
+    if not isinstance(sink, Forgetful):
+        raise SinkMisconfigured("this sink can't forget what it holds: correct the documents in the ERP itself")
+    held = sink.keep(refs)
+    repaired.kept = len(held)
+    if keep is None:
+        return set()
+    keep(held)
+    changed = set(sink.forget(held))
+    repaired.changed = len(changed)
+    return changed
 
 
 def _records(settings: Settings, chosen: Sequence[Difference], repaired: Repaired) -> dict[int, list[TopicRecord]]:

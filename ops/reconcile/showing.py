@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.dlq.showing import console_of
-from ops.reconcile.book import Fact, Figures
-from ops.reconcile.comparing import MEANING, Account, Day, Difference
-from ops.reconcile.completeness import in_places, sum_of
+from ops.reconcile.completeness import sum_of
+from ops.reconcile.day import MEANING, Account, Day, Difference
+from ops.reconcile.naming import in_places
 from ops.reconcile.office import Found, Now, unbalanced
+from ops.reconcile.rows import Fact, Figures
 from ops.reconcile.verdict import WHERE, colour, counted, sums_by_fate, verdict
 from streams.letters.days import DayState
 from streams.letters.heads import printable
@@ -105,6 +106,7 @@ def account_as_json(account: Account) -> dict[str, Any]:
         "sent": _figures(account.due, account.currency),
         "erp": _figures(account.held, account.currency),
         "agrees": account.agrees,
+        **({"accepted": account.accepted} if account.accepted else {}),
     }
 
 

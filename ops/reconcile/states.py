@@ -7,27 +7,36 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from ops.reconcile.comparing import Account, Day
-from ops.reconcile.completeness import in_places
+from ops.reconcile.day import Account, Day
+from ops.reconcile.naming import in_places
+from sinks.prints import VERSION
 from streams.letters.days import DayState, NotBooked
 
 Noted = dict[tuple[str, str], list[DayState]]
+#: What figures begin with; those of another version can't be compared, and of before have none.
+_VERSION = f"{VERSION}:"
+#: Of the ERP's documents these are asked for by `--deep` alone, and personal prints are others in every process.
+_NOT_ALWAYS = ("digest", "personal", "unremembered")
 
 
 def figures_digest(day: Day) -> str:
     """A digest of all sums and differences of the day: while it is the same, nothing has come and nothing has gone.
 
-    Dead letters that were parked or resolved count as the dead letters they are, as in digests that were noted before
-    they were told apart.
+    Dead letters that were parked or resolved count as the dead letters they are: to decide on what was signed off
+    changes nothing of it.
     """
     sums = []
     for account in day.accounts:
-        # That of the ERP's documents is asked for by `--deep` alone.
-        due, held = asdict(account.due), asdict(account.held) | {"digest": None}
-        counts = _counts(account)
+        due = {name: value for name, value in asdict(account.due).items() if name not in _NOT_ALWAYS[1:]}
+        held, counts = _held(account), _counts(account)
         sums.append([account.currency, counts, due, held])
     found = [[one.kind, one.ref, one.detail] for one in day.differences]
-    return sha256(json.dumps([sums, found], default=_plain, sort_keys=True).encode()).hexdigest()[:32]
+    digest = sha256(json.dumps([sums, found], default=_plain, sort_keys=True).encode()).hexdigest()
+    return f"{_VERSION}{digest[:32]}"
+
+
+def _held(account: Account) -> dict[str, Any]:
+    return {name: value for name, value in asdict(account.held).items() if name not in _NOT_ALWAYS}
 
 
 def _counts(account: Account) -> dict[str, int]:
@@ -40,9 +49,7 @@ def _counts(account: Account) -> dict[str, int]:
 
 def held_digest(day: Day) -> str:
     """A digest of what the ERP holds of the day."""
-    held = [
-        [account.currency, asdict(account.held) | {"digest": None}] for account in day.accounts if account.held.receipts
-    ]
+    held = [[account.currency, _held(account)] for account in day.accounts if account.held.receipts]
     return sha256(json.dumps(held, default=_plain, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -65,11 +72,15 @@ def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayStat
         signed_all = last.unbooked is not None or day.is_complete
         if signed_all and (last.figures == figures or _is_lost_since(day, last)):
             return last
+        if signed_all and _is_of_before(last) and not day.differences:
+            return last.model_copy(update={"figures": figures, **_answers(day)})
         return _as_found(day, at, by, figures, reopened=True)
     # Before it was noted what is not booked, `balanced` was said of the books alone.
     if last.figures == figures and last.state == day.state and last.unbooked is not None:
         return last
-    reopened = last.reopened or (last.state in _SETTLED and last.figures != figures)
+    # Figures of before were made of less: what was balanced, and does not differ, is not known to have changed.
+    same = last.figures == figures or (_is_of_before(last) and last.state == "balanced" and not day.differences)
+    reopened = last.reopened or (last.state in _SETTLED and not same)
     return _as_found(day, at, by, figures, reopened=reopened)
 
 
@@ -96,6 +107,11 @@ def known_to_differ(noted: Noted) -> set[tuple[str, str]]:
     """The days that were last noted as different, or signed off with a reason: digests may have shown it, not sums."""
     last = {key: past[-1] for key, past in noted.items()}
     return {key for key, one in last.items() if one.state == "differs" or (one.state == "signed off" and one.why)}
+
+
+def _is_of_before(state: DayState) -> bool:
+    """Whether a program of before noted the state, whose figures can't be compared with those of today."""
+    return not state.figures.startswith(_VERSION)
 
 
 #: What somebody may have gone by.

@@ -1,10 +1,11 @@
 """What a comparison is made by: which days, when they are over, and what the topic still has of them."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from ops.reconcile.book import NOWHERE, as_date
+from ops.reconcile.rows import NOWHERE, Fact, as_date
+from schemas.document import ErpDocument
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _HOUR = 3_600_000
@@ -17,7 +18,8 @@ class Terms:
 
     `ends`: when a store's business day is over. `lost`: until then records arrived that the topic has lost since.
     `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
-    `doubtful`: days that are looked into even if their sums agree, as more was found of them before.
+    `doubtful`: days that are looked into even if their sums agree, as more was found of them before. `deep`: parts
+    without a document are looked for. `sent` gives the documents of receipts again, by reference, from their records.
     """
 
     now: datetime
@@ -28,6 +30,8 @@ class Terms:
     first: date = date.min
     last: date = date.max
     doubtful: Container[tuple[str, str]] = ()
+    deep: bool = True
+    sent: Callable[[Sequence[Fact]], dict[str, ErpDocument]] = lambda facts: {}
 
     def wants(self, store: str, day: str) -> bool:
         """Whether the store's day is to be told of."""

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ops.reconcile.comparing import Day
 from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
+from ops.reconcile.day import Day
 from ops.reconcile.office import Found, Now, is_signed, unbalanced, unsettled
 
 #: Where receipts are that are not booked, in words.

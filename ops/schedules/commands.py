@@ -17,7 +17,7 @@ from rich.table import Table
 from ops.importing.command import WRONG_IN_DATA
 from ops.importing.watching import stopping
 from ops.options import as_one_object, settings_from, with_broker, with_config
-from ops.reconcile.completeness import in_places
+from ops.reconcile.naming import in_places
 from ops.schedules.history import History
 from ops.schedules.keeping import Keeper, due_after, keep_all
 from ops.schedules.serving import served

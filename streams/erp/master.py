@@ -165,6 +165,20 @@ class Master:
         document.review = in_words([one.what for one in dirt if one.policy == "flag"]) or None
         return document
 
+    def described(self, document: ErpDocument) -> ErpDocument:
+        """Return the document with descriptions for lines that have none, where the rules say so, as of today."""
+        if self.rules.description != "fix" or all(line.description for line in document.lines):
+            return document
+        in_store = document.store if self._lines_by_store else None
+        lines = [self._described_line(line, in_store) for line in document.lines]
+        return replace(document, lines=lines)
+
+    def _described_line(self, line: DocumentLine, store: str | None) -> DocumentLine:
+        item = self._items.find(store, line.sku)
+        if line.description or item is None or not item.description:
+            return line
+        return replace(line, description=item.description)
+
     def _known(self, name: str, stores: Stores) -> Store | None:
         return self.store(name, stores) if self._stores.there else stores.find(name)
 

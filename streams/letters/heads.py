@@ -11,6 +11,7 @@ from sys import intern
 from typing import NamedTuple
 
 from schemas.money import LIMIT, minor_digits
+from schemas.reference import split_identity
 from streams.deadletters import CONNECT, OWN
 from streams.letters.reading import TopicRecord
 
@@ -68,7 +69,7 @@ class Head:
     def source(self) -> str:
         """The source that the event, or the contract, names."""
         if self.event_id:
-            return self.event_id.partition(":")[0]
+            return split_identity(self.event_id)[0]
         contract = self.versions.partition(" ")[0]
         return contract.partition("@")[0] if "@" in contract else ""
 

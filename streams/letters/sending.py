@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streams.clock import ADVICE
 from streams.settings import Settings
 from streams.topics import BrokerUnreachable, client_config
 
@@ -62,4 +63,5 @@ class Sender:
 
     def _told(self, error: Any, message: Any) -> None:
         if error is not None:
-            self._faults.append(f"{message.topic()}: {error.str()}")
+            advice = f"; {ADVICE}" if error.code() == KafkaError.INVALID_TIMESTAMP else ""
+            self._faults.append(f"{message.topic()}: {error.str()}{advice}")

@@ -6,6 +6,7 @@ A topic, because it must outlive the tool that writes it, and be where the lette
 - The outcomes of letters of an action that ended alike (`Outcomes`), keyed by its id too. They are confirmed before
   the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
 - The states of some hundred store-days (`streams.letters.days`), which are no entries of this trail.
+- The documents that a repair took back (`streams.letters.kept`), keyed by its id, which are no entries either.
 """
 
 import secrets
@@ -18,7 +19,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from sinks.base import Kept
 from streams.letters.heads import Head, Origin
+from streams.letters.kept import erp_of, in_pieces
 from streams.letters.reading import TopicRecord, as_record, pieces, reading_consumer
 from streams.letters.sending import Sender
 from streams.settings import Settings
@@ -27,7 +30,7 @@ from streams.settings import Settings
 End = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
 #: Those after which nothing is left to do.
 CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
-What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair"]
+What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair", "undo"]
 
 
 class Action(BaseModel):
@@ -254,6 +257,7 @@ class Trail:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic
+        self._erp = erp_of(settings)
         self._sender = Sender(settings)
 
     def write(self, action: Action) -> None:
@@ -264,6 +268,15 @@ class Trail:
         """Sends them; of one letter there is one."""
         for one in outcomes:
             self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
+
+    def keep(self, action: str, kept: Iterable[Kept]) -> None:
+        """Send the documents that the action is about to take back, and wait until the broker has them all.
+
+        Raises BrokerUnreachable.
+        """
+        for piece in in_pieces(action, self._erp, kept):
+            self._sender.send(self._topic, action.encode(), piece.model_dump_json().encode())
+        self._sender.confirm()
 
     def confirm(self) -> None:
         """Returns when the broker has them all. Raises BrokerUnreachable."""

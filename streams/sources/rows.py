@@ -1,8 +1,8 @@
 """A CSV file to records, one for each receipt: its rows, as the format `csv` of a contract reads them.
 
 A record's value is `{"rows": [{column: text, …}, …]}`, its key the values of the columns that name the receipt, with
-slashes between. The file is read row by row, never as a whole, so here only rows that stand together are one receipt;
-`ops.importing` brings together what does not.
+slashes between (`schemas.reference.join_names`). The file is read row by row, never as a whole, so here only rows that
+stand together are one receipt; `ops.importing` brings together what does not.
 """
 
 import csv
@@ -13,6 +13,8 @@ from itertools import chain, groupby, islice
 from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import NamedTuple
+
+from schemas.reference import join_names
 
 #: What separates columns, the likelier first.
 DELIMITERS = ",;\t|"
@@ -63,7 +65,7 @@ class Columns:
 
 def record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
     """(key, value) of a receipt, of its rows as JSON."""
-    name = key if isinstance(key, str) else "/".join(key)
+    name = key if isinstance(key, str) else join_names(key)
     return name.encode(), f'{{"rows":[{",".join(rows)}]}}'.encode()
 
 

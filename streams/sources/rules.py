@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from schemas.contract import Rule, When
+from schemas.reference import join_names
 from streams.batch import Record
 from streams.sources.convert import Convert, Unconvertible
 from streams.sources.jmes import Find
@@ -120,7 +121,10 @@ def _of_record(find: Find, _part: Any, making: Making) -> Any:
 
 def _headers(names: Sequence[str], _part: Any, making: Making) -> str | None:
     values = [_header_of(name, None, making.record) for name in names]
-    return None if None in values else "/".join(filter(None, values))
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        return None
+    return join_names(there) if any(there) else ""
 
 
 def _header_of(name: str, _part: Any, record: Record) -> str | None:

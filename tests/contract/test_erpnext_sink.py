@@ -73,6 +73,18 @@ def test_what_a_restored_backup_has_lost_is_written_again(erpnext: Website, sink
     assert effects(sink.write([document(2, cashier="Bob")])) == ["conflicting_duplicate"]
 
 
+@pytest.mark.parametrize("series", ["SINV/2026/{:05}", "POS/../{:05}", "A?b=#{:05} %2F"])
+def test_invoice_is_posted_and_cancelled_whatever_its_series_is(
+    erpnext: Website, open_erpnext: Opener, series: str
+) -> None:
+    site(erpnext).prompt, site(erpnext).series = False, series
+    sink = open_erpnext()
+    sink.check(apply=True)
+    assert effects(sink.write([document(1)])) == ["written"]
+    assert effects(sink.write([document(1, 1)])) == ["replaced"]
+    assert states(erpnext) == [(0, 2), (1, 1)]
+
+
 def test_sale_is_a_paid_invoice_that_moves_stock(erpnext: Website, sink: ErpSink) -> None:
     lines = [line(1, item_code="ART-1", tax_code="VAT - S"), line(2, "1.00", "0.07", tax_rate=Decimal(7))]
     paid = [

@@ -65,6 +65,15 @@ def held(kafka: Kafka, topic: str) -> list[ErpDocument]:
     return [from_json(record.value or b"") for record in kafka.records(topic)]
 
 
+def test_check_of_one_topic_leaves_the_writer_of_another_alone(sink: Sink, kafka: Kafka, topic: str) -> None:
+    kafka.create_topic(f"{topic}-check", partitions=1, config={"retention.ms": "-1"})
+    writer = open_sink(f"kafka://{kafka.bootstrap}/{topic}-check")
+    assert effects(writer.write([document(1)])) == ["written"]
+    sink.check()
+    assert effects(writer.write([document(2)])) == ["written"]
+    writer.close()
+
+
 def test_each_document_and_revision_is_one_record(sink: Sink, kafka: Kafka, topic: str) -> None:
     written = [document(1, 0), document(2, 0), document(1, 1)]
     sink.write(written[:2])

@@ -90,11 +90,11 @@ def test_a_schema_behind_is_found_and_migrated(sink: Sink, tmp_path: Path, monke
     sink.check(apply=True)
     newer = tmp_path / "migrations"
     shutil.copytree(migrations.SCRIPTS, newer, ignore=shutil.ignore_patterns("__pycache__"))
-    step = 'revision, down_revision = "9999", "0004"\nbranch_labels = depends_on = None\ndef upgrade():\n    pass\n'
+    step = 'revision, down_revision = "9999", "0005"\nbranch_labels = depends_on = None\ndef upgrade():\n    pass\n'
     (newer / "versions" / "v9999_next.py").write_text(step)
     monkeypatch.setattr(migrations, "SCRIPTS", newer)
     behind = schema_finding(sink.check())
-    assert (behind.ok, behind.detail) == (False, "It is behind: 0004, not 9999.")
+    assert (behind.ok, behind.detail) == (False, "It is behind: 0005, not 9999.")
     assert schema_finding(sink.check(apply=True)).ok
 
 

@@ -1,5 +1,6 @@
 """What every sink promises about documents, events and revisions: one suite, run on each of them."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,8 +12,8 @@ from sqlalchemy import column, create_engine, select, table
 
 from schemas.deadletter import Reason
 from schemas.document import ErpDocument, Payment, TaxTotal
-from sinks.base import DocumentPrint, Forgetful, Receipt, Refusal, Remembering, Result, Sink, StoreDay
-from sinks.prints import added, in_digits, print_of
+from sinks.base import Comparable, DocumentPrint, Forgetful, Kept, Receipt, Refusal, Remembering, Result, Sink, StoreDay
+from sinks.prints import added, in_digits, personal_print_of, print_of
 from sinks.sql import SqlSink
 from sinks.tables import Exact, deliveries
 from sinks.values import AMOUNT_PLACES, FINE_PLACES
@@ -307,9 +308,13 @@ def assert_prints(sink: Sink, batch: list[ErpDocument]) -> None:
     for day in sink.totals(deep=True):
         of_day = [d for d in batch if d.store == day.store]
         assert day.digest == in_digits(added(map(print_of, of_day)))
+        assert day.personal == in_digits(added(map(personal_print_of, of_day)))
+        assert day.unremembered == 0
         expected = [
             DocumentPrint(
-                d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross, in_digits(print_of(d))
+                *(d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross),
+                in_digits(print_of(d)),
+                in_digits(personal_print_of(d)),
             )
             for d in of_day
         ]
@@ -349,10 +354,60 @@ def test_forgotten_document_is_new_when_it_comes_again(forgetful: Sink) -> None:
     assert isinstance(sink, Forgetful)
     first, second = document(1), document(2)
     sink.write([first, second])
-    sink.forget([first.external_ref, "pos/S1/R1/9/sale"])
+    assert sink.forget(sink.keep([first.external_ref, "pos/S1/R1/9/sale"])) == []
     assert sink.read([first.external_ref, second.external_ref]) == [second]
     assert effects(sink.write([first, second])) == ["written", "duplicate"]
     assert sink.read([first.external_ref]) == [first]
+
+
+def through_json(kept: list[Kept]) -> list[Kept]:
+    return [Kept(each.external_ref, json.loads(json.dumps(each.rows))) for each in kept]
+
+
+def test_forgotten_document_is_put_back_as_it_was_and_once(forgetful: Sink) -> None:
+    sink = forgetful
+    assert isinstance(sink, Forgetful)
+    assert isinstance(sink, Remembering)
+    personal = {"customer_id": "C-1", "cashier": "Ada", "mapping": "m@1", "review": "late"}
+    older, newer = document(1), document(1, 1, lines=[line(sku="a|b"), line(2, cost=Decimal("0.5"))], **personal)
+    sink.write([older])
+    sink.write([newer])
+    before = sink.totals(deep=True), sink.deliveries([older.event_id, newer.event_id])
+    kept = through_json(sink.keep([newer.external_ref]))
+    assert sink.restore(kept) == {newer.external_ref: "there"}
+    assert sink.forget(kept) == []
+    assert (sink.keep([newer.external_ref]), sink.forget(kept)) == ([], [])
+    assert sink.restore(kept, rehearse=True) == {newer.external_ref: "restored"}
+    assert sink.read([newer.external_ref]) == []
+    assert sink.restore(kept) == {newer.external_ref: "restored"}
+    assert sink.restore(kept) == {newer.external_ref: "there"}
+    assert sink.read([newer.external_ref]) == [newer]
+    assert (sink.totals(deep=True), sink.deliveries([older.event_id, newer.event_id])) == before
+    assert effects(sink.write([newer])) == ["duplicate"]
+
+
+def test_document_is_not_put_back_where_something_else_is_held_now(forgetful: Sink) -> None:
+    sink = forgetful
+    assert isinstance(sink, Forgetful)
+    first, second = document(1), document(2)
+    sink.write([first, second])
+    kept = sink.keep([first.external_ref, second.external_ref])
+    sink.forget(kept)
+    other = replace(first, event_id="pos:other", lines=[line(sku="Z")])
+    elsewhere = replace(second, external_ref="pos/S1/R1/9/sale")
+    sink.write([other, elsewhere])
+    assert set(sink.restore(kept).values()) == {"occupied"}
+    assert sink.read([first.external_ref, second.external_ref]) == [other]
+
+
+def test_document_that_has_changed_since_it_was_kept_is_not_forgotten(forgetful: Sink) -> None:
+    sink = forgetful
+    assert isinstance(sink, Forgetful)
+    sink.write([document(1), document(2)])
+    kept = sink.keep([document(1).external_ref, document(2).external_ref])
+    sink.write([document(1, 1)])
+    assert sink.forget(kept) == [document(1).external_ref]
+    assert sink.read([each.external_ref for each in kept]) == [document(1, 1)]
 
 
 def test_totals_of_currencies_stay_apart_and_have_their_places(store: Sink) -> None:
@@ -370,6 +425,10 @@ def test_a_document_without_lines_and_payments_counts(store: Sink) -> None:
     store.write([empty])
     assert store.read([empty.external_ref]) == [empty]
     assert [(day.documents, day.lines, day.quantity, day.tenders) for day in store.totals()] == [(1, 0, 0, {})]
+
+
+def test_sink_says_what_its_digests_are_made_of(sink: Sink, request: pytest.FixtureRequest) -> None:
+    assert isinstance(sink, Comparable) == (request.node.callspec.params["sink"] != "jsonlines")
 
 
 def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:

@@ -36,6 +36,11 @@ from tests.support.wait import wait_until
 from tests.support.workers import Shop, get, open_shop, own_port
 
 _KEY = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+#: The columns of a document's parts that a copy has.
+PARTS = {
+    "document_lines": "position, sku, description, quantity, unit, unit_price, discount, tax_rate, net, tax, gross",
+    "document_payments": "position, kind, amount",
+}
 DAYS = ("2026-03-09", "2026-03-10", "2026-03-11")
 
 
@@ -133,12 +138,17 @@ def double(shop: Shop, number: int, day: str | None = None) -> None:
     """Books a document again under another reference, on another day if stated."""
     rest = (
         "event_id, kind, revision, content, source, store, register_id, receipt, occurred_at, currency, net, tax, "
-        "rounding, gross, written_at"
+        "rounding, gross, written_at, cashier, customer_id, original_ref"
     )
     on = "business_date" if day is None else f"'{day}'"
     shop.execute(
         f"INSERT INTO documents (external_ref, business_date, {rest}) SELECT '{ref(number)}x', {on}, {rest} "
-        f"FROM documents WHERE external_ref = '{ref(number)}'"
+        f"FROM documents WHERE external_ref = '{ref(number)}'",
+        *(
+            f"INSERT INTO {table} (external_ref, {names}) SELECT '{ref(number)}x', {names} FROM {table} "
+            f"WHERE external_ref = '{ref(number)}'"
+            for table, names in PARTS.items()
+        ),
     )
 
 
@@ -214,7 +224,7 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     assert 'tillstream_reconciliation_differences{kind="missing"} 12.0' in metrics.read_text()
     assert 'tillstream_reconciliation_gross_difference{currency="EUR"}' in metrics.read_text()
     printed = books.run("reconcile", code=1)
-    assert "altered: money or goods in the ERP are not those that the till sent (3)" in printed
+    assert "altered: what the ERP holds is not what the till sent (3)" in printed
     commands = {each["repair"] for day in days.values() for each in day["differences"]}
     assert all(command in printed for command in commands)
     assert "delivered before and deleted in the ERP: 11;" in books.run(
@@ -226,6 +236,101 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     for command in commands:
         books.run(*command.removeprefix("tillstream ").split(), "--go")
     assert states(books.reconcile("--deep", code=1)) == REPAIRED
+
+
+def shown(shop: Shop, ref: str) -> list[list[tuple[Any, ...]]]:
+    """All rows that the ERP has of a reference."""
+    tables = ("documents", "document_lines", "document_payments", "deliveries")
+    return [shop.query(f"SELECT * FROM {table} WHERE external_ref = '{ref}' ORDER BY 1, 2") for table in tables]
+
+
+def test_document_that_has_the_hash_of_another_is_not_taken_back_as_its_copy(big_books: Books) -> None:
+    books = big_books
+    assert "10 booked" in books.run("reconcile", "repair", "--go")
+    double(books.shop, 4)
+    books.shop.execute(
+        f"UPDATE documents SET gross = 7, net = 5.88, tax = 1.12 WHERE external_ref = '{ref(4)}x'",
+        f"UPDATE document_lines SET sku = 'other' WHERE external_ref = '{ref(4)}x'",
+    )
+    held = shown(books.shop, f"{ref(4)}x")
+    days = books.reconcile("--deep", code=1)
+    assert differences(days) == {(DAYS[0], "only_in_erp", f"{ref(4)}x")}
+    books.run("reconcile", "repair", "--forget", "--go", code=1)
+    assert shown(books.shop, f"{ref(4)}x") == held
+
+
+def test_repair_that_took_a_copy_back_can_be_undone_once(big_books: Books) -> None:
+    books = big_books
+    books.sell(sold(301, DAYS[0], cashier="Zoe Zimmer", customer={"id": "C-4711"}))
+    books.work()
+    books.run("reconcile", "repair", "--go")
+    double(books.shop, 301)
+    held = shown(books.shop, f"{ref(301)}x")
+    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    assert (told["taken_back"], told["kept"]) == (1, 1)
+    assert shown(books.shop, f"{ref(301)}x") == [[], [], [], []]
+    undo = ("reconcile", "repair", "--undo", told["action"])
+    assert "1 of 1 document would be put back" in books.run(*undo)
+    assert shown(books.shop, f"{ref(301)}x") == [[], [], [], []]
+    assert "1 of 1 document put back, 0 there already" in books.run(*undo, "--go")
+    assert shown(books.shop, f"{ref(301)}x") == held
+    assert "0 of 1 document put back, 1 there already" in books.run(*undo, "--go")
+    assert differences(books.reconcile("--deep", code=1)) == {(DAYS[0], "doubled", f"{ref(301)}x")}
+    audit = books.run("dlq", "audit", "--json")
+    assert [action["what"] for action in json.loads(audit)][-2:] == ["undo", "undo"]
+    assert "Zimmer" not in audit
+    assert "no repair 20260101-000000-0000 has taken anything back" in books.run(
+        *undo[:-1], "20260101-000000-0000", code=2
+    )
+
+
+def test_undo_puts_a_day_back_to_what_it_was_in_both_answers(books: Books) -> None:
+    narrowed = ("--store", "S1", "--day", DAYS[1], "--deep")
+    double(books.shop, 101)
+    before = answers(books, *narrowed, code=1)
+    assert (before["state"], before["books"], before["unbooked"]["receipts"]) == ("differs", "differ", 1)
+    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    repaired = answers(books, *narrowed, "--allow-open")
+    assert (repaired["state"], repaired["books"]) == ("incomplete", "agree")
+    assert repaired["unbooked"] == before["unbooked"]
+    books.run("reconcile", "repair", "--undo", told["action"], "--go")
+    assert answers(books, *narrowed, code=1) == before
+
+
+def answers(books: Books, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """What is said of one day, but for since when and whether it was reopened."""
+    (day,) = books.reconcile(*arguments, code=code).values()
+    return {name: said for name, said in day.items() if name not in ("since", "reopened")}
+
+
+def test_undo_leaves_what_stands_there_now(books: Books) -> None:
+    books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
+    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    assert (told["delivered"], told["kept"]) == (1, 1)
+    held = shown(books.shop, ref(2))
+    printed = books.run("reconcile", "repair", "--undo", told["action"], "--go", code=1)
+    assert f"not put back: {ref(2)}" in printed
+    assert shown(books.shop, ref(2)) == held
+
+
+def test_parts_of_no_document_are_named_and_taken_back(books: Books) -> None:
+    books.shop.execute(
+        f"INSERT INTO document_payments (external_ref, position, kind, amount) VALUES ('{ref(999)}', 1, 'cash', 100)",
+        f"DELETE FROM deliveries WHERE external_ref = '{ref(3)}'",
+    )
+    assert books.reconcile("--allow-open")[DAYS[0]]["state"] == "balanced"  # sums don't show it
+    days = books.reconcile("--deep", code=1)
+    assert differences(days) == {("", "orphaned", ref(999)), (DAYS[0], "orphaned", ref(3))}
+    (one,) = days[""]["differences"]
+    assert one["detail"] == "no document, but 1 payment"
+    assert "1 leftover of no document would be taken back" in books.run("reconcile", "repair", "--forget")
+    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    assert states(books.reconcile("--deep", "--allow-open")) == REPAIRED
+    elsewhere = ("--sink", f"sqlite:///{books.shop.folder}/another.sqlite")
+    assert "give --sink" in books.run("reconcile", "repair", "--undo", told["action"], *elsewhere, code=2)
+    printed = books.run("reconcile", "repair", "--undo", told["action"], "--go", code=1)
+    assert "1 of 2 documents put back" in printed
+    assert f"not put back: {ref(3)}" in printed
 
 
 def test_what_the_erp_refuses_of_a_repair_is_told_and_left(books: Books) -> None:

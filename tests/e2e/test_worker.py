@@ -1,16 +1,20 @@
 """A worker on a real Kafka and real databases: what it promises, seen from outside."""
 
 import json
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from ops.samples import Samples
 from schemas.deadletter import Reason
 from streams.deadletters import reason_of
 from tests.support.events import value
 from tests.support.kafka import Kafka
+from tests.support.nursery import run
 from tests.support.postgres_server import LocalPostgres
 from tests.support.raw_headers import produce_raw
 from tests.support.topics import Topics
@@ -400,6 +404,87 @@ def test_worker_can_be_stopped_while_the_broker_is_away(tmp_path: Path, own_kafk
         worker = shop.start().wait_ready()
         own_kafka.broker.kill()
         assert worker.terminate(60) == 0, worker.words()
+
+
+def reasons(worker: Worker) -> list[str]:
+    """Why it is not ready."""
+    said: list[str] = json.loads(worker.get("/readyz")[1])["reasons"]
+    return said
+
+
+def warnings(worker: Worker) -> list[str]:
+    """What does not keep it from being ready."""
+    said: list[str] = json.loads(worker.get("/readyz")[1])["warnings"]
+    return said
+
+
+def test_sales_behind_an_open_transaction_are_counted_and_reported_until_it_ends(pg_shop: Shop) -> None:
+    worker = pg_shop.start().wait_ready()
+    till = pg_shop.topics.transactional_producer()
+    till.begin_transaction()
+    till.produce(pg_shop.topic, value(1), partition=0)
+    assert till.flush(30) == 0
+    pg_shop.send(*[value(number) for number in range(2, 7)], partition=0)
+
+    def uncommitted() -> float:
+        return Samples(worker.get("/metrics")[1]).by("tillstream_uncommitted_records", "partition").get("0", 0.0)
+
+    wait_until(lambda: uncommitted() == 6, 30, "six records behind the transaction")
+    assert worker.readings().lag == 0
+    (warning,) = wait_until(lambda: warnings(worker), 40, "a warning")
+    assert f"6 records of {pg_shop.topic} wait behind an open Kafka transaction" in warning
+    assert Samples(worker.get("/metrics")[1]).total("tillstream_uncommitted_age_seconds") >= 10
+    assert pg_shop.event_ids() == []
+    till.commit_transaction(30)
+    wait_until(lambda: pg_shop.event_ids() == ids(*range(1, 7)), 30, "all six in the ERP")
+    wait_until(lambda: (uncommitted(), warnings(worker)) == (0, []), 30, "nothing uncommitted")
+
+
+def test_outage_of_kafka_is_two_lines_of_ours_and_few_of_libraries(
+    tmp_path: Path, own_kafka: Kafka, topic_name: str
+) -> None:
+    assert own_kafka.broker is not None
+    with open_shop(tmp_path, own_kafka, topic_name, f"sqlite:///{tmp_path}/erp.sqlite") as shop:
+        workers = [shop.start().wait_ready(), shop.start().wait_ready()]
+        shop.send(*[value(number) for number in range(100)])
+        shop.wait_drained()
+        before = [len(worker.words().splitlines()) for worker in workers]
+        own_kafka.broker.kill()
+        for worker in workers:
+            wait_until(partial(reasons, worker), 60, "an unready worker")
+        began = time.monotonic()
+        while time.monotonic() - began < 20:  # an outage has to last, to be long
+            assert [reason for reason in reasons(workers[0]) if not reason.startswith("no Kafka broker")] == []
+            time.sleep(0.5)
+        own_kafka.broker.start()
+        shop.topics = Topics(own_kafka.bootstrap)
+        for worker in workers:
+            worker.wait_ready()
+        for worker, known in zip(workers, before, strict=True):
+            said = [json.loads(line) for line in worker.words().splitlines()[known:] if line.startswith("{")]
+            ours = [line for line in said if line["logger"] == "tillstream.kafka"]
+            assert [line["event"] for line in ours] == ["Kafka is away, waiting for it", "Kafka is back"]
+            assert ours[1]["seconds"] >= 20
+            assert ours[1]["library_messages_suppressed"] > 0
+            assert len(worker.words().splitlines()) - known < 100
+        shop.send(b"{")
+        shop.wait_drained()
+
+
+def test_broker_and_sink_that_are_both_away_are_both_named_and_the_broker_first(
+    tmp_path: Path, own_kafka: Kafka, own_postgres: LocalPostgres, topic_name: str
+) -> None:
+    assert own_kafka.broker is not None
+    with open_shop(tmp_path, own_kafka, topic_name, own_postgres.create_database("both")) as shop:
+        worker = shop.start().wait_ready()
+        shop.send(value(1))
+        shop.wait_drained()
+        own_postgres.stop()
+        own_kafka.broker.kill()
+        found = wait_until(lambda: len(reasons(worker)) > 1 and reasons(worker), 60, "two reasons")
+        assert [reason.split()[0] for reason in found] == ["no", "sink:"]
+        shown = run("top", f"127.0.0.1:{worker.port}", "--once", folder=tmp_path, environment={}).stdout
+        assert 0 < shown.index("no Kafka broker answers at") < shown.index("sink: ")
 
 
 def test_another_window_forgets_what_the_first_held(pg_shop: Shop) -> None:

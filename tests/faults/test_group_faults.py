@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.conftest import LONG, OpenWorld, Tell
 from tests.faults.test_kafka_faults import ROUNDS
+from tests.faults.test_resources import MEGABYTE, memory, produce_backlog
 from tests.faults.world import World
 from tests.support.wait import wait_until
 from tests.support.workers import Worker
@@ -100,3 +101,29 @@ def test_two_workers_on_the_same_partitions_give_one_document(open_worlds: OpenW
     world.wait_drained(120)
     wait_until(lambda: world.topics.lag(twin["group"], world.topic) == 0, 60, "the twin to be done as well")
     world.check()
+
+
+def test_memory_does_not_grow_with_the_number_of_rebalances(open_worlds: OpenWorld, tell: Tell) -> None:
+    """Each of them cuts fetches of a backlog off. Where nothing is given back it is 4 MiB more each time."""
+    world = open_worlds("sqlite", slice_records=2000)
+    stays = world.start().wait_ready()
+
+    def rebalance_twice() -> None:
+        produce_backlog(world, 20 * MEGABYTE)
+        other = world.start().wait_ready()
+        wait_until(lambda: assigned(stays) == 2, 60, "two partitions for each")
+        assert other.terminate() == 0, other.words()
+        wait_until(lambda: assigned(stays) == 4, 60, "all partitions with one")
+
+    for _ in range(3):
+        rebalance_twice()
+    world.wait_drained(120)
+    before = memory(stays, "VmRSS")
+    rounds = 30 if LONG else 8
+    for _ in range(rounds):
+        rebalance_twice()
+    world.wait_drained(120)
+    most = before + 36 * MEGABYTE
+    wait_until(lambda: memory(stays, "VmRSS") < most, 20, f"less than {most} bytes; it was {memory(stays, 'VmRSS')}")
+    after = memory(stays, "VmRSS")
+    tell(f"{2 * rounds} rebalances: {before // MEGABYTE} MiB of memory before, {after // MEGABYTE} MiB after")

@@ -7,11 +7,12 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from deploy.components import postgres_folder
 from deploy.kafka import distribution
 from tests.support.docker_engine import docker_answers
 from tests.support.kafka import EmbeddedBrokerWarning, Kafka, embedded_kafka, kafka_kind
 from tests.support.postgres import postgres_kind
-from tests.support.postgres_server import LocalPostgres, Postgres, binaries
+from tests.support.postgres_server import LocalPostgres, Postgres
 from tests.support.wait import wait_until
 
 
@@ -112,7 +113,7 @@ def test_the_real_ones_are_used_where_the_binaries_are() -> None:
     if docker_answers() or {"TILLSTREAM_TEST_KAFKA", "TILLSTREAM_TEST_POSTGRES"} & set(os.environ):
         pytest.skip("others come first")
     assert kafka_kind() == ("local" if distribution.is_available() else "embedded")
-    assert postgres_kind() == ("local" if binaries() else None)
+    assert postgres_kind() == ("local" if postgres_folder() else None)
 
 
 def test_waiting_returns_the_value_and_fails_in_words() -> None:

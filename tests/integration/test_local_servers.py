@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException
 
+from deploy.components import postgres_folder
 from deploy.kafka import distribution
 from deploy.kafka.broker import Broker
 from deploy.processes import ServerError, free_port, is_free
 from tests.support.kafka import Kafka
-from tests.support.postgres_server import LocalPostgres, binaries
+from tests.support.postgres_server import LocalPostgres
 from tests.support.topics import Topics
 from tests.support.wait import wait_until
 
@@ -159,7 +160,7 @@ sys.stdin.read()
 
 @needs_kafka
 @needs_proc
-@pytest.mark.skipif(binaries() is None, reason="no PostgreSQL")
+@pytest.mark.skipif(postgres_folder() is None, reason="no PostgreSQL")
 def test_servers_go_with_the_process_that_started_them_even_if_it_is_killed() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", ORPHANS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.components import postgres_folder
 from deploy.drills import picture
 from deploy.drills.outage import Plan, drill
 from deploy.drills.timeline import ALERT, Timeline
@@ -31,7 +32,7 @@ from streams.settings import Reconciliation, Schedule, Settings
 from streams.topics import ensure_topics
 from tests.support.events import value
 from tests.support.kafka import Kafka
-from tests.support.postgres_server import LocalPostgres, binaries
+from tests.support.postgres_server import LocalPostgres
 from tests.support.promql import STRICT, as_grafana_asks, names_in, rules, selectors_in
 
 MAPPING = """\
@@ -123,7 +124,7 @@ def asked(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     if binary() is None:
         assert not STRICT, "Prometheus is wanted (TILLSTREAM_TEST_STRICT)"
         pytest.skip("needs Prometheus: install Debian's package prometheus, or set TILLSTREAM_PROMETHEUS")
-    if binaries() is None:
+    if postgres_folder() is None:
         pytest.skip("needs a server of its own: install PostgreSQL")
     mapping = tmp_path_factory.mktemp("drill") / "mapping.yaml"
     mapping.write_text(MAPPING)

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ops.reconcile.book import Book, Letter
-from ops.reconcile.comparing import Day, compare, settle_letters, unplaced
+from ops.reconcile.book import Book
+from ops.reconcile.comparing import compare, settle_letters, unplaced
+from ops.reconcile.day import Day
 from ops.reconcile.judging import Judge
+from ops.reconcile.rows import Fact, Letter
 from ops.reconcile.terms import Terms
+from schemas.document import ErpDocument
 from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.letters.heads import head_of
@@ -76,12 +79,19 @@ class World:
             terms.setdefault("lost", datetime.fromtimestamp(there[0].timestamp / 1000, UTC) if there else now)
         settle_letters(book, self.letters(), self.line.sink)
         book.judge({0: len(self.records) if self.committed is None else self.committed})
+        known = Terms(now, ends, deep=deep, **terms)
+        known.sent = lambda facts: self._documents(judge, facts, now)
         try:
-            made = Terms(now, ends, **terms)
-            self.unplaced = unplaced(book, made)
-            return compare(book, self.line.sink, held, made)
+            self.unplaced = unplaced(book, known)
+            return compare(book, self.line.sink, held, known)
         finally:
             book.close()
+
+    def _documents(self, judge: Judge, facts: Sequence[Fact], now: datetime) -> dict[str, ErpDocument]:
+        """By reference what these receipts' records make."""
+        records = [self.records[fact.offset] for fact in facts]
+        made = asyncio.run(judge.documents(Batch("pos.sales", 0, records), now))
+        return {each.external_ref: each for each in made}
 
 
 async def _through(line: Line, records: Sequence[FakeRecord], most: int = 50) -> None:

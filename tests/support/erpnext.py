@@ -42,6 +42,7 @@ class ErpNextSite:
         self.unknown_items: set[str] = set()
         self.forbidden: set[str] = set()
         self.negative_rates = 1
+        self.series = "ACC-SINV-2026-{:05}"
         self._series = 0
 
     # ---- the request, frappe/app.py
@@ -64,7 +65,7 @@ class ErpNextSite:
         parts = request.path.strip("/").split("/", 3)
         if parts[1] == "method":
             return 200, _json({"message": self._call(parts[2], said)})
-        name = parts[3]
+        name = parts[3]  # frappe/api/v1.py: <path:name>, so with its slashes
         if name not in self.tables[INVOICE]:
             raise FrappeError("DoesNotExistError", 404)
         if request.method == "DELETE":  # frappe/api/v1.py, delete_doc
@@ -115,7 +116,7 @@ class ErpNextSite:
             doc = self._validated(doc)
             if not self.prompt:  # frappe/model/naming.py, set_new_name: the name is dropped unless autoname is prompt
                 self._series += 1
-                doc["name"] = f"ACC-SINV-2026-{self._series:05}"
+                doc["name"] = self.series.format(self._series)
         if doc["name"] in self.tables[doctype]:
             raise FrappeError("DuplicateEntryError", 409)  # frappe/model/base_document.py, db_insert: primary key
         for field in self.tables["Custom Field"].values():

@@ -28,7 +28,8 @@ from streams.retry import PatientSink
 from streams.transport import Slice, SliceConsumer
 from streams.window import WindowIndex
 
-DAY = 86400.0
+HOUR = 3600.0
+DAY = 24 * HOUR
 
 
 def die() -> None:
@@ -64,6 +65,13 @@ class Clock:
         self._ahead = 0.0
         time.time = lambda: self._real() + self._ahead
         app.utc_now = lambda: datetime.fromtimestamp(time.time(), UTC)
+        self._send = aiokafka.AIOKafkaProducer.send
+        aiokafka.AIOKafkaProducer.send = lambda *args, **kwargs: self._stamped(*args, **kwargs)
+
+    def _stamped(self, *args: Any, timestamp_ms: int | None = None, **kwargs: Any) -> Any:
+        """As records are stamped on a machine with this clock: the producer's own code asks the kernel."""
+        stamp = int(time.time() * 1000) if self._ahead and timestamp_ms is None else timestamp_ms
+        return self._send(*args, timestamp_ms=stamp, **kwargs)
 
     def jump(self, seconds: float) -> None:
         """All at once, as when somebody sets it."""
@@ -122,6 +130,7 @@ FAULTS = KILLS | {
     "fetching-stops": Fault(DeadLetters, "put", stop_fetching, True),
     "bug": Fault(DeadLetters, "put", fail, False),
     "clock-a-day-ahead": Fault(PatientSink, "write", lambda: clock.jump(DAY), False),
+    "clock-two-hours-ahead": Fault(PatientSink, "write", lambda: clock.jump(2 * HOUR), False),
     "clock-a-day-behind": Fault(PatientSink, "write", lambda: clock.jump(-DAY), False),
 }
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+from deploy.components import postgres_folder
 from tests.support.docker_engine import docker_answers
-from tests.support.postgres_server import Kind, LocalPostgres, Postgres, binaries
+from tests.support.postgres_server import Kind, LocalPostgres, Postgres
 
 _ADDRESS = "TILLSTREAM_TEST_POSTGRES"
 _EXPLAINED: dict[Kind | None, str] = {
@@ -29,7 +30,7 @@ def postgres_kind() -> Kind | None:
         return "given"
     if docker_answers():
         return "container"
-    return "local" if binaries() else None
+    return "local" if postgres_folder() else None
 
 
 def postgres_in_words() -> str:

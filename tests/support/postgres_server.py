@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
+from deploy.components import postgres_folder, unpacked_libraries
 from deploy.processes import HOST, Process, ServerError, free_port
 
 Kind = Literal["given", "container", "local"]
@@ -98,6 +99,7 @@ class LocalPostgres(Postgres):
             remove=self.folder,
             user=user,
             group=group,
+            environment=unpacked_libraries(),
         )
         self._process.await_start(self._answers, timeout)
         return self
@@ -166,6 +168,7 @@ class LocalPostgres(Postgres):
             capture_output=True,
             text=True,
             check=False,
+            env=os.environ | unpacked_libraries(),
         )
         if done.returncode != 0:
             raise ServerError(f"{program} failed:\n{done.stdout}{done.stderr}")
@@ -178,22 +181,10 @@ class LocalPostgres(Postgres):
         return True
 
 
-def binaries() -> Path | None:
-    """The folder of initdb and postgres: on PATH, where pg_config says, or where Debian puts the newest."""
-    folders = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
-    if config := shutil.which("pg_config"):
-        done = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
-        folders.append(Path(done.stdout.strip()))
-    installed = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
-    folders += sorted(installed, key=lambda folder: int(folder.parent.name), reverse=True)
-    complete = (folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists())
-    return next(complete, None)
-
-
 def _program(name: str) -> Path:
-    folder = binaries()
+    folder = postgres_folder()
     if folder is None:
-        raise ServerError("PostgreSQL's initdb and postgres are not on PATH, nor under /usr/lib/postgresql")
+        raise ServerError("PostgreSQL's initdb and postgres are nowhere to be found. Run `make components`.")
     return folder / name
 
 

@@ -28,6 +28,7 @@ LIMITS = {
     "Behind by": 300,
     "From the till to the ERP": 60,
     "Last progress": 600,
+    "Age of open transactions": 120,
     "Late events": 0.01,
     "Age of the last one": 26 * 3600,
 }

@@ -4,13 +4,17 @@ import inspect
 
 import aiokafka
 import faust
+from faust.agents.actor import Actor
 from faust.agents.agent import Agent
 from faust.streams import Stream
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
+from faust.topics import Topic
 from faust.transport import consumer as base
+from faust.transport.base import Transport
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
+from mode.supervisors import SupervisorStrategy
 
 
 def source(of: object) -> str:
@@ -61,6 +65,20 @@ def test_tables_do_nothing_else_at_the_start_than_ours() -> None:
 def test_recovery_may_seek_offsets_that_a_rebalance_has_set_to_none() -> None:
     assert "offsets.setdefault(tp, None)" in source(Recovery._add)
     assert "await consumer.seek_wait(new_offsets)" in source(Recovery._seek_offsets)
+
+
+def test_stopped_actors_are_kept_by_their_supervisor_and_by_beacons() -> None:
+    assert "self.supervisor.add(aref)" in source(Agent._start_one_supervised)
+    assert "discard" not in source(Agent.on_isolated_partitions_revoked)
+    assert "await self.stop()" in source(Actor.on_isolated_partition_revoked)
+    assert "self._services.remove(service)" in source(SupervisorStrategy.discard)
+    assert "beacon=self.beacon" in source(Agent.stream)
+
+
+def test_changelog_records_and_ours_are_sent_by_the_transports_producer() -> None:
+    assert "await producer.send(" in source(Topic.publish_message)
+    assert "self.transport.create_producer(" in source(faust.App._new_producer)
+    assert "return self.Producer(self" in source(Transport.create_producer)
 
 
 def test_messages_are_acked_through_the_consumers_ack() -> None:

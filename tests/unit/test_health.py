@@ -127,10 +127,10 @@ def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: State, c
         clock.now += 121
         state.heartbeat = clock.now
         assert state.not_live() == ["a batch is in flight for 121 s"]
-        state.trouble = lambda: "sink: connection: refused"
+        state.troubles = lambda: ["sink: connection: refused"]
         assert state.not_live() == []
         assert state.not_ready() == ["sink: connection: refused"]
-    state.trouble = lambda: None
+    state.troubles = list
     assert state.not_live() == []
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import faust
 import pytest
 from aiokafka.errors import (
+    InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     NotEnoughReplicasError,
@@ -115,6 +116,18 @@ async def test_trouble_is_said_while_it_lasts() -> None:
     await sending
     assert publish.trouble is None
     assert len(topic.kept) == 1
+
+
+async def test_time_that_the_broker_refuses_is_waited_out_and_the_reason_names_the_clock() -> None:
+    topic = Topic(failures=[InvalidTimestampError()] * 3)
+    publish = publisher(topic)
+    sending = asyncio.ensure_future(publish(letters(b"a")))
+    while publish.trouble is None:
+        await asyncio.sleep(0)
+    assert publish.trouble.startswith("dead-letter topic pos.sales.dlq: this machine's clock is wrong")
+    await sending
+    assert [kept.value for kept in topic.kept] == [b"a"]
+    assert publish.trouble is None
 
 
 async def test_trouble_of_a_call_that_is_cancelled_is_over() -> None:

@@ -1,8 +1,10 @@
 """Which offset may be committed: up to the end of the leading settled slices, whatever Faust does with the others."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +13,14 @@ from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mode import Service
+from mode.supervisors import OneForOneSupervisor
+from mode.utils.trees import Node
+from mode.utils.types.trees import NodeT
 
-from streams.transport import POLL, SHORT_POLL, LineApp, Slice, SliceConsumer, SliceTransport, cut
+from streams.clock import ClockWatch
+from streams.state import State
+from streams.transport import POLL, SHORT_POLL, LineApp, Slice, SliceConsumer, SliceTransport, cut, forget_stopped
 
 TP0, TP1 = TP("pos.sales", 0), TP("pos.sales", 1)
 
@@ -41,7 +49,7 @@ async def no_wait() -> None:
 @pytest.fixture
 async def consumer() -> AsyncIterator[SliceConsumer]:
     app = LineApp("test", broker="kafka://127.0.0.1:1", store="memory://", web_enabled=False)
-    app.transport = SliceTransport(app, "pos.sales", 100, no_wait)
+    app.transport = SliceTransport(app, "pos.sales", 100, no_wait, ClockWatch(time.time, State(time.monotonic).warn))
     app.topics._acking_topics.add("pos.sales")
     made = app.consumer
     assert isinstance(made, SliceConsumer)
@@ -371,3 +379,27 @@ async def test_whatever_the_order_of_acks_only_the_leading_ones_count(
         done.add(number)
         leading = next(n for n in range(7) if n not in done)
         assert consumer._new_offset(TP0) == (2 * leading or None)
+
+
+class Actor(Service):
+    """As Faust's: it knows its stream, and both are children of the agent's beacon."""
+
+    def __init__(self, beacon: NodeT) -> None:
+        super().__init__(beacon=beacon)
+        self.stream = Service(beacon=beacon)
+
+
+async def test_actors_of_revoked_partitions_are_let_go_and_the_others_are_kept() -> None:
+    agent = SimpleNamespace(beacon=Node("agent"), supervisor=OneForOneSupervisor())
+    stays = [Actor(agent.beacon), Actor(agent.beacon)]
+    goes = Actor(agent.beacon)
+    agent.supervisor.add(stays[0], goes, stays[1])
+    for actor in (*stays, goes):
+        await actor.start()
+    await goes.stop()
+    forget_stopped(agent)
+    assert agent.supervisor._services == stays
+    assert agent.supervisor._index == {stays[0]: 0, stays[1]: 1}
+    assert {node.data for node in agent.beacon.children} == {each for actor in stays for each in (actor, actor.stream)}
+    for actor in stays:
+        await actor.stop()

@@ -111,6 +111,24 @@ def page() -> dict[str, Any]:
             row(
                 8,
                 graph(
+                    "Uncommitted records",
+                    "Records that wait for an open Kafka transaction to end, by worker and partition; no lag.",
+                    "short",
+                    {"{{instance}} {{partition}}": f"tillstream_uncommitted_records{{{of}}}"},
+                    decimals=0,
+                ),
+                graph(
+                    "Age of open transactions",
+                    "How long records have waited behind one that stands still; two minutes are an alert: "
+                    "docs/runbooks/transaction-open.md.",
+                    "s",
+                    {"{{instance}}": f"tillstream_uncommitted_age_seconds{{{of}}}"},
+                    limit=120,
+                ),
+            ),
+            row(
+                8,
+                graph(
                     "Assigned partitions",
                     "Source partitions, by worker: none without a fault when there are more workers than partitions.",
                     "short",

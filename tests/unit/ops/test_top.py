@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -98,6 +99,7 @@ def test_worker_that_is_well_is_ready_and_exit_code_is_0(worker: Worker) -> None
         "answers": True,
         "ready": True,
         "reasons": [],
+        "warnings": [],
         "sink_up": True,
         "held": False,
         "partitions": 0,
@@ -161,6 +163,23 @@ def test_worker_that_is_not_ready_says_why_and_exit_code_is_1(workers: list[Work
     said = top_json(well.url, ill.url)
     assert [each["ready"] for each in said["workers"]] == [True, False]
     assert said["workers"][1]["reasons"] == ["held: too many dead letters"]
+
+
+def test_causes_are_shown_in_order_the_broker_before_the_sink_before_the_dead_letter_topic(worker: Worker) -> None:
+    worker.state.troubles = lambda: ["sink: connection: refused", "dead-letter topic d: does not confirm for 5 s"]
+    worker.state.away("no Kafka broker answers at k:9092")
+    shown = top("--once", worker.url).stdout
+    places = [shown.index(cause) for cause in ("no Kafka broker", "sink: connection", "dead-letter topic")]
+    assert places == sorted(places)
+    assert top_json(worker.url)["workers"][0]["reasons"] == worker.state.causes()
+
+
+def test_warning_of_a_ready_worker_is_shown_and_exit_code_is_0(worker: Worker) -> None:
+    worker.state.warn("clock", "this machine's clock is 7200 s ahead of the Kafka broker's")
+    done = top("--once", worker.url)
+    assert "clock is 7200 s ahead" in done.stdout.replace("\n", " ")
+    assert done.exit_code == 0
+    assert top_json(worker.url)["workers"][0]["warnings"] == list(worker.state.warnings.values())
 
 
 def test_worker_that_does_not_answer_is_not_ready(worker: Worker) -> None:
@@ -311,6 +330,11 @@ def test_output_that_is_no_terminal_has_no_colour_and_ends(worker: Worker) -> No
 
 def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
     control, terminal = pty.openpty()
+
+    def at_terminal() -> None:
+        os.login_tty(terminal)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore
+
     command = [sys.executable, "-m", "ops.cli", "top", "--every", "0.2", worker.url]
     # A terminal of 140 columns; a session of its own makes Ctrl-C reach it alone.
     process = subprocess.Popen(
@@ -319,7 +343,7 @@ def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
         stdout=terminal,
         stderr=terminal,
         env={**os.environ, "COLUMNS": "140", "TERM": "xterm"},
-        preexec_fn=lambda: os.login_tty(terminal),
+        preexec_fn=at_terminal,
     )
     os.close(terminal)
     try:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.reconcile import certificate
-from ops.reconcile.comparing import Day, Difference
+from ops.reconcile.day import Day, Difference
 from ops.reconcile.page import page
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import now_is
@@ -113,9 +113,9 @@ def test_what_is_altered_is_told() -> None:
     assert {one.ref: one.detail for day in made.reconcile() for one in day.differences} == {
         ref(5): "gross, net 3.52 instead of 2.52",
         ref(1): "net 2.53 instead of 2.52, tax 0.47 instead of 0.48",
-        ref(2): "paid by card 3.00 instead of 0.00, paid by cash 0.00 instead of 3.00",
-        ref(3): "lines 0 instead of 1, quantity 0 instead of 2",
-        ref(4): "in its parts, the gross is the same",
+        ref(2): "payment 1: kind card instead of cash",
+        ref(3): "lines 0 instead of 1",
+        ref(4): "line 1: sku B instead of A",
     }
 
 

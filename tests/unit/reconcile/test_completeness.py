@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.reconcile.comparing import Day
 from ops.reconcile.completeness import Sums
+from ops.reconcile.day import Day
 from ops.reconcile.office import Found, Now
 from ops.reconcile.showing import as_json, report
 from ops.reconcile.states import figures_digest, now_is, sign

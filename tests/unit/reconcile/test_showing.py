@@ -2,11 +2,12 @@
 
 import pytest
 
-from ops.reconcile.comparing import Day
+from ops.reconcile.day import Day
 from ops.reconcile.office import Found
 from ops.reconcile.page import page
-from ops.reconcile.showing import counted, day_as_json, report
+from ops.reconcile.showing import day_as_json, report
 from ops.reconcile.states import now_is, sign
+from ops.reconcile.verdict import counted
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 

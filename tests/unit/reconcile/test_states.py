@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ops.reconcile import certificate
-from ops.reconcile.book import Figures
-from ops.reconcile.comparing import Account, Day
 from ops.reconcile.completeness import Sums
+from ops.reconcile.day import Account, Day
 from ops.reconcile.metrics import Summary, metrics_of, summary_of, write_metrics
 from ops.reconcile.office import Found
 from ops.reconcile.page import page
+from ops.reconcile.rows import Figures
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
 from streams.letters.days import DayStates

@@ -45,6 +45,12 @@ def test_several_columns_name_a_receipt() -> None:
     assert [key for key, _ in records("store,no\nS1,1\nS2,1\n", "store", "no")] == ["S1/1", "S2/1"]
 
 
+def test_values_with_slashes_name_different_receipts() -> None:
+    rows = "store,no\nS1/A,2026/1\nS1,A/2026/1\nS1%2FA,2026/1\n"
+    keys = [key for key, _ in records(rows, "store", "no")]
+    assert keys == ["S1%2FA/2026/1", "S1/A/2026/1", "S1%252FA/2026/1"]
+
+
 def test_without_group_by_each_row_is_a_record() -> None:
     assert [key for key, _ in records("no\n1\n1\n")] == ["2", "3"]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,26 @@ def read(source: Source, *bons: Any, key: bytes | None = b"S1") -> Any:
 def refused(source: Source, *bons: Any, key: bytes | None = b"S1") -> list[tuple[Reason, str]]:
     _, rejections, _ = decode(Batch("t", 0, [record(*bons, key=key)]), source)
     return [(rejection.reason, rejection.detail) for rejection in rejections]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "made"),
+    [
+        ("7", "orders/create", "7/orders/create"),
+        ("a/b", "c", "a%2Fb/c"),
+        ("a", "b/c", "a/b/c"),
+        ("a%2Fb", "c", "a%252Fb/c"),
+        ("", "c", "/c"),
+        ("c", "", "c/"),
+    ],
+)
+def test_several_headers_make_an_id_of_their_own(tmp_path: Path, first: str, second: str, made: str) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(CONTRACT.replace("fields:\n  store", "fields:\n  event_id: {header: [X-Id, X-Topic]}\n  store"))
+    sent = replace(record(bon()), headers=[("x-test", b"live"), ("x-id", first.encode()), ("x-topic", second.encode())])
+    (event,) = ready(path, {"S1": ZoneInfo("Europe/Berlin")}.get).events(sent)
+    assert isinstance(event, dict)
+    assert event["event_id"] == made
 
 
 def test_event_is_made_of_fields_lines_and_constants(source: Source) -> None:

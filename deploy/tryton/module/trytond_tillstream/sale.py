@@ -1,5 +1,6 @@
 """Sales from tills: `till_deliver` takes a list of them in one transaction, each at most once."""
 
+import json
 from decimal import Decimal
 
 from trytond.i18n import gettext
@@ -76,6 +77,9 @@ class Sale(metaclass=PoolMeta):
         (written, replaced, superseded, duplicate), or conflicting_duplicate, conflicting_receipt, or unwritable for a
         document without a sale that would need one; the rest is of the sale that is held, if one is. With
         `rehearse` nothing is kept.
+
+        A document may have `before`: {external_ref, parts}, the reference that its receipt had once, and its parts.
+        The sale that is held under it gets the new reference, if its own document has the same parts.
         """
         _require_access(cls.__name__)
         with Transaction().set_context(_check_access=False):  # or nobody could write what nobody may change
@@ -90,6 +94,7 @@ class Sale(metaclass=PoolMeta):
         Delivery, Conflict = pool.get("tillstream.delivery"), pool.get("tillstream.conflict")
         Delivery.take_turn()
         cls._till_lock_numbers({d["sale"]["point"] for d in documents if d["sale"]})
+        cls._till_rename([d for d in documents if d.get("before")])
         known = _Known(cls, Delivery, Conflict, documents)
         effects = [known.effect(document) for document in documents]
         taken = [d for d, effect in zip(documents, effects, strict=True) if effect in ("written", "replaced")]
@@ -110,6 +115,22 @@ class Sale(metaclass=PoolMeta):
         pool = Pool()
         Point, Sequence = pool.get("sale.point"), pool.get("ir.sequence.strict")
         Sequence.lock({point.sequence for point in Point.browse(sorted(points))})
+
+    @classmethod
+    def _till_rename(cls, documents):
+        """Gives the sales of these receipts, held under a reference of before, today's."""
+        if not documents:
+            return
+        refs = [ref for d in documents for ref in (d["external_ref"], d["before"]["external_ref"])]
+        domain = [("company", "=", Transaction().context.get("company")), ("external_ref", "in", refs)]
+        held = {sale.external_ref: sale for sale in cls.search([*domain, ("till_document", "!=", None)])}
+        for d in documents:
+            sale = held.get(d["before"]["external_ref"]) if d["external_ref"] not in held else None
+            parts = d["before"]["parts"]
+            said = json.loads(sale.till_document) if sale is not None else {}
+            if sale is not None and {name: said.get(name) for name in parts} == parts:
+                sale.external_ref = d["external_ref"]
+                sale.save()
 
     @classmethod
     def _till_confirm(cls, sales):

@@ -1,0 +1,39 @@
+"""Documents that a repair takes back are cut into records that any broker takes, and put together again."""
+
+from typing import Any
+
+import pytest
+
+from sinks.base import Kept
+from streams.letters.kept import KeptPiece, in_pieces, put_together
+from streams.letters.reading import TopicRecord
+from streams.letters.trail import entries_of
+
+#: What a sender takes whatever the settings say is a little more.
+MOST = 2**17
+
+
+def kept(ref: str, text: str) -> Kept:
+    rows: dict[str, list[dict[str, Any]]] = {"documents": [{"sku": text, "cashier": None, "revision": 3}]}
+    return Kept(ref, rows)
+
+
+@pytest.mark.parametrize("text", ["", "a|b", '"\\', "\x01" * 40_000, '"' * 100_000, "𝕏" * 100_000, "ü漢🍏" * 50_000])
+def test_documents_of_any_size_come_back_equal(text: str) -> None:
+    both = [kept("pos/S1/R1/1/sale", text), kept("pos/S1/R1/2/sale", "another")]
+    pieces = list(in_pieces("a-1", "sqlite:///erp.db", both))
+    sent = [piece.model_dump_json().encode() for piece in pieces]
+    assert max(map(len, sent)) < MOST
+    read = [KeptPiece.model_validate_json(each) for each in reversed(sent)]
+    assert put_together([*read, *read]) == (both, [])
+
+
+def test_document_of_which_a_piece_is_lost_is_named_and_not_put_together() -> None:
+    pieces = list(in_pieces("a-1", "sqlite:///erp.db", [kept("x", "a" * 100_000), kept("y", "b")]))
+    for place in range(len(pieces) - 1):
+        assert put_together(pieces[:place] + pieces[place + 1 :]) == ([kept("y", "b")], ["x"])
+
+
+def test_kept_documents_are_no_entries_about_letters() -> None:
+    (piece,) = in_pieces("a-1", "sqlite:///erp.db", [kept("x", "a")])
+    assert entries_of(TopicRecord(0, 0, 0, b"a-1", piece.model_dump_json().encode(), [])) == ()
