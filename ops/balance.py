@@ -16,7 +16,11 @@ from streams.deadletters import reason_of
 
 @dataclass(frozen=True)
 class Balance:
-    """Counts of records, and money to the cent; `differences` is empty when all agrees."""
+    """Counts of records, and money to the cent; `differences` is empty when every record is accounted for.
+
+    `money_tills` is the gross that must be in the ERP, and `money_unbooked` what the tills rang up on receipts that are
+    dead letters now.
+    """
 
     sent: int
     delivered: int
@@ -27,11 +31,26 @@ class Balance:
     money_tills: Decimal
     money_erp: Decimal
     differences: list[str]
+    money_unbooked: Decimal = Decimal(0)
+
+    @property
+    def accounted(self) -> bool:
+        """Whether every record is a document, a duplicate, a dead letter or noted, and the documents' money agrees."""
+        return not self.differences
 
     @property
     def balanced(self) -> bool:
-        """Whether tills and ERP agree."""
-        return not self.differences
+        """Whether, besides, everything is booked: nothing is in dead letters."""
+        return self.accounted and not self.dead_letters
+
+    def in_words(self) -> str:
+        """Return whether every record is accounted for, and how many are not booked."""
+        if not self.accounted:
+            return "NOT ACCOUNTED FOR"
+        if not self.dead_letters:
+            return "Books agree, to the cent. Everything is booked. Balanced."
+        letters = f"{self.dead_letters:,} dead letter{'' if self.dead_letters == 1 else 's'}"
+        return f"Every record is accounted for. Books agree, to the cent. NOT BOOKED: {letters}"
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -42,7 +61,12 @@ class Balance:
             "dead_letters": self.dead_letters,
             "noted": self.noted,
             "dead_letters_by_reason": self.by_reason,
-            "money": {"tills": str(self.money_tills), "erp": str(self.money_erp)},
+            "money": {
+                "tills": str(self.money_tills),
+                "erp": str(self.money_erp),
+                "unbooked": str(self.money_unbooked),
+            },
+            "accounted": self.accounted,
             "balanced": self.balanced,
             "differences": self.differences,
         }
@@ -67,6 +91,7 @@ def balance(tally: Tally, held: Iterable[StoreDay], dead: Counter[str], readings
         money_tills=sum(tally.gross.values(), Decimal(0)),
         money_erp=sum(gross.values(), Decimal(0)),
         differences=[],
+        money_unbooked=tally.broken_gross,
     )
     made.differences.extend(differences(made, tally, gross, dead))
     return made

@@ -71,7 +71,7 @@ class Stage:
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Runs the demo; 0 when tills and ERP agree, 1 otherwise."""
+    """Runs the demo; 0 when every record is accounted for and the money agrees, 1 otherwise."""
     if options.broker is None and options.rate > EMBEDDED_RATE:
         raise SettingsError(f"the embedded broker takes at most --rate {EMBEDDED_RATE:.0f}; use --broker for more")
     if options.data is not None and options.day != "all" and not is_day(options.day):
@@ -102,7 +102,7 @@ def run_demo(options: DemoOptions) -> int:
         if code != 0:
             result.differences.append(f"the worker ended with exit code {code}")
         report(result, stage, drained, options)
-    return 0 if result.balanced else 1
+    return 0 if result.accounted else 1
 
 
 def is_day(text: str) -> bool:
@@ -241,7 +241,7 @@ def reconcile(stage: Stage, readings: Readings) -> Balance:
 def report(result: Balance, stage: Stage, readings: Readings, options: DemoOptions) -> None:
     """Prints the reconciliation: a table, or one JSON object."""
     if not options.as_json:
-        print_balance(result)
+        print_balance(result, simulated=options.data is None)
         return
     latency = {name: readings.latency_at(share) for name, share in (("p50", 0.5), ("p99", 0.99))}
     more = {"stores": len(stage.tally.gross), "latency_seconds": latency, "embedded_broker": options.broker is None}

@@ -125,8 +125,8 @@ def latency(readings: Readings) -> str:
     return f"latency p50 ≤ {middle:g} s, p99 ≤ {slow:g} s" if middle is not None else "latency not known yet"
 
 
-def print_balance(result: Balance) -> None:
-    """The reconciliation, as people read it."""
+def print_balance(result: Balance, *, simulated: bool = True) -> None:
+    """The reconciliation, as people read it. Simulated tills sell faulty records on purpose."""
     console = Console(highlight=False)
     table = Table("Reconciliation", "records", box=None, header_style="bold", title_justify="left")
     table.columns[1].justify = "right"
@@ -138,10 +138,17 @@ def print_balance(result: Balance) -> None:
         table.add_row(f"    {reason}", f"[dim]{count}[/]")
     table.add_row("+ noted, without a document", str(result.noted))
     table.add_row("")
-    table.add_row("gross at the tills", f"{result.money_tills:,.2f}")
+    table.add_row("gross due from the tills", f"{result.money_tills:,.2f}")
     table.add_row("gross in the ERP", f"{result.money_erp:,.2f}")
+    table.add_row("gross not booked", f"{result.money_unbooked:,.2f}")
     console.print(table)
     if result.balanced:
-        console.print("Balanced, to the cent.", style="bold green")
+        console.print(result.in_words(), style="bold green")
+    elif result.accounted:
+        parts = f"{result.sent} sent = {result.delivered} documents + {result.duplicates} duplicates"
+        console.print(f"{parts} + {result.dead_letters} dead letters + {result.noted} noted", soft_wrap=True)
+        purpose = ", which sell some faulty records on purpose" if simulated else ""
+        worth = f"worth {result.money_unbooked:,.2f} at the tills{purpose}"
+        console.print(f"{result.in_words()}, {worth}.", style="bold yellow", soft_wrap=True)
     for difference in result.differences:
         console.print(f"DIFFERS: {difference}", style="bold red", soft_wrap=True)

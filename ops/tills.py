@@ -24,7 +24,8 @@ class Tally:
     """What the broker has confirmed, for the reconciliation: the ERP must hold `documents` in the end.
 
     `fresh` are the sound events (with the `day_closes`, which become no document), `resent` their
-    repetitions, `broken` the dead letters to expect by reason. `gross` sums the fresh ones by store.
+    repetitions, `broken` the dead letters to expect by reason. `gross` sums the fresh ones by store,
+    and `broken_gross` what was rung up on receipts that come to no document (not of ids used again: those are booked).
     `failed` counts, by error, the records that were not confirmed: each may be in the topic or not.
     One thread writes; others may read.
     """
@@ -34,6 +35,7 @@ class Tally:
     resent: int = 0
     broken: Counter[Reason] = field(default_factory=Counter)
     gross: dict[str, Decimal] = field(default_factory=dict)
+    broken_gross: Decimal = Decimal(0)
     failed: Counter[str] = field(default_factory=Counter)
     _unconfirmed: set[bytes] = field(default_factory=set, repr=False)
 
@@ -55,6 +57,8 @@ class Tally:
         """The broker holds the record."""
         if sent.reason is not None:
             self.broken[sent.reason] += 1
+            if sent.reason != Reason.CONFLICTING_DUPLICATE:
+                self.broken_gross += sent.gross
         elif sent.kind == "resent" and sent.value not in self._unconfirmed:
             self.resent += 1
         else:

@@ -363,6 +363,31 @@ class ReconciliationMetrics:
             ["state"],
             registry=self.registry,
         )
+        self.unbooked = Gauge(
+            "tillstream_reconciliation_unbooked_receipts",
+            "Receipts, and records of unknown amount, that are not in the ERP, on store-days that are over and that "
+            "nobody has signed off, by where they are: dead, held, parked, waiting.",
+            ["fate"],
+            registry=self.registry,
+        )
+        self.unbooked_gross = Gauge(
+            "tillstream_reconciliation_unbooked_gross",
+            "Gross of these receipts, added up without signs, by currency.",
+            ["currency"],
+            registry=self.registry,
+        )
+        self.unproved = Gauge(
+            "tillstream_reconciliation_unproved_receipts",
+            "Receipts in the ERP whose records have left the topic, on such store-days, by currency.",
+            ["currency"],
+            registry=self.registry,
+        )
+        self.unproved_gross = Gauge(
+            "tillstream_reconciliation_unproved_gross",
+            "Gross of these receipts, added up without signs, by currency.",
+            ["currency"],
+            registry=self.registry,
+        )
         self.at = Gauge(
             "tillstream_reconciliation_timestamp_seconds",
             "When it was done, in seconds since 1970.",

@@ -199,12 +199,14 @@ class Watchdog(BaseModel):
 class Reconciliation(BaseModel):
     """Which business days a schedule reconciles: today, so many `days` before, and all since the earliest that is not
     settled yet or of which something came late. `deep` compares digests of every field from the tills, not sums alone.
+    With `allow_open` a run is `done` although not everything is booked, or can be proved.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     days: Annotated[int, Field(ge=0, le=3660)] = 7
     deep: bool = True
+    allow_open: bool = False
 
 
 class Schedule(BaseModel):

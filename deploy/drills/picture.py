@@ -6,7 +6,7 @@ Own code, and not a plotting library: three simple charts on one axis of time, i
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
-from deploy.drills.timeline import Alert, Point, Timeline
+from deploy.drills.timeline import Alert, Point, Timeline, ending
 
 WIDTH, LEFT, RIGHT = 960, 70, 40
 INK, FAINT, TILLS, ERP, BEHIND = "#24292f", "#d0d7de", "#6e7781", "#0969da", "#bc4c00"
@@ -98,10 +98,9 @@ def band(chart: Chart, row: int, alert: Alert) -> Iterable[str]:
 def said_below(timeline: Timeline) -> str:
     """What the picture can't show."""
     books = timeline.balance
-    end = "balanced, to the cent" if books["balanced"] else "not balanced"
     return (
         f"{books['sent']:,} records sent: {books['delivered']:,} documents, {books['duplicates']:,} sent again, "
-        f"{books['dead_letters']:,} dead letters; {end}."
+        f"{books['dead_letters']:,} dead letters; {ending(books)}."
     )
 
 

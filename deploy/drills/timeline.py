@@ -103,9 +103,16 @@ class Timeline:
             for moment, what in ((alert.pending, "pending"), (alert.firing, "FIRING"), (alert.ended, ends)):
                 if moment is not None:
                     lines.append((moment, f"{told} {what}"))
-        told_balance = "balanced, to the cent" if self.balance["balanced"] else "NOT BALANCED"
-        sent = f"{self.balance['sent']} records sent, {self.balance['delivered']} documents: {told_balance}"
+        sent = f"{self.balance['sent']} records sent, {self.balance['delivered']} documents: {ending(self.balance)}"
         return "\n".join([*(f"{moment:7.1f} s  {what}" for moment, what in sorted(lines)), sent, *self.findings])
+
+
+def ending(books: dict[str, Any]) -> str:
+    """Return how the books ended: every record is accounted for, and what is in dead letters is not booked."""
+    if not books["accounted"]:
+        return "NOT ACCOUNTED FOR"
+    letters = books["dead_letters"]
+    return "accounted for, to the cent" + (f"; {letters} dead letters are not booked" if letters else "")
 
 
 def timeline_of(prometheus: Prometheus, every: float, hurry: float, happened: Happened, facts: Facts) -> Timeline:
@@ -165,7 +172,7 @@ def rate_of(sent_at: Iterable[int], zero: float, every: float) -> list[Point]:
 
 def findings(made: Timeline, facts: Facts) -> list[str]:
     """What is not as delivery.md and the runbook say, a sentence each."""
-    found = [f"not balanced: {difference}" for difference in facts.books.differences]
+    found = [f"not accounted for: {difference}" for difference in facts.books.differences]
     if facts.recognised < facts.books.duplicates:
         found.append(f"{facts.books.duplicates} records were sent again, and {facts.recognised} recognised")
     if facts.lag:

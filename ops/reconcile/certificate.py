@@ -66,7 +66,8 @@ def made(
 ) -> dict[str, Any]:
     """The day as a certificate. `tills` and `erp` say between what it was reconciled, `compared` what of the ERP was.
 
-    Certificates of version 1 have digests of less, and don't say what was compared; they are verified as before.
+    Certificates of version 1 are of the books alone, have digests of less, and don't say what was compared; they are
+    verified as before.
     """
     said = {
         "certificate": "tillstream store-day 2",
@@ -110,6 +111,13 @@ def fault(text: str, key: Ed25519PublicKey) -> str | None:
     told |= {"key": name_of(key), "signature": b64encode(signature).decode()}  # which are not in what was signed
     what, made = ("page", page(told)) if is_page else ("file", as_text(told))
     return f"the {what} is not the one that its signed part makes" if made != whole else None
+
+
+def is_of_books_alone(text: str) -> bool:
+    """Return whether the certificate, which has no fault, was made before it was asked whether everything is booked."""
+    if BEGINS in text:
+        text = text.partition(BEGINS)[2].partition(ENDS)[0]
+    return "books" not in json.loads(text)["found"]
 
 
 def as_text(certificate: dict[str, Any]) -> str:

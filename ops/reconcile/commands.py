@@ -17,12 +17,13 @@ from ops.dlq.filters import Filter
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
 from ops.reconcile import certificate, explaining, showing, undoing
-from ops.reconcile.comparing import Day
+from ops.reconcile.day import Day
 from ops.reconcile.metrics import summary_of, write_metrics
-from ops.reconcile.office import Found, reconcile, states_now, unsettled
+from ops.reconcile.office import Found, reconcile, states_now
 from ops.reconcile.page import page
 from ops.reconcile.repairing import repair
 from ops.reconcile.states import now_is, sign
+from ops.reconcile.verdict import counted, is_right
 from streams.letters.days import days_noted, note_days
 from streams.settings import Settings, SettingsError
 from streams.topics import ensure_desk_topics
@@ -44,6 +45,11 @@ class _Day(click.ParamType):
 _day_option = click.option("--day", type=_Day(), metavar="DATE", help="This business day alone.")
 _since_option = click.option("--since", type=_Day(), metavar="DATE", help="Business days from this one on.")
 _store_option = click.option("--store", help="This store alone.")
+_allow_open_option = click.option(
+    "--allow-open",
+    is_flag=True,
+    help="Exit code 0 if the books agree, although not everything is booked, or can be proved.",
+)
 
 
 def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,6 +79,7 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
     "--metrics", type=click.Path(path_type=Path), help="Write what was found for Prometheus into this .prom file."
 )
 @click.option("--look", is_flag=True, help="Do not keep the states that were found in the audit topic.")
+@_allow_open_option
 @with_name
 @as_one_object
 @click.pass_context
@@ -88,6 +95,7 @@ def reconcile_group(
     everything: bool,
     metrics: Path | None,
     look: bool,
+    allow_open: bool,
     by: str,
     as_json: bool,
 ) -> None:
@@ -96,11 +104,16 @@ def reconcile_group(
     What the tills sent (the topic, by event time) = what is in the ERP + duplicates + replaced revisions + dead letters
     + what is held + what waits. Each difference is told to the record, with the command that repairs it.
 
-    \b
-    States: open (the day is not over), closed (records still wait, or the topic has lost some),
-    balanced, differs, signed off. Late events, or changes in the ERP, reopen a day.
+    The verdict answers two questions: do the books agree, and is everything booked? What is in dead letters, held,
+    parked, or waits for the worker is NOT BOOKED, with its amount.
 
-    Exit code 1 when a day differs, and is not signed off like that.
+    \b
+    States: open (the day is not over), differs, unproved (the topic has lost records of it),
+    incomplete (the books agree, and not everything is booked), balanced, signed off.
+    Late events, or changes in the ERP, reopen a day.
+
+    Exit code 1 when the books of a day differ, or it is not complete or proved, and it is not signed off like that.
+    With --allow-open only when books differ.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -116,7 +129,7 @@ def reconcile_group(
             click.echo(piece, nl=False)
     else:
         showing.report(found, now, everything=everything or day is not None or store is not None)
-    sys.exit(DIFFERS if unsettled(found, now) else 0)
+    sys.exit(0 if is_right(found, now, allow_open=allow_open) else DIFFERS)
 
 
 def _found(settings: Settings, **wanted: Any) -> Found:
@@ -130,24 +143,34 @@ def _found(settings: Settings, **wanted: Any) -> Found:
 )
 @with_settings
 @_one_day
-@click.option("--why", default="", help="What is to be known of it; needed where the day differs.")
+@click.option("--why", default="", help="What is to be known of it; needed where the day is not balanced.")
 @with_name
 def sign_command(
     config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, why: str, by: str
 ) -> None:
-    """Sign a store's day off as it is now. What comes or changes later reopens it."""
+    """Sign a store's day off as it is now: its differences, and what is not booked. What comes or changes later reopens
+    it."""
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
-    if one.state in ("open", "closed"):
-        raise click.UsageError(f"the day is {one.state}: it can be signed off when all of it is in")
-    if one.differences and not why:
-        told = showing.counted(len(one.differences), "difference")
-        raise click.UsageError(f"the day differs ({told}): say --why it is signed off like this")
+    if one.state == "open" or one.count("waiting"):
+        what = "open" if one.state == "open" else f"waiting for the worker ({one.unbooked['waiting'].in_words()})"
+        raise click.UsageError(f"the day is {what}: it can be signed off when all of it is in")
+    if one.is_wrong and not why:
+        raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --why it is signed off like this")
     ensure_desk_topics(settings)
     state = sign(one, datetime.now(UTC), by, why)
     note_days(settings, [state])
-    click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC")
+    as_it_is = f", with {_of_day(one)}" if one.is_wrong else ""
+    click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC{as_it_is}")
+
+
+def _of_day(day: Day) -> str:
+    """Return why the day is not balanced."""
+    words = [counted(len(day.differences), "difference")] if day.differences else []
+    words += [f"not booked: {day.not_booked.in_words()}"] if day.not_booked else []
+    words += [f"not proved: {day.unproved.in_words()}"] if day.lost else []
+    return "; ".join(words) or "its sums changed meanwhile"
 
 
 def _only(found: Found, store: str, day: date) -> Day:
@@ -237,7 +260,7 @@ def repair_command(
     else:
         would = "" if go else "would be "
         click.echo(
-            f"{done.records:,} of {showing.counted(len(differences), 'difference')}: {done.delivered:,} {would}booked, "
+            f"{done.records:,} of {counted(len(differences), 'difference')}: {done.delivered:,} {would}booked, "
             f"{done.rejected:,} {would}dead {'letter' if done.rejected == 1 else 'letters'} again, "
             f"{done.refused:,} {would}refused, {done.gone:,} not in the topic any more"
         )
@@ -246,13 +269,13 @@ def repair_command(
         if go and done.refused:
             click.echo("what was refused is in the dead letters now: tillstream dlq list")
         if copies := done.taken_back - done.leftovers:
-            click.echo(f"{showing.counted(copies, 'copy', 'copies')} {would}taken back")
+            click.echo(f"{counted(copies, 'copy', 'copies')} {would}taken back")
         if done.leftovers:
-            click.echo(f"{showing.counted(done.leftovers, 'leftover')} of no document {would}taken back")
+            click.echo(f"{counted(done.leftovers, 'leftover')} of no document {would}taken back")
         if done.changed:
             click.echo(f"changed in the ERP meanwhile, and left: {done.changed:,}; reconcile again")
         if go and done.kept:
-            told = showing.counted(done.kept, "document", "documents")
+            told = counted(done.kept, "document")
             click.echo(f"{told} kept in the audit trail first: tillstream reconcile repair --undo {made}")
         if done.remembered:
             click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --forget books them again")
@@ -270,6 +293,7 @@ def repair_command(
 @_one_day
 @click.option("--to", type=click.Path(path_type=Path), help="Write the JSON here instead of to the screen.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page for people as well.")
+@_allow_open_option
 @with_name
 def certificate_command(
     config: Path | None,
@@ -279,11 +303,13 @@ def certificate_command(
     day: date,
     to: Path | None,
     html: Path | None,
+    allow_open: bool,
     by: str,
 ) -> None:
     """Write what was found of a store's day, with its totals and digests, signed with the settings' certificate_key.
 
-    Exit code 1 when the day differs; the certificate says so.
+    Exit code 1 when the day's books differ, or it is not complete or proved; the certificate says so. With --allow-open
+    only when they differ.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     key = _key(settings, certificate.private_key)
@@ -292,9 +318,10 @@ def certificate_command(
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
     tills = f"topic {settings.topic} at {settings.broker}"
     erp = settings.sink_url.partition("?")[0]  # behind it may stand what is nobody's business
-    made = certificate.made(
-        showing.day_as_json(one, state), found.at, by, key, tills=tills, erp=erp, compared=found.compared
-    )
+    said = showing.day_as_json(one, state)
+    if found.unplaced is not None:
+        said["without_a_day"] = showing.answers_as_json(found.unplaced)
+    made = certificate.made(said, found.at, by, key, tills=tills, erp=erp, compared=found.compared)
     text = certificate.as_text(made)
     if to is None:
         click.echo(text, nl=False)
@@ -302,7 +329,8 @@ def certificate_command(
         to.write_text(text, encoding="utf-8")
     if html is not None:
         html.write_text(page(made), encoding="utf-8")
-    sys.exit(DIFFERS if one.differences else 0)
+    wrong = [day for day in found.all if (day.differences if allow_open else day.is_wrong)]
+    sys.exit(DIFFERS if wrong else 0)
 
 
 @reconcile_group.command(
@@ -327,11 +355,17 @@ def verify_command(file: Path, key_file: Path | None, config: Path | None, broke
         key = _key(settings_from(config, broker=broker), certificate.public_key)
     else:
         key = _as_key(_read(key_file), certificate.public_key, str(key_file))
-    fault = certificate.fault(_read(file), key)
+    text = _read(file)
+    fault = certificate.fault(text, key)
     if fault is not None:
         click.echo(f"{file}: {fault}", err=True)
         sys.exit(DIFFERS)
     click.echo(f"{file}: as it was signed, with key {certificate.name_of(key)}")
+    if certificate.is_of_books_alone(text):
+        click.echo(
+            "it says whether the books agreed, and not whether everything was booked, and its digests are made of "
+            "fewer fields than those of today: make a new one for that"
+        )
 
 
 @click.command(

@@ -6,126 +6,31 @@ beside the receipts of the book.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
 
-from ops.reconcile.book import NOWHERE, Book, Close, Fact, Figures, Key, Letter, as_date
+from ops.reconcile.book import Book
+from ops.reconcile.completeness import by_fate
+from ops.reconcile.day import Account, Day, Difference, Kind, State
 from ops.reconcile.naming import (
     came_of,
     changed_sums,
     changes,
-    in_places,
     in_words,
     is_as_read,
     original_of,
     parts_in_words,
 )
+from ops.reconcile.registers import registers
+from ops.reconcile.rows import NOWHERE, Fact, Figures, Key, Letter, as_date
+from ops.reconcile.telling import of_document, of_receipt, repair_of
+from ops.reconcile.terms import Terms
 from schemas.document import ErpDocument
 from sinks.base import DocumentPrint, Forgetful, Fragmentary, Remembering, Sink, StoreDay
-from sinks.prints import added, from_digits
-from sinks.values import AMOUNT_PLACES, from_scaled
-
-#: `open`: the business day is not over. `closed`: it is, but records of it still wait for the worker, or the topic does
-#: not have all of it any more. Then the two that count, and what a person says of them.
-State = Literal["open", "closed", "balanced", "differs", "signed off"]
-Kind = Literal[
-    "missing", "only_in_erp", "doubled", "altered", "older_revision", "other_content", "moved", "vanished",
-    "refused_today", "register", "orphaned"
-]  # fmt: skip
 
 #: Where what has no store and no day is told of.
 _NO_STORE = ("", NOWHERE)
-
-MEANING: dict[Kind, str] = {
-    "missing": "sent and acknowledged, but not in the ERP",
-    "only_in_erp": "in the ERP, but no till sent it",
-    "doubled": "in the ERP a second time, under another reference",
-    "altered": "what the ERP holds is not what the till sent",
-    "older_revision": "the ERP holds an earlier revision than the till sent",
-    "other_content": "the ERP holds something else under this reference",
-    "moved": "the ERP holds it on another day or in another store",
-    "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
-    "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
-    "orphaned": "parts without a document are in the ERP, or a document without its delivery",
-    "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
-}
-
-
-@dataclass
-class Difference:
-    """One thing on which tills and ERP disagree, and the command that repairs it."""
-
-    kind: Kind
-    store: str
-    day: str
-    currency: str
-    ref: str
-    detail: str
-    place: str = ""
-    sent: Decimal | None = None
-    held: Decimal | None = None
-    repair: str = ""
-
-
-@dataclass
-class Account:
-    """A store's day in one currency. `counts`: of each fate the events and their gross; `due` and `held`: sums."""
-
-    currency: str
-    counts: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
-    due: Figures = field(default_factory=Figures)
-    held: Figures = field(default_factory=Figures)
-    #: What the digest of `due` differs by from that of documents which are as good: see `accept`.
-    shift: int = 0
-    #: How many such documents there are.
-    accepted: int = 0
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the sums are the same; and the digests, where the ERP's were asked for."""
-        if self.held.receipts and self.held.digest is not None:
-            if self.due.digest is None or self.held.unremembered:
-                return False
-            if added([from_digits(self.due.digest), self.shift]) != from_digits(self.held.digest):
-                return False
-            if self.held.personal not in (None, self.due.personal):
-                return False
-        return _sums(self.due) == _sums(self.held)
-
-    def accept(self, due: str, held: str) -> None:
-        """Count a document with the print `held` for the one with the print `due`: nothing that was sent differs."""
-        self.shift += from_digits(held) - from_digits(due)
-        self.accepted += 1
-
-    def count(self, *fates: str) -> int:
-        """Events with one of these fates; all of them without."""
-        return sum(count for fate, (count, _) in self.counts.items() if not fates or fate in fates)
-
-
-@dataclass
-class Day:
-    """What is known of a store's business day. `noted`: of how many events no document is made, by why."""
-
-    store: str
-    day: str
-    accounts: list[Account]
-    state: State
-    differences: list[Difference] = field(default_factory=list)
-    letters: list[Fact] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    noted: dict[str, int] = field(default_factory=dict)
-    arrived: int = 0
-
-    def account(self, currency: str) -> Account:
-        """The day in this currency."""
-        return next(account for account in self.accounts if account.currency == currency)
-
-    def count(self, *fates: str) -> int:
-        """As `Account.count`, in all currencies."""
-        return sum(account.count(*fates) for account in self.accounts)
 
 
 def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int = 1_000) -> None:
@@ -138,67 +43,56 @@ def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int 
         book.came_through(each.row for each in part if each.ref in held and came_of(each, held[each.ref]))
 
 
-@dataclass
-class Terms:
-    """What a comparison is made by.
-
-    `ends`: when a store's business day is over. `reach`: the topic has lost records of this day, or of days before.
-    `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
-    `doubtful`: days that are looked into even if their sums agree, as more was found of them before. `deep`: parts
-    without a document are looked for. `sent` gives the documents of receipts again, by reference, from their records.
-    """
-
-    now: datetime
-    ends: Callable[[str, date], datetime]
-    reach: date | None = None
-    whole: bool = True
-    store: str | None = None
-    first: date = date.min
-    last: date = date.max
-    doubtful: Container[tuple[str, str]] = ()
-    deep: bool = True
-    sent: Callable[[Sequence[Fact]], dict[str, ErpDocument]] = lambda facts: {}
-
-    def wants(self, store: str, day: str) -> bool:
-        """Whether the store's day is to be told of."""
-        if day == NOWHERE:
-            return self.store is None and (self.first, self.last) == (date.min, date.max)
-        return self.store in (None, store) and self.first <= as_date(day) <= self.last
-
-    def is_over(self, store: str, day: str) -> bool:
-        """Whether the business day is."""
-        return self.ends(store, as_date(day)) <= self.now
-
-    def reaches(self, day: str) -> bool:
-        """Whether the topic has all of the day."""
-        return self.reach is None or as_date(day) > self.reach
-
-
 def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> list[Day]:
     """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
     accounts = _accounts(book, held)
-    gaps, noted, arrived = book.gaps(), book.noted(), book.arrived_last()
-    registers = defaultdict(list)
-    for difference in _registers(book, whole=terms.whole):
-        registers[difference.store, difference.day].append(difference)
+    gaps, noted, arrived, unbooked = book.gaps(), book.noted(), book.arrived_last(), book.unbooked()
+    more = defaultdict(list)
+    for difference in registers(book, whole=terms.whole and terms.lost is None):
+        more[difference.store, difference.day].append(difference)
     orphans = _orphans(book, sink, terms)
     if orphans or _NO_STORE in terms.doubtful:  # which may be settled now
         accounts = {_NO_STORE: accounts.pop(_NO_STORE, []), **accounts}
-        registers[_NO_STORE] += orphans
+        more[_NO_STORE] += orphans
     days: list[Day] = []
     for (store, name), of_day in accounts.items():
         if not terms.wants(store, name):
             continue
-        day = Day(
-            store, name, of_day, "closed", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
-        )
+        day = Day(store, name, of_day, "open", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0))
         day.letters = list(book.dead(store, name))
         day.noted = noted.get((store, name), {})
-        if name == NOWHERE or terms.reaches(name):
-            day.differences = explain(book, sink, day, terms) + registers[store, name]
+        day.unbooked = by_fate(unbooked.get((store, name), ()))
+        day.lost = not terms.reaches(store, name)
+        day.differences = explain(book, sink, day, terms) + more[store, name]
         day.state = _state(day, terms)
         days.append(day)
     return days
+
+
+def unplaced(book: Book, terms: Terms) -> Day | None:
+    """Return the records of which no store or no day is known, and that arrived within the days that are asked for.
+
+    Nor is a day known of a record whose time is not plausible.
+
+    None if all days are asked for (they are a day of their own then), or if all of these records are settled.
+    """
+    if terms.store is None and (terms.first, terms.last) == (date.min, date.max):
+        return None
+    since, until = terms.arrivals()
+    found = Day(NOWHERE, NOWHERE, [], "balanced")
+    places = {
+        key: sums for key, sums in book.unbooked((since, until), terms.first, terms.last).items() if key[1] == NOWHERE
+    }
+    stores = {NOWHERE} if terms.store is None else {NOWHERE, terms.store}
+    found.unbooked = by_fate(
+        one for key, sums in places.items() for one in sums if terms.store is None or key[0] in stores
+    )
+    for fact in book.due(NOWHERE, NOWHERE):
+        if fact.fate == "vanished" and since <= fact.arrived <= until:
+            found.differences.append(of_receipt(fact, "vanished", fact.reason or "no dead letter"))
+    found.letters = [fact for fact in book.dead(NOWHERE, NOWHERE) if since <= fact.arrived <= until]
+    found.state = _state(found, terms)
+    return found if found.unbooked or found.differences else None
 
 
 def _accounts(book: Book, held: Sequence[StoreDay]) -> dict[tuple[str, str], list[Account]]:
@@ -221,27 +115,24 @@ def figures_of(day: StoreDay) -> Figures:
     return Figures(day.documents, day.lines, day.quantity, *money, day.tenders, *prints)
 
 
-def _sums(figures: Figures) -> tuple[Any, ...]:
-    tenders = {kind: amount for kind, amount in figures.tenders.items() if amount}
-    return (figures.receipts, figures.lines, figures.quantity, figures.net, figures.tax, figures.gross, tenders)
-
-
 def _state(day: Day, terms: Terms) -> State:
-    if day.day == NOWHERE:
-        return "differs" if day.differences else "balanced"
-    if not terms.is_over(day.store, day.day):
+    if day.day != NOWHERE and not terms.is_over(day.store, day.day):
         return "open"
-    if day.differences:
+    if day.books == "differ":
         return "differs"
-    if day.count("waiting") or not terms.reaches(day.day) or not all(account.agrees for account in day.accounts):
-        return "closed"
-    return "balanced"
+    if day.books == "not proved":
+        return "unproved"
+    return "balanced" if day.is_complete else "incomplete"
 
 
 def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
     """On what a day differs, record by record."""
     agrees = all(account.agrees for account in day.accounts)
     if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in terms.doubtful:
+        return []
+    if day.lost and not day.count("erp", "refused", "waiting", "vanished"):
+        for account in day.accounts:  # the topic has nothing of it any more: its documents need not be fetched
+            day.unproved.add(account.currency, account.held.receipts, account.held.gross)
         return []
     found: list[Difference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
@@ -250,14 +141,44 @@ def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
     for fact in book.due(day.store, day.day):
         document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
         if fact.fate == "vanished":
-            found.append(_of(fact, "vanished", fact.reason or "no dead letter"))
+            found.append(of_receipt(fact, "vanished", fact.reason or "no dead letter"))
         elif fact.fate != "waiting":
             facts[fact.ref] = fact
             held_by_ref[fact.ref] = document
+            if document is not None and day.lost and document.revision > fact.revision:
+                day.unproved.add(document.currency, 1, document.gross)  # of a record that came before, and is lost
+                continue
             found += _beside(fact, document, sink, book, day) if document is not None else _absent(fact, sink)
-    found += _unsent(book, sink, list(held.values()), day, terms)
+    unsent = _unsent(book, sink, list(held.values()), day, terms)
+    found += _but_lost(book, list(held.values()), unsent, day) if day.lost else unsent
     _say_what_is_left(found, sink)
     return _with_changes(found, facts, held_by_ref, sink, day, terms)
+
+
+#: What a document looks like whose record has left the topic.
+_OF_LOST: tuple[Kind, ...] = ("only_in_erp", "other_content")
+
+
+def _but_lost(
+    book: Book, documents: Sequence[DocumentPrint], unsent: Sequence[Difference], day: Day
+) -> list[Difference]:
+    """Return the differences, but for those of documents that can't be proved: their records have left the topic."""
+    by_ref = defaultdict(list)
+    for each in unsent:
+        by_ref[each.ref].append(each)
+    found: list[Difference] = []
+    for document in documents:
+        of_it = by_ref[document.external_ref]
+        if _may_be_lost(book, document) and all(each.kind in _OF_LOST for each in of_it):
+            day.unproved.add(document.currency, 1, document.gross)
+        else:
+            found += of_it
+    return found
+
+
+def _may_be_lost(book: Book, document: DocumentPrint) -> bool:
+    """Return whether a record that has left the topic may have made the document: no other one did."""
+    return not any(fact.fate in ("erp", "refused", "waiting") for fact in book.about(document.external_ref))
 
 
 def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
@@ -267,21 +188,23 @@ def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
 def _beside(fact: Fact, document: DocumentPrint, sink: Sink, book: Book, day: Day) -> list[Difference]:
     """The receipt and the document of the same reference and day."""
     if fact.reason:
-        return [_of(fact, "refused_today", fact.reason, document)]
+        return [of_receipt(fact, "refused_today", fact.reason, document)]
     if _is_the_same(fact, document, book, day):
         if document.remembered:
             return []
-        return [_of(fact, "orphaned", f"the ERP does not remember that it took {document.event_id}", document)]
+        return [of_receipt(fact, "orphaned", f"the ERP does not remember that it took {document.event_id}", document)]
     if document.revision < fact.revision:
         revisions = f"revision {document.revision} instead of {fact.revision}"
-        return [_remembered(_of(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)]
+        return [
+            _remembered(of_receipt(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)
+        ]
     other = document.content != fact.content and document.digest != fact.print
     if other or document.revision != fact.revision:
         how = "a dead letter, replayed with a patch" if fact.letter else f"from {document.event_id}"
-        return [_of(fact, "other_content", how, document)]
+        return [of_receipt(fact, "other_content", how, document)]
     if document.currency != fact.currency:
-        return [_of(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
-    return [_of(fact, "altered", "", document)]
+        return [of_receipt(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
+    return [of_receipt(fact, "altered", "", document)]
 
 
 def _is_the_same(fact: Fact, document: DocumentPrint, book: Book, day: Day) -> bool:
@@ -318,7 +241,10 @@ def _with_changes(
             assert said is not None  # it is altered
             document = documents.get(ref)
             if document is not None and ref in sent and is_as_read(document, said):
-                changed = changes(sent[ref], document)
+                was = sent[ref]
+                if day.lost and said.remembered:  # another event may have said the same before, and is lost
+                    was = replace(was, event_id=document.event_id)
+                changed = changes(was, document)
                 if not changed and said.remembered:
                     dropped.add(ref)
                     day.account(facts[ref].currency).accept(facts[ref].print, said.digest)
@@ -336,11 +262,11 @@ def _absent(fact: Fact, sink: Sink) -> list[Difference]:
         where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
         if document.revision < fact.revision:
             revisions = f"revision {document.revision} instead of {fact.revision}; {where}: event {fact.event_id}"
-            return [_remembered(_of(fact, "older_revision", revisions), fact, sink)]
-        return [_of(fact, "moved", where)]
+            return [_remembered(of_receipt(fact, "older_revision", revisions), fact, sink)]
+        return [of_receipt(fact, "moved", where)]
     if fact.reason:
-        return [_of(fact, "vanished", fact.reason)]
-    return [_remembered(_of(fact, "missing", f"event {fact.event_id}"), fact, sink)]
+        return [of_receipt(fact, "vanished", fact.reason)]
+    return [_remembered(of_receipt(fact, "missing", f"event {fact.event_id}"), fact, sink)]
 
 
 def _remembered(absent: Difference, fact: Fact, sink: Sink) -> Difference:
@@ -381,11 +307,11 @@ def _orphans(book: Book, sink: Sink, terms: Terms) -> list[Difference]:
         if any(fact.fate in ("erp", "refused", "waiting", "vanished") for fact in book.about(fragment.external_ref)):
             continue  # its own day says that the document is missing
         words = [word for word in (parts_in_words(fragment),) if word]
-        if fragment.deliveries and terms.whole and terms.reach is None:
+        if fragment.deliveries and terms.whole and terms.lost is None:
             words.append(f"{fragment.deliveries} remembered as delivered")
         if words:
             detail = f"no document, but {', '.join(words)}"
-            repair = _repair("orphaned", "", "", fragment.external_ref)
+            repair = repair_of("orphaned", "", "", fragment.external_ref)
             found.append(Difference("orphaned", "", NOWHERE, "", fragment.external_ref, detail, repair=repair))
     return found
 
@@ -402,10 +328,10 @@ def _unsent(
         if due is not None and (due.fate == "waiting" or due.revision > document.revision):
             continue  # it will be replaced; or its own day says so
         if due is not None:
-            found.append(_held(document, day, "moved", f"sent as of {due.day} in store {due.store}"))
+            found.append(of_document(document, day, "moved", f"sent as of {due.day} in store {due.store}"))
         elif known:
             how = f"sent, and became a dead letter: {known[0].letter}"
-            found.append(_held(document, day, "other_content", how))
+            found.append(of_document(document, day, "other_content", how))
         else:
             strange.append(document)
     for start in range(0, len(strange), most):
@@ -420,60 +346,11 @@ def _strange(book: Book, document: DocumentPrint, read: ErpDocument | None, day:
     """A document whose reference no till sent: a copy, if all that it says was sent under another."""
     original = original_of(book, document, read)
     if original is not None:
-        return [_held(document, day, "doubled", f"a copy of {original.ref}")]
+        return [of_document(document, day, "doubled", f"a copy of {original.ref}")]
     if not terms.is_over(day.store, day.day):
         return []  # it may have been sent since the topic was read
     detail = f"event {document.event_id}"
     for other in book.saying(document.content):
         detail += f"; it has the content hash of {other.ref}, and says something else"
         break
-    return [_held(document, day, "only_in_erp", detail)]
-
-
-def _of(fact: Fact, kind: Kind, detail: str, document: DocumentPrint | None = None) -> Difference:
-    place = f"{fact.partition}:{fact.offset}"
-    held = document.gross if document is not None else None
-    subject = fact.ref or place
-    repair = _repair(kind, fact.store, fact.day, subject)
-    sent = None if not fact.ref else fact.gross
-    return Difference(kind, fact.store, fact.day, fact.currency, subject, detail, place, sent, held, repair)
-
-
-def _held(document: DocumentPrint, day: Day, kind: Kind, detail: str) -> Difference:
-    repair = _repair(kind, day.store, day.day, document.external_ref)
-    return Difference(
-        kind, day.store, day.day, document.currency, document.external_ref, detail, held=document.gross, repair=repair
-    )
-
-
-def _repair(kind: Kind, store: str, day: str, ref: str) -> str:
-    where = f" --store {store} --day {day}" if store and day else ""
-    if kind in ("missing", "older_revision", "vanished"):
-        return f"tillstream reconcile repair{where}"
-    if kind in ("altered", "other_content", "doubled", "orphaned"):
-        return f"tillstream reconcile repair{where} --forget"
-    return f"tillstream explain {ref}"  # a person has to say which side is right
-
-
-def _registers(book: Book, *, whole: bool) -> Iterable[Difference]:
-    """The registers whose own totals are not what they sent. A Z counts what was sold since the one before."""
-    before: Close | None = None
-    for close in book.closes():
-        same = before is not None and _register(before) == _register(close)
-        since = before.occurred if before is not None and same else -(2**62)
-        before = close
-        if not same and not whole:
-            continue  # what the register sold before was not read
-        sold, day = book.sold(close, since)
-        if sold != close.gross:
-            printed, sent = from_scaled(close.gross, AMOUNT_PLACES), from_scaled(sold, AMOUNT_PLACES)
-            yield Difference(
-                *("register", close.store, day or close.day, close.currency, close.event_id),
-                f"register {close.register} printed {in_places(printed, close.currency)}",
-                sent=sent,
-                repair=f"tillstream dlq list --store {close.store}",
-            )
-
-
-def _register(close: Close) -> tuple[str, str, str, str]:
-    return close.source, close.store, close.register, close.currency
+    return [of_document(document, day, "only_in_erp", detail)]

@@ -11,12 +11,14 @@ from rich.table import Table
 
 from ops.dlq.shelf import history
 from ops.dlq.showing import console_of
-from ops.reconcile.book import Book, Fact
+from ops.reconcile.book import Book
 from ops.reconcile.comparing import settle_letters
 from ops.reconcile.judging import Judge
 from ops.reconcile.naming import in_places
-from ops.reconcile.office import opened
-from ops.reconcile.reading import committed, dead_letters, read_topic
+from ops.reconcile.office import opened, read_all
+from ops.reconcile.reading import committed
+from ops.reconcile.rows import Fact
+from ops.reconcile.verdict import WHERE
 from schemas.document import ErpDocument
 from schemas.reference import split_receipt
 from sinks.base import Delivery, Numbering, Remembering, Sink
@@ -33,6 +35,8 @@ FATES = {
     "superseded": "replaced by a higher revision",
     "dead": "a dead letter",
     "held": "a dead letter, held by a cleaning rule",
+    "parked": "a dead letter, parked",
+    "resolved": "a dead letter that a person has decided not to book",
     "noted": "no document is made of it",
     "waiting": "waits for a worker",
     "refused": "acknowledged, but today's rules would refuse it",
@@ -92,7 +96,7 @@ def _refs(settings: Settings, judge: Judge, target: str, progress: Progress) -> 
 
 
 def _read(settings: Settings, book: Book, judge: Judge, word: str, progress: Progress) -> None:
-    asyncio.run(read_topic(settings, book, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word)))
+    asyncio.run(read_all(settings, book, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word)))
 
 
 def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
@@ -112,7 +116,7 @@ def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], r
         parts = split_receipt(ref)
         number = parts[3] if parts is not None else ""
         _read(settings, book, judge, number, progress)
-        settle_letters(book, dead_letters(settings), sink)
+        settle_letters(book, (), sink)
         book.judge(places)
         facts = book.about(ref)
     finally:
@@ -164,6 +168,10 @@ def _now(way: Way, facts: Sequence[Fact], number: str | None) -> Step:
     document = way.document
     if document is None:
         due = any(fact.fate == "erp" for fact in facts)
+        left = next((fact for fact in facts if fact.fate in WHERE), None)
+        if left is not None and not due:
+            gross = f"{in_places(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
+            return Step(None, "now: NOT BOOKED", way.ref, f"{gross}, {WHERE[left.fate]}")
         words = "and it should hold one: tillstream reconcile" if due else "and there should be none" if facts else ""
         return Step(None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it")
     said = _document(document)

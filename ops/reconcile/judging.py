@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
 
-from ops.reconcile.book import NOWHERE, Close, Sent, milliseconds, tenders_text
+from ops.reconcile.rows import NOWHERE, Close, Sent, milliseconds, tenders_text
 from schemas.document import ErpDocument
 from schemas.money import NotMoney, minor_digits, parse_minor
 from schemas.sale import SaleEvent, line_content
@@ -98,6 +98,7 @@ class Judge:
             net=to_scaled(document.net, AMOUNT_PLACES),
             tax=to_scaled(document.tax, AMOUNT_PLACES),
             gross=to_scaled(document.gross, AMOUNT_PLACES),
+            has_gross=1,
             tenders=tenders_text(tenders),
             print=print_of(document if self._master is None else self._master.described(document)),
             personal=personal_print_of(document),
@@ -105,6 +106,7 @@ class Judge:
 
     def _stated(self, row: Sent, event: SaleEvent, content: str | None = None) -> Sent:
         """With what the event says of itself, whether or not it adds up; `content`, if it is known already."""
+        gross = _stated_gross(event)
         return row._replace(
             event_id=event.identity,
             ref=event.receipt_ref,
@@ -117,13 +119,14 @@ class Judge:
             day=self._day(event),
             occurred=milliseconds(event.occurred_at),
             currency=event.currency,
-            gross=_stated_gross(event),
+            gross=gross or 0,
+            has_gross=gross is not None,
         )
 
     def _close(self, arrival: Arrival) -> Sequence[Close]:
         event = arrival.event
         said = (event.source, event.store, event.register_id, self._day(event))
-        printed = (event.currency, _stated_gross(event), event.receipt, event.revision)
+        printed = (event.currency, _stated_gross(event) or 0, event.receipt, event.revision)
         return [Close(arrival.id, *said, milliseconds(event.occurred_at), *printed)]
 
     def _day(self, event: SaleEvent) -> str:
@@ -139,15 +142,15 @@ class Judge:
         return self._stores.find(name) if self._master is None else self._master.store(name, self._stores)
 
 
-def _stated_gross(event: SaleEvent) -> int:
-    """The printed gross, signed and scaled as a document's; 0 where it is no amount."""
+def _stated_gross(event: SaleEvent) -> int | None:
+    """Return the printed gross, signed and scaled as a document's; None where it is no amount."""
     digits = minor_digits(event.currency)
     if digits is None:
-        return 0
+        return None
     try:
         minor = parse_minor(event.totals["gross"], digits)
     except NotMoney:
-        return 0
+        return None
     sign = KINDS[event.type][1] if event.type in KINDS else 1
     if event.type == "void" and event.original is not None and event.original.get("type") == "return":
         sign = 1

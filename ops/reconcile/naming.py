@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from ops.reconcile.book import Book, Fact, Lettered, as_date, milliseconds
+from ops.reconcile.book import Book
+from ops.reconcile.rows import Fact, Lettered, as_date, milliseconds
 from schemas.document import DocumentLine, ErpDocument
 from schemas.money import minor_digits
 from sinks.base import DocumentPrint, DocumentsRefused, Fragment

@@ -1,22 +1,33 @@
 """One reconciliation from its beginning to its end: the facts fetched, the days compared."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
-from ops.reconcile.book import NOWHERE, Book, Scratch, as_date, milliseconds
-from ops.reconcile.comparing import Day, Terms, compare, settle_letters
+from ops.reconcile.book import Book, Scratch
+from ops.reconcile.comparing import compare, settle_letters, unplaced
+from ops.reconcile.day import Day
 from ops.reconcile.judging import Judge
-from ops.reconcile.reading import committed, day_ends, dead_letters, read_topic, sent_documents
+from ops.reconcile.reading import (
+    Extent,
+    committed,
+    day_ends,
+    dead_letters,
+    read_letters_alone,
+    read_topic,
+    sent_documents,
+)
+from ops.reconcile.rows import NOWHERE, as_date, milliseconds
 from ops.reconcile.states import Noted, known_to_differ, now_is
+from ops.reconcile.terms import Terms
 from sinks.base import Comparable, Sink, StoreDay
 from sinks.connect import open_sink
 from streams.desk import find_master_data, find_source
 from streams.letters.days import DayState, days_noted, note_days
-from streams.letters.reading import Progress
+from streams.letters.reading import Progress, TopicRecord
 from streams.settings import Settings
 from streams.topics import ensure_desk_topics
 
@@ -32,21 +43,31 @@ _ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 
 @dataclass
 class Found:
-    """What a reconciliation found. `reach`: of this day and those before the topic does not have all any more. `late`:
-    the earliest day before those that were asked for of which something came late. `compared`: what the ERP's figures
-    are made of, as its sink says."""
+    """What a reconciliation found.
+
+    `reach`: of this day and those before the topic does not have all any more. `late`: the earliest day before those
+    that were asked for of which something came late. `unplaced`: records of which no store or day is known, and that
+    arrived within the days that were asked for, where these are not all. `compared`: what the ERP's figures are made
+    of, as its sink says.
+    """
 
     at: datetime
     days: list[Day]
     reach: date | None
     late: date | None = None
     noted: Noted = field(default_factory=dict)
+    unplaced: Day | None = None
     compared: str = ""
 
     @property
+    def all(self) -> list[Day]:
+        """The days, and the records that belong to none."""
+        return self.days if self.unplaced is None else [*self.days, self.unplaced]
+
+    @property
     def balanced(self) -> bool:
-        """Whether no day differs."""
-        return not any(day.differences for day in self.days)
+        """Whether the books of all days agree, all of them are complete, and none is open."""
+        return not any(day.is_wrong or day.state == "open" for day in self.all)
 
 
 def reconcile(
@@ -77,21 +98,28 @@ def reconcile(
         def found_since(begin: date | None) -> Found | None:
             """None when the topic has to be read from farther back than `begin`."""
             with Scratch() as book:
-                reach = asyncio.run(read_topic(settings, book, judge, now, begin, progress))
+                extent = asyncio.run(read_all(settings, book, judge, now, begin, progress))
                 days = first or date.min, last or date.max
                 if begin is not None and book.closes_without_the_one_before(store, *days):
                     return None
-                _judge(settings, book, sink, places)
-                terms = Terms(now, partial(day_ends, judge), reach, begin is None, store, *days, doubtful, deep)
+                settle_letters(book, (), sink)
+                book.judge(places)
+                terms = Terms(now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful, deep)
                 terms.sent = lambda facts: asyncio.run(sent_documents(settings, judge, now, facts))
                 compared = compare(book, sink, held, terms)
-                if begin is not None and any(one.kind == "only_in_erp" for day in compared for one in day.differences):
+                if begin is not None and extent.starts != extent.begins and any(map(_has_unsent, compared)):
                     return None  # a till may have sent it before
                 late = _late(book, first) if first is not None and last is None else None
+                reach = None if extent.lost is None else extent.lost.date()
                 made_of = sink.compared if isinstance(sink, Comparable) else ""
-                return Found(now, compared, reach, late, days_noted(settings), made_of)
+                return Found(now, compared, reach, late, days_noted(settings), unplaced(book, terms), made_of)
 
         return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
+
+
+def _has_unsent(day: Day) -> bool:
+    """Return whether the ERP holds documents of which no record was read."""
+    return bool(day.unproved) or any(one.kind == "only_in_erp" for one in day.differences)
 
 
 def _begins(first: date | None) -> Iterator[date | None]:
@@ -129,9 +157,23 @@ def _tomorrow(now: datetime) -> date:
     return now.date() + timedelta(days=1)  # where it is a day later already
 
 
-def _judge(settings: Settings, book: Book, sink: Sink, places: dict[int, int]) -> None:
-    settle_letters(book, dead_letters(settings), sink)
-    book.judge(places)
+async def read_all(
+    settings: Settings,
+    book: Book,
+    judge: Judge,
+    now: datetime,
+    first: date | None = None,
+    progress: Progress = lambda _: None,
+    only: Callable[[TopicRecord], bool] = lambda _: True,
+) -> Extent:
+    """Put the topic into the book, the dead letters, and of those whose record has left the topic what they have of it.
+
+    Arguments and errors are those of `read_topic`.
+    """
+    extent = await read_topic(settings, book, judge, now, first, progress, only)
+    book.add_letters(dead_letters(settings))
+    await read_letters_alone(settings, book, judge, now, extent, only)
+    return extent
 
 
 def states_now(settings: Settings, found: Found, by: str, *, keep: bool) -> Now:
@@ -142,7 +184,8 @@ def states_now(settings: Settings, found: Found, by: str, *, keep: bool) -> Now:
         past = found.noted.get((day.store, day.day), [])
         state = now_is(day, past, found.at, by)
         now[day.store, day.day] = state
-        if not past or past[-1] is not state:
+        # Of a day of which the topic has nothing any more there is nothing to note: what was noted before counts.
+        if (not past or past[-1] is not state) and not (day.lost and not day.count()):
             changed.append(state)
     if keep and changed:
         ensure_desk_topics(settings)
@@ -151,8 +194,19 @@ def states_now(settings: Settings, found: Found, by: str, *, keep: bool) -> Now:
 
 
 def unsettled(found: Found, now: Now) -> list[Day]:
-    """The days that differ, and that nobody has signed off like that."""
-    return [day for day in found.days if day.differences and now[day.store, day.day].state != "signed off"]
+    """The days whose books differ, and that nobody has signed off like that."""
+    return [day for day in unbalanced(found, now) if day.differences]
+
+
+def unbalanced(found: Found, now: Now) -> list[Day]:
+    """The days whose books don't agree, or that are not complete, and that nobody has signed off like that."""
+    return [day for day in found.all if day.is_wrong and not is_signed(day, now)]
+
+
+def is_signed(day: Day, now: Now) -> bool:
+    """Whether somebody has signed the day off, as it is."""
+    state = now.get((day.store, day.day))
+    return state is not None and state.state == "signed off"
 
 
 def since_unsettled(settings: Settings, first: date) -> date:

@@ -16,6 +16,8 @@ FATES = {
     "superseded": "replaced by a higher revision",
     "dead": "dead letters",
     "held": "held by a cleaning rule",
+    "parked": "dead letters, parked",
+    "resolved": "dead letters that a person has decided not to book",
     "waiting": "waiting for the worker",
     "noted": "noted, no document",
     "refused": "in the ERP, refused by today's rules",
@@ -49,7 +51,11 @@ footer { margin-top: 2em; border-top: 1px solid var(--line); padding-top: .6em; 
 
 
 def page(certificate: dict[str, Any]) -> str:
-    """The certificate for people, with itself inside. The same for the same certificate."""
+    """The certificate for people, with itself inside. The same for the same certificate.
+
+    One that does not say whether all is booked was made before that was asked, and looks as it did then: its page is
+    verified to the last character.
+    """
     day = certificate["found"]
     inside = json.dumps(certificate, ensure_ascii=True).replace("<", "\\u003c")
     store = day["store"] or "(no store)"
@@ -67,7 +73,7 @@ def page(certificate: dict[str, Any]) -> str:
 <div class="state {_colour(day)}">{escape(_state(day))}</div>
 </header>
 {_facts(certificate)}
-{accounts}
+{_verdict(certificate)}{accounts}
 {_differences(day)}
 {_letters(day)}
 <div class="signed"><div>Place, date</div><div>Name</div><div>Signature</div></div>
@@ -87,7 +93,56 @@ def _state(day: dict[str, Any]) -> str:
 
 
 def _colour(day: dict[str, Any]) -> str:
-    return "bad" if day["differences"] else "good" if day["state"] in ("balanced", "signed off") else "open"
+    if day["differences"]:
+        return "bad"
+    proved = "books" not in day or (day["books"] == "agree" and day["complete"] and not day.get("without_a_day"))
+    return "good" if proved and day["state"] in ("balanced", "signed off") else "open"
+
+
+def _verdict(certificate: dict[str, Any]) -> str:
+    """Both answers: do the books agree, and is all of the day booked?"""
+    day = certificate["found"]
+    if "books" not in day:
+        return ""
+    books = {"agree": "Books agree.", "differ": "Books do not agree.", "not proved": "Not proved."}[day["books"]]
+    good = {"agree": "good", "differ": "bad", "not proved": "open"}[day["books"]]
+    rows = [("Do the books agree?", good, books)]
+    if day["records_lost"]:
+        what = _sums(day["unproved"]) or "How many receipts"
+        rows.append(("What can't be proved?", "open", f"{what}: their records have left the topic."))
+    left = _sums(day["unbooked"])
+    if left or not day["records_lost"]:
+        booked = f"NOT BOOKED: {left}." if left else "All that was sent is booked."
+        rows.append(("Is everything booked?", "bad" if left else "good", booked))
+    for fate, sums in day["unbooked"]["by_fate"].items():
+        rows.append(("", "soft", f"{FATES[fate]}: {_sums(sums)}"))
+    if decided := _sums(day["resolved"]):
+        rows.append(("What shall not be booked?", "soft", f"{decided}, as a person has decided."))
+    if elsewhere := day.get("without_a_day"):
+        said = _sums(elsewhere["unbooked"]) or f"{len(elsewhere['differences'])} records that have vanished"
+        rows.append(("Of no known store or day", "open", f"{said}, arrived on that day; they may be of this store."))
+    cells = "".join(f'<tr><th>{name}</th><td class="{kind}">{escape(said)}</td></tr>' for name, kind, said in rows)
+    return f"<h2>Verdict</h2>\n<table>{cells}</table>\n"
+
+
+def _sums(sums: dict[str, Any]) -> str:
+    """Receipts by currency, and records whose amount is not known."""
+    counts = [(f"{each['gross']} {name} in", each["receipts"], "receipt") for name, each in sums["amounts"].items()]
+    counts.append(("", sums["records_of_unknown_amount"], "record of unknown amount|records of unknown amount"))
+    counts.append(
+        (
+            "",
+            sums["dead_letters_of_booked_receipts"],
+            "dead letter of a receipt that is booked in another "
+            "version|dead letters of receipts that are booked in another version",
+        )
+    )
+    parts = []
+    for amount, count, noun in counts:
+        one, _, many = noun.partition("|")
+        if count:
+            parts.append(f"{amount} {count} {one if count == 1 else many or one + 's'}".strip())
+    return ", ".join(parts)
 
 
 def _facts(certificate: dict[str, Any]) -> str:
@@ -156,8 +211,12 @@ def _totals(account: dict[str, Any]) -> str:
 def _differences(day: dict[str, Any]) -> str:
     found = day["differences"]
     if not found:
-        unjudged = day["state"] in ("open", "closed")
-        said = f"None is told: the day is {day['state']}, and not judged." if unjudged else "None."
+        if "books" in day:
+            unjudged = day["state"] == "open" or day["books"] == "not proved"
+            said = f"None was found, but the day is {day['state']}." if unjudged else "None."
+        else:
+            unjudged = day["state"] in ("open", "closed")
+            said = f"None is told: the day is {day['state']}, and not judged." if unjudged else "None."
         return f"<h2>Differences</h2>\n<p>{said}</p>"
     rows = (
         f"<tr><td>{escape(each['kind'])}</td><td><code>{escape(str(each['receipt']))}</code><br>"
@@ -175,7 +234,7 @@ def _letters(day: dict[str, Any]) -> str:
     if day["dead_letters"]:
         rows = (
             f"<tr><td><code>{escape(each['receipt'] or '(no receipt)')}</code></td>"
-            f"<td>{escape(each['letter'].partition(' ')[2])}</td>"
+            f"<td>{escape(each['letter'].partition(' ')[2])}{_closed(each)}</td>"
             f'<td class="n">{_amount(each["gross"])}</td></tr>'
             for each in day["dead_letters"]
         )
@@ -185,6 +244,15 @@ def _letters(day: dict[str, Any]) -> str:
         gaps = "".join(f"<p>{escape(gap)}</p>" for gap in day["gaps"])
         made += f"\n<h2>Receipt numbers that never came: missing at the till</h2>\n{gaps}"
     return made
+
+
+def _closed(letter: dict[str, Any]) -> str:
+    """Who has closed the dead letter by hand, and why."""
+    if letter.get("fate") not in ("parked", "resolved"):
+        return ""
+    by = f" by {escape(letter['closed_by'])}" if letter["closed_by"] else ""
+    why = f": {escape(letter['closed_why'])}" if letter["closed_why"] else ""
+    return f'<br><span class="soft">{letter["fate"]}{by}{why}</span>'
 
 
 def _head(*texts: str, numbers: Iterable[str]) -> str:

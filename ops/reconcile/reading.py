@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic, sleep
 from typing import Any
@@ -10,12 +11,14 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.dlq.filters import Filter
 from ops.dlq.shelf import survey
-from ops.reconcile.book import Book, Fact, Letter, milliseconds
+from ops.reconcile.book import Book
 from ops.reconcile.judging import Judge
+from ops.reconcile.rows import Fact, Letter, milliseconds
 from schemas.document import ErpDocument
 from streams.batch import Batch
-from streams.letters.reading import Progress, TopicRecord, limits, read_spans, reading_consumer
-from streams.letters.trail import CLOSED, Outcome, entries
+from streams.letters.heads import head_of
+from streams.letters.reading import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
+from streams.letters.trail import CLOSED, Action, entries
 from streams.settings import Settings
 from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
 
@@ -80,10 +83,17 @@ def dead_letters(settings: Settings) -> Iterator[Letter]:
     there are. Raises BrokerUnreachable.
     """
     there = partitions_of_topics(settings)
+    by: dict[str, str] = {}
+    closed: dict[tuple[int, int, str], tuple[str, str]] = {}  # by which action, and why
     for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
-        if isinstance(entry, Outcome) and entry.topic == settings.topic and entry.end in CLOSED:
+        if isinstance(entry, Action):
+            by[entry.id] = entry.by
+        elif entry.topic == settings.topic and entry.end in CLOSED:
+            origin = entry.partition, entry.offset, entry.digest
+            if entry.end in ("parked", "resolved"):
+                closed[origin] = entry.action, entry.reason
             place = "{}:{}".format(*entry.letter)
-            yield Letter(entry.partition, entry.offset, entry.digest, entry.end, place, entry.end)
+            yield Letter(*origin, entry.end, place, entry.end, by.get(entry.action, ""), entry.reason)
     if settings.dead_letter_topic not in there:
         return  # no worker has run yet
     shelf = survey(settings, Filter(closed=True))
@@ -91,7 +101,29 @@ def dead_letters(settings: Settings) -> Iterator[Letter]:
         if head.origin.topic == settings.topic:
             done = shelf.trail.ledger.about(head)
             end = done.end if done is not None else ""
-            yield Letter(head.origin.partition, head.origin.offset, head.origin.digest, head.reason, head.place, end)
+            origin = head.origin.partition, head.origin.offset, head.origin.digest
+            action, why = closed.get(origin, ("", "")) if end in ("parked", "resolved") else ("", "")
+            yield Letter(*origin, head.reason, head.place, end, by.get(action, ""), why)
+
+
+@dataclass
+class Extent:
+    """What a topic has. Of each partition, `begins`: its first offset; `starts` and `ends`: what was read of it.
+
+    `lost`: when the last record arrived that the topic has lost to its retention, at the latest; None when it has all.
+    """
+
+    begins: dict[int, int] = field(default_factory=dict)
+    starts: dict[int, int] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    lost: datetime | None = None
+
+    def lacks(self, partition: int, offset: int) -> bool:
+        """Whether a record that was there is not there any more, and is not one that was left unread."""
+        if partition not in self.begins:
+            return False
+        unread = self.begins[partition] <= offset < self.starts[partition]
+        return not unread and offset < self.ends[partition]
 
 
 async def read_topic(
@@ -102,26 +134,28 @@ async def read_topic(
     first: date | None = None,
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
-) -> date | None:
+) -> Extent:
     """Puts what the topic has now into the book; with `first`, what can concern business days from then on;
     `only` these records.
 
-    Returns the last day of which the topic has lost something to its retention; None when it has all.
-    Raises BrokerUnreachable.
+    Returns what the topic has of all that it had. Raises BrokerUnreachable.
     """
     consumer = reading_consumer(settings)
-    lost: datetime | None = None
+    extent = Extent()
     try:
         there = limits(consumer, settings.topic, range(partitions_of_topics(settings)[settings.topic]))
-        begun = {number for number, (low, _) in there.items() if low > 0}
-        starts = _starts(consumer, settings.topic, there, first)
+        extent.begins = {number: low for number, (low, _) in there.items()}
+        extent.ends = {number: high for number, (_, high) in there.items()}
+        extent.starts = starts = _starts(consumer, settings.topic, there, first)
+        begun = {number for number, low in extent.begins.items() if 0 < low == starts[number]}
         spans = {n: (starts[n], high) for n, (_, high) in there.items() if starts[n] < high}
         for records in read_spans(consumer, settings.topic, spans, progress, _PIECE):
             for number in {record.partition for record in records}:
                 of_one = [record for record in records if record.partition == number]
-                if number in begun and of_one[0].offset == there[number][0]:
-                    at = datetime.fromtimestamp(of_one[0].timestamp / 1000, UTC)
-                    lost = at if lost is None else max(lost, at)
+                if number in begun:
+                    begun.discard(number)  # its first record; what it has lost came before
+                    at = datetime.fromtimestamp(max(0, of_one[0].timestamp) / 1000, UTC)
+                    extent.lost = at if extent.lost is None else max(extent.lost, at)
                 wanted = list(filter(only, of_one))
                 rows, closes = await judge.rows(Batch(settings.topic, number, wanted), now)
                 book.add(rows)
@@ -130,9 +164,37 @@ async def read_topic(
         raise BrokerUnreachable(f"reading {settings.topic} at {settings.broker}: {error.args[0].str()}") from None
     finally:
         consumer.close()
-    if lost is None and any(low == high for low, high in there.values() if low > 0):
-        lost = now  # a partition that has nothing any more; who knows of when that was
-    return None if lost is None else lost.date()
+    if begun:  # partitions that have nothing any more; who knows of when that was
+        extent.lost = now
+    return extent
+
+
+async def read_letters_alone(
+    settings: Settings,
+    book: Book,
+    judge: Judge,
+    now: datetime,
+    extent: Extent,
+    only: Callable[[TopicRecord], bool] = lambda _: True,
+) -> None:
+    """Put dead letters into the book whose records have left the topic: a letter has its record byte for byte.
+
+    The book has the letters already, and all that was read of the topic. Raises BrokerUnreachable.
+    """
+    alone = {place for place in book.letters_alone() if extent.lacks(place[0], place[1])}
+    topic = settings.dead_letter_topic
+    there = partitions_of_topics(settings).get(topic, 0)
+    for records in pieces(settings, topic, range(there)) if alone else ():
+        for record in filter(only, records):
+            head = head_of(record, topic)
+            _, partition, offset, digest = head.origin
+            if head.origin.topic != settings.topic or (partition, offset, digest) not in alone:
+                continue
+            alone.discard((partition, offset, digest))  # it may have failed several times
+            arrived = milliseconds(head.first_failed)
+            its_record = TopicRecord(partition, offset, arrived, record.key, record.value, record.headers)
+            rows, _ = await judge.rows(Batch(settings.topic, partition, [its_record]), now)
+            book.add(row._replace(digest=digest) for row in rows)
 
 
 async def sent_documents(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.reconcile.comparing import Difference, Kind
+from ops.reconcile.day import Difference, Kind
 from sinks.base import Forgetful, Kept, Sink, SinkMisconfigured
 from streams.batch import Batch, Settled
 from streams.deadletters import DeadLetters, Letter

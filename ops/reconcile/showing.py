@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.dlq.showing import console_of
-from ops.reconcile.book import Fact, Figures
-from ops.reconcile.comparing import MEANING, Account, Day, Difference
+from ops.reconcile.completeness import sum_of
+from ops.reconcile.day import MEANING, Account, Day, Difference
 from ops.reconcile.naming import in_places
-from ops.reconcile.office import Found, Now, unsettled
+from ops.reconcile.office import Found, Now, unbalanced
+from ops.reconcile.rows import Fact, Figures
+from ops.reconcile.verdict import WHERE, colour, counted, sums_by_fate, verdict
 from streams.letters.days import DayState
 from streams.letters.heads import printable
 from streams.letters.trail import CLOSED
@@ -26,13 +28,45 @@ NO_STORE = "(no store)"
 
 def as_json(found: Found, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
-    yield f'{{"at": "{found.at.isoformat()}", "balanced": {json.dumps(found.balanced)}, '
-    yield f'"unjudged": {_unjudged(found)}, '
-    lost, late = (json.dumps(None if day is None else day.isoformat()) for day in (found.reach, found.late))
-    yield f'"unsettled": {len(unsettled(found, now))}, "lost_until": {lost}, "late": {late}, "days": ['
+    head = {"at": found.at.isoformat(), "balanced": found.balanced} | _answers(found) | {
+        "verdict": verdict(found, now),
+        "unjudged": sum(day.state in ("open", "unproved") for day in found.days),
+        "unsettled": len(unbalanced(found, now)),
+        "lost_until": None if found.reach is None else found.reach.isoformat(),
+        "late": None if found.late is None else found.late.isoformat(),
+        "without_a_day": None if found.unplaced is None else answers_as_json(found.unplaced),
+    }  # fmt: skip
+    yield json.dumps(head, ensure_ascii=False)[:-1] + ', "days": ['
     for place, day in enumerate(found.days):
         yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
     yield "]}\n"
+
+
+def _answers(found: Found) -> dict[str, Any]:
+    """Return both answers about all days."""
+    books = {day.books for day in found.all}
+    days = found.all
+    return {
+        "books": next((word for word in ("differ", "not proved") if word in books), "agree"),
+        "complete": all(day.is_complete for day in days),
+        "unbooked": sum_of(day.not_booked for day in days).as_json(),
+        "resolved": sum_of(day.resolved for day in days).as_json(),
+        "unproved": sum_of(day.unproved for day in days).as_json(),
+    }
+
+
+def answers_as_json(day: Day) -> dict[str, Any]:
+    """Return both answers about a day: whether the books agree, and what is not booked."""
+    return {
+        "books": day.books,
+        "complete": day.is_complete,
+        "unbooked": day.not_booked.as_json()
+        | {"by_fate": {fate: sums.as_json() for fate, sums in sums_by_fate([day]).items()}},
+        "resolved": day.resolved.as_json(),
+        "records_lost": day.lost,
+        "unproved": day.unproved.as_json(),
+        "differences": [difference_as_json(each) for each in day.differences],
+    }
 
 
 def day_as_json(day: Day, state: DayState) -> dict[str, Any]:
@@ -47,14 +81,17 @@ def day_as_json(day: Day, state: DayState) -> dict[str, Any]:
         "reopened": state.reopened,
         "last_arrival": _moment(day.arrived),
         "accounts": [account_as_json(account) for account in day.accounts],
-        "differences": [difference_as_json(each) for each in day.differences],
-        "dead_letters": [
-            {"receipt": each.ref, "letter": each.letter, "gross": in_places(each.gross, each.currency)}
-            for each in day.letters
-        ],
+        **answers_as_json(day),
+        "dead_letters": [_letter_as_json(each) for each in day.letters],
         "noted": day.noted,
         "gaps": day.gaps,
     }
+
+
+def _letter_as_json(each: Fact) -> dict[str, Any]:
+    gross = in_places(each.gross, each.currency) if each.has_gross else None
+    closed = {"closed_by": each.closed_by, "closed_why": each.closed_why} if each.fate in ("parked", "resolved") else {}
+    return {"receipt": each.ref, "letter": each.letter, "fate": each.fate, "gross": gross} | closed
 
 
 def account_as_json(account: Account) -> dict[str, Any]:
@@ -105,18 +142,29 @@ def report(found: Found, now: Now, *, everything: bool) -> None:
     table = Table(box=None, header_style="bold")
     for name in ("store", "day", "state"):
         table.add_column(name)
-    numbers = ("sent", "= ERP", "+ twice", "+ replaced", "+ dead", "+ held", "+ waiting", "+ noted")
-    for name in (*numbers, "gross due", "gross ERP", "difference"):
+    seldom = [fate for fate in _SELDOM if any(day.count(fate) for day in found.days)]
+    fates = ["duplicate", "superseded", "dead", "held", *seldom, "waiting", "noted"]
+    numbers = ("sent", "= ERP", *(f"+ {_COLUMNS.get(fate, fate)}" for fate in fates))
+    for name in (*numbers, "gross due", "gross ERP", "difference", "not booked"):
         table.add_column(name, justify="right")
     table.add_column("")
     for day in shown[: None if everything else MOST]:
-        _add(table, day, now[day.store, day.day])
+        _add(table, day, now[day.store, day.day], fates)
     console.print(table)
     if len(shown) > MOST and not everything:
         console.print(f"… and {len(shown) - MOST:,} more days; --all shows them, --json has them")
     _report_differences(console, found)
     _report_rest(console, found)
-    console.print(_verdict(found, now))
+    console.print()
+    for fate, sums in sums_by_fate(found.all).items():
+        console.print(f"not booked, {WHERE[fate]}: {sums.in_words()}", soft_wrap=True)
+    console.print(verdict(found, now), style=colour(found, now), soft_wrap=True)
+
+
+#: Heads of the columns, where they are not the fate itself.
+_COLUMNS = {"duplicate": "twice", "superseded": "replaced"}
+#: Fates that have a column only where there are some.
+_SELDOM = ("parked", "resolved", "refused", "vanished")
 
 
 def _odd(day: Day, now: Now) -> bool:
@@ -124,32 +172,36 @@ def _odd(day: Day, now: Now) -> bool:
     return bool(day.differences) or state.reopened or state.state not in ("balanced", "signed off")
 
 
-def _add(table: Table, day: Day, state: DayState) -> None:
+def _add(table: Table, day: Day, state: DayState, fates: Sequence[str]) -> None:
+    not_booked = day.not_booked.amounts
     for place, account in enumerate(day.accounts):
         head = [printable(day.store) or NO_STORE, day.day, _state(day, state)] if not place else ["", "", ""]
         counts = [
             account.count(),
             account.held.receipts,
-            *(account.count(fate) for fate in ("duplicate", "superseded", "dead", "held", "waiting")),
-            account.count("noted"),
+            *(account.count(fate) for fate in fates),
         ]
+        left = not_booked.get(account.currency)
         due, held = account.due.gross, account.held.gross
         money = [in_places(amount, account.currency) for amount in (due, held)]
         off = "" if due == held else in_places(held - due, account.currency)
-        table.add_row(*head, *(f"{count:,}" if count else "" for count in counts), *money, off, account.currency)
+        missing = "" if left is None else in_places(left.gross, account.currency)
+        shown = (f"{count:,}" if count else "" for count in counts)
+        table.add_row(*head, *shown, *money, off, missing, account.currency)
 
 
 def _state(day: Day, state: DayState) -> str:
     words: str = state.state
     if state.state == "signed off":
         words += f" by {state.by}"
-    if day.differences and state.state == "signed off":
-        words += " (differs)"
+    if state.state == "signed off" and day.is_wrong:
+        books = {"differ": "differs", "not proved": "not proved", "agree": ""}[day.books]
+        words += f" ({', '.join(filter(None, (books, 'not booked' if day.not_booked else '')))})"
     return words + (" (reopened)" if state.reopened else "")
 
 
 def _report_differences(console: Console, found: Found) -> None:
-    differences = [(day, each) for day in found.days for each in day.differences]
+    differences = [(day, each) for day in found.all for each in day.differences]
     if not differences:
         return
     kinds = Counter(each.kind for _, each in differences)
@@ -169,16 +221,7 @@ def _report_differences(console: Console, found: Found) -> None:
 
 
 def _report_rest(console: Console, found: Found) -> None:
-    reasons: dict[str, list[Fact]] = {}
-    for each in (each for day in found.days for each in day.letters):
-        reasons.setdefault(each.letter.partition(" ")[2], []).append(each)
-    if reasons:
-        console.print()
-        for reason, letters in sorted(reasons.items()):
-            money = _money(letters)
-            which = "--all" if reason in CLOSED else f"--reason {printable(reason)}"
-            said = f"{printable(reason)} ({len(letters):,}{money})"
-            console.print(f"in dead letters: {said}: tillstream dlq list {which}")
+    _report_letters(console, [each for day in found.all for each in day.letters])
     noted: Counter[str] = Counter()
     for day in found.days:
         noted.update(day.noted)
@@ -200,48 +243,59 @@ def _report_rest(console: Console, found: Found) -> None:
         console.print(f"events of {found.late} came late: tillstream reconcile --since {found.late}")
     if found.reach is not None:
         console.print()
-        console.print(f"the topic does not have all of {found.reach} and before any more: those days can't be judged")
+        console.print(f"the topic has lost records of {found.reach} and before")
+        for day in [day for day in found.days if day.unproved][:MOST]:
+            where = f"store {day.store}, {day.day}: {day.unproved.in_words()} of this day cannot be proved"
+            console.print(printable(f"{where}: their records have left the topic"), soft_wrap=True)
+
+
+def _report_letters(console: Console, letters: Sequence[Fact]) -> None:
+    """Print the dead letters by reason, and who has closed those that were closed by hand, and why."""
+    groups: dict[tuple[str, str, str, str], list[Fact]] = {}
+    for each in letters:
+        by_hand = (each.closed_by, each.closed_why) if each.fate in CLOSED else ("", "")
+        groups.setdefault((each.fate, each.letter.partition(" ")[2], *by_hand), []).append(each)
+    if groups:
+        console.print()
+    for (fate, reason, by, why), of_it in sorted(groups.items()):
+        closed = fate in CLOSED
+        which = "--all" if closed or reason in CLOSED else f"--reason {printable(reason)}"
+        head = f"dead letters, {fate}{f' by {printable(by)}' if by else ''}" if closed else "in dead letters"
+        because = f" ({printable(why)})" if why else ""
+        what = f"{printable(reason)} ({len(of_it):,}{_money(of_it)})"
+        console.print(f"{head}{because}: {what}: tillstream dlq list {which}")
 
 
 def _money(letters: Sequence[Fact]) -> str:
+    """Return the gross by currency; a receipt counts once, by its latest revision."""
+    latest: dict[tuple[str, str], Fact] = {}
+    for each in sorted(letters, key=lambda fact: (fact.revision, fact.arrived)):
+        if each.has_gross and each.currency:
+            latest[each.ref, each.currency] = each
     sums: dict[str, Decimal] = defaultdict(Decimal)
-    for each in letters:
+    for each in latest.values():
         sums[each.currency] += each.gross
     return "".join(f"; {in_places(gross, currency)} {currency}" for currency, gross in sorted(sums.items()) if gross)
 
 
-def _unjudged(found: Found) -> int:
-    """Store-days that it is too early to judge."""
-    return sum(day.state in ("open", "closed") for day in found.days)
-
-
-def _verdict(found: Found, now: Now) -> str:
-    if not found.days:
-        return "Nothing was sent, and the ERP holds nothing."
-    states = Counter(now[day.store, day.day].state for day in found.days)
-    said = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
-    differences = sum(len(day.differences) for day in found.days)
-    settled = "" if unsettled(found, now) else ", all signed off"
-    unjudged = _unjudged(found)
-    agreed = f"No differences, and {counted(unjudged, 'day')} not judged." if unjudged else "Balanced."
-    verdict = agreed if found.balanced else f"{counted(differences, 'difference')}{settled}."
-    return f"{counted(len(found.days), 'store-day')}: {said}. {verdict}"
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """The number with its noun."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def report_history(states: Sequence[DayState]) -> None:
     """Prints what was noted of days."""
-    table = Table("store", "day", "state", "since", "by", "why", box=None, header_style="bold")
+    table = Table("store", "day", "state", "not booked", "since", "by", "why", box=None, header_style="bold")
     for each in states:
         words = each.state + (" (reopened)" if each.reopened else "")
         table.add_row(
-            printable(each.store) or NO_STORE, each.day, words, f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why
+            *(printable(each.store) or NO_STORE, each.day, words, _not_booked(each)),
+            *(f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why),
         )
     console_of().print(table)
+
+
+def _not_booked(state: DayState) -> str:
+    if state.unbooked is None:
+        return "not recorded"  # noted when this was no question
+    amounts = [f"{amount} {currency}" for currency, amount in state.unbooked.amounts.items()]
+    others = [counted(state.unbooked.others, "record")] if state.unbooked.others else []
+    return ", ".join(amounts + others)
 
 
 def _plain(number: Decimal) -> str:

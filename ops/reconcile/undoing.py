@@ -8,7 +8,7 @@ import click
 
 from ops.dlq.closing import noted
 from ops.dlq.filters import Filter
-from ops.reconcile.showing import counted
+from ops.reconcile.verdict import counted
 from sinks.base import Forgetful, Kept, Restored, SinkMisconfigured
 from streams.desk import build_desk
 from streams.letters.heads import printable

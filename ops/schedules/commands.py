@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,6 +17,7 @@ from rich.table import Table
 from ops.importing.command import WRONG_IN_DATA
 from ops.importing.watching import stopping
 from ops.options import as_one_object, settings_from, with_broker, with_config
+from ops.reconcile.naming import in_places
 from ops.schedules.history import History
 from ops.schedules.keeping import Keeper, due_after, keep_all
 from ops.schedules.serving import served
@@ -64,7 +66,8 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
     """Keep all schedules until SIGTERM or Ctrl-C; or, with a NAME, run that one now.
 
     Several may keep them side by side, on one data folder: each due time is done once. Meanwhile /metrics is served, at
-    http_host and schedules_port. Exit code 1 when the run by hand did not go well, or tills and ERP differ.
+    http_host and schedules_port. Exit code 1 when the run by hand did not go well, tills and ERP differ, or not
+    everything is booked.
     """
     settings = settings_from(config, broker=broker)
     if name is None:
@@ -94,7 +97,7 @@ def _keep(settings: Settings) -> None:
 def history(name: str | None, config: Path | None, last: int, as_json: bool) -> None:
     """What became of each due time.
 
-    done, bad lines, differs, unreadable files, failed (with the reason), broken off, missed, or overlapped.
+    done, bad lines, differs, incomplete, unreadable files, failed (with the reason), broken off, missed, or overlapped.
     """
     settings = settings_from(config)
     if name is not None:
@@ -108,6 +111,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
             "outcome": each.outcome,
             "sent": each.report.get("confirmed"),
             "differences": _differences(each.report),
+            "not_booked": _not_booked(each.report),
             "report": each.report,
         }
         for each in History(settings.data_folder).runs(name, last)
@@ -115,7 +119,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps({"runs": found}, ensure_ascii=False))
         return
-    _print(found, ("name", "due", "begun", "seconds", "outcome", "sent", "differences"))
+    _print(found, ("name", "due", "begun", "seconds", "outcome", "sent", "differences", "not_booked"))
 
 
 def _known(settings: Settings, name: str) -> None:
@@ -127,6 +131,14 @@ def _known(settings: Settings, name: str) -> None:
 def _differences(report: dict[str, Any]) -> int | None:
     """Of a reconciliation."""
     return sum(report["differences"].values()) if "differences" in report else None
+
+
+def _not_booked(report: dict[str, Any]) -> str | None:
+    """Of a reconciliation, the gross that is not booked; None of one that did not ask."""
+    if "unbooked_gross" not in report:
+        return None
+    left = {currency: Decimal(gross) for currency, gross in report["unbooked_gross"].items()}
+    return ", ".join(f"{in_places(gross, currency)} {currency}" for currency, gross in left.items() if gross)
 
 
 def _what(schedule: Schedule) -> str:

@@ -17,6 +17,8 @@ from streams.settings import Reconciliation, Schedule, Settings
 Run = Callable[[Settings, Schedule, Watcher], tuple[str, dict[str, object]]]
 
 DONE, BAD_LINES, DIFFERS, UNREADABLE = "done", "bad lines", "differs", "unreadable files"
+#: The books agree, and not everything of days that are over is booked, or can be proved.
+INCOMPLETE = "incomplete"
 #: Who noted the states that a schedule found.
 _BY = "tillstream schedule"
 
@@ -35,7 +37,8 @@ def _reconciliation(settings: Settings, how: Reconciliation, watcher: Watcher) -
         found = reconcile(settings, first=found.late, deep=how.deep, progress=watcher.heed)
     now = states_now(settings, found, _BY, keep=True)
     summary = summary_of(found, now)
-    return (DIFFERS if summary.differs else DONE), summary.model_dump(mode="json")
+    left = summary.incomplete and not how.allow_open
+    return (DIFFERS if summary.differs else INCOMPLETE if left else DONE), summary.model_dump(mode="json")
 
 
 def _import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from ops.reconcile.metrics import Summary, metrics_of
 from ops.schedules.history import BROKEN_OFF, FAILED, History
-from ops.schedules.running import BAD_LINES, DIFFERS, DONE, UNREADABLE
+from ops.schedules.running import BAD_LINES, DIFFERS, DONE, INCOMPLETE, UNREADABLE
 from streams.metrics import ScheduleMetrics
 from streams.settings import Settings, SettingsError
 
@@ -30,10 +30,10 @@ class ScheduleCollector(Collector):
         metrics = ScheduleMetrics()
         found: dict[str, Metric] = {}
         for name, schedule in self._schedules.items():
-            ended = self._history.last_of(name, DONE, BAD_LINES, DIFFERS, UNREADABLE, BROKEN_OFF, FAILED)
+            ended = self._history.last_of(name, DONE, BAD_LINES, DIFFERS, INCOMPLETE, UNREADABLE, BROKEN_OFF, FAILED)
             failed = ended is not None and ended.outcome.startswith((UNREADABLE, BROKEN_OFF, FAILED))
             metrics.failed.labels(name).set(failed)
-            last = self._history.last_of(name, DONE, DIFFERS) if schedule.reconcile is not None else None
+            last = self._history.last_of(name, DONE, DIFFERS, INCOMPLETE) if schedule.reconcile is not None else None
             if last is None:
                 continue
             for family in metrics_of(Summary.model_validate(last.report)).registry.collect():

@@ -15,19 +15,38 @@ from streams.topics import partitions_of_topics
 _TOGETHER = 500
 
 
+class NotBooked(BaseModel):
+    """What of a day is not in the ERP: receipts, their gross by currency, and records of which no amount is known, or
+    whose receipt is booked in another version."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    receipts: int = 0
+    amounts: dict[str, str] = {}
+    others: int = 0
+
+
 class DayState(BaseModel):
-    """The state of a store's business day since a moment. `figures` is a digest of the sums it was found by."""
+    """The state of a store's business day since a moment. `figures` is a digest of the sums it was found by.
+
+    `books` and `unbooked` answer whether the books agreed and what was not booked then. Entries that have neither are
+    from before these were told apart: their `balanced` says that the books agreed, and nothing of dead letters; their
+    `closed` is a day of which records waited, or were lost. `held` is a digest of what the ERP held.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     store: str
     day: str
-    state: Literal["open", "closed", "balanced", "differs", "signed off"]
+    state: Literal["open", "closed", "differs", "unproved", "incomplete", "balanced", "signed off"]
     at: datetime
     by: str
     figures: str = ""
     why: str = ""
     reopened: bool = False
+    books: Literal["agree", "differ", "not proved"] | None = None
+    unbooked: NotBooked | None = None
+    held: str = ""
 
 
 class DayStates(BaseModel):

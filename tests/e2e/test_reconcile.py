@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from confluent_kafka import TopicPartition
+from confluent_kafka import OFFSET_END, TopicPartition
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -121,6 +121,15 @@ def differences(days: dict[str, dict[str, Any]]) -> set[tuple[str, str, str]]:
     return {(name, each["kind"], each["receipt"]) for name, day in days.items() for each in day["differences"]}
 
 
+def states(days: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """By day its state."""
+    return {name: day["state"] for name, day in days.items()}
+
+
+#: When the ERP holds all that it should: a record that can't be read, and a receipt that is a dead letter, are left.
+REPAIRED = {"": "incomplete", DAYS[0]: "balanced", DAYS[1]: "incomplete", DAYS[2]: "balanced"}
+
+
 def sold(number: int, day: str, **changes: Any) -> bytes:
     return value(number, occurred_at=f"{day}T12:00:00Z", **changes)
 
@@ -183,14 +192,14 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     days = books.reconcile("--deep", code=1)
     assert differences(days) == {(DAYS[0], "missing", ref(number)) for number in range(1, 11)}
     assert "10 booked" in books.run("reconcile", "repair", "--go")
-    days = books.reconcile("--deep")
-    assert {day["state"] for day in days.values()} == {"balanced"}
+    days = books.reconcile("--deep", "--allow-open")
+    assert states(days) == REPAIRED
     assert [sum(account["events"] for account in day["accounts"]) for day in days.values()] == [2, 10, 12, 11]
     (account,) = days[DAYS[1]]["accounts"]
     assert account["by_fate"] == {"dead": 1, "duplicate": 1, "erp": 10}
     assert account["erp"]["gross"] == account["sent"]["gross"] == "30.00"
     assert account["sent"]["digest"] == account["erp"]["digest"]
-    found = json.loads(books.run("reconcile", f"--since={DAYS[1]}", "--json"))
+    found = json.loads(books.run("reconcile", f"--since={DAYS[1]}", "--json", code=1))
     assert ([day["day"] for day in found["days"]], found["late"]) == ([DAYS[1], DAYS[2]], DAYS[0])
 
     books.shop.execute(
@@ -226,7 +235,7 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     assert "1 copy would be taken back" in told
     for command in commands:
         books.run(*command.removeprefix("tillstream ").split(), "--go")
-    assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
+    assert states(books.reconcile("--deep", code=1)) == REPAIRED
 
 
 def shown(shop: Shop, ref: str) -> list[list[tuple[Any, ...]]]:
@@ -275,6 +284,25 @@ def test_repair_that_took_a_copy_back_can_be_undone_once(big_books: Books) -> No
     )
 
 
+def test_undo_puts_a_day_back_to_what_it_was_in_both_answers(books: Books) -> None:
+    narrowed = ("--store", "S1", "--day", DAYS[1], "--deep")
+    double(books.shop, 101)
+    before = answers(books, *narrowed, code=1)
+    assert (before["state"], before["books"], before["unbooked"]["receipts"]) == ("differs", "differ", 1)
+    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    repaired = answers(books, *narrowed, "--allow-open")
+    assert (repaired["state"], repaired["books"]) == ("incomplete", "agree")
+    assert repaired["unbooked"] == before["unbooked"]
+    books.run("reconcile", "repair", "--undo", told["action"], "--go")
+    assert answers(books, *narrowed, code=1) == before
+
+
+def answers(books: Books, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """What is said of one day, but for since when and whether it was reopened."""
+    (day,) = books.reconcile(*arguments, code=code).values()
+    return {name: said for name, said in day.items() if name not in ("since", "reopened")}
+
+
 def test_undo_leaves_what_stands_there_now(books: Books) -> None:
     books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
     told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
@@ -290,14 +318,14 @@ def test_parts_of_no_document_are_named_and_taken_back(books: Books) -> None:
         f"INSERT INTO document_payments (external_ref, position, kind, amount) VALUES ('{ref(999)}', 1, 'cash', 100)",
         f"DELETE FROM deliveries WHERE external_ref = '{ref(3)}'",
     )
-    assert books.reconcile()[DAYS[0]]["state"] == "balanced"  # sums don't show it
+    assert books.reconcile("--allow-open")[DAYS[0]]["state"] == "balanced"  # sums don't show it
     days = books.reconcile("--deep", code=1)
     assert differences(days) == {("", "orphaned", ref(999)), (DAYS[0], "orphaned", ref(3))}
     (one,) = days[""]["differences"]
     assert one["detail"] == "no document, but 1 payment"
     assert "1 leftover of no document would be taken back" in books.run("reconcile", "repair", "--forget")
     told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
-    assert {day["state"] for day in books.reconcile("--deep").values()} == {"balanced"}
+    assert states(books.reconcile("--deep", "--allow-open")) == REPAIRED
     elsewhere = ("--sink", f"sqlite:///{books.shop.folder}/another.sqlite")
     assert "give --sink" in books.run("reconcile", "repair", "--undo", told["action"], *elsewhere, code=2)
     printed = books.run("reconcile", "repair", "--undo", told["action"], "--go", code=1)
@@ -316,12 +344,14 @@ def test_what_the_erp_refuses_of_a_repair_is_told_and_left(books: Books) -> None
     assert "1 refused" in told
     assert "a dead letter: refused_by_sink: " in told
     assert "tillstream dlq list" in told
-    (account,) = books.reconcile()[DAYS[0]]["accounts"]
+    day = books.reconcile("--allow-open")[DAYS[0]]
+    (account,) = day["accounts"]
     assert (account["by_fate"]["dead"], account["by_fate"]["erp"]) == (1, 9)
+    assert (day["state"], day["unbooked"]["amounts"]) == ("incomplete", {"EUR": {"receipts": 1, "gross": "3.00"}})
 
 
 def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
-    books.reconcile()
+    books.reconcile(code=1)
     narrowed = ("--store", "S1", "--day", DAYS[0])
     books.run("reconcile", "sign", *narrowed, "--by", "grace")
     certificate = books.config.parent / "certificate.json"
@@ -338,14 +368,16 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
         books.run("reconcile", "verify", str(file), code=1)
 
     books.sell(sold(11, DAYS[0]))
-    assert books.reconcile(*narrowed)[DAYS[0]]["state"] == "closed"  # it waits
+    waits = books.reconcile(*narrowed, code=1)[DAYS[0]]
+    assert (waits["state"], waits["unbooked"]["by_fate"]["waiting"]["receipts"]) == ("incomplete", 1)
+    assert "waiting for the worker (3.00 EUR in 1 receipt)" in books.run("reconcile", "sign", *narrowed, code=2)
     books.work()
-    day = books.reconcile()[DAYS[0]]
+    day = books.reconcile(*narrowed)[DAYS[0]]
     assert (day["state"], day["reopened"]) == ("balanced", True)
     assert books.noted(DAYS[0]) == [
         ("balanced", False, "ada"),
         ("signed off", False, "grace"),
-        ("closed", True, "ada"),
+        ("incomplete", True, "ada"),
         ("balanced", True, "ada"),
     ]
 
@@ -362,10 +394,18 @@ def test_schedule_reconciles_what_it_has_missed_and_tells_prometheus_of_it(books
     with kept([sys.executable, "-m", "ops.cli", "schedule", "run", "--config", str(books.write())]):
         wait_until(lambda: f"{told} 1.0" in get(port, "/metrics")[1], 60, "a reconciliation")
         books.shop.execute(f"UPDATE documents SET gross = gross - 1 WHERE external_ref = '{ref(2)}'")
-        assert "closing: done" in books.run("schedule", "run", "closing")
-        assert f"{told} 0.0" in get(port, "/metrics")[1]
+        assert "closing: incomplete" in books.run("schedule", "run", "closing", code=1)
+        metrics = get(port, "/metrics")[1]
+        assert f"{told} 0.0" in metrics
+        assert 'tillstream_reconciliation_unbooked_receipts{fate="dead",schedule="closing"} 2.0' in metrics
+        assert 'tillstream_reconciliation_unbooked_gross{currency="EUR",schedule="closing"} 9.99' in metrics
     runs = json.loads(books.run("schedule", "history", "--json"))["runs"]
-    assert [(run["outcome"], run["differences"]) for run in runs[:2]] == [("done", 0), ("differs", 1)]
+    assert [(run["outcome"], run["differences"], run["not_booked"]) for run in runs[:2]] == [
+        ("incomplete", 0, "9.99 EUR"),
+        ("differs", 1, "9.99 EUR"),
+    ]
+    daily["reconcile"] = {"days": 0, "allow_open": True}
+    assert "closing: done" in books.run("schedule", "run", "closing")
     by = "tillstream schedule"
     assert books.noted(DAYS[0]) == [("differs", False, by), ("balanced", True, by)]
 
@@ -387,7 +427,7 @@ def test_difference_that_is_signed_off_is_settled(books: Books) -> None:
     narrowed = ("--store", "S1", "--day", DAYS[0])
     assert "say --why" in books.run("reconcile", "sign", *narrowed, code=2)
     books.run("reconcile", "sign", *narrowed, "--why", "a euro was found")
-    day = books.reconcile("--deep")[DAYS[0]]
+    day = books.reconcile("--deep", *narrowed)[DAYS[0]]
     assert (day["state"], day["why"], len(day["differences"])) == ("signed off", "a euro was found", 1)
 
 
@@ -397,9 +437,9 @@ def test_what_digests_have_found_is_not_forgotten_by_sums(books: Books) -> None:
     assert books.reconcile("--deep", code=1)[DAYS[0]]["state"] == "differs"
     assert books.reconcile(code=1)[DAYS[0]]["state"] == "differs"
     books.run("reconcile", "sign", "--store", "S1", "--day", DAYS[0], "--why", "the same article under two names")
-    assert books.reconcile()[DAYS[0]]["state"] == "signed off"
+    assert books.reconcile("--allow-open")[DAYS[0]]["state"] == "signed off"
     books.shop.execute(changed.format("A"))
-    day = books.reconcile()[DAYS[0]]
+    day = books.reconcile("--allow-open")[DAYS[0]]
     assert (day["state"], day["reopened"]) == ("balanced", True)
 
 
@@ -432,15 +472,97 @@ def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> Non
     assert [letter["letter"].split()[1] for letter in days[DAYS[1]]["dead_letters"]] == ["resolved"]
 
 
-def test_days_of_which_the_topic_has_lost_records_are_not_judged(books: Books) -> None:
-    asked = [TopicPartition(books.shop.topic, 1, 5)]
-    for answer in books.shop.topics.admin.delete_records(asked).values():
+def test_money_in_dead_letters_is_not_balanced_until_a_person_has_decided_on_it(books: Books, tmp_path: Path) -> None:
+    printed = books.run("reconcile", code=1)
+    left = "9.99 EUR in 1 receipt, and 1 record whose amount can't be told"
+    assert printed.rstrip().endswith(f"4 store-days: 2 balanced, 2 incomplete. Books agree. NOT BOOKED: {left}.")
+    assert f"NOT BOOKED: {left}." in books.run("reconcile", "--allow-open")
+    narrowed = ("--store", "S1", "--day", DAYS[1])
+    assert "NOT BOOKED: 9.99 EUR in 1 receipt." in books.run("reconcile", *narrowed, code=1)
+    page = tmp_path / "S1.html"
+    certificate = ("reconcile", "certificate", *narrowed, "--to", str(tmp_path / "S1.json"), "--html", str(page))
+    books.run(*certificate, code=1)
+    books.run(*certificate, "--allow-open")
+    assert '<div class="state open">incomplete</div>' in page.read_text()
+    assert "NOT BOOKED: 9.99 EUR in 1 receipt." in page.read_text()
+    assert "as it was signed" in books.run("reconcile", "verify", str(page))
+    refused = books.run("reconcile", "sign", *narrowed, code=2)
+    assert "the day is not balanced (not booked: 9.99 EUR in 1 receipt): say --why" in refused
+
+    books.run("dlq", "park", "--why", "later", "--go")
+    assert "parked: 9.99 EUR in 1 receipt" in books.run("reconcile", code=1)
+    books.run("reconcile", "sign", *narrowed, "--why", "on paper")
+    assert "1 signed off. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt, all signed off." in books.run(
+        "reconcile", *narrowed
+    )
+
+
+def test_letter_that_is_resolved_makes_a_day_complete_and_is_shown_with_who_and_why(books: Books) -> None:
+    books.run("dlq", "resolve", "--why", "a test sale", "--go")
+    found = json.loads(books.run("reconcile", "--json"))
+    assert (found["balanced"], found["books"], found["complete"]) == (True, "agree", True)
+    assert found["resolved"]["amounts"] == {"EUR": {"receipts": 1, "gross": "9.99"}}
+    printed = books.run("reconcile")
+    assert "resolved by ada (a test sale): totals_mismatch (1; 9.99 EUR)" in " ".join(printed.split())
+    assert printed.rstrip().endswith("Balanced.")
+
+
+def test_unreadable_record_leaves_the_days_incomplete_in_which_it_arrived(books: Books) -> None:
+    today = datetime.now(UTC).date().isoformat()
+    books.sell(sold(301, today))
+    books.work()
+    found = json.loads(books.run("reconcile", "--store", "S1", "--day", today, "--json", code=1))
+    assert found["without_a_day"]["unbooked"]["records_of_unknown_amount"] == 1
+    assert (found["books"], found["balanced"]) == ("agree", False)
+    books.run("reconcile", "--store", "S1", "--day", DAYS[0])  # it arrived months later
+
+
+def lose(books: Books, until: int) -> None:
+    """Deletes the beginning of the topic's records, as its retention does."""
+    for answer in books.shop.topics.admin.delete_records([TopicPartition(books.shop.topic, 1, until)]).values():
         answer.result(30)
-    found = json.loads(books.run("reconcile", "--deep", "--json"))
+
+
+def test_days_of_which_the_topic_has_lost_records_are_compared_as_far_as_they_can_be(books: Books) -> None:
+    lose(books, 5)
+    found = json.loads(books.run("reconcile", "--deep", "--json", code=1))
     assert found["lost_until"] == f"{datetime.now(UTC):%Y-%m-%d}"
     assert found["unjudged"] == len(DAYS)
     days = {day["day"]: (day["state"], day["differences"]) for day in found["days"] if day["day"]}
-    assert days == dict.fromkeys(DAYS, ("closed", []))
+    assert days == dict.fromkeys(DAYS, ("unproved", []))
+    assert found["unproved"]["amounts"] == {"EUR": {"receipts": 5, "gross": "15.00"}}
+    printed = " ".join(books.run("reconcile", "--allow-open").split())
+    assert "15.00 EUR in 5 receipts of this day cannot be proved: their records have left the topic" in printed
+
+    books.shop.execute(
+        f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'",  # whose record is lost
+        f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(7)}'",
+        f"DELETE FROM documents WHERE external_ref = '{ref(8)}'",
+    )
+    double(books.shop, 9)
+    days = books.reconcile("--deep", "--allow-open", code=1)
+    assert differences(days) == {
+        (DAYS[0], "altered", ref(7)),
+        (DAYS[0], "missing", ref(8)),
+        (DAYS[0], "doubled", ref(9) + "x"),
+    }
+    assert days[DAYS[0]]["unproved"]["amounts"] == {"EUR": {"receipts": 5, "gross": "15.0001"}}
+    narrowed = ("--store", "S1", "--day", DAYS[0])
+    books.run("reconcile", "sign", *narrowed, "--why", "seen on paper")
+    assert books.reconcile(*narrowed, "--deep")[DAYS[0]]["state"] == "signed off"
+
+
+def test_money_in_dead_letters_whose_records_have_left_the_topic_is_still_told(books: Books) -> None:
+    lose(books, OFFSET_END)
+    found = json.loads(books.run("reconcile", "--json", code=1))
+    assert found["unbooked"]["amounts"] == {"EUR": {"receipts": 1, "gross": "9.99"}}
+    assert found["unbooked"]["records_of_unknown_amount"] == 1
+    assert found["unproved"]["receipts"] == 31
+    (way,) = json.loads(books.run("explain", "111", "--json"))
+    assert way["steps"][-1]["what"] == "now: NOT BOOKED"
+    books.run("dlq", "resolve", "--why", "agreed", "--go")
+    found = json.loads(books.run("reconcile", "--json", code=1))
+    assert (found["unbooked"]["receipts"], found["resolved"]["receipts"]) == (0, 1)
 
 
 def test_whole_way_of_a_receipt_is_told_with_times(books: Books) -> None:
@@ -473,7 +595,8 @@ def test_whole_way_of_a_receipt_is_told_with_times(books: Books) -> None:
         "sold at the till",
         "arrived",
         "dead letter, attempt 1",
-        "now: the ERP holds no document",
+        "now: NOT BOOKED",
     ]
+    assert dead["steps"][-1]["detail"] == "9.99 EUR, in dead letters"
     assert any("totals_mismatch" in step["detail"] for step in dead["steps"])
     books.run("explain", "no-such-receipt", code=1)

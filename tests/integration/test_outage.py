@@ -177,7 +177,7 @@ def timeline(asked: Asked) -> Timeline:
 
 def test_nothing_is_lost_the_lag_drains_and_the_alert_tells_it(timeline: Timeline) -> None:
     assert timeline.findings == []
-    assert timeline.balance["balanced"]
+    assert timeline.balance["accounted"]
     assert timeline.balance["delivered"] > 0
 
 
@@ -203,7 +203,7 @@ def test_picture_of_the_drill_shows_its_lines_and_its_alerts(timeline: Timeline)
     assert len(lines) == 3
     assert all(len(line) > 5 for line in lines)
     assert "SinkDown (ticket)" in words
-    assert "balanced, to the cent" in words
+    assert "accounted for, to the cent" in words
 
 
 @pytest.mark.parametrize("panel", PANELS)

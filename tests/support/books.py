@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ops.reconcile.book import Book, Fact, Letter
-from ops.reconcile.comparing import Day, Terms, compare, settle_letters
+from ops.reconcile.book import Book
+from ops.reconcile.comparing import compare, settle_letters, unplaced
+from ops.reconcile.day import Day
 from ops.reconcile.judging import Judge
+from ops.reconcile.rows import Fact, Letter
+from ops.reconcile.terms import Terms
 from schemas.document import ErpDocument
 from sinks.memory import MemorySink
 from streams.batch import Batch
@@ -23,13 +26,19 @@ AFTER = NOON + timedelta(days=1)
 
 @dataclass
 class World:
-    """Records of one partition, of which the worker has come to `committed`, and passed over the `skipped`."""
+    """Records of one partition, of which the worker has come to `committed`, and passed over the `skipped`.
+
+    The topic has lost the first `lost_records`; of letters that are `closed` by hand the end, by whom, and why.
+    """
 
     line: Line = field(default_factory=Line)
     records: list[FakeRecord] = field(default_factory=list)
     skipped: set[int] = field(default_factory=set)
     committed: int | None = None
     lost_letters: set[int] = field(default_factory=set)
+    lost_records: int = 0
+    closed: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    unplaced: Day | None = None
 
     @property
     def sink(self) -> MemorySink:
@@ -53,7 +62,8 @@ class World:
             head = head_of(TopicRecord(0, place, 0, made.key, made.value, made.headers), "pos.sales.dlq")
             if head.origin.offset not in self.lost_letters:
                 where = (head.origin.partition, head.origin.offset, head.origin.digest)
-                found[head.origin.offset] = Letter(*where, head.reason, head.place, "")
+                closed = self.closed.get(head.origin.offset, ("", "", ""))
+                found[head.origin.offset] = Letter(*where, head.reason, head.place, *closed)
         return list(found.values())
 
     def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **terms: Any) -> list[Day]:
@@ -61,14 +71,18 @@ class World:
         held = self.line.sink.totals(deep=deep)
         book = Book()
         judge = Judge(self.line.stores, None, None)
-        rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, self.records), now))
+        there = self.records[self.lost_records :]
+        rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, there), now))
         book.add(rows)
         book.add_closes(closes)
+        if self.lost_records:
+            terms.setdefault("lost", datetime.fromtimestamp(there[0].timestamp / 1000, UTC) if there else now)
         settle_letters(book, self.letters(), self.line.sink)
         book.judge({0: len(self.records) if self.committed is None else self.committed})
         known = Terms(now, ends, deep=deep, **terms)
         known.sent = lambda facts: self._documents(judge, facts, now)
         try:
+            self.unplaced = unplaced(book, known)
             return compare(book, self.line.sink, held, known)
         finally:
             book.close()

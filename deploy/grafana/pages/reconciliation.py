@@ -20,6 +20,9 @@ def page() -> dict[str, Any]:
 
     age = f"time() - max(tillstream_reconciliation_timestamp_seconds{{{OF_IT}}})"
     money = f"max by (currency) (tillstream_reconciliation_gross_difference{{{OF_IT}}})"
+    unbooked = f"max by (currency) (tillstream_reconciliation_unbooked_gross{{{OF_IT}}})"
+    unproved = f"max by (currency) (tillstream_reconciliation_unproved_gross{{{OF_IT}}})"
+    fates = f"max by (fate) (tillstream_reconciliation_unbooked_receipts{{{OF_IT}}})"
     kinds = f"max by (kind) (tillstream_reconciliation_differences{{{OF_IT}}}) > 0"
     by_state = f"max by (state) (tillstream_reconciliation_store_days{{{OF_IT}}})"
     late: Steps = [(None, "green"), (24 * HOUR, "orange"), (26 * HOUR, "red")]
@@ -40,19 +43,20 @@ def page() -> dict[str, Any]:
                     decimals=0,
                 ),
                 stat(
-                    "Not settled yet",
-                    "Store-days that are open, or closed with records that wait or that the topic has lost.",
+                    "Not complete",
+                    "Store-days that are over and not all booked, or whose records have left the topic: "
+                    "docs/runbooks/reconciliation-incomplete.md.",
                     "short",
-                    days("open|closed"),
-                    [(None, "blue")],
+                    days("incomplete|unproved"),
+                    [(None, "green"), (1, "orange")],
                     decimals=0,
                 ),
                 stat(
                     "Balanced or signed off",
-                    "Store-days on which tills and ERP agree, or somebody has taken the difference as it is.",
+                    "Store-days on which tills and ERP agree and all is booked, or that somebody has signed off.",
                     "short",
                     days("balanced|signed off"),
-                    [(None, "green")],
+                    [(None, "blue")],
                     decimals=0,
                 ),
                 stat(
@@ -74,6 +78,18 @@ def page() -> dict[str, Any]:
                     SOME,
                 ),
                 graph("Differences", "By kind: docs/reconciliation.md.", "short", {"{{kind}}": kinds}, decimals=0),
+            ),
+            row(
+                8,
+                bars(
+                    "Money that is not booked",
+                    "Gross in dead letters, held, parked or waiting, on days that are over; and gross in the ERP whose "
+                    "records have left the topic. Without signs, by currency.",
+                    "short",
+                    {"{{currency}}": unbooked, "{{currency}} not proved": unproved},
+                    SOME,
+                ),
+                graph("Not booked", "Receipts, by where they are.", "short", {"{{fate}}": fates}, decimals=0),
             ),
             row(
                 8,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.reconcile import certificate
-from ops.reconcile.comparing import Day, Difference
+from ops.reconcile.day import Day, Difference
 from ops.reconcile.page import page
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import now_is
@@ -50,9 +50,9 @@ BAD = value(9, totals={"gross": "9.99"}, tenders=[])
 MIXED = (value(1), value(1), value(2), BAD, value(3, type="return"), value(2, event_id="e-2b", revision=1), None)
 
 
-def test_day_balances_with_duplicates_dead_letters_and_revisions() -> None:
+def test_books_of_a_day_agree_with_duplicates_dead_letters_and_revisions() -> None:
     day = next(day for day in world(*MIXED).reconcile() if day.day)
-    assert (day.state, day.differences) == ("balanced", [])
+    assert (day.state, day.books, day.differences) == ("incomplete", "agree", [])
     assert [day.count(fate) for fate in ("erp", "duplicate", "dead", "superseded")] == [3, 1, 1, 1]
     (account,) = day.accounts
     assert (account.held.receipts, account.held.gross, account.held.quantity) == (3, Decimal("3.00"), 2)
@@ -62,7 +62,10 @@ def test_day_balances_with_duplicates_dead_letters_and_revisions() -> None:
 
 def test_record_that_can_not_be_read_is_told_of_without_a_store() -> None:
     days = world(b"{", value(1)).reconcile()
-    assert [(day.store, day.day, day.state) for day in days] == [("", "", "balanced"), ("S1", "2026-03-10", "balanced")]
+    assert [(each.store, each.day, each.state) for each in days] == [
+        ("", "", "incomplete"),
+        ("S1", "2026-03-10", "balanced"),
+    ]
     assert days[0].count("dead") == 1
 
 
@@ -201,7 +204,7 @@ def test_dead_letter_that_is_gone_has_vanished() -> None:
 
 def test_conflict_is_a_dead_letter_and_without_it_has_vanished() -> None:
     made = world(value(1), value(1, cashier="B"))
-    assert only(made.reconcile()).state == "balanced"
+    assert (only(made.reconcile()).state, only(made.reconcile()).books) == ("incomplete", "agree")
     made.lost_letters = {1}
     assert named(made.reconcile()) == {("vanished", ref(1)): 1}
 
@@ -218,19 +221,22 @@ def test_dead_letter_that_came_through_after_all_counts_as_delivered() -> None:
     assert (day.count("dead"), day.count("erp"), day.state) == (0, 1, "balanced")
 
 
-def test_day_is_open_until_it_is_over_and_closed_while_records_wait() -> None:
+def test_day_is_open_until_it_is_over_and_incomplete_while_records_wait() -> None:
     made = World(committed=1)
     made.send(value(1), value(2))
     made.work()
     assert only(made.reconcile(NOON)).state == "open"
     day = only(made.reconcile())
-    assert (day.state, day.count("waiting"), day.differences) == ("closed", 1, [])
+    assert (day.state, day.count("waiting"), day.differences) == ("incomplete", 1, [])
+    assert day.not_booked.in_words() == "3.00 EUR in 1 receipt"
 
 
-def test_difference_is_no_ones_fault_on_days_that_the_topic_does_not_have_any_more() -> None:
+def test_document_whose_record_has_left_the_topic_is_unproved_and_no_difference() -> None:
     made = world(value(1))
     made.records.clear()
-    assert only(made.reconcile(reach=NOON.date())).state == "closed"
+    day = only(made.reconcile(lost=NOON))
+    assert (day.state, day.books, day.differences) == ("unproved", "not proved", [])
+    assert day.unproved.in_words() == "3.00 EUR in 1 receipt"
     assert only(made.reconcile()).state == "differs"
 
 
@@ -365,7 +371,9 @@ def test_any_mix_of_faults_is_found_and_nothing_else(drawn: tuple[list[bytes], d
     assert named(found) == expected
     wrong = {day.day for day in found if day.differences}
     assert {day.day for day in found if day.state == "differs"} == wrong
-    assert {day.state for day in found} <= {"balanced", "differs"}
+    assert {day.state for day in found} <= {"balanced", "incomplete", "differs"}
+    unbooked = {day.day for day in found if day.count("dead")}
+    assert {day.day for day in found if not day.is_complete} == unbooked
 
 
 def _of(number: int, values: list[bytes]) -> list[bytes]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ops.cli import program
 from ops.reconcile import certificate
-from ops.reconcile.comparing import Difference
+from ops.reconcile.day import Day, Difference
 from ops.reconcile.page import page
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
@@ -19,6 +21,7 @@ from schemas.document import ErpDocument
 from sinks.base import Delivery
 from sinks.prints import DOCUMENT, LINE, PAYMENT, PERSONAL
 from sinks.tables import document_lines, document_payments, documents
+from streams.letters.days import DayState
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
@@ -255,6 +258,26 @@ def test_document_whose_delivery_was_deleted_is_orphaned() -> None:
     assert one.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
 
 
+def test_day_with_an_orphan_is_not_balanced_though_its_sums_agree_and_all_is_booked() -> None:
+    made = world(value(1), value(2))
+    del made.sink._delivered["pos:e-1"], made.sink.contents["pos:e-1"]
+    (day,) = made.reconcile()
+    assert (day.state, day.books, day.is_complete, day.is_wrong) == ("differs", "differ", True, True)
+    made.sink._delivered["pos:e-8"] = Delivery("pos:e-8", ref(8), 0, "written", NOON)
+    made.sink.contents["pos:e-8"] = "0" * 32
+    nowhere, _ = made.reconcile()
+    assert (nowhere.day, nowhere.state, nowhere.books) == ("", "differs", "differ")
+
+
+def test_event_that_came_again_and_whose_first_record_is_lost_may_be_the_one_that_the_erp_took() -> None:
+    made = world(value(1), value(1, event_id="e-again"), value(2))
+    made.lost_records = 1
+    (day,) = made.reconcile()
+    assert (day.state, day.differences, day.accounts[0].accepted) == ("unproved", [], 1)
+    made.sink.documents[ref(1)].receipt = "77"
+    assert only(made).detail == "receipt 77 instead of 1"
+
+
 def test_delivery_of_nothing_is_orphaned_unless_the_topic_has_lost_its_beginning() -> None:
     made = world(value(1))
     made.sink._delivered["pos:e-8"] = Delivery("pos:e-8", ref(8), 0, "written", NOON)
@@ -263,7 +286,7 @@ def test_delivery_of_nothing_is_orphaned_unless_the_topic_has_lost_its_beginning
     assert (one.kind, one.store, one.day, one.ref) == ("orphaned", "", "", ref(8))
     assert one.detail == "no document, but 1 remembered as delivered"
     assert found(made, whole=False) == []
-    assert found(made, reach=NOON.date() - timedelta(days=30)) == []
+    assert found(made, lost=NOON - timedelta(days=30)) == []
     assert found(made, deep=False) == []
     assert [one.kind for one in found(made, deep=False, doubtful={("", "")})] == ["orphaned"]
     del made.sink._delivered["pos:e-8"]
@@ -305,12 +328,41 @@ def test_certificate_says_what_was_compared() -> None:
         assert certificate.fault(text.replace("its tables", "its files"), key.public_key()) is not None
 
 
+def test_certificate_of_an_incomplete_day_has_both_answers_and_what_the_digests_are_of() -> None:
+    (day,) = world(value(1), value(2, totals={"gross": "9.99"}, tenders=[])).reconcile()
+    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    key = Ed25519PrivateKey.generate()
+    between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db", "compared": "the rows"}
+    made = certificate.made(told, AFTER, "ada", key, **between)
+    found = made["found"]
+    assert (found["state"], found["books"], found["complete"]) == ("incomplete", "agree", False)
+    assert found["unbooked"]["amounts"] == {"EUR": {"receipts": 1, "gross": "9.99"}}
+    assert (made["digests"], made["compared"]) == ({"version": 2, "of": certificate.COVERED}, "the rows")
+    (account,) = found["accounts"]
+    assert account["sent"]["digest"] == account["erp"]["digest"] is not None
+    assert "NOT BOOKED: 9.99 EUR in 1 receipt." in page(made)
+    assert "Digest of what the documents say (documents, lines and payments" in page(made)
+    for text in (certificate.as_text(made), page(made)):
+        assert certificate.fault(text, key.public_key()) is None
+        assert not certificate.is_of_books_alone(text)
+
+
 @pytest.mark.parametrize("name", ["certificate-1.json", "certificate-1.html"])
 def test_certificate_with_digests_of_less_is_still_verified(name: str) -> None:
     key = certificate.public_key((DATA / "certificate-1.pub.pem").read_text())
     text = (DATA / name).read_text(encoding="utf-8")
     assert certificate.fault(text, key) is None
+    assert certificate.is_of_books_alone(text)
     assert certificate.fault(text.replace("4.00", "3.00"), key) is not None
+
+
+@pytest.mark.parametrize("name", ["certificate-1.json", "certificate-1.html"])
+def test_verify_says_what_a_certificate_of_before_does_not_say(name: str) -> None:
+    key = str(DATA / "certificate-1.pub.pem")
+    told = CliRunner().invoke(program, ["reconcile", "verify", str(DATA / name), "--key", key])
+    assert told.exit_code == 0
+    assert "as it was signed" in told.output
+    assert "not whether everything was booked, and its digests are made of fewer fields" in told.output
 
 
 def test_state_that_was_noted_with_digests_of_less_stays_if_nothing_differs() -> None:
@@ -323,3 +375,40 @@ def test_state_that_was_noted_with_digests_of_less_stays_if_nothing_differs() ->
     made.sink.documents[ref(1)].receipt = "9"
     (day,) = made.reconcile()
     assert now_is(day, [signed], AFTER, "ada").reopened
+
+
+def noted_before(day: Day, state: str) -> DayState:
+    """What the program noted when digests were made of less and what is not booked was not noted."""
+    said = {"store": day.store, "day": day.day, "state": state, "at": NOON, "by": "grace", "figures": "0" * 32}
+    return DayState.model_validate(said)
+
+
+def test_day_that_was_balanced_by_digests_of_less_is_balanced_only_if_all_is_booked() -> None:
+    (whole,) = world(value(1)).reconcile()
+    now = now_is(whole, [noted_before(whole, "balanced")], AFTER, "ada")
+    assert (now.state, now.reopened, now.books) == ("balanced", False, "agree")
+    assert now_is(whole, [now], AFTER, "ada") is now
+    (open_,) = world(value(1), value(2, totals={"gross": "9.99"}, tenders=[])).reconcile()
+    now = now_is(open_, [noted_before(open_, "balanced")], AFTER, "ada")
+    assert (now.state, now.reopened) == ("incomplete", False)
+    now = now_is(open_, [noted_before(open_, "signed off")], AFTER, "ada")
+    assert (now.state, now.reopened) == ("incomplete", True)
+
+
+def test_day_that_was_signed_off_by_digests_of_less_is_noted_with_both_answers() -> None:
+    made = world(value(1), value(2))
+    (day,) = made.reconcile()
+    now = now_is(day, [noted_before(day, "signed off")], AFTER, "ada")
+    assert (now.state, now.by, now.at, now.books) == ("signed off", "grace", NOON, "agree")
+    assert now.unbooked is not None
+    made.lost_records = 1
+    (day,) = made.reconcile()
+    assert now_is(day, [now], AFTER, "ada") is now
+
+
+def test_personal_print_of_a_process_is_in_nothing_that_is_noted() -> None:
+    (day,) = world(value(1, **PERSONAL_VALUES)).reconcile()
+    noted = now_is(day, [], AFTER, "ada")
+    for figures in (day.accounts[0].due, day.accounts[0].held):
+        figures.personal = "f" * 16
+    assert now_is(day, [], AFTER, "ada") == noted

@@ -4,8 +4,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from ops.reconcile.book import Book, Sent, milliseconds
+from ops.reconcile.book import Book
 from ops.reconcile.office import _late
+from ops.reconcile.rows import Sent, milliseconds
 
 FIRST = date(2026, 3, 10)
 

@@ -1,14 +1,13 @@
 """What people read of a reconciliation."""
 
-from dataclasses import replace
-
 import pytest
 
-from ops.reconcile.comparing import Day
+from ops.reconcile.day import Day
 from ops.reconcile.office import Found
 from ops.reconcile.page import page
-from ops.reconcile.showing import counted, day_as_json, report
-from ops.reconcile.states import now_is
+from ops.reconcile.showing import day_as_json, report
+from ops.reconcile.states import now_is, sign
+from ops.reconcile.verdict import counted
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
@@ -35,13 +34,21 @@ def test_verdict_counts_in_the_singular_too(world: World, capsys: pytest.Capture
     assert [counted(2, "copy", "copies"), counted(1_000, "day")] == ["2 copies", "1,000 days"]
 
 
-def test_days_that_are_not_judged_are_not_called_balanced(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(world.reconcile(), capsys)[-1] == "2 store-days: 2 balanced. Balanced."
-    assert told(world.reconcile(NOON), capsys)[-1] == "2 store-days: 2 open. No differences, and 2 days not judged."
-    world.sink.documents["pos/S1/R1/1/sale"].gross += 1
-    lost = world.reconcile(reach=NOON.date(), store="S1")
-    assert told(lost, capsys)[-1] == "1 store-day: 1 closed. No differences, and 1 day not judged."
+def test_verdict_answers_both_questions(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(world.reconcile(store="S1"), capsys)[-1] == "1 store-day: 1 balanced. Books agree. Balanced."
+    both = "2 store-days: 1 balanced, 1 incomplete. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt."
+    assert told(world.reconcile(), capsys)[-1] == both
+    opened = "2 store-days: 2 open. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt. 2 days are not over."
+    assert told(world.reconcile(NOON), capsys)[-1] == opened
+    assert told(world.reconcile(NOON, store="S1"), capsys)[-1] == "1 store-day: 1 open. Books agree. 1 day is not over."
     assert told([], capsys)[-1] == "Nothing was sent, and the ERP holds nothing."
+
+
+def test_verdict_says_what_can_not_be_proved(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.lost_records = 1
+    lines = told(world.reconcile(store="S1"), capsys)
+    proof = "NOT PROVED: 3.00 EUR in 1 receipt: their records have left the topic."
+    assert lines[-1] == f"1 store-day: 1 unproved. Books agree as far as they can be proved. {proof}"
 
 
 def test_money_that_is_in_dead_letters_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,9 +76,25 @@ def test_what_a_terminal_would_obey_in_tills_names_is_shown_escaped(
     assert out.count(r"S\x1b[2J") >= 2
 
 
+UNSIGNED = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key", "signature"), "")
+
+
+def paged(day: Day) -> str:
+    return page(UNSIGNED | {"found": day_as_json(day, now_is(day, [], AFTER, "ada"))})
+
+
 def test_page_of_a_day_that_is_not_judged_does_not_deny_differences(world: World) -> None:
     (day,) = world.reconcile(store="S1")
-    unsigned = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key", "signature"), "")
-    closed = replace(day, state="closed")
-    for one, said in ((day, "None."), (closed, "None is told: the day is closed, and not judged.")):
-        assert f"<p>{said}</p>" in page(unsigned | {"found": day_as_json(one, now_is(one, [], AFTER, "ada"))})
+    (still_open,) = world.reconcile(NOON, store="S1")
+    for one, said in ((day, "None."), (still_open, "None was found, but the day is open.")):
+        assert f"<p>{said}</p>" in paged(one)
+
+
+def test_page_is_green_only_if_all_is_booked(world: World) -> None:
+    (right,), (left,) = world.reconcile(store="S1"), world.reconcile(store="S9")
+    assert '<div class="state good">balanced</div>' in paged(right)
+    assert '<td class="good">All that was sent is booked.</td>' in paged(right)
+    assert '<div class="state open">incomplete</div>' in paged(left)
+    assert '<td class="bad">NOT BOOKED: 9.99 EUR in 1 receipt.</td>' in paged(left)
+    signed = page(UNSIGNED | {"found": day_as_json(left, sign(left, AFTER, "ada", "agreed"))})
+    assert '<div class="state open">signed off</div>' in signed

@@ -21,11 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ops.reconcile import certificate
-from ops.reconcile.book import Figures
-from ops.reconcile.comparing import Account, Day
-from ops.reconcile.metrics import summary_of, write_metrics
+from ops.reconcile.completeness import Sums
+from ops.reconcile.day import Account, Day
+from ops.reconcile.metrics import Summary, metrics_of, summary_of, write_metrics
 from ops.reconcile.office import Found
 from ops.reconcile.page import page
+from ops.reconcile.rows import Figures
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
 from streams.letters.days import DayStates
@@ -104,6 +105,20 @@ def test_certificate_that_does_not_say_between_what_is_still_verified() -> None:
         assert certificate.fault(text, PUBLIC) is None
 
 
+BEFORE = Path(__file__).parent / "certificates"
+
+
+@pytest.mark.parametrize("name", ["store-day-1.json", "store-day-1.html"])
+def test_certificate_of_before_is_verified_and_said_to_be_of_the_books_alone(name: str) -> None:
+    """It was made when `balanced` said nothing of dead letters; its page looks as it did then."""
+    key = certificate.public_key((BEFORE / "store-day-1.pub.pem").read_text())
+    text = (BEFORE / name).read_text()
+    assert certificate.fault(text, key) is None
+    assert certificate.is_of_books_alone(text)
+    for now in (certificate.as_text(certified()), page(certified())):
+        assert not certificate.is_of_books_alone(now)
+
+
 @pytest.mark.parametrize("told", ["3.00", "balanced", "pos.sales", "erp.db", "2026-03-10", "ada"])
 def test_changed_certificate_is_found(told: str) -> None:
     made = certified()
@@ -174,4 +189,35 @@ def test_metrics_have_a_series_for_every_kind_and_state(tmp_path: Path) -> None:
     assert 'tillstream_reconciliation_differences{kind="missing"} 0.0' in lines
     assert 'tillstream_reconciliation_store_days{state="balanced"} 1.0' in lines
     assert 'tillstream_reconciliation_gross_difference{currency="EUR"} 0.0' in lines
+    assert 'tillstream_reconciliation_unbooked_receipts{fate="dead"} 0.0' in lines
+    assert 'tillstream_reconciliation_unbooked_gross{currency="EUR"} 0.0' in lines
     assert f"tillstream_reconciliation_timestamp_seconds {NOON.timestamp():.9e}".partition("e")[0] in path.read_text()
+
+
+def test_metrics_have_what_is_not_booked_of_days_that_are_over_until_they_are_signed_off() -> None:
+    left = Sums()
+    left.add("EUR", 2, Decimal("4.00"), Decimal("-3.00"))
+    left.unknown = 1
+    one = day(state="incomplete", unbooked={"dead": left})
+    found, signed = Found(NOON, [one], None), sign(one, NOON, "grace", "agreed")
+    summary = summary_of(found, {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")})
+    assert (summary.unbooked["dead"], summary.unbooked_gross, summary.incomplete) == (3, {"EUR": Decimal(10)}, 1)
+    assert not summary.differs
+    assert summary_of(found, {("S1", "2026-03-10"): signed}).unbooked_gross == {"EUR": 0}
+    still_open = day(state="open", unbooked={"dead": left})
+    found, now = Found(NOON, [still_open], None), now_is(still_open, [], NOON, "ada")
+    assert summary_of(found, {("S1", "2026-03-10"): now}).unbooked["dead"] == 0
+
+
+def test_summary_of_before_is_read_and_says_nothing_of_what_is_not_booked() -> None:
+    before = {"at": NOON, "differences": {"missing": 0}, "gross_difference": {}, "store_days": {"closed": 1}}
+    metrics = metrics_of(Summary.model_validate(before))
+    names = {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    assert not [name for name in names if "unbooked" in name or "unproved" in name]
+
+
+def test_unreadable_records_of_the_range_count_as_a_store_day_that_is_incomplete() -> None:
+    """The alert asks for those."""
+    unplaced = Day("", "", [], "incomplete", unbooked={"dead": Sums(unknown=1)})
+    summary = summary_of(Found(NOON, [], None, unplaced=unplaced), {})
+    assert (summary.store_days["incomplete"], summary.incomplete, summary.unbooked["dead"]) == (1, 1, 1)

@@ -58,6 +58,7 @@ def test_schedule_that_has_not_run_yet_has_not_failed(page: Served) -> None:
     [
         ("done", 0),
         ("bad lines", 0),
+        ("incomplete", 0),
         ("unreadable files", 1),
         ("failed: no broker at kafka:9092", 1),
         ("broken off", 1),

@@ -1,0 +1,113 @@
+"""Whether a store's day is complete: sums of what is not booked, what can't be proved, and what people have closed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from ops.reconcile.naming import in_places
+from ops.reconcile.rows import Unbooked
+
+#: Fates of receipts that are on their way, or stuck: a day that has some is not complete.
+OPEN_FATES = ("dead", "held", "parked", "waiting")
+
+
+@dataclass
+class Amount:
+    """Receipts in one currency; `returned` is the part of `gross` below 0."""
+
+    receipts: int = 0
+    gross: Decimal = Decimal(0)
+    returned: Decimal = Decimal(0)
+
+
+@dataclass
+class Sums:
+    """Receipts and their gross by currency; currencies are never added up.
+
+    `unknown` counts records whose amount can't be read, `otherwise` dead letters of receipts that are booked in
+    another version.
+    """
+
+    amounts: dict[str, Amount] = field(default_factory=dict)
+    unknown: int = 0
+    otherwise: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.count)
+
+    @property
+    def count(self) -> int:
+        """Receipts, and records of which no receipt is known."""
+        return sum(amount.receipts for amount in self.amounts.values()) + self.unknown + self.otherwise
+
+    @property
+    def receipts(self) -> int:
+        """Receipts whose amount is known."""
+        return sum(amount.receipts for amount in self.amounts.values())
+
+    def add(self, currency: str, receipts: int, gross: Decimal, returned: Decimal | None = None) -> None:
+        """Add receipts in one currency."""
+        if receipts:
+            amount = self.amounts.setdefault(currency, Amount())
+            amount.receipts += receipts
+            amount.gross += gross
+            amount.returned += min(gross, Decimal(0)) if returned is None else returned
+
+    def absorb(self, other: "Sums") -> None:
+        """Add other sums."""
+        for currency, amount in other.amounts.items():
+            self.add(currency, amount.receipts, amount.gross, amount.returned)
+        self.unknown += other.unknown
+        self.otherwise += other.otherwise
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them for machines."""
+        return {
+            "receipts": self.receipts,
+            "amounts": {
+                currency: {"receipts": amount.receipts, "gross": in_places(amount.gross, currency)}
+                for currency, amount in sorted(self.amounts.items())
+            },
+            "records_of_unknown_amount": self.unknown,
+            "dead_letters_of_booked_receipts": self.otherwise,
+        }
+
+    def in_words(self) -> str:
+        """Return them as in "825.92 USD in 13 receipts, and 2 records whose amount can't be told"."""
+        parts = [_in_words(amount, currency) for currency, amount in sorted(self.amounts.items())]
+        if self.unknown:
+            whose = "record whose amount" if self.unknown == 1 else "records whose amounts"
+            parts.append(f"{self.unknown:,} {whose} can't be told")
+        if self.otherwise:
+            of = "dead letter of a receipt that is" if self.otherwise == 1 else "dead letters of receipts that are"
+            parts.append(f"{self.otherwise:,} {of} booked in another version")
+        return ", ".join(parts[:-1]) + (", and " if len(parts) > 1 else "") + parts[-1] if parts else "nothing"
+
+
+def _in_words(amount: Amount, currency: str) -> str:
+    words = f"{in_places(amount.gross, currency)} {currency} in {amount.receipts:,} receipt"
+    words += "" if amount.receipts == 1 else "s"
+    sold = amount.gross - amount.returned
+    if sold and amount.returned:  # which would hide each other
+        words += f" ({in_places(sold, currency)} sold, {in_places(amount.returned, currency)} given back)"
+    return words
+
+
+def by_fate(found: Iterable[Unbooked]) -> dict[str, Sums]:
+    """Return the sums of a store's day by fate."""
+    sums: dict[str, Sums] = {}
+    for each in found:
+        of_fate = sums.setdefault(each.fate, Sums())
+        of_fate.add(each.currency, each.receipts, each.gross, each.returned)
+        of_fate.unknown += each.unknown
+        of_fate.otherwise += each.otherwise
+    return sums
+
+
+def sum_of(sums: Iterable[Sums]) -> Sums:
+    """Return one sum of all."""
+    whole = Sums()
+    for each in sums:
+        whole.absorb(each)
+    return whole

@@ -1,0 +1,153 @@
+"""What is known of a store's business day, and its two answers: do the books agree, and is all of it booked?"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
+from ops.reconcile.rows import Fact, Figures
+from sinks.prints import added, from_digits
+
+#: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether
+#: they do can't be told of all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree,
+#: and all of it is booked. `signed off`: a person has taken it as it is.
+State = Literal["open", "differs", "unproved", "incomplete", "balanced", "signed off"]
+#: Whether tills and ERP agree on what is booked: the first of the two questions about a day.
+Books = Literal["agree", "differ", "not proved"]
+Kind = Literal[
+    "missing", "only_in_erp", "doubled", "altered", "older_revision", "other_content", "moved", "vanished",
+    "refused_today", "register", "orphaned"
+]  # fmt: skip
+
+MEANING: dict[Kind, str] = {
+    "missing": "sent and acknowledged, but not in the ERP",
+    "only_in_erp": "in the ERP, but no till sent it",
+    "doubled": "in the ERP a second time, under another reference",
+    "altered": "what the ERP holds is not what the till sent",
+    "older_revision": "the ERP holds an earlier revision than the till sent",
+    "other_content": "the ERP holds something else under this reference",
+    "moved": "the ERP holds it on another day or in another store",
+    "vanished": "sent and acknowledged, but neither in the ERP nor a dead letter",
+    "refused_today": "in the ERP, but today's rules would refuse it: its amounts can't be compared",
+    "orphaned": "parts without a document are in the ERP, or a document without its delivery",
+    "register": "the register's own total is not that of the receipts it sent: some never came, or can't be read",
+}
+
+
+@dataclass
+class Difference:
+    """One thing on which tills and ERP disagree, and the command that repairs it."""
+
+    kind: Kind
+    store: str
+    day: str
+    currency: str
+    ref: str
+    detail: str
+    place: str = ""
+    sent: Decimal | None = None
+    held: Decimal | None = None
+    repair: str = ""
+
+
+@dataclass
+class Account:
+    """A store's day in one currency. `counts`: of each fate the events and their gross; `due` and `held`: sums."""
+
+    currency: str
+    counts: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
+    due: Figures = field(default_factory=Figures)
+    held: Figures = field(default_factory=Figures)
+    #: What the digest of `due` differs by from that of documents which are as good: see `accept`.
+    shift: int = 0
+    #: How many such documents there are.
+    accepted: int = 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the sums are the same; and the digests, where the ERP's were asked for."""
+        if self.held.receipts and self.held.digest is not None:
+            if self.due.digest is None or self.held.unremembered:
+                return False
+            if added([from_digits(self.due.digest), self.shift]) != from_digits(self.held.digest):
+                return False
+            if self.held.personal not in (None, self.due.personal):
+                return False
+        return _sums(self.due) == _sums(self.held)
+
+    def accept(self, due: str, held: str) -> None:
+        """Count a document with the print `held` for the one with the print `due`: nothing that was sent differs."""
+        self.shift += from_digits(held) - from_digits(due)
+        self.accepted += 1
+
+    def count(self, *fates: str) -> int:
+        """Events with one of these fates; all of them without."""
+        return sum(count for fate, (count, _) in self.counts.items() if not fates or fate in fates)
+
+
+@dataclass
+class Day:
+    """What is known of a store's business day. `noted`: of how many events no document is made, by why.
+
+    `unbooked`: what is not in the ERP, by fate. `lost`: the topic has lost records that may be of this day; `unproved`:
+    the documents whose records have left it.
+    """
+
+    store: str
+    day: str
+    accounts: list[Account]
+    state: State
+    differences: list[Difference] = field(default_factory=list)
+    letters: list[Fact] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    noted: dict[str, int] = field(default_factory=dict)
+    arrived: int = 0
+    unbooked: dict[str, Sums] = field(default_factory=dict)
+    lost: bool = False
+    unproved: Sums = field(default_factory=Sums)
+
+    @property
+    def books(self) -> Books:
+        """Whether tills and ERP agree on what is booked."""
+        if self.differences:
+            return "differ"
+        # Sums that differ without a document that does: something was written meanwhile, or is on its way.
+        settled = bool(self.count("waiting")) or all(account.agrees for account in self.accounts)
+        return "agree" if settled and not self.lost else "not proved"
+
+    @property
+    def not_booked(self) -> Sums:
+        """What is in dead letters, held, parked or waiting."""
+        return sum_of(sums for fate, sums in self.unbooked.items() if fate in OPEN_FATES)
+
+    @property
+    def resolved(self) -> Sums:
+        """What shall not be booked, as a person has decided."""
+        return self.unbooked.get("resolved", Sums())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the day is booked: the second question."""
+        return not self.not_booked and not self.lost
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether somebody has to look at it: the books don't agree, or it is not complete.
+
+        Of a day that is not over, what has been booked meanwhile is nothing to look at.
+        """
+        racing = self.state == "open" and not self.lost
+        return not self.is_complete or self.books == "differ" or (self.books == "not proved" and not racing)
+
+    def account(self, currency: str) -> Account:
+        """The day in this currency."""
+        return next(account for account in self.accounts if account.currency == currency)
+
+    def count(self, *fates: str) -> int:
+        """As `Account.count`, in all currencies."""
+        return sum(account.count(*fates) for account in self.accounts)
+
+
+def _sums(figures: Figures) -> tuple[Any, ...]:
+    tenders = {kind: amount for kind, amount in figures.tenders.items() if amount}
+    return (figures.receipts, figures.lines, figures.quantity, figures.net, figures.tax, figures.gross, tenders)

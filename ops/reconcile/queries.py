@@ -1,0 +1,139 @@
+"""The SQL of the book: its tables, how rows are judged, and sums over them."""
+
+from ops.reconcile.rows import Sent
+from schemas.deadletter import Reason
+
+_TEXTS = {"digest", "noted", "reason", "event_id", "ref", "content", "source", "store", "register", "receipt", "day",
+          "currency", "tenders"}  # fmt: skip
+_HALF = 0xFFFFFFFF
+
+SCHEMA = f"""
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE sent (
+    {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in Sent._fields)},
+    fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT '', closed_by TEXT NOT NULL DEFAULT '',
+    closed_why TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE closes (
+    event_id TEXT PRIMARY KEY, source TEXT, store TEXT, register TEXT, day TEXT, occurred INTEGER, currency TEXT,
+    gross INTEGER, receipt TEXT, revision INTEGER
+);
+CREATE TABLE letters (
+    "partition" INTEGER, "offset" INTEGER, digest TEXT, reason TEXT, place TEXT, "end" TEXT, by TEXT, why TEXT,
+    PRIMARY KEY ("partition", "offset", digest)
+);
+CREATE INDEX closes_receipt ON closes (source, store, register, receipt, day, currency, revision);
+"""
+
+#: After all is in. What became of a row is its fate:
+#: erp        the document that the ERP should hold of its receipt
+#: duplicate  the same event, or the same receipt, once more
+#: superseded an earlier revision of a receipt that came again with a higher one
+#: dead, held a dead letter that did not come to the ERP (`held` by a cleaning rule)
+#: parked     a dead letter that was put aside: not booked either
+#: resolved   a dead letter of which a person has decided that it shall not be booked
+#: noted      no document is to be made of it
+#: waiting    the worker has not come to it yet
+#: refused    as `erp`, but today's rules would refuse it: what the ERP should hold of it is not known
+#: vanished   none of all that: it should be a dead letter, or in the ERP, and is neither
+JUDGE = """
+CREATE INDEX IF NOT EXISTS sent_place ON sent ("partition", "offset", digest);
+CREATE INDEX sent_ref ON sent (ref, revision, content);
+UPDATE sent SET fate = 'noted' WHERE noted <> '';
+UPDATE sent SET letter = l.place || ' ' || l.reason, closed_by = l.by, closed_why = l.why,
+    fate = CASE
+        WHEN l."end" IN ('delivered', 'superseded', 'duplicate') THEN ''
+        WHEN l."end" IN ('noted', 'parked', 'resolved') THEN l."end"
+        WHEN l.reason LIKE 'held\\_%' ESCAPE '\\' THEN 'held' ELSE 'dead' END
+    FROM letters l
+    WHERE sent.noted = '' AND l."partition" = sent."partition" AND l."offset" = sent."offset"
+    AND l.digest = sent.digest;
+"""
+
+RANK = """
+CREATE INDEX sent_fate ON sent (fate);
+WITH ranked AS (
+    SELECT rowid AS number,
+        row_number() OVER (PARTITION BY ref, revision, content ORDER BY arrived, "partition", "offset", place) AS copy,
+        max(revision) OVER (PARTITION BY ref) AS newest,
+        first_value(content) OVER (PARTITION BY ref, revision ORDER BY arrived, "partition", "offset", place) AS first
+    FROM sent WHERE fate = '' AND ref <> ''
+)
+UPDATE sent SET fate = CASE
+    WHEN ranked.copy > 1 THEN 'duplicate'
+    WHEN sent.content <> ranked.first THEN 'vanished'
+    WHEN sent.revision < ranked.newest THEN 'superseded'
+    ELSE 'erp' END
+FROM ranked WHERE sent.rowid = ranked.number;
+UPDATE sent SET fate = 'vanished' WHERE fate = '';
+UPDATE sent SET fate = 'refused' WHERE fate = 'erp' AND reason <> '';
+CREATE INDEX sent_day ON sent (store, day, currency, fate);
+CREATE INDEX sent_register ON sent (source, store, register, occurred);
+CREATE INDEX sent_content ON sent (content);
+"""
+
+#: Fates of dead letters that are not in the ERP.
+LETTERS = ("dead", "held", "parked", "resolved")
+
+#: Why a record's own time, and so its day, is not believed.
+DOUBTED_TIMES = (Reason.IMPLAUSIBLE_TIME.value, Reason.HELD_TIME.value)
+
+#: The latest revision of each receipt, among those that are not in the ERP.
+UNBOOKED = f"""
+WITH latest AS (
+    SELECT store, CASE WHEN reason IN {DOUBTED_TIMES} AND day NOT BETWEEN :first AND :last THEN '' ELSE day END AS day,
+        currency, fate, gross, has_gross AND currency <> '' AS known,
+        fate <> 'waiting' AND ref <> '' AND EXISTS (
+            SELECT 1 FROM sent b WHERE b.ref = s.ref AND b.currency = s.currency AND b.fate IN ('erp', 'refused')
+        ) AS otherwise,
+        row_number() OVER (
+            PARTITION BY CASE ref WHEN '' THEN "partition" || ':' || "offset" || ':' || place ELSE ref END, currency
+            ORDER BY fate = 'resolved', revision DESC, arrived DESC, "partition", "offset" DESC
+        ) AS number
+    FROM sent s WHERE fate IN {(*LETTERS, "waiting")} AND arrived BETWEEN :since AND :until
+)
+SELECT store, day, currency, fate, sum(known AND NOT otherwise), sum(gross * (known AND NOT otherwise)),
+    sum(min(gross, 0) * (known AND NOT otherwise)), sum(NOT known AND NOT otherwise), sum(otherwise)
+FROM latest WHERE number = 1 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 (constants)
+
+#: With how far apart numbers may be.
+GAPS = """
+WITH numbers AS (
+    SELECT DISTINCT source, store, register, CAST(receipt AS INTEGER) AS number, day FROM sent
+    WHERE receipt <> '' AND receipt NOT GLOB '*[^0-9]*' AND length(receipt) < 18
+), steps AS (
+    SELECT store, register, day, number,
+    lag(number) OVER (PARTITION BY source, store, register ORDER BY number) AS before FROM numbers
+)
+SELECT store, day, register, before + 1, number - 1 FROM steps WHERE number - before BETWEEN 2 AND ?"""
+
+#: The registers' totals, of one that was revised the highest revision.
+CLOSES = """
+SELECT * FROM closes c WHERE NOT EXISTS (
+    SELECT 1 FROM closes r WHERE (r.source, r.store, r.register, r.receipt, r.day, r.currency)
+    = (c.source, c.store, c.register, c.receipt, c.day, c.currency) AND r.revision > c.revision
+) ORDER BY source, store, register, currency, occurred"""
+
+#: Between two days, of all stores or of one.
+CLOSES_WITHOUT_THE_ONE_BEFORE = """
+SELECT EXISTS (
+    SELECT 1 FROM (SELECT store, day, min(occurred) FROM closes GROUP BY source, store, register, currency)
+    WHERE day BETWEEN ? AND ? AND store = coalesce(?, store)
+)"""
+
+#: What a register sold between two moments, each receipt once.
+SOLD = """
+SELECT coalesce(sum(gross), 0), max(day) FROM (
+    SELECT gross, day, row_number() OVER (
+        PARTITION BY ref ORDER BY fate IN ('erp', 'refused', 'waiting') DESC, revision DESC, arrived
+    ) AS place FROM sent
+    WHERE source = ? AND store = ? AND register = ? AND occurred > ? AND occurred <= ? AND currency = ?
+    AND fate IN ('erp', 'refused', 'waiting', 'dead', 'held', 'parked', 'resolved', 'vanished')
+) WHERE place = 1"""
+
+
+def halves(name: str) -> tuple[str, str]:
+    """Return what SQLite can add up of a print: its integers are of 64 bits and raise an error beyond."""
+    return f"({name} >> 32) & {_HALF}", f"{name} & {_HALF}"
