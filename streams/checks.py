@@ -176,7 +176,8 @@ def compute_line(line: Line, digits: int) -> SoundLine:
             raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
         amount = stated
     net, tax, gross = taxed(amount, rate, line.get("tax_included", True))
-    return SoundLine(line, line_content(line), quantity, price, Decimal(line["tax_rate"]), net, tax, gross, discount)
+    percent = _plain(Decimal(line["tax_rate"]))
+    return SoundLine(line, line_content(line), quantity, price, percent, net, tax, gross, discount)
 
 
 def number(text: str, field: str) -> Decimal:
@@ -189,7 +190,12 @@ def number(text: str, field: str) -> Decimal:
         raise Unsound(Reason.INVALID_AMOUNT, f".{field}: out_of_range")
     if value != round(value, PLACES):
         raise Unsound(Reason.INVALID_AMOUNT, f".{field}: more_than_{PLACES}_places")
-    return value
+    return _plain(value)
+
+
+def _plain(value: Decimal) -> Decimal:
+    """The number itself; a zero that states millions of places loses them, as they would be written out."""
+    return value if value or abs(value.adjusted()) <= PLACES else Decimal(0)
 
 
 def product(quantity: Decimal, price: Decimal, digits: int) -> int:

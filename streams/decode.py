@@ -1,6 +1,7 @@
 """Bytes to events: one validation path, one clear detail per failure, never a value in it."""
 
 import json
+import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection
+from streams.sources.formats import MOST_OBJECTS
 from streams.sources.source import Refused, Skipped, Source
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 NUL = (Reason.SCHEMA_MISMATCH, "(a text): nul_character")
 TOO_DEEP = (Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested")
 _WHITE_SPACE = b" \t\r\n"
+#: A JSON number of so many digits may be none that a binary fraction holds, as which pydantic reads it.
+_LONG_NUMBER = re.compile(rb'":\s*-?[0-9.]{16}')
 
 
 def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], list[Rejection], list[Noted]]:
@@ -34,7 +38,7 @@ def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], l
             _decode_mapped(record, value, source, arrivals, rejections, noted)
             continue
         try:
-            event = validate(value)
+            event = validate(value) if not _LONG_NUMBER.search(value) else _as_written(value)
         except ValidationError as error:
             reason, detail = explain(error)
             rejections.append(Rejection(record, reason, detail, "decode"))
@@ -97,6 +101,12 @@ def _arrive(
     arrivals.append(Arrival(record, event, event.identity, digest.digest()[:DIGEST]))
 
 
+def _as_written(value: bytes) -> SaleEvent:
+    """The event with its numbers as they are written. Raises ValidationError where they are then no amounts."""
+    SaleEvent.model_validate_json(value)  # which is stricter about what JSON is
+    return SaleEvent.model_validate(json.loads(value, parse_float=str))
+
+
 def explain(error: ValidationError) -> tuple[Reason, str]:
     """The first fault of a record as `field.path: kind`; how many more there are is said, what stood there is not."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
@@ -118,6 +128,8 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
     if b"\\" in value and b"\\u0000" in value and has_nul(event):
         return NUL
     if value.translate(None, _WHITE_SPACE).count(b'":') != stated_fields(event):
+        if value.count(b"{") > MOST_OBJECTS:
+            return Reason.INVALID_JSON, "too_many_objects"
         try:
             json.loads(value, object_pairs_hook=_no_key_twice)
         except _KeyTwice:
