@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 NUL = (Reason.SCHEMA_MISMATCH, "(a text): nul_character")
+TOO_MANY = (Reason.INVALID_JSON, "too_many_objects")
 TOO_DEEP = (Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested")
 _WHITE_SPACE = b" \t\r\n"
 #: A JSON number of so many digits may be none that a binary fraction holds, as which pydantic reads it.
@@ -33,6 +34,9 @@ def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], l
         value = record.value
         if value is None:
             noted.append(Noted(record, "tombstone"))
+            continue
+        if len(value) > MOST_OBJECTS and value.count(b"{") > MOST_OBJECTS:
+            rejections.append(Rejection(record, *TOO_MANY, "decode"))
             continue
         if source is not None:
             _decode_mapped(record, value, source, arrivals, rejections, noted)
@@ -128,8 +132,6 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
     if b"\\" in value and b"\\u0000" in value and has_nul(event):
         return NUL
     if value.translate(None, _WHITE_SPACE).count(b'":') != stated_fields(event):
-        if value.count(b"{") > MOST_OBJECTS:
-            return Reason.INVALID_JSON, "too_many_objects"
         try:
             json.loads(value, object_pairs_hook=_no_key_twice)
         except _KeyTwice:
