@@ -31,7 +31,7 @@ from streams.receipts import ReceiptRuns
 from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.sources.source import Source
-from streams.state import State
+from streams.state import EVERYONE, State
 from streams.topics import AccessLost, BrokerUnreachable, Lookout, TopicChanged, TopicsUnusable
 from streams.tracing import Off, Tracing
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport, Tables
@@ -73,6 +73,12 @@ def create_app(
     publisher = Publisher(app, settings.dead_letter_topic, metrics)
     state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
     state.trouble = lambda: patient.trouble or publisher.trouble or (source.trouble if source is not None else None)
+    # What the source waits for (its registry), every partition waits for.
+    state.waiting = lambda: [
+        *patient.waiting,
+        *publisher.waiting,
+        *([EVERYONE] if source is not None and source.trouble is not None else []),
+    ]
     services = Services(
         seen=seen,
         sink=patient,
