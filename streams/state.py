@@ -122,7 +122,7 @@ class State:
         if waiting or self.waits_for() is not None:
             self._last_wait = now
         reasons = []
-        if now - self.heartbeat > self.limits.loop_seconds:
+        if self.loop_hangs():
             reasons.append(f"the event loop hangs for {now - self.heartbeat:.0f} s")
         everyone = self.outage is not None or EVERYONE in waiting or not waiting
         since = self._last_wait if everyone else 0.0
@@ -133,6 +133,10 @@ class State:
         elif unsettled > self.limits.progress_seconds and self.held is None:
             reasons.append(f"records wait and none was settled for {unsettled:.0f} s")
         return reasons
+
+    def loop_hangs(self) -> bool:
+        """Whether the event loop has not run for too long."""
+        return self.clock() - self.heartbeat > self.limits.loop_seconds
 
     def not_live(self) -> list[str]:
         """Why the process should be restarted; empty when it need not."""
