@@ -47,6 +47,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Watches until the process ends."""
+        self._on_tick()  # now: the worker may hang before the thread looks for the first time
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect_end(self, seconds: float) -> None:

@@ -33,6 +33,7 @@ from streams.topics import changelog_topic, client_config
 #: Deaths after which a record that was alone is a dead letter.
 DEATHS = 2
 MOST_IN_A_ROW = 3
+MOST_KEPT = 12
 #: The number of the chunk that is a note. Chunks begin at 0.
 NOTE_NUMBER = -1
 #: Seconds for a note to be written: the worker is about to end.
@@ -45,6 +46,7 @@ class Note(NamedTuple):
     """A partition's records from `first` to `last` were at work when a worker ended, `deaths` times.
 
     Records up to `until` go alone. `in_a_row` counts the dead letters before, with no delivered record after them.
+    `dead` are their offsets, the latest few: the records are read again until their batch is acknowledged.
     """
 
     first: int
@@ -53,6 +55,7 @@ class Note(NamedTuple):
     deaths: int
     in_a_row: int
     error: str
+    dead: tuple[int, ...] = ()
 
     def packed(self) -> bytes:
         """As bytes, as many as digests would take: an older worker takes them for a chunk."""
@@ -61,22 +64,26 @@ class Note(NamedTuple):
 
     def condemns(self, offset: int) -> bool:
         """Whether the record becomes a dead letter."""
-        return self.first == self.last == offset and self.deaths >= DEATHS and self.in_a_row < MOST_IN_A_ROW
+        again = self.first == self.last == offset and self.deaths >= DEATHS and self.in_a_row < MOST_IN_A_ROW
+        return again or offset in self.dead
 
 
 def unpacked(packed: bytes) -> Note:
     """The inverse of `Note.packed`."""
-    return Note(*json.loads(packed))
+    *facts, dead = json.loads(packed)
+    return Note(*facts, tuple(dead))
 
 
 def noted(before: Note | None, first: int, last: int, error: str) -> Note:
     """The note about a worker that ended at these records, where `before` was the note until then."""
     if before is None:
         return Note(first, last, last, 1, 0, error)
-    again = before.first <= first and last <= before.last
-    condemned = not again and before.deaths >= DEATHS and first > before.last
-    deaths = before.deaths + 1 if again else 1
-    return Note(first, last, max(before.until, last), deaths, before.in_a_row + condemned, error)
+    until = max(before.until, last)
+    if before.first <= first and last <= before.last:
+        return Note(first, last, until, before.deaths + 1, before.in_a_row, error, before.dead)
+    if first > before.last and before.deaths >= DEATHS and before.in_a_row < MOST_IN_A_ROW:
+        return Note(first, last, until, 1, before.in_a_row + 1, error, (*before.dead, before.last)[-MOST_KEPT:])
+    return Note(first, last, until, 1, before.in_a_row, error, before.dead)
 
 
 class Notebook:
@@ -211,7 +218,8 @@ class Suspects:
         if not (settled.delivered or settled.seen_in_sink or settled.seen_in_window):
             return
         if batch.records[-1].offset < note.until:
-            self._notes[batch.partition] = note._replace(in_a_row=0, deaths=min(note.deaths, DEATHS - 1))
+            dead = (*note.dead, note.last) if note.condemns(note.last) and note.last not in note.dead else note.dead
+            self._notes[batch.partition] = note._replace(in_a_row=0, deaths=0, dead=dead[-MOST_KEPT:])
         elif await self._put(batch.partition, None):
             del self._notes[batch.partition]
 

@@ -5,7 +5,6 @@ only, also when the worker is started again by its supervisor. The product itsel
 put around its parts here, in one place.
 """
 
-import ctypes
 import functools
 import inspect
 import os
@@ -128,8 +127,8 @@ FAULTS = KILLS | {
 
 
 def hold_the_interpreter() -> None:
-    """A call into C that never comes back, and keeps every other thread from running."""
-    ctypes.PyDLL(None).sleep(3600)
+    """A call into C that does not come back, and keeps every other thread from running."""
+    sum(range(10**13))
 
 
 #: At each record with the word `poison` in it, in every life. In the step that decodes.
