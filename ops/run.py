@@ -74,9 +74,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
     tune_interpreter()
     watchdog = Watchdog(state, settings.watchdog.grace_seconds)
     if watched is not None:
-        watchdog = Watchdog(
-            state, settings.watchdog.grace_seconds, on_tick=watched.guard.beat, on_hang=watched.note
-        )
+        watchdog = Watchdog(state, settings.watchdog.grace_seconds, on_tick=watched.guard.beat, on_hang=watched.note)
     watchdog.start()
     beating = loop.create_task(beat(state))
     try:

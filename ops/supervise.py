@@ -70,7 +70,9 @@ class _Supervisor:
 
     def start(self, seat: _Seat) -> bool:
         """Whether this is the new process."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # what comes between the two is for the new process's handler
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, _SIGNALS
+        )  # what comes between the two is for the new process's handler
         process = os.fork()
         if process == 0:
             signal.signal(signal.SIGUSR1, signal.SIG_DFL)

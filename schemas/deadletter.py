@@ -225,8 +225,8 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "Do what the code says (missing master data, a closed period, an invalid value), then replay.",
     ),
     Reason.ENDS_WORKER: (
-        "A worker ended twice while it was at this record, the second time with nothing else at work; the detail is the "
-        "kind of fault.",
+        "A worker ended twice while it was at this record, the second time with nothing else at work; the detail is "
+        "the kind of fault.",
         "A fault in Tillstream, not in the record: report it, with the worker's log of both times. Replay when a "
         "version that repairs it runs.",
     ),
@@ -243,7 +243,9 @@ class DeadLetter(BaseModel):
     offset: int
     reason: Reason
     detail: str
-    stage: str = Field(description="The step that rejected the record: decode, check, map or write; line for one that ended the worker.")
+    stage: str = Field(
+        description="The step that rejected the record: decode, check, map or write; line: it ended the worker."
+    )
     attempts: int = Field(1, ge=1)
     first_failed_at: datetime
     last_failed_at: datetime

@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import structlog
-from aiokafka.errors import KafkaError
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 
 from schemas.deadletter import Reason
 from sinks.base import SinkUnavailable
@@ -38,8 +37,14 @@ MOST_KEPT = 12
 NOTE_NUMBER = -1
 #: Seconds for a note to be written: the worker is about to end.
 PATIENCE = 4.0
-#: Not the fault of a record.
-_OUTAGES = (SinkUnavailable, KafkaError, KafkaException, OSError, MemoryError, BudgetExceeded)
+#: Outages, and a machine without memory or disk.
+_OUTAGES = (SinkUnavailable, OSError, MemoryError, BudgetExceeded)
+_KAFKA = ("aiokafka", "confluent_kafka", "cimpl", "faust")
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an exception of the line is no fault of a record: the environment's, or a Kafka client's."""
+    return isinstance(error, _OUTAGES) or type(error).__module__.partition(".")[0] in _KAFKA
 
 
 class Note(NamedTuple):
@@ -70,8 +75,8 @@ class Note(NamedTuple):
 
 def unpacked(packed: bytes) -> Note:
     """The inverse of `Note.packed`."""
-    *facts, dead = json.loads(packed)
-    return Note(*facts, tuple(dead))
+    first, last, until, deaths, in_a_row, error, dead = json.loads(packed)
+    return Note(first, last, until, deaths, in_a_row, error, tuple(dead))
 
 
 def noted(before: Note | None, first: int, last: int, error: str) -> Note:
@@ -167,7 +172,9 @@ class Suspects:
         known = {number: note for number, note in self._notes.items() if number in partitions}
         self._notes = {number: unpacked(packed) for number, packed in notes.items()} | known
         for number, note in self._notes.items():
-            self._log.warning("a worker ended at these records: they go one at a time", partition=number, **_shown(note))
+            self._log.warning(
+                "a worker ended at these records: they go one at a time", partition=number, **_shown(note)
+            )
 
     async def through(self, batch: Batch, to: Services) -> Settled:
         """As `pipeline.process`. Records under a note go alone, with nothing else at work."""
@@ -202,16 +209,16 @@ class Suspects:
         try:
             with self._marks.at_work(batch.partition, noted(before, first, last, "hangs")):
                 return await process(batch, to)
-        except _OUTAGES:
-            raise
         except Exception as error:
+            if is_outage(error):
+                raise
             note = noted(before, first, last, type(error).__name__)
             self._notes[batch.partition] = note
             await self._put(batch.partition, note)
             raise
 
     async def _clear(self, batch: Batch, settled: Settled) -> None:
-        """A record behind the suspects that is delivered shows that the worker is well; behind all, the note is done."""
+        """A record delivered behind the suspects shows that the worker is well; behind all, the note is done with."""
         note = self._notes.get(batch.partition)
         if note is None or batch.records[-1].offset < note.last:
             return

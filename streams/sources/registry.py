@@ -4,9 +4,10 @@ A record begins with its schema's id (a zero byte and four bytes), or has it in 
 batch needs is fetched before it is decoded (`prepare`), each schema once; decoding then does no I/O. A registry that
 is away, or answers anything but "there is none", is waited out: only an id that it does not know is a dead letter.
 
-The tree of an Avro record: decimals are text, digit for digit, and refused beyond their schema's precision; times ISO 8601 text, floating point numbers their shortest text, bytes
-without a logical type base64 text. Rules in schemas (encryption, migration) are not run. Recursive Avro schemas are
-refused: the reader recurses on the C stack, so that one deep record would bring the process down.
+The tree of an Avro record: decimals are text, digit for digit, and refused beyond their schema's precision; times ISO
+8601 text, floating point numbers their shortest text, bytes without a logical type base64 text. Rules in schemas
+(encryption, migration) are not run. Recursive Avro schemas are refused: the reader recurses on the C stack, so that one
+deep record would bring the process down.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from streams.batch import Record
 from streams.retry import BackOff
 from streams.settings import SchemaRegistry
 from streams.sources.formats import Unreadable, parse_json
-from streams.sources.schemas import WrongDecimal, Written, exact_decimal, hazard, remote_reference, tree
+from streams.sources.schemas import Written, WrongDecimal, exact_decimal, hazard, remote_reference, tree
 
 HEADER = "__value_schema_id"
 #: Seconds after which the registry is asked again for an id that it did not know.

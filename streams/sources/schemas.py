@@ -18,19 +18,20 @@ class WrongDecimal(Exception):
     """The bytes are no decimal of the schema's precision; the message is the kind of fault."""
 
 
-def exact_decimal(data: bytes, writer_schema: dict[str, Any], reader_schema: Any = None) -> Decimal:
+def exact_decimal(data: Any, writer_schema: dict[str, Any] | None = None, reader_schema: Any = None) -> Decimal:
     """Return an Avro decimal, digit for digit. Raises WrongDecimal beyond the precision that the schema states.
 
     The length of the bytes is looked at before they become a number.
     """
-    precision = min(int(writer_schema["precision"]), MOST_DIGITS)
+    schema = writer_schema or {}
+    precision = min(int(schema["precision"]), MOST_DIGITS)
     significant = data.lstrip(b"\xff" if data[:1] >= b"\x80" else b"\0")
     if len(significant) * 2 > precision + 1:  # a byte is 2.4 digits
         raise WrongDecimal("more_digits_than_its_precision")
     unscaled = int.from_bytes(data, signed=True)
     if abs(unscaled) >= 10**precision:
         raise WrongDecimal("more_digits_than_its_precision")
-    return Decimal(unscaled).scaleb(-int(writer_schema.get("scale", 0)), _EXACT)
+    return Decimal(unscaled).scaleb(-int(schema.get("scale", 0)), _EXACT)
 
 
 def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
@@ -44,7 +45,9 @@ def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
         named = {_short(part["name"]): part for part in parts if part.get("type") in _NAMED}
         if _recurs(root, named, frozenset()):
             return "is_recursive"
-        decimals = [part for part in parts if part.get("logicalType") == "decimal" and part.get("type") in ("bytes", "fixed")]
+        decimals = [
+            part for part in parts if part.get("logicalType") == "decimal" and part.get("type") in ("bytes", "fixed")
+        ]
         if not all(map(_is_decimal, decimals)):
             return "has_no_usable_decimal"
         items = [part.get("items") for part in parts if part.get("type") == "array"]

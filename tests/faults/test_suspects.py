@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from tests.faults.conftest import OpenWorld
-from tests.faults.world import World
 from tests.faults.test_watchdog import QUICK, pid_of_worker, start_supervised
+from tests.faults.world import World
 from tests.support.events import value
 from tests.support.wait import wait_until
 

@@ -1,9 +1,9 @@
 """An unavailable sink is waited out, by all calls together."""
 
 import asyncio
-from contextlib import suppress
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from schemas.document import ErpDocument
 from sinks.base import Result, SinkUnavailable

@@ -117,7 +117,9 @@ async def test_version_that_fails_on_every_record_makes_few_dead_letters() -> No
 
 
 @pytest.mark.parametrize(
-    "fault", [SinkUnavailable("connection", "away"), KafkaConnectionError(), OSError(28, "full"), MemoryError()], ids=str
+    "fault",
+    [SinkUnavailable("connection", "away"), KafkaConnectionError(), OSError(28, "full"), MemoryError()],
+    ids=str,
 )
 async def test_outage_blames_nobody(fault: Exception) -> None:
     lives = Lives(3)

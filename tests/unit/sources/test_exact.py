@@ -20,7 +20,7 @@ from streams.decode import decode
 from streams.sources.convert import Unconvertible, converter
 from streams.sources.formats import MOST_OBJECTS, Unreadable, parse_json
 from streams.sources.paths import NotFound, json_path
-from streams.sources.schemas import MOST_DIGITS, WrongDecimal, Written, exact_decimal, hazard, tree
+from streams.sources.schemas import MOST_DIGITS, Written, WrongDecimal, exact_decimal, hazard, tree
 from tests.support.events import NOON, batch, event
 
 pytest.importorskip("fastavro", reason="needs the extra `registry`")
@@ -226,7 +226,9 @@ def test_avro_record_with_an_oversized_decimal_is_refused_and_the_next_one_read(
         {
             "type": "record",
             "name": "R",
-            "fields": [{"name": "gross", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}}],
+            "fields": [
+                {"name": "gross", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}}
+            ],
         }
     )
 
