@@ -4,8 +4,14 @@ Exit codes: 0 done, 1 something is wrong in the data, 2 wrong usage or settings,
 70 a fault in Tillstream itself, 75 start me again: the worker hung, or its topic has other partitions now.
 """
 
-import asyncio
 import sys
+
+from ops.leaving import leave_on_signals
+
+if sys.argv[1:2] == ["run"]:
+    leave_on_signals()  # before the imports, which take a second in which a worker may be told to stop
+
+import asyncio
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -139,19 +145,21 @@ def run(
     A worker that hangs (settings: watchdog) is unready, then ends itself with exit code 75, the reason on the last
     line. So does one whose topic has been given more partitions.
     """
-    from ops.run import new_loop, run_worker  # Faust, for which no other command should wait
+    leave_on_signals()
+    from ops.run import new_loop, run_worker, watch_this_process  # Faust, for which no other command should wait
 
     settings = settings_from(config, broker=broker, sink_url=sink_url, apply_migrations=apply_migrations)
     if restart or workers > 1:
         number = supervise(workers)
         if settings.http_port:  # 0 is any free one
             settings = settings.model_copy(update={"http_port": settings.http_port + number})
+    watched = watch_this_process(settings)
     if until_stdin_ends:
         drain_at_end_of(sys.stdin.fileno())
     set_up_logs(settings.log_format, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(run_worker(settings, accept_budget=accept_budget))
+            runner.run(run_worker(settings, accept_budget=accept_budget, watched=watched))
     except (SettingsError, ContractError, TopicsUnusable, SinkMisconfigured, BrokerUnreachable, SinkUnavailable):
         raise
     except TopicChanged as change:

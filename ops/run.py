@@ -1,13 +1,15 @@
 """Runs one worker until it is told to stop, or must."""
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 import structlog
 
+from ops.guard import Guard
 from ops.watchdog import Watchdog
 from streams.app import COMMIT_PATIENCE, drain, in_our_words
 from streams.bootstrap import Worker, build
@@ -15,21 +17,46 @@ from streams.desk import tune_interpreter
 from streams.health import HealthServer
 from streams.settings import Settings, SettingsError
 from streams.state import State
+from streams.suspects import Marks, Notebook
 
 STOP_PATIENCE = 15.0
+LEAVE_PATIENCE = 5.0
 
 
-async def run_worker(settings: Settings, *, accept_budget: bool = False) -> None:
+class Watched(NamedTuple):
+    """A worker's guard, and what it shows the guard about its work."""
+
+    guard: Guard
+    marks: Marks
+    note: Callable[[], object]
+
+
+def watch_this_process(settings: Settings) -> Watched:
+    """Start the guard of a worker that has not begun: a process has to be forked before it has threads."""
+    marks, notebook = Marks(), Notebook(settings)
+    limits = settings.watchdog
+
+    def note() -> bool:
+        at_work = marks.all()
+        return not at_work or notebook.write(at_work)
+
+    guard = Guard(limits.loop_seconds + limits.grace_seconds, note)
+    guard.start()
+    return Watched(guard, marks, note)
+
+
+async def run_worker(settings: Settings, *, accept_budget: bool = False, watched: Watched | None = None) -> None:
     """Returns after SIGTERM or SIGINT, drained. Raises what made the worker fail, and what `build` raises.
 
-    A worker that hangs ends the process. One that its dead-letter budget holds goes on after SIGUSR1.
+    A worker that hangs ends the process. One that its dead-letter budget holds goes on after SIGUSR1. Until the worker
+    is built the signals are the caller's (`leave_on_signals`): a call that blocks would keep the loop from seeing them.
     """
     log = structlog.get_logger("tillstream.worker")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    worker = build(settings, accept_budget=accept_budget, marks=watched.marks if watched is not None else None)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    worker = build(settings, accept_budget=accept_budget)
     state = worker.state
     loop.add_signal_handler(signal.SIGUSR1, go_on, state)
     try:
@@ -46,10 +73,17 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False) -> None
     )
     tune_interpreter()
     watchdog = Watchdog(state, settings.watchdog.grace_seconds)
+    if watched is not None:
+        watchdog = Watchdog(state, settings.watchdog.grace_seconds, on_tick=watched.guard.beat, on_hang=watched.note)
     watchdog.start()
     beating = loop.create_task(beat(state))
     try:
-        await worker.app.start()
+        if not await started(worker, stop):
+            watchdog.expect_end(LEAVE_PATIENCE)
+            log.info("worker stopping before it has started")
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)  # it has begun nothing, and Faust does not stop in the middle of its start
         await first_of(stop.wait(), state.ended.wait(), worker.app.wait_until_stopped())
         watchdog.expect_end(settings.drain_seconds + COMMIT_PATIENCE + STOP_PATIENCE + settings.watchdog.grace_seconds)
         idle = await drain(worker.app, state, settings.drain_seconds)
@@ -64,6 +98,18 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False) -> None
     failure = state.failed or worker.app.crash_reason
     if failure is not None:
         raise in_our_words(failure, settings)
+
+
+async def started(worker: Worker, stop: asyncio.Event) -> bool:
+    """Whether the worker has started; False as soon as it is to stop, whether or not its start fails meanwhile."""
+    starting = asyncio.ensure_future(worker.app.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set() and (not starting.done() or starting.exception() is not None):
+        return False
+    stopping.cancel()
+    await starting
+    return True
 
 
 def go_on(state: State) -> None:

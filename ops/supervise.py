@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from ops.check import WRONG_USAGE
+from ops.leaving import leave_on_signals
 from ops.lifeline import drain_at_end_of
 from streams.retry import BackOff
 
@@ -69,14 +70,19 @@ class _Supervisor:
 
     def start(self, seat: _Seat) -> bool:
         """Whether this is the new process."""
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, _SIGNALS
+        )  # what comes between the two is for the new process's handler
         process = os.fork()
         if process == 0:
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+            leave_on_signals()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             os.close(self._my_end)
             drain_at_end_of(self._lifeline)
             return True
         seat.process, seat.began = process, time.monotonic()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         if self._stopping:  # the signal came before there was anyone to pass it on to
             os.kill(process, signal.SIGTERM)
         return False

@@ -24,17 +24,30 @@ def end_process(reason: str) -> None:
 
 
 class Watchdog:
-    """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds."""
+    """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds.
 
-    def __init__(self, state: State, grace: float, end: Callable[[str], None] = end_process) -> None:
+    `on_tick` is called at each look; `on_hang` before the end of a worker whose event loop hangs.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        grace: float,
+        end: Callable[[str], None] = end_process,
+        on_tick: Callable[[], None] = lambda: None,
+        on_hang: Callable[[], object] = lambda: None,
+    ) -> None:
         self._state = state
         self._grace = grace
         self._end = end
+        self._on_tick = on_tick
+        self._on_hang = on_hang
         self._stalled_since: float | None = None
         self._deadline: float | None = None
 
     def start(self) -> None:
         """Watches until the process ends."""
+        self._on_tick()  # now: the worker may hang before the thread looks for the first time
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect_end(self, seconds: float) -> None:
@@ -55,11 +68,14 @@ class Watchdog:
         if self._stalled_since is None:
             self._stalled_since = now
         if now - self._stalled_since >= self._grace:
+            if self._state.loop_hangs():
+                self._on_hang()
             self._end(f"the worker is stalled, start it again: {'; '.join(reasons)}")
 
     def _watch(self) -> None:
         while True:
             time.sleep(TICK)
+            self._on_tick()
             self.look()
 
     def _why_it_ends(self) -> str:

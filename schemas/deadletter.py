@@ -54,6 +54,7 @@ class Reason(StrEnum):
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     CONFLICTING_RECEIPT = "conflicting_receipt"
     REFUSED_BY_SINK = "refused_by_sink"
+    ENDS_WORKER = "ends_worker"
 
     @property
     def meaning(self) -> str:
@@ -237,6 +238,12 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "The ERP refused this document; the detail is its answer's code.",
         "Do what the code says (missing master data, a closed period, an invalid value), then replay.",
     ),
+    Reason.ENDS_WORKER: (
+        "A worker ended twice while it was at this record, the second time with nothing else at work; the detail is "
+        "the kind of fault.",
+        "A fault in Tillstream, not in the record: report it, with the worker's log of both times. Replay when a "
+        "version that repairs it runs.",
+    ),
 }
 
 
@@ -250,7 +257,9 @@ class DeadLetter(BaseModel):
     offset: int
     reason: Reason
     detail: str
-    stage: str = Field(description="The step that rejected the record: decode, check, map or write.")
+    stage: str = Field(
+        description="The step that rejected the record: decode, check, map or write; line: it ended the worker."
+    )
     attempts: int = Field(1, ge=1)
     first_failed_at: datetime
     last_failed_at: datetime

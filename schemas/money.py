@@ -11,6 +11,9 @@ from iso4217 import Currency
 #: No amount, price or quantity at a till reaches this; a number beyond it is a broken record, not a sale.
 LIMIT = Decimal(10) ** 12
 _SAFE_LENGTH = 12  # digits before the point that can't reach it
+#: Characters of a number. Longer texts are refused before they become one, as that takes time that grows with the
+#: square of the length.
+LONGEST = 256
 
 #: A price times a quantity, both below LIMIT with six places, fits; what does not fit raises instead of rounding.
 EXACT = Context(prec=60, traps=[Inexact])
@@ -58,6 +61,8 @@ def parse_minor(text: str, digits: int) -> int:
             return int(whole + places)
         except ValueError:  # an exponent
             pass
+    if len(text) > LONGEST:
+        raise NotMoney("out_of_range")
     try:
         return to_minor(Decimal(text), 10**digits)
     except InvalidOperation:  # an exponent beyond all bounds
@@ -66,6 +71,8 @@ def parse_minor(text: str, digits: int) -> int:
 
 def any_number(text: str) -> Decimal:
     """A number of a source's, of a size that sums and products of a few stay exact in. Raises NotMoney."""
+    if len(text) > LONGEST:
+        raise NotMoney("out_of_range")
     try:
         number = Decimal(text)
     except InvalidOperation:

@@ -35,7 +35,8 @@ from streams.receipts import ReceiptRuns
 from streams.retry import PatientSink
 from streams.settings import KafkaSecurity, Settings
 from streams.sources.source import Source
-from streams.state import State
+from streams.state import EVERYONE, State
+from streams.suspects import Marks, Notebook, Suspects, Through
 from streams.topics import BrokerUnreachable, Lookout
 from streams.tracing import Off, Tracing
 from streams.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport, Tables, forget_stopped
@@ -64,6 +65,7 @@ def create_app(
     *,
     accept_budget: bool = False,
     tracing: Tracing | None = None,
+    marks: Marks | None = None,
 ) -> LineApp:
     """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records.
 
@@ -77,13 +79,22 @@ def create_app(
         lambda: _settle(state, REBALANCE_PATIENCE),
         ClockWatch(lambda: time.time(), state.warn),
     )
-    seen = windowed_seen(app, settings.window, settings.topic, partitions, settings.window_hours, time.time, metrics)
+    suspects = Suspects(Notebook(settings).write, marks)
+    seen = windowed_seen(
+        app, settings.window, settings.topic, partitions, settings.window_hours, time.time, metrics, suspects
+    )
     receipts = ReceiptRuns()
     patient = PatientSink(sink, metrics)
     publisher = Publisher(app, settings.dead_letter_topic, metrics)
     state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
     around = [each for each in (patient, source, publisher) if each is not None]
     state.troubles = lambda: [trouble for each in around if (trouble := each.trouble) is not None]
+    # What the source waits for (its registry), every partition waits for.
+    state.waiting = lambda: [
+        *patient.waiting,
+        *publisher.waiting,
+        *([EVERYONE] if source is not None and source.trouble is not None else []),
+    ]
     services = Services(
         seen=seen,
         sink=patient,
@@ -107,7 +118,7 @@ def create_app(
     @app.agent(topic, name="sales", isolated_partitions=True)
     async def sales(stream: StreamT[Any]) -> None:
         async for event in cast(faust.Stream[Any], stream).noack().events():
-            await handle(event, services, metrics, state, receipts)
+            await handle(event, services, metrics, state, receipts, suspects.through)
 
     accepting = accept_budget
 
@@ -260,7 +271,14 @@ def watch_letters(app: LineApp, settings: Settings, metrics: Metrics, state: Sta
             structlog.get_logger("tillstream.letters").exception("counting open dead letters failed")
 
 
-async def handle(event: EventT[Any], services: Services, metrics: Metrics, state: State, receipts: ReceiptRuns) -> None:
+async def handle(
+    event: EventT[Any],
+    services: Services,
+    metrics: Metrics,
+    state: State,
+    receipts: ReceiptRuns,
+    through: Through = process,
+) -> None:
     """Takes one slice through the line and acknowledges it; holds it when it must not be acknowledged.
 
     What the dead-letter budget holds, at most one slice of each partition, passes whole when the worker is told to go
@@ -285,7 +303,7 @@ async def handle(event: EventT[Any], services: Services, metrics: Metrics, state
             continue
         try:
             with state.at_work(), to.tracing.batch(batch) as note:
-                settled = await process(batch, to)
+                settled = await through(batch, to)
                 note(settled)
                 batch.settled = True
                 event.ack()

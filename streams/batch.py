@@ -11,7 +11,8 @@ Headers = Sequence[tuple[str, bytes]]
 #: Bytes of the digests of records: 10 ** 12 of them hold two equal ones with a chance of 10 ** -15.
 DIGEST = 16
 Policy = Literal["reject", "fix", "flag", "hold"]
-Stage = Literal["decode", "check", "map", "write"]
+#: `line`: the record ended the worker, at whichever step.
+Stage = Literal["decode", "check", "map", "write", "line"]
 
 
 class Record(Protocol):

@@ -11,6 +11,7 @@ from streams.desk import find_master_data, find_source, open_checked
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state import State
+from streams.suspects import Marks
 from streams.topics import ensure_topics, smaller_dead_letters
 from streams.tracing import Tracing, find_tracing
 from streams.transport import LineApp
@@ -27,10 +28,10 @@ class Worker:
     tracing: Tracing
 
 
-def build(settings: Settings, *, accept_budget: bool = False) -> Worker:
+def build(settings: Settings, *, accept_budget: bool = False, marks: Marks | None = None) -> Worker:
     """A worker for `settings`, its topics and its sink checked.
 
-    With `accept_budget` the dead-letter budget counts only when the worker has caught up.
+    With `accept_budget` the dead-letter budget counts only when the worker has caught up. `marks` show what it is at.
 
     Raises SettingsError, ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must
     be called in the event loop that the worker is going to run in.
@@ -49,6 +50,15 @@ def build(settings: Settings, *, accept_budget: bool = False) -> Worker:
     metrics.mapping_current.set(1)
     metrics.ready.set_function(lambda: not state.not_ready())  # asked by the scrape: the loop may hang
     app = create_app(
-        settings, sink, metrics, state, partitions, source, master_data, accept_budget=accept_budget, tracing=tracing
+        settings,
+        sink,
+        metrics,
+        state,
+        partitions,
+        source,
+        master_data,
+        accept_budget=accept_budget,
+        tracing=tracing,
+        marks=marks,
     )
     return Worker(app, sink, metrics, state, tracing)

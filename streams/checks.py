@@ -199,7 +199,8 @@ def compute_line(line: Line, digits: int) -> SoundLine:
                 raise Unsound(Reason.LINE_MISMATCH, ".tax: more_than_the_rate_gives")
             net, gross = (net + tax - stated_tax, gross) if gross == amount else (net, net + stated_tax)
             tax = stated_tax
-    return SoundLine(line, line_content(line), quantity, price, Decimal(line["tax_rate"]), net, tax, gross, discount)
+    percent = _plain(Decimal(line["tax_rate"]))
+    return SoundLine(line, line_content(line), quantity, price, percent, net, tax, gross, discount)
 
 
 def number(text: str, field: str) -> Decimal:
@@ -212,7 +213,12 @@ def number(text: str, field: str) -> Decimal:
         raise Unsound(Reason.INVALID_AMOUNT, f".{field}: out_of_range")
     if value != round(value, PLACES):
         raise Unsound(Reason.INVALID_AMOUNT, f".{field}: more_than_{PLACES}_places")
-    return value
+    return _plain(value)
+
+
+def _plain(value: Decimal) -> Decimal:
+    """The number itself; a zero that states millions of places loses them, as they would be written out."""
+    return value if value or abs(value.adjusted()) <= PLACES else Decimal(0)
 
 
 def product(quantity: Decimal, price: Decimal, digits: int) -> int:

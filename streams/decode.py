@@ -13,12 +13,14 @@ from schemas.deadletter import Reason
 from schemas.sale import SaleEvent
 from schemas.strict import CHOICE
 from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection
+from streams.sources.formats import MOST_OBJECTS
 from streams.sources.source import Refused, Skipped, Source
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 NUL = (Reason.SCHEMA_MISMATCH, "(a text): nul_character")
+TOO_MANY = (Reason.INVALID_JSON, "too_many_objects")
 TOO_DEEP = (Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested")
 _WHITE_SPACE = b" \t\r\n"
 
@@ -33,6 +35,9 @@ def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], l
         value = record.value
         if value is None:
             noted.append(Noted(record, "tombstone"))
+            continue
+        if len(value) > MOST_OBJECTS and value.count(b"{") > MOST_OBJECTS:
+            rejections.append(Rejection(record, *TOO_MANY, "decode"))
             continue
         if source is not None:
             _decode_mapped(record, value, source, arrivals, rejections, noted)

@@ -15,6 +15,7 @@ from faust.tables.wrappers import WindowWrapper
 from faust.types import TP
 
 from streams.metrics import Metrics
+from streams.suspects import NOTE_NUMBER, Suspects
 from streams.window import WindowIndex
 
 
@@ -39,6 +40,13 @@ class TableChunks:
         """Deletes one chunk: one tombstone in the changelog."""
         del self.table.relative_to(start)[key]
 
+    def take_notes(self, partitions: set[int]) -> dict[int, bytes]:
+        """The notes about records that ended a worker, which lie among the chunks; they are no chunks any more."""
+        store = self.table.table.data
+        keys = [row for row in list(store.keys()) if row[0].endswith(f"/{NOTE_NUMBER}")]
+        found = {int(row[0].split("/")[0]): store.pop(row, None) for row in keys}
+        return {number: packed for number, packed in found.items() if packed and number in partitions}
+
     def load(self, partitions: set[int]) -> list[tuple[str, float, bytes]]:
         """All chunks of `partitions`. Drops the others from memory: their partitions have gone to other workers."""
         store = self.table.table.data
@@ -57,6 +65,7 @@ def windowed_seen(
     window_hours: float,
     clock: Callable[[], float],
     metrics: Metrics,
+    suspects: Suspects,
 ) -> WindowIndex:
     """The dedupe window `name` on `app`, rebuilt whenever its table has been recovered."""
     length = window_hours * 3600
@@ -74,7 +83,9 @@ def windowed_seen(
 
     async def rebuild() -> None:
         assigned: set[TP] = app.consumer.assignment()
-        index.load(chunks.load({tp.partition for tp in assigned if tp.topic == source}))
+        mine = {tp.partition for tp in assigned if tp.topic == source}
+        suspects.load(chunks.take_notes(mine), mine)
+        index.load(chunks.load(mine))
         seconds = time.perf_counter() - moved_at
         metrics.recovery.observe(seconds)
         log.info("dedupe window recovered", records=len(index), seconds=round(seconds, 3))

@@ -1,7 +1,7 @@
 """Sends dead letters through Faust's producer, until the broker has confirmed every one of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -14,6 +14,7 @@ from streams.clock import REFUSES_TIME
 from streams.deadletters import CONNECT, Letter, size_of, truncated
 from streams.metrics import Metrics
 from streams.retry import BackOff
+from streams.state import current_task
 
 #: Seconds without an answer after which the worker says that it waits; the producer itself tries for longer.
 SLOW = 5.0
@@ -33,11 +34,17 @@ class Publisher:
         self._back_off = back_off or BackOff()
         self._log = structlog.get_logger("tillstream.deadletters")
         self._troubles: dict[object, str] = {}
+        self._task_of: dict[object, object] = {}
 
     @property
     def trouble(self) -> str | None:
         """What the dead-letter topic's trouble is, while there is some."""
         return next(iter(list(self._troubles.values())), None)
+
+    @property
+    def waiting(self) -> Collection[object]:
+        """The tasks whose dead letters are not confirmed."""
+        return list(self._task_of.values())
 
     async def __call__(self, letters: Sequence[Letter]) -> None:
         """Returns when the broker has confirmed all: in order, but those that it refused at first come later.
@@ -113,15 +120,17 @@ class Publisher:
     @contextmanager
     def _noting_trouble(self) -> Iterator[Callable[[str], None]]:
         """What is noted is this call's trouble until the call ends, or is cancelled."""
-        call = object()
+        call, task = object(), current_task()
 
         def note(reason: str) -> None:
             self._troubles[call] = f"dead-letter topic {self._topic}: {reason}"
+            self._task_of[call] = task
 
         try:
             yield note
         finally:
             self._troubles.pop(call, None)
+            self._task_of.pop(call, None)
 
 
 _PLACE = (CONNECT + "topic", CONNECT + "partition", CONNECT + "offset")

@@ -7,7 +7,7 @@ outage nothing stays behind for as long as the last pause was.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +17,7 @@ import structlog
 from schemas.document import ErpDocument
 from sinks.base import Result, Sink, SinkUnavailable
 from streams.metrics import Metrics
+from streams.state import EVERYONE
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -44,9 +45,19 @@ class PatientSink:
         self._metrics = metrics
         self._back_off = back_off or BackOff()
         self._log = structlog.get_logger("tillstream.sink")
-        self.trouble: str | None = None
+        self._troubles: dict[object, str] = {}  # by the task that waits, or EVERYONE
         self._answers_again = asyncio.Event()
         self._last_call = time.monotonic()
+
+    @property
+    def trouble(self) -> str | None:
+        """The sink's trouble, while there is some: until every call that waits for it is answered."""
+        return next(iter(list(self._troubles.values())), None)
+
+    @property
+    def waiting(self) -> Collection[object]:
+        """The tasks whose calls wait for the sink; EVERYONE, when nobody called and it did not answer a ping."""
+        return list(self._troubles)
 
     async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
         """As `Sink.write`, away from the event loop. Waits out SinkUnavailable; may be cancelled at any time."""
@@ -67,17 +78,21 @@ class PatientSink:
     async def _patiently(self, call: Callable[[Asked], Answer], asked: Asked) -> tuple[Answer, float]:
         """The answer, and the seconds that the call took."""
         attempt = 0
-        while True:
-            started = time.perf_counter()
-            self._last_call = time.monotonic()
-            try:
-                answer = await asyncio.to_thread(call, asked)
-            except SinkUnavailable as error:
-                attempt += 1
-                await self._wait_out(error, attempt)
-            else:
-                self._recovered()
-                return answer, time.perf_counter() - started
+        task = asyncio.current_task()
+        try:
+            while True:
+                started = time.perf_counter()
+                self._last_call = time.monotonic()
+                try:
+                    answer = await asyncio.to_thread(call, asked)
+                except SinkUnavailable as error:
+                    attempt += 1
+                    await self._wait_out(error, attempt, task)
+                else:
+                    self._answered(task)
+                    return answer, time.perf_counter() - started
+        finally:
+            self._troubles.pop(task, None)
 
     async def look_after_idle_sink(self) -> None:
         """Pings the sink when nothing was written for a while, so that trouble shows before the next sale."""
@@ -87,20 +102,20 @@ class PatientSink:
         try:
             await asyncio.to_thread(self._sink.ping)
         except SinkUnavailable as error:
-            self._in_trouble(error, attempt=1)
+            self._in_trouble(error, 1, EVERYONE)
         else:
-            self._recovered()
+            self._answered(EVERYONE)
 
-    def _in_trouble(self, error: SinkUnavailable, attempt: int) -> None:
+    def _in_trouble(self, error: SinkUnavailable, attempt: int, who: object) -> None:
         self._metrics.sink_errors.labels(error.kind).inc()
         self._metrics.sink_up.set(0)
-        if self.trouble is None:
+        if not self._troubles:
             self._answers_again = asyncio.Event()
             self._log.warning("sink unavailable, waiting", kind=error.kind, error=str(error), attempt=attempt)
-        self.trouble = f"sink: {error.kind}: {error}"
+        self._troubles[who] = f"sink: {error.kind}: {error}"
 
-    async def _wait_out(self, error: SinkUnavailable, attempt: int) -> None:
-        self._in_trouble(error, attempt)
+    async def _wait_out(self, error: SinkUnavailable, attempt: int, who: object) -> None:
+        self._in_trouble(error, attempt, who)
         if error.retry_after:
             await asyncio.sleep(error.retry_after)
             return
@@ -111,9 +126,15 @@ class PatientSink:
         with suppress(TimeoutError):
             await asyncio.wait_for(answers_again.wait(), pause - at_least)
 
-    def _recovered(self) -> None:
-        self._metrics.sink_up.set(1)
-        if self.trouble is not None:
-            self._log.info("sink available again")
-            self.trouble = None
+    def _answered(self, who: object) -> None:
+        """The sink answers this one: who else waits for it tries again soon, and is in trouble until it is answered."""
+        waited = bool(self._troubles)
+        self._troubles.pop(who, None)
+        self._troubles.pop(EVERYONE, None)
+        if waited:
             self._answers_again.set()
+            self._answers_again = asyncio.Event()
+        if not self._troubles:
+            self._metrics.sink_up.set(1)
+            if waited:
+                self._log.info("sink available again")

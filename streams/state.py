@@ -1,11 +1,14 @@
 """What a worker is doing, for the health endpoints, the watchdog, the drain at the end, and the operator."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from streams.settings import Watchdog
+
+#: Among the tasks that wait: whoever is at work may be waiting for the same.
+EVERYONE = "everyone"
 
 
 @dataclass(slots=True)
@@ -20,8 +23,11 @@ class State:
     failed: BaseException | None = None
     outage: str | None = None
     troubles: Callable[[], list[str]] = list  # of sink, dead-letter topic and the like, causes before consequences
+    waiting: Callable[[], Collection[object]] = tuple  # the tasks that wait for the sink or the dead-letter topic
     warnings: dict[str, str] = field(default_factory=dict)  # by task: what does not keep sales from the ERP
     _begun: dict[object, float] = field(default_factory=dict)
+    _task_of: dict[object, object] = field(default_factory=dict)
+    _last_wait: float = field(init=False)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _told: asyncio.Event = field(default_factory=asyncio.Event)
     _passing: bool = True
@@ -30,18 +36,20 @@ class State:
     progress: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.heartbeat = self.progress = self.clock()
+        self.heartbeat = self.progress = self._last_wait = self.clock()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Marks a slice as in flight."""
         token = object()
         self._begun[token] = self.clock()
+        self._task_of[token] = current_task()
         self._idle.clear()
         try:
             yield
         finally:
             del self._begun[token]
+            del self._task_of[token]
             if not self._begun:
                 self._idle.set()
 
@@ -107,20 +115,32 @@ class State:
     def stalled(self) -> list[str]:
         """Why the worker is stuck by a fault of its own; empty when it is not.
 
-        Faust is known to hang in recovery, and to stop fetching without a word.
+        Faust is known to hang in recovery, and to stop fetching without a word. A batch that waits for the sink is not
+        stuck, whatever the batches of other partitions do meanwhile; its time begins again when it is answered.
         """
         now = self.clock()
+        waiting = self.waiting()
+        for token, task in list(self._task_of.items()):
+            if task in waiting and token in self._begun:
+                self._begun[token] = now
+        if waiting or self.waits_for() is not None:
+            self._last_wait = now
         reasons = []
-        if now - self.heartbeat > self.limits.loop_seconds:
+        if self.loop_hangs():
             reasons.append(f"the event loop hangs for {now - self.heartbeat:.0f} s")
-        if self.waits_for() is not None:
-            return reasons
-        longest = max((now - begun for begun in list(self._begun.values())), default=0.0)
+        everyone = self.outage is not None or EVERYONE in waiting or not waiting
+        since = self._last_wait if everyone else 0.0
+        longest = max((now - max(begun, since) for begun in list(self._begun.values())), default=0.0)
+        unsettled = now - max(self.progress, self._last_wait)
         if longest > self.limits.batch_seconds:
             reasons.append(f"a batch is in flight for {longest:.0f} s")
-        elif now - self.progress > self.limits.progress_seconds and self.held is None:
-            reasons.append(f"records wait and none was settled for {now - self.progress:.0f} s")
+        elif unsettled > self.limits.progress_seconds and self.held is None:
+            reasons.append(f"records wait and none was settled for {unsettled:.0f} s")
         return reasons
+
+    def loop_hangs(self) -> bool:
+        """Whether the event loop has not run for too long."""
+        return self.clock() - self.heartbeat > self.limits.loop_seconds
 
     def not_live(self) -> list[str]:
         """Why the process should be restarted; empty when it need not."""
@@ -137,3 +157,11 @@ class State:
         if not self.recovered():
             reasons.append("joining the group, or recovering the dedupe window")
         return reasons + self.causes()
+
+
+def current_task() -> object:
+    """The task that runs now; None outside of any, as in a thread."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None

@@ -21,8 +21,9 @@ from streams.deadletters import NO_LIMIT, OWN, BudgetGuard, Letter, letter, one_
 from streams.letters.heads import Head
 from streams.letters.reading import TopicRecord
 from streams.letters.trail import End
-from streams.pipeline import Seen, Services, process
+from streams.pipeline import Seen, Services, process, versions
 from streams.retry import PatientSink
+from streams.suspects import is_outage
 from streams.window import PackedDigests
 
 #: Sends letters to a topic; returns when the broker has confirmed them.
@@ -247,8 +248,33 @@ async def redo(
     Those of one source partition keep their order, and that of the calls which share `lanes`; while they wait for the
     sink, those of another are decoded. Without `back` it was a rehearsal: the outcomes have the documents that would be
     written.
+
+    A letter by which the line itself fails goes back as `ends_worker`, singled out: it is safe where it is, and nobody
+    could ever try the others again if it ended whoever does.
     """
     lanes = Lanes() if lanes is None else lanes
+    try:
+        return await _together(letters, to, most, back, lanes)
+    except Exception as error:
+        if is_outage(error):
+            raise
+        if len(letters) == 1:
+            return [await _put_back(letters[0], error, to, back)]
+    if isinstance(to.sink, Rehearsal):
+        to.sink.asked.clear()
+    return [outcome for again in letters for outcome in await redo([again], to, most, back, lanes)]
+
+
+async def _put_back(again: Again, error: Exception, to: Services, back: Back | None) -> Redone:
+    origin, detail = again.head.origin, f"(the whole record): {type(error).__name__}"
+    if back is not None:
+        rejection = Rejection(again, Reason.ENDS_WORKER, detail, "line")
+        await back.put(origin.topic, origin.partition, [rejection], versions(to.source, to.master()))
+    parks = back is not None and back.parks(again.head)
+    return Redone(again, "parked" if parks else "failed", Reason.ENDS_WORKER.value, detail)
+
+
+async def _together(letters: Sequence[Again], to: Services, most: int, back: Back | None, lanes: Lanes) -> list[Redone]:
     groups: dict[tuple[str, int], list[Again]] = defaultdict(list)
     for again in letters:
         groups[again.head.origin.topic, again.head.origin.partition].append(again)

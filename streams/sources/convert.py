@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.codes import GTIN_LENGTHS, bare_code, check_digit_is_right, is_damaged, with_zeros
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
-from schemas.money import EXACT, NotMoney, any_number, minor_digits, minor_text, round_half_up
+from schemas.money import EXACT, LONGEST, NotMoney, any_number, minor_digits, minor_text, round_half_up
 from schemas.timepattern import fault_of, has_offset
 from streams.sources.paths import PathError, json_path
 
@@ -45,6 +45,9 @@ Convert = Callable[[Any, Around], Any]
 _SPACES = "[ \u00a0\u202f]"
 Read = TypeVar("Read")
 _SHORT = 64
+#: Characters of a text that is normalised: an event's texts are shorter. The time that a run of combining marks takes
+#: grows with the square of its length.
+_LONGEST_TEXT = 4096
 
 
 class Unconvertible(Exception):
@@ -85,6 +88,8 @@ def _decimal(how: DecimalNumber) -> Convert:
     bare = _without_signs(how)
 
     def read(text: str) -> str:
+        if len(text) > LONGEST:
+            raise Unconvertible("not_a_decimal")
         text, negative = bare(text)
         match = pattern.fullmatch(text)
         if match is None or not (match[2] or match[3]) or bool(match[1]) + bool(match[4]) + negative > 1:
@@ -226,7 +231,7 @@ def _aware(local: datetime, zone: ZoneInfo, how: Time) -> datetime:
 
 
 def _iso(value: Any) -> datetime | None:
-    if type(value) is not str:
+    if type(value) is not str or len(value) > LONGEST:
         return None
     try:
         return datetime.fromisoformat(value.strip())
@@ -275,6 +280,8 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
         raise StepError(f"time: {pattern!r}: {fault}")
 
     def read(text: str) -> datetime | None:
+        if len(text) > LONGEST:
+            return None
         try:
             return datetime.strptime(text.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
         except ValueError:
@@ -326,7 +333,9 @@ def _boolean(how: Boolean) -> Convert:
 
 def _trimmed(value: Any, _: Around) -> str:
     text = text_of(value)
-    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
+    if text.isascii() or len(text) > _LONGEST_TEXT:
+        return text.strip()
+    return unicodedata.normalize("NFC", text).strip()
 
 
 #: Full-width forms of ASCII, and the ideographic space.

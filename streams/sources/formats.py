@@ -22,6 +22,8 @@ from streams.batch import Record
 
 Read = Callable[[Record], Any]
 _BOM = b"\xef\xbb\xbf"
+#: Objects of one JSON text. A receipt has dozens; millions of empty ones fit into a record and take seconds to read.
+MOST_OBJECTS = 500_000
 
 
 class Unreadable(Exception):
@@ -51,6 +53,8 @@ def read_json(record: Record) -> Any:
 
 def parse_json(value: bytes, fraction: Callable[[str], Any] = str) -> Any:
     """One JSON text in UTF-8; `fraction` makes the numbers that are not whole. Raises Unreadable."""
+    if value.count(b"{") > MOST_OBJECTS:
+        raise Unreadable(Reason.INVALID_JSON, "too_many_objects")
     try:
         text = value.removeprefix(_BOM).decode()
         return json.loads(text, parse_float=fraction, parse_constant=_no_number, object_pairs_hook=_no_key_twice)

@@ -102,6 +102,8 @@ class Money(functions.Functions):
 
 _LONG = Context(prec=60)
 _TWELVE_PLACES = Decimal("1e-12")
+#: No number or code of a till has as many digits; Python refuses to write integers of more than 4,300 at all.
+_WIDEST = 10**64
 _XPATH = {(None, name): function for name, function in xpath.FUNCTIONS.items()}
 _MONEY = Money()
 _COMPILER = Compiler(TreeInterpreter(jmespath.Options(custom_functions=_MONEY)), _MONEY)
@@ -131,10 +133,13 @@ def json_path(path: str) -> Find:
 
     def search(node: Any) -> Any:
         try:
-            return find(node)
+            found = find(node)
         except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             # beyond its own errors, what it does on values that it did not expect: text > number is a TypeError
             raise NotFound(type(error).__name__) from None
+        if type(found) is int and not -_WIDEST < found < _WIDEST:
+            raise NotFound("out_of_range")
+        return found
 
     return search
 

@@ -4,9 +4,10 @@ A record begins with its schema's id (a zero byte and four bytes), or has it in 
 batch needs is fetched before it is decoded (`prepare`), each schema once; decoding then does no I/O. A registry that
 is away, or answers anything but "there is none", is waited out: only an id that it does not know is a dead letter.
 
-The tree of an Avro record: decimals are text, times ISO 8601 text, floating point numbers their shortest text, bytes
-without a logical type base64 text. Rules in schemas (encryption, migration) are not run. Recursive Avro schemas are
-refused: the reader recurses on the C stack, so that one deep record would bring the process down.
+The tree of an Avro record: decimals are text, digit for digit, and refused beyond their schema's precision; times ISO
+8601 text, floating point numbers their shortest text, bytes without a logical type base64 text. Rules in schemas
+(encryption, migration) are not run. Recursive Avro schemas are refused: the reader recurses on the C stack, so that one
+deep record would bring the process down.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistry
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from fastavro.read import LOGICAL_READERS
 from jsonschema import ValidationError
 
 from schemas.deadletter import Reason
@@ -28,7 +30,7 @@ from streams.batch import Record
 from streams.retry import BackOff
 from streams.settings import SchemaRegistry
 from streams.sources.formats import Unreadable, parse_json
-from streams.sources.schemas import Written, hazard, remote_reference, tree
+from streams.sources.schemas import Written, WrongDecimal, exact_decimal, hazard, remote_reference, tree
 
 HEADER = "__value_schema_id"
 #: Seconds after which the registry is asked again for an id that it did not know.
@@ -61,6 +63,8 @@ class RegistryReader:
         self.trouble: str | None = None
         by_record = {"subject.name.strategy": lambda *_: None, "schema.id.deserializer": _payload}
         if form == "avro":
+            for kind in ("bytes-decimal", "fixed-decimal"):
+                LOGICAL_READERS[kind] = exact_decimal  # the library's rounds to the precision, and takes any length
             self._deserialize: Any = AvroDeserializer(self._fetched, conf=by_record)
         else:
             self._deserialize = JSONDeserializer(
@@ -149,6 +153,8 @@ class RegistryReader:
             return tree(value)
         except Unreadable:
             raise
+        except WrongDecimal as fault:
+            raise Unreadable(self._invalid, f"(a decimal): {fault}") from None
         # The library says of a stranger's bytes whatever comes to it: EOFError, IndexError, UnicodeDecodeError, ….
         except Exception as error:
             raise self._unreadable(error) from None

@@ -4,11 +4,34 @@ import base64
 import json
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
 _NAMED = ("record", "error", "enum", "fixed")
+#: Digits of a decimal that are read at most: beyond them a conversion takes time that grows with the square of them.
+MOST_DIGITS = 1_000
+_EXACT = Context(prec=MOST_DIGITS)
+
+
+class WrongDecimal(Exception):
+    """The bytes are no decimal of the schema's precision; the message is the kind of fault."""
+
+
+def exact_decimal(data: Any, writer_schema: dict[str, Any] | None = None, reader_schema: Any = None) -> Decimal:
+    """Return an Avro decimal, digit for digit. Raises WrongDecimal beyond the precision that the schema states.
+
+    The length of the bytes is looked at before they become a number.
+    """
+    schema = writer_schema or {}
+    precision = min(int(schema["precision"]), MOST_DIGITS)
+    significant = data.lstrip(b"\xff" if data[:1] >= b"\x80" else b"\0")
+    if len(significant) * 2 > precision + 1:  # a byte is 2.4 digits
+        raise WrongDecimal("more_digits_than_its_precision")
+    unscaled = int.from_bytes(data, signed=True)
+    if abs(unscaled) >= 10**precision:
+        raise WrongDecimal("more_digits_than_its_precision")
+    return Decimal(unscaled).scaleb(-int(schema.get("scale", 0)), _EXACT)
 
 
 def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
@@ -22,6 +45,11 @@ def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
         named = {_short(part["name"]): part for part in parts if part.get("type") in _NAMED}
         if _recurs(root, named, frozenset()):
             return "is_recursive"
+        decimals = [
+            part for part in parts if part.get("logicalType") == "decimal" and part.get("type") in ("bytes", "fixed")
+        ]
+        if not all(map(_is_decimal, decimals)):
+            return "has_no_usable_decimal"
         items = [part.get("items") for part in parts if part.get("type") == "array"]
         return "has_items_without_bytes" if any(_is_empty(item, named) for item in items) else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -75,6 +103,12 @@ def _recurs(schema: Any, named: dict[str, Any], within: frozenset[str]) -> bool:
         within |= {_short(str(schema.get("name")))}
         return any(_recurs(field.get("type"), named, within) for field in schema["fields"])
     return any(_recurs(schema.get(inner), named, within) for inner in ("type", "items", "values"))
+
+
+def _is_decimal(part: dict[str, Any]) -> bool:
+    """Whether precision and scale are numbers that a decimal may have."""
+    precision, scale = part.get("precision"), part.get("scale", 0)
+    return type(precision) is int and type(scale) is int and 0 <= scale <= precision and precision > 0
 
 
 def _is_empty(schema: Any, named: dict[str, Any]) -> bool:

@@ -135,9 +135,33 @@ FAULTS = KILLS | {
 }
 
 
+def hold_the_interpreter() -> None:
+    """A call into C that does not come back, and keeps every other thread from running."""
+    sum(range(10**13))
+
+
+#: At each record with the word `poison` in it, in every life. In the step that decodes.
+POISONS = {"poison-bug": fail, "poison-hang": hang, "poison-holds-the-interpreter": hold_the_interpreter}
+
+
+def poison(strike: Callable[[], None]) -> None:
+    """Puts a fault in that some records bring about, whoever reads them."""
+    work = pipeline.decode
+
+    def faulty(batch: Any, source: Any) -> Any:
+        if any(b"poison" in (record.value or b"") for record in batch.records):
+            strike()
+        return work(batch, source)
+
+    pipeline.decode = faulty
+
+
 def put_in(fault: str) -> None:
     """Puts the fault `NAME[:COUNT]` into this process, and into those it forks: they count together."""
     name, _, number = fault.partition(":")
+    if name in POISONS:
+        poison(POISONS[name])
+        return
     owner, method, strike, after, matters = FAULTS[name]
     work = getattr(owner, method)
     calls, lock = RawValue("i", 0), threading.Lock()

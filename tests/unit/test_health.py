@@ -18,7 +18,7 @@ from streams.health import HealthServer
 from streams.letters.trail import End
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
 from streams.settings import Watchdog
-from streams.state import State
+from streams.state import EVERYONE, State
 
 
 class Clock:
@@ -230,3 +230,42 @@ def test_every_reason_is_counted_from_zero_so_that_the_first_dead_letter_has_a_r
     registry = Metrics().registry
     for reason in Reason:
         assert registry.get_sample_value("tillstream_events_rejected_total", {"reason": reason.value}) == 0
+
+
+async def test_batch_that_waits_for_a_flapping_sink_is_no_stall_though_others_are_answered(
+    state: State, clock: Clock
+) -> None:
+    answered = asyncio.Event()
+    waiting: list[object] = []
+    state.waiting = lambda: waiting
+
+    async def wait_for_the_sink() -> None:
+        with state.at_work():
+            waiting.append(asyncio.current_task())
+            await answered.wait()
+            waiting.clear()
+            clock.now = state.heartbeat = clock.now + 100
+            assert state.stalled() == []  # the time of waiting does not count
+            clock.now = state.heartbeat = clock.now + 100
+            assert state.stalled() == ["a batch is in flight for 200 s"]
+
+    task = asyncio.create_task(wait_for_the_sink())
+    await asyncio.sleep(0)
+    for _ in range(10):
+        clock.now = state.heartbeat = state.progress = clock.now + 100
+        assert state.stalled() == []
+    answered.set()
+    await task
+
+
+async def test_batch_that_hangs_is_a_stall_though_another_waits_for_the_sink(state: State, clock: Clock) -> None:
+    other = asyncio.create_task(asyncio.sleep(0))
+    state.waiting = lambda: [other]
+    state.trouble = lambda: "sink: connection: refused"
+    with state.at_work():
+        clock.now = state.heartbeat = clock.now + 121
+        assert state.stalled() == ["a batch is in flight for 121 s"]
+        state.waiting = lambda: [other, EVERYONE]
+        clock.now = state.heartbeat = clock.now + 121
+        assert state.stalled() == []
+    await other

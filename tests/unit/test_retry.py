@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from schemas.document import ErpDocument
 from sinks.base import Result, SinkUnavailable
@@ -76,3 +77,19 @@ async def test_call_that_fails_while_others_are_answered_keeps_its_first_pause()
     waiting.cancel()
     assert all(later - earlier >= 0.05 for earlier, later in zip(sink.tries, sink.tries[1:], strict=False))
     assert number > 8
+
+
+async def test_call_that_fails_is_in_trouble_until_it_is_answered_itself() -> None:
+    sink = Picky(document(1).event_id)
+    metrics = Metrics()
+    patient = PatientSink(sink, metrics, AnHour())
+    waiting = asyncio.create_task(patient.write([document(1)]))
+    await failed(metrics, 1)
+    for number in range(2, 5):
+        await patient.write([document(number)])
+        assert patient.trouble is not None
+        assert list(patient.waiting) == [waiting]
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    assert (patient.trouble, list(patient.waiting)) == (None, [])

@@ -217,3 +217,39 @@ def test_earlier_outcome_does_not_undo_a_later_one() -> None:
     ledger.note(outcome_of(second, "a", "delivered"))
     ledger.note(outcome_of(head(1), "b", "failed"))
     assert ledger.is_closed(second)
+
+
+class Bug:
+    """A window in which the line fails, for the records of one receipt. As `pipeline.Seen`."""
+
+    def split(self, partition: int, arrivals: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        if any(arrival.event.receipt == "2" for arrival in arrivals):
+            raise ZeroDivisionError("a bug")
+        return list(arrivals), []
+
+    def add(self, partition: int, arrivals: Sequence[Any]) -> None:
+        pass
+
+
+async def test_letter_by_which_the_line_fails_goes_back_and_keeps_no_other_from_being_tried() -> None:
+    desk = Desk()
+    desk.to = for_letters(desk.line.services, desk.back, Bug())
+    ended = await desk.redo(again(1), again(2), again(3))
+    assert ended == [("delivered", ""), ("failed", "ends_worker"), ("delivered", "")]
+    ((topic, letter),) = desk.sent
+    headers = dict(letter.headers)
+    assert (topic, letter.value) == (DLQ, value(2))
+    assert headers["tillstream.detail"] == b"(the whole record): ZeroDivisionError"
+
+
+async def test_outage_of_a_replay_puts_nothing_back() -> None:
+    desk = Desk()
+
+    class Away(Bug):
+        def split(self, partition: int, arrivals: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+            raise OSError(28, "no space left")
+
+    desk.to = for_letters(desk.line.services, desk.back, Away())
+    with pytest.raises(OSError, match="no space left"):
+        await desk.redo(again(1))
+    assert desk.sent == []
