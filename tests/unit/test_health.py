@@ -261,7 +261,7 @@ async def test_batch_that_waits_for_a_flapping_sink_is_no_stall_though_others_ar
 async def test_batch_that_hangs_is_a_stall_though_another_waits_for_the_sink(state: State, clock: Clock) -> None:
     other = asyncio.create_task(asyncio.sleep(0))
     state.waiting = lambda: [other]
-    state.trouble = lambda: "sink: connection: refused"
+    state.troubles = lambda: ["sink: connection: refused"]
     with state.at_work():
         clock.now = state.heartbeat = clock.now + 121
         assert state.stalled() == ["a batch is in flight for 121 s"]

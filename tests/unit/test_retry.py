@@ -35,10 +35,11 @@ class Picky(MemorySink):
         return super().write(documents)
 
 
-async def failed(metrics: Metrics, times: int) -> None:
-    """Returns when so many calls have failed."""
-    while (metrics.registry.get_sample_value("tillstream_sink_errors_total", {"kind": "connection"}) or 0) < times:
-        await asyncio.sleep(0.001)
+async def failed(metrics: Metrics, times: int, kind: str = "connection") -> None:
+    """Return when so many calls have failed. Raises TimeoutError after half a minute."""
+    async with asyncio.timeout(30):
+        while (metrics.registry.get_sample_value("tillstream_sink_errors_total", {"kind": kind}) or 0) < times:
+            await asyncio.sleep(0.001)
 
 
 async def test_first_answer_after_an_outage_ends_the_waiting_of_all_calls() -> None:
@@ -84,7 +85,7 @@ async def test_call_that_fails_is_in_trouble_until_it_is_answered_itself() -> No
     metrics = Metrics()
     patient = PatientSink(sink, metrics, AnHour())
     waiting = asyncio.create_task(patient.write([document(1)]))
-    await failed(metrics, 1)
+    await failed(metrics, 1, "lock")
     for number in range(2, 5):
         await patient.write([document(number)])
         assert patient.trouble is not None
