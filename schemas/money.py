@@ -20,7 +20,7 @@ class NotMoney(ValueError):
     """The number is no amount of its currency; the message is the kind of fault, as a word."""
 
 
-@lru_cache(256)  # not more: it is asked for whatever a source calls its currency
+@lru_cache  # of few: it is asked for whatever a source calls its currency
 def minor_digits(currency: str) -> int | None:
     """Decimal places of `currency` (EUR 2, JPY 0, BHD 3); None when ISO 4217 has no such currency.
 
