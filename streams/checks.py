@@ -290,7 +290,7 @@ def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int
     for name, printed, computed, tolerated in of_lines:
         if printed is not None:
             difference = minor(printed, digits, f"totals.{name}") - computed
-            if difference and abs(difference) > tolerated:
+            if abs(difference) > tolerated:
                 raise Unsound(Reason.TOTALS_MISMATCH, f"totals.{name}: differs_from_lines")
 
 
@@ -310,7 +310,7 @@ def tolerance(quantity: Decimal, price: Decimal, digits: int) -> Decimal:
     return 1 + abs(quantity) * factor * half
 
 
-@lru_cache(1024)
+@lru_cache
 def rate_units(rate: str) -> int:
     """A tax rate in ten-thousandths of a percent. Raises Unsound when it has more places, or is none."""
     try:
