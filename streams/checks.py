@@ -187,15 +187,16 @@ def compute_line(line: Line, digits: int) -> SoundLine:
         if stated != amount and abs(stated - amount) > tolerance(quantity, price, digits):
             raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
         amount = stated
-    net, tax, gross = taxed(amount, rate, line.get("tax_included", True))
+    included = line.get("tax_included", True)
+    net, tax, gross = taxed(amount, rate, included)
     printed_tax = line.get("tax")
     if printed_tax is not None:
         stated_tax = minor(printed_tax, digits, ".tax")
         if stated_tax != tax:
             if not (rate and stated_tax * tax >= 0 and abs(stated_tax) <= abs(tax) + _TAX_ABOVE):
                 raise Unsound(Reason.LINE_MISMATCH, ".tax: more_than_the_rate_gives")
-            net, gross = (net + tax - stated_tax, gross) if gross == amount else (net, net + stated_tax)
             tax = stated_tax
+            net, gross = (amount - tax, amount) if included else (amount, amount + tax)
     return SoundLine(line, line_content(line), quantity, price, Decimal(line["tax_rate"]), net, tax, gross, discount)
 
 
@@ -222,8 +223,6 @@ def product(quantity: Decimal, price: Decimal, digits: int) -> int:
 
 def taxed(amount: int, rate: int, included: bool) -> tuple[int, int, int]:
     """(net, tax, gross) of a line's amount; `rate` as `rate_units` gives it."""
-    if not rate:
-        return amount, 0, amount
     if included:
         net = divide_half_up(amount * _WHOLE, _WHOLE + rate)
         return net, amount - net, amount
