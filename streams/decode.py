@@ -103,8 +103,6 @@ def _arrive(
 def explain(error: ValidationError) -> tuple[Reason, str]:
     """The first fault of a record as `field.path: kind`; how many more there are is said, what stood there is not."""
     faults = error.errors()
-    if faults[0]["type"] == "json_invalid":
-        return Reason.INVALID_JSON, "json_invalid"
     # A path holds field names of the model and indexes only: unknown keys are never looked at.
     kinds: dict[str, str] = {}
     for fault in faults:
@@ -112,6 +110,8 @@ def explain(error: ValidationError) -> tuple[Reason, str]:
         if kinds.get(path, "string_type") == "string_type":  # a number that is none is not said to be no text
             kinds[path] = kind
     path, kind = next(iter(kinds.items()))
+    if kind == "json_invalid":
+        return Reason.INVALID_JSON, kind
     more = f" (and {len(kinds) - 1} more)" if len(kinds) > 1 else ""
     return Reason.SCHEMA_MISMATCH, f"{path or '(the whole value)'}: {kind}{more}"
 

@@ -88,7 +88,7 @@ def test_amount_that_does_not_fit_is_refused(text: str, fault: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["9" * 28, "1e-20", "-1e-20", "9e20", "-9.99e20", "0." + "1" * 20, "0", "-12.5", "12345678.90123456789012345678"],
+    ["1e-20", "-1e-20", "9e20", "-9.99e20", "0." + "1" * 20, "0", "-12.5", "12345678.90123456789012345678"],
 )
 def test_number_of_a_source_is_taken_whole(text: str) -> None:
     assert any_number(text) == Decimal(text)
@@ -125,3 +125,9 @@ def test_division_rounds_half_away_from_zero(numerator: int, denominator: int) -
 @given(st.decimals(-100, 100, places=1) | st.decimals(-(10**9), 10**9, places=3))
 def test_rounding_is_half_away_from_zero(amount: Decimal) -> None:
     assert round_half_up(amount) == half_up(Fraction(amount)) == int(amount.quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def test_what_is_remembered_of_currencies_is_bounded_whatever_sources_say() -> None:
+    for number in range(300):
+        minor_digits(f"X{number}")
+    assert minor_digits.cache_info().currsize < 300

@@ -233,6 +233,14 @@ def test_table_has_a_chunk_per_partition_and_window_with_the_digests_in_order() 
     ]  # fmt: skip
 
 
+def test_batch_of_more_than_a_chunk_is_not_written_again_with_the_next_event() -> None:
+    chunks = MemoryChunks()
+    index = new_index(chunks)
+    index.add(0, arrivals(*range(CHUNK_RECORDS + 1)))
+    index.add(0, arrivals(CHUNK_RECORDS + 2))
+    assert [len(packed) // DIGEST for packed in chunks.kept.values()] == [CHUNK_RECORDS + 1, 1]
+
+
 def test_loading_starts_anew() -> None:
     chunks = MemoryChunks()
     index = new_index(chunks)
