@@ -10,7 +10,7 @@ from iso4217 import Currency
 
 #: No amount, price or quantity at a till reaches this; a number beyond it is a broken record, not a sale.
 LIMIT = Decimal(10) ** 12
-_SAFE_LENGTH = 12  # digits before the point that can't reach it
+_SAFE_LENGTH = LIMIT.adjusted()  # digits before the point that can't reach it
 
 #: A price times a quantity, both below LIMIT with six places, fits; what does not fit raises instead of rounding.
 EXACT = Context(prec=60, traps=[Inexact])

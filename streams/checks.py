@@ -79,7 +79,6 @@ class Unsound(Exception):
     """Why a receipt is not right: a reason, and the field with the kind of fault."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
 

@@ -295,7 +295,10 @@ def test_first_moment_of_2000_is_plausible() -> None:
 
 
 def test_fault_names_its_line() -> None:
-    assert reason(**receipt([line("1", "1"), line("1", "1", tax_rate="101")], "2.00"))[1] == "lines.1.tax_rate: out_of_range"
+    assert (
+        reason(**receipt([line("1", "1"), line("1", "1", tax_rate="101")], "2.00"))[1]
+        == "lines.1.tax_rate: out_of_range"
+    )
     with pytest.raises(Unsound, match=r"lines\.1\.quantity: out_of_range"):
         gross_of_lines([line("1", "1"), line("1e12", "1")], "EUR")  # type: ignore[list-item]
 
@@ -378,6 +381,11 @@ def test_tax_on_top_that_the_rate_rounds_to_nothing_is_still_on_top() -> None:
 def test_printed_tax_is_two_cents_above_the_rates_at_most_and_of_its_sign(tax: str, included: bool) -> None:
     one = line("1", "1.00", tax_rate="10", tax=tax, tax_included=included)
     assert reason(**receipt([one], "1.00"))[1] == "lines.0.tax: more_than_the_rate_gives"
+
+
+def test_cent_of_printed_tax_on_a_cent_given_back_is_of_the_wrong_sign() -> None:
+    one = line("-1", "0.10", tax_rate="10", tax="0.01", tax_included=False)
+    assert reason(**receipt([one], "-0.09"))[1] == "lines.0.tax: more_than_the_rate_gives"
 
 
 @pytest.mark.parametrize(
@@ -484,7 +492,9 @@ def test_difference_of_printed_tax_goes_to_the_lines_rounded_furthest_the_other_
         ]
         changed = [before for before, after in pairs if after.tax != before.tax]
         step = 1 if difference > 0 else -1
-        assert [after.tax - before.tax for before, after in pairs if after.tax != before.tax] == [step] * abs(difference)
+        assert [after.tax - before.tax for before, after in pairs if after.tax != before.tax] == [step] * abs(
+            difference
+        )
         assert all((after.gross if included else after.net) == (before.gross if included else before.net)
                    for before, after in pairs)  # fmt: skip
         order = sorted(step * above(before) for before, _ in pairs if before.tax_rate and before.gross)

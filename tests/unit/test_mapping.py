@@ -242,7 +242,9 @@ def test_void_of_a_sale_and_void_of_what_is_not_said_take_back() -> None:
     assert document(type="return", original={"receipt": "9", "type": "return"}).gross == Decimal("-3.00")
 
 
-@pytest.mark.parametrize(("currency", "gross", "unit"), [("JPY", "3", "1"), ("EUR", "3.00", "0.01"), ("BHD", "3", "0.001")])
+@pytest.mark.parametrize(
+    ("currency", "gross", "unit"), [("JPY", "3", "1"), ("EUR", "3.00", "0.01"), ("BHD", "3", "0.001")]
+)
 def test_amounts_have_the_places_of_their_currency(currency: str, gross: str, unit: str) -> None:
     made = document(currency=currency, totals={"gross": gross})
     assert made.gross == Decimal(3)

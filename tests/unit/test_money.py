@@ -1,5 +1,6 @@
 """Exact money: every number of a text comes through whole, or is refused with the kind of fault."""
 
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from math import floor
@@ -53,11 +54,15 @@ def test_text_of_minor_units(minor: int, digits: int, text: str) -> None:
 def test_amount_is_read_exactly_or_refused(number: int, places: int, digits: int) -> None:
     amount = Decimal(number).scaleb(-places)
     scaled = amount.scaleb(digits)
-    for read in (lambda: parse_minor(format(amount, "f"), digits), lambda: to_minor(amount, 10**digits)):
+    reads: list[Callable[[], int]] = [
+        lambda: parse_minor(format(amount, "f"), digits),
+        lambda: to_minor(amount, 10**digits),
+    ]
+    for read in reads:
         if scaled == int(scaled):
             assert read() == int(scaled)
         else:
-            with pytest.raises(NotMoney, match="^too_many_places$"):
+            with pytest.raises(NotMoney, match=r"^too_many_places$"):
                 read()
 
 
@@ -96,19 +101,19 @@ def test_number_of_a_source_is_taken_whole(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1" + "." + "1" * 28, "1e-21", "1e21", "-1e21", "0e-21", "9" * 29, "1e999999"])
 def test_number_beyond_any_receipt_is_out_of_range(text: str) -> None:
-    with pytest.raises(NotMoney, match="^out_of_range$"):
+    with pytest.raises(NotMoney, match=r"^out_of_range$"):
         any_number(text)
 
 
 def test_number_of_28_digits_is_taken_and_of_29_is_not() -> None:
     assert any_number("1" * 20 + "." + "1" * 8) == Decimal("1" * 20 + "." + "1" * 8)
-    with pytest.raises(NotMoney, match="^out_of_range$"):
+    with pytest.raises(NotMoney, match=r"^out_of_range$"):
         any_number("1" * 20 + "." + "1" * 9)
 
 
 @pytest.mark.parametrize("text", ["", "x", "NaN", "sNaN", "Infinity", "-Infinity", "1,5", "1e99999999999999999999"])
 def test_text_that_is_no_number_is_said_to_be_none(text: str) -> None:
-    with pytest.raises(NotMoney, match="^not_a_number$"):
+    with pytest.raises(NotMoney, match=r"^not_a_number$"):
         any_number(text)
 
 

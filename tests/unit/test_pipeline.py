@@ -18,8 +18,8 @@ from streams.batch import Arrival, Rejection, Settled
 from streams.deadletters import BudgetExceeded, BudgetGuard, reason_of
 from streams.decode import decode
 from streams.pipeline import first_turn, process, with_document
-from streams.sources.source import Source
 from streams.settings import Store, Stores
+from streams.sources.source import Source
 from tests.support.events import batch, event, value
 from tests.support.line import Line
 from tests.support.mapping import master

@@ -194,7 +194,9 @@ def test_outcomes_of_the_readers_own_action_are_left_out(settings: Settings) -> 
     followed.follower.close()
 
 
-@pytest.mark.parametrize("code", [KafkaError._ALL_BROKERS_DOWN, KafkaError._FAIL, KafkaError.TOPIC_AUTHORIZATION_FAILED])
+@pytest.mark.parametrize(
+    "code", [KafkaError._ALL_BROKERS_DOWN, KafkaError._FAIL, KafkaError.TOPIC_AUTHORIZATION_FAILED]
+)
 def test_error_of_the_broker_ends_the_reading(followed: Followed, code: int) -> None:
     class Failed:
         def error(self) -> KafkaError:
@@ -231,7 +233,7 @@ def test_action_of_which_little_is_said_has_empty_fields() -> None:
     bare = b'{"kind":"action","id":"a","what":"replay","state":"begun","by":"Ada","at":"2026-03-10T12:00:00Z"}'
     (read,) = entries_of(record(bare))
     assert isinstance(read, Action)
-    nothing = {"filter": {}, "reason": "", "patch": None, "options": {}, "until": {}, "counts": {}}
+    nothing: dict[str, Any] = {"filter": {}, "reason": "", "patch": None, "options": {}, "until": {}, "counts": {}}
     assert read.model_dump() == SAID | nothing
 
 
