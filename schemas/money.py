@@ -10,7 +10,7 @@ from iso4217 import Currency
 
 #: No amount, price or quantity at a till reaches this; a number beyond it is a broken record, not a sale.
 LIMIT = Decimal(10) ** 12
-_SAFE_LENGTH = 12  # digits before the point that can't reach it
+_SAFE_LENGTH = LIMIT.adjusted()  # digits before the point that can't reach it
 #: Characters of a number. Longer texts are refused before they become one, as that takes time that grows with the
 #: square of the length.
 LONGEST = 256
@@ -23,7 +23,7 @@ class NotMoney(ValueError):
     """The number is no amount of its currency; the message is the kind of fault, as a word."""
 
 
-@lru_cache(256)  # not more: it is asked for whatever a source calls its currency
+@lru_cache  # of few: it is asked for whatever a source calls its currency
 def minor_digits(currency: str) -> int | None:
     """Decimal places of `currency` (EUR 2, JPY 0, BHD 3); None when ISO 4217 has no such currency.
 

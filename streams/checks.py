@@ -80,7 +80,6 @@ class Unsound(Exception):
     """Why a receipt is not right: a reason, and the field with the kind of fault."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
 
@@ -190,15 +189,16 @@ def compute_line(line: Line, digits: int) -> SoundLine:
         if stated != amount and abs(stated - amount) > tolerance(quantity, price, digits):
             raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
         amount = stated
-    net, tax, gross = taxed(amount, rate, line.get("tax_included", True))
+    included = line.get("tax_included", True)
+    net, tax, gross = taxed(amount, rate, included)
     printed_tax = line.get("tax")
     if printed_tax is not None:
         stated_tax = minor(printed_tax, digits, ".tax")
         if stated_tax != tax:
             if not (rate and stated_tax * tax >= 0 and abs(stated_tax) <= abs(tax) + _TAX_ABOVE):
                 raise Unsound(Reason.LINE_MISMATCH, ".tax: more_than_the_rate_gives")
-            net, gross = (net + tax - stated_tax, gross) if gross == amount else (net, net + stated_tax)
             tax = stated_tax
+            net, gross = (amount - tax, amount) if included else (amount, amount + tax)
     percent = _plain(Decimal(line["tax_rate"]))
     return SoundLine(line, line_content(line), quantity, price, percent, net, tax, gross, discount)
 
@@ -231,8 +231,6 @@ def product(quantity: Decimal, price: Decimal, digits: int) -> int:
 
 def taxed(amount: int, rate: int, included: bool) -> tuple[int, int, int]:
     """(net, tax, gross) of a line's amount; `rate` as `rate_units` gives it."""
-    if not rate:
-        return amount, 0, amount
     if included:
         net = divide_half_up(amount * _WHOLE, _WHOLE + rate)
         return net, amount - net, amount
@@ -299,7 +297,7 @@ def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int
     for name, printed, computed, tolerated in of_lines:
         if printed is not None:
             difference = minor(printed, digits, f"totals.{name}") - computed
-            if difference and abs(difference) > tolerated:
+            if abs(difference) > tolerated:
                 raise Unsound(Reason.TOTALS_MISMATCH, f"totals.{name}: differs_from_lines")
 
 
@@ -319,7 +317,7 @@ def tolerance(quantity: Decimal, price: Decimal, digits: int) -> Decimal:
     return 1 + abs(quantity) * factor * half
 
 
-@lru_cache(1024)
+@lru_cache
 def rate_units(rate: str) -> int:
     """A tax rate in ten-thousandths of a percent. Raises Unsound when it has more places, or is none."""
     try:

@@ -19,6 +19,7 @@ from streams.sources.source import Refused, Skipped, Source
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+KEY_TWICE = (Reason.AMBIGUOUS_JSON, "duplicate_key")
 NUL = (Reason.SCHEMA_MISMATCH, "(a text): nul_character")
 TOO_MANY = (Reason.INVALID_JSON, "too_many_objects")
 TOO_DEEP = (Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested")
@@ -112,10 +113,7 @@ def _arrive(
 
 def explain(error: ValidationError) -> tuple[Reason, str]:
     """The first fault of a record as `field.path: kind`; how many more there are is said, what stood there is not."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    first = faults[0]
-    if first["type"] == "json_invalid":
-        return Reason.INVALID_JSON, "json_invalid"
+    faults = error.errors()
     # A path holds field names of the model and indexes only: unknown keys are never looked at.
     kinds: dict[str, str] = {}
     for fault in faults:
@@ -123,6 +121,8 @@ def explain(error: ValidationError) -> tuple[Reason, str]:
         if kinds.get(path, "string_type") == "string_type":  # a number that is none is not said to be no text
             kinds[path] = kind
     path, kind = next(iter(kinds.items()))
+    if kind == "json_invalid":
+        return Reason.INVALID_JSON, kind
     more = f" (and {len(kinds) - 1} more)" if len(kinds) > 1 else ""
     return Reason.SCHEMA_MISMATCH, f"{path or '(the whole value)'}: {kind}{more}"
 
@@ -140,14 +140,8 @@ def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
     """
     if b"\\" in value and b"\\u0000" in value and has_nul(event):
         return NUL
-    if value.translate(None, _WHITE_SPACE).count(b'":') != stated_fields(event):
-        try:
-            json.loads(value, object_pairs_hook=_no_key_twice)
-        except _KeyTwice:
-            return Reason.AMBIGUOUS_JSON, "duplicate_key"
-        except RecursionError:
-            return Reason.INVALID_JSON, "too_deeply_nested"
-    return None
+    alike = value.translate(None, _WHITE_SPACE).count(b'":') == stated_fields(event)
+    return None if alike or not has_key_twice(value) else KEY_TWICE
 
 
 def damaged_code(event: SaleEvent) -> tuple[Reason, str] | None:
@@ -200,8 +194,15 @@ class _KeyTwice(Exception):
     pass
 
 
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
+def has_key_twice(value: bytes) -> bool:
+    """Whether an object of the JSON text, which has been read before, has a key twice."""
+    try:
+        json.loads(value, object_pairs_hook=_refuse_key_twice)
+    except _KeyTwice:
+        return True
+    return False
+
+
+def _refuse_key_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
         raise _KeyTwice
-    return keys

@@ -79,7 +79,7 @@ class DeadLetterBox(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass
 class Services:
     """What the line works with."""
 
@@ -146,10 +146,14 @@ def versions(source: Source | None, master: Master | None) -> str:
 
 def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Noted]]:
     """The arrivals that become documents, and those that don't."""
-    if not any(arrival.event.type == "day_close" for arrival in arrivals):
-        return list(arrivals), []
-    documents = [arrival for arrival in arrivals if arrival.event.type != "day_close"]
-    return documents, [Noted(arrival.record, "day_close") for arrival in arrivals if arrival.event.type == "day_close"]
+    documents: list[Arrival] = []
+    noted: list[Noted] = []
+    for arrival in arrivals:
+        if arrival.event.type == "day_close":
+            noted.append(Noted(arrival.record, "day_close"))
+        else:
+            documents.append(arrival)
+    return documents, noted
 
 
 def first_turn(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:

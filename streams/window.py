@@ -43,8 +43,6 @@ class PackedDigests:
     which all are moved.
     """
 
-    __slots__ = ("_buckets", "_mask", "_size")
-
     def __init__(self) -> None:
         self._buckets = [b""]
         self._mask = 0  # all buckets' numbers lie in it; those above the last one have not been split off yet
@@ -60,15 +58,15 @@ class PackedDigests:
             place = number & (self._mask >> 1)
         bucket = self._buckets[place]
         # Not `in`: on bytes it costs nearly twice as much as `find`.
-        at = bucket.find(digest)
-        return at >= 0 and (at % DIGEST == 0 or digest in unpack(bucket))
+        return bucket.find(digest) >= 0 and digest in unpack(bucket)
 
     def update(self, digests: Sequence[bytes]) -> None:
         """Adds those that are not there."""
         self.make_room(len(digests))
         buckets, count, mask = self._buckets, len(self._buckets), self._mask
         added = 0
-        for digest, number in zip(digests, map(hash, digests), strict=True):
+        for digest in digests:
+            number = hash(digest)
             place = number & mask
             if place >= count:
                 place = number & (mask >> 1)
@@ -88,9 +86,12 @@ class PackedDigests:
             self._mask = self._mask * 2 + 1
         bit = (self._mask + 1) >> 1
         source = len(self._buckets) - bit
-        digests = unpack(self._buckets[source])
-        self._buckets[source] = b"".join([digest for digest in digests if not hash(digest) & bit])
-        self._buckets.append(b"".join([digest for digest in digests if hash(digest) & bit]))
+        stay: list[bytes] = []
+        move: list[bytes] = []
+        for digest in unpack(self._buckets[source]):
+            (move if hash(digest) & bit else stay).append(digest)
+        self._buckets[source] = b"".join(stay)
+        self._buckets.append(b"".join(move))
 
 
 def unpack(packed: bytes) -> Sequence[bytes]:
@@ -98,7 +99,7 @@ def unpack(packed: bytes) -> Sequence[bytes]:
     return struct.unpack(f"{DIGEST}s" * (len(packed) // DIGEST), packed)
 
 
-@dataclass(slots=True)
+@dataclass
 class Window:
     """The digests of one partition's records with event times in [start, start + length), and their chunks' numbers."""
 
@@ -162,17 +163,12 @@ class WindowIndex:
         """Starts anew from chunks as they were put; open ones are not continued."""
         self._partitions.clear()
         self._next_chunk.clear()
-        packed_of: dict[tuple[int, float], list[bytes]] = defaultdict(list)
         for key, start, packed in chunks:
             partition, number = map(int, key.split("/"))
-            packed_of[partition, start].append(packed)
-            self._partitions[partition].setdefault(start, Window()).chunks.append(number)
+            window = self._partitions[partition].setdefault(start, Window())
+            window.digests.update(unpack(packed))
+            window.chunks.append(number)
             self._next_chunk[partition] = max(self._next_chunk[partition], number + 1)
-        for (partition, start), many in packed_of.items():
-            digests = self._partitions[partition][start].digests
-            digests.make_room(sum(map(len, many)) // DIGEST)  # while they are empty, splitting costs nothing
-            for packed in many:
-                digests.update(unpack(packed))
 
     def _oldest(self, partition: int, starts: Iterable[float]) -> float:
         now = self.start_of(self._clock())

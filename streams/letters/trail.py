@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from sinks.base import Kept
 from streams.letters.heads import Head, Origin
@@ -34,9 +34,10 @@ What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair
 
 
 class Action(BaseModel):
-    """Something done about many letters."""
+    """Something done about many letters. Fields that a later version adds are ignored.
 
-    model_config = ConfigDict(extra="ignore")
+    `until`: where the dead-letter topic's partitions ended at the beginning.
+    """
 
     kind: Literal["action"] = "action"
     id: str
@@ -48,7 +49,7 @@ class Action(BaseModel):
     reason: str = ""
     patch: Any = None
     options: dict[str, Any] = {}
-    until: dict[int, int] = Field({}, description="where the dead-letter topic's partitions ended at the beginning")
+    until: dict[int, int] = {}
     counts: dict[str, int] = {}
 
 
@@ -78,9 +79,10 @@ class Outcome(NamedTuple):
 
 
 class Outcomes(BaseModel):
-    """What became alike of some letters, in one record: a record for each would cost more than the letter did."""
+    """What became alike of some letters, in one record: a record for each would cost more than the letter did.
 
-    model_config = ConfigDict(extra="ignore")
+    `letters` has of each the record's offset and digest, and the letter's partition and offset.
+    """
 
     kind: Literal["outcomes"] = "outcomes"
     action: str
@@ -91,9 +93,7 @@ class Outcomes(BaseModel):
     reason: str = ""
     detail: str = ""
     at: datetime
-    letters: list[tuple[int, str, int, int]] = Field(
-        description="of each the record's offset and digest, and the letter's partition and offset"
-    )
+    letters: list[tuple[int, str, int, int]]
 
     def each(self) -> Iterator[Outcome]:
         """Letter by letter."""
@@ -117,6 +117,9 @@ Entry = Action | Outcome
 _RECORD: TypeAdapter[Action | Outcomes] = TypeAdapter(Annotated[Action | Outcomes, Field(discriminator="kind")])
 #: Letters in one record, of some 60 bytes each: well below what brokers take without being told.
 _TOGETHER = 4_000
+#: Records that a follower takes at once, and seconds that it waits for the first ones.
+_PIECE = 1_000
+_POLL = 0.1
 
 
 class Done(NamedTuple):
@@ -126,13 +129,13 @@ class Done(NamedTuple):
     end: End
 
 
-_done = lru_cache(maxsize=1000)(Done)  # one for all that ended alike
+_done = lru_cache(Done)  # one for all that ended alike
 
 
 def new_id() -> str:
     """An action's id; ids sort by time."""
     now = datetime.now(UTC)
-    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}{secrets.token_hex(1)}"
+    return f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + secrets.token_hex(1)
 
 
 def alike(action: str, ended: Iterable[tuple[Head, End, str, str]]) -> Iterator[Outcomes]:
@@ -221,16 +224,16 @@ class Follower:
         self._consumer = reading_consumer(settings)
         self._consumer.assign([TopicPartition(settings.audit_topic, number, 0) for number in range(partitions)])
         self._ledger = ledger
-        self._open = partitions
+        self._open = set(range(partitions))
 
     def read(self) -> None:
         """Notes what has come in; the first time, all that is there. Raises KafkaException.
 
         To ask the broker where the trail ends would wait for the client's own fetch, half a second.
         """
-        while self._open > 0:
-            self._note(self._consumer.consume(1000, timeout=0.1))
-        while messages := self._consumer.consume(1000, timeout=0):
+        while self._open:
+            self._note(self._consumer.consume(_PIECE, timeout=_POLL))
+        while messages := self._consumer.consume(_PIECE, timeout=0):
             self._note(messages)
 
     def close(self) -> None:
@@ -240,16 +243,18 @@ class Follower:
     def _note(self, messages: Sequence[Any]) -> None:
         for message in messages:
             error = message.error()
-            if error is None and message.key() == self._but:
-                continue
             if error is None:
-                for entry in entries_of(as_record(message)):
-                    if isinstance(entry, Outcome):
-                        self._ledger.note(entry)
+                self._note_record(as_record(message))
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._open -= 1
+                self._open.discard(message.partition())  # which may end again before another has been read
             else:
                 raise KafkaException(error)
+
+    def _note_record(self, record: TopicRecord) -> None:
+        if record.key != self._but:
+            for entry in entries_of(record):
+                if isinstance(entry, Outcome):
+                    self._ledger.note(entry)
 
 
 class Trail:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.deadletter import Reason
 from streams.batch import Rejection
-from streams.checks import Sound, check
+from streams.checks import Sound, SoundLine, Unsound, amounts, check, gross_of_lines, rate_units
 from streams.decode import decode
 from tests.support.events import NOON, batch, value
 
@@ -264,3 +265,255 @@ def test_amounts_equal_an_independent_computation(lines: list[tuple[Decimal, Dec
     verdict = sound(**receipt(plain, str(net + tax)))
     assert (verdict.net, verdict.tax, verdict.gross) == (int(net * 100), int(tax * 100), int((net + tax) * 100))
     assert verdict.rounding == 0
+
+
+def test_receipt_that_is_not_right_is_held_with_its_event_and_keeps_nobody_back() -> None:
+    arrivals, _, _ = decode(batch(value(1), value(2, lines=[]), value(3)))
+    right, held = check(arrivals, NOON)
+    assert [one.arrival.id for one in right] == ["pos:e-1", "pos:e-3"]
+    (rejection,) = held
+    assert (rejection.record.offset, rejection.stage, rejection.reason) == (1, "check", Reason.EMPTY_RECEIPT)
+    assert rejection.detail == "lines: empty"
+    assert rejection.event is arrivals[1].event
+
+
+def test_repair_is_asked_about_what_is_not_right_alone() -> None:
+    arrivals, _, _ = decode(batch(value(1), value(2, lines=[]), value(3, currency="EUX")))
+    asked: list[tuple[str, Reason]] = []
+
+    def repair(arrival: Any, fault: Unsound) -> Sound | None:
+        asked.append((arrival.id, fault.reason))
+        return amounts(arrivals[0]) if fault.reason is Reason.EMPTY_RECEIPT else None
+
+    right, held = check(arrivals, NOON, repair)
+    assert asked == [("pos:e-2", Reason.EMPTY_RECEIPT), ("pos:e-3", Reason.UNKNOWN_CURRENCY)]
+    assert (len(right), [one.reason for one in held]) == (2, [Reason.UNKNOWN_CURRENCY])
+
+
+def test_first_moment_of_2000_is_plausible() -> None:
+    sound(occurred_at="2000-01-01T00:00:00Z")
+
+
+def test_fault_names_its_line() -> None:
+    assert (
+        reason(**receipt([line("1", "1"), line("1", "1", tax_rate="101")], "2.00"))[1]
+        == "lines.1.tax_rate: out_of_range"
+    )
+    with pytest.raises(Unsound, match=r"lines\.1\.quantity: out_of_range"):
+        gross_of_lines([line("1", "1"), line("1e12", "1")], "EUR")  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(("currency", "gross"), [("JPY", "8"), ("EUR", "7.60"), ("BHD", "7.600")])
+def test_gross_of_lines_is_their_sum_in_the_currencys_places(currency: str, gross: str) -> None:
+    lines = [line("2", "2.50"), line("1", "2.60")]
+    assert gross_of_lines(lines, currency) == gross  # type: ignore[arg-type]
+    with pytest.raises(Unsound, match="currency: not_in_iso_4217"):
+        gross_of_lines(lines, "EUX")  # type: ignore[arg-type]
+
+
+def test_details_of_a_receipt_that_is_not_right() -> None:
+    assert reason(currency="EUX") == (Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
+    assert reason(occurred_at="1999-12-31T23:59:59Z")[1] == "occurred_at: out_of_range"
+    assert reason(type="return", **receipt([line("-1", "3.00")], "-3.00"))[1] == "totals.gross: negative"
+    assert reason(tenders=[{"kind": "cash", "amount": "3.01"}]) == (
+        Reason.PAYMENT_MISMATCH, "tenders: sum_differs_from_gross",
+    )  # fmt: skip
+    assert reason(**receipt([line("1", "1", amount="1.50")], "1.50"))[1] == "lines.0.amount: differs_from_product"
+    assert reason(**receipt([line("1e6", "1e6")], "1.00"))[1] == "lines.0: out_of_range"
+    assert reason(**receipt([line("-1e6", "1e6")], "1.00"))[1] == "lines.0: out_of_range"
+    assert reason(**receipt([line("1", "1e12")], "1.00"))[1] == "lines.0.unit_price: out_of_range"
+    assert reason(totals={"gross": "3.00", "rounding": "0.001"})[1] == "totals.rounding: too_many_places"
+    assert reason(totals={"gross": "3.00", "net": "0.001"})[1] == "totals.net: too_many_places"
+    assert reason(**receipt([line("1", "1", tax="0.001")], "1.00"))[1] == "lines.0.tax: too_many_places"
+
+
+def test_return_of_nothing_has_no_wrong_sign() -> None:
+    assert sound(type="return", **receipt([line("1", "3.00"), line("-1", "3.00")], "0.00")).gross == 0
+
+
+def test_amounts_at_the_limits_are_exact() -> None:
+    assert sound(**receipt([line("1.123456", "1")], "1.12")).lines[0].quantity == Decimal("1.123456")
+    assert sound(**receipt([line("999999.999999", "1000000")], "999999999999.00")).gross == 99999999999900
+    assert sound(**receipt([line("1", "1.00", tax_rate="100")], "1.00")).tax == 50
+    assert sound(**receipt([line("1", "1.00", tax_rate="0.0001")], "1.00")).tax == 0
+    assert sound(**receipt([line("1e5", "10.00", tax_rate="7.1234", tax_included=False)], "1071234.00")).tax == 7123400
+
+
+@pytest.mark.parametrize("cents", [-2, 2])
+def test_printed_amount_may_differ_by_a_cent_and_half_the_last_place_of_its_price(cents: int) -> None:
+    """3 × 0.33, of which each may be half a cent more or less: two cents and a half."""
+    for sign in (1, -1):
+        lines = [line(str(3 * sign), "0.33", amount=f"{Decimal(99 * sign + cents) / 100}")]
+        gross = f"{Decimal(99 * sign + cents) / 100}"
+        assert sound(**receipt(lines, gross)).gross == 99 * sign + cents
+        further = f"{Decimal(99 * sign + cents // 2 * 3) / 100}"
+        assert reason(**receipt([line(str(3 * sign), "0.33", amount=further)], further))[0] is Reason.LINE_MISMATCH
+
+
+def test_tolerance_of_a_price_in_whole_hundreds_is_that_of_its_currency() -> None:
+    assert sound(currency="JPY", **receipt([line("2", "1e2", amount="202")], "202")).gross == 202
+    assert reason(currency="JPY", **receipt([line("2", "1e2", amount="203")], "203"))[0] is Reason.LINE_MISMATCH
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("tax", "included", "expected"),
+    [
+        ("0.12", False, (100, 12, 112)), ("0.00", False, (100, 0, 100)), ("0.10", False, (100, 10, 110)),
+        ("0.11", True, (89, 11, 100)), ("0.00", True, (100, 0, 100)), ("0.09", True, (91, 9, 100)),
+    ],
+)  # fmt: skip
+def test_printed_tax_of_a_line_is_within_the_price_or_on_top(
+    sign: int, tax: str, included: bool, expected: tuple[int, int, int]
+) -> None:
+    printed = f"{sign * Decimal(tax)}"
+    one = line(str(sign), "1.00", tax_rate="10", tax=printed, tax_included=included)
+    net, tax_, gross = (sign * part for part in expected)
+    assert computed(**receipt([one], f"{Decimal(gross) / 100}")) == [(net, tax_, gross, 0)]
+
+
+def test_tax_on_top_that_the_rate_rounds_to_nothing_is_still_on_top() -> None:
+    one = line("1", "0.04", tax_rate="10", tax="0.01", tax_included=False)
+    assert computed(**receipt([one], "0.05")) == [(4, 1, 5, 0)]
+
+
+@pytest.mark.parametrize(("tax", "included"), [("0.13", False), ("0.12", True), ("-0.13", False), ("-0.01", True)])
+def test_printed_tax_is_two_cents_above_the_rates_at_most_and_of_its_sign(tax: str, included: bool) -> None:
+    one = line("1", "1.00", tax_rate="10", tax=tax, tax_included=included)
+    assert reason(**receipt([one], "1.00"))[1] == "lines.0.tax: more_than_the_rate_gives"
+
+
+def test_cent_of_printed_tax_on_a_cent_given_back_is_of_the_wrong_sign() -> None:
+    one = line("-1", "0.10", tax_rate="10", tax="0.01", tax_included=False)
+    assert reason(**receipt([one], "-0.09"))[1] == "lines.0.tax: more_than_the_rate_gives"
+
+
+@pytest.mark.parametrize(
+    ("currency", "gross", "rounding"),
+    [
+        ("EUR", "20.00", "1.00"), ("EUR", "20.00", "-1.00"), ("EUR", "0.99", "0.99"), ("EUR", "5.00", "-0.99"),
+        ("EUR", "-20.00", "1.00"), ("JPY", "20", "1"), ("BHD", "0.999", "0.999"),
+    ],
+)  # fmt: skip
+def test_cash_rounding_is_under_one_unit_or_at_most_a_twentieth(currency: str, gross: str, rounding: str) -> None:
+    amount = f"{Decimal(gross) - Decimal(rounding)}"
+    found = sound(currency=currency, **receipt([line("1", amount)], gross, rounding=rounding))
+    assert (found.rounding, found.gross) == tuple(int(Decimal(one).scaleb(found.digits)) for one in (rounding, gross))
+
+
+@pytest.mark.parametrize(("gross", "rounding"), [("19.99", "1.00"), ("-19.99", "1.00"), ("19.99", "-1.00")])
+def test_cash_rounding_of_a_unit_and_more_than_a_twentieth_is_too_large(gross: str, rounding: str) -> None:
+    amount = f"{Decimal(gross) - Decimal(rounding)}"
+    assert reason(**receipt([line("1", amount)], gross, rounding=rounding))[1] == "totals.rounding: too_large"
+
+
+def test_net_of_several_lines_is_within_a_cent_for_each_and_tax_is_exact() -> None:
+    lines = [line("1", "1.19", tax_rate="19")] * 2
+    for net in ("1.98", "2.02"):
+        sound(**receipt(lines, "2.38", net=net, tax="0.38"))
+    for net in ("1.97", "2.03"):
+        assert reason(**receipt(lines, "2.38", net=net, tax="0.38"))[1] == "totals.net: differs_from_lines"
+    untaxed = [line("1", "1.00")] * 2
+    for tax in ("0.01", "-0.01"):
+        assert reason(**receipt(untaxed, "2.00", tax=tax))[1] == "totals.tax: differs_from_lines"
+
+
+def test_tax_that_no_lines_can_take_changes_none() -> None:
+    three = [line("1", "0.33", tax_rate="10", tax_included=False)] * 3
+    assert reason(**receipt(three, "1.09", tax="0.13"))[1] == "totals.gross: differs_from_lines"
+    free = [line("1", "1.00", tax_rate="10", discounts=[{"amount": "1.00"}]), line("1", "1.00", tax_rate="0")]
+    assert reason(**receipt(free, "1.00", tax="0.01"))[1] == "totals.tax: differs_from_lines"
+
+
+def with_slack(slack: str, **changes: Any) -> Sound | str:
+    (arrival,) = decode(batch(value(1, **changes)))[0]
+    try:
+        return amounts(arrival, Decimal(slack))
+    except Unsound as fault:
+        return fault.detail
+
+
+@pytest.mark.parametrize(("currency", "places"), [("EUR", 2), ("BHD", 3)])
+def test_totals_may_differ_by_the_slack_and_no_more(currency: str, places: int) -> None:
+    unit = Decimal(1).scaleb(-places)
+    for sign in (1, -1):
+        gross, beyond = 3 + sign * Decimal("0.05"), 3 + sign * (Decimal("0.05") + unit)
+        within = with_slack("0.05", currency=currency, **receipt([line("1", "3.00")], str(gross)))
+        assert isinstance(within, Sound)
+        assert within.rounding == sign * Decimal("0.05").scaleb(places)
+        assert with_slack("0.05", currency=currency, **receipt([line("1", "3.00")], str(beyond))) == (
+            "totals.gross: differs_from_lines"
+        )
+
+
+@pytest.mark.parametrize("name", ["net", "tax"])
+def test_net_and_tax_may_differ_by_a_cent_per_line_and_the_slack(name: str) -> None:
+    base = {"net": 252, "tax": 48}[name]
+    for cents in (6, -6):
+        totals = {"gross": "3.00", "net": "2.52", "tax": "0.48", name: str(Decimal(base + cents) / 100)}
+        assert isinstance(with_slack("0.05", totals=totals), Sound)
+        totals[name] = str(Decimal(base + cents + cents // 6) / 100)
+        assert with_slack("0.05", totals=totals) == f"totals.{name}: differs_from_lines"
+
+
+def above(one: SoundLine) -> Fraction:
+    """By how much a line's tax is above what its rate gives."""
+    rate = Fraction(one.said["tax_rate"])
+    share = rate / 100 if not one.said.get("tax_included", True) else rate / (100 + rate)
+    return one.tax - (one.net if not one.said.get("tax_included", True) else one.gross) * share
+
+
+taxed_lines = st.lists(
+    st.tuples(st.integers(0, 400), st.sampled_from(["0", "7", "10", "19"]), st.booleans()), min_size=1, max_size=6
+)
+
+
+@given(taxed_lines, st.booleans(), st.data())
+def test_difference_of_printed_tax_goes_to_the_lines_rounded_furthest_the_other_way(
+    lines: list[tuple[int, str, bool]], says_net: bool, data: st.DataObject
+) -> None:
+    plain = [line("1", f"{Decimal(c) / 100}", tax_rate=rate, tax_included=included) for c, rate, included in lines]
+    plainly = [sound(**receipt([one], gross_of_lines([one], "EUR"))).lines[0] for one in plain]  # type: ignore[list-item]
+    able = [one.said.get("tax_included") for one in plainly if one.tax_rate and one.gross]
+    on_top = data.draw(st.integers(-able.count(False), able.count(False)))
+    within = data.draw(st.integers(-able.count(True), able.count(True)))
+    gross = sum(one.gross for one in plainly) + on_top
+    tax = sum(one.tax for one in plainly) + on_top + within
+    totals = {"net": f"{Decimal(gross - tax) / 100}"} if says_net else {"tax": f"{Decimal(tax) / 100}"}
+    verdict = judge(**receipt(plain, f"{Decimal(gross) / 100}", **totals))
+    assert isinstance(verdict, Sound), verdict
+    assert (verdict.gross, verdict.tax, verdict.net, verdict.rounding) == (gross, tax, gross - tax, 0)
+    assert all(one.net + one.tax == one.gross for one in verdict.lines)
+    for difference, included in ((on_top, False), (within, True)):
+        pairs = [
+            (before, after)
+            for before, after in zip(plainly, verdict.lines, strict=True)
+            if before.said.get("tax_included") is included
+        ]
+        changed = [before for before, after in pairs if after.tax != before.tax]
+        step = 1 if difference > 0 else -1
+        assert [after.tax - before.tax for before, after in pairs if after.tax != before.tax] == [step] * abs(
+            difference
+        )
+        assert all((after.gross if included else after.net) == (before.gross if included else before.net)
+                   for before, after in pairs)  # fmt: skip
+        order = sorted(step * above(before) for before, _ in pairs if before.tax_rate and before.gross)
+        assert sorted(step * above(one) for one in changed) == order[: abs(difference)]
+
+
+def test_field_that_a_receipt_does_not_have_cannot_be_set_by_mistake() -> None:
+    found = sound()
+    for one in (found, found.lines[0]):
+        with pytest.raises(AttributeError):
+            one.discounts = 1  # type: ignore[union-attr]
+
+
+def test_receipts_share_lines_that_say_the_same() -> None:
+    assert sound().lines[0] is sound(receipt="2").lines[0]
+    assert sound().lines[0] is not sound(currency="USD", lines=[line("2", "1.50", tax_rate="19")]).lines[0]
+
+
+def test_what_is_remembered_of_rates_is_bounded_whatever_records_say() -> None:
+    for number in range(300):
+        rate_units(f"{number / 10:.4f}")
+    assert rate_units.cache_info().currsize < 300

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 
 from schemas.deadletter import Reason
-from schemas.document import ErpDocument, from_json, to_json
+from schemas.document import DocumentLine, ErpDocument, Payment, from_json, to_json
 from schemas.sale import SaleEvent, line_content
-from streams.checks import check
+from streams.batch import Rejection
+from streams.checks import Sound, check
 from streams.decode import decode
-from streams.mapping import business_date, to_documents
+from streams.mapping import business_date, minor_unit, to_document, to_documents
 from streams.settings import Store, Stores
 from tests.support.events import NOON, batch, event, value
 
@@ -180,3 +182,120 @@ def test_documents_carry_the_customers_id_and_nothing_else_of_them() -> None:
 
 def test_document_survives_json() -> None:
     assert from_json(to_json(document())) == document()
+
+
+def receipt(**changes: Any) -> Sound:
+    (made,), held = check(decode(batch(value(1, **changes)))[0], NOON)
+    assert not held
+    return made
+
+
+WEIGHED = {
+    "sku": "A", "description": "Apple", "quantity": "1.250", "unit": "kg", "unit_price": "4.00", "tax_rate": "10",
+    "discounts": [{"amount": "0.60"}],
+}  # fmt: skip
+BARE = {"sku": "B", "quantity": "1", "unit_price": "1.10", "tax_rate": "0"}
+TWO_LINES: dict[str, Any] = {
+    "lines": [WEIGHED, BARE],
+    "tenders": [{"kind": "card", "amount": "10.00"}, {"kind": "cash", "amount": "-4.45"}],
+    "totals": {"gross": "5.55", "rounding": "0.05"},
+}
+
+
+def amounts(*texts: str) -> list[Decimal]:
+    return [Decimal(text) for text in texts]
+
+
+@pytest.mark.parametrize(("type_", "sign"), [("sale", 1), ("return", -1), ("void", -1)])
+def test_every_field_of_a_document_is_what_the_receipt_says(type_: str, sign: int) -> None:
+    original = {"store": "S2", "register": "R7", "receipt": "9"} if sign < 0 else None
+    made = document(
+        Stores({"S1": BERLIN}, None), type=type_, revision=3, cashier="Ada", customer={"id": "C7"}, original=original,
+        occurred_at="2026-03-10T02:30:00Z", **TWO_LINES,
+    )  # fmt: skip
+    kinds = {"sale": "invoice", "return": "credit_note", "void": "cancellation"}
+    assert (made.event_id, made.external_ref, made.kind, made.revision) == (
+        "pos:e-1", f"pos/S1/R1/1/{type_}", kinds[type_], 3,
+    )  # fmt: skip
+    assert (made.source, made.store, made.register_id, made.receipt) == ("pos", "S1", "R1", "1")
+    assert made.original_ref == ("pos/S2/R7/9/sale" if sign < 0 else None)
+    assert (made.business_date, made.occurred_at) == (date(2026, 3, 9), datetime(2026, 3, 10, 2, 30, tzinfo=UTC))
+    assert (made.currency, made.cashier, made.customer_id) == ("EUR", "Ada", "C7")
+    net, tax, rounding, gross = (sign * one for one in amounts("5.10", "0.40", "0.05", "5.55"))
+    assert (made.net, made.tax, made.rounding, made.gross) == (net, tax, rounding, gross)
+    assert made.payments == [Payment("card", sign * Decimal(10)), Payment("cash", sign * Decimal("-4.45"))]
+    quantity, price, discount, rate, net, tax, gross = amounts("1.250", "4.00", "0.60", "10", "4.00", "0.40", "4.40")
+    assert made.lines == [
+        DocumentLine("A", "Apple", sign * quantity, "kg", price, discount, rate, sign * net, sign * tax, sign * gross),
+        DocumentLine(
+            "B", "", sign * Decimal(1), "each", Decimal("1.10"), Decimal(0), Decimal(0), sign * Decimal("1.10"),
+            Decimal(0), sign * Decimal("1.10"),
+        ),
+    ]  # fmt: skip
+    assert {line.discount.as_tuple().exponent for line in made.lines} == {-2}
+    assert minor_unit(2) is minor_unit(2)
+
+
+def test_void_of_a_sale_and_void_of_what_is_not_said_take_back() -> None:
+    for original in (None, {"receipt": "9"}, {"receipt": "9", "type": "sale"}):
+        assert document(type="void", original=original).gross == Decimal("-3.00")
+    assert document(type="return", original={"receipt": "9", "type": "return"}).gross == Decimal("-3.00")
+
+
+@pytest.mark.parametrize(
+    ("currency", "gross", "unit"), [("JPY", "3", "1"), ("EUR", "3.00", "0.01"), ("BHD", "3", "0.001")]
+)
+def test_amounts_have_the_places_of_their_currency(currency: str, gross: str, unit: str) -> None:
+    made = document(currency=currency, totals={"gross": gross})
+    assert made.gross == Decimal(3)
+    places = Decimal(unit).as_tuple().exponent
+    assert {one.as_tuple().exponent for one in (made.net, made.tax, made.gross, made.payments[0].amount)} == {places}
+
+
+def test_original_receipt_is_of_the_events_own_store_and_register_unless_said() -> None:
+    assert document(type="return", original={"receipt": "9"}).original_ref == "pos/S1/R1/9/sale"
+    assert document(type="return", original={"receipt": "9", "store": "S2"}).original_ref == "pos/S2/R1/9/sale"
+    assert document(type="return", original={"receipt": "9", "register": None}).original_ref == "pos/S1/R1/9/sale"
+
+
+def test_payment_of_which_the_amount_is_not_known_is_never_left_out() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        to_document(replace(receipt(), tenders=[]), Store())
+
+
+def test_lines_of_a_mapping_take_the_place_of_the_receipts() -> None:
+    made = to_document(receipt(), Store(), [])
+    assert made.lines == []
+    assert made.gross == Decimal("3.00")
+
+
+def test_receipts_that_share_a_line_have_it_with_their_own_sign() -> None:
+    sale, back = document(), document(type="return")
+    again = document()
+    assert sale.lines[0] is again.lines[0]
+    assert [line.gross for line in back.lines] == [-line.gross for line in sale.lines]
+    assert asdict(sale) == asdict(again)
+
+
+def test_receipts_of_unknown_stores_are_apart_and_the_others_keep_their_order() -> None:
+    arrivals, _, _ = decode(batch(*(value(n, store="S1" if n % 2 else "S2") for n in range(5))))
+    documents, unmapped = to_documents(check(arrivals, NOON)[0], Stores({"S1": BERLIN}, None))
+    assert [made.receipt for made in documents] == ["1", "3"]
+    assert [(one.record.offset, one.reason, one.detail, one.stage) for one in unmapped] == [
+        (offset, Reason.UNKNOWN_STORE, "store: not_in_settings", "map") for offset in (0, 2, 4)
+    ]
+    assert [one.event.receipt for one in unmapped if one.event] == ["0", "2", "4"]
+
+
+def test_what_a_mapping_makes_and_what_it_rejects_are_apart() -> None:
+    arrivals, _, _ = decode(batch(value(1), value(2), value(3)))
+    sound, _ = check(arrivals, NOON)
+
+    def mapped(one: Sound) -> ErpDocument | Rejection:
+        if one.arrival.event.receipt == "2":
+            return Rejection(one.arrival.record, Reason.UNMAPPED_ITEM, "", "map")
+        return to_document(one, BERLIN)
+
+    documents, unmapped = to_documents(sound, Stores({}, None), mapped)
+    assert [made.receipt for made in documents] == ["1", "3"]
+    assert [one.record.offset for one in unmapped] == [1]

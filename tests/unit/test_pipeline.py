@@ -2,18 +2,25 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.deadletter import Reason
-from sinks.base import SinkUnavailable
+from schemas.document import ErpDocument
+from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink
-from streams.batch import Settled
+from streams.batch import Arrival, Rejection, Settled
 from streams.deadletters import BudgetExceeded, BudgetGuard, reason_of
-from streams.pipeline import process
-from tests.support.events import batch, value
+from streams.decode import decode
+from streams.pipeline import first_turn, process, with_document
+from streams.settings import Store, Stores
+from streams.sources.source import Source
+from tests.support.events import batch, event, value
 from tests.support.line import Line
 from tests.support.mapping import master
 
@@ -254,3 +261,193 @@ async def test_held_records_are_dead_letters_and_the_others_are_delivered() -> N
     settled = await process(batch(value(1), value(2, occurred_at="2026-03-01T12:00:00Z")), line.services)
     assert [rejection.reason for rejection in settled.rejected] == [Reason.HELD_TIME]
     assert [arrival.id for arrival in settled.delivered] == ["pos:e-1"]
+
+
+def arrived(*values: bytes) -> list[Arrival]:
+    return decode(batch(*values))[0]
+
+
+def turns(arrivals: list[Arrival]) -> list[list[int]]:
+    """The offsets of each round."""
+    rounds: list[list[int]] = []
+    while arrivals:
+        turn, arrivals = first_turn(arrivals)
+        rounds.append([arrival.record.offset for arrival in turn])
+    return rounds
+
+
+def test_event_waits_for_one_of_its_id_and_for_one_of_its_receipt() -> None:
+    same_id = [value(1), value(1, receipt="9"), value(2)]
+    same_receipt = [value(1), value(2, receipt="1"), value(3)]
+    assert turns(arrived(*same_id)) == turns(arrived(*same_receipt)) == [[0, 2], [1]]
+
+
+def test_event_waits_for_one_that_waits_itself() -> None:
+    chain = [value(1), value(2, receipt="1"), value(2, receipt="8"), value(3, receipt="8")]
+    assert turns(arrived(*chain)) == [[0], [1], [2], [3]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=10))
+def test_rounds_keep_the_order_of_each_event_and_each_receipt(stream: list[tuple[int, int]]) -> None:
+    rounds = turns(arrived(*[value(number, receipt=str(receipt)) for number, receipt in stream]))
+    place = {offset: number for number, turn in enumerate(rounds) for offset in turn}
+    assert sorted(place) == list(range(len(stream)))
+    assert all(turn == sorted(turn) for turn in rounds)
+    for later, said in enumerate(stream):
+        meeting = [n for n in range(later) if stream[n][0] == said[0] or stream[n][1] == said[1]]
+        assert place[later] >= max((place[n] + 1 for n in meeting), default=0)
+        assert (place[later] == 0) == (not meeting)
+
+
+def test_day_closes_are_apart_from_what_becomes_a_document() -> None:
+    close = {"type": "day_close", "lines": [], "tenders": []}
+    events = arrived(value(1), value(2, **close), value(3, type="return"), value(4, type="void"), value(5, **close))
+    documents, noted = with_document(events)
+    assert [arrival.record.offset for arrival in documents] == [0, 2, 3]
+    assert [(one.record.offset, one.why) for one in noted] == [(1, "day_close"), (4, "day_close")]
+
+
+async def test_replaced_document_is_delivered_and_a_late_one_is_superseded_too() -> None:
+    line = Line()
+    await send(line, value(1))
+    replaced = await send(line, value(2, receipt="1", revision=2))
+    late = await send(line, value(3, receipt="1", revision=1), value(4))
+    assert [arrival.id for arrival in replaced.delivered] == ["pos:e-2"]
+    assert replaced.superseded == []
+    assert [arrival.id for arrival in late.delivered] == ["pos:e-3", "pos:e-4"]
+    assert [arrival.id for arrival in late.superseded] == ["pos:e-3"]
+
+
+async def test_all_rounds_of_a_batch_are_in_its_outcome() -> None:
+    line = Line()
+    await send(line, value(1))
+    values = [value(1), value(2), value(2), value(3), value(4, receipt="3", cashier="C"), b"{"]
+    values.insert(-1, value(5, receipt="3", revision=1))
+    settled = await send(line, *values, first=1)
+    assert [arrival.record.offset for arrival in settled.delivered] == [2, 4, 6]
+    assert [arrival.record.offset for arrival in settled.seen_in_window] == [1, 3]
+    assert [(rejection.record.offset, rejection.reason) for rejection in settled.rejected] == [
+        (7, Reason.INVALID_JSON),
+        (5, Reason.CONFLICTING_RECEIPT),
+    ]
+
+
+async def test_sink_that_answers_for_fewer_documents_than_it_got_is_a_bug() -> None:
+    class Forgetful:
+        async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
+            return MemorySink().write(documents)[:-1]
+
+        async def holds(self, external_refs: Sequence[str]) -> set[str]:
+            return set()
+
+    line = Line()
+    line.services.sink = Forgetful()
+    with pytest.raises(ValueError, match="zip"):
+        await send(line, value(1), value(2))
+    assert not line.chunks.kept
+    assert not line.letters
+
+
+async def test_rejection_says_where_its_record_failed_and_which_event_it_is() -> None:
+    sink = MemorySink()
+    sink.refuse(lambda document: True)
+    line = Line(sink=sink, stores=Stores({"S1": Store()}, None))
+    settled = await send(line, b"{", value(1, currency="EUX"), value(2, store="S9"), value(3))
+    assert [(one.stage, one.event.receipt if one.event else "") for one in settled.rejected] == [
+        ("decode", ""), ("check", "1"), ("map", "2"), ("write", "3"),
+    ]  # fmt: skip
+    assert settled.rejected[3].detail
+
+
+class Accounts:
+    """What the budget is charged with."""
+
+    def __init__(self) -> None:
+        self.charged: list[tuple[int, int, list[bool]]] = []
+
+    def spend(self, records: int, rejected: int, in_order: Iterable[bool] = ()) -> None:
+        self.charged.append((records, rejected, list(in_order)))
+
+
+async def test_budget_is_charged_with_bad_records_in_their_order() -> None:
+    line = Line()
+    accounts = Accounts()
+    line.services.budget = cast(BudgetGuard, accounts)
+    await send(line, b"{", value(1), None, value(2, lines=[]), first=5)
+    assert accounts.charged == [(4, 2, [True, False, False, True])]
+
+
+async def test_refund_that_waits_for_its_sale_is_not_charged_to_the_budget() -> None:
+    line = Line()
+    accounts = Accounts()
+    line.services.budget = cast(BudgetGuard, accounts)
+    line.services.master = lambda: master(cleaning={"refunds": {"wait_minutes": 10, "then": "hold"}})
+    settled = await send(line, value(1, type="return", original={"receipt": "9"}), b"{")
+    assert len(settled.rejected) == 2
+    assert accounts.charged == [(2, 1, [False, True])]
+
+
+class Box:
+    """A box that keeps what is put."""
+
+    def __init__(self) -> None:
+        self.put_in: list[tuple[str, int, list[int], str]] = []
+
+    async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
+        self.put_in.append((topic, partition, [rejection.record.offset for rejection in rejections], versions))
+
+
+class Fetching:
+    """A source that can read the records that were prepared, and no others."""
+
+    contract = SimpleNamespace(label="shop@7")
+
+    def __init__(self) -> None:
+        self.prepared: list[Any] = []
+
+    async def prepare(self, records: Sequence[Any]) -> None:
+        self.prepared += records
+
+    def events(self, record: Any) -> Iterator[dict[str, Any]]:
+        assert record in self.prepared
+        yield event(record.offset)
+
+
+@pytest.mark.parametrize(
+    ("contract", "mapping", "versions"),
+    [
+        (False, False, ""), (True, False, "shop@7"),
+        (False, True, "canonical {}"), (True, True, "shop@7 {}"),
+    ],
+)  # fmt: skip
+async def test_dead_letters_carry_the_versions_that_they_were_read_by(
+    contract: bool, mapping: bool, versions: str
+) -> None:
+    line = Line()
+    box = line.services.dead_letters = Box()
+    of = master(items=[{"sku": "B", "item_code": "4711"}])
+    if contract:
+        line.services.source = cast(Source, Fetching())
+    if mapping:
+        line.services.master = lambda: of
+    settled = await process(batch(value(1, lines=[]), first=3, partition=2), line.services)
+    bad = [rejection.record.offset for rejection in settled.rejected]
+    assert box.put_in == [("pos.sales", 2, bad, versions.format(of.label))]
+    assert bad == ([] if contract and not mapping else [3])
+
+
+async def test_what_reading_takes_is_fetched_before_for_the_whole_batch() -> None:
+    line = Line()
+    source = Fetching()
+    line.services.source = cast(Source, source)
+    settled = await send(line, b"1", b"2", first=1)
+    assert [arrival.id for arrival in settled.delivered] == ["pos:e-1", "pos:e-2"]
+    assert [record.offset for record in source.prepared] == [1, 2]
+
+
+async def test_window_is_the_batchs_partitions_own() -> None:
+    line = Line()
+    await process(batch(value(1), partition=3), line.services)
+    assert [key for key, _, _ in line.chunks.rows()] == ["3/0"]
+    assert len((await process(batch(value(1), partition=3), line.services)).seen_in_window) == 1
+    assert len((await process(batch(value(1), partition=4), line.services)).seen_in_sink) == 1

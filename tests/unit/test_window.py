@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streams.batch import Arrival
 from streams.decode import decode
-from streams.window import CHUNK_RECORDS, DIGEST, PackedDigests, WindowIndex
+from streams.window import BUCKET_RECORDS, CHUNK_RECORDS, DIGEST, PackedDigests, WindowIndex
 from tests.support.events import NOON, batch, value
 from tests.support.line import MemoryChunks
 
@@ -206,3 +206,74 @@ def test_events_too_old_for_the_window_are_counted_once() -> None:
     index.add(0, arrivals(1, at="2026-03-13T11:00:00Z"))
     index.add(0, arrivals(2, 3))
     assert (index.take_late(), index.take_late()) == (2, 0)
+
+    index.add(0, arrivals(4))
+    index.add(0, arrivals(5))
+    assert (index.take_late(), index.take_late()) == (2, 0)
+
+
+@given(st.floats(0, 2**33), st.sampled_from([1.0, HOUR, DAY, 36 * HOUR]))
+def test_windows_lie_side_by_side(timestamp: float, length: float) -> None:
+    start = WindowIndex(length, lambda: NOW, MemoryChunks()).start_of(timestamp)
+    assert start % length == 0
+    assert start <= timestamp < start + length
+
+
+def test_table_has_a_chunk_per_partition_and_window_with_the_digests_in_order() -> None:
+    chunks = MemoryChunks()
+    index = new_index(chunks)
+    today, yesterday = arrivals(1, 2), arrivals(3, at="2026-03-09T12:00:00Z")
+    index.add(0, today[:1] + yesterday)
+    index.add(0, today[1:])
+    index.add(5, today)
+    midnight = NOW - 12 * HOUR
+    both = today[0].digest + today[1].digest
+    assert sorted(chunks.rows()) == [
+        ("0/0", midnight, both), ("0/1", midnight - DAY, yesterday[0].digest), ("5/0", midnight, both),
+    ]  # fmt: skip
+
+
+def test_batch_of_more_than_a_chunk_is_not_written_again_with_the_next_event() -> None:
+    chunks = MemoryChunks()
+    index = new_index(chunks)
+    index.add(0, arrivals(*range(CHUNK_RECORDS + 1)))
+    index.add(0, arrivals(CHUNK_RECORDS + 2))
+    assert [len(packed) // DIGEST for packed in chunks.kept.values()] == [CHUNK_RECORDS + 1, 1]
+
+
+def test_loading_starts_anew() -> None:
+    chunks = MemoryChunks()
+    index = new_index(chunks)
+    index.add(0, arrivals(1))
+    index.load([])
+    assert (len(index), known(index, arrivals(1))) == (0, [])
+    index.add(0, arrivals(2))
+    assert [key for key, _, _ in chunks.rows()] == ["0/0"]
+
+
+def test_chunks_are_numbered_on_from_the_highest_loaded_one() -> None:
+    chunks = MemoryChunks()
+    index = new_index(chunks)
+    (one,) = arrivals(1)
+    index.load([("0/7", NOW - 12 * HOUR, one.digest), ("0/3", NOW - 12 * HOUR, bytes(DIGEST))])
+    index.add(0, arrivals(2))
+    assert [key for key, _, _ in chunks.rows()] == ["0/8"]
+
+
+def test_packed_digests_are_in_as_many_buckets_as_they_fill_however_they_are_added() -> None:
+    for step in (1, 5, 12, 100):
+        packed = PackedDigests()
+        for start in range(0, 600, step):
+            new = [os.urandom(DIGEST) for _ in range(start, min(start + step, 600))]
+            packed.update(new)
+            assert len(packed._buckets) == -(-len(packed) // BUCKET_RECORDS)
+        assert sum(map(len, packed._buckets)) == 600 * DIGEST
+
+
+def test_digest_lies_in_one_bucket_alone() -> None:
+    packed = PackedDigests()
+    numbers = [number.to_bytes(DIGEST, "little") for number in range(1_000)]
+    for number in numbers:
+        packed.update([number])
+    found = b"".join(packed._buckets)
+    assert sorted(found[at : at + DIGEST] for at in range(0, len(found), DIGEST)) == sorted(numbers)
