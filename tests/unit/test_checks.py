@@ -513,6 +513,23 @@ def test_field_that_a_receipt_does_not_have_cannot_be_set_by_mistake() -> None:
             one.discounts = 1
 
 
+@pytest.mark.parametrize(
+    ("prices", "included", "gross", "tax", "taxes"),
+    [
+        (("0.91", "1.30"), True, "2.21", "0.25", [16, 9]),  # 14.53 is rounded up by 0.47, 8.50 by 0.50
+        (("0.91", "1.30"), True, "2.21", "0.23", [15, 8]),
+        (("0.50", "1.36"), False, "2.07", "0.21", [10, 11]),  # 9.50 is rounded up by 0.50, 9.52 by 0.48
+        (("0.50", "1.36"), False, "2.05", "0.19", [9, 10]),
+    ],
+)
+def test_cent_of_tax_goes_by_what_each_lines_own_rate_gives(
+    prices: tuple[str, str], included: bool, gross: str, tax: str, taxes: list[int]
+) -> None:
+    rates = ("19", "7")
+    lines = [line("1", price, tax_rate=r, tax_included=included) for price, r in zip(prices, rates, strict=True)]
+    assert [one.tax for one in sound(**receipt(lines, gross, tax=tax)).lines] == taxes
+
+
 def test_receipts_share_lines_that_say_the_same() -> None:
     assert sound().lines[0] is sound(receipt="2").lines[0]
     assert sound().lines[0] is not sound(currency="USD", lines=[line("2", "1.50", tax_rate="19")]).lines[0]
