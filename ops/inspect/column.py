@@ -191,6 +191,11 @@ class Column:
         return self.kind == "decimal" and (not self.marks or len({point for point, _ in self.marks}) > 1)
 
     @property
+    def has_days_alone(self) -> bool:
+        """Whether the examples of times are dates without a time of day."""
+        return self.epoch_format is None and not any(":" in text for text in self.samples.get("time", ()))
+
+    @property
     def zones(self) -> str:
         """Whether times say their offset: all, none, some."""
         if self.epoch_format is not None:

@@ -54,6 +54,11 @@ def _time(made: Draft) -> str:
         remarks.append("day and month could be the other way round")
     if (others := column.filled - column.kinds["time"]) > 0:
         remarks.append(f"{others / column.filled:.1%} of the values are no time that these formats read")
+    if column.has_days_alone:
+        remarks.append(
+            "no time of day: each is midnight, the day before in a store whose day begins later (`cutoff`); join the "
+            "column that holds the time: join(' ', [Date, Time])"
+        )
     if column.zones != "all":
         remarks.append("no time zone: local time of the store, whose `timezone` stands in the settings")
     return f"  occurred_at: {_rule(made.top(column), steps)}{_remark(*remarks)}"

@@ -40,7 +40,7 @@ _TIME = re.compile(
 
 def _pattern(marks: Marks) -> re.Pattern[str]:
     point, thousands = map(re.escape, marks)
-    whole = rf"(?:\d{{1,3}}(?:{thousands}\d{{3}})+|\d+)" if thousands else r"\d+"
+    whole = rf"(?:(?!0+{thousands})\d{{1,3}}(?:{thousands}\d{{3}})+|\d+)" if thousands else r"\d+"
     return re.compile(rf"[+-]?(?:{whole}(?:{point}\d*)?|{point}\d+)", re.ASCII)
 
 

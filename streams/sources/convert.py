@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from schemas.codes import GTIN_LENGTHS, bare_code, check_digit_is_right, is_damaged, with_zeros
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
 from schemas.money import EXACT, LONGEST, NotMoney, any_number, minor_digits, minor_text, round_half_up
-from schemas.timepattern import fault_of, has_offset
+from schemas.timepattern import fault_of, has_offset, whole_numbers
 from streams.sources.paths import PathError, json_path
 
 
@@ -83,7 +83,8 @@ def _decimal(how: DecimalNumber) -> Convert:
     point, mark = re.escape(how.point), _SPACES if how.thousands == " " else re.escape(how.thousands)
     if how.thousands == how.point:
         raise StepError("decimal: point and thousands are the same mark")
-    whole = rf"\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
+    # No number of thousands begins with a zero: 0,755 is three quarters, written with another decimal mark.
+    whole = rf"(?!0+{mark})\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
     pattern = re.compile(rf"\s*([+-]?)({whole})?(?:{point}(\d*))?(-?)\s*", re.ASCII)
     bare = _without_signs(how)
 
@@ -278,14 +279,16 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
     fault = fault_of(pattern)
     if fault is not None:
         raise StepError(f"time: {pattern!r}: {fault}")
+    whole = whole_numbers(pattern)
 
     def read(text: str) -> datetime | None:
         if len(text) > LONGEST:
             return None
         try:
-            return datetime.strptime(text.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
+            moment = datetime.strptime(text.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
         except ValueError:
             return None
+        return moment if whole is None or whole.fullmatch(text.strip()) is not None else None
 
     known = _remembered(read)  # strptime takes 5 µs, and the receipts of a minute have the same
     return lambda value: known(value) if type(value) is str else None

@@ -407,3 +407,21 @@ def test_real_month_is_described() -> None:
     assert (survey.records, survey.duplicates, survey.groups()[0]) == (42_481, 500, "InvoiceNo")
     invoices = survey.columns["InvoiceNo"]
     assert (len(invoices.counts), invoices.prefixes["C"]) == (2_025, 728)
+
+
+@pytest.mark.parametrize(
+    ("day", "says"),
+    [("2026-03-10", True), ("10.03.2026", True), ("2026-03-10 17:04", False), ("3/10/26 5:04 PM", False)],
+)
+def test_draft_says_that_dates_have_no_time_of_day(day: str, says: bool, tmp_path: Path) -> None:
+    path, target = tmp_path / "sales.csv", tmp_path / "draft.yaml"
+    rows = (f"{number},{day},A1,1,2.50" for number in range(1, 4))
+    path.write_text("\n".join(("Receipt,Date,SKU,Qty,Price", *rows)), encoding="utf-8")
+    assert tillstream("inspect", path, "--draft", target).exit_code == 0
+    assert ("no time of day" in target.read_text(encoding="utf-8")) is says
+
+
+def test_zero_is_no_group_of_thousands() -> None:
+    assert {point for point, _ in read("0,755").marks} == {","}
+    assert {point for point, _ in read("0.755").marks} == {"."}
+    assert {point for point, _ in read("1,755").marks} == {",", "."}

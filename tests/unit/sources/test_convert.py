@@ -282,3 +282,61 @@ def test_step_is_exactly_one_conversion() -> None:
     for steps in ({}, {"decimal": {}, "multiply": "2"}):
         with pytest.raises(ValidationError, match="one conversion"):
             Step.model_validate(steps)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("%Y%m%d%H%M%S", "202603101500"),  # 00:15:00 without its zeros, and not 15:00:00
+        ("%Y%m%d%H%M%S", "2026031010500"),  # 01:05:00, and not 10:50:00
+        ("%Y%m%d", "2026111"),  # 11 January or 1 November
+        ("%d.%m.%Y %H%M", "10.03.2026 105"),
+        ("%d%m%y %H:%M", "11126 10:00"),
+        ("%Y%j", "202669"),
+    ],
+)
+def test_times_without_separators_have_all_their_digits(pattern: str, text: str) -> None:
+    with pytest.raises(Unconvertible, match="not_a_time"):
+        convert({"time": {"formats": pattern}}, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "local"),
+    [
+        ("%Y%m%d%H%M%S", "20260310001500", "2026-03-10T00:15:00"),
+        ("%Y%m%d%H%M%S%f", "20260310001500123", "2026-03-10T00:15:00.123000"),
+        ("%Y%m%d  %H%M", " 20260310 0105 ", "2026-03-10T01:05:00"),
+        ("%d%b%Y %I%M%p", "10MAR2026 0105pm", "2026-03-10T13:05:00"),
+        ("%d.%m.%Y um %H%M Uhr (100%%)", "1.3.2026 UM 0105 Uhr (100%)", "2026-03-01T01:05:00"),
+        ("%Y%j", "2026069", "2026-03-10T00:00:00"),
+        ("%d.%m.%Y %H:%M", "1.3.2026 9:05", "2026-03-01T09:05:00"),
+    ],
+)
+def test_times_without_separators_are_read_by_their_widths(pattern: str, text: str, local: str) -> None:
+    assert convert({"time": {"formats": pattern}}, text) == f"{local}+01:00"
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (DOUBLE, "0,755"),
+        (DOUBLE, "-0,755"),
+        (DOUBLE, "00,123.5"),
+        (COMMA, "0.755"),
+        (EUROS, "0 755"),
+        (EUROS, "€0 755"),
+    ],
+)
+def test_zero_is_no_group_of_thousands(step: Any, text: str) -> None:
+    with pytest.raises(Unconvertible, match="not_a_decimal"):
+        convert(step, text)
+
+
+def test_zeros_without_a_mark_are_a_number() -> None:
+    assert [convert(DOUBLE, text) for text in ("0", "0.755", "000", "1,000.5", "100,000")] == [
+        "0",
+        "0.755",
+        "000",
+        "1000.5",
+        "100000",
+    ]
