@@ -10,16 +10,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import InvalidOperation
 from threading import Lock
 
 from sqlalchemy import URL, Connection, create_engine, event, select
 
 from schemas.document import ErpDocument
 from sinks import sqlitebulk
-from sinks.base import DocumentsRefused, Finding
+from sinks.base import DocumentsRefused, Finding, SinkMisconfigured
 from sinks.errors import of_sqlite
 from sinks.prints import PrintSum
 from sinks.sql import Clock, SqlSink, utc_now
+from sinks.sqlitelegible import illegible
 from sinks.tables import deliveries
 from sinks.tables import documents as held
 from sinks.values import require_storable_text
@@ -49,6 +51,19 @@ class SqliteSink(SqlSink):
         event.listen(engine, "connect", _configure)
         super().__init__(engine, clock)
         self._one_writer = Lock()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """As in the base; a value that somebody has written into a column of another type is named."""
+        with super()._connection() as connection:
+            try:
+                yield connection
+            except (ValueError, InvalidOperation):
+                place = illegible(connection)
+                if place is None:
+                    raise
+                advice = "somebody has changed it there: correct it by hand, and start again"
+                raise SinkMisconfigured(f"the value in {place} is no number, or no date: {advice}") from None
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

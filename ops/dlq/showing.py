@@ -116,11 +116,18 @@ def report_audit(actions: Sequence[Action]) -> None:
         return
     table = Table("id", "by", "what", "state", "which", "came of it", "why", box=None)
     for action in actions:
-        which = "; ".join(f"{name} {_listed(value)}" for name, value in action.filter.items()) or "all"
+        which = "; ".join(f"{name} {_listed(value)}" for name, value in _meant(action).items()) or "all"
         counts = ", ".join(f"{count:,} {end}" for end, count in action.counts.items())
         patch = " (patched)" if action.patch is not None else ""
         table.add_row(action.id, action.by, action.what + patch, action.state, which, counts, action.reason)
     console.print(table)
+
+
+def _meant(action: Action) -> dict[str, Any]:
+    """Return what the action was limited to: a filter of letters, or of a repair its store and day."""
+    if action.what not in ("repair", "undo"):
+        return action.filter
+    return {name: value for name, value in action.options.items() if name in ("store", "day", "repair") and value}
 
 
 def _listed(value: Any) -> str:

@@ -21,7 +21,7 @@ from ops.reconcile.day import Day
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.office import Found, reconcile, states_now
 from ops.reconcile.page import page
-from ops.reconcile.repairing import repair
+from ops.reconcile.repairing import repair, what_is_left
 from ops.reconcile.states import now_is, sign
 from ops.reconcile.verdict import counted, is_right
 from streams.letters.days import days_noted, note_days
@@ -279,6 +279,8 @@ def repair_command(
             click.echo(f"{told} kept in the audit trail first: tillstream reconcile repair --undo {made}")
         if done.remembered:
             click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --forget books them again")
+        for line in what_is_left(differences, forget=forget):
+            click.echo(line)
         if not go:
             click.echo("this was a dry run: nothing was changed; --go repairs them")
     left = len(differences) - done.delivered - done.rejected - done.taken_back

@@ -1,7 +1,7 @@
 """Records that should be in the ERP, or dead letters, and are neither: once more through the line."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -65,8 +65,7 @@ def repair(
     SinkMisconfigured for other sinks, and as `build_desk`.
     """
     go = keep is not None
-    kinds = (*REPAIRABLE, *FORGETTABLE) if forget else REPAIRABLE
-    chosen = [each for each in differences if each.kind in kinds and each.place]
+    chosen = [each for each in differences if _has_record(each, forget=forget)]
     copies = [each.ref for each in differences if _has_no_record(each)] if forget else []
     forgotten = [*copies, *(each.ref for each in chosen if each.kind in FORGETTABLE)] if forget else []
     leftovers = {each.ref for each in differences if each.kind == "orphaned" and not each.place}.intersection(copies)
@@ -92,6 +91,31 @@ def repair(
     finally:
         desk.sink.close()
     return repaired
+
+
+def what_is_left(differences: Sequence[Difference], *, forget: bool) -> list[str]:
+    """Say in words which differences `repair` does not touch, and who or what settles them."""
+    for_a_person, untouched = _left_out(differences, forget=True), _left_out(differences, forget=forget)
+    said = []
+    if more := untouched - for_a_person:
+        said.append(f"repaired with --forget alone: {_kinds(more)}")
+    if for_a_person:
+        said.append(f"left for a person who knows which side is right: {_kinds(for_a_person)}")
+    return said
+
+
+def _kinds(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
+
+
+def _left_out(differences: Sequence[Difference], *, forget: bool) -> Counter[str]:
+    left = (each for each in differences if not _has_record(each, forget=forget))
+    return Counter(each.kind for each in left if not (forget and _has_no_record(each)))
+
+
+def _has_record(each: Difference, *, forget: bool) -> bool:
+    """Return whether a record in the topic repairs it."""
+    return bool(each.place) and (each.kind in REPAIRABLE or (forget and each.kind in FORGETTABLE))
 
 
 def _has_no_record(each: Difference) -> bool:

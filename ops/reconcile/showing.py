@@ -233,9 +233,8 @@ def _report_rest(console: Console, found: Found) -> None:
     if gaps:
         console.print()
         for day, gap in gaps[:MOST]:
-            console.print(
-                printable(f"missing at the till: store {day.store}, {day.day}, {gap} never reached the topic")
-            )
+            where = f"store {day.store}, {day.day}, {gap}"
+            console.print(printable(f"missing at the till, or in a record that can't be read: {where}"))
         if len(gaps) > MOST:
             console.print(f"… and {len(gaps) - MOST:,} more gaps; --json has them all")
     if found.late is not None:

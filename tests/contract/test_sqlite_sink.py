@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from sinks.base import Receipt, SinkUnavailable
+from sinks.base import Receipt, SinkMisconfigured, SinkUnavailable
 from sinks.sqlite import SqliteSink
 from tests.support.documents import document, documents, line
 
@@ -115,3 +115,26 @@ def test_kill_9_takes_back_nothing_that_was_acknowledged(sink: SqliteSink, file:
     assert day.lines == day.documents
     again = sink.write(documents(acknowledged))
     assert again == [Receipt(d.event_id, "duplicate") for d in documents(acknowledged)]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "written"),
+    [
+        ("documents", "gross", "eight"),
+        ("documents", "business_date", "28.11.2026"),
+        ("documents", "occurred_at", "yesterday"),
+        ("document_lines", "quantity", "x"),
+        ("document_payments", "amount", ""),
+    ],
+)
+def test_value_of_another_type_that_somebody_wrote_is_named(
+    sink: SqliteSink, file: Path, table: str, column: str, written: str
+) -> None:
+    kept = document()
+    sink.write([kept])
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"UPDATE {table} SET {column} = ?", (written,))
+        connection.commit()
+    place = f"the value in {table}.{column} of {kept.external_ref} is no number, or no date: "
+    with pytest.raises(SinkMisconfigured, match=place):
+        sink.read([kept.external_ref])

@@ -1,13 +1,18 @@
 """What people read of a reconciliation."""
 
+from typing import Any
+
 import pytest
 
+from ops.dlq.showing import report_audit
 from ops.reconcile.day import Day
 from ops.reconcile.office import Found
 from ops.reconcile.page import page
+from ops.reconcile.repairing import what_is_left
 from ops.reconcile.showing import day_as_json, report
 from ops.reconcile.states import now_is, sign
 from ops.reconcile.verdict import counted
+from streams.letters.trail import Action, What
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
@@ -98,3 +103,39 @@ def test_page_is_green_only_if_all_is_booked(world: World) -> None:
     assert '<td class="bad">NOT BOOKED: 9.99 EUR in 1 receipt.</td>' in paged(left)
     signed = page(UNSIGNED | {"found": day_as_json(left, sign(left, AFTER, "ada", "agreed"))})
     assert '<div class="state open">signed off</div>' in signed
+
+
+def test_gap_is_not_said_to_be_missing_at_the_till_for_sure(capsys: pytest.CaptureFixture[str]) -> None:
+    made = World()
+    made.send(value(1), value(2)[:-9], value(3))
+    made.work()
+    lines = told(made.reconcile(), capsys)
+    gap = "missing at the till, or in a record that can't be read: store S1, 2026-03-10, register R1: 2"
+    assert [line for line in lines if "register R1" in line] == [gap]
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "said"),
+    [
+        ("repair", {"store": "S1", "day": "2026-03-10", "forget": True}, "store S1; day 2026-03-10"),
+        ("repair", {"store": None, "day": None, "forget": False}, "all"),
+        ("undo", {"repair": "20260310-120000-1232a"}, "repair 20260310-120000-1232a"),
+    ],
+)
+def test_audit_says_of_which_day_a_repair_was(
+    what: What, options: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report_audit([Action(id="a", what=what, state="done", by="ada", at=NOON, options=options, counts={"kept": 1})])
+    assert capsys.readouterr().out.splitlines()[1].split("done")[1].split("1 kept")[0].strip() == said
+
+
+def test_repair_says_which_kinds_it_does_not_touch() -> None:
+    made = World()
+    made.send(value(1), value(2))
+    made.work()
+    made.sink.documents["pos/S1/R1/1/sale"].gross += 1
+    made.sink.documents["pos/S1/R1/2/sale"].store = "S2"
+    differences = [each for day in made.reconcile() for each in day.differences]
+    person = "left for a person who knows which side is right: 2 moved"
+    assert what_is_left(differences, forget=False) == ["repaired with --forget alone: 1 altered", person]
+    assert what_is_left(differences, forget=True) == [person]
