@@ -61,6 +61,11 @@ def has_offset(pattern: str) -> bool:
     return "z" in _DIRECTIVE.findall(pattern)
 
 
+def has_hour(pattern: str) -> bool:
+    """Return whether times of this pattern state a time of day, and not a date alone."""
+    return bool({"H", "I"}.intersection(_DIRECTIVE.findall(pattern)))
+
+
 def whole_numbers(pattern: str) -> re.Pattern[str] | None:
     """Return what a text is like that has all digits of the numbers which stand side by side; None where none do.
 

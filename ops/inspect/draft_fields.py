@@ -56,8 +56,7 @@ def _time(made: Draft) -> str:
         remarks.append(f"{others / column.filled:.1%} of the values are no time that these formats read")
     if column.has_days_alone:
         remarks.append(
-            "no time of day: each is midnight, the day before in a store whose day begins later (`cutoff`); join the "
-            "column that holds the time: join(' ', [Date, Time])"
+            "no time of day: each counts as noon; join the column that holds the time: join(' ', [Date, Time])"
         )
     if column.zones != "all":
         remarks.append("no time zone: local time of the store, whose `timezone` stands in the settings")

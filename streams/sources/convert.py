@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from schemas.codes import GTIN_LENGTHS, bare_code, check_digit_is_right, is_damaged, with_zeros
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
 from schemas.money import EXACT, LONGEST, NotMoney, any_number, minor_digits, minor_text, round_half_up
-from schemas.timepattern import fault_of, has_offset, whole_numbers
+from schemas.timepattern import fault_of, has_hour, has_offset, whole_numbers
 from streams.sources.paths import PathError, json_path
 
 
@@ -234,10 +234,12 @@ def _aware(local: datetime, zone: ZoneInfo, how: Time) -> datetime:
 def _iso(value: Any) -> datetime | None:
     if type(value) is not str or len(value) > LONGEST:
         return None
+    text = value.strip()
     try:
-        return datetime.fromisoformat(value.strip())
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return moment if len(text) > _LONGEST_DATE else moment + _NOON
 
 
 def _epoch(unit: int) -> Callable[[Any], datetime | None]:
@@ -261,7 +263,8 @@ def _excel(value: Any) -> datetime | None:
         return None
     if not _EXCEL_FIRST <= number < _EXCEL_END:
         return None
-    return _EXCEL_START + timedelta(milliseconds=int((number * 86_400_000).to_integral_value()))
+    moment = _EXCEL_START + timedelta(milliseconds=int((number * 86_400_000).to_integral_value()))
+    return moment if number % 1 else moment + _NOON
 
 
 def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
@@ -279,7 +282,7 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
     fault = fault_of(pattern)
     if fault is not None:
         raise StepError(f"time: {pattern!r}: {fault}")
-    whole = whole_numbers(pattern)
+    whole, late = whole_numbers(pattern), timedelta(0) if has_hour(pattern) else _NOON
 
     def read(text: str) -> datetime | None:
         if len(text) > LONGEST:
@@ -288,7 +291,9 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
             moment = datetime.strptime(text.strip(), pattern)  # noqa: DTZ007 (local times become aware in `_aware`)
         except ValueError:
             return None
-        return moment if whole is None or whole.fullmatch(text.strip()) is not None else None
+        if whole is not None and whole.fullmatch(text.strip()) is None:
+            return None
+        return moment + late
 
     known = _remembered(read)  # strptime takes 5 µs, and the receipts of a minute have the same
     return lambda value: known(value) if type(value) is str else None
@@ -305,6 +310,9 @@ _INSTANTS = ("epoch_s", "epoch_ms")
 #: Day 0 as it counts since March 1900; before that spreadsheets have a 29 February that never was.
 _EXCEL_START = datetime(1899, 12, 30)  # noqa: DTZ001 (local times become aware in `_aware`)
 _EXCEL_FIRST, _EXCEL_END = 61, 2_958_466
+#: A date without a time of day counts as its noon, so that it is that business day whatever the store's cut-off.
+_NOON = timedelta(hours=12)
+_LONGEST_DATE = len("2026-03-10")
 
 
 def _codes(codes: Codes) -> Convert:

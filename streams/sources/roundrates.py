@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 #: Steps of rates: all of two places.
 TWO_PLACES = (Decimal("0.01"),)
-_ROUND_STEPS = (Decimal("0.1"), Decimal("0.25"))
+#: Of this are tenths, quarters and eighths: what rates are made of that are not whole.
+_ROUND_STEPS = (Decimal("0.025"),)
 _WHOLE = (Decimal(1),)
 _HUNDRED = Decimal(100)
 _LONG = Context(prec=60)
@@ -38,7 +39,7 @@ class TaxedAmount(NamedTuple):
         return min(fitting, key=lambda rate: abs(tax_of(self.amount, rate, self.included) - self.tax), default=None)
 
     def roundest(self) -> Decimal | None:
-        """The only whole rate that fits; where none does, the only multiple of a tenth or a quarter."""
+        """The only whole rate that fits; where none does, the only multiple of 0.025 (tenths, quarters, eighths)."""
         return self.only(_WHOLE) if self.fits_any(_WHOLE) else self.only(_ROUND_STEPS)
 
     def fits_any(self, steps: Sequence[Decimal]) -> bool:

@@ -5,9 +5,8 @@ states an amount alone, its rate is one that gives this amount to the cent, the 
 
 1. a rate that the receipt states elsewhere, or a sum of such rates;
 2. a rate that the contract declares (`tax_rates`): with declared rates no other is taken;
-3. the only whole percentage, or else the only multiple of a tenth or a quarter, that gives the amount;
-4. a rate found so for another line of the receipt;
-5. the only rate of two places that gives the amount.
+3. the only whole percentage, or else the only multiple of 0.025 (tenths, quarters, eighths), that gives the amount;
+4. a rate found so for another line of the receipt.
 
 Small amounts fit many rates. What none of these decides is refused, with a detail that says so.
 """
@@ -115,7 +114,7 @@ def _set_rates(
             one.line["tax_rate"] = _text(rate)
             found.add(rate)
     for one, base in undecided:
-        rate = base.nearest(found) or base.nearest(found, slack=1) or base.only(TWO_PLACES)
+        rate = base.nearest(found) or base.nearest(found, slack=1)
         if rate is None:
             kind = "several_rates_fit" if base.fits_any(TWO_PLACES) else "no_rate_fits"
             raise UncertainRate(f"{one.here}: {kind}")

@@ -87,14 +87,18 @@ def test_amounts_alone_tell_the_only_whole_rate_that_gives_them(amount: str, cha
 
 @pytest.mark.parametrize(
     ("amount", "charged_tax", "expected"),
-    [("100.00", "8.25", "8.25"), ("10.00", "0.77", "7.7"), ("12.00", "0.99", "8.25")],
+    [("100.00", "8.25", "8.25"), ("100.00", "7.70", "7.7"), ("100.00", "8.88", "8.875"), ("250.00", "16.56", "6.625")],
 )
-def test_amounts_alone_tell_the_only_tenth_or_quarter(amount: str, charged_tax: str, expected: str) -> None:
+def test_amounts_alone_tell_the_only_tenth_quarter_or_eighth(amount: str, charged_tax: str, expected: str) -> None:
     assert rate(line(amount), [tax(charged_tax)]) == expected
 
 
-def test_rate_of_two_places_is_told_by_a_large_amount_alone() -> None:
-    assert rate(line("10000.00"), [tax("867.00")]) == "8.67"
+@pytest.mark.parametrize(
+    ("amount", "charged_tax"), [("10.25", "0.91"), ("11.20", "0.99"), ("9.95", "0.88"), ("12.00", "0.80")]
+)
+def test_rate_between_round_ones_is_never_guessed_from_small_amounts(amount: str, charged_tax: str) -> None:
+    with pytest.raises(UncertainRate, match=r"lines\.0\.tax_rate: several_rates_fit"):
+        rate(line(amount), [tax(charged_tax)])
 
 
 def test_tax_is_included_where_the_line_does_not_say() -> None:
