@@ -69,9 +69,9 @@ class Clock(Consumer):
     #: By partition the first record that retention has left.
     begins: ClassVar[dict[int, int]] = {}
 
-    def offsets_for_times(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = 0) -> list[TopicPartition]:
         """The first offsets of these times; -1 where nothing came since."""
-        return [TopicPartition(place.topic, place.partition, self._since(place)) for place in places]
+        return [TopicPartition(place.topic, place.partition, self._since(place)) for place in partitions]
 
     def _since(self, place: TopicPartition) -> int:
         begin = self.begins.get(place.partition, 0)

@@ -21,6 +21,7 @@ from ops.reconcile.states import now_is
 from sinks.base import SinkMisconfigured
 from sinks.memory import MemorySink
 from streams.batch import Batch
+from streams.letters import reading as topics
 from streams.letters.days import days_noted
 from streams.settings import Store, Stores
 from streams.topics import BrokerUnreachable, TopicsUnusable
@@ -81,7 +82,7 @@ def test_late_is_what_came_after_its_day_and_not_long_ago(day: str, arrived: str
 
 def losing(monkeypatch: pytest.MonkeyPatch, lost: dict[int, int] | None = None) -> list[dict[int, tuple[int, int]]]:
     """Begin the topic's partitions at the `lost` offsets, as if retention had deleted what was before; what is read."""
-    of_the_broker, read = reading.limits, reading.read_spans
+    of_the_broker, read = topics.limits, topics.read_spans
     spans_read: list[dict[int, tuple[int, int]]] = []
 
     def limits(consumer: Any, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:

@@ -166,8 +166,8 @@ def test_page_is_green_when_all_is_proved_and_booked(changes: dict[str, Any], co
                 ("", "soft", "held by a cleaning rule: 9.99 EUR in 1 receipt"),
                 (
                     *("", "soft"),
-                    "waiting for the worker: 2 records of unknown amount, 3 dead letters of receipts that are booked in "
-                    "another version",
+                    "waiting for the worker: 2 records of unknown amount, 3 dead letters of receipts that are booked "
+                    "in another version",
                 ),
             ],
         ),
@@ -224,7 +224,8 @@ def test_page_lists_differences_dead_letters_and_gaps() -> None:
         '<tr><td><code>r2</code></td><td>totals_mismatch</td><td class="n">9.99</td></tr>'
         '<tr><td><code>(no receipt)</code></td><td>not_json<br><span class="soft">parked by ada: later</span></td>'
         '<td class="n"></td></tr>'
-        '<tr><td><code>r3</code></td><td>resolved<br><span class="soft">resolved</span></td><td class="n">1.00</td></tr>'
+        '<tr><td><code>r3</code></td><td>resolved<br><span class="soft">resolved</span></td>'
+        '<td class="n">1.00</td></tr>'
     ) in text
     assert text.count("<h2>Dead letters: sent, and not in the ERP</h2>") == 1
     gaps = (
