@@ -276,6 +276,15 @@ def test_states_are_noted_where_they_changed_and_the_topic_has_something(desk: D
     assert days_noted(desk.settings) == kept
 
 
+def test_states_and_signatures_are_noted_in_topics_that_are_there(desk: Desk) -> None:
+    may_not = {"audit_topic": "absent.audit", "create_topics": False}
+    with pytest.raises(TopicsUnusable, match=r"missing topics: absent\.audit; "):
+        states_now(desk.settings.model_copy(update=may_not), Found(NOW, [day_of("balanced")], None), "ada", keep=True)
+    desk.config.write_text(json.dumps(desk.said | may_not))
+    signed = desk.run("reconcile", "sign", "--store", "S1", "--day", DAYS[2], code=2)
+    assert "missing topics: absent.audit; create them, or set create_topics: true" in signed
+
+
 def test_found_is_balanced_when_no_day_is_wrong_or_open() -> None:
     assert Found(NOW, [day_of("balanced")], None).balanced
     assert not Found(NOW, [day_of("open")], None).balanced
