@@ -1,8 +1,15 @@
 """`tillstream reconcile repair`: what a dry run says, what is booked again or taken back, and that it can be undone."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
-from tests.support.office import DAYS, Desk, ref
+import pytest
+
+from ops.reconcile.day import Difference, Kind
+from ops.reconcile.repairing import Repaired, _forget, repair
+from sinks.base import Kept, SinkMisconfigured
+from tests.support.office import DAYS, Desk, Office, ref
 
 ERP_HAS_CHANGED = (
     f"DELETE FROM documents WHERE external_ref = '{ref(2)}'",  # the delivery stays, and so it is remembered
@@ -109,3 +116,71 @@ def test_what_the_erp_refuses_becomes_a_dead_letter_and_is_left(desk: Desk) -> N
     assert would.startswith("1 of 1 difference: 0 would be booked, 0 would be dead letters again, 1 would be refused, ")
     assert "would be a dead letter: refused_by_sink: " in would
     assert "tillstream dlq list" not in would
+
+
+def own_letters(desk: Desk, office: Office) -> None:
+    """Give the program a dead-letter topic of its own, which is empty."""
+    name = f"letters.{desk.said['audit_topic']}"
+    office.broker.create_topics([name])
+    desk.said["dead_letter_topic"] = name
+    desk.config.write_text(json.dumps(desk.said))
+
+
+def test_record_that_vanished_becomes_a_dead_letter_again(desk: Desk, office: Office) -> None:
+    own_letters(desk, office)
+    narrowed = ("--store", "S1", "--day", DAYS[1])
+    would = desk.run("reconcile", "repair", *narrowed)
+    assert would == (
+        "1 of 1 difference: 0 would be booked, 1 would be dead letter again, 0 would be refused, "
+        "0 not in the topic any more "
+        "would be a dead letter: totals_mismatch: totals.gross: differs_from_lines (1) "
+        "this was a dry run: nothing was changed; --go repairs them"
+    )
+    assert desk.run("reconcile", "repair", *narrowed, "--go") == (
+        "1 of 1 difference: 0 booked, 1 dead letter again, 0 refused, 0 not in the topic any more "
+        "a dead letter: totals_mismatch: totals.gross: differs_from_lines (1)"
+    )
+    assert "NOT BOOKED: 9.99 EUR in 1 receipt." in desk.run("reconcile", *narrowed, "--allow-open")
+
+
+def test_what_is_refused_is_a_dead_letter_afterwards(desk: Desk, office: Office) -> None:
+    own_letters(desk, office)
+    desk.execute(  # its lines stay, and are in the way
+        f"DELETE FROM documents WHERE external_ref = '{ref(2)}'",
+        f"DELETE FROM deliveries WHERE external_ref = '{ref(2)}'",
+    )
+    done = desk.run("reconcile", "repair", "--store", "S1", "--day", DAYS[0], "--go", code=1)
+    assert done.startswith("1 of 1 difference: 0 booked, 0 dead letters again, 1 refused, 0 not in the topic any more ")
+    assert done.endswith("what was refused is in the dead letters now: tillstream dlq list")
+    assert "NOT BOOKED: 3.00 EUR in 1 receipt." in desk.run(
+        "reconcile", "--store", "S1", "--day", DAYS[0], "--allow-open"
+    )
+
+
+def missing(number: int, place: str, kind: Kind = "missing") -> Difference:
+    return Difference(kind, "S1", DAYS[0], "EUR", ref(number), "", place)
+
+
+def test_records_that_left_the_topic_are_counted(desk: Desk) -> None:
+    found = [missing(1, "1:99"), missing(2, "1:1"), missing(3, ""), missing(4, "1:2", "moved")]
+    done = repair(desk.settings, found, keep=None)
+    assert (done.records, done.gone, done.remembered, done.delivered) == (2, 1, 1, 0)
+
+
+def test_document_that_changes_meanwhile_is_left(desk: Desk) -> None:
+    kept: list[str] = []
+
+    def keep(held: Sequence[Kept]) -> None:
+        kept.extend(each.external_ref for each in held)
+        desk.execute(f"UPDATE documents SET cashier = 'Bob' WHERE external_ref = '{ref(2)}'")
+
+    differences = [missing(2, "1:1", "altered"), missing(3, "1:2", "altered")]
+    done = repair(desk.settings, differences, keep=keep, forget=True)
+    assert sorted(kept) == [ref(2), ref(3)]
+    assert (done.records, done.kept, done.changed, done.delivered) == (2, 2, 1, 1)
+
+
+def test_sink_that_can_not_forget_says_so() -> None:
+    other: Any = object()
+    with pytest.raises(SinkMisconfigured, match="can't forget"):
+        _forget(other, [ref(1)], None, Repaired())
