@@ -120,6 +120,16 @@ def test_all_of_the_topic_is_read_for_a_document_that_no_record_explains(
     assert [each for each in spans if len(each) > 1 or each.get(1) == (9, 11)] == [{1: (9, 11)}, whole]
 
 
+@pytest.mark.parametrize(("store", "times"), [("S1", 1), ("S2", 3), (None, 3)])
+def test_all_of_the_topic_is_read_for_a_register_whose_close_before_was_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, store: str | None, times: int
+) -> None:
+    spans = losing(monkeypatch)
+    day = date.fromisoformat(DAYS[0])  # on which a register of S2 closes
+    assert reconcile(desk.settings, store=store, first=day, last=day).balanced
+    assert spans == [{1: (0, 11), 2: (0, 3)}] * times
+
+
 def test_documents_whose_records_have_left_the_topic_cannot_be_proved(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,6 +167,10 @@ def test_records_that_left_the_topic_are_counted(desk: Desk) -> None:
     assert (done.records, done.gone, done.remembered, done.delivered) == (2, 1, 1, 0)
 
 
+def test_repair_begins_with_nothing_done() -> None:
+    assert Repaired() == Repaired(*[0] * 10, reasons=[])
+
+
 def test_document_that_changes_meanwhile_is_left(desk: Desk) -> None:
     kept: list[str] = []
 
