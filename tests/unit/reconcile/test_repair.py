@@ -167,6 +167,25 @@ def test_records_that_left_the_topic_are_counted(desk: Desk) -> None:
     assert (done.records, done.gone, done.remembered, done.delivered) == (2, 1, 1, 0)
 
 
+def test_document_without_its_delivery_is_booked_again_and_is_no_leftover(desk: Desk) -> None:
+    desk.execute(f"DELETE FROM deliveries WHERE external_ref = '{ref(3)}'")
+    assert [(kind, name) for kind, name, _ in kinds(desk)] == [("orphaned", ref(3))]
+    done = json.loads(desk.raw("reconcile", "repair", "--forget", "--go", "--json"))
+    assert {name: count for name, count in done.items() if count and name != "action"} == {
+        "records": 1,
+        "delivered": 1,
+        "kept": 1,
+        "done": True,
+    }
+    assert kinds(desk, code=0) == []
+
+
+def test_only_copies_and_parts_of_no_document_are_taken_back_for_good(desk: Desk) -> None:
+    found = [missing(1, "1:4", "orphaned"), missing(2, "", "only_in_erp"), missing(3, "", "register")]
+    done = repair(desk.settings, found, keep=None, forget=True)
+    assert (done.records, done.taken_back, done.leftovers, done.kept, done.delivered) == (1, 0, 0, 1, 1)
+
+
 def test_repair_begins_with_nothing_done() -> None:
     assert Repaired() == Repaired(*[0] * 10, reasons=[])
 
