@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ops.cli import program
@@ -160,12 +160,16 @@ class Desk:
 
     def raw(self, *arguments: str, code: int = 0) -> str:
         """What the program says."""
+        return self.both(*arguments, code=code).output
+
+    def both(self, *arguments: str, code: int = 0) -> Result:
+        """What the program says on either stream."""
         told = CliRunner().invoke(
             program, [*arguments, "--config", str(self.config)], env={"TILLSTREAM_OPERATOR": "ada", "COLUMNS": "300"}
         )
         assert told.exception is None or isinstance(told.exception, SystemExit), told.exc_info
         assert told.exit_code == code, told.output
-        return told.output
+        return told
 
     def reconcile(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """What was found, without keeping it."""

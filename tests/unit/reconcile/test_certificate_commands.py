@@ -80,7 +80,8 @@ def test_certificate_of_a_day_that_differs_is_none_of_success(desk: Desk) -> Non
 def test_other_files_are_no_certificates(desk: Desk, text: str) -> None:
     file = desk.folder / "day.json"
     file.write_text(text)
-    assert desk.run("reconcile", "verify", str(file), code=1) == f"{file}: no certificate"
+    told = desk.both("reconcile", "verify", str(file), code=1)
+    assert (told.stdout, told.stderr) == ("", f"{file}: no certificate\n")
 
 
 def test_missing_keys_and_files_are_named(desk: Desk) -> None:

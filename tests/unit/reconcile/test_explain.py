@@ -62,7 +62,8 @@ def test_screen_shows_the_steps_of_a_receipt_that_was_deleted(desk: Desk) -> Non
 
 
 def test_nothing_is_known_of_other_names(desk: Desk) -> None:
-    assert desk.run("explain", "no-such-receipt", code=1) == "no receipt and no event is called no-such-receipt"
+    told = desk.both("explain", "no-such-receipt", code=1)
+    assert (told.stdout, told.stderr) == ("", "no receipt and no event is called no-such-receipt\n")
     (way,) = ways(desk, ref(77), code=1)
     assert way["steps"] == [
         {
