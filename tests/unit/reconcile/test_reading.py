@@ -38,7 +38,10 @@ def ask(monkeypatch: pytest.MonkeyPatch, consumer: Coordinator) -> dict[int, int
 
 def test_coordinator_that_is_being_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     errors = KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
+    waited: list[float] = []
+    monkeypatch.setattr(reading, "sleep", waited.append)
     assert ask(monkeypatch, Coordinator(*errors)) == {0: 7, 1: 7}
+    assert waited == [0.2, 0.2]
 
 
 def test_what_does_not_pass_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
