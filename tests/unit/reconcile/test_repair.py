@@ -55,6 +55,7 @@ def test_every_difference_is_named_and_its_command_repairs_it(desk: Desk) -> Non
         "2 of 5 differences: 1 would be booked, 0 would be dead letters again, 0 would be refused, "
         "0 not in the topic any more "
         "delivered before and deleted in the ERP: 1; --forget books them again "
+        "repaired with --forget alone: 1 altered, 1 doubled, 1 orphaned "
         "this was a dry run: nothing was changed; --go repairs them"
     )
     assert desk.run("reconcile", "repair", "--forget") == (
