@@ -48,7 +48,7 @@ def main() -> int:
         work = Path(folder)
         roots = [_copy(work / str(number)) for number in range(args.jobs)]
         drawn = sample(
-            (mutant for module in modules(ROOT, args.modules) for mutant in mutants_of(ROOT, module)),
+            ROOT, (mutant for module in modules(ROOT, args.modules) for mutant in mutants_of(ROOT, module)),
             args.count, args.seed,
         )  # fmt: skip
         print(f"{len(drawn)} mutants, seed {args.seed}. First all unit tests, to see which reach what.", flush=True)

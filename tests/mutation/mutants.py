@@ -4,6 +4,7 @@ import ast
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cosmic_ray.plugins
@@ -116,14 +117,26 @@ def mutants_of(root: Path, module: str) -> Iterator[Mutant]:
                 yield Mutant(module, operator, occurrence, start[0], end[0])
 
 
-def sample(mutants: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Draw `count` places, each with one of its mutants, so that an operator with many substitutes counts once."""
+def sample(root: Path, mutants: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
+    """Draw `count` places, each with one of its mutants, so that an operator with many substitutes counts once.
+
+    Mutants that are not valid Python, as of the star in `f(*args)`, are not drawn: any test would notice them.
+    """
     places: dict[tuple[str, int, int, str], list[Mutant]] = {}
     for mutant in mutants:
         places.setdefault(mutant.place, []).append(mutant)
     draw = random.Random(seed)
-    chosen = draw.sample(sorted(places), min(count, len(places)))
-    return [draw.choice(places[place]) for place in chosen]
+    order = draw.sample(sorted(places), len(places))
+    chosen = (draw.choice(places[place]) for place in order)
+    return list(islice((mutant for mutant in chosen if _is_python(mutant.apply(root)[1])), count))
+
+
+def _is_python(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _annotations(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
