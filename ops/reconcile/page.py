@@ -110,15 +110,17 @@ def _verdict(certificate: dict[str, Any]) -> str:
     if day["records_lost"]:
         what = _sums(day["unproved"]) or "How many receipts"
         rows.append(("What can't be proved?", "open", f"{what}: their records have left the topic."))
-    left = _sums(day["unbooked"])
-    if left or not day["records_lost"]:
-        booked = f"NOT BOOKED: {left}." if left else "All that was sent is booked."
-        rows.append(("Is everything booked?", "bad" if left else "good", booked))
+    left, decided, elsewhere = _sums(day["unbooked"]), _sums(day["resolved"]), day.get("without_a_day")
+    if left:
+        rows.append(("Is everything booked?", "bad", f"NOT BOOKED: {left}."))
+    elif not day["records_lost"]:
+        booked = "Everything else that was sent is booked." if decided or elsewhere else "All that was sent is booked."
+        rows.append(("Is everything booked?", "open" if elsewhere else "good", booked))
     for fate, sums in day["unbooked"]["by_fate"].items():
         rows.append(("", "soft", f"{FATES[fate]}: {_sums(sums)}"))
-    if decided := _sums(day["resolved"]):
+    if decided:
         rows.append(("What shall not be booked?", "soft", f"{decided}, as a person has decided."))
-    if elsewhere := day.get("without_a_day"):
+    if elsewhere:
         said = _sums(elsewhere["unbooked"]) or f"{len(elsewhere['differences'])} records that have vanished"
         rows.append(("Of no known store or day", "open", f"{said}, arrived on that day; they may be of this store."))
     cells = "".join(f'<tr><th>{name}</th><td class="{kind}">{escape(said)}</td></tr>' for name, kind, said in rows)

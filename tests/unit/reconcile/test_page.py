@@ -232,3 +232,11 @@ def test_page_lists_differences_dead_letters_and_gaps() -> None:
         "<h2>Receipt numbers that never came: missing at the till</h2>\n<p>register R1: 4</p><p>register R2: 5 to 6</p>"
     )
     assert gaps in text
+
+
+def test_page_claims_that_all_was_booked_only_when_it_was() -> None:
+    resolved = paged(resolved=sums(1, "6.00"))
+    assert '<td class="good">Everything else that was sent is booked.</td>' in resolved
+    unreadable = paged(without_a_day={"unbooked": sums(unknown=1) | {"by_fate": {}}, "differences": []})
+    assert '<td class="open">Everything else that was sent is booked.</td>' in unreadable
+    assert "All that was sent is booked." not in resolved + unreadable
