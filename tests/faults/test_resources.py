@@ -71,8 +71,9 @@ def test_large_backlog_is_consumed_in_bounded_memory(world: World, tell: Tell) -
 def test_slow_sink_slows_the_worker_and_does_not_fill_its_memory(world: World, tell: Tell) -> None:
     with gate_to(world) as gate:
         worker = world.start(slice_records=2000).wait_ready()
+        before = memory(worker, "VmRSS")
         gate.rate = 5_000
-        produce_backlog(world, 100 * MEGABYTE)
+        produce_backlog(world, BACKLOG)
         wait_until(lambda: worker.readings().delivered > 0, 120, "a worker at work")
         readings: list[int] = []
         for _ in range(60):
@@ -82,8 +83,9 @@ def test_slow_sink_slows_the_worker_and_does_not_fill_its_memory(world: World, t
         gate.rate = None
         world.wait_drained(600)
         assert worker.process.poll() is None
-        tell(f"a minute of a slow sink: {readings[0] // MEGABYTE} to {max(readings) // MEGABYTE} MiB of memory")
-        assert max(readings[20:]) < max(readings[:20]) + 32 * MEGABYTE
+        tell(f"a minute of a slow sink: {before // MEGABYTE} to {max(readings) // MEGABYTE} MiB of memory")
+        # Fetched polls are bounded, so memory grows by a part of the backlog: it comes in steps, at no certain time.
+        assert max(readings) < before + BACKLOG * 3 // 4
         assert memory(worker) < MOST_MEMORY
 
 
