@@ -16,7 +16,7 @@ from operator import itemgetter
 from random import Random
 from typing import NamedTuple
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.money import divide_half_up
 
 PARTITIONS = 4

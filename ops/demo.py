@@ -23,7 +23,7 @@ from ops.embedded import NOT_FOR, EmbeddedBroker
 from ops.embedded import PRODUCER as EMBEDDED_PRODUCER
 from ops.tills import Sent, Tally, sell, till_producer, traffic
 from ops.worker_process import Readings, WorkerProcess
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.base import Sink, StoreDay
 from sinks.connect import open_sink
 from streams.settings import Settings, SettingsError, load_settings

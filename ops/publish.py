@@ -10,7 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import TypeAdapter
 
 from schemas.contract import Contract
-from schemas.deadletter import DeadLetter, Reason
+from schemas.dead_letter import DeadLetter, Reason
 from schemas.document import ErpDocument
 from schemas.mapping import Mapping
 from schemas.sale import SaleEvent

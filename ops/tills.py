@@ -11,7 +11,7 @@ from itertools import islice
 from confluent_kafka import KafkaError, Message, Producer
 
 from ops.tills_traffic import Sent, Shares, traffic
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 
 __all__ = ["Pace", "Sent", "Shares", "Tally", "sell", "till_producer", "traffic"]
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ops.tills_receipts import compact
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 
 Event = dict[str, Any]
 

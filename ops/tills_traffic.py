@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from ops.tills_faults import FAULTS
 from ops.tills_receipts import Receipt, compact, header, money, pay, ring_up
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import EventType
 
 Clock = Callable[[], datetime]

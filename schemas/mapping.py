@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.codes import bare_code, is_damaged
 from schemas.contract import NUMBER, Part
-from schemas.hours import OpeningHours
 from schemas.money import LIMIT
+from schemas.opening_hours import OpeningHours
 from schemas.sale import Code, Text
 from schemas.store import CutOff, TimeZone
 

@@ -26,7 +26,7 @@ from typing import Literal, Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json
 from schemas.reference import unescaped_reference
 from sinks.base import (

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from threading import Lock
 from typing import Any
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json, to_json
 from sinks.base import (
     Delivery,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Effect, Receipt, Refusal, Result, in_conflict, same_or_conflict
 from sinks.tables import PARTS, conflicts, deliveries

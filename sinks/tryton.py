@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json
 from schemas.reference import unescaped_reference
 from sinks import tryton_checks

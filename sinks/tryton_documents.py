@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, NamedTuple, Protocol
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, ErpDocument, to_json
 from sinks.tryton_master import Item
 

@@ -14,7 +14,7 @@ import structlog
 from aiokafka.errors import KafkaConnectionError
 from faust.types import TP, AgentT, EventT, StreamT
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.base import Sink
 from streams import memory
 from streams.batch import Settled

@@ -26,7 +26,7 @@ from functools import lru_cache
 from typing import cast
 
 from schemas.codes import is_damaged
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.money import EXACT, LIMIT, NotMoney, divide_half_up, minor_digits, parse_minor, round_half_up
 from schemas.sale import Line, SaleEvent, line_content
 from streams.batch import Arrival, Dirt, Rejection

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.batch import Headers, Rejection
 
 CONNECT = "__connect.errors."

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from schemas.codes import SUSPICIOUS, is_damaged
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from schemas.strict import CHOICE
 from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, ErpDocument, Kind, Payment
 from schemas.reference import join_reference
 from schemas.sale import EventType, SaleEvent

@@ -24,8 +24,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
-from schemas.deadletter import Reason
-from schemas.hours import OpeningHours, parse_hours
+from schemas.dead_letter import Reason
+from schemas.opening_hours import OpeningHours, parse_hours
 from schemas.store import CutOff, TimeZone
 
 

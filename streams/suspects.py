@@ -21,7 +21,7 @@ from typing import NamedTuple
 import structlog
 from confluent_kafka import Producer
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from streams.batch import DIGEST, Batch, Record, Rejection, Settled
 from streams.deadletters import BudgetExceeded

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ops.dlq.stats import common_details, stats
 from ops.maps.stars import STARS, Stars, texts
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import OriginalReceipt, Totals
 from streams.deadletters import CONNECT, OWN
 from streams.letters.heads import Head, printable

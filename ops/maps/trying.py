@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ops.maps.outcome import Bare, Books, as_json
 from ops.maps.stars import PERSONAL_FIELDS, STARS, Stars
 from schemas.contract import Contract
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Arrival
 from streams.decode import NUL, TOO_DEEP, has_nul, path_of

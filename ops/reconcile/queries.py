@@ -1,7 +1,7 @@
 """The SQL of the book: its tables, how rows are judged, and sums over them."""
 
 from ops.reconcile.rows import Sent
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 
 _TEXTS = {"digest", "noted", "reason", "event_id", "ref", "content", "source", "store", "register", "receipt", "day",
           "currency", "tenders"}  # fmt: skip

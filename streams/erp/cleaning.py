@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.mapping import Cleaning, Item, Limits, StoreRow
 from schemas.money import minor_digits
 from streams.batch import Arrival, Dirt

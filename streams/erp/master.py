@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, ErpDocument
 from schemas.mapping import Customer, Item, Key, Mapping, Row, StoreRow, Tax, Tender, tax_key
 from streams.batch import Arrival, Dirt, Rejection

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Receipt, Result, same_or_conflict
 from streams.batch import Arrival, Batch, Headers, Rejection, Settled

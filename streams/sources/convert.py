@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from schemas.codes import GTIN_LENGTHS, bare_code, check_digit_is_right, is_damaged, with_zeros
 from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
 from schemas.money import EXACT, LONGEST, NotMoney, any_number, minor_digits, minor_text, round_half_up
-from schemas.timepattern import fault_of, has_hour, has_offset, whole_numbers
+from schemas.time_pattern import fault_of, has_hour, has_offset, whole_numbers
 from streams.sources.paths import PathError, json_path
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from lxml import etree
 
 from schemas.contract import Contract
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.batch import Record
 
 Read = Callable[[Record], Any]

@@ -25,7 +25,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from fastavro.read import LOGICAL_READERS
 from jsonschema import ValidationError
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.batch import Record
 from streams.retry import BackOff
 from streams.settings import SchemaRegistry

@@ -11,7 +11,7 @@ from lxml import etree
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.contract import Contract
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.money import minor_digits
 from schemas.sale import Line
 from streams.batch import Record

@@ -9,7 +9,7 @@ from threading import Lock
 
 from sqlalchemy import URL
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json, to_json
 from sinks.base import DocumentPrint, Finding, Refusal, Result, SinkUnavailable, StoreDay
 from sinks.memory import MemorySink

@@ -8,7 +8,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, create_engine, make_url, text
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import from_json, to_json
 from sinks import migrations
 from sinks.base import Refusal, Sink

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import column, create_engine, select, table
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, Payment, TaxTotal
 from sinks.base import Comparable, DocumentPrint, Forgetful, Kept, Receipt, Refusal, Remembering, Result, Sink, StoreDay
 from sinks.prints import added, in_digits, personal_print_of, print_of

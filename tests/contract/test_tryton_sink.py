@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from ops.post import post_once
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, Payment
 from sinks import tryton_posting
 from sinks.base import Receipt, Refusal, SinkUnavailable

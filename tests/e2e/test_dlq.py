@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from sqlalchemy import create_engine, text
 
 from ops.cli import program
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.connect import open_sink
 from streams.letters.reading import TopicRecord
 from tests.support.events import event, value

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from ops.samples import Samples
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.deadletters import reason_of
 from tests.support.events import value
 from tests.support.kafka import Kafka

@@ -15,7 +15,7 @@ from typing import Any
 
 from ops.tills_faults import FAULTS
 from ops.tills_receipts import Receipt, compact, header, pay, ring_up
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import EventType
 from tests.support.topics import Headers, Record
 

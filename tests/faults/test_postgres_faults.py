@@ -22,7 +22,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL, Connection, insert, make_url, text
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.tables import documents
 from tests.faults.conftest import LONG, OpenWorld
 from tests.faults.stream import Held, due

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Rejection
 from streams.deadletters import letter

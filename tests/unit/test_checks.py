@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.batch import Rejection
 from streams.checks import Sound, SoundLine, Unsound, amounts, check, gross_of_lines, rate_units
 from streams.decode import decode

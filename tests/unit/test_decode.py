@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import DIGEST
 from streams.decode import decode, stated_fields

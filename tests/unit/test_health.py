@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.errors import _KINDS, _SQLITE_KINDS
 from streams.health import HealthServer
 from streams.letters.trail import End

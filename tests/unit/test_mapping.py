@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, ErpDocument, Payment, from_json, to_json
 from schemas.sale import SaleEvent, line_content
 from streams.batch import Rejection

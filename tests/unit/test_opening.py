@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.hours import DAYS, OpeningHours, parse_hours
+from schemas.opening_hours import DAYS, OpeningHours, parse_hours
 from streams.metrics import MOST_STORES, OTHER_STORES, Metrics
 from streams.opening import open_now
 from streams.settings import Store, Stores

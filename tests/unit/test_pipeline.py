@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink

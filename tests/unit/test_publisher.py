@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 from faust.exceptions import ProducerSendError
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.batch import Rejection
 from streams.deadletters import Letter, letter
 from streams.metrics import Metrics

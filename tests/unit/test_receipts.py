@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.batch import Arrival, Rejection, Settled
 from streams.decode import decode
 from streams.receipts import REACH, ReceiptRuns

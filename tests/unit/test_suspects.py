@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import DIGEST, Arrival

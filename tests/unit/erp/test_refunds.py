@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.pipeline import process

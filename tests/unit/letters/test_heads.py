@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.letters.heads import UNKNOWN, Origin, head_of
 from streams.letters.reading import TopicRecord
 from tests.support.events import NOON

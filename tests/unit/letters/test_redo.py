@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result
 from sinks.memory import MemorySink

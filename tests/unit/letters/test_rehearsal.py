@@ -2,7 +2,7 @@
 
 import gc
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Receipt, Refusal, Result
 from sinks.memory import MemorySink

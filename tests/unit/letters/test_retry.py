@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.letters.heads import Head
 from streams.letters.retry import MOST_WAITING, Patience, WaitingList, due
 from tests.support.events import NOON

@@ -10,7 +10,7 @@ from ops.balance import Balance, balance
 from ops.demo_screen import print_balance
 from ops.tills import Sent, Tally
 from ops.worker_process import Readings
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.base import StoreDay
 
 

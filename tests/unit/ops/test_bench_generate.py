@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 import pytest
 
 from bench.generate import Job, pos_job
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Batch
 from streams.checks import check

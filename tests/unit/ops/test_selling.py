@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from ops.tills import Pace, Sent, Tally, sell, till_producer, traffic
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

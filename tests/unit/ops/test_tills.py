@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ops.tills import Sent, Shares, traffic
 from ops.tills_faults import FAULTS
 from ops.tills_receipts import assortment, compact
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import Line, SaleEvent
 from streams.batch import Batch
 from streams.checks import check

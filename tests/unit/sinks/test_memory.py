@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from sinks.base import Receipt, Refusal, SinkUnavailable
 from sinks.memory import MemorySink
 from tests.support.documents import document

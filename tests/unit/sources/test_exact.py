@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from schemas.contract import Rule
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.money import NotMoney, any_number, minor_text, parse_minor
 from streams.checks import check
 from streams.decode import decode

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from schemas.contract import Contract
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.decode import decode
 from streams.sources.formats import Read, Unreadable, reader
 from streams.sources.source import Source

@@ -25,7 +25,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from fastavro import schemaless_writer
 
 from schemas.contract import Contract
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from streams.batch import Batch, Record
 from streams.desk import find_source
 from streams.pipeline import process

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.contract import Contract
-from schemas.deadletter import Reason
+from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from sinks.memory import MemorySink
 from streams.batch import Batch
