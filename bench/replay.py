@@ -35,7 +35,7 @@ from bench.results import LATEST, machine, write
 from bench.servers import add_server_options, fresh_database, open_kafka, open_postgres
 from bench.topics import Preloaded, leaving_no_topics
 from schemas.dead_letter import Reason
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.batch import Rejection
 from streams.deadletters import letter
 from tests.support.events import FakeRecord

@@ -8,8 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from schemas.document import ErpDocument
-from sinks import copytext
 from sinks.base import Result, Sink
+from sinks.postgres import copy_text
 from streams import pipeline
 from streams.deadletters import BudgetGuard, DeadLetters, Letter
 from streams.metrics import Metrics

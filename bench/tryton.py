@@ -23,10 +23,10 @@ from typing import Any
 
 from deploy.tryton.server import PASSWORD, Tryton
 from schemas.document import ErpDocument
-from sinks import tryton_posting
-from sinks.connect import open_sink
-from sinks.tryton import BATCH, TrytonSink
-from sinks.tryton_master import SALE
+from sinks.registry import open_sink
+from sinks.tryton import posting
+from sinks.tryton.master_data import SALE
+from sinks.tryton.sink import BATCH, TrytonSink
 from tests.support.documents import document, line
 
 NUMBERS = count(1)
@@ -59,7 +59,7 @@ class Plain:
 
     def post(self) -> None:
         """Posts what was delivered."""
-        for ids in parts(self.ids, tryton_posting.BATCH):
+        for ids in parts(self.ids, posting.BATCH):
             self.call("post", ids)
         self.ids = []
 
@@ -124,7 +124,7 @@ def main() -> None:
         warm_up = receipts(10)
         sink.write(warm_up)
         plain.deliver(warm_up)
-        for _ in tryton_posting.post(sink):
+        for _ in posting.post(sink):
             pass
         plain.post()
         for _ in range(given.rounds):
@@ -132,7 +132,7 @@ def main() -> None:
             timed("sink: create and process", partial(sink.write, sent))
             timed("plain: create and process", partial(plain.deliver, others))
             timed("sink: recognise as sent again", partial(sink.write, sent))
-            timed("sink: post", lambda: list(tryton_posting.post(sink)))
+            timed("sink: post", lambda: list(posting.post(sink)))
             timed("plain: post", plain.post)
         sink.close()
     medians = {name: given.documents / statistics.median(rounds) for name, rounds in seconds.items()}

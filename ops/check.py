@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sinks.base import Finding, SinkMisconfigured, SinkUnavailable
-from sinks.connect import open_sink, shown
+from sinks.registry import open_sink, shown
 from streams.desk import find_master_data
 from streams.settings import Settings
 from streams.sources.contracts import ContractError

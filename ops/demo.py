@@ -25,7 +25,7 @@ from ops.tills import Sent, Tally, sell, till_producer, traffic
 from ops.worker_process import Readings, WorkerProcess
 from schemas.dead_letter import Reason
 from sinks.base import Sink, StoreDay
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.settings import Settings, SettingsError, load_settings
 from streams.topics import changelog_topic, client_config, create_source_topic, delete_topics
 

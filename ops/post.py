@@ -10,12 +10,12 @@ import click
 
 from ops.options import settings_from, with_config
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.retry import BackOff
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from sinks.tryton import TrytonSink
+    from sinks.tryton.sink import TrytonSink
 
 _SINK = click.option("--sink", "sink_url", metavar="URL", help="The ERP (settings: sink_url).")
 
@@ -52,13 +52,13 @@ def post(config: Path | None, sink_url: str | None, batch: int, every: float | N
 
 def post_once(sink: "TrytonSink", batch: int, *, as_json: bool) -> int:
     """One run; says what was posted, and returns how many sales were refused. An ERP that is busy is waited for."""
-    from sinks import tryton_posting
+    from sinks.tryton import posting
 
     posted = refused = locked = 0
     details: set[str] = set()
     while True:
         try:
-            for progress in tryton_posting.post(sink, batch):
+            for progress in posting.post(sink, batch):
                 posted, locked = posted + progress.posted, 0
                 refused += progress.refused
                 details |= {progress.detail} if progress.detail is not None else set()
@@ -69,7 +69,7 @@ def post_once(sink: "TrytonSink", batch: int, *, as_json: bool) -> int:
             locked += 1
             time.sleep(error.retry_after or BackOff().wait(locked))
             refused = 0  # they are tried again
-    left = tryton_posting.left(sink)
+    left = posting.left(sink)
     if as_json:
         click.echo(json.dumps({"posted": posted, "refused": refused, "left": left, "details": sorted(details)}))
     else:
@@ -123,7 +123,7 @@ def ledger(config: Path | None, sink_url: str | None, rebuild: bool, as_json: bo
 
 
 def _open(settings: Settings) -> "TrytonSink":
-    from sinks.tryton import TrytonSink
+    from sinks.tryton.sink import TrytonSink
 
     sink = open_sink(settings.sink_url, password=settings.password())
     if not isinstance(sink, TrytonSink):

@@ -97,7 +97,7 @@ class StoreDay:
     """What the sink holds of one store, business day and currency; signed as the documents are.
 
     `quantity` is the sum over the lines, whatever their units. `tenders` are sums by kind, as the till names them.
-    `digest` is the sum of the documents' prints (`sinks.prints`), where it was asked for, and `personal` that of their
+    `digest` is the sum of the documents' prints (`sinks.digests`), where it was asked for, and `personal` that of their
     personal prints. `unremembered` counts the documents whose delivery the sink does not know, where it was asked for
     and the sink knows deliveries.
     """
@@ -119,7 +119,7 @@ class StoreDay:
 
 @dataclass(slots=True)
 class DocumentPrint:
-    """A document that the sink holds, in short; `digest` and `personal` as in `sinks.prints`.
+    """A document that the sink holds, in short; `digest` and `personal` as in `sinks.digests`.
 
     `remembered`: its delivery is known as it was, with the same event, reference, revision and content.
     """

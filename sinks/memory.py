@@ -26,8 +26,8 @@ from sinks.base import (
     in_conflict,
     same_or_conflict,
 )
-from sinks.days import prints_of, totals_of
-from sinks.values import require_exact_numbers, require_storable_text
+from sinks.storable import require_exact_numbers, require_storable_text
+from sinks.store_days import prints_of, totals_of
 
 
 class MemorySink:

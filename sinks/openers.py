@@ -10,18 +10,18 @@ from confluent_kafka import KafkaException
 from sqlalchemy import URL, create_engine
 
 from sinks.base import Sink, SinkMisconfigured
-from sinks.connect import open_sink, shown
-from sinks.erp import ErpSink
-from sinks.erpnext import Defaults, ErpNext
-from sinks.events import Events
+from sinks.erp.delivery_log import Ledger, split_ledger
+from sinks.erp.event_log import Events
+from sinks.erp.sink import ErpSink
+from sinks.erpnext.sink import Defaults, ErpNext
 from sinks.http import Http, require_file, root_of
-from sinks.kafka import KafkaSink
-from sinks.ledger import Ledger, split_ledger
-from sinks.odoo import Odoo
-from sinks.odoochecks import Places
-from sinks.odoorpc import OdooClient
-from sinks.sql import SqlSink
-from sinks.tryton import TrytonSink
+from sinks.kafka.sink import KafkaSink
+from sinks.odoo.checks import Places
+from sinks.odoo.rpc import OdooClient
+from sinks.odoo.sink import Odoo
+from sinks.registry import open_sink, shown
+from sinks.sql.sink import SqlSink
+from sinks.tryton.sink import TrytonSink
 from sinks.webhook import WebhookSink
 
 

@@ -41,9 +41,9 @@ from sinks.base import (
     StoreDay,
     write_bisecting,
 )
+from sinks.erp.delivery_log import Entry, Ledger
 from sinks.http import Http
-from sinks.ledger import Entry, Ledger
-from sinks.sql import SqlSink
+from sinks.sql.sink import SqlSink
 
 #: Answers that mean that it is the messenger's or the receiver's fault, and not the document's.
 _NOT_THE_DOCUMENT = {401, 403, 404, 405, 408, 410, 425, 429}

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from sinks.base import Sink, SinkMisconfigured
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.deadletters import NO_LIMIT, BudgetGuard
 from streams.erp.masterdata import MasterData, utc_now
 from streams.erp.tables import Database

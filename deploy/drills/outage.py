@@ -29,7 +29,7 @@ from deploy.prometheus.server import JOB, Prometheus
 from ops.balance import Balance, balance, dead_letter_reasons
 from ops.tills import Sent, Shares, Tally, sell, till_producer, traffic
 from ops.worker_process import Readings, WorkerProcess
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.settings import Settings, load_settings
 from streams.topics import client_config, create_source_topic
 from tests.support.postgres_server import LocalPostgres

@@ -22,7 +22,7 @@ from ops.inspect.layout import ZIP, File, NotReadable, look, opened
 from ops.inspect.records import texts
 from schemas.codes import EXACT_DIGITS
 from schemas.contract import Contract
-from sinks.lookup import streamed
+from sinks.sql.queries import streamed
 
 if TYPE_CHECKING:
     from openpyxl import Workbook

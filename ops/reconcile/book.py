@@ -27,8 +27,8 @@ from ops.reconcile.queries import (
 )
 from ops.reconcile.rows import Close, Fact, Figures, Key, Letter, Lettered, Sent, Unbooked
 from schemas.reference import join_identity, source_prefix, unescaped_reference
-from sinks.prints import added, in_digits
-from sinks.values import AMOUNT_PLACES, FINE_PLACES, from_scaled
+from sinks.digests import added, in_digits
+from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled
 
 #: Receipt numbers further apart are no gap, but another range (as in `streams.receipts`).
 REACH = 100

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from ops.reconcile.page import BEGINS, ENDS, page
-from sinks.prints import VERSION
+from sinks.digests import VERSION
 
 _METHOD = "Ed25519"
 #: What digests are made of, in certificates.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
 from ops.reconcile.rows import Fact, Figures
-from sinks.prints import added, from_digits
+from sinks.digests import added, from_digits
 
 #: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether
 #: they do can't be told of all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree,

@@ -11,8 +11,8 @@ from schemas.document import ErpDocument
 from schemas.money import NotMoney, minor_digits, parse_minor
 from schemas.sale import SaleEvent, line_content
 from sinks.base import DocumentsRefused
-from sinks.prints import personal_print_of, print_of
-from sinks.values import AMOUNT_PLACES, FINE_PLACES, to_scaled
+from sinks.digests import personal_print_of, print_of
+from sinks.storable import AMOUNT_PLACES, FINE_PLACES, to_scaled
 from streams.batch import Arrival, Batch, Record
 from streams.checks import Sound, check
 from streams.decode import decode

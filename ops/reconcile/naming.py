@@ -11,8 +11,8 @@ from ops.reconcile.rows import Fact, Lettered, as_date, milliseconds
 from schemas.document import DocumentLine, ErpDocument
 from schemas.money import minor_digits
 from sinks.base import DocumentPrint, DocumentsRefused, Fragment
-from sinks.days import totals_of
-from sinks.prints import in_digits, personal_print_of, print_of
+from sinks.digests import in_digits, personal_print_of, print_of
+from sinks.store_days import totals_of
 from streams.personal import by_value
 
 #: Fields named of one document.

@@ -24,7 +24,7 @@ from ops.reconcile.rows import NOWHERE, as_date, milliseconds
 from ops.reconcile.states import Noted, known_to_differ, now_is
 from ops.reconcile.terms import Terms
 from sinks.base import Comparable, Sink, StoreDay
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.desk import find_master_data, find_source
 from streams.letters.days import DayState, days_noted, note_days
 from streams.letters.reading import Progress, TopicRecord

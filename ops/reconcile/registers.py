@@ -6,7 +6,7 @@ from ops.reconcile.book import Book
 from ops.reconcile.day import Difference
 from ops.reconcile.naming import in_places
 from ops.reconcile.rows import Close
-from sinks.values import AMOUNT_PLACES, from_scaled
+from sinks.storable import AMOUNT_PLACES, from_scaled
 
 
 def registers(book: Book, *, whole: bool) -> Iterable[Difference]:

@@ -11,7 +11,7 @@ NOWHERE = ""
 
 
 class Sent(NamedTuple):
-    """An event of the topic, or a record that is none. Amounts and quantities are scaled as `sinks.values` does.
+    """An event of the topic, or a record that is none. Amounts and quantities are scaled as `sinks.storable` does.
 
     `place` counts the events of one record. `digest` is that of the record, as a dead letter's origin has it.
     `reason` is why the line of today would not take it; then `gross` is what the event states, and the other

@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.reconcile.day import Account, Day
 from ops.reconcile.naming import in_places
-from sinks.prints import VERSION
+from sinks.digests import VERSION
 from streams.letters.days import DayState, NotBooked
 
 Noted = dict[tuple[str, str], list[DayState]]

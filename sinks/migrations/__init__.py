@@ -1,6 +1,6 @@
 """The schema's versions, applied by `tillstream check --apply`.
 
-A change to `sinks.tables` comes with a new file in `versions`, which names the one before it as its `down_revision`;
+A change to `sinks.sql.tables` comes with a new file in `versions`, which names the one before it as its `down_revision`;
 a test compares what all of them make with what the tables say. There is no way down: restore a backup.
 """
 
@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from sinks.base import Finding
-from sinks.errors import SCHEMA_ADVICE
+from sinks.sql.errors import SCHEMA_ADVICE
 
 VERSION_TABLE = "tillstream_version"
 SCRIPTS = Path(__file__).parent

@@ -3,7 +3,7 @@
 from alembic import context
 
 from sinks.migrations import VERSION_TABLE
-from sinks.tables import metadata
+from sinks.sql.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata, version_table=VERSION_TABLE

@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from schemas.mapping import ROWS, Query, Row, Table
-from sinks import lookup
 from sinks.base import SinkMisconfigured
+from sinks.sql import queries
 from streams.sources.contracts import ContractError, parsed
 
 #: Faults of one table that are told: with the first of them mended the others often are as well.
@@ -172,7 +172,7 @@ def _yaml(path: Path) -> Iterator[Raw]:
 def _query(sql: Query, query: str, mapping: Path, database: Database) -> list[dict[str, Any]]:
     url, password = (database.url, database.password) if sql.url is None else (sql.url, _secret(sql, mapping))
     try:
-        return lookup.rows(url, query, password=password)
+        return queries.rows(url, query, password=password)
     except SinkMisconfigured as error:
         raise ContractError(f"{mapping}: sql: {error}") from None
 

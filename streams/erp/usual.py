@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from schemas.mapping import Usual
-from sinks import lookup
+from sinks.sql import queries
 from streams.batch import Dirt
 from streams.checks import Sound
 from streams.erp.tables import Database
@@ -35,7 +35,7 @@ class Habits(NamedTuple):
 
 def habits(rule: Usual, database: Database, today: date) -> Habits:
     """What is usual by now. Raises SinkUnavailable, and SinkMisconfigured where the sink is no SQL database."""
-    sold = lookup.sold(database.url, today - timedelta(days=rule.days), password=database.password)
+    sold = queries.sold(database.url, today - timedelta(days=rule.days), password=database.password)
     return Habits(
         *(
             {key: span for key, values in by_key.items() if (span := usual_span(values, rule)) is not None}

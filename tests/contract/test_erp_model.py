@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from schemas.document import ErpDocument
 from sinks.base import Refusal, Result, Sink, SinkUnavailable
-from sinks.connect import open_sink
-from sinks.erp import ErpSink
+from sinks.erp.sink import ErpSink
 from sinks.memory import MemorySink
+from sinks.registry import open_sink
 from tests.contract.conftest import erpnext_url, odoo_url
 from tests.contract.test_sink_model import batches
 from tests.support import erpnext, odoo

@@ -10,9 +10,9 @@ import pytest
 
 from schemas.document import Payment
 from sinks.base import Refusal, SinkMisconfigured, SinkUnavailable
-from sinks.connect import open_sink
-from sinks.erp import ErpSink, digest, key_of
-from sinks.ledger import Entry
+from sinks.erp.delivery_log import Entry
+from sinks.erp.sink import ErpSink, digest, key_of
+from sinks.registry import open_sink
 from tests.contract.conftest import erpnext_url
 from tests.contract.test_sink_contract import effects
 from tests.support.documents import document, documents, line

@@ -13,9 +13,9 @@ import pytest
 
 from schemas.document import ErpDocument, from_json
 from sinks.base import DocumentsRefused, Sink, SinkMisconfigured, SinkUnavailable
-from sinks.connect import open_sink
-from sinks.kafka import KafkaSink, partition_of
-from sinks.kafkaclient import Transactions
+from sinks.kafka.client import Transactions
+from sinks.kafka.sink import KafkaSink, partition_of
+from sinks.registry import open_sink
 from tests.contract.conftest import with_transactions
 from tests.contract.test_sink_contract import effects
 from tests.contract.test_sink_values import AWKWARD
@@ -236,7 +236,7 @@ def test_record_that_is_no_document_is_told_with_its_place(sink: Sink, kafka: Ka
 
 
 def test_broker_that_is_away_is_sink_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sinks.kafkaclient.TIMEOUT", 0.2)
+    monkeypatch.setattr("sinks.kafka.client.TIMEOUT", 0.2)
     sink = open_sink("kafka://127.0.0.1:1/nowhere")
     with pytest.raises(SinkUnavailable):
         sink.ping()
@@ -267,7 +267,7 @@ import random
 import sys
 import time
 from sinks.base import SinkUnavailable
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from tests.support.documents import documents
 
 sink = open_sink(sys.argv[1])

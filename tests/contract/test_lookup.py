@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from sinks import lookup
 from sinks.base import Sink, SinkMisconfigured
-from sinks.connect import shown
+from sinks.registry import shown
+from sinks.sql import queries
 from tests.support.documents import document, line
 
 
@@ -25,7 +25,7 @@ def items(sql_url: str) -> str:
 
 def rows(url: str, query: str) -> list[dict[str, object]]:
     password = make_url(url).password
-    return lookup.rows(shown(url), query, password=None if password is None else str(password))
+    return queries.rows(shown(url), query, password=None if password is None else str(password))
 
 
 def test_rows_are_given_by_column_name(items: str) -> None:
@@ -48,7 +48,7 @@ def test_what_was_sold_is_counted_by_price_and_by_receipt(sql_sink: Sink, sql_ur
     sql_sink.write([document(1, lines=apples[:2]), document(2, lines=apples[2:]), document(3, kind="credit_note")])
     sql_sink.write([document(4, business_date=date(2020, 1, 1))])
     password = make_url(sql_url).password
-    found = lookup.sold(shown(sql_url), date(2026, 1, 1), password=None if password is None else str(password))
+    found = queries.sold(shown(sql_url), date(2026, 1, 1), password=None if password is None else str(password))
     assert found.prices["A", "EUR"] == {Decimal(1): 2, Decimal(2): 1}
     assert found.receipts == {("S1", "EUR"): {Decimal(2): 2}}
 

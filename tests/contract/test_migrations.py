@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, inspect, text
 
 from sinks import migrations
 from sinks.base import Finding, Sink
-from sinks.tables import metadata
+from sinks.sql.tables import metadata
 from tests.contract.conftest import SQL, open_full_url
 
 

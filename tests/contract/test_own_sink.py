@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from tests.contract.jsonlines import JsonLinesSink
 from tests.contract.test_sink_contract import effects
 from tests.support.documents import document, documents
@@ -67,7 +67,7 @@ def test_page_shows_the_example_as_it_is() -> None:
 
 def test_sink_of_an_installed_package_is_opened_by_its_scheme(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     point = EntryPoint("jsonl", "tests.contract.jsonlines:JsonLinesSink", "tillstream.sinks")
-    monkeypatch.setattr("sinks.connect.entry_points", lambda group: [point] if group == "tillstream.sinks" else [])
+    monkeypatch.setattr("sinks.registry.entry_points", lambda group: [point] if group == "tillstream.sinks" else [])
     sink = open_sink(f"jsonl:///{tmp_path}/d.jsonl")
     assert isinstance(sink, JsonLinesSink)
     sink.close()
@@ -77,13 +77,13 @@ def test_sink_of_an_installed_package_is_opened_by_its_scheme(monkeypatch: pytes
 
 def test_built_in_schemes_can_not_be_taken_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     point = EntryPoint("sqlite", "tests.contract.jsonlines:JsonLinesSink", "tillstream.sinks")
-    monkeypatch.setattr("sinks.connect.entry_points", lambda group: [point])
+    monkeypatch.setattr("sinks.registry.entry_points", lambda group: [point])
     sink = open_sink(f"sqlite:///{tmp_path}/d.sqlite")
     assert not isinstance(sink, JsonLinesSink)
     sink.close()
 
 
 def test_sinks_that_nobody_opens_are_not_imported() -> None:
-    program = "import sys, sinks.connect; print([n for n in sys.modules if n.startswith('sinks.') or n == 'urllib3'])"
+    program = "import sys, sinks.registry; print([n for n in sys.modules if n.startswith('sinks.') or n == 'urllib3'])"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "['sinks.base', 'sinks.connect']"
+    assert run.stdout.strip() == "['sinks.base', 'sinks.registry']"

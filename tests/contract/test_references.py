@@ -12,10 +12,10 @@ from schemas.dead_letter import Reason
 from schemas.document import from_json, to_json
 from sinks import migrations
 from sinks.base import Refusal, Sink
-from sinks.connect import open_sink
-from sinks.erp import ErpSink, bookings_of
-from sinks.sql import SqlSink
-from sinks.tryton import TrytonSink
+from sinks.erp.sink import ErpSink, bookings_of
+from sinks.registry import open_sink
+from sinks.sql.sink import SqlSink
+from sinks.tryton.sink import TrytonSink
 from tests.contract.conftest import SQL, TRYTON, erpnext_url, odoo_url, open_full_url, with_transactions
 from tests.contract.test_sink_contract import effects
 from tests.support import erpnext as erpnext_site

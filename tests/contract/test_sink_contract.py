@@ -13,10 +13,10 @@ from sqlalchemy import column, create_engine, select, table
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, Payment, TaxTotal
 from sinks.base import Comparable, DocumentPrint, Forgetful, Kept, Receipt, Refusal, Remembering, Result, Sink, StoreDay
-from sinks.prints import added, in_digits, personal_print_of, print_of
-from sinks.sql import SqlSink
-from sinks.tables import Exact, deliveries
-from sinks.values import AMOUNT_PLACES, FINE_PLACES
+from sinks.digests import added, in_digits, personal_print_of, print_of
+from sinks.sql.sink import SqlSink
+from sinks.sql.tables import Exact, deliveries
+from sinks.storable import AMOUNT_PLACES, FINE_PLACES
 from tests.support.documents import document, documents, line, sum_of
 
 

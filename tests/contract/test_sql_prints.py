@@ -12,8 +12,8 @@ from sqlalchemy import Engine, create_engine, text
 
 from schemas.document import DocumentLine, ErpDocument, Payment
 from sinks.base import Fragment, Fragmentary, Receipt, Sink
-from sinks.prints import added, in_digits, personal_print_of, print_of
-from sinks.tables import document_lines, document_payments, documents
+from sinks.digests import added, in_digits, personal_print_of, print_of
+from sinks.sql.tables import document_lines, document_payments, documents
 from tests.contract.test_sink_values import AWKWARD, amounts
 from tests.support.documents import document, line
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from sinks.base import Receipt, SinkMisconfigured, SinkUnavailable
-from sinks.sqlite import SqliteSink
+from sinks.sqlite.sink import SqliteSink
 from tests.support.documents import document, documents, line
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_sums_in_sql_are_exact(sink: SqliteSink, file: Path) -> None:
 
 WRITE_FOR_EVER = """
 import sys
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from tests.support.documents import documents
 
 sink = open_sink("sqlite:///" + sys.argv[1])

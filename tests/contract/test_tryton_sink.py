@@ -15,11 +15,11 @@ from sqlalchemy import create_engine, text
 from ops.post import post_once
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, Payment
-from sinks import tryton_posting
 from sinks.base import Receipt, Refusal, SinkUnavailable
-from sinks.ledger import Entry
-from sinks.tryton import TrytonSink
-from sinks.tryton_rpc import TrytonRefused
+from sinks.erp.delivery_log import Entry
+from sinks.tryton import posting
+from sinks.tryton.rpc import TrytonRefused
+from sinks.tryton.sink import TrytonSink
 from tests.conftest import ON_POSTGRES
 from tests.support.documents import document, documents, line
 from tests.support.tryton import Books, Running, sink_of
@@ -46,7 +46,7 @@ def books(tryton: Running) -> Iterator[Books]:
 def book(sink: TrytonSink, *documents: ErpDocument) -> None:
     """Writes and posts; all must be taken."""
     assert {type(result) for result in sink.write(documents)} == {Receipt}
-    assert sum(done.refused for done in tryton_posting.post(sink)) == 0
+    assert sum(done.refused for done in posting.post(sink)) == 0
 
 
 def paid(d: ErpDocument, *payments: tuple[str, str]) -> ErpDocument:
@@ -116,7 +116,7 @@ def test_newer_revision_leaves_its_own_amounts_in_the_ledger(
     newer = document(1, 1, lines=[line(1, "5.00", "0.95")])
     assert sink.write([document(1, 0)]) == [Receipt("pos:e-1-0", "written")]
     if posted_before:
-        assert sum(done.posted for done in tryton_posting.post(sink)) == 1
+        assert sum(done.posted for done in posting.post(sink)) == 1
     book(sink, newer)
     sales = books.sales()
     assert {ref: sale["total"] for ref, sale in sales.items()} == {
@@ -225,12 +225,12 @@ def test_what_cannot_be_posted_stays_confirmed_with_its_reason_and_holds_up_no_o
 ) -> None:
     old = document(2, business_date=date(2019, 1, 1))
     sink.write([document(1), old, document(3)])
-    assert sum(done.posted for done in tryton_posting.post(sink, batch=3)) == 2
+    assert sum(done.posted for done in posting.post(sink, batch=3)) == 2
     (entry,) = sink.ledger.with_errors("confirmed")
     assert (entry.external_ref, str(entry.last_error)[:5]) == (old.external_ref, "post:")
     sink.write([document(4)])
-    assert [(done.posted, done.refused) for done in tryton_posting.post(sink)] == [(1, 0), (0, 1)]
-    assert tryton_posting.left(sink) == 1
+    assert [(done.posted, done.refused) for done in posting.post(sink)] == [(1, 0), (0, 1)]
+    assert posting.left(sink) == 1
     assert sink.ledger.counts() == {"posted": 3, "confirmed": 1}
 
 
@@ -238,7 +238,7 @@ def test_what_a_killed_run_has_posted_is_noted_by_the_next(sink: TrytonSink, boo
     sink.write([document(1), document(2)])
     books.call("sale.point.sale", "post", [books.call("sale.point.sale", "search", [["state", "=", "done"]])[0]])
     assert sink.ledger.counts() == {"confirmed": 2}
-    assert sum(done.posted for done in tryton_posting.post(sink)) == 1
+    assert sum(done.posted for done in posting.post(sink)) == 1
     assert sink.ledger.counts() == {"posted": 2}
 
 
@@ -276,7 +276,7 @@ def test_sales_that_two_runs_post_at_once_are_in_the_books_once(
 
 def test_ledger_can_be_rebuilt_from_tryton(sink: TrytonSink, tryton: Running, tmp_path: Path) -> None:
     sink.write([document(1), document(2, 0), document(3, payments=[])])
-    assert sum(done.posted for done in tryton_posting.post(sink)) == 2
+    assert sum(done.posted for done in posting.post(sink)) == 2
     sink.write([document(2, 1)])
     refs = [document(n).external_ref for n in (1, 2, 3)]
     before = [replace(entry, attempts=0) for entry in sink.ledger.find(refs)]

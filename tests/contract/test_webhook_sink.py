@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sinks.base import Refusal, SinkMisconfigured, SinkUnavailable
-from sinks.connect import open_sink
-from sinks.ledger import Entry
+from sinks.erp.delivery_log import Entry
+from sinks.registry import open_sink
 from sinks.webhook import WebhookSink
 from tests.contract.test_sink_contract import effects
 from tests.support.certificates import self_signed

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from ops.cli import program
 from schemas.dead_letter import Reason
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.letters.reading import TopicRecord
 from tests.support.events import event, value
 from tests.support.kafka import Kafka

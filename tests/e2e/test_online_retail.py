@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from tests.e2e.test_real_data import shared_data
 from tests.e2e.test_reconcile import Books
 from tests.support.kafka import Kafka

@@ -83,7 +83,7 @@ def test_document_has_lines_payments_and_taxes_to_the_cent(shop: Shop) -> None:
     tenders = [{"kind": "cash", "amount": "10"}, {"kind": "cash", "amount": "-3.76"}]
     shop.send(value(1, lines=lines, tenders=tenders, totals={"gross": "6.24"}))
     shop.wait_drained()
-    from sinks.connect import open_sink
+    from sinks.registry import open_sink
     from tests.support.workers import split_password
 
     url, _, password = split_password(shop.url)

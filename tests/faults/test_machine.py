@@ -27,11 +27,11 @@ from sqlalchemy import Column, Connection, make_url, select
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
-from sinks import sqlreads
 from sinks.base import Result
 from sinks.memory import MemorySink
-from sinks.sqlite import SqliteSink
-from sinks.tables import deliveries, documents
+from sinks.sql import reads
+from sinks.sql.tables import deliveries, documents
+from sinks.sqlite.sink import SqliteSink
 from streams.batch import Batch
 from streams.deadletters import reason_of
 from streams.metrics import Metrics
@@ -396,7 +396,7 @@ class OpenSqliteSink(SqliteSink):
 
     def held(self, source: str) -> list[ErpDocument]:
         with self._connection() as connection:
-            return sqlreads.documents(connection, self._keys(connection, documents.c.external_ref, f"{source}/"))
+            return reads.documents(connection, self._keys(connection, documents.c.external_ref, f"{source}/"))
 
     def delivered(self, source: str) -> set[str]:
         with self._connection() as connection:

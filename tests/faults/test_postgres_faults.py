@@ -23,7 +23,7 @@ import pytest
 from sqlalchemy import URL, Connection, insert, make_url, text
 
 from schemas.dead_letter import Reason
-from sinks.tables import documents
+from sinks.sql.tables import documents
 from tests.faults.conftest import LONG, OpenWorld
 from tests.faults.stream import Held, due
 from tests.faults.world import World

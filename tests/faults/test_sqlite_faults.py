@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import text
 
-from sinks.sqlite import BUSY_TIMEOUT
+from sinks.sqlite.sink import BUSY_TIMEOUT
 from tests.faults.conftest import OpenWorld
 from tests.faults.world import World
 

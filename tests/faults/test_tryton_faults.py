@@ -16,8 +16,8 @@ import pytest
 from deploy.tryton.server import PASSWORD, Tryton
 from schemas.document import ErpDocument
 from sinks.base import Sink
-from sinks.connect import open_sink
-from sinks.tryton import TrytonSink
+from sinks.registry import open_sink
+from sinks.tryton.sink import TrytonSink
 from tests.conftest import ON_POSTGRES
 from tests.contract.conftest import open_full_url
 from tests.faults.conftest import Tell

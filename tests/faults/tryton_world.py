@@ -10,9 +10,9 @@ from typing import Any
 from deploy.tryton.server import PASSWORD, Tryton
 from ops.tills_receipts import assortment
 from schemas.document import ErpDocument, from_json
-from sinks import tryton_posting
 from sinks.base import SinkUnavailable
-from sinks.tryton import TrytonSink
+from sinks.tryton import posting
+from sinks.tryton.sink import TrytonSink
 from tests.faults.stream import Due, Held
 from tests.faults.world import World
 from tests.support.topics import Topics
@@ -116,9 +116,9 @@ class TrytonWorld(World):
 def post_all(sink: TrytonSink) -> None:
     """Posts all that is left. The last call of a poster that was killed may still be going on in Tryton."""
 
-    def posted() -> list[tryton_posting.Progress] | None:
+    def posted() -> list[posting.Progress] | None:
         try:
-            return [*tryton_posting.post(sink), tryton_posting.Progress(0, 0)]
+            return [*posting.post(sink), posting.Progress(0, 0)]
         except SinkUnavailable:
             return None
 

@@ -15,8 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from ops.check import UNREACHABLE
 from sinks.base import Sink
-from sinks.connect import open_sink
-from sinks.values import AMOUNT_PLACES
+from sinks.registry import open_sink
+from sinks.storable import AMOUNT_PLACES
 from streams.deadletters import CONNECT, OWN
 from tests.faults.stream import Due, Held, Sending, Stream, due
 from tests.support.faulty_worker import KILLS

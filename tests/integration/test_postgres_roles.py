@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from sinks.base import Receipt, Sink
-from sinks.connect import open_sink
-from sinks.lookup import sold
-from sinks.tables import metadata
+from sinks.registry import open_sink
+from sinks.sql.queries import sold
+from sinks.sql.tables import metadata
 from tests.support.documents import NOON, document, line
 
 SCRIPTS = Path(__file__).parents[2] / "deploy/postgres"

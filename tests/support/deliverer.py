@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from sinks.base import Refusal, SinkUnavailable
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 
 
 def main(url: str, password: str, batches_file: str, done_file: str) -> None:

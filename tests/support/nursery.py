@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CONTEXT = get_context("forkserver")
-_SINKS = ["sinks.postgres", "sinks.sqlite", "sinks.migrations", "sinks.openers"]
+_SINKS = ["sinks.postgres.sink", "sinks.sqlite.sink", "sinks.migrations", "sinks.openers"]
 _CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", *_SINKS])
 
 #: To start a process is to poll all others. Two polls at a time read one exit code, and the second finds nothing: 255.

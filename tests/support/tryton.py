@@ -19,9 +19,9 @@ from sqlalchemy import URL, create_engine, make_url, text
 from deploy.processes import ServerError
 from deploy.tryton import distribution
 from deploy.tryton.server import ADMIN, ADMIN_PASSWORD, PASSWORD, Tryton, template
-from sinks.connect import open_sink, shown
-from sinks.tryton import TrytonSink
-from sinks.tryton_rpc import LANGUAGE, TrytonClient
+from sinks.registry import open_sink, shown
+from sinks.tryton.rpc import LANGUAGE, TrytonClient
+from sinks.tryton.sink import TrytonSink
 
 _ROOT = Path(__file__).parents[2]
 _ADDRESS = "TILLSTREAM_TEST_TRYTON"

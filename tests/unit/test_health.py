@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from schemas.dead_letter import Reason
-from sinks.errors import _KINDS, _SQLITE_KINDS
+from sinks.sql.errors import _KINDS, _SQLITE_KINDS
 from streams.health import HealthServer
 from streams.letters.trail import End
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.mapping import Usual
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from streams.erp.masterdata import MasterData
 from streams.erp.tables import Database
 from streams.erp.usual import Span, median, usual_span

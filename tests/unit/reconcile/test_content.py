@@ -19,8 +19,8 @@ from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
 from schemas.document import ErpDocument
 from sinks.base import Delivery
-from sinks.prints import DOCUMENT, LINE, PAYMENT, PERSONAL
-from sinks.tables import document_lines, document_payments, documents
+from sinks.digests import DOCUMENT, LINE, PAYMENT, PERSONAL
+from sinks.sql.tables import document_lines, document_payments, documents
 from streams.letters.days import DayState
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value

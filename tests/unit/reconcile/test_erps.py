@@ -9,7 +9,7 @@ import pytest
 
 from ops.reconcile.explaining import Way, _now
 from sinks.base import Numbering, SinkUnavailable
-from sinks.connect import open_sink
+from sinks.registry import open_sink
 from tests.contract.conftest import erpnext_url
 from tests.support.books import World
 from tests.support.erpnext import INVOICE, SECRET, ErpNextSite

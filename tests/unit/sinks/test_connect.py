@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sinks.base import SinkMisconfigured
-from sinks.connect import open_sink, shown
 from sinks.memory import MemorySink
+from sinks.registry import open_sink, shown
 
 
 def test_a_sqlite_file_is_opened_where_the_url_says(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_sqlite_needs_a_folder(tmp_path: Path) -> None:
 
 
 def test_without_psycopg_the_extra_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "sinks.postgres", raising=False)
+    monkeypatch.delitem(sys.modules, "sinks.postgres.sink", raising=False)
     monkeypatch.delattr(sys.modules["sinks"], "postgres", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(SinkMisconfigured, match=r"tillstream\[postgres\]"):

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from schemas.document import ErpDocument, Payment
-from sinks import copytext
+from sinks.postgres import copy_text
 from tests.support.documents import document, documents, line
 
 ToText = Callable[[Sequence[ErpDocument], datetime], bytes]
@@ -18,8 +18,8 @@ NOW = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("columns", "to_text", "moment"),
     [
-        (copytext.DOCUMENT_COLUMNS, copytext.documents_text, "written_at"),
-        (copytext.DELIVERY_COLUMNS, copytext.deliveries_text, "delivered_at"),
+        (copy_text.DOCUMENT_COLUMNS, copy_text.documents_text, "written_at"),
+        (copy_text.DELIVERY_COLUMNS, copy_text.deliveries_text, "delivered_at"),
     ],
     ids=["documents", "deliveries"],
 )
@@ -41,24 +41,24 @@ MAPPED = replace(
 
 
 def test_rows_of_mapped_documents_end_in_their_codes() -> None:
-    (row,) = copytext.documents_text([MAPPED], NOW).decode().splitlines()
+    (row,) = copy_text.documents_text([MAPPED], NOW).decode().splitlines()
     assert row.endswith("\tretail@1\t\\N\tW\\t1\t\\N\t\\N\t\\\\N")
-    assert [r.split("\t")[-4:] for r in copytext.lines_text([MAPPED]).decode().splitlines()] == [
+    assert [r.split("\t")[-4:] for r in copy_text.lines_text([MAPPED]).decode().splitlines()] == [
         ["4711", "\\N", "V\\\\19", "0.5"],
         ["\\N"] * 4,
     ]
-    assert copytext.payments_text([MAPPED]).decode().endswith("\tCard\t\\N\n")
+    assert copy_text.payments_text([MAPPED]).decode().endswith("\tCard\t\\N\n")
 
 
 def test_a_batch_without_codes_has_no_columns_for_them() -> None:
-    assert copytext.columns_of(documents(2)) == copytext.PLAIN
-    assert copytext.columns_of([*documents(2), MAPPED]) == copytext.MAPPED
+    assert copy_text.columns_of(documents(2)) == copy_text.PLAIN
+    assert copy_text.columns_of([*documents(2), MAPPED]) == copy_text.MAPPED
 
 
 @pytest.mark.parametrize("batch", [documents(2), [document(9), MAPPED]], ids=["plain", "mixed"])
 def test_every_row_has_a_value_for_every_column(batch: list[ErpDocument]) -> None:
-    columns = copytext.columns_of(batch)
-    texts = [copytext.documents_text(batch, NOW), copytext.lines_text(batch), copytext.payments_text(batch)]
+    columns = copy_text.columns_of(batch)
+    texts = [copy_text.documents_text(batch, NOW), copy_text.lines_text(batch), copy_text.payments_text(batch)]
     for named, text in zip(columns, texts, strict=True):
         assert {row.count("\t") for row in text.decode().splitlines()} == {named.count(",")}
 
@@ -76,21 +76,21 @@ def test_what_copy_would_take_for_its_own_is_escaped(text: str, escaped: str) ->
     batch = documents(3)
     paid = [Payment(text, Decimal(1))]
     batch[1] = replace(batch[1], cashier=text, lines=[line(1, description=text)], payments=paid)
-    assert f"\t{escaped}\t" in copytext.documents_text(batch, NOW).decode()
-    assert f"\t{escaped}\t" in copytext.lines_text(batch).decode()
-    assert f"\t{escaped}\t" in copytext.payments_text(batch).decode()
+    assert f"\t{escaped}\t" in copy_text.documents_text(batch, NOW).decode()
+    assert f"\t{escaped}\t" in copy_text.lines_text(batch).decode()
+    assert f"\t{escaped}\t" in copy_text.payments_text(batch).decode()
 
 
 def test_a_tab_and_a_missing_null_do_not_balance_out() -> None:
     tricky = document(cashier="\\N", customer_id=None)
-    assert "\t\\\\N\t\\N\t" in copytext.documents_text([tricky], NOW).decode()
+    assert "\t\\\\N\t\\N\t" in copy_text.documents_text([tricky], NOW).decode()
 
 
 def test_rows_that_need_no_escaping_are_the_same_beside_one_that_does() -> None:
     plain, awkward = document(1), document(2, cashier="a\tb")
-    assert copytext.documents_text([plain, awkward], NOW).startswith(copytext.documents_text([plain], NOW))
+    assert copy_text.documents_text([plain, awkward], NOW).startswith(copy_text.documents_text([plain], NOW))
 
 
 def test_no_parts_make_no_text() -> None:
     bare = document(lines=[], payments=[])
-    assert (copytext.lines_text([bare]), copytext.payments_text([bare])) == (b"", b"")
+    assert (copy_text.lines_text([bare]), copy_text.payments_text([bare])) == (b"", b"")

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from sinks.base import DocumentsRefused, SinkUnavailable
-from sinks.errors import of_postgres, of_sqlite
+from sinks.sql.errors import of_postgres, of_sqlite
 
 
 def postgres_error(state: str) -> psycopg.Error:

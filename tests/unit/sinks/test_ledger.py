@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import make_url
 
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from sinks.ledger import DEFAULT_URL, Entry, Ledger, split_ledger
+from sinks.erp.delivery_log import DEFAULT_URL, Entry, Ledger, split_ledger
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sinks.tryton_checks import _module
+from sinks.tryton.checks import _module
 
 
 @pytest.mark.parametrize(("version", "ok"), [("8.2.0", False), ("8.2.1", True), ("8.2.10", True), ("8.3.0", True)])

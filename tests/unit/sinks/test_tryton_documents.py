@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sinks.tryton_documents import Priced, priced
+from sinks.tryton.documents import Priced, priced
 
 
 class Euros:

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import make_url
 
 from sinks.base import SinkUnavailable
-from sinks.connect import open_sink
-from sinks.tryton_rpc import TrytonClient, TrytonRefused
+from sinks.registry import open_sink
+from sinks.tryton.rpc import TrytonClient, TrytonRefused
 
 LOGGED_IN = (200, {"result": [7, "token", None]})
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.base import DocumentsRefused
-from sinks.values import from_scaled, to_scaled, to_utf8
+from sinks.storable import from_scaled, to_scaled, to_utf8
 
 
 @given(scaled=st.integers(-(10**18) + 1, 10**18 - 1))

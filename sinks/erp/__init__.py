@@ -1,0 +1,1 @@
+"""The algorithm that sinks for ERPs behind an API share, and the log of their deliveries."""

@@ -1,0 +1,1 @@
+"""ERPNext, by Frappe's REST API."""

@@ -1,0 +1,1 @@
+"""Odoo, by JSON-2 or JSON-RPC."""

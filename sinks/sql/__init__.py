@@ -1,0 +1,1 @@
+"""The algorithm and the tables that all SQL sinks share."""

@@ -1,0 +1,1 @@
+"""Tryton, by JSON-RPC."""
