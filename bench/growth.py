@@ -34,11 +34,11 @@ from bench.servers import add_server_options, open_kafka, open_postgres
 from bench.stopwatch import Stopwatch, timed_line
 from bench.topics import Preloaded, leaving_no_topics
 from sinks.memory import MemorySink
+from streams.assembly import tune_interpreter
 from streams.batch import Batch
 from streams.decode import decode
-from streams.desk import tune_interpreter
+from streams.dedupe import DIGEST, WindowIndex
 from streams.pipeline import process
-from streams.window import DIGEST, WindowIndex
 from tests.support.topics import Topics
 
 RESULTS = LATEST.with_name("growth.json")

@@ -29,8 +29,8 @@ from bench.race import ContenderFailed, ending_in_words
 from bench.results import LATEST, machine, write
 from bench.servers import add_server_options, open_kafka
 from bench.topics import leaving_no_topics
+from streams.kafka.topics import Lookout
 from streams.settings import Settings
-from streams.topics import Lookout
 from tests.support.topics import PARTITIONS, Topics
 
 RESULTS = LATEST.with_name("importing.json")

@@ -24,8 +24,8 @@ from bench.servers import POSTGRES_HELP, fresh_database, open_postgres
 from bench.stopwatch import Stopwatch, timed_line
 from deploy.processes import ServerError
 from sinks.registry import open_sink, shown
+from streams.assembly import tune_interpreter
 from streams.batch import Batch
-from streams.desk import tune_interpreter
 from streams.pipeline import process
 
 BATCH = 1500

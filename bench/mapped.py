@@ -20,10 +20,10 @@ from rich.table import Table
 
 from bench.generate import pos_job
 from bench.inprocess import FakeRecord
+from streams.assembly import tune_interpreter
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
-from streams.desk import tune_interpreter
 from streams.sources.source import Source, ready
 
 BATCH, BATCHES = 300, 30

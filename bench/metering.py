@@ -4,11 +4,11 @@ from statistics import median
 from time import process_time
 
 from bench.inprocess import FakeRecord
-from streams.app import count
 from streams.batch import Batch, Settled
 from streams.decode import decode
 from streams.metrics import Metrics
-from streams.receipts import ReceiptRuns
+from streams.worker.app import count
+from streams.worker.receipt_gaps import ReceiptRuns
 from tests.support.events import value
 
 EVENTS = 1500

@@ -11,12 +11,12 @@ from schemas.document import ErpDocument
 from sinks.base import Result, Sink
 from sinks.postgres import copy_text
 from streams import pipeline
-from streams.deadletters import BudgetGuard, DeadLetters, Letter
+from streams.dead_letters.writer import BudgetGuard, DeadLetters, Letter
+from streams.dedupe import WindowIndex
 from streams.metrics import Metrics
 from streams.pipeline import Services
-from streams.retry import PatientSink
 from streams.settings import Store, Stores
-from streams.window import WindowIndex
+from streams.sink_retry import PatientSink
 
 _STEPS = ("decode", "with_document", "first_turn", "check", "to_documents", "by_result")
 _TEXTS = ("deliveries_text", "documents_text", "lines_text", "payments_text")

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from ops.tills import Tally
 from ops.worker_process import Readings
 from sinks.base import StoreDay
-from streams.deadletters import reason_of
+from streams.dead_letters.writer import reason_of
 
 
 @dataclass(frozen=True)

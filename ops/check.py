@@ -9,10 +9,8 @@ from rich.table import Table
 
 from sinks.base import Finding, SinkMisconfigured, SinkUnavailable
 from sinks.registry import open_sink, shown
-from streams.desk import find_master_data
-from streams.settings import Settings
-from streams.sources.contracts import ContractError
-from streams.topics import (
+from streams.assembly import find_master_data
+from streams.kafka.topics import (
     BrokerUnreachable,
     TopicsUnusable,
     changelog_topic,
@@ -22,6 +20,8 @@ from streams.topics import (
     partitions_of_topics,
     smaller_dead_letters,
 )
+from streams.settings import Settings
+from streams.sources.contracts import ContractError
 
 WRONG_USAGE, UNREACHABLE = 2, 3
 WIDTH = 120  # of the table where there is no terminal

@@ -37,11 +37,11 @@ from ops.top import top
 from ops.watchdog import AGAIN
 from ops.worker_process import WorkerDied
 from sinks.base import SinkMisconfigured, SinkUnavailable
+from streams.kafka.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
 from streams.logs import set_up_logs
 from streams.settings import SettingsError
 from streams.sources.contracts import ContractError
 from streams.sources.rows import RowsUnreadable
-from streams.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
 
 FAULT = 70
 

@@ -26,8 +26,8 @@ from ops.worker_process import Readings, WorkerProcess
 from schemas.dead_letter import Reason
 from sinks.base import Sink, StoreDay
 from sinks.registry import open_sink
+from streams.kafka.topics import changelog_topic, client_config, create_source_topic, delete_topics
 from streams.settings import Settings, SettingsError, load_settings
-from streams.topics import changelog_topic, client_config, create_source_topic, delete_topics
 
 UNATTENDED_SECONDS = 12.0
 DRAIN_SECONDS = 60.0

@@ -11,8 +11,8 @@ import click
 from ops.options import settings_from, with_config
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from sinks.registry import open_sink
-from streams.retry import BackOff
 from streams.settings import Settings
+from streams.sink_retry import BackOff
 
 if TYPE_CHECKING:
     from sinks.tryton.sink import TrytonSink

@@ -11,13 +11,13 @@ import structlog
 
 from ops.guard import Guard
 from ops.watchdog import Watchdog
-from streams.app import COMMIT_PATIENCE, drain, in_our_words
-from streams.bootstrap import Worker, build
-from streams.desk import tune_interpreter
-from streams.health import HealthServer
+from streams.assembly import tune_interpreter
 from streams.settings import Settings, SettingsError
-from streams.state import State
-from streams.suspects import Marks, Notebook
+from streams.worker.app import COMMIT_PATIENCE, drain, in_our_words
+from streams.worker.bootstrap import Worker, build
+from streams.worker.health import HealthServer
+from streams.worker.state import State
+from streams.worker.suspects import Marks, Notebook
 
 STOP_PATIENCE = 15.0
 LEAVE_PATIENCE = 5.0

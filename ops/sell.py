@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import click
 
 from ops.tills import Tally, sell, till_producer, traffic
+from streams.kafka.topics import client_config, create_source_topic
 from streams.settings import Settings
-from streams.topics import client_config, create_source_topic
 
 
 def sell_until_stopped(settings: Settings, *, rate: float, stores: int, seconds: float | None, seed: int) -> None:

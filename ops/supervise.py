@@ -13,7 +13,7 @@ import click
 from ops.check import WRONG_USAGE
 from ops.leaving import leave_on_signals
 from ops.lifeline import drain_at_end_of
-from streams.retry import BackOff
+from streams.sink_retry import BackOff
 
 PAUSES = BackOff(1.0, 60.0)
 #: A worker that ran for so long was well: the pauses begin anew.

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.top_reading import Reading, rate
-from streams.letters.heads import printable
+from streams.dead_letters.header import printable
 from streams.metrics import OTHER_STORES
 
 

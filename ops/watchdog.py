@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from streams.state import State
+from streams.worker.state import State
 
 #: The exit code of a worker that wants to be started again: sysexits calls it a temporary failure.
 AGAIN = 75

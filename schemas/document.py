@@ -4,7 +4,7 @@ Amounts are signed from the store's side: invoices add to revenue, credit notes 
 amounts, so that a plain sum over documents is revenue. They are exact, with the currency's own number of places.
 Dates are business dates; times are UTC.
 
-These are plain dataclasses, filled by `streams.mapping` from validated events: a batch builds thousands of them, and
+These are plain dataclasses, filled by `streams.mapping.documents` from validated events: a batch builds thousands of them, and
 validating what was just computed would cost more than computing it. `from_json` validates.
 """
 

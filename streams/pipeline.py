@@ -18,7 +18,7 @@ In order, and the order is the guarantee:
 7. `seen.add`    SEEN: what the sink holds is remembered, and nothing else. Then the next round.
 8. `dead_letters.put`  the rejected are confirmed by the broker in the dead-letter topic, unless there are so many
                  that the fault must be ours: then nothing of this batch is acknowledged.
-9. The agent in `streams.app` then acknowledges the batch to Kafka: ACK.
+9. The agent in `streams.worker.app` then acknowledges the batch to Kafka: ACK.
 
 A crash anywhere leaves the batch unacknowledged: it is read again, and 3 and 6 recognise what was done.
 An exception that is no SinkUnavailable is a bug: it ends the worker, with nothing acknowledged.
@@ -34,14 +34,14 @@ from schemas.document import ErpDocument
 from sinks.base import Receipt, Refusal, Result
 from streams.batch import Arrival, Batch, Noted, Rejection, Settled
 from streams.checks import Sound, check
-from streams.deadletters import BudgetGuard
+from streams.dead_letters.writer import BudgetGuard
 from streams.decode import decode
-from streams.erp.master import Master
-from streams.erp.refunds import NOT_YET, without_their_sale
-from streams.mapping import to_documents
+from streams.mapping.documents import to_documents
+from streams.mapping.mapper import Master
+from streams.mapping.refunds import NOT_YET, without_their_sale
 from streams.settings import Stores
 from streams.sources.source import Source
-from streams.tracing import Off, Tracing
+from streams.tracing.base import Off, Tracing
 
 #: What records without a contract are.
 CANONICAL = "canonical"

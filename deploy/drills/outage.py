@@ -30,8 +30,8 @@ from ops.balance import Balance, balance, dead_letter_reasons
 from ops.tills import Sent, Shares, Tally, sell, till_producer, traffic
 from ops.worker_process import Readings, WorkerProcess
 from sinks.registry import open_sink
+from streams.kafka.topics import client_config, create_source_topic
 from streams.settings import Settings, load_settings
-from streams.topics import client_config, create_source_topic
 from tests.support.postgres_server import LocalPostgres
 from tests.support.topics import Topics
 from tests.support.workers import split_password

@@ -7,10 +7,10 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from streams.letters.heads import Head
-from streams.letters.reading import PIECE, TopicRecord, read_spans, reading_consumer
+from streams.dead_letters.header import Head
+from streams.kafka.reader import PIECE, TopicRecord, read_spans, reading_consumer
+from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
-from streams.topics import BrokerUnreachable
 
 #: Letters with their records.
 Part = Sequence[tuple[Head, TopicRecord]]

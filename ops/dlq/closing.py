@@ -12,12 +12,11 @@ from confluent_kafka.admin import AdminClient
 from ops.dlq.chosen import reading_chosen
 from ops.dlq.filters import Filter
 from ops.dlq.shelf import read_trail, survey
-from streams.letters.heads import Head, Origin, head_of
-from streams.letters.reading import pieces
-from streams.letters.sending import Sender
-from streams.letters.trail import Action, Trail, What, alike, new_id
-from streams.settings import Settings
-from streams.topics import (
+from streams.dead_letters.audit import Action, Trail, What, alike, new_id
+from streams.dead_letters.header import Head, Origin, head_of
+from streams.kafka.producer import Sender
+from streams.kafka.reader import pieces
+from streams.kafka.topics import (
     TIMEOUT,
     BrokerUnreachable,
     TopicsUnusable,
@@ -25,6 +24,7 @@ from streams.topics import (
     ensure_desk_topics,
     partitions_of_topics,
 )
+from streams.settings import Settings
 
 _PIECE = 2_000
 

@@ -25,14 +25,14 @@ from ops.dlq.stats import stats
 from ops.inspect.command import bar
 from ops.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
-from streams.desk import build_desk, find_source, tune_interpreter
-from streams.letters.heads import head_of
-from streams.letters.reading import record_at
-from streams.letters.redo import Redone
+from streams.assembly import build_desk, find_source, tune_interpreter
+from streams.dead_letters.header import head_of
+from streams.dead_letters.reprocess import Redone
+from streams.kafka.reader import record_at
+from streams.kafka.topics import partitions_of_topics
 from streams.logs import set_up_logs
 from streams.settings import Settings
 from streams.sources.contracts import find, load
-from streams.topics import partitions_of_topics
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")

@@ -8,9 +8,9 @@ from typing import Any
 
 from ops.dlq.chosen import reading_chosen
 from ops.dlq.showing import row, value_of
-from streams.letters.heads import Head
-from streams.letters.reading import Progress
-from streams.letters.trail import Ledger
+from streams.dead_letters.audit import Ledger
+from streams.dead_letters.header import Head
+from streams.kafka.reader import Progress
 from streams.settings import Settings
 from streams.sources.source import Source
 

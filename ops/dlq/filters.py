@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from schemas.reference import split_identity, split_receipt, unescaped_reference
-from streams.letters.heads import Head
-from streams.letters.reading import TopicRecord
+from streams.dead_letters.header import Head
+from streams.kafka.reader import TopicRecord
 from streams.settings import Settings
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

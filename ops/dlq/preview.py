@@ -11,7 +11,7 @@ from ops.dlq.replaying import PASSED, Report
 from ops.dlq.showing import advice, console_of
 from schemas.document import ErpDocument
 from schemas.money import minor_digits
-from streams.letters.redo import Redone
+from streams.dead_letters.reprocess import Redone
 
 #: Fields without personal data, whose change somebody should see.
 _COMPARED = ("kind", "revision", "business_date", "currency", "net", "tax", "rounding", "gross", "review", "mapping")

@@ -20,15 +20,15 @@ from ops.dlq.chosen import Part, commit, reading_chosen
 from ops.dlq.filters import Filter
 from ops.dlq.patching import Patch, Unpatchable, identity, same_identity
 from ops.dlq.shelf import Shelf, read_trail, survey
-from streams.deadletters import OWN, Letter
-from streams.desk import Desk
-from streams.letters.heads import Head
-from streams.letters.reading import Progress, record_at
-from streams.letters.redo import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
-from streams.letters.sending import Sender
-from streams.letters.trail import Action, Follower, Ledger, Trail, alike, new_id
+from streams.assembly import Desk
+from streams.dead_letters.audit import Action, Follower, Ledger, Trail, alike, new_id
+from streams.dead_letters.header import Head
+from streams.dead_letters.reprocess import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
+from streams.dead_letters.writer import OWN, Letter
+from streams.kafka.producer import Sender
+from streams.kafka.reader import Progress, record_at
+from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings
-from streams.topics import ensure_desk_topics
 
 PASSED = ("delivered", "superseded", "duplicate", "noted")
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ops.dlq.filters import Filter
-from streams.letters.heads import Head, Origin, head_of
-from streams.letters.reading import Progress, TopicRecord, pieces
-from streams.letters.trail import CLOSED, Action, Ledger, Outcome, entries
+from streams.dead_letters.audit import CLOSED, Action, Ledger, Outcome, entries
+from streams.dead_letters.header import Head, Origin, head_of
+from streams.kafka.reader import Progress, TopicRecord, pieces
+from streams.kafka.topics import TopicsUnusable, partitions_of_topics
 from streams.settings import Settings
-from streams.topics import TopicsUnusable, partitions_of_topics
 
 
 @dataclass

@@ -13,11 +13,11 @@ from ops.dlq.stats import common_details, stats
 from ops.maps.stars import STARS, Stars, texts
 from schemas.dead_letter import Reason
 from schemas.sale import OriginalReceipt, Totals
-from streams.deadletters import CONNECT, OWN
-from streams.letters.heads import Head, printable
-from streams.letters.reading import TopicRecord
-from streams.letters.trail import Action, Ledger, Outcome
-from streams.personal import by_value
+from streams.dead_letters.audit import Action, Ledger, Outcome
+from streams.dead_letters.header import Head, printable
+from streams.dead_letters.writer import CONNECT, OWN
+from streams.kafka.reader import TopicRecord
+from streams.privacy.detection import by_value
 from streams.sources.formats import Unreadable, parse_json
 from streams.sources.source import Source, shown
 

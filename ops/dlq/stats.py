@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from streams.letters.heads import Head
+from streams.dead_letters.header import Head
 
 #: What letters are summed up by.
 BY: dict[str, Callable[[Head], str]] = {

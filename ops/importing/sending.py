@@ -8,8 +8,8 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from ops.importing.checkpoints import Checkpoint
 from ops.importing.reading import Receipt
+from streams.kafka.topics import BrokerUnreachable, client_config, create_source_topic
 from streams.settings import Settings
-from streams.topics import BrokerUnreachable, client_config, create_source_topic
 
 _PATIENCE = 60.0
 _FULL = 0.1

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from ops.importing.reading import Receipt
 from ops.maps.outcome import Bare
+from streams.assembly import build_desk
 from streams.batch import Batch
-from streams.desk import build_desk
-from streams.letters.redo import for_rehearsal
+from streams.dead_letters.reprocess import for_rehearsal
 from streams.pipeline import process
 from streams.settings import Settings
 

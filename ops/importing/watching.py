@@ -22,8 +22,8 @@ from ops.importing.sending import Sender
 from ops.importing.work import How, Report, Watcher, import_all
 from ops.inspect.layout import File, NotReadable
 from ops.inspect.records import Progress
+from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
-from streams.topics import BrokerUnreachable
 
 _LOOK = 1.0
 _AGAIN = 5.0

@@ -29,9 +29,9 @@ from ops.importing.verdicts import Verdict, verdicts
 from ops.inspect.layout import File, NotReadable
 from ops.inspect.records import Progress
 from schemas.contract import Contract
+from streams.kafka.topics import Lookout, partitions_of_topics
 from streams.settings import Settings
 from streams.sources.source import Source
-from streams.topics import Lookout, partitions_of_topics
 
 #: Bad lines that a report names.
 _NAMED = 20

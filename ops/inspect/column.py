@@ -11,7 +11,7 @@ from typing import Any
 from ops.inspect.kinds import MARKS, Marks, Reading, epoch, number, read
 from ops.inspect.personal import by_name
 from ops.inspect.ranges import Range, median
-from streams.personal import by_value
+from streams.privacy.detection import by_value
 
 #: Distinct values that a field remembers; beyond them it knows only that there are more.
 CAP = 50_000

@@ -17,8 +17,8 @@ from ops.inspect.records import Progress as Told
 from ops.inspect.report import report
 from ops.inspect.survey import Survey, survey_file, survey_texts
 from ops.inspect.topic import last_records
+from streams.kafka.topics import TopicsUnusable
 from streams.settings import Settings
-from streams.topics import TopicsUnusable
 
 LAST = 10_000  # records of a topic, if not stated
 _FILE_ENDINGS = (".csv", ".json", ".jsonl", ".ndjson", ".xml", ".gz", ".txt", ".tsv")

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
-from streams.letters.reading import TopicRecord, limits, read_spans, reading_consumer
+from streams.kafka.reader import TopicRecord, limits, read_spans, reading_consumer
+from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
 from streams.settings import Settings
-from streams.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
 
 
 def last_records(settings: Settings, topic: str, count: int, progress: Callable[[int], None]) -> list[TopicRecord]:

@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter
 
 from schemas.document import ErpDocument
+from streams.assembly import find_master_data
 from streams.batch import Arrival, Batch, Record, Rejection
 from streams.checks import check
 from streams.decode import decode
-from streams.desk import find_master_data
-from streams.erp.master import Master
-from streams.mapping import to_documents
+from streams.mapping.documents import to_documents
+from streams.mapping.mapper import Master
 from streams.pipeline import with_document
 from streams.settings import Settings, Stores
 from streams.sources.source import Source

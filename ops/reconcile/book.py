@@ -30,7 +30,7 @@ from schemas.reference import join_identity, source_prefix, unescaped_reference
 from sinks.digests import added, in_digits
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled
 
-#: Receipt numbers further apart are no gap, but another range (as in `streams.receipts`).
+#: Receipt numbers further apart are no gap, but another range (as in `streams.worker.receipt_gaps`).
 REACH = 100
 
 

@@ -24,9 +24,9 @@ from ops.reconcile.page import page
 from ops.reconcile.repairing import repair, what_is_left
 from ops.reconcile.states import now_is, sign
 from ops.reconcile.verdict import counted, is_right
-from streams.letters.days import days_noted, note_days
+from streams.dead_letters.day_states import days_noted, note_days
+from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings, SettingsError
-from streams.topics import ensure_desk_topics
 
 DIFFERS = 1
 K = TypeVar("K")

@@ -22,8 +22,8 @@ from ops.reconcile.verdict import WHERE
 from schemas.document import ErpDocument
 from schemas.reference import split_receipt
 from sinks.base import Delivery, Numbering, Remembering, Sink
-from streams.letters.heads import Origin, printable
-from streams.letters.reading import Progress, TopicRecord
+from streams.dead_letters.header import Origin, printable
+from streams.kafka.reader import Progress, TopicRecord
 from streams.settings import Settings
 
 #: A receipt's number may be that of many registers.

@@ -15,10 +15,10 @@ from sinks.digests import personal_print_of, print_of
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, to_scaled
 from streams.batch import Arrival, Batch, Record
 from streams.checks import Sound, check
+from streams.dead_letters.header import DIGITS
 from streams.decode import decode
-from streams.erp.master import Master
-from streams.letters.heads import DIGITS
-from streams.mapping import KINDS, business_date, to_document
+from streams.mapping.documents import KINDS, business_date, to_document
+from streams.mapping.mapper import Master
 from streams.settings import Store, Stores
 from streams.sources.source import Source
 

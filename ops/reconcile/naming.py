@@ -13,7 +13,7 @@ from schemas.money import minor_digits
 from sinks.base import DocumentPrint, DocumentsRefused, Fragment
 from sinks.digests import in_digits, personal_print_of, print_of
 from sinks.store_days import totals_of
-from streams.personal import by_value
+from streams.privacy.detection import by_value
 
 #: Fields named of one document.
 MOST = 6

@@ -25,11 +25,11 @@ from ops.reconcile.states import Noted, known_to_differ, now_is
 from ops.reconcile.terms import Terms
 from sinks.base import Comparable, Sink, StoreDay
 from sinks.registry import open_sink
-from streams.desk import find_master_data, find_source
-from streams.letters.days import DayState, days_noted, note_days
-from streams.letters.reading import Progress, TopicRecord
+from streams.assembly import find_master_data, find_source
+from streams.dead_letters.day_states import DayState, days_noted, note_days
+from streams.kafka.reader import Progress, TopicRecord
+from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings
-from streams.topics import ensure_desk_topics
 
 #: The state of each store's day.
 Now = dict[tuple[str, str], DayState]

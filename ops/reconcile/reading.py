@@ -16,11 +16,11 @@ from ops.reconcile.judging import Judge
 from ops.reconcile.rows import Fact, Letter, milliseconds
 from schemas.document import ErpDocument
 from streams.batch import Batch
-from streams.letters.heads import head_of
-from streams.letters.reading import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
-from streams.letters.trail import CLOSED, Action, entries
+from streams.dead_letters.audit import CLOSED, Action, entries
+from streams.dead_letters.header import head_of
+from streams.kafka.reader import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
+from streams.kafka.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
 from streams.settings import Settings
-from streams.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
 
 #: An event may be this much later than its record, or the line takes it for implausible; and no time zone is further
 #: from UTC than half of it.

@@ -9,12 +9,12 @@ from typing import Any
 
 from ops.reconcile.day import Difference, Kind
 from sinks.base import Forgetful, Kept, Sink, SinkMisconfigured
+from streams.assembly import Desk, build_desk
 from streams.batch import Batch, Settled
-from streams.deadletters import DeadLetters, Letter
-from streams.desk import Desk, build_desk
-from streams.letters.reading import TopicRecord, record_at
-from streams.letters.redo import for_rehearsal
-from streams.letters.sending import Sender
+from streams.dead_letters.reprocess import for_rehearsal
+from streams.dead_letters.writer import DeadLetters, Letter
+from streams.kafka.producer import Sender
+from streams.kafka.reader import TopicRecord, record_at
 from streams.pipeline import Services, process
 from streams.settings import Settings
 

@@ -17,9 +17,9 @@ from ops.reconcile.naming import in_places
 from ops.reconcile.office import Found, Now, unbalanced
 from ops.reconcile.rows import Fact, Figures
 from ops.reconcile.verdict import WHERE, colour, counted, sums_by_fate, verdict
-from streams.letters.days import DayState
-from streams.letters.heads import printable
-from streams.letters.trail import CLOSED
+from streams.dead_letters.audit import CLOSED
+from streams.dead_letters.day_states import DayState
+from streams.dead_letters.header import printable
 
 #: Rows of a table, so that a year of hundreds of stores does not scroll by.
 MOST = 50

@@ -10,7 +10,7 @@ from typing import Any
 from ops.reconcile.day import Account, Day
 from ops.reconcile.naming import in_places
 from sinks.digests import VERSION
-from streams.letters.days import DayState, NotBooked
+from streams.dead_letters.day_states import DayState, NotBooked
 
 Noted = dict[tuple[str, str], list[DayState]]
 #: What figures begin with; those of another version can't be compared, and of before have none.

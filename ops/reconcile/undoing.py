@@ -10,9 +10,9 @@ from ops.dlq.closing import noted
 from ops.dlq.filters import Filter
 from ops.reconcile.verdict import counted
 from sinks.base import Forgetful, Kept, Restored, SinkMisconfigured
-from streams.desk import build_desk
-from streams.letters.heads import printable
-from streams.letters.kept import erp_of, kept_by
+from streams.assembly import build_desk
+from streams.dead_letters.header import printable
+from streams.dead_letters.removed_documents import erp_of, kept_by
 from streams.settings import Settings
 
 

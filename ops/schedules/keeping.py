@@ -20,10 +20,10 @@ from ops.inspect.layout import NotReadable
 from ops.schedules import running
 from ops.schedules.history import FAILED, STOPPED, History
 from sinks.base import SinkMisconfigured, SinkUnavailable
+from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
 from streams.settings import Schedule, Settings, SettingsError
 from streams.sources.contracts import ContractError
 from streams.sources.rows import RowsUnreadable
-from streams.topics import BrokerUnreachable, TopicsUnusable
 
 Clock = Callable[[], datetime]
 #: A due time that is no older is on time, not missed.

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from schemas.money import EXACT, NotMoney, any_number, minor_text, round_half_up
 from streams.checks import Unsound, rate_units, taxed
 from streams.sources.convert import Unconvertible, text_of
-from streams.sources.roundrates import TWO_PLACES, TaxedAmount, tax_of
+from streams.sources.round_rates import TWO_PLACES, TaxedAmount, tax_of
 
 _PLACES = Decimal("0.0001")
 _LONG = Context(prec=60)

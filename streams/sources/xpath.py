@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from lxml import etree
 
 from schemas.money import EXACT, NotMoney, any_number
-from streams.sources.roundrates import TaxedAmount
+from streams.sources.round_rates import TaxedAmount
 
 _LONG = Context(prec=60, rounding=ROUND_HALF_UP)
 _TWELVE_PLACES = Decimal("1e-12")

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from ops.cli import program
 from schemas.dead_letter import Reason
 from sinks.registry import open_sink
-from streams.letters.reading import TopicRecord
+from streams.kafka.reader import TopicRecord
 from tests.support.events import event, value
 from tests.support.kafka import Kafka
 from tests.support.letters import dead
@@ -353,7 +353,7 @@ def test_order_of_a_key_is_kept(office: Office) -> None:
 
 
 def test_letter_that_was_truncated_is_replayed_from_where_it_came(office: Office) -> None:
-    from streams.deadletters import Letter, truncated
+    from streams.dead_letters.writer import Letter, truncated
 
     office.kafka.create_topic(office.settings["topic"])
     office.kafka.produce(office.settings["topic"], [(b"S1", value(0), [])], partition=0)

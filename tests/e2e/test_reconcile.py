@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ops.cli import program
 from ops.schedules.history import History
+from streams.assembly import build_desk
 from streams.batch import Batch
-from streams.deadletters import DeadLetters, Letter
-from streams.desk import build_desk
-from streams.letters.sending import Sender
+from streams.dead_letters.writer import DeadLetters, Letter
+from streams.kafka.producer import Sender
+from streams.kafka.topics import ensure_topics
 from streams.pipeline import process
 from streams.settings import Settings, load_settings
-from streams.topics import ensure_topics
 from tests.support.events import value
 from tests.support.kafka import Kafka
 from tests.support.topics import Record

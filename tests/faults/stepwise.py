@@ -18,17 +18,17 @@ from faust.types import TP
 
 from schemas.document import ErpDocument
 from sinks.base import Receipt, Result, Sink, SinkUnavailable
-from streams.app import handle
 from streams.batch import Arrival
-from streams.deadletters import BudgetGuard, DeadLetters, Letter
+from streams.dead_letters.writer import BudgetGuard, DeadLetters, Letter
+from streams.dedupe import WindowIndex
 from streams.metrics import Metrics
 from streams.pipeline import Services
-from streams.receipts import ReceiptRuns
-from streams.retry import BackOff, PatientSink
 from streams.settings import Store, Stores
-from streams.state import State
-from streams.transport import Slice
-from streams.window import WindowIndex
+from streams.sink_retry import BackOff, PatientSink
+from streams.worker.app import handle
+from streams.worker.receipt_gaps import ReceiptRuns
+from streams.worker.state import State
+from streams.worker.transport import Slice
 from tests.support.events import FakeRecord
 from tests.support.line import MemoryChunks
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from streams.kafka.topics import changelog_topic
 from streams.settings import load_settings
-from streams.topics import changelog_topic
 from tests.faults.stream import OPENING, Stream
 from tests.faults.world import World
 from tests.support.wait import wait_until

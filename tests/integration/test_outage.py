@@ -27,9 +27,9 @@ from ops.schedules.history import History
 from ops.schedules.keeping import Keeper
 from ops.schedules.serving import served
 from ops.tills import Sent, Shares, traffic
-from streams.desk import build_desk
+from streams.assembly import build_desk
+from streams.kafka.topics import ensure_topics
 from streams.settings import Reconciliation, Schedule, Settings
-from streams.topics import ensure_topics
 from tests.support.events import value
 from tests.support.kafka import Kafka
 from tests.support.postgres_server import LocalPostgres

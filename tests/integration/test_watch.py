@@ -7,15 +7,15 @@ from datetime import timedelta
 
 import pytest
 
-from streams.app import utc_now
-from streams.deadletters import Letter
-from streams.letters import watch
-from streams.letters.redo import Back
-from streams.letters.retry import Retrier
-from streams.letters.trail import Trail, alike
-from streams.letters.watch import Watch
+from streams.dead_letters import backlog
+from streams.dead_letters.audit import Trail, alike
+from streams.dead_letters.backlog import Watch
+from streams.dead_letters.reprocess import Back
+from streams.dead_letters.retry import Retrier
+from streams.dead_letters.writer import Letter
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.worker.app import utc_now
 from tests.support.events import NOON
 from tests.support.kafka import Kafka
 from tests.support.letters import dead, head

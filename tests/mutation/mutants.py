@@ -17,10 +17,10 @@ MONEY_PATH = (
     "schemas/money.py",
     "streams/checks.py",
     "streams/decode.py",
-    "streams/mapping.py",
+    "streams/mapping/documents.py",
     "streams/pipeline.py",
-    "streams/window.py",
-    "streams/letters/trail.py",
+    "streams/dedupe.py",
+    "streams/dead_letters/audit.py",
     "ops/reconcile",
 )
 

@@ -15,8 +15,8 @@ from ops.reconcile.terms import Terms
 from schemas.document import ErpDocument
 from sinks.memory import MemorySink
 from streams.batch import Batch
-from streams.letters.heads import head_of
-from streams.letters.reading import TopicRecord
+from streams.dead_letters.header import head_of
+from streams.kafka.reader import TopicRecord
 from streams.pipeline import process
 from tests.support.events import NOON, FakeRecord
 from tests.support.line import Line

@@ -1,8 +1,8 @@
 """What the files under deploy/ have to fit."""
 
 from ops.run import STOP_PATIENCE
-from streams.app import COMMIT_PATIENCE
 from streams.settings import Settings, Watchdog
+from streams.worker.app import COMMIT_PATIENCE
 
 #: Seconds after which a worker that was told to stop has ended, or its watchdog ends it (`ops.run`), by the defaults.
 LONGEST_END: float = (

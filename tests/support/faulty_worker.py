@@ -22,11 +22,12 @@ import sqlalchemy
 from aiokafka.producer.sender import SendProduceReqHandler
 
 from ops.cli import main
-from streams import app, pipeline
-from streams.deadletters import DeadLetters
-from streams.retry import PatientSink
-from streams.transport import Slice, SliceConsumer
-from streams.window import WindowIndex
+from streams import pipeline
+from streams.dead_letters.writer import DeadLetters
+from streams.dedupe import WindowIndex
+from streams.sink_retry import PatientSink
+from streams.worker import app
+from streams.worker.transport import Slice, SliceConsumer
 
 HOUR = 3600.0
 DAY = 24 * HOUR

@@ -7,10 +7,10 @@ from typing import Any
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Rejection
-from streams.deadletters import letter
-from streams.letters.heads import Head, head_of
-from streams.letters.reading import TopicRecord
-from streams.letters.trail import End, Outcome, alike
+from streams.dead_letters.audit import End, Outcome, alike
+from streams.dead_letters.header import Head, head_of
+from streams.dead_letters.writer import letter
+from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON, FakeRecord, value
 
 DLQ = "pos.sales.dlq"

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from sinks.base import Sink
 from sinks.memory import MemorySink
-from streams.deadletters import BudgetGuard, DeadLetters, Letter
+from streams.dead_letters.writer import BudgetGuard, DeadLetters, Letter
+from streams.dedupe import WindowIndex
 from streams.metrics import Metrics
 from streams.pipeline import Services
-from streams.retry import BackOff, PatientSink
 from streams.settings import Store, Stores
-from streams.window import WindowIndex
+from streams.sink_retry import BackOff, PatientSink
 from tests.support.events import NOON
 
 

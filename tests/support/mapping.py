@@ -13,10 +13,10 @@ from schemas.mapping import Mapping
 from streams.batch import Rejection
 from streams.checks import check
 from streams.decode import decode
-from streams.erp.master import Master
-from streams.erp.masterdata import MasterData
-from streams.erp.tables import Database
-from streams.mapping import to_documents
+from streams.mapping.documents import to_documents
+from streams.mapping.mapper import Master
+from streams.mapping.master_data import MasterData
+from streams.mapping.tables import Database
 from streams.settings import Store, Stores
 from tests.support.events import NOON, batch, value
 

@@ -15,10 +15,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ops.cli import program
 from ops.embedded import PARTITIONS, PRODUCER, EmbeddedBroker
+from streams.assembly import build_desk
 from streams.batch import Batch
-from streams.deadletters import DeadLetters, Letter
-from streams.desk import build_desk
-from streams.letters.sending import Sender
+from streams.dead_letters.writer import DeadLetters, Letter
+from streams.kafka.producer import Sender
 from streams.pipeline import process
 from streams.settings import Settings
 from tests.support.events import FakeRecord, value

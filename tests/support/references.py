@@ -6,7 +6,7 @@ from typing import Any
 from schemas.document import ErpDocument
 from streams.checks import check
 from streams.decode import decode
-from streams.mapping import to_documents
+from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from tests.support.events import NOON, batch, value
 

@@ -13,7 +13,7 @@ from schemas.document import ErpDocument
 from streams.batch import Noted, Rejection
 from streams.checks import check
 from streams.decode import decode
-from streams.mapping import to_documents
+from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from streams.sources.contracts import built_in, find, load
 from streams.sources.source import Source, ready

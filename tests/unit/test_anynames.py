@@ -7,7 +7,7 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.anynames import AnyNames
+from streams.worker.header_names import AnyNames
 from tests.support.raw_headers import RawName, RawRecord, batch_of
 
 GOOD: RawRecord = (b"S1", b"{}", [(b"trace", b"\xff\x00"), (b"empty", None)])

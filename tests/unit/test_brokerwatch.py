@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import pytest
 from structlog.testing import capture_logs
 
-from streams.brokerwatch import BrokerWatch
+from streams.kafka.topics import AccessLost, BrokerUnreachable, End, TopicsUnusable
 from streams.metrics import Metrics
-from streams.state import State
-from streams.topics import AccessLost, BrokerUnreachable, End, TopicsUnusable
+from streams.worker.broker_watch import BrokerWatch
+from streams.worker.state import State
 
 GONE = BrokerUnreachable("no Kafka broker answers at k:9092")
 

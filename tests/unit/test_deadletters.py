@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
 from streams.batch import Rejection
-from streams.deadletters import (
+from streams.dead_letters.writer import (
     BudgetExceeded,
     BudgetGuard,
     DeadLetters,

@@ -14,11 +14,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from schemas.dead_letter import Reason
 from sinks.sql.errors import _KINDS, _SQLITE_KINDS
-from streams.health import HealthServer
-from streams.letters.trail import End
+from streams.dead_letters.audit import End
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
 from streams.settings import Watchdog
-from streams.state import EVERYONE, State
+from streams.worker.health import HealthServer
+from streams.worker.state import EVERYONE, State
 
 
 class Clock:

@@ -16,7 +16,7 @@ from schemas.sale import SaleEvent, line_content
 from streams.batch import Rejection
 from streams.checks import Sound, check
 from streams.decode import decode
-from streams.mapping import business_date, minor_unit, to_document, to_documents
+from streams.mapping.documents import business_date, minor_unit, to_document, to_documents
 from streams.settings import Store, Stores
 from tests.support.events import NOON, batch, event, value
 

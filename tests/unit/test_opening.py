@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.opening_hours import DAYS, OpeningHours, parse_hours
 from streams.metrics import MOST_STORES, OTHER_STORES, Metrics
-from streams.opening import open_now
 from streams.settings import Store, Stores
+from streams.worker.open_stores import open_now
 from tests.support.mapping import master
 
 BERLIN = ZoneInfo("Europe/Berlin")

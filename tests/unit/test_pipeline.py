@@ -15,7 +15,7 @@ from schemas.document import ErpDocument
 from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import Arrival, Rejection, Settled
-from streams.deadletters import BudgetExceeded, BudgetGuard, reason_of
+from streams.dead_letters.writer import BudgetExceeded, BudgetGuard, reason_of
 from streams.decode import decode
 from streams.pipeline import first_turn, process, with_document
 from streams.settings import Store, Stores

@@ -18,10 +18,10 @@ from faust.exceptions import ProducerSendError
 
 from schemas.dead_letter import Reason
 from streams.batch import Rejection
-from streams.deadletters import Letter, letter
+from streams.dead_letters.writer import Letter, letter
 from streams.metrics import Metrics
-from streams.publisher import Publisher
-from streams.retry import BackOff
+from streams.sink_retry import BackOff
+from streams.worker.publisher import Publisher
 from tests.support.events import NOON, FakeRecord
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.dead_letter import Reason
 from streams.batch import Arrival, Rejection, Settled
 from streams.decode import decode
-from streams.receipts import REACH, ReceiptRuns
+from streams.worker.receipt_gaps import REACH, ReceiptRuns
 from tests.support.events import batch, value
 
 

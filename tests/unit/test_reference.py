@@ -15,7 +15,7 @@ from schemas.reference import (
     unescaped_reference,
 )
 from schemas.sale import SaleEvent
-from streams.mapping import original_ref
+from streams.mapping.documents import original_ref
 from tests.support.events import event
 
 #: Texts in which separators, escapes and halves of them are likely.

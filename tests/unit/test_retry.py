@@ -9,7 +9,7 @@ from schemas.document import ErpDocument
 from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink
 from streams.metrics import Metrics
-from streams.retry import BackOff, PatientSink
+from streams.sink_retry import BackOff, PatientSink
 from tests.support.documents import document
 
 

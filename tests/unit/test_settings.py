@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.kafka.topics import client_config
 from streams.settings import SettingsError, Store, Stores, load_settings
-from streams.topics import client_config
 
 
 @pytest.fixture(autouse=True)

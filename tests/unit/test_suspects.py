@@ -12,7 +12,7 @@ from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import DIGEST, Arrival
-from streams.suspects import MOST_IN_A_ROW, Marks, Note, Suspects, noted, unpacked
+from streams.worker.suspects import MOST_IN_A_ROW, Marks, Note, Suspects, noted, unpacked
 from tests.support.events import batch, value
 from tests.support.line import Line
 

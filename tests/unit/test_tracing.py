@@ -15,7 +15,7 @@ from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.pipeline import process
 from streams.settings import Settings, SettingsError, Traces
-from streams.tracing import Off, find_tracing
+from streams.tracing.base import Off, find_tracing
 from tests.support.events import FakeRecord, value
 from tests.support.line import Line
 
@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from streams.otel import MOST_LINKS, OpenTelemetry, contexts_of
+from streams.tracing.otel import MOST_LINKS, OpenTelemetry, contexts_of
 
 SAMPLED, NOT_SAMPLED = "01", "00"
 
@@ -178,7 +178,7 @@ async def test_fault_is_told_by_its_kind_and_not_by_its_text(traced: Traced) -> 
 
 def test_off_is_the_default_and_loads_nothing_of_opentelemetry() -> None:
     program = (
-        "import sys, ops.cli, ops.run, streams.bootstrap as b; from streams.settings import Settings;"
+        "import sys, ops.cli, ops.run, streams.worker.bootstrap as b; from streams.settings import Settings;"
         "print(type(b.find_tracing(Settings())).__name__, [m for m in sys.modules if m.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -211,7 +211,7 @@ async def test_collector_that_is_away_delays_nothing(caplog: pytest.LogCaptureFi
 
 
 def test_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "streams.otel")
+    monkeypatch.delitem(sys.modules, "streams.tracing.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     with pytest.raises(SettingsError, match=r"pip install 'tillstream\[tracing\]'"):
         find_tracing(Settings(tracing=TRACES))

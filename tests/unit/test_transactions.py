@@ -1,7 +1,7 @@
 """What waits behind open transactions, and for how long."""
 
-from streams.topics import End
-from streams.transactions import SOON, OpenTransactions
+from streams.kafka.topics import End
+from streams.kafka.transactions import SOON, OpenTransactions
 
 
 class Clock:

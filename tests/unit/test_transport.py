@@ -18,9 +18,18 @@ from mode.supervisors import OneForOneSupervisor
 from mode.utils.trees import Node
 from mode.utils.types.trees import NodeT
 
-from streams.clock import ClockWatch
-from streams.state import State
-from streams.transport import POLL, SHORT_POLL, LineApp, Slice, SliceConsumer, SliceTransport, cut, forget_stopped
+from streams.worker.broker_clock import ClockWatch
+from streams.worker.state import State
+from streams.worker.transport import (
+    POLL,
+    SHORT_POLL,
+    LineApp,
+    Slice,
+    SliceConsumer,
+    SliceTransport,
+    cut,
+    forget_stopped,
+)
 
 TP0, TP1 = TP("pos.sales", 0), TP("pos.sales", 1)
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streams.batch import Arrival
 from streams.decode import decode
-from streams.window import BUCKET_RECORDS, CHUNK_RECORDS, DIGEST, PackedDigests, WindowIndex
+from streams.dedupe import BUCKET_RECORDS, CHUNK_RECORDS, DIGEST, PackedDigests, WindowIndex
 from tests.support.events import NOON, batch, value
 from tests.support.line import MemoryChunks
 

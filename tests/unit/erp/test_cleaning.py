@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from schemas.mapping import Cleaning
-from streams.erp.cleaning import REASONS
+from streams.cleaning.rules import REASONS
 from tests.support.events import NOON, event
 from tests.support.mapping import mapped, master, outcome, refused
 

@@ -9,7 +9,7 @@ import yaml
 from ops.check import check_mapping
 from ops.publish import json_schema
 from schemas.mapping import Mapping
-from streams.desk import find_master_data, find_source
+from streams.assembly import find_master_data, find_source
 from streams.settings import Settings
 from tests.support.mapping import mapping_file
 

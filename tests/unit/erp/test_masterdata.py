@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from streams.erp.masterdata import MasterData
-from streams.erp.tables import Database
+from streams.mapping.master_data import MasterData
+from streams.mapping.tables import Database
 from streams.metrics import Metrics
 from tests.support.mapping import NOWHERE, mapped, mapping_file
 from tests.unit.erp.test_tables import database

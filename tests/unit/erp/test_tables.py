@@ -8,8 +8,8 @@ import pytest
 
 from schemas.mapping import Mapping
 from sinks.base import SinkUnavailable
-from streams.erp.masterdata import MasterData
-from streams.erp.tables import Database
+from streams.mapping.master_data import MasterData
+from streams.mapping.tables import Database
 from streams.sources.contracts import ContractError
 from tests.support.mapping import NOWHERE, loaded, mapped, mapping_file
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from schemas.mapping import Usual
 from sinks.registry import open_sink
-from streams.erp.masterdata import MasterData
-from streams.erp.tables import Database
-from streams.erp.usual import Span, median, usual_span
+from streams.cleaning.outliers import Span, median, usual_span
+from streams.mapping.master_data import MasterData
+from streams.mapping.tables import Database
 from streams.metrics import Metrics
 from streams.sources.contracts import ContractError
 from tests.support.documents import document, line

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
-from streams.letters.heads import UNKNOWN, Origin, head_of
-from streams.letters.reading import TopicRecord
+from streams.dead_letters.header import UNKNOWN, Origin, head_of
+from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON
 from tests.support.letters import DLQ, dead, head
 

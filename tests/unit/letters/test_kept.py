@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from sinks.base import Kept
-from streams.letters.kept import KeptPiece, in_pieces, put_together
-from streams.letters.reading import TopicRecord
-from streams.letters.trail import entries_of
+from streams.dead_letters.audit import entries_of
+from streams.dead_letters.removed_documents import KeptPiece, in_pieces, put_together
+from streams.kafka.reader import TopicRecord
 
 #: What a sender takes whatever the settings say is a little more.
 MOST = 2**17

@@ -11,12 +11,12 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result
 from sinks.memory import MemorySink
-from streams.deadletters import Letter
-from streams.letters.heads import Head, head_of
-from streams.letters.reading import TopicRecord
-from streams.letters.redo import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
-from streams.letters.trail import Done, End, Ledger, Outcome, alike, entries_of
-from streams.retry import PatientSink
+from streams.dead_letters.audit import Done, End, Ledger, Outcome, alike, entries_of
+from streams.dead_letters.header import Head, head_of
+from streams.dead_letters.reprocess import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
+from streams.dead_letters.writer import Letter
+from streams.kafka.reader import TopicRecord
+from streams.sink_retry import PatientSink
 from tests.support.events import NOON, value
 from tests.support.letters import DLQ, dead, head, outcome_of
 from tests.support.line import Line

@@ -9,7 +9,7 @@ import pytest
 from ops.dlq.filters import Filter
 from ops.reconcile.book import Book
 from ops.reconcile.judging import Judge
-from streams.letters.heads import Head
+from streams.dead_letters.header import Head
 from streams.settings import Store, Stores
 from tests.support.books import AFTER
 from tests.support.events import batch, value

@@ -6,8 +6,8 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Receipt, Refusal, Result
 from sinks.memory import MemorySink
-from streams.letters.redo import Rehearsal
-from streams.retry import PatientSink
+from streams.dead_letters.reprocess import Rehearsal
+from streams.sink_retry import PatientSink
 from tests.support.documents import document, documents
 from tests.support.line import Line
 

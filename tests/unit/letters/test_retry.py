@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
-from streams.letters.heads import Head
-from streams.letters.retry import MOST_WAITING, Patience, WaitingList, due
+from streams.dead_letters.header import Head
+from streams.dead_letters.retry import MOST_WAITING, Patience, WaitingList, due
 from tests.support.events import NOON
 from tests.support.letters import DLQ, dead, head
 

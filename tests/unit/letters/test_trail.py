@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 
 from ops.embedded import PARTITIONS, EmbeddedBroker
 from sinks.base import Kept
-from streams.letters.heads import Head
-from streams.letters.kept import erp_of, kept_by
-from streams.letters.reading import TopicRecord
-from streams.letters.trail import (
+from streams.dead_letters.audit import (
     Action,
     Done,
     End,
@@ -31,8 +28,11 @@ from streams.letters.trail import (
     entries_of,
     new_id,
 )
+from streams.dead_letters.header import Head
+from streams.dead_letters.removed_documents import erp_of, kept_by
+from streams.kafka.reader import TopicRecord
+from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
-from streams.topics import BrokerUnreachable
 from tests.support.events import NOON
 from tests.support.letters import head, outcome_of
 from tests.support.wait import wait_until

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from streams.letters.trail import End, Ledger
-from streams.letters.watch import OpenLetters
+from streams.dead_letters.audit import End, Ledger
+from streams.dead_letters.backlog import OpenLetters
 from tests.support.events import NOON
 from tests.support.letters import DLQ, dead, head, outcome_of
 

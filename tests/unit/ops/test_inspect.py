@@ -24,7 +24,7 @@ from ops.inspect.survey import survey_file, survey_rows
 from ops.inspect.topic import shares
 from ops.maps.outcome import Books
 from schemas.contract import Step
-from streams.personal import by_value, luhn
+from streams.privacy.detection import by_value, luhn
 from streams.settings import Store, Stores
 from streams.sources.convert import converter
 from streams.sources.source import ready

@@ -24,10 +24,10 @@ from ops.top import address_of, addresses
 from ops.top_reading import Reading, look, rate, reading_of
 from ops.top_screen import View
 from ops.worker_process import free_port
-from streams.health import HealthServer
 from streams.metrics import OTHER_STORES, Metrics
 from streams.settings import Settings, SettingsError
-from streams.state import State
+from streams.worker.health import HealthServer
+from streams.worker.state import State
 
 
 class Worker:

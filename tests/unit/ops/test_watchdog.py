@@ -8,7 +8,7 @@ import pytest
 
 from ops.watchdog import AGAIN, Watchdog
 from streams.settings import Watchdog as Limits
-from streams.state import State
+from streams.worker.state import State
 
 
 class World:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.reconcile.office import since_unsettled
-from streams.letters.days import DayState, note_days
+from streams.dead_letters.day_states import DayState, note_days
 from tests.support.office import DAYS, Desk, ref
 
 S1, S2 = "S1", "S2"

@@ -16,7 +16,7 @@ from ops.reconcile.office import Found, Now
 from ops.reconcile.showing import as_json, report
 from ops.reconcile.states import figures_digest, now_is, sign
 from ops.reconcile.verdict import colour, is_right, verdict
-from streams.letters.days import DayState, DayStates
+from streams.dead_letters.day_states import DayState, DayStates
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 

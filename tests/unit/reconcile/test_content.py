@@ -21,7 +21,7 @@ from schemas.document import ErpDocument
 from sinks.base import Delivery
 from sinks.digests import DOCUMENT, LINE, PAYMENT, PERSONAL
 from sinks.sql.tables import document_lines, document_payments, documents
-from streams.letters.days import DayState
+from streams.dead_letters.day_states import DayState
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ops.reconcile.explaining import has_word
-from streams.letters.reading import TopicRecord
+from streams.kafka.reader import TopicRecord
 from tests.support.office import DAYS, TOPIC, Desk, ref
 
 

@@ -21,10 +21,10 @@ from ops.reconcile.states import now_is
 from sinks.base import SinkMisconfigured
 from sinks.memory import MemorySink
 from streams.batch import Batch
-from streams.letters import reading as topics
-from streams.letters.days import days_noted
+from streams.dead_letters.day_states import days_noted
+from streams.kafka import reader as topics
+from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
 from streams.settings import Store, Stores
-from streams.topics import BrokerUnreachable, TopicsUnusable
 from tests.support.events import FakeRecord
 from tests.support.office import DAYS, TOPIC, Clock, Desk, ref, sold
 

@@ -8,8 +8,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.reconcile import reading
 from ops.reconcile.judging import Judge
+from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings, Store, Stores
-from streams.topics import BrokerUnreachable
 
 
 class Coordinator:

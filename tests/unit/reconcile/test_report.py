@@ -12,7 +12,7 @@ from ops.reconcile.office import Found
 from ops.reconcile.rows import Fact, Figures
 from ops.reconcile.showing import MOST, day_as_json, report, report_history
 from ops.reconcile.states import now_is
-from streams.letters.days import DayState, NotBooked
+from streams.dead_letters.day_states import DayState, NotBooked
 
 AT = datetime(2026, 3, 20, tzinfo=UTC)
 

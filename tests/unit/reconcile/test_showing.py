@@ -12,7 +12,7 @@ from ops.reconcile.repairing import what_is_left
 from ops.reconcile.showing import day_as_json, report
 from ops.reconcile.states import now_is, sign
 from ops.reconcile.verdict import counted
-from streams.letters.trail import Action, What
+from streams.dead_letters.audit import Action, What
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 

@@ -29,9 +29,9 @@ from ops.reconcile.page import page
 from ops.reconcile.rows import Figures
 from ops.reconcile.showing import day_as_json
 from ops.reconcile.states import figures_digest, now_is, sign
-from streams.letters.days import DayStates
-from streams.letters.reading import TopicRecord
-from streams.letters.trail import entries_of
+from streams.dead_letters.audit import entries_of
+from streams.dead_letters.day_states import DayStates
+from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON
 
 LATER = NOON + timedelta(hours=1)

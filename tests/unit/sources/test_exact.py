@@ -20,7 +20,7 @@ from streams.decode import decode
 from streams.sources.convert import Unconvertible, converter
 from streams.sources.formats import MOST_OBJECTS, Unreadable, parse_json
 from streams.sources.paths import NotFound, json_path
-from streams.sources.schemas import MOST_DIGITS, Written, WrongDecimal, exact_decimal, hazard, tree
+from streams.sources.safe_schemas import MOST_DIGITS, Written, WrongDecimal, exact_decimal, hazard, tree
 from tests.support.events import NOON, batch, event
 
 pytest.importorskip("fastavro", reason="needs the extra `registry`")

@@ -17,7 +17,7 @@ from schemas.document import ErpDocument
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
-from streams.mapping import to_documents
+from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from streams.sources.contracts import find
 from streams.sources.source import Refused, Skipped, Source, ready

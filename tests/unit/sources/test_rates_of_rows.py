@@ -11,7 +11,7 @@ import pytest
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
-from streams.mapping import to_documents
+from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from streams.sources.contracts import ContractError
 from streams.sources.source import Source, ready

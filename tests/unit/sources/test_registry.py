@@ -26,14 +26,14 @@ from fastavro import schemaless_writer
 
 from schemas.contract import Contract
 from schemas.dead_letter import Reason
+from streams.assembly import find_source
 from streams.batch import Batch, Record
-from streams.desk import find_source
 from streams.pipeline import process
-from streams.retry import BackOff
 from streams.settings import SchemaRegistry, Settings
+from streams.sink_retry import BackOff
 from streams.sources.contracts import ContractError
 from streams.sources.formats import Unreadable
-from streams.sources.registry import RegistryReader
+from streams.sources.schema_registry import RegistryReader
 from streams.sources.source import Source
 from tests.support.events import FakeRecord
 from tests.support.line import Line

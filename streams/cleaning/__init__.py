@@ -1,0 +1,1 @@
+"""The cleaning rules of a mapping: corrections, thresholds, outliers."""

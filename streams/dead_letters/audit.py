@@ -1,0 +1,288 @@
+"""The audit trail: what was done about dead letters, by whom, and what became of each. A topic of its own.
+
+A topic, because it must outlive the tool that writes it, and be where the letters are. Kinds of records, all JSON:
+
+- An action (`Action`) when it begins, and again when it ends, keyed by its id.
+- The outcomes of letters of an action that ended alike (`Outcomes`), keyed by its id too. They are confirmed before
+  the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
+- The states of some hundred store-days (`streams.dead_letters.day_states`), which are no entries of this trail.
+- The documents that a repair took back (`streams.dead_letters.removed_documents`), keyed by its id, which are no entries either.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from sinks.base import Kept
+from streams.dead_letters.header import Head, Origin
+from streams.dead_letters.removed_documents import erp_of, in_pieces
+from streams.kafka.producer import Sender
+from streams.kafka.reader import TopicRecord, as_record, pieces, reading_consumer
+from streams.settings import Settings
+
+#: What became of a letter. `failed` leaves it open: a newer letter tells why.
+End = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
+#: Those after which nothing is left to do.
+CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
+What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair", "undo"]
+
+
+class Action(BaseModel):
+    """Something done about many letters. Fields that a later version adds are ignored.
+
+    `until`: where the dead-letter topic's partitions ended at the beginning.
+    """
+
+    kind: Literal["action"] = "action"
+    id: str
+    what: What
+    state: Literal["begun", "done", "stopped", "failed"]
+    by: str
+    at: datetime
+    filter: dict[str, Any] = {}
+    reason: str = ""
+    patch: Any = None
+    options: dict[str, Any] = {}
+    until: dict[int, int] = {}
+    counts: dict[str, int] = {}
+
+
+class Outcome(NamedTuple):
+    """What became of one letter.
+
+    `attempts` is the letter's: this and every earlier one is dealt with. `letter` is its partition and offset in the
+    dead-letter topic.
+    """
+
+    action: str
+    topic: str
+    partition: int
+    offset: int
+    digest: str
+    attempts: int
+    letter: tuple[int, int]
+    end: End
+    at: datetime
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the record came from."""
+        return Origin(self.topic, self.partition, self.offset, self.digest)
+
+
+class Outcomes(BaseModel):
+    """What became alike of some letters, in one record: a record for each would cost more than the letter did.
+
+    `letters` has of each the record's offset and digest, and the letter's partition and offset.
+    """
+
+    kind: Literal["outcomes"] = "outcomes"
+    action: str
+    topic: str
+    partition: int
+    attempts: int
+    end: End
+    reason: str = ""
+    detail: str = ""
+    at: datetime
+    letters: list[tuple[int, str, int, int]]
+
+    def each(self) -> Iterator[Outcome]:
+        """Letter by letter."""
+        for offset, digest, *letter in self.letters:
+            yield Outcome(
+                self.action,
+                self.topic,
+                self.partition,
+                offset,
+                digest,
+                self.attempts,
+                (letter[0], letter[1]),
+                self.end,
+                self.at,
+                self.reason,
+                self.detail,
+            )
+
+
+Entry = Action | Outcome
+_RECORD: TypeAdapter[Action | Outcomes] = TypeAdapter(Annotated[Action | Outcomes, Field(discriminator="kind")])
+#: Letters in one record, of some 60 bytes each: well below what brokers take without being told.
+_TOGETHER = 4_000
+#: Records that a follower takes at once, and seconds that it waits for the first ones.
+_PIECE = 1_000
+_POLL = 0.1
+
+
+class Done(NamedTuple):
+    """What was done last about a record: up to which attempt, with which end."""
+
+    attempts: int
+    end: End
+
+
+_done = lru_cache(Done)  # one for all that ended alike
+
+
+def new_id() -> str:
+    """An action's id; ids sort by time."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + secrets.token_hex(1)
+
+
+def alike(action: str, ended: Iterable[tuple[Head, End, str, str]]) -> Iterator[Outcomes]:
+    """What became of letters (each with its end, reason and detail) by the action, those that ended alike together."""
+    groups: dict[tuple[str, int, int, End, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
+    for head, end, reason, detail in ended:
+        topic, partition, offset, digest = head.origin
+        group = groups[topic, partition, head.attempts, end, reason, detail]
+        group.append((offset, digest, head.partition, head.offset))
+    now = datetime.now(UTC)
+    for (topic, partition, attempts, end, reason, detail), letters in groups.items():
+        for start in range(0, len(letters), _TOGETHER):
+            yield Outcomes(
+                action=action,
+                topic=topic,
+                partition=partition,
+                attempts=attempts,
+                end=end,
+                reason=reason,
+                detail=detail,
+                at=now,
+                letters=letters[start : start + _TOGETHER],
+            )
+
+
+def entries_of(record: TopicRecord) -> Sequence[Entry]:
+    """The entries of a record of the audit topic; none where it tells of days, or somebody else wrote it."""
+    try:
+        found = _RECORD.validate_json(record.value or b"")
+    except ValidationError:
+        return ()
+    return tuple(found.each()) if isinstance(found, Outcomes) else (found,)
+
+
+def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
+    """The whole trail, in order within a partition. Raises BrokerUnreachable."""
+    for records in pieces(settings, settings.audit_topic, range(partitions)):
+        for record in records:
+            yield from entries_of(record)
+
+
+class Ledger:
+    """What was done about each record, as far as it was told. `closed`: the ends after which nothing is left to do.
+
+    A trail may tell of millions of records: they are kept by hash, in some 100 bytes each. Of a million, two have the
+    same 64 bits with a chance of 10 ** -7.
+    """
+
+    def __init__(self, closed: Sequence[End] = CLOSED) -> None:
+        self._closed = closed
+        self._done: dict[int, Done] = {}
+
+    def note(self, outcome: Outcome) -> None:
+        """The outcome counts, if none of a later attempt is known, and none that ended this one."""
+        key = hash(outcome.origin)
+        known = self._done.get(key)
+        if (
+            known is None
+            or outcome.attempts > known.attempts
+            or (outcome.attempts == known.attempts and not self._ended(known, outcome.end))
+        ):
+            self._done[key] = _done(outcome.attempts, outcome.end)
+
+    def _ended(self, known: Done, end: End) -> bool:
+        return known.end in self._closed and end not in self._closed
+
+    def about(self, head: Head) -> Done | None:
+        """What was done about this letter, or one of a later attempt at its record."""
+        done = self._done.get(hash(head.origin)) if self._done else None
+        return done if done is not None and done.attempts >= head.attempts else None
+
+    def is_closed(self, head: Head) -> bool:
+        """Whether nothing is left to do about the letter."""
+        done = self.about(head)
+        return done is not None and done.end in self._closed
+
+
+class Follower:
+    """Reads the trail as it grows, into a ledger. Whoever opens it closes it.
+
+    `but`: an action whose outcomes are left out, since it is the reader's own.
+    """
+
+    def __init__(self, settings: Settings, partitions: int, ledger: Ledger, but: str = "") -> None:
+        self._but = but.encode()
+        self._consumer = reading_consumer(settings)
+        self._consumer.assign([TopicPartition(settings.audit_topic, number, 0) for number in range(partitions)])
+        self._ledger = ledger
+        self._open = set(range(partitions))
+
+    def read(self) -> None:
+        """Notes what has come in; the first time, all that is there. Raises KafkaException.
+
+        To ask the broker where the trail ends would wait for the client's own fetch, half a second.
+        """
+        while self._open:
+            self._note(self._consumer.consume(_PIECE, timeout=_POLL))
+        while messages := self._consumer.consume(_PIECE, timeout=0):
+            self._note(messages)
+
+    def close(self) -> None:
+        """Gives the connection back."""
+        self._consumer.close()
+
+    def _note(self, messages: Sequence[Any]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                self._note_record(as_record(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._open.discard(message.partition())  # which may end again before another has been read
+            else:
+                raise KafkaException(error)
+
+    def _note_record(self, record: TopicRecord) -> None:
+        if record.key != self._but:
+            for entry in entries_of(record):
+                if isinstance(entry, Outcome):
+                    self._ledger.note(entry)
+
+
+class Trail:
+    """Writes entries. What was written is safe when `confirm` returns."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.audit_topic
+        self._erp = erp_of(settings)
+        self._sender = Sender(settings)
+
+    def write(self, action: Action) -> None:
+        """Sends it."""
+        self._sender.send(self._topic, action.id.encode(), action.model_dump_json().encode())
+
+    def write_outcomes(self, outcomes: Iterable[Outcomes]) -> None:
+        """Sends them; of one letter there is one."""
+        for one in outcomes:
+            self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
+
+    def keep(self, action: str, kept: Iterable[Kept]) -> None:
+        """Send the documents that the action is about to take back, and wait until the broker has them all.
+
+        Raises BrokerUnreachable.
+        """
+        for piece in in_pieces(action, self._erp, kept):
+            self._sender.send(self._topic, action.encode(), piece.model_dump_json().encode())
+        self._sender.confirm()
+
+    def confirm(self) -> None:
+        """Returns when the broker has them all. Raises BrokerUnreachable."""
+        self._sender.confirm()

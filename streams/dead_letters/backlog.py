@@ -1,0 +1,147 @@
+"""How many dead letters are open, and since when the oldest is: told by the one worker that has the first partition.
+
+It follows the whole dead-letter topic, and the audit trail for what was dealt with, slowly: the line comes first.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+
+from streams.dead_letters.audit import Follower, Ledger
+from streams.dead_letters.header import Head, Origin, head_of
+from streams.kafka.reader import TopicRecord, limits, reading_consumer, take
+from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.sink_retry import BackOff
+
+#: Seconds between two looks when all was read, and while there is more.
+EVERY, WHILE_BEHIND = 15.0, 0.25
+#: Letters read at once, and open ones that are remembered, the first in the topic: 800 bytes each.
+PIECE, MOST_OPEN = 1000, 50_000
+
+
+class OpenLetters:
+    """The letters about which something is left to do, each record once. What is beyond `most` is not remembered."""
+
+    def __init__(self, ledger: Ledger, topic: str, most: int = MOST_OPEN) -> None:
+        self._ledger = ledger
+        self._topic = topic
+        self._most = most
+        self._open: dict[Origin, Head] = {}
+        self.overflowed = False
+
+    def take_in(self, records: Iterable[TopicRecord]) -> None:
+        """Remembers those that are open."""
+        for record in records:
+            head = head_of(record, self._topic)
+            known = self._open.get(head.origin)
+            if self._ledger.is_closed(head) or (known is not None and not head.is_newer_than(known)):
+                continue
+            if known is None and len(self._open) >= self._most:
+                self.overflowed = True
+            else:
+                self._open[head.origin] = head
+
+    def drop(self, begins: dict[int, int]) -> None:
+        """Forgets what was dealt with, and what the topic has no more: `begins` are its partitions' first offsets."""
+        self._open = {
+            origin: head
+            for origin, head in self._open.items()
+            if head.offset >= begins.get(head.partition, 0) and not self._ledger.is_closed(head)
+        }
+
+    def oldest(self) -> datetime | None:
+        """When the oldest of them failed first."""
+        return min((head.first_failed for head in self._open.values()), default=None)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+class Watch:
+    """Runs beside the line, as long as the worker does. `mine`: whether it is this worker's turn to tell."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        mine: Callable[[], bool],
+        warn: Callable[[str | None], None],
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._now = now
+        self._mine = mine
+        self._warn = warn
+        self._log = structlog.get_logger("tillstream.letters")
+
+    async def run(self) -> None:
+        """Until it is cancelled. A broker that is away, or a missing topic or right, is waited out."""
+        back_off, attempt = BackOff(1.0, 60.0), 0
+        while True:
+            try:
+                while self._mine():
+                    await self._follow()
+                    attempt = 0
+                self._tell(0, None)
+                self._warn(None)
+                await asyncio.sleep(WHILE_BEHIND)
+            except (KafkaException, BrokerUnreachable, TopicsUnusable) as error:
+                attempt += 1
+                self._warn(f"open dead letters are not counted: {error}")
+                self._log.warning("open dead letters are not counted", error=str(error), attempt=attempt)
+                await asyncio.sleep(back_off.wait(attempt))
+
+    async def _follow(self) -> None:
+        """Returns when it is not this worker's turn any more, or when it should begin anew."""
+        topic, audit = self._settings.dead_letter_topic, self._settings.audit_topic
+        there = await asyncio.to_thread(partitions_of_topics, self._settings)
+        if topic not in there:
+            raise TopicsUnusable(f"the topic {topic} does not exist")
+        ledger = Ledger()
+        letters = OpenLetters(ledger, topic)
+        follower = Follower(self._settings, there[audit], ledger) if audit in there else None
+        consumer = reading_consumer(self._settings, **_LITTLE)
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(there[topic])])
+        begun, pause = self._now(), 0.0
+        try:
+            while self._mine() and not (letters.overflowed and len(letters) < MOST_OPEN // 2):
+                await asyncio.sleep(pause)
+                if follower is not None:
+                    await asyncio.to_thread(follower.read)
+                records = await asyncio.to_thread(take, consumer, PIECE, WHILE_BEHIND)
+                letters.take_in(records)
+                pause = WHILE_BEHIND if records else EVERY
+                if not records:
+                    found = await asyncio.to_thread(limits, consumer, topic, range(there[topic]))
+                    letters.drop({number: low for number, (low, _) in found.items()})
+                self._tell(len(letters), letters.oldest())
+                self._warn(None)
+                if follower is None and (self._now() - begun).total_seconds() > _LOOK_FOR_TRAIL:
+                    return  # somebody may have begun to work on letters: then there is a trail
+        finally:
+            with suppress(KafkaException):
+                await asyncio.shield(asyncio.to_thread(_close, consumer, follower))
+
+    def _tell(self, number: int, oldest: datetime | None) -> None:
+        age = (self._now() - oldest).total_seconds() if oldest is not None else 0.0
+        self._metrics.letters_open.set(number)
+        self._metrics.letters_oldest.set(max(0.0, age))
+
+
+#: Reads ahead little: nothing waits for it.
+_LITTLE = {"enable.partition.eof": False, "queued.max.messages.kbytes": 1024}
+_LOOK_FOR_TRAIL = 300.0
+
+
+def _close(*readers: Any) -> None:
+    for reader in readers:
+        if reader is not None:
+            reader.close()

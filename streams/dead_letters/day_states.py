@@ -1,0 +1,91 @@
+"""What was found of store-days, and who signed them off: kept in the audit topic, beside what was done of letters."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from streams.kafka.producer import Sender
+from streams.kafka.reader import pieces
+from streams.kafka.topics import partitions_of_topics
+from streams.settings import Settings
+
+#: Days in one record, a few hundred bytes each.
+_TOGETHER = 500
+
+
+class NotBooked(BaseModel):
+    """What of a day is not in the ERP: receipts, their gross by currency, and records of which no amount is known, or
+    whose receipt is booked in another version."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    receipts: int = 0
+    amounts: dict[str, str] = {}
+    others: int = 0
+
+
+class DayState(BaseModel):
+    """The state of a store's business day since a moment. `figures` is a digest of the sums it was found by.
+
+    `books` and `unbooked` answer whether the books agreed and what was not booked then. Entries that have neither are
+    from before these were told apart: their `balanced` says that the books agreed, and nothing of dead letters; their
+    `closed` is a day of which records waited, or were lost. `held` is a digest of what the ERP held.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    store: str
+    day: str
+    state: Literal["open", "closed", "differs", "unproved", "incomplete", "balanced", "signed off"]
+    at: datetime
+    by: str
+    figures: str = ""
+    why: str = ""
+    reopened: bool = False
+    books: Literal["agree", "differ", "not proved"] | None = None
+    unbooked: NotBooked | None = None
+    held: str = ""
+
+
+class DayStates(BaseModel):
+    """Some of them, in one record of the audit topic."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: Literal["days"] = "days"
+    days: list[DayState]
+
+
+def days_noted(settings: Settings) -> dict[tuple[str, str], list[DayState]]:
+    """By store and day all that was noted, in order of time. Raises BrokerUnreachable."""
+    found: dict[tuple[str, str], list[DayState]] = {}
+    partitions = partitions_of_topics(settings).get(settings.audit_topic, 0)
+    for records in pieces(settings, settings.audit_topic, range(partitions)) if partitions else ():
+        for record in records:
+            try:
+                noted = DayStates.model_validate_json(record.value or b"")
+            except ValidationError:
+                continue  # what was done about letters
+            for state in noted.days:
+                found.setdefault((state.store, state.day), []).append(state)
+    return found
+
+
+def note_days(settings: Settings, states: Iterable[DayState]) -> None:
+    """Writes them; they are safe when this returns. The topic exists. Raises BrokerUnreachable."""
+    sender = Sender(settings)
+    together: list[DayState] = []
+    for state in states:
+        together.append(state)
+        if len(together) == _TOGETHER:
+            _send(sender, settings, together)
+            together = []
+    if together:
+        _send(sender, settings, together)
+    sender.confirm()
+
+
+def _send(sender: Sender, settings: Settings, states: Sequence[DayState]) -> None:
+    sender.send(settings.audit_topic, b"days", DayStates(days=list(states)).model_dump_json().encode())

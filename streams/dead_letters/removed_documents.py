@@ -1,0 +1,88 @@
+"""Documents that a repair took back from the ERP's tables: whole, in the audit topic, so that it can be undone.
+
+They have the personal values of the documents, as the records of the dead-letter topic have theirs: whoever may read
+these topics sees them, and no command shows them. A document is cut into pieces that any broker takes.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sinks.base import Kept
+from streams.kafka.reader import pieces
+from streams.kafka.topics import partitions_of_topics
+from streams.settings import Settings
+
+#: Characters of a document in one record, of four bytes at most: a sender takes 128 kB whatever the settings say.
+_PIECE = 30_000
+
+
+class KeptPiece(BaseModel):
+    """A part of what was held under a reference in the ERP at a URL; `text` is JSON, in `of` pieces."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: Literal["kept"] = "kept"
+    action: str
+    erp: str
+    external_ref: str
+    piece: int
+    of: int
+    text: str
+
+
+def erp_of(settings: Settings) -> str:
+    """Return the ERP's URL without what stands behind it, which is nobody's business."""
+    return settings.sink_url.partition("?")[0]
+
+
+def in_pieces(action: str, erp: str, kept: Iterable[Kept]) -> Iterator[KeptPiece]:
+    """Cut what an action takes back into records for the audit topic."""
+    for each in kept:
+        text = json.dumps(each.rows, ensure_ascii=False)
+        parts = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
+        for number, part in enumerate(parts):
+            place = {"external_ref": each.external_ref, "piece": number, "of": len(parts)}
+            yield KeptPiece.model_validate({"action": action, "erp": erp, "text": part} | place)
+
+
+def put_together(found: Iterable[KeptPiece]) -> tuple[list[Kept], list[str]]:
+    """Return what was cut, ordered by reference, and the references of which a piece is lost; some may come twice."""
+    texts: dict[str, dict[int, KeptPiece]] = defaultdict(dict)
+    for piece in found:
+        texts[piece.external_ref][piece.piece] = piece
+    kept: list[Kept] = []
+    lost: list[str] = []
+    for ref, of_one in sorted(texts.items()):
+        if len(of_one) == of_one[min(of_one)].of:
+            kept.append(Kept(ref, json.loads("".join(of_one[number].text for number in sorted(of_one)))))
+        else:
+            lost.append(ref)
+    return kept, lost
+
+
+def kept_by(settings: Settings, action: str) -> tuple[list[Kept], list[str], str]:
+    """Return what the action took back, as `put_together` does, and from which ERP (`erp_of`).
+
+    Raises BrokerUnreachable.
+    """
+    partitions = partitions_of_topics(settings).get(settings.audit_topic, 0)
+    found = list(_pieces_of(settings, action, partitions)) if partitions else []
+    return *put_together(found), found[0].erp if found else ""
+
+
+def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[KeptPiece]:
+    for records in pieces(settings, settings.audit_topic, range(partitions)):
+        for record in records:
+            if record.key == action.encode():
+                yield from _piece(record.value or b"")
+
+
+def _piece(value: bytes) -> Sequence[KeptPiece]:
+    try:
+        return [KeptPiece.model_validate_json(value)]
+    except ValidationError:
+        return ()  # another record of the action

@@ -1,0 +1,248 @@
+"""Dead letters that heal with time, taken up again by the worker itself: refunds that wait for their sale, and the
+reasons that the settings name.
+
+The dead-letter topic is the waiting list: what fails again goes back there with one attempt more, so nothing but the
+topic has to be kept. The workers share its partitions by a consumer group of their own. What was dealt with by hand
+meanwhile is known from the audit trail.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, NamedTuple
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from streams.dead_letters.audit import Follower, Ledger, Trail, alike
+from streams.dead_letters.header import Head, head_of
+from streams.dead_letters.reprocess import Again, Back, Redone, redo
+from streams.kafka.reader import TopicRecord, reading_consumer, take
+from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
+from streams.metrics import Metrics
+from streams.pipeline import Services
+from streams.settings import Settings
+from streams.sink_retry import BackOff
+
+ACTION = "worker"
+#: Letters of one partition that may wait at once, and their bytes; while there are more, no further ones are read.
+MOST_WAITING = 50_000
+MOST_BYTES = 2**26
+#: The group waits for a member whose sink is away, as it does for a worker.
+_AS_MEMBER = {"enable.partition.eof": False, "max.poll.interval.ms": 86_400_000}
+
+
+class Patience(NamedTuple):
+    """The first pause, which then doubles, and how old a letter is tried at most.
+
+    `last`: one whose time was over while nobody looked is tried once more, as something depends on it.
+    """
+
+    first: timedelta
+    most: timedelta
+    last: bool = False
+
+
+#: How patiently letters of a reason are tried; None: not at all.
+PatienceOf = Callable[[str], Patience | None]
+
+
+def due(head: Head, patience: Patience | None, now: datetime) -> datetime | None:
+    """When the letter is to be tried again; None: not any more."""
+    if patience is None or (head.first_failed + patience.most < now and not patience.last):
+        return None
+    age = head.last_failed - head.first_failed
+    if age >= patience.most:
+        return None
+    return min(head.last_failed + max(patience.first, age), head.first_failed + patience.most)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A letter, and when its time comes."""
+
+    head: Head
+    record: TopicRecord
+    due: datetime
+
+
+class WaitingList:
+    """The letters of this worker's partitions that wait, and how far each partition has been dealt with."""
+
+    def __init__(self, patience_of: PatienceOf) -> None:
+        self._patience_of = patience_of
+        self._waiting: dict[int, dict[int, Waiting]] = {}
+        self._read: dict[int, int] = {}
+
+    def take_in(self, records: Iterable[TopicRecord], topic: str, now: datetime) -> None:
+        """Keeps those that are to be tried again."""
+        for record in records:
+            self._read[record.partition] = record.offset + 1
+            head = head_of(record, topic)
+            when = due(head, self._patience_of(head.reason), now)
+            if when is not None and not head.truncated:
+                self._waiting.setdefault(record.partition, {})[record.offset] = Waiting(head, record, when)
+
+    def ripe(self, now: datetime, most: int) -> list[Waiting]:
+        """The letters whose time has come, in their order, so many at most."""
+        found = [one for part in self._waiting.values() for one in part.values() if one.due <= now]
+        return sorted(found, key=lambda one: (one.head.partition, one.head.offset))[:most]
+
+    def done(self, letters: Sequence[Waiting]) -> None:
+        """They wait no more."""
+        for one in letters:
+            self._waiting.get(one.head.partition, {}).pop(one.head.offset, None)
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """The partitions went to another worker."""
+        for number in partitions:
+            self._waiting.pop(number, None)
+            self._read.pop(number, None)
+
+    def places(self) -> dict[int, int]:
+        """Of each partition the first offset that is not dealt with: where to begin after a restart."""
+        return {number: min(self._waiting.get(number) or [read]) for number, read in self._read.items()}
+
+    def full(self) -> set[int]:
+        """The partitions of which no more may be read for now."""
+        return {
+            number
+            for number, part in self._waiting.items()
+            if len(part) >= MOST_WAITING or sum(len(one.record.value or b"") for one in part.values()) >= MOST_BYTES
+        }
+
+    def by_reason(self) -> dict[str, int]:
+        """How many wait, by the reason that they failed for."""
+        return Counter(one.head.reason for part in self._waiting.values() for one in part.values())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+
+class Retrier:
+    """Runs beside the line, as long as the worker does."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        to: Services,
+        back: Back,
+        patience_of: PatienceOf,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        waits_for: Callable[[], str | None] = lambda: None,
+        warn: Callable[[str | None], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._waits_for = waits_for
+        self._warn = warn
+        self._attempt = 0
+        self._to = to
+        self._back = back
+        self._list = WaitingList(patience_of)
+        self._metrics = metrics
+        self._now = now
+        self._ledger = Ledger()
+        self._log = structlog.get_logger("tillstream.retries")
+
+    async def run(self) -> None:
+        """Until it is cancelled. A broker that is away, or a missing topic, is waited out: the line goes on."""
+        back_off = BackOff(1.0, 60.0)
+        while True:
+            try:
+                await self._work()
+            except (KafkaException, BrokerUnreachable, TopicsUnusable) as error:
+                self._attempt += 1
+                self._warn(f"dead letters are not tried again: {error}")
+                self._log.error("dead letters are not tried again", error=str(error), attempt=self._attempt)
+                await asyncio.sleep(back_off.wait(self._attempt))
+
+    async def _work(self) -> None:
+        topic = self._settings.dead_letter_topic
+        partitions = (await asyncio.to_thread(ensure_desk_topics, self._settings))[self._settings.audit_topic]
+        group = f"{self._settings.group}-retries"
+        session = int(self._settings.session_seconds * 1000)  # as long as the worker's own
+        letters = reading_consumer(self._settings, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session})
+        follower = Follower(self._settings, partitions, self._ledger)
+        writer = Trail(self._settings)
+        paused: set[int] = set()
+        self._list.forget(list(self._list.places()))
+        try:
+            letters.subscribe([topic], on_revoke=self._revoked, on_lost=self._revoked)
+            while True:
+                await asyncio.to_thread(follower.read)
+                records = await asyncio.to_thread(take, letters, self._settings.slice_records)
+                self._list.take_in(records, topic, self._now())
+                if self._waits_for() is None:  # or what is resolved meanwhile would be booked as well
+                    await self._try_again(writer)
+                self._metrics.note_waiting(self._list.by_reason())
+                self._attempt = 0
+                self._warn(None)
+                await asyncio.to_thread(_commit, letters, topic, self._list.places())
+                paused = _pause(letters, topic, paused, self._list.full())
+        finally:
+            with suppress(KafkaException):
+                await asyncio.shield(asyncio.to_thread(_close, letters, follower))
+
+    def _revoked(self, _: Any, partitions: Sequence[TopicPartition]) -> None:
+        self._list.forget(place.partition for place in partitions)
+
+    async def _try_again(self, writer: Trail) -> None:
+        ripe = self._list.ripe(self._now(), self._settings.slice_records)
+        if not ripe:
+            return
+        newest: dict[object, Waiting] = {}
+        for one in ripe:
+            if self._ledger.about(one.head) is None:  # not by hand meanwhile, nor before a restart
+                known = newest.setdefault(one.head.origin, one)
+                if one.head.is_newer_than(known.head):
+                    newest[one.head.origin] = one
+        tried = [Again(one.head, one.record, one.record.value) for one in newest.values()]
+        redone = await redo(tried, self._to, self._settings.slice_records, self._back)
+        outcomes = list(alike(ACTION, map(Redone.ended, redone)))
+        writer.write_outcomes(outcomes)
+        await asyncio.to_thread(writer.confirm)
+        for outcome in chain.from_iterable(each.each() for each in outcomes):
+            self._ledger.note(outcome)
+        self._list.done(ripe)
+        self._tell(redone)
+
+    def _tell(self, redone: Sequence[Redone]) -> None:
+        for each in redone:
+            self._metrics.retried.labels(each.end).inc()
+        healed = sum(each.end not in ("failed", "parked") for each in redone)
+        if redone:
+            self._log.info("dead letters tried again", letters=len(redone), healed=healed, waiting=len(self._list))
+
+
+def _commit(consumer: Any, topic: str, places: dict[int, int]) -> None:
+    offsets = [TopicPartition(topic, number, offset) for number, offset in places.items()]
+    if not offsets:
+        return
+    try:
+        consumer.commit(offsets=offsets, asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() not in _MOVED:
+            raise  # what moved to another worker is committed by that one
+
+
+_MOVED = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
+
+
+def _pause(consumer: Any, topic: str, before: set[int], full: set[int]) -> set[int]:
+    mine = {place.partition for place in consumer.assignment()}
+    pause, resume = (full - before) & mine, (before - full) & mine
+    if pause:
+        consumer.pause([TopicPartition(topic, number) for number in pause])
+    if resume:
+        consumer.resume([TopicPartition(topic, number) for number in resume])
+    return full & mine
+
+
+def _close(*consumers: Any) -> None:
+    for consumer in consumers:
+        consumer.close()

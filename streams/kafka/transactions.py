@@ -1,0 +1,51 @@
+"""Sales that wait behind an open Kafka transaction: in the topic, and hidden from all who read committed records.
+
+A till's transaction that is neither committed nor aborted stops its partition for all readers, also for records that
+other tills have sent after it. The lag doesn't count them, since nothing can be read.
+"""
+
+from collections.abc import Callable, Mapping
+
+from streams.kafka.topics import End
+
+#: Seconds that a partition may stand still before that is worth a word: transactions of tills end within moments.
+SOON = 10.0
+
+
+class OpenTransactions:
+    """What waits behind open transactions in `topic`, by partition. `clock` is monotonic, in seconds."""
+
+    def __init__(self, topic: str, clock: Callable[[], float]) -> None:
+        self._topic = topic
+        self._clock = clock
+        self._since: dict[int, tuple[int, float]] = {}  # by partition: the last stable offset, and since when it stands
+        #: Records, and markers, beyond the last stable offset.
+        self.waiting: dict[int, int] = {}
+
+    def note(self, ends: Mapping[int, End]) -> None:
+        """Note where partitions end now; those that are not among them are no longer this worker's."""
+        now = self._clock()
+        self.waiting = {partition: max(0, end.high - end.stable) for partition, end in ends.items()}
+        since = {}
+        for partition, end in ends.items():
+            if self.waiting[partition]:
+                stable, began = self._since.get(partition, (end.stable, now))
+                since[partition] = (end.stable, began if stable == end.stable else now)
+        self._since = since
+
+    def age(self) -> float:
+        """Return for how many seconds records have waited in the partition that has stood still longest."""
+        now = self._clock()
+        return max((now - began for _, began in self._since.values()), default=0.0)
+
+    def trouble(self) -> str | None:
+        """Return what to say while a partition stands still for longer than transactions take."""
+        age = self.age()
+        if age < SOON:
+            return None
+        stuck = sorted(partition for partition, (_, began) in self._since.items() if self._clock() - began >= SOON)
+        records = sum(self.waiting[partition] for partition in stuck)
+        return (
+            f"{records} records of {self._topic} wait behind an open Kafka transaction, for {age:.0f} s, in partitions "
+            f"{', '.join(map(str, stuck))}: its producer has neither committed nor aborted it"
+        )

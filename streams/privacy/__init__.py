@@ -1,0 +1,1 @@
+"""Detect personal data, and mask it."""

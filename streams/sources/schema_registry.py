@@ -1,0 +1,245 @@
+"""Records in Confluent's wire format: Avro, or JSON with a JSON Schema, whose schemas stand in a Schema Registry.
+
+A record begins with its schema's id (a zero byte and four bytes), or has it in the header `__value_schema_id`. What a
+batch needs is fetched before it is decoded (`prepare`), each schema once; decoding then does no I/O. A registry that
+is away, or answers anything but "there is none", is waited out: only an id that it does not know is a dead letter.
+
+The tree of an Avro record: decimals are text, digit for digit, and refused beyond their schema's precision; times ISO
+8601 text, floating point numbers their shortest text, bytes without a logical type base64 text. Rules in schemas
+(encryption, migration) are not run. Recursive Avro schemas are refused: the reader recurses on the C stack, so that one
+deep record would bring the process down.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistryError, dual_schema_id_deserializer
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from fastavro.read import LOGICAL_READERS
+from jsonschema import ValidationError
+
+from schemas.dead_letter import Reason
+from streams.batch import Record
+from streams.settings import SchemaRegistry
+from streams.sink_retry import BackOff
+from streams.sources.formats import Unreadable, parse_json
+from streams.sources.safe_schemas import Written, WrongDecimal, exact_decimal, hazard, remote_reference, tree
+
+HEADER = "__value_schema_id"
+#: Seconds after which the registry is asked again for an id that it did not know.
+ASK_AGAIN = 60.0
+#: The registry's codes for a subject, a version or a schema that is not there. An HTTP 404 alone may be a wrong URL.
+NOT_THERE = (40401, 40402, 40403)
+#: Ids that it did not know are remembered, so many of them: random bytes look like ids.
+MOST_UNKNOWN = 10_000
+_TYPES = {"avro": "AVRO", "json_schema": "JSON"}
+
+
+class RegistryReader:
+    """Reads records of one format by their schemas. `trouble` says what it waits for, while it does."""
+
+    def __init__(
+        self,
+        settings: SchemaRegistry,
+        form: Literal["avro", "json_schema"],
+        back_off: BackOff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._type = _TYPES[form]
+        self._client = SchemaRegistryClient(client_config(settings))
+        self._fetched = _Fetched()
+        self._hazards: dict[bytes, str | None] = {}
+        self._unknown: dict[bytes, float] = {}
+        self._back_off = back_off or BackOff()
+        self._clock = clock
+        self._log = structlog.get_logger("tillstream.registry")
+        self.trouble: str | None = None
+        by_record = {"subject.name.strategy": lambda *_: None, "schema.id.deserializer": _payload}
+        if form == "avro":
+            for kind in ("bytes-decimal", "fixed-decimal"):
+                LOGICAL_READERS[kind] = exact_decimal  # the library's rounds to the precision, and takes any length
+            self._deserialize: Any = AvroDeserializer(self._fetched, conf=by_record)
+        else:
+            self._deserialize = JSONDeserializer(
+                None, schema_registry_client=self._fetched, conf=by_record, json_decode=_numbers_as_written
+            )
+
+    async def prepare(self, records: Sequence[Record]) -> None:
+        """Fetches the schemas of the records that are not known yet, and waits for a registry that is away."""
+        now = self._clock()
+        for key in dict.fromkeys(_key(record) for record in records):
+            if key is None or key in self._fetched.schemas or now - self._unknown.get(key, -ASK_AGAIN) < ASK_AGAIN:
+                continue
+            await self._patiently(key)
+
+    async def _patiently(self, key: bytes) -> None:
+        attempt = 0
+        while True:
+            try:
+                await asyncio.to_thread(self._fetch, key)
+            # Whatever it is, it is about the registry: no record is looked at here.
+            except Exception as error:
+                if isinstance(error, SchemaRegistryError) and error.error_code in NOT_THERE:
+                    if len(self._unknown) >= MOST_UNKNOWN:
+                        self._unknown.clear()
+                    self._unknown[key] = self._clock()
+                    break
+                attempt += 1
+                self._in_trouble(error, attempt)
+                await asyncio.sleep(self._back_off.wait(attempt))
+            else:
+                self._unknown.pop(key, None)
+                break
+        if self.trouble is not None:
+            self.trouble = None
+            self._log.info("schema registry available again")
+
+    def _in_trouble(self, error: Exception, attempt: int) -> None:
+        status = f" HTTP {error.http_status_code}" if isinstance(error, SchemaRegistryError) else ""
+        if self.trouble is None:
+            self._log.warning(
+                "schema registry unavailable, waiting", error=type(error).__name__ + status, attempt=attempt
+            )
+        self.trouble = f"schema registry: {type(error).__name__}{status}"
+
+    def _fetch(self, key: bytes) -> None:
+        if key[0] == 0:
+            schema = self._client.get_schema(int.from_bytes(key[1:]))
+        else:
+            schema = self._client.get_schema_by_guid(str(UUID(bytes=key[1:])))
+        self._fetch_references(schema)
+        if self._type == (schema.schema_type or "AVRO"):
+            text = schema.schema_str or ""
+            if self._type == "AVRO":
+                beside = [version.schema.schema_str or "" for version in self._fetched.versions.values()]
+                self._hazards[key] = hazard(text, beside)
+            else:
+                self._hazards[key] = remote_reference(text, [str(each.name) for each in schema.references or ()])
+        self._fetched.schemas[key] = schema
+
+    def _fetch_references(self, schema: Any) -> None:
+        for reference in schema.references or ():
+            place = (reference.subject, reference.version)
+            if place not in self._fetched.versions:
+                version = self._client.get_version(*place, True)  # also one that was deleted since
+                self._fetch_references(version.schema)
+                self._fetched.versions[place] = version
+
+    def read(self, record: Record) -> Any:
+        """The record's tree. Raises Unreadable. Its schema must have been asked for (`prepare`)."""
+        key = _key(record)
+        if key is None:
+            raise Unreadable(Reason.NO_SCHEMA_ID, f"(the whole value): {_looks_like(record.value or b'')}")
+        name = f"schema {int.from_bytes(key[1:])}" if key[0] == 0 else f"schema {UUID(bytes=key[1:])}"
+        schema = self._fetched.schemas.get(key)
+        if schema is None:
+            raise Unreadable(Reason.UNKNOWN_SCHEMA, f"{name}: not_in_the_registry")
+        if (schema.schema_type or "AVRO") != self._type:
+            raise Unreadable(Reason.UNKNOWN_SCHEMA, f"{name}: is_{str(schema.schema_type).lower()}")
+        if self._hazards.get(key) is not None:
+            raise Unreadable(Reason.UNKNOWN_SCHEMA, f"{name}: {self._hazards[key]}")
+        context = _Context(record)
+        try:
+            value = self._deserialize(record.value, context)
+            if context.payload.read(1):
+                raise Unreadable(self._invalid, "(the whole value): bytes_after_the_end")
+            return tree(value)
+        except Unreadable:
+            raise
+        except WrongDecimal as fault:
+            raise Unreadable(self._invalid, f"(a decimal): {fault}") from None
+        # The library says of a stranger's bytes whatever comes to it: EOFError, IndexError, UnicodeDecodeError, ….
+        except Exception as error:
+            raise self._unreadable(error) from None
+
+    @property
+    def _invalid(self) -> Reason:
+        return Reason.INVALID_AVRO if self._type == "AVRO" else Reason.INVALID_JSON
+
+    def _unreadable(self, error: Exception) -> Unreadable:
+        cause = error.__context__
+        if isinstance(cause, ValidationError):  # its message holds values; its path in the schema does not
+            path = ".".join(map(str, cause.absolute_schema_path))
+            return Unreadable(Reason.SCHEMA_MISMATCH, path[:200])
+        return Unreadable(self._invalid, f"(the whole value): {type(error).__name__}")
+
+
+def client_config(settings: SchemaRegistry) -> dict[str, Any]:
+    """The settings in the client's words. It tries once: waiting is done here, where it shows."""
+    config: dict[str, Any] = {"url": settings.url, "timeout": 10, "max.retries": 0}
+    if settings.username:
+        config["basic.auth.user.info"] = f"{settings.username}:{settings.secret()}"
+    if settings.ca_file is not None:
+        config["ssl.ca.location"] = str(settings.ca_file)
+    return config
+
+
+class _Fetched:
+    """What the deserializers ask instead of the registry: what is here, and no I/O."""
+
+    def __init__(self) -> None:
+        self.schemas: dict[bytes, Any] = {}
+        self.versions: dict[tuple[str, int], Any] = {}
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def get_schema(self, schema_id: int, *_: Any) -> Any:
+        return self.schemas[b"\0" + schema_id.to_bytes(4)]
+
+    def get_schema_by_guid(self, guid: str, *_: Any) -> Any:
+        return self.schemas[b"\1" + UUID(guid).bytes]
+
+    def get_version(self, subject: str, version: int, *_: Any) -> Any:
+        return self.versions[subject, version]
+
+
+class _Context(SerializationContext):
+    """Of one record; keeps its payload, to see whether it was read to the end."""
+
+    def __init__(self, record: Record) -> None:
+        mark = next((value for name, value in record.headers if name == HEADER), None)
+        super().__init__("", MessageField.VALUE, {HEADER: mark})
+        self.payload = BytesIO()
+
+
+def _payload(value: bytes, context: Any, schema_id: Any) -> BytesIO:
+    payload: BytesIO = dual_schema_id_deserializer(value, context, schema_id)
+    context.payload = payload
+    return payload
+
+
+def _key(record: Record) -> bytes | None:
+    """The mark of the record's schema: zero and four bytes, or one and the sixteen of a GUID."""
+    value = next((value for name, value in record.headers if name == HEADER), None) or record.value or b""
+    if len(value) >= 5 and value[0] == 0:
+        return value[:5]
+    return value[:17] if len(value) >= 17 and value[0] == 1 else None
+
+
+def _looks_like(value: bytes) -> str:
+    if value[:4] == b"Obj\1":
+        return "avro_container_file"
+    if value[:2] == b"\xc3\1":
+        return "avro_single_object_encoding"
+    if value.lstrip()[:1] in (b"{", b"["):
+        return "json_without_schema_id"
+    return "no_magic_byte (plain Avro?)" if value else "empty"
+
+
+def _written(text: str) -> Written:
+    number = Written(text)
+    if number in (float("inf"), float("-inf")):
+        raise Unreadable(Reason.INVALID_JSON, "number_out_of_range")
+    return number
+
+
+def _numbers_as_written(value: bytes) -> Any:
+    return parse_json(value, _written)

@@ -1,0 +1,1 @@
+"""Traces of batches, off by default."""

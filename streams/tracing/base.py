@@ -1,0 +1,61 @@
+"""Traces of batches: off by default, and then nothing. With an endpoint in the settings `streams.tracing.otel` makes them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+from streams.batch import Batch, Settled
+from streams.settings import Settings, SettingsError
+
+#: Told what became of the batch.
+Note = Callable[[Settled], None]
+
+
+class Tracing(Protocol):
+    """A span for each batch, and in it one for each step."""
+
+    def batch(self, batch: Batch) -> AbstractContextManager[Note]:
+        """The time in which the batch comes to its end. What is raised in it is its fault, and raised."""
+        ...
+
+    def step(self, name: str, size: int) -> AbstractContextManager[object]:
+        """The time of one step, for so many records, events or documents."""
+        ...
+
+    def close(self) -> None:
+        """Sends what was not sent yet. Blocks for some seconds at most."""
+        ...
+
+
+class Off:
+    """No traces."""
+
+    @contextmanager
+    def batch(self, batch: Batch) -> Iterator[Note]:
+        """Nothing."""
+        yield _ignore
+
+    def step(self, name: str, size: int) -> AbstractContextManager[object]:
+        """Nothing."""
+        return _NOTHING
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def find_tracing(settings: Settings) -> Tracing:
+    """What the settings say. Raises SettingsError where the extra `tracing` is missing."""
+    if settings.tracing is None:
+        return Off()
+    try:
+        from streams.tracing.otel import exporting  # its libraries are an extra
+    except ImportError as error:
+        raise SettingsError(f"tracing needs the extra `tracing`: pip install 'tillstream[tracing]' ({error})") from None
+    return exporting(settings, settings.tracing)
+
+
+_NOTHING = nullcontext()
+
+
+def _ignore(_: Settled) -> None:
+    pass

@@ -1,0 +1,1 @@
+"""The worker's process: the only package that imports Faust and aiokafka."""

@@ -1,0 +1,64 @@
+"""The one place where a worker is put together; everything else receives what it needs."""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from sinks.base import Sink
+from streams.assembly import find_master_data, find_source, open_checked
+from streams.kafka.topics import ensure_topics, smaller_dead_letters
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.tracing.base import Tracing, find_tracing
+from streams.worker.app import create_app
+from streams.worker.state import State
+from streams.worker.suspects import Marks
+from streams.worker.transport import LineApp
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker that is ready to start."""
+
+    app: LineApp
+    sink: Sink
+    metrics: Metrics
+    state: State
+    tracing: Tracing
+
+
+def build(settings: Settings, *, accept_budget: bool = False, marks: Marks | None = None) -> Worker:
+    """A worker for `settings`, its topics and its sink checked.
+
+    With `accept_budget` the dead-letter budget counts only when the worker has caught up. `marks` show what it is at.
+
+    Raises SettingsError, ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured. Must
+    be called in the event loop that the worker is going to run in.
+    """
+    master_data = find_master_data(settings)
+    source = find_source(settings, master_data)
+    tracing = find_tracing(settings)
+    partitions = ensure_topics(settings)
+    advice = smaller_dead_letters(settings)
+    if advice is not None:
+        structlog.get_logger("tillstream.worker").warning(advice)
+    sink = open_checked(settings, master_data)
+    metrics = Metrics()
+    state = State(time.monotonic, settings.watchdog)
+    metrics.sink_up.set(1)
+    metrics.mapping_current.set(1)
+    metrics.ready.set_function(lambda: not state.not_ready())  # asked by the scrape: the loop may hang
+    app = create_app(
+        settings,
+        sink,
+        metrics,
+        state,
+        partitions,
+        source,
+        master_data,
+        accept_budget=accept_budget,
+        tracing=tracing,
+        marks=marks,
+    )
+    return Worker(app, sink, metrics, state, tracing)

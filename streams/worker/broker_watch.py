@@ -1,0 +1,85 @@
+"""Watches the broker from outside the consumer: whether it answers, where partitions end, what transactions hide."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import structlog
+
+from streams.kafka.topics import AccessLost, BrokerUnreachable, End, TopicChanged, TopicsUnusable
+from streams.kafka.transactions import OpenTransactions
+from streams.logs import damper
+from streams.metrics import Metrics
+from streams.worker.state import State
+
+#: One look may fail without being news: a broker that restarts, or a leader that moves.
+MISSES = 2
+
+
+class Ended(Protocol):
+    """The part of `streams.worker.transport.SliceConsumer` that is looked at."""
+
+    ends: dict[int, int]
+
+    def lag(self) -> dict[int, int]: ...
+
+
+class BrokerWatch:
+    """Tells `state` of outages, and logs one line when one begins and one when it ends.
+
+    `ends` asks the broker for the ends of partitions, as `Lookout.ends`. While `is_missed` is true, because something
+    else waits for the broker as well, the first look that fails is enough.
+    """
+
+    def __init__(
+        self,
+        ends: Callable[[Iterable[int]], Mapping[int, End]],
+        topic: str,
+        state: State,
+        metrics: Metrics,
+        is_missed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ends = ends
+        self._state = state
+        self._metrics = metrics
+        self._is_missed = is_missed
+        self._transactions = OpenTransactions(topic, state.clock)
+        self._log = structlog.get_logger("tillstream.kafka")
+        self._misses = 0
+        self._silent_since = 0.0
+
+    async def look(self, consumer: Ended) -> None:
+        """One look, away from the event loop. Never raises for what the broker does; `state.fail` ends the worker."""
+        began = self._state.clock()
+        try:
+            ends = await asyncio.to_thread(self._ends, list(consumer.lag()))
+        except (BrokerUnreachable, TopicsUnusable, TopicChanged) as error:
+            self._missed(error, began)
+        else:
+            self._answered()
+            consumer.ends = {partition: end.stable for partition, end in ends.items()}
+            self._transactions.note(ends)
+            self._metrics.note_uncommitted(self._transactions.waiting, self._transactions.age())
+            self._state.warn("transactions", self._transactions.trouble())
+
+    def _missed(self, error: Exception, began: float) -> None:
+        self._misses += 1
+        if self._misses == 1:
+            self._silent_since = began
+        is_outage = isinstance(error, BrokerUnreachable) and not isinstance(error, AccessLost)
+        if self._misses < MISSES and not (is_outage and self._is_missed()):
+            return
+        if not is_outage:
+            self._state.fail(error)
+            return
+        if self._state.outage is None:
+            self._log.warning("Kafka is away, waiting for it", reason=str(error))
+        self._state.away(str(error))
+
+    def _answered(self) -> None:
+        self._misses = 0
+        if self._state.outage is not None:
+            seconds = round(self._state.clock() - self._silent_since, 1)
+            suppressed = sum(damper.take_suppressed().values())
+            self._log.warning("Kafka is back", seconds=seconds, library_messages_suppressed=suppressed)
+        self._state.back()
