@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 
 from bench.servers import add_server_options, fresh_database, open_kafka, open_postgres
 from bench.topics import leaving_no_topics
-from ops.datasets import as_record, completejourney
+from ops.simulator.data_sets import as_record, completejourney
 from tests.support.topics import Topics
 from tests.support.workers import Shop, open_shop
 

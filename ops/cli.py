@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 something is wrong in the data, 2 wrong usage or settings,
 
 import sys
 
-from ops.leaving import leave_on_signals
+from ops.worker.signals import leave_on_signals
 
 if sys.argv[1:2] == ["run"]:
     leave_on_signals()  # before the imports, which take a second in which a worker may be told to stop
@@ -19,23 +19,23 @@ from typing import Any
 import click
 
 from ops.check import UNREACHABLE, WRONG_USAGE, report_findings, run_checks
-from ops.datasets import DataSetMissing
-from ops.demo import DemoOptions, run_demo
+from ops.demo.commands import DemoOptions, run_demo
 from ops.dlq.commands import FAULTS as DLQ_FAULTS
 from ops.dlq.commands import dlq_group
-from ops.importing.command import import_command
-from ops.inspect.layout import NotReadable
-from ops.lifeline import drain_at_end_of
-from ops.options import settings_from, with_settings
+from ops.files.layout import NotReadable
+from ops.importing.commands import import_command
+from ops.maps.commands import COMMANDS
 from ops.post import ledger, post
 from ops.reconcile.commands import explain_command, reconcile_group
 from ops.schedules.commands import schedule_group
-from ops.sell import sell_until_stopped
-from ops.source_commands import COMMANDS
-from ops.supervise import supervise
-from ops.top import top
-from ops.watchdog import AGAIN
-from ops.worker_process import WorkerDied
+from ops.simulator.commands import sell_until_stopped
+from ops.simulator.data_sets import DataSetMissing
+from ops.terminal.options import settings_from, with_settings
+from ops.top.commands import top
+from ops.worker.lifeline import drain_at_end_of
+from ops.worker.process import WorkerDied
+from ops.worker.supervise import supervise
+from ops.worker.watchdog import AGAIN
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.kafka.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
 from streams.logs import set_up_logs
@@ -146,7 +146,7 @@ def run(
     line. So does one whose topic has been given more partitions.
     """
     leave_on_signals()
-    from ops.run import new_loop, run_worker, watch_this_process  # Faust, for which no other command should wait
+    from ops.worker.run import new_loop, run_worker, watch_this_process  # Faust, for which no other command should wait
 
     settings = settings_from(config, broker=broker, sink_url=sink_url, apply_migrations=apply_migrations)
     if restart or workers > 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ops.options import settings_from, with_config
+from ops.terminal.options import settings_from, with_config
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from sinks.registry import open_sink
 from streams.settings import Settings

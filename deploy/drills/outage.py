@@ -26,9 +26,9 @@ from deploy.drills.timeline import ALERT, CURRENT, Facts, Happened, Timeline, ti
 from deploy.kafka.broker import Broker
 from deploy.processes import ServerError, await_condition
 from deploy.prometheus.server import JOB, Prometheus
-from ops.balance import Balance, balance, dead_letter_reasons
-from ops.tills import Sent, Shares, Tally, sell, till_producer, traffic
-from ops.worker_process import Readings, WorkerProcess
+from ops.demo.balance import Balance, balance, dead_letter_reasons
+from ops.simulator.tills import Sent, Shares, Tally, sell, till_producer, traffic
+from ops.worker.process import Readings, WorkerProcess
 from sinks.registry import open_sink
 from streams.kafka.topics import client_config, create_source_topic
 from streams.settings import Settings, load_settings

@@ -11,7 +11,7 @@ from typing import Any, Self
 import yaml
 
 from deploy.prometheus.server import RULES, Prometheus, hurried, seconds_of
-from ops.balance import Balance
+from ops.demo.balance import Balance
 
 ALERT = "TillstreamSinkDown"
 #: Behind by less than this is current: the objective allows a minute.

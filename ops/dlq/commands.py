@@ -15,15 +15,15 @@ from typing import Any
 
 import click
 
-from ops.dlq import closing, preview, showing
-from ops.dlq.exporting import CannotExport, export
+from ops.dlq import close, render, replay_report
+from ops.dlq.export import CannotExport, export
 from ops.dlq.filters import Filter, NotAFilter, among_parked, moment
-from ops.dlq.patching import BadPatch, Patch, patchable
-from ops.dlq.replaying import NoSuchReplay, Order, Told, choose, rehearse, replay
-from ops.dlq.shelf import Shelf, history, read_trail, survey
+from ops.dlq.listing import Shelf, history, read_trail, survey
+from ops.dlq.patch import BadPatch, Patch, patchable
+from ops.dlq.replay import NoSuchReplay, Order, Told, choose, rehearse, replay
 from ops.dlq.stats import stats
-from ops.inspect.command import bar
-from ops.options import settings_from, with_broker, with_settings
+from ops.inspect.commands import bar
+from ops.terminal.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
 from streams.assembly import build_desk, find_source, tune_interpreter
 from streams.dead_letters.header import head_of
@@ -67,7 +67,7 @@ def _rate(text: str) -> float:
 
 
 def _when(text: str) -> datetime:
-    return moment(text, showing.now_utc())
+    return moment(text, render.now_utc())
 
 
 _FILTERS = (
@@ -140,9 +140,9 @@ def stats_command(config: Path | None, broker: str | None, wanted: Filter, as_js
     """
     shelf = _surveyed(_opened(wanted, config, broker=broker), wanted)
     if as_json:
-        click.echo(json.dumps(stats(shelf.letters, showing.now_utc()), ensure_ascii=False))
+        click.echo(json.dumps(stats(shelf.letters, render.now_utc()), ensure_ascii=False))
     else:
-        showing.report_stats(shelf.letters, showing.now_utc())
+        render.report_stats(shelf.letters, render.now_utc())
     sys.exit(FAILED if shelf.letters else 0)
 
 
@@ -163,10 +163,10 @@ def list_command(
     shelf = _surveyed(_opened(wanted, config, broker=broker), wanted.model_copy(update={"closed": closed}))
     ledger = shelf.trail.ledger
     if as_json:
-        rows = [showing.row(head, ledger) for head in shelf.letters[:most]]
+        rows = [render.row(head, ledger) for head in shelf.letters[:most]]
         click.echo(json.dumps({"found": len(shelf.letters), "letters": rows}, ensure_ascii=False))
     else:
-        showing.report_list(shelf.letters, ledger, most)
+        render.report_list(shelf.letters, ledger, most)
 
 
 @dlq_group.command(
@@ -207,7 +207,7 @@ def show_command(
         raise click.UsageError(f"{settings.dead_letter_topic} has no record at {place}")
     if reveal:
         _allow(settings)
-        with closing.noted(settings, "reveal", by, wanted, ""):
+        with close.noted(settings, "reveal", by, wanted, ""):
             pass
     if raw:
         sys.stdout.buffer.write(record.value or b"")
@@ -217,9 +217,9 @@ def show_command(
     source = find_source(settings)
     if source is not None:
         asyncio.run(source.prepare([record]))
-    value = showing.value_of(record, source, reveal=reveal)
-    found = showing.letter(head, record, past, done, value, reveal=reveal)
-    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else showing.report_letter(found)
+    value = render.value_of(record, source, reveal=reveal)
+    found = render.letter(head, record, past, done, value, reveal=reveal)
+    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else render.report_letter(found)
 
 
 @dlq_group.command(
@@ -311,11 +311,11 @@ def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) ->
         held = {d.external_ref: d for d in desk.sink.read(refs)} if refs else {}
     finally:
         desk.sink.close()
-    found = preview.foreseen(report, held)
+    found = replay_report.foreseen(report, held)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
-        preview.report_foreseen(found)
+        replay_report.report_foreseen(found)
         click.echo("this was a dry run: nothing was changed; --go replays them")
     return FAILED if found["would_fail"] else 0
 
@@ -336,8 +336,8 @@ def _replayed(settings: Settings, order: Order, resume: str | None, *, as_json: 
         report = asyncio.run(run())
     finally:
         desk.sink.close()
-    found = preview.done(report)
-    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else preview.report_done(found)
+    found = replay_report.done(report)
+    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else replay_report.report_done(found)
     failed = sum(report.ends[end] for end in ("failed", "refused", "parked"))
     return FAILED if failed or not report.drained else 0
 
@@ -367,7 +367,7 @@ def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bo
     if wanted.parked:
         raise click.UsageError("they are parked already")
     settings = _opened(wanted, config, broker=broker)
-    _close(settings, wanted, go, "parked", lambda: closing.park(settings, wanted, by, why))
+    _close(settings, wanted, go, "parked", lambda: close.park(settings, wanted, by, why))
 
 
 @dlq_group.command(
@@ -382,16 +382,16 @@ def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bo
 def resolve_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
     """Close dead letters without a replay. They stay in the topic; the audit trail says why."""
     settings = _opened(wanted, config, broker=broker)
-    _close(settings, wanted, go, "resolved", lambda: closing.resolve(settings, wanted, by, why))
+    _close(settings, wanted, go, "resolved", lambda: close.resolve(settings, wanted, by, why))
 
 
 def _close(settings: Settings, wanted: Filter, go: bool, word: str, close: Callable[[], int]) -> None:
     if go:
-        click.echo(f"{showing.letters_of(close())} {word}")
+        click.echo(f"{render.letters_of(close())} {word}")
         return
     shelf = _surveyed(settings, wanted)
-    showing.report_list(shelf.letters, shelf.trail.ledger, 20)
-    click.echo(f"{showing.letters_of(len(shelf.letters))} would be {word}; --go does it")
+    render.report_list(shelf.letters, shelf.trail.ledger, 20)
+    click.echo(f"{render.letters_of(len(shelf.letters))} would be {word}; --go does it")
 
 
 @dlq_group.command(
@@ -413,13 +413,13 @@ def export_command(
     source = find_source(settings)
     if reveal:
         _allow(settings)
-        with closing.noted(settings, "export", by, wanted, ""):
+        with close.noted(settings, "export", by, wanted, ""):
             pass
     shelf = _surveyed(settings, wanted.model_copy(update={"closed": closed}))
     with bar(f"writing {to.name}", len(shelf.letters)) as told:
         ledger = shelf.trail.ledger
         count = asyncio.run(export(settings, shelf.letters, ledger, to, source, told, reveal=reveal))
-    click.echo(f"{showing.letters_of(count)} in {to}")
+    click.echo(f"{render.letters_of(count)} in {to}")
 
 
 @dlq_group.command(
@@ -433,7 +433,7 @@ def export_command(
 def purge_command(config: Path | None, broker: str | None, before: datetime, go: bool, by: str) -> None:
     """Delete old dead letters that are closed, from the beginning of each partition up to the first that is not."""
     settings = settings_from(config, broker=broker)
-    spans = closing.purge(settings, before, by, go=go)
+    spans = close.purge(settings, before, by, go=go)
     for number, (begin, end) in sorted(spans.items()):
         click.echo(f"partition {number}: offsets {begin} to {end - 1}")
     total = sum(end - begin for begin, end in spans.values())
@@ -454,7 +454,7 @@ def audit_command(config: Path | None, broker: str | None, most: int, as_json: b
     if as_json:
         click.echo(json.dumps([action.model_dump(mode="json") for action in actions], ensure_ascii=False))
     else:
-        showing.report_audit(actions)
+        render.report_audit(actions)
 
 
 def _opened(wanted: Filter, config: Path | None, **given: Any) -> Settings:

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 
-from ops.importing.reading import Look
+from ops.files.receipts import Look
 from schemas.contract import Contract
 from streams.settings import Settings
 

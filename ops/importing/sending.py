@@ -6,8 +6,8 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Message, Producer
 
+from ops.files.receipts import Receipt
 from ops.importing.checkpoints import Checkpoint
-from ops.importing.reading import Receipt
 from streams.kafka.topics import BrokerUnreachable, client_config, create_source_topic
 from streams.settings import Settings
 

@@ -8,10 +8,10 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from ops.inspect.kinds import MARKS, Marks, Reading, epoch, number, read
-from ops.inspect.personal import by_name
 from ops.inspect.ranges import Range, median
+from ops.inspect.value_kinds import MARKS, Marks, Reading, epoch, number, read
 from streams.privacy.detection import by_value
+from streams.privacy.field_names import by_name
 
 #: Distinct values that a field remembers; beyond them it knows only that there are more.
 CAP = 50_000

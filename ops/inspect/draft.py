@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
+from ops.files.layout import Layout
 from ops.inspect.draft_fields import fields, lines_of
 from ops.inspect.draft_kinds import kinds
 from ops.inspect.drafting import Draft, yaml_text
-from ops.inspect.layout import Layout
 from ops.inspect.survey import Survey
 
 

@@ -4,7 +4,7 @@ import json
 
 from ops.inspect.column import Column
 from ops.inspect.drafting import Draft, yaml_text
-from ops.inspect.kinds import MARKS
+from ops.inspect.value_kinds import MARKS
 
 _FIXED = {
     "store": ("S1", "no field names the store; put yours, or `key: true`, or a header"),

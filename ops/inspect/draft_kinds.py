@@ -2,10 +2,10 @@
 
 import re
 
+from ops.files.records import rows
 from ops.inspect.column import Column
 from ops.inspect.draft_fields import line_rules
 from ops.inspect.drafting import Draft, yaml_text
-from ops.inspect.records import rows
 from ops.inspect.roles import joined
 
 _RETURNS = re.compile(r"return|refund|credit", re.IGNORECASE)

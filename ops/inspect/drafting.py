@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from ops.files.layout import Layout
 from ops.inspect.column import Column
-from ops.inspect.layout import Layout
 from ops.inspect.roles import LINE_WORDS, RECEIPT_WORDS, WORDS, guess, lines_list
 from ops.inspect.survey import Survey
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ops.files.layout import Layout
 from ops.inspect.column import Column
-from ops.inspect.layout import Layout
 from ops.inspect.roles import is_measure
 from ops.inspect.survey import MOST_PATHS, MOST_RECORDS_COMPARED, Survey
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 
 from ops.inspect.column import Column
-from ops.inspect.personal import by_name
 from ops.inspect.survey import Survey
+from streams.privacy.field_names import by_name
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 #: Words that fields of each role have, the likeliest first; joined words match across their joint. English and German,

@@ -10,9 +10,9 @@ from typing import Any
 
 from lxml import etree
 
+from ops.files.layout import Layout
+from ops.files.records import Progress, parse, rows, texts, tree
 from ops.inspect.column import Column
-from ops.inspect.layout import Layout
-from ops.inspect.records import Progress, parse, rows, texts, tree
 
 _CHUNK = 5_000
 MOST_RECORDS_COMPARED = 1_000_000

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from ops.reconcile.page import BEGINS, ENDS, page
+from ops.reconcile.certificate_page import BEGINS, ENDS, page
 from sinks.digests import VERSION
 
 _METHOD = "Ed25519"

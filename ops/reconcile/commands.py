@@ -11,19 +11,19 @@ from typing import Any, TypeVar
 
 import click
 
-from ops.dlq.closing import noted
+from ops.dlq.close import noted
 from ops.dlq.commands import as_one_object, go_option, with_name
 from ops.dlq.filters import Filter
-from ops.inspect.command import bar
-from ops.options import settings_from, with_broker, with_settings
-from ops.reconcile import certificate, explaining, showing, undoing
-from ops.reconcile.day import Day
+from ops.inspect.commands import bar
+from ops.reconcile import certificate, explain, render, undo
+from ops.reconcile.certificate_page import page
+from ops.reconcile.day_states import now_is, sign
 from ops.reconcile.metrics import summary_of, write_metrics
-from ops.reconcile.office import Found, reconcile, states_now
-from ops.reconcile.page import page
-from ops.reconcile.repairing import repair, what_is_left
-from ops.reconcile.states import now_is, sign
+from ops.reconcile.repair import repair, what_is_left
+from ops.reconcile.run import Found, reconcile, states_now
+from ops.reconcile.store_day import Day
 from ops.reconcile.verdict import counted, is_right
+from ops.terminal.options import settings_from, with_broker, with_settings
 from streams.dead_letters.day_states import days_noted, note_days
 from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings, SettingsError
@@ -125,10 +125,10 @@ def reconcile_group(
     if metrics is not None:
         write_metrics(summary_of(found, now), metrics)
     if as_json:
-        for piece in showing.as_json(found, now):
+        for piece in render.as_json(found, now):
             click.echo(piece, nl=False)
     else:
-        showing.report(found, now, everything=everything or day is not None or store is not None)
+        render.report(found, now, everything=everything or day is not None or store is not None)
     sys.exit(0 if is_right(found, now, allow_open=allow_open) else DIFFERS)
 
 
@@ -199,7 +199,7 @@ def history_command(
     if as_json:
         click.echo(json.dumps([state.model_dump(mode="json") for state in states], ensure_ascii=False))
     else:
-        showing.report_history(states)
+        render.report_history(states)
 
 
 @reconcile_group.command(
@@ -243,7 +243,7 @@ def repair_command(
     if undone is not None:
         if forget or day is not None or store is not None:
             raise click.UsageError("--undo takes back a whole repair: give it without --forget, --day and --store")
-        sys.exit(undoing.report(settings, undone, by, go=go, as_json=as_json))
+        sys.exit(undo.report(settings, undone, by, go=go, as_json=as_json))
     made = ""
     found = _found(settings, store=store, first=day, last=day, deep=True)
     differences = [each for one in found.days for each in one.differences]
@@ -320,9 +320,9 @@ def certificate_command(
     state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
     tills = f"topic {settings.topic} at {settings.broker}"
     erp = settings.sink_url.partition("?")[0]  # behind it may stand what is nobody's business
-    said = showing.day_as_json(one, state)
+    said = render.day_as_json(one, state)
     if found.unplaced is not None:
-        said["without_a_day"] = showing.answers_as_json(found.unplaced)
+        said["without_a_day"] = render.answers_as_json(found.unplaced)
     made = certificate.made(said, found.at, by, key, tills=tills, erp=erp, compared=found.compared)
     text = certificate.as_text(made)
     if to is None:
@@ -386,11 +386,11 @@ def explain_command(target: str, config: Path | None, broker: str | None, sink_u
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     with bar(f"reading {settings.topic}", None) as told:
-        ways = explaining.explain(settings, target, told)
+        ways = explain.explain(settings, target, told)
     if as_json:
         click.echo(json.dumps([way.as_json() for way in ways], ensure_ascii=False))
     elif ways:
-        explaining.report(ways)
+        explain.report(ways)
     else:
         click.echo(f"no receipt and no event is called {target}", err=True)
     known = any(way.document is not None or len(way.steps) > 1 for way in ways)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from ops.reconcile.naming import in_places
+from ops.reconcile.content import in_places
 from ops.reconcile.rows import Unbooked
 
 #: Fates of receipts that are on their way, or stuck: a day that has some is not complete.

@@ -10,8 +10,8 @@ from prometheus_client import write_to_textfile
 from pydantic import BaseModel, ConfigDict
 
 from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
-from ops.reconcile.day import Kind, State
-from ops.reconcile.office import Found, Now, unbalanced, unsettled
+from ops.reconcile.run import Found, Now, unbalanced, unsettled
+from ops.reconcile.store_day import Kind, State
 from ops.reconcile.verdict import sums_by_fate
 from streams.metrics import ReconciliationMetrics
 

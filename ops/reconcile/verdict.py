@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
-from ops.reconcile.day import Day
-from ops.reconcile.office import Found, Now, is_signed, unbalanced, unsettled
+from ops.reconcile.run import Found, Now, is_signed, unbalanced, unsettled
+from ops.reconcile.store_day import Day
 
 #: Where receipts are that are not booked, in words.
 WHERE = {

@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ops.importing.command import WRONG_IN_DATA
-from ops.importing.watching import stopping
-from ops.options import as_one_object, settings_from, with_broker, with_config
-from ops.reconcile.naming import in_places
+from ops.importing.commands import WRONG_IN_DATA
+from ops.importing.watch_folder import stopping
+from ops.reconcile.content import in_places
 from ops.schedules.history import History
-from ops.schedules.keeping import Keeper, due_after, keep_all
-from ops.schedules.serving import served
+from ops.schedules.metrics_server import served
+from ops.schedules.scheduler import Keeper, due_after, keep_all
+from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
 from streams.settings import Schedule, Settings, SettingsError
 
 

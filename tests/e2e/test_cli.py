@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.worker_process import free_port
+from ops.worker.process import free_port
 from tests.support.kafka import Kafka
 from tests.support.nursery import Completed, run
 from tests.support.wait import wait_until

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ops.datasets import as_record, completejourney, online_retail
+from ops.simulator.data_sets import as_record, completejourney, online_retail
 from streams.dead_letters.writer import reason_of
 from tests.support.kafka import Kafka
 from tests.support.workers import Shop, open_shop

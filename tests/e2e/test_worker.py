@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from ops.samples import Samples
+from ops.worker.metrics_page import Samples
 from schemas.dead_letter import Reason
 from streams.dead_letters.writer import reason_of
 from tests.support.events import value

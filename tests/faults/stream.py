@@ -13,8 +13,8 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from ops.tills_faults import FAULTS
-from ops.tills_receipts import Receipt, compact, header, pay, ring_up
+from ops.simulator.faults import FAULTS
+from ops.simulator.receipts import Receipt, compact, header, pay, ring_up
 from schemas.dead_letter import Reason
 from schemas.sale import EventType
 from tests.support.topics import Headers, Record

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from deploy.tryton.server import PASSWORD, Tryton
-from ops.tills_receipts import assortment
+from ops.simulator.receipts import assortment
 from schemas.document import ErpDocument, from_json
 from sinks.base import SinkUnavailable
 from sinks.tryton import posting

@@ -24,9 +24,9 @@ from deploy.drills.timeline import ALERT, Timeline
 from deploy.grafana.boards import FOLDER
 from deploy.prometheus.server import Prometheus, binary
 from ops.schedules.history import History
-from ops.schedules.keeping import Keeper
-from ops.schedules.serving import served
-from ops.tills import Sent, Shares, traffic
+from ops.schedules.metrics_server import served
+from ops.schedules.scheduler import Keeper
+from ops.simulator.tills import Sent, Shares, traffic
 from streams.assembly import build_desk
 from streams.kafka.topics import ensure_topics
 from streams.settings import Reconciliation, Schedule, Settings

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ops.reconcile.book import Book
-from ops.reconcile.comparing import compare, settle_letters, unplaced
-from ops.reconcile.day import Day
-from ops.reconcile.judging import Judge
+from ops.reconcile.compare import compare, settle_letters, unplaced
+from ops.reconcile.event_store import Book
+from ops.reconcile.expected_documents import Judge
 from ops.reconcile.rows import Fact, Letter
-from ops.reconcile.terms import Terms
+from ops.reconcile.scope import Terms
+from ops.reconcile.store_day import Day
 from schemas.document import ErpDocument
 from sinks.memory import MemorySink
 from streams.batch import Batch

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ops.cli import program
-from ops.embedded import PARTITIONS, PRODUCER, EmbeddedBroker
+from ops.demo.embedded_broker import PARTITIONS, PRODUCER, EmbeddedBroker
 from streams.assembly import build_desk
 from streams.batch import Batch
 from streams.dead_letters.writer import DeadLetters, Letter

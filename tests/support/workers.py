@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from deploy.processes import is_free
-from ops.worker_process import Readings, parse
+from ops.worker.process import Readings, parse
 from tests.support.nursery import fork
 from tests.support.topics import Record, Topics
 from tests.support.wait import wait_until

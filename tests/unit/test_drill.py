@@ -10,7 +10,7 @@ import yaml
 from deploy.drills import picture
 from deploy.drills.timeline import ALERT, Alert, Facts, Timeline, findings, patience, rate_of
 from deploy.prometheus.server import RULES, hurried, seconds_of
-from ops.balance import Balance
+from ops.demo.balance import Balance
 
 ROOT = Path(__file__).parents[2]
 BOOKS = Balance(10, 8, 1, 1, 0, {"unknown_store": 1}, Decimal(5), Decimal(5), [])

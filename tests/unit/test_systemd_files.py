@@ -10,7 +10,7 @@ import pytest
 from ops.check import UNREACHABLE, WRONG_USAGE
 from ops.cli import FAULT, program
 from ops.schedules.commands import run as schedule_run
-from ops.watchdog import AGAIN
+from ops.worker.watchdog import AGAIN
 from streams.settings import KafkaSecurity, Settings
 from tests.support.deploy import LONGEST_END
 

@@ -178,7 +178,7 @@ async def test_fault_is_told_by_its_kind_and_not_by_its_text(traced: Traced) -> 
 
 def test_off_is_the_default_and_loads_nothing_of_opentelemetry() -> None:
     program = (
-        "import sys, ops.cli, ops.run, streams.worker.bootstrap as b; from streams.settings import Settings;"
+        "import sys, ops.cli, ops.worker.run, streams.worker.bootstrap as b; from streams.settings import Settings;"
         "print(type(b.find_tracing(Settings())).__name__, [m for m in sys.modules if m.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from ops.importing.inputs import Input, Query, as_file, inputs
-from ops.inspect.layout import NotReadable
+from ops.files.inputs import Input, Query, as_file, inputs
+from ops.files.layout import NotReadable
 from sinks.base import SinkMisconfigured
 from tests.unit.importing.test_reading import BY_NO, contract, keys, read, rows
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops.importing import scattered
-from ops.importing.reading import Aside, Look, Receipt, header_of, look_through, receipts
-from ops.inspect.layout import File, NotReadable
+from ops.files import regroup
+from ops.files.layout import File, NotReadable
+from ops.files.receipts import Aside, Look, Receipt, header_of, look_through, receipts
 from schemas.contract import Contract
 from streams.sources.rows import rows_to_records
 

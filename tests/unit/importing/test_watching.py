@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.importing.watching import Folder
-from ops.inspect.layout import NotReadable
+from ops.files.layout import NotReadable
+from ops.importing.watch_folder import Folder
 
 
 def old(path: Path, text: str = "bon\n1\n") -> Path:

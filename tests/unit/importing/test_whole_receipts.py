@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from ops.importing import scattered, spread
-from ops.importing.inputs import inputs
-from ops.importing.reading import Aside, header_of
-from ops.importing.work import How, Looked, Watcher, looked_through
-from ops.inspect.layout import NotReadable
-from ops.maps.files import records_of
+from ops.files import regroup
+from ops.files.as_imported import records_of
+from ops.files.inputs import inputs
+from ops.files.layout import NotReadable
+from ops.files.receipts import Aside, header_of
+from ops.importing import split_receipts
+from ops.importing.job import How, Looked, Watcher, looked_through
 from ops.maps.outcome import Bare
 from schemas.contract import Contract
 from streams.sources.rows import RowsUnreadable, rows_to_records

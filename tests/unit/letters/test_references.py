@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ops.dlq.filters import Filter
-from ops.reconcile.book import Book
-from ops.reconcile.judging import Judge
+from ops.reconcile.event_store import Book
+from ops.reconcile.expected_documents import Judge
 from streams.dead_letters.header import Head
 from streams.settings import Store, Stores
 from tests.support.books import AFTER

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.embedded import PARTITIONS, EmbeddedBroker
+from ops.demo.embedded_broker import PARTITIONS, EmbeddedBroker
 from sinks.base import Kept
 from streams.dead_letters.audit import (
     Action,

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from ops.balance import Balance, balance
-from ops.demo_screen import print_balance
-from ops.tills import Sent, Tally
-from ops.worker_process import Readings
+from ops.demo.balance import Balance, balance
+from ops.demo.screen import print_balance
+from ops.simulator.tills import Sent, Tally
+from ops.worker.process import Readings
 from schemas.dead_letter import Reason
 from sinks.base import StoreDay
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ops import datasets
-from ops.datasets import DataSetMissing, as_record, completejourney, online_retail
+from ops.simulator import data_sets
+from ops.simulator.data_sets import DataSetMissing, as_record, completejourney, online_retail
 from schemas.sale import SaleEvent
 
 CENT = Decimal("0.01")

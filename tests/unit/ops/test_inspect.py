@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.cli import program
+from ops.files.layout import look
 from ops.inspect import column as columns
 from ops.inspect.column import Column
 from ops.inspect.draft import draft
-from ops.inspect.kinds import read
-from ops.inspect.layout import look
-from ops.inspect.personal import by_name
 from ops.inspect.survey import survey_file, survey_rows
 from ops.inspect.topic import shares
+from ops.inspect.value_kinds import read
 from ops.maps.outcome import Books
 from schemas.contract import Step
 from streams.privacy.detection import by_value, luhn
+from streams.privacy.field_names import by_name
 from streams.settings import Store, Stores
 from streams.sources.convert import converter
 from streams.sources.source import ready
@@ -110,7 +110,7 @@ def test_formats_are_detected(tmp_path: Path, text: str, form: str, records: int
 def test_array_is_read_item_by_item_as_a_whole_is(items: list[dict[str, float]]) -> None:
     from io import StringIO
 
-    from ops.inspect import records
+    from ops.files import records
 
     text = StringIO(json.dumps(items, indent=1))
     read_again = [json.loads(each) for each in records._items(Path("x"), text, lambda: None)]

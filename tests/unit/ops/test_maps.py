@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from lxml import etree
 
 from ops.cli import program
-from ops.inspect.layout import NotReadable
-from ops.maps.files import records_of
-from ops.maps.stars import Stars
+from ops.files.as_imported import records_of
+from ops.files.layout import NotReadable
 from ops.publish import FOLDER
+from streams.privacy.masking import Stars
 from streams.sources.contracts import load
 from streams.sources.rows import RowsUnreadable, rows_to_records
 

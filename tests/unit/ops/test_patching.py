@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ops.dlq.patching import Patch, identity, same_identity
+from ops.dlq.patch import Patch, identity, same_identity
 from streams.sources.source import Source, ready
 from tests.support.events import FakeRecord, event
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from ops.tills import Pace, Sent, Tally, sell, till_producer, traffic
+from ops.simulator.tills import Pace, Sent, Tally, sell, till_producer, traffic
 from schemas.dead_letter import Reason
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

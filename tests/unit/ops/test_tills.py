@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from ops.tills import Sent, Shares, traffic
-from ops.tills_faults import FAULTS
-from ops.tills_receipts import assortment, compact
+from ops.simulator.faults import FAULTS
+from ops.simulator.receipts import assortment, compact
+from ops.simulator.tills import Sent, Shares, traffic
 from schemas.dead_letter import Reason
 from schemas.sale import Line, SaleEvent
 from streams.batch import Batch

@@ -20,10 +20,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ops.cli import program
-from ops.top import address_of, addresses
-from ops.top_reading import Reading, look, rate, reading_of
-from ops.top_screen import View
-from ops.worker_process import free_port
+from ops.top.commands import address_of, addresses
+from ops.top.reading import Reading, look, rate, reading_of
+from ops.top.screen import View
+from ops.worker.process import free_port
 from streams.metrics import OTHER_STORES, Metrics
 from streams.settings import Settings, SettingsError
 from streams.worker.health import HealthServer

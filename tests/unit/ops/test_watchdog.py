@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ops.watchdog import AGAIN, Watchdog
+from ops.worker.watchdog import AGAIN, Watchdog
 from streams.settings import Watchdog as Limits
 from streams.worker.state import State
 
@@ -95,7 +95,7 @@ def test_process_ends_with_stacks_and_the_reason_on_the_last_line() -> None:
     """Also while its main thread hangs and holds every lock of the logging."""
     program = (
         "import logging, threading, time\n"
-        "from ops.watchdog import end_process\n"
+        "from ops.worker.watchdog import end_process\n"
         "logging._acquireLock() if hasattr(logging, '_acquireLock') else logging._lock.acquire()\n"
         "threading.Thread(target=end_process, args=('the reason',)).start()\n"
         "time.sleep(60)\n"
@@ -109,7 +109,7 @@ def test_process_ends_with_stacks_and_the_reason_on_the_last_line() -> None:
 def test_process_ends_even_if_nobody_reads_its_last_words() -> None:
     program = (
         "import os\n"
-        "from ops.watchdog import end_process\n"
+        "from ops.worker.watchdog import end_process\n"
         "os.set_blocking(2, False)\n"
         "try:\n"
         "    while os.write(2, b'x' * 65536): pass\n"

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ops.reconcile.certificate import name_of, private_key
-from ops.reconcile.page import page
+from ops.reconcile.certificate_page import page
 from tests.support.office import DAYS, TOPIC, Desk, ref
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from ops.reconcile.office import since_unsettled
+from ops.reconcile.run import since_unsettled
 from streams.dead_letters.day_states import DayState, note_days
 from tests.support.office import DAYS, Desk, ref
 

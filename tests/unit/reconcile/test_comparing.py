@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.reconcile import certificate
-from ops.reconcile.day import Day, Difference
-from ops.reconcile.page import page
-from ops.reconcile.showing import day_as_json
-from ops.reconcile.states import now_is
+from ops.reconcile.certificate_page import page
+from ops.reconcile.day_states import now_is
+from ops.reconcile.render import day_as_json
+from ops.reconcile.store_day import Day, Difference
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 

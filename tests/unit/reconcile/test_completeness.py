@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.reconcile.completeness import Sums
-from ops.reconcile.day import Day
-from ops.reconcile.office import Found, Now
-from ops.reconcile.showing import as_json, report
-from ops.reconcile.states import figures_digest, now_is, sign
+from ops.reconcile.day_states import figures_digest, now_is, sign
+from ops.reconcile.render import as_json, report
+from ops.reconcile.run import Found, Now
+from ops.reconcile.store_day import Day
 from ops.reconcile.verdict import colour, is_right, verdict
 from streams.dead_letters.day_states import DayState, DayStates
 from tests.support.books import AFTER, World

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ops.cli import program
 from ops.reconcile import certificate
-from ops.reconcile.day import Day, Difference
-from ops.reconcile.page import page
-from ops.reconcile.showing import day_as_json
-from ops.reconcile.states import figures_digest, now_is, sign
+from ops.reconcile.certificate_page import page
+from ops.reconcile.day_states import figures_digest, now_is, sign
+from ops.reconcile.render import day_as_json
+from ops.reconcile.store_day import Day, Difference
 from schemas.document import ErpDocument
 from sinks.base import Delivery
 from sinks.digests import DOCUMENT, LINE, PAYMENT, PERSONAL

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.explaining import Way, _now
+from ops.reconcile.explain import Way, _now
 from sinks.base import Numbering, SinkUnavailable
 from sinks.registry import open_sink
 from tests.contract.conftest import erpnext_url

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ops.reconcile.explaining import has_word
+from ops.reconcile.explain import has_word
 from streams.kafka.reader import TopicRecord
 from tests.support.office import DAYS, TOPIC, Desk, ref
 

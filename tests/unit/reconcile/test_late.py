@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from ops.reconcile.book import Book
-from ops.reconcile.office import _late
+from ops.reconcile.event_store import Book
 from ops.reconcile.rows import Sent, milliseconds
+from ops.reconcile.run import _late
 
 FIRST = date(2026, 3, 10)
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from ops.dlq.closing import park, resolve
+from ops.dlq.close import park, resolve
 from ops.dlq.filters import Filter
-from ops.reconcile import reading
-from ops.reconcile.book import Book
-from ops.reconcile.day import Day
-from ops.reconcile.judging import Judge
-from ops.reconcile.office import Found, Now, _begins, _held, _late, opened, read_all, reconcile, states_now, unbalanced
+from ops.reconcile import fetch
+from ops.reconcile.day_states import now_is
+from ops.reconcile.event_store import Book
+from ops.reconcile.expected_documents import Judge
 from ops.reconcile.rows import Sent
-from ops.reconcile.states import now_is
+from ops.reconcile.run import Found, Now, _begins, _held, _late, opened, read_all, reconcile, states_now, unbalanced
+from ops.reconcile.store_day import Day
 from sinks.base import SinkMisconfigured
 from sinks.memory import MemorySink
 from streams.batch import Batch
@@ -163,7 +163,7 @@ def test_money_in_dead_letters_is_told_when_their_records_have_left_the_topic(
     assert [step["what"] for step in way["steps"]][-1] == "now: NOT BOOKED"
 
 
-def read(desk: Desk, first: date | None = None) -> tuple[reading.Extent, Book, list[int]]:
+def read(desk: Desk, first: date | None = None) -> tuple[fetch.Extent, Book, list[int]]:
     """What is read of the topic, with how many records were read from time to time."""
     book, told = Book(), list[int]()
     extent = asyncio.run(read_all(desk.settings, book, JUDGE, NOW, first, told.append))
@@ -187,31 +187,31 @@ def test_extent_is_what_the_topic_has_and_what_was_read_of_it(desk: Desk, monkey
 def test_documents_of_records_are_made_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     _, book, _ = read(desk)
     facts = [fact for number in (1, 2, 3, 11, 21) for fact in book.about(ref(number))]
-    made = asyncio.run(reading.sent_documents(desk.settings, JUDGE, NOW, facts))
+    made = asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, facts))
     assert {name: document.event_id for name, document in made.items()} == {
         ref(1): made[ref(1)].event_id,
         **{ref(number): f"pos:e-{number}" for number in (2, 3, 11, 21)},
     }
-    assert asyncio.run(reading.sent_documents(desk.settings, JUDGE, NOW, [])) == {}
-    first = asyncio.run(reading.sent_documents(desk.settings, JUDGE, NOW, book.about(ref(11)) + facts[:2], 1))
+    assert asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, [])) == {}
+    first = asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, book.about(ref(11)) + facts[:2], 1))
     assert list(first) == [ref(11)]
     losing(monkeypatch, {1: 5})
-    assert set(asyncio.run(reading.sent_documents(desk.settings, JUDGE, NOW, facts))) == {ref(11), ref(21)}
+    assert set(asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, facts))) == {ref(11), ref(21)}
 
 
 def test_near_offsets_are_read_in_one_go() -> None:
-    assert reading._spans([]) == []
-    assert reading._spans([3, 4, 503, 1004]) == [(3, 504), (1004, 1005)]
-    assert reading._spans([0, 500]) == [(0, 501)]
-    assert reading._spans([0, 501]) == [(0, 1), (501, 502)]
+    assert fetch._spans([]) == []
+    assert fetch._spans([3, 4, 503, 1004]) == [(3, 504), (1004, 1005)]
+    assert fetch._spans([0, 500]) == [(0, 501)]
+    assert fetch._spans([0, 501]) == [(0, 1), (501, 502)]
 
 
 def test_letters_closed_by_hand_are_told_with_who_and_why(desk: Desk) -> None:
-    (letter,) = reading.dead_letters(desk.settings)
+    (letter,) = fetch.dead_letters(desk.settings)
     digest = letter.digest
     assert letter == (1, 8, digest, "totals_mismatch", "3:0", "", "", "")
     park(desk.settings, Filter(), "grace", "later")
-    *_, letter = reading.dead_letters(desk.settings)
+    *_, letter = fetch.dead_letters(desk.settings)
     assert letter == (1, 8, digest, "totals_mismatch", "3:0", "parked", "grace", "later")
     assert "dead letters, parked by grace (later): totals_mismatch (1; 9.99 EUR): tillstream dlq list --all" in (
         desk.run("reconcile", "--look", code=1)
@@ -220,7 +220,7 @@ def test_letters_closed_by_hand_are_told_with_who_and_why(desk: Desk) -> None:
 
 def test_letter_that_is_resolved_makes_its_day_balanced(desk: Desk) -> None:
     resolve(desk.settings, Filter(), "grace", "a test sale")
-    told = list(reading.dead_letters(desk.settings))
+    told = list(fetch.dead_letters(desk.settings))
     assert told[0][3:] == ("resolved", "3:0", "resolved", "grace", "a test sale")  # as the trail has it
     assert told[1][3:] == ("totals_mismatch", "3:0", "resolved", "grace", "a test sale")
     shown = desk.run("reconcile", "--look")
@@ -233,16 +233,16 @@ def test_letter_that_is_resolved_makes_its_day_balanced(desk: Desk) -> None:
 
 def test_letters_of_other_topics_and_those_of_no_worker_are_none(desk: Desk) -> None:
     other = desk.settings.model_copy(update={"topic": "another"})
-    assert list(reading.dead_letters(other)) == []
+    assert list(fetch.dead_letters(other)) == []
     absent = desk.settings.model_copy(update={"dead_letter_topic": "absent", "audit_topic": "absent.audit"})
-    assert list(reading.dead_letters(absent)) == []
+    assert list(fetch.dead_letters(absent)) == []
 
 
 def test_group_that_has_read_nothing_is_at_the_beginning(desk: Desk) -> None:
-    assert reading.committed(desk.settings) == {0: 0, 1: 11, 2: 3, 3: 0}
-    assert reading.committed(desk.settings.model_copy(update={"group": "new"})) == dict.fromkeys(range(4), 0)
+    assert fetch.committed(desk.settings) == {0: 0, 1: 11, 2: 3, 3: 0}
+    assert fetch.committed(desk.settings.model_copy(update={"group": "new"})) == dict.fromkeys(range(4), 0)
     with pytest.raises(TopicsUnusable, match=r"the topic absent does not exist at .*; set `topic`"):
-        reading.committed(desk.settings.model_copy(update={"topic": "absent"}))
+        fetch.committed(desk.settings.model_copy(update={"topic": "absent"}))
 
 
 def test_records_that_no_worker_has_come_to_wait(desk: Desk) -> None:
@@ -264,7 +264,7 @@ def test_reading_that_fails_names_topic_and_broker(desk: Desk, monkeypatch: pyte
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):
         read(desk)
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):
-        asyncio.run(reading.sent_documents(desk.settings, JUDGE, NOW, book.about(ref(11))))
+        asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, book.about(ref(11))))
 
 
 def day_of(state: Any, **changes: Any) -> Day:

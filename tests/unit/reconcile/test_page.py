@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.page import page
+from ops.reconcile.certificate_page import page
 
 NOTHING: dict[str, Any] = {
     "receipts": 0,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from ops.reconcile import reading
-from ops.reconcile.judging import Judge
+from ops.reconcile import fetch
+from ops.reconcile.expected_documents import Judge
 from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings, Store, Stores
 
@@ -33,7 +33,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, consumer: Coordinator) -> dict[int, int
 
     monkeypatch.setattr(reading, "partitions_of_topics", there)
     monkeypatch.setattr(reading, "reading_consumer", lambda *_, **__: consumer)
-    return reading.committed(Settings(broker="127.0.0.1:9", topic="pos.sales", sink_url="sqlite:///erp.db"))
+    return fetch.committed(Settings(broker="127.0.0.1:9", topic="pos.sales", sink_url="sqlite:///erp.db"))
 
 
 def test_coordinator_that_is_being_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ class Clock:
 
 @pytest.mark.parametrize(("first", "at"), [(date(1970, 1, 4), 86_400_000), (date(1960, 1, 1), 0), (date.min, 0)])
 def test_reading_begins_two_days_before_any_day(first: date, at: int) -> None:
-    assert reading._starts(Clock(), "pos.sales", {0: (0, 9)}, first) == {0: at}
+    assert fetch._starts(Clock(), "pos.sales", {0: (0, 9)}, first) == {0: at}
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_reading_begins_two_days_before_any_day(first: date, at: int) -> None:
 def test_day_is_over_when_no_sale_can_belong_to_it_any_more(day: str, cutoff: str, over: str) -> None:
     store = Store.model_validate({"timezone": "Europe/Berlin", "cutoff": cutoff})
     judge = Judge(Stores({"S1": store}, None), None, None)
-    assert reading.day_ends(judge, "S1", date.fromisoformat(day)) == datetime.fromisoformat(f"{over}+00:00")
+    assert fetch.day_ends(judge, "S1", date.fromisoformat(day)) == datetime.fromisoformat(f"{over}+00:00")
 
 
 @pytest.mark.parametrize("name", ["S1", "unknown"])
 def test_last_day_that_there_is_never_ends(name: str) -> None:
     judge = Judge(Stores({"S1": Store.model_validate({"timezone": "America/New_York"})}, None), None, None)
     for day in (date(9999, 12, 30), date.max):
-        assert reading.day_ends(judge, name, day) >= datetime(9999, 12, 31, tzinfo=UTC)
+        assert fetch.day_ends(judge, name, day) >= datetime(9999, 12, 31, tzinfo=UTC)

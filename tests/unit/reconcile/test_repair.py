@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.day import Difference, Kind
-from ops.reconcile.repairing import Repaired, _forget, repair
+from ops.reconcile.repair import Repaired, _forget, repair
+from ops.reconcile.store_day import Difference, Kind
 from sinks.base import Kept, SinkMisconfigured
 from tests.support.office import DAYS, Desk, Office, ref
 

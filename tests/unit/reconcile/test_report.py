@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.day import Account, Day, Difference
-from ops.reconcile.office import Found
+from ops.reconcile.day_states import now_is
+from ops.reconcile.render import MOST, day_as_json, report, report_history
 from ops.reconcile.rows import Fact, Figures
-from ops.reconcile.showing import MOST, day_as_json, report, report_history
-from ops.reconcile.states import now_is
+from ops.reconcile.run import Found
+from ops.reconcile.store_day import Account, Day, Difference
 from streams.dead_letters.day_states import DayState, NotBooked
 
 AT = datetime(2026, 3, 20, tzinfo=UTC)

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from ops.dlq.showing import report_audit
-from ops.reconcile.day import Day
-from ops.reconcile.office import Found
-from ops.reconcile.page import page
-from ops.reconcile.repairing import what_is_left
-from ops.reconcile.showing import day_as_json, report
-from ops.reconcile.states import now_is, sign
+from ops.dlq.render import report_audit
+from ops.reconcile.certificate_page import page
+from ops.reconcile.day_states import now_is, sign
+from ops.reconcile.render import day_as_json, report
+from ops.reconcile.repair import what_is_left
+from ops.reconcile.run import Found
+from ops.reconcile.store_day import Day
 from ops.reconcile.verdict import counted
 from streams.dead_letters.audit import Action, What
 from tests.support.books import AFTER, World

@@ -21,14 +21,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ops.reconcile import certificate
+from ops.reconcile.certificate_page import page
 from ops.reconcile.completeness import Sums
-from ops.reconcile.day import Account, Day
+from ops.reconcile.day_states import figures_digest, now_is, sign
 from ops.reconcile.metrics import Summary, metrics_of, summary_of, write_metrics
-from ops.reconcile.office import Found
-from ops.reconcile.page import page
+from ops.reconcile.render import day_as_json
 from ops.reconcile.rows import Figures
-from ops.reconcile.showing import day_as_json
-from ops.reconcile.states import figures_digest, now_is, sign
+from ops.reconcile.run import Found
+from ops.reconcile.store_day import Account, Day
 from streams.dead_letters.audit import entries_of
 from streams.dead_letters.day_states import DayStates
 from streams.kafka.reader import TopicRecord

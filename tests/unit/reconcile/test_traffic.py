@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice
 
-from ops.tills_traffic import Sent, Shares, traffic
+from ops.simulator.traffic import Sent, Shares, traffic
 from tests.support.books import World
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ops.inspect.layout import NotReadable
+from ops.files.layout import NotReadable
 from ops.schedules.history import History
-from ops.schedules.keeping import Keeper, due_after, keep_all
+from ops.schedules.scheduler import Keeper, due_after, keep_all
 from streams.settings import Schedule, Settings, SettingsError, load_settings
 
 T0 = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)

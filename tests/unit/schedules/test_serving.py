@@ -9,7 +9,7 @@ import pytest
 
 from ops.reconcile.metrics import Summary
 from ops.schedules.history import History
-from ops.schedules.serving import served
+from ops.schedules.metrics_server import served
 from streams.settings import Schedule, Settings, SettingsError
 from tests.support.workers import get
 

@@ -1,4 +1,4 @@
-"""The contracts of the two data sets, against the events that `ops.datasets` makes of the same rows."""
+"""The contracts of the two data sets, against the events that `ops.simulator.data_sets` makes of the same rows."""
 
 import csv
 import gzip
@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ops.datasets import completejourney, online_retail
+from ops.simulator.data_sets import completejourney, online_retail
 from schemas.sale import SaleEvent
 from streams.batch import Batch
 from streams.decode import decode

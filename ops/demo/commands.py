@@ -1,0 +1,271 @@
+"""`tillstream demo`: tills, a broker, a worker and an ERP database on one screen, ended by a reconciliation."""
+
+import json
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ops.demo.balance import Balance, balance, dead_letter_reasons
+from ops.demo.embedded_broker import NOT_FOR, EmbeddedBroker
+from ops.demo.embedded_broker import PRODUCER as EMBEDDED_PRODUCER
+from ops.demo.screen import Moment, Screen, print_balance
+from ops.simulator.data_sets import EASTERN, as_record, completejourney
+from ops.simulator.tills import Sent, Tally, sell, till_producer, traffic
+from ops.worker.process import Readings, WorkerProcess
+from schemas.dead_letter import Reason
+from sinks.base import Sink, StoreDay
+from sinks.registry import open_sink
+from streams.kafka.topics import changelog_topic, client_config, create_source_topic, delete_topics
+from streams.settings import Settings, SettingsError, load_settings
+
+UNATTENDED_SECONDS = 12.0
+DRAIN_SECONDS = 60.0
+#: The embedded broker keeps 5 MB per partition: faster than this, what a stopped worker has not read may be gone.
+EMBEDDED_RATE = 2000.0
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What can be chosen; see `tillstream demo --help`."""
+
+    seconds: float | None
+    rate: float
+    stores: int
+    broker: str | None
+    sink_url: str | None
+    data: str | None
+    day: str
+    speed_up: float
+    seed: int
+    as_json: bool
+
+
+@dataclass
+class Stage:
+    """All that is running, and since when."""
+
+    settings: Settings
+    worker: WorkerProcess
+    sink: Sink
+    producer: dict[str, Any]
+    failure: Exception | None = None
+    tally: Tally = field(default_factory=Tally)
+    stop: threading.Event = field(default_factory=threading.Event)
+    before: dict[Any, StoreDay] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def held(self) -> list[StoreDay]:
+        """What the ERP has gained since the start, per store and day."""
+        return [gained(day, self.before.get(key_of(day))) for day in self.sink.totals()]
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Runs the demo; 0 when every record is accounted for and the money agrees, 1 otherwise."""
+    if options.broker is None and options.rate > EMBEDDED_RATE:
+        raise SettingsError(f"the embedded broker takes at most --rate {EMBEDDED_RATE:.0f}; use --broker for more")
+    if options.data is not None and options.day != "all" and not is_day(options.day):
+        raise SettingsError(f"--day {options.day}: give a day as 2017-12-24, or all")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the worker must not be left behind
+        signal.signal(number, signal.default_int_handler)
+    with ExitStack() as stack:
+        stage = set_up(options, stack)
+        screen = Screen(live=sys.stdout.isatty() and not options.as_json, silent=options.as_json)
+        screen.say(NOT_FOR if options.broker is None else f"Broker {options.broker}, topic {stage.settings.topic}.")
+        rate = options.rate if options.data is None else None
+        seller = threading.Thread(target=sell_all, args=(stage, records(options, stage.stop), rate), name="tills")
+        seller.start()
+        try:
+            with screen:
+                watch(stage, seller, screen, seconds_to_sell(options))
+                drained = drain(stage, seller, screen)
+            held = stage.worker.held()
+        finally:
+            stage.stop.set()
+            seller.join()
+            code = stage.worker.stop()
+        if stage.failure is not None:
+            raise stage.failure
+        result = reconcile(stage, drained)
+        if held is not None:
+            result.differences.append(f"the worker {held}")
+        if code != 0:
+            result.differences.append(f"the worker ended with exit code {code}")
+        report(result, stage, drained, options)
+    return 0 if result.accounted else 1
+
+
+def is_day(text: str) -> bool:
+    """Whether `text` is a date, YYYY-MM-DD."""
+    try:
+        return len(text) == 10 and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
+    """Broker, topics, database and worker, ready to sell."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillstream-demo-")))
+    name = f"tillstream.demo.{time.time_ns() // 1_000_000}"
+    embedded = EmbeddedBroker() if options.broker is None else None
+    zone: dict[str, Any] = {"default_store": {"timezone": EASTERN.key}} if options.data is not None else {}
+    settings = load_settings(
+        broker=options.broker or (embedded.address if embedded else ""),
+        topic=name,
+        dead_letter_topic=f"{name}.dlq",
+        group=name,
+        sink_url=options.sink_url or f"sqlite:///{folder / 'erp.sqlite'}",
+        apply_migrations=True,
+        max_record_bytes=2**20 - 2**17,
+        **zone,
+    )
+    if embedded is not None:
+        stack.callback(embedded.close)
+        embedded.create_topics([name, settings.dead_letter_topic, changelog_topic(settings)])
+    else:
+        create_source_topic(settings, partitions=4)
+        stack.callback(delete_topics, settings)
+    worker = WorkerProcess(worker_settings(settings), folder)
+    stack.callback(worker.stop)
+    worker.wait_ready()
+    sink = open_sink(settings.sink_url, password=settings.password())
+    stack.callback(sink.close)
+    producer = EMBEDDED_PRODUCER if embedded is not None else {}
+    return Stage(settings, worker, sink, producer, before={key_of(day): day for day in sink.totals()})
+
+
+def worker_settings(settings: Settings) -> dict[str, Any]:
+    """The worker's own settings file: what the demo decides. Secrets go through the environment."""
+    names = {"broker", "topic", "dead_letter_topic", "group", "sink_url", "apply_migrations", "max_record_bytes"}
+    zone = {"default_store": {"timezone": settings.default_store.timezone}} if settings.default_store else {}
+    return settings.model_dump(include=names, mode="json") | zone
+
+
+def records(options: DemoOptions, stop: threading.Event) -> Iterator[Sent]:
+    """What the tills send: simulated traffic, or real baskets at their own pace, sped up."""
+    if options.data is None:
+        # Receipt numbers start at the time, so that a second run into the same database is new to it.
+        first = time.time_ns() // 1_000_000
+        return traffic(options.seed, lambda: datetime.now(UTC), stores=options.stores, first_receipt=first)
+    return played(completejourney(None if options.day == "all" else options.day), options.speed_up, stop)
+
+
+def played(events: Iterator[dict[str, Any]], speed_up: float, stop: threading.Event) -> Iterator[Sent]:
+    """Events at the pace of their own times, `speed_up` times faster, until `stop`."""
+    first: datetime | None = None
+    started = time.monotonic()
+    for event in events:
+        moment = datetime.fromisoformat(event["occurred_at"])
+        first = first or moment
+        due = (moment - first).total_seconds() / speed_up
+        if stop.wait(max(0.0, due - (time.monotonic() - started))):
+            return
+        key, value = as_record(event)
+        # What the data set contradicts itself in: a value without a quantity.
+        odd = any(Decimal(line["quantity"]) == 0 and Decimal(line["amount"]) != 0 for line in event["lines"])
+        reason = Reason.LINE_MISMATCH if odd else None
+        gross = Decimal(event["totals"]["gross"])
+        yield Sent(key, value, "broken" if odd else "fresh", reason, gross, event["store"], "sale")
+
+
+def seconds_to_sell(options: DemoOptions) -> float | None:
+    """None: until Ctrl-C, or until the data set is played."""
+    if options.seconds is None and options.data is None and (options.as_json or not sys.stdout.isatty()):
+        return UNATTENDED_SECONDS
+    return options.seconds
+
+
+def sell_all(stage: Stage, sold: Iterator[Sent], rate: float | None) -> None:
+    """The tills' thread; what ends it too early is kept for the main one."""
+    try:
+        sell_to_the_end(stage, sold, rate)
+    except Exception as error:
+        stage.failure = error
+
+
+def sell_to_the_end(stage: Stage, sold: Iterator[Sent], rate: float | None) -> None:
+    """Sells all that there is to sell, until stopped."""
+    config = client_config(stage.settings.broker, stage.settings.kafka) | stage.producer
+    sell(till_producer(stage.settings.broker, config), stage.settings.topic, sold, rate, stage.stop, stage.tally)
+
+
+def watch(stage: Stage, seller: threading.Thread, screen: Screen, seconds: float | None) -> None:
+    """Shows what is going on until the time is up, the data are played or someone presses Ctrl-C."""
+    try:
+        while seller.is_alive() and (seconds is None or time.monotonic() - stage.started < seconds):
+            if stage.worker.held() is not None:
+                break
+            screen.show(moment(stage, "selling"))
+            stage.stop.wait(0.5)
+    except KeyboardInterrupt:
+        screen.say("Closing the tills …")
+
+
+def drain(stage: Stage, seller: threading.Thread, screen: Screen) -> Readings:
+    """Closes the tills and waits until every record sent has come to its end, or a minute."""
+    stage.stop.set()
+    seller.join()
+    deadline = time.monotonic() + DRAIN_SECONDS
+    readings = stage.worker.readings()
+    while readings.settled < stage.tally.sent and time.monotonic() < deadline and stage.worker.held() is None:
+        screen.show(moment(stage, "draining", readings))
+        time.sleep(0.2)
+        readings = stage.worker.readings()
+    screen.show(moment(stage, "drained", readings))
+    return readings
+
+
+def moment(stage: Stage, phase: str, readings: Readings | None = None) -> Moment:
+    """Everything the screen shows, as of now."""
+    now = time.monotonic() - stage.started
+    return Moment(phase, now, stage.tally, readings or stage.worker.readings(), stage.held())
+
+
+def reconcile(stage: Stage, readings: Readings) -> Balance:
+    """The balance of the whole run, from the tables and the dead-letter topic."""
+    config = client_config(stage.settings.broker, stage.settings.kafka)
+    dead = dead_letter_reasons(config, stage.settings.dead_letter_topic)
+    return balance(stage.tally, stage.held(), dead, readings)
+
+
+def report(result: Balance, stage: Stage, readings: Readings, options: DemoOptions) -> None:
+    """Prints the reconciliation: a table, or one JSON object."""
+    if not options.as_json:
+        print_balance(result, simulated=options.data is None)
+        return
+    latency = {name: readings.latency_at(share) for name, share in (("p50", 0.5), ("p99", 0.99))}
+    more = {"stores": len(stage.tally.gross), "latency_seconds": latency, "embedded_broker": options.broker is None}
+    click.echo(json.dumps(result.as_json() | more))
+
+
+def key_of(day: StoreDay) -> tuple[Any, ...]:
+    """What a row of totals is about."""
+    return day.store, day.business_date, day.currency
+
+
+def gained(now: StoreDay, before: StoreDay | None) -> StoreDay:
+    """What a store's day has more than before."""
+    if before is None:
+        return now
+    return StoreDay(
+        now.store,
+        now.business_date,
+        now.currency,
+        now.documents - before.documents,
+        now.lines - before.lines,
+        now.net - before.net,
+        now.tax - before.tax,
+        now.gross - before.gross,
+        now.quantity - before.quantity,
+        {kind: amount - before.tenders.get(kind, Decimal(0)) for kind, amount in now.tenders.items()},
+    )

@@ -1,0 +1,135 @@
+"""Letters dealt with without the line: put aside (`park`), closed by hand (`resolve`), or deleted when they are old."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from ops.dlq.fetch import reading_chosen
+from ops.dlq.filters import Filter
+from ops.dlq.listing import read_trail, survey
+from streams.dead_letters.audit import Action, Trail, What, alike, new_id
+from streams.dead_letters.header import Head, Origin, head_of
+from streams.kafka.producer import Sender
+from streams.kafka.reader import pieces
+from streams.kafka.topics import (
+    TIMEOUT,
+    BrokerUnreachable,
+    TopicsUnusable,
+    client_config,
+    ensure_desk_topics,
+    partitions_of_topics,
+)
+from streams.settings import Settings
+
+_PIECE = 2_000
+
+
+@contextmanager
+def noted(
+    settings: Settings, what: What, by: str, wanted: Filter, reason: str, **options: Any
+) -> Iterator[tuple[Trail, Action]]:
+    """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
+    ensure_desk_topics(settings)
+    trail = Trail(settings)
+    action = Action(
+        id=new_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
+    ).model_copy(update={"options": options})
+    trail.write(action)
+    trail.confirm()
+    state = "failed"
+    try:
+        yield trail, action
+        state = "done"
+    finally:
+        trail.write(action.model_copy(update={"state": state, "at": datetime.now(UTC)}))
+        trail.confirm()
+
+
+def resolve(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
+    """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
+    with noted(settings, "resolve", by, wanted, reason) as (trail, action):
+        letters = survey(settings, wanted).open
+        trail.write_outcomes(alike(action.id, ((head, "resolved", reason, "") for head in letters)))
+        action.counts["resolved"] = len(letters)
+    return len(letters)
+
+
+def park(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
+    """Copies the open letters that the filter means to the parked topic, as they are, and closes them here."""
+    with noted(settings, "park", by, wanted, reason) as (trail, action):
+        letters = survey(settings, wanted).open
+        asyncio.run(_park(settings, letters, trail, action, reason))
+    return action.counts["parked"]
+
+
+async def _park(settings: Settings, letters: Sequence[Head], trail: Trail, action: Action, reason: str) -> None:
+    sender = Sender(settings)
+    action.counts["parked"] = 0
+    async with reading_chosen(settings, letters) as (_, pieces):
+        async for found in pieces:
+            for _, record in found:
+                sender.send(settings.parked_topic, record.key, record.value, record.headers)
+            sender.confirm()
+            trail.write_outcomes(alike(action.id, ((head, "parked", reason, "") for head, _ in found)))
+            trail.confirm()
+            action.counts["parked"] += len(found)
+
+
+def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[int, tuple[int, int]]:
+    """Deletes the letters at the beginning of each partition that failed before then and are closed.
+
+    It stops at the first that is open, or younger: what needs somebody is never deleted. Returns for each partition
+    where it began and where it begins now (or would).
+    """
+    there = partitions_of_topics(settings)
+    topic = settings.dead_letter_topic
+    if topic not in there:
+        raise TopicsUnusable(f"the topic {topic} does not exist at {settings.broker}")
+    begins, keep = _purgeable(settings, there, before)
+    spans = {number: (begins[number], keep[number]) for number in begins if keep[number] > begins[number]}
+    if go and spans:
+        named = {str(number): list(span) for number, span in spans.items()}
+        with noted(settings, "purge", by, Filter(until=before, closed=True), "", spans=named) as (_, action):
+            _delete(settings, {number: end for number, (_, end) in spans.items()})
+            action.counts["offsets"] = sum(end - begin for begin, end in spans.values())
+    return spans
+
+
+def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> tuple[dict[int, int], dict[int, int]]:
+    """Of each partition where it begins, and the first offset that has to stay."""
+    topic = settings.dead_letter_topic
+    ledger = read_trail(settings, there).ledger
+    newest: dict[Origin, Head] = {}
+    begins: dict[int, int] = {}
+    keep: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    for piece in pieces(settings, topic, range(there[topic])):
+        for record in piece:
+            head = head_of(record, topic)
+            begins.setdefault(record.partition, record.offset)
+            ends[record.partition] = record.offset + 1
+            if head.last_failed >= before:
+                keep.setdefault(record.partition, record.offset)
+            known = newest.get(head.origin)
+            if known is None or head.is_newer_than(known):
+                newest[head.origin] = head
+    for head in newest.values():
+        if not ledger.is_closed(head):
+            keep[head.partition] = min(keep.get(head.partition, head.offset), head.offset)
+    return begins, {number: keep.get(number, end) for number, end in ends.items()}
+
+
+def _delete(settings: Settings, ends: dict[int, int]) -> None:
+    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    topic = settings.dead_letter_topic
+    asked = [TopicPartition(topic, number, end) for number, end in ends.items()]
+    try:
+        for answer in admin.delete_records(asked, request_timeout=TIMEOUT).values():
+            answer.result(TIMEOUT)
+    except KafkaException as error:
+        raise BrokerUnreachable(f"{topic} at {settings.broker} can't be purged: {error.args[0].str()}") from None

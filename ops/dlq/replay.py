@@ -1,0 +1,329 @@
+"""Dead letters through the line again: first as a rehearsal, then in earnest, resumably.
+
+A replay has a consumer group of its own, which holds its progress. A letter is committed as read when the sink has its
+document, or the broker its new letter, and the audit trail its outcome: a replay that is killed at any instruction and
+resumed, or run twice, changes nothing more.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from ops.dlq.fetch import Part, commit, reading_chosen
+from ops.dlq.filters import Filter
+from ops.dlq.listing import Shelf, read_trail, survey
+from ops.dlq.patch import Patch, Unpatchable, identity, same_identity
+from streams.assembly import Desk
+from streams.dead_letters.audit import Action, Follower, Ledger, Trail, alike, new_id
+from streams.dead_letters.header import Head
+from streams.dead_letters.reprocess import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
+from streams.dead_letters.writer import OWN, Letter
+from streams.kafka.producer import Sender
+from streams.kafka.reader import Progress, record_at
+from streams.kafka.topics import ensure_desk_topics
+from streams.settings import Settings
+
+PASSED = ("delivered", "superseded", "duplicate", "noted")
+
+
+class NoSuchReplay(Exception):
+    """There is no replay of that id to be resumed; the message says what to do."""
+
+
+@dataclass
+class Order:
+    """What is to be replayed, and how. `rate` in letters a second; `fixed`: only those that would pass now.
+
+    `release` is noted only: the desk books what the rules would hold.
+    """
+
+    wanted: Filter = field(default_factory=Filter)
+    by: str = ""
+    reason: str = ""
+    patch: Patch | None = None
+    rate: float | None = None
+    limit: int | None = None
+    fixed: bool = False
+    new_identity: bool = False
+    release: bool = False
+
+
+@dataclass
+class Report:
+    """What became of the letters, or would: by end, and by end and reason. `drained`: none is left undone."""
+
+    id: str = ""
+    letters: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    drained: bool = True
+    rehearsed: list[Redone] = field(default_factory=list)
+
+    def note(self, redone: Sequence[Redone]) -> None:
+        """Counts outcomes."""
+        self.ends.update(each.end for each in redone)
+        self.reasons.update((each.end, each.reason) for each in redone if each.reason)
+
+
+#: What of an order the audit trail keeps, beside its filter and patch.
+_KEPT = ("limit", "fixed", "new_identity", "release", "rate")
+#: Slices that a part has: of several source partitions, which go through the line side by side.
+_SIDE_BY_SIDE = 5
+Told = Callable[[Sequence[Redone]], None]
+
+
+def choose(
+    settings: Settings, order: Order, progress: Progress = lambda _: None, resumed: Action | None = None
+) -> tuple[Shelf, list[Head]]:
+    """The open letters that the order means, the oldest failures first where it is limited.
+
+    `resumed`: those that this replay has begun with and not tried yet.
+    """
+    shelf = survey(settings, order.wanted, progress, of=resumed.id if resumed is not None else None)
+    chosen = shelf.open
+    if resumed is not None:
+        tried = shelf.trail.tried
+        chosen = [h for h in chosen if h.offset < resumed.until.get(h.partition, 0)]
+        chosen = [h for h in chosen if (h.partition, h.offset) not in tried]
+    if order.limit is not None and not order.fixed:  # then it is what passes that is limited
+        chosen = sorted(chosen, key=lambda head: (head.last_failed, head.partition, head.offset))[: order.limit]
+    return shelf, chosen
+
+
+async def rehearse(
+    settings: Settings, desk: Desk, order: Order, chosen: Sequence[Head], told: Told, keep: int = 20
+) -> Report:
+    """What a replay would do, by today's contract, mapping, rules and ERP. Nothing is changed.
+
+    The first `keep` outcomes are kept with their documents.
+    """
+    report = Report(letters=len(chosen))
+    to, _ = for_rehearsal(desk.services, desk.patient)
+    most = settings.slice_records
+    async with reading_chosen(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
+        async for part in parts:
+            letters, refused = await _prepared(settings, desk, order, part, "")
+            redone = refused + await redo(letters, to, most)
+            report.note(redone)
+            told(redone)
+            report.rehearsed += redone[: max(0, keep - len(report.rehearsed))]
+    return report
+
+
+async def replay(
+    settings: Settings, desk: Desk, order: Order, stop: asyncio.Event, told: Told, resume: str | None = None
+) -> Report:
+    """Replays what the order means. Stops between two parts once `stop` is set.
+
+    With `resume` the order is that of the replay of this id; its letters that are done are not taken again. Raises
+    NoSuchReplay, TopicsUnusable and BrokerUnreachable.
+    """
+    partitions = (await asyncio.to_thread(ensure_desk_topics, settings))[settings.audit_topic]
+    chosen, action = await asyncio.to_thread(_begin, settings, order, resume)
+    report = Report(id=action.id, letters=len(chosen))
+    trail, sender = Trail(settings), Sender(settings)
+    trail.write(action)
+    await asyncio.to_thread(trail.confirm)
+    back = Back(
+        _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
+    )
+    to = for_letters(desk.services, back, Brought())
+    rehearsal, _ = for_rehearsal(desk.services, desk.patient)
+    follower = Follower(settings, partitions, ledger := Ledger(), but=action.id)
+    pace = _Pace(order.rate)
+    left = order.limit
+    most = settings.slice_records
+    size = _SIDE_BY_SIDE * most if order.rate is None else max(1, min(most, int(order.rate)))
+
+    lanes = Lanes()
+
+    async def through(letters: Sequence[Again]) -> list[Redone]:
+        nonlocal left
+        if order.fixed:
+            passing = {each.again.head.place for each in await redo(letters, rehearsal, most) if each.end in PASSED}
+            letters = [again for again in letters if again.head.place in passing][:left]
+            left = left if left is None else left - len(letters)
+        return await redo(letters, to, most, back, lanes)
+
+    async def still_open(part: Part) -> Part:
+        """Without what somebody has dealt with since the replay began."""
+        await asyncio.to_thread(follower.read)
+        return [(head, record) for head, record in part if not ledger.is_closed(head)]
+
+    async def settle(consumer: Any, part: Part, redone: Sequence[Redone]) -> None:
+        trail.write_outcomes(alike(action.id, map(Redone.ended, redone)))
+        await asyncio.to_thread(trail.confirm)
+        await asyncio.to_thread(commit, consumer, settings, part)
+        report.note(redone)
+
+    settling: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
+    going: deque[tuple[Part, list[Redone], asyncio.Future[list[Redone]]]] = deque()
+    ahead = 0 if order.fixed else 1  # what passes is known when what comes before it is done
+
+    async def finish(consumer: Any, left_going: int) -> bool:
+        """Parts in their order, until so many are still in the line. False if it was to stop while the ERP is away."""
+        nonlocal settling
+        while len(going) > left_going:
+            part, refused, trying = going[0]
+            if (redone := await _unless_stopped(trying, stop, desk)) is None:
+                return False
+            going.popleft()
+            await settling  # the part before: done while this one went through the line
+            settling = asyncio.ensure_future(settle(consumer, part, refused + redone))
+            told(refused + redone)
+        return True
+
+    report.drained, ended = False, False
+    try:
+        async with reading_chosen(settings, chosen, size, f"tillstream-replay-{action.id}") as (consumer, parts):
+            try:
+                async for part in parts:
+                    if stop.is_set():
+                        break
+                    letters, refused = await _prepared(settings, desk, order, await still_open(part), action.id)
+                    going.append((part, refused, asyncio.ensure_future(through(letters))))
+                    if not await finish(consumer, ahead):
+                        break
+                    await pace.keep(len(part), stop)
+                else:
+                    ended = True
+                ended = await finish(consumer, 0) and ended
+            finally:
+                for _, _, trying in going:
+                    trying.cancel()
+                await asyncio.gather(settling, *(trying for _, _, trying in going), return_exceptions=True)
+            await settling
+            report.drained = ended
+    finally:
+        follower.close()
+        await asyncio.to_thread(_end, trail, action, report)
+    return report
+
+
+def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[Head], Action]:
+    if resume is None:
+        shelf, chosen = choose(settings, order)
+        action = Action(
+            id=new_id(),
+            what="replay",
+            state="begun",
+            by=order.by,
+            at=datetime.now(UTC),
+            filter=order.wanted.stated(),
+            reason=order.reason,
+            patch=order.patch.stated if order.patch is not None else None,
+            options={name: getattr(order, name) for name in _KEPT},
+            until=shelf.ends,
+        )
+        return chosen, action
+    trail = read_trail(settings, of=resume)
+    earlier = trail.actions.get(resume)
+    if earlier is None or earlier.what != "replay":
+        raise NoSuchReplay(f"there is no replay {resume}; `tillstream dlq audit` lists them")
+    order.wanted = order.wanted.resumed(earlier.filter)
+    order.patch = Patch(json.dumps(earlier.patch)) if earlier.patch is not None else None
+    limit = earlier.options.get("limit")
+    order.limit = None if limit is None else max(0, int(limit) - len(trail.tried))
+    order.rate = order.rate or earlier.options.get("rate")
+    order.fixed, order.new_identity = bool(earlier.options.get("fixed")), bool(earlier.options.get("new_identity"))
+    parked = settings.dead_letter_topic == settings.parked_topic
+    for option, is_so, was_so in (
+        ("--release", order.release, bool(earlier.options.get("release"))),
+        ("--parked", parked, order.wanted.parked),
+    ):
+        if is_so != was_so:
+            raise NoSuchReplay(f"replay {resume} was begun with{'out' * is_so} {option}; resume it so")
+    # What came afterwards, the new letters of this very replay among it, is not meant; nor what it has tried.
+    _, chosen = choose(settings, order, resumed=earlier)
+    options = earlier.options | {"resumed_by": order.by}
+    return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "options": options})
+
+
+def _end(trail: Trail, action: Action, report: Report) -> None:
+    state = "done" if report.drained else "stopped"
+    trail.write(
+        action.model_copy(update={"state": state, "at": datetime.now(UTC), "counts": dict(sorted(report.ends.items()))})
+    )
+    trail.confirm()
+
+
+async def _unless_stopped(trying: asyncio.Future[list[Redone]], stop: asyncio.Event, desk: Desk) -> list[Redone] | None:
+    """The outcomes; None when it is to stop while the ERP is away: what the ERP may have taken, it recognises."""
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([trying, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not trying.done() and desk.patient.trouble is not None:
+            trying.cancel()
+            await asyncio.wait({trying})
+        return None if trying.cancelled() else await trying
+    finally:
+        stopping.cancel()
+
+
+async def _prepared(
+    settings: Settings, desk: Desk, order: Order, part: Part, replay_id: str
+) -> tuple[list[Again], list[Redone]]:
+    """Those of a part that can go through the line, mended; and what became of those that can't."""
+    letters: list[Again] = []
+    refused: list[Redone] = []
+    for head, record in part:
+        again = Again(head, record, record.value, replay_id)
+        try:
+            if head.truncated:
+                again.value = await asyncio.to_thread(_whole, settings, again)
+            if order.patch is not None:
+                _mend(again, order.patch, desk, new_identity=order.new_identity)
+        except Unpatchable as fault:
+            refused.append(Redone(again, "refused", str(fault)))
+        else:
+            letters.append(again)
+    return letters, refused
+
+
+def _mend(again: Again, patch: Patch, desk: Desk, *, new_identity: bool) -> None:
+    before = identity(again, desk.services.source)
+    again.value = patch.applied(again.value)
+    if not new_identity and not same_identity(before, identity(again, desk.services.source)):
+        raise Unpatchable("changes_identity")
+
+
+def _whole(settings: Settings, again: Again) -> bytes:
+    """The value of a truncated letter, from where it came. Raises Unpatchable."""
+    stated = dict(again.letter.headers).get(OWN + "sha256") or b""
+    origin = again.head.origin
+    found = record_at(settings, origin.topic, origin.partition, origin.offset)
+    if found is None or sha256(found.value or b"").hexdigest().encode() != stated:
+        raise Unpatchable("truncated_and_gone")
+    return found.value or b""
+
+
+def _publisher(sender: Sender) -> Callable[[str, Sequence[Letter]], Any]:
+    async def publish(topic: str, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            sender.send(topic, letter.key, letter.value, letter.headers)
+        await asyncio.to_thread(sender.confirm)
+
+    return publish
+
+
+class _Pace:
+    """At most `rate` letters a second."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._next = time.monotonic()
+
+    async def keep(self, letters: int, stop: asyncio.Event) -> None:
+        """Waits until the next letters may go."""
+        if self._rate is None:
+            return
+        self._next = max(self._next, time.monotonic() - 1.0) + letters / self._rate
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), max(0.0, self._next - time.monotonic()))

@@ -1,0 +1,1 @@
+"""How files are read: for `inspect`, `import` and `map`."""

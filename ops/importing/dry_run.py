@@ -1,0 +1,56 @@
+"""A dry run: what the line would make of each receipt, told by the line itself, with nothing kept."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from typing import NamedTuple
+
+from ops.files.receipts import Receipt
+from ops.maps.outcome import Bare
+from streams.assembly import build_desk
+from streams.batch import Batch
+from streams.dead_letters.reprocess import for_rehearsal
+from streams.pipeline import process
+from streams.settings import Settings
+
+_AT_ONCE = 500
+
+
+class Verdict(NamedTuple):
+    """What would become of a receipt: a word for each of its events, and why it would be a dead letter."""
+
+    line: int
+    key: str
+    word: str
+    detail: str
+
+
+def verdicts(settings: Settings, receipts: Iterator[Receipt]) -> Iterator[Verdict]:
+    """The line's verdict on each receipt, in order, by the settings' contract, mapping and sink.
+
+    What the sink would have taken by now counts; it is remembered on disk. Raises ContractError, SinkUnavailable and
+    SinkMisconfigured.
+    """
+    desk = build_desk(settings)
+    with closing(desk.sink), asyncio.Runner() as runner:
+        to, rehearsal = for_rehearsal(desk.services, desk.patient)
+        while some := list(islice(receipts, _AT_ONCE)):
+            records = [Bare(receipt.value, receipt.key, offset=offset) for offset, receipt in enumerate(some)]
+            settled = runner.run(process(Batch(settings.topic, 0, records), to))
+            rehearsal.asked.clear()
+            words: dict[int, list[str]] = defaultdict(list)
+            details: dict[int, list[str]] = defaultdict(list)
+            for arrival in settled.delivered:
+                words[arrival.record.offset].append("document")
+            for arrival in settled.seen_in_sink:
+                words[arrival.record.offset].append("duplicate")
+            for noted in settled.noted:
+                words[noted.record.offset].append(f"skipped ({noted.why})")
+            for rejection in settled.rejected:
+                words[rejection.record.offset].append(f"dead letter ({rejection.reason.value})")
+                details[rejection.record.offset].append(rejection.detail)
+            for offset, receipt in enumerate(some):
+                key = (receipt.key or b"").decode(errors="replace")
+                yield Verdict(receipt.line, key, ", ".join(words[offset]) or "nothing", "; ".join(details[offset]))

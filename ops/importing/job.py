@@ -1,0 +1,377 @@
+"""One import: all inputs are looked through, then each is sent or rehearsed, and reported on."""
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import itemgetter
+from pathlib import Path
+from typing import IO, Any
+
+from ops.files.inputs import Input, Opened, as_file
+from ops.files.layout import File, NotReadable
+from ops.files.receipts import (
+    Aside,
+    Look,
+    Receipt,
+    columns_of,
+    header_of,
+    look_through,
+    receipt_runs,
+    receipts,
+)
+from ops.files.records import Progress
+from ops.files.regroup import Key, Run
+from ops.importing.checkpoints import Checkpoint
+from ops.importing.dry_run import Verdict, verdicts
+from ops.importing.sending import Sender, send
+from ops.importing.split_receipts import SpreadReceipts
+from schemas.contract import Contract
+from streams.kafka.topics import Lookout, partitions_of_topics
+from streams.settings import Settings
+from streams.sources.source import Source
+
+#: Bad lines that a report names.
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class How:
+    """How inputs are read: by which contract (None: canonical JSON), and what is not to be guessed.
+
+    `source` is the contract made ready, by which receipts in several files are told apart.
+    """
+
+    contract: Contract | None
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+    from_start: bool = False
+    source: Source | None = None
+
+
+@dataclass
+class Report:
+    """What became of one input.
+
+    `sheet`: of a workbook that which was read; `left_out`: its others. `whole`: receipts that no bad line belongs to.
+    `put_aside`: lines in the file `aside`, bad ones and those of the same receipts. `elsewhere`: receipts that another
+    file of the import gives, in whole; `one_of`: how many inputs the import has.
+    """
+
+    name: str
+    found: Look
+    sheet: str = ""
+    left_out: tuple[str, ...] = ()
+    whole: int = 0
+    sent: int = 0
+    resumed: int = 0
+    refused: int = 0
+    reason: str = ""
+    put_aside: int = 0
+    aside: Path | None = None
+    verdicts: Counter[str] = field(default_factory=Counter)
+    elsewhere: int = 0
+    one_of: int = 1
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything in it has gone, or would."""
+        return not (self.refused or self.found.bad or any(word.startswith("dead letter") for word in self.verdicts))
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines, and for the history of schedules."""
+        layout = self.found.layout
+        return {
+            "file": self.name,
+            "format": layout.format,
+            "encoding": layout.encoding,
+            "gzip": layout.compressed,
+            "delimiter": layout.delimiter,
+            **({"sheet": self.sheet, "sheets_left_out": list(self.left_out)} if self.sheet else {}),
+            "rows": self.found.rows,
+            "rows_stand_together": self.found.together,
+            "receipts": self.found.receipts,
+            "whole": self.whole,
+            "given_by_other_files": self.elsewhere,
+            "sent": self.sent,
+            "sent_before": self.resumed,
+            "refused": self.refused,
+            "reason": self.reason,
+            "bad_lines": len(self.found.bad),
+            "bad": [each._asdict() for each in self.found.bad[:_NAMED]],
+            "put_aside": self.put_aside,
+            "aside": str(self.aside) if self.aside is not None else None,
+            **({"verdicts": dict(self.verdicts)} if self.verdicts else {}),
+        }
+
+
+class Watcher:
+    """Told how an import goes; this one does not care."""
+
+    def heed(self, so_far: int) -> None:
+        """It goes on."""
+
+    def looks(self, name: str, file: File) -> Progress:
+        """It is being looked through; the answer is told the position in the file."""
+        return lambda _: None
+
+    def sends(self, name: str, file: File, found: Look) -> tuple[Progress, Callable[[int], None]]:
+        """It is being sent; the answers are told the position, and how many receipts have gone."""
+        return (lambda _: None), (lambda _: None)
+
+
+@dataclass
+class Looked:
+    """An input that was looked through: as the file `opened`, which is number `number` of the import."""
+
+    one: Input
+    opened: Opened
+    found: Look
+    number: int
+    whole: Callable[[Run], Run | None] | None = None
+    among: str = ""
+    one_of: int = 1
+    elsewhere: int = 0
+
+    def report(self) -> Report:
+        """Return a report of which only the findings are known."""
+        return Report(self.one.name, self.found, self.opened.sheet, self.opened.left_out, one_of=self.one_of)
+
+    def receipts(self, how: How, told: Progress, aside: Aside) -> Iterator[Receipt]:
+        """Give the receipts that this file gives in this import. Raises NotReadable."""
+        return receipts(self.opened.file, self.found, how.contract, told, aside, self._of_all if self.whole else None)
+
+    def _of_all(self, run: Run) -> Run | None:
+        given = self.whole(run) if self.whole is not None else run
+        self.elsewhere += given is None
+        return given
+
+
+@contextmanager
+def looked_through(todo: Sequence[Input], how: How, watcher: Watcher) -> Iterator[list[Looked | str]]:
+    """Look through all inputs of an import, so that it is known which file gives which receipts; then they can be sent.
+
+    Gives an entry for each input: why it can't be read, or what was found. Raises BrokerUnreachable, and for queries
+    SinkUnavailable and SinkMisconfigured.
+    """
+    contract = how.contract
+    with ExitStack() as stack:
+        spread = None
+        if how.source is not None and contract is not None and contract.format == "csv" and contract.group_by:
+            spread = stack.enter_context(closing(SpreadReceipts(how.source)))
+        looks: list[Looked | str] = []
+        sheets: list[tuple[int, Path, str]] = []  # that are looked at alone
+        for one in todo:
+            number = len(looks) + len(sheets)
+            inner = stack.enter_context(ExitStack())
+            try:
+                opened = inner.enter_context(as_file(one, contract, how.encoding, how.sheet))
+            except NotReadable as error:
+                looks.append(str(error))
+                continue
+            heard = spread.listener(number) if spread is not None and (len(todo) > 1 or opened.alike) else None
+            try:
+                told = watcher.looks(one.name, opened.file)
+                found = look_through(opened.file, contract, told, how.encoding, how.delimiter, heard)
+            except NotReadable as error:
+                looks.append(opened.in_words(str(error)))
+                inner.close()
+                continue
+            looks.append(Looked(one, opened, found, number))
+            for path, name in opened.alike:
+                sheets.append((len(looks) + len(sheets), path, name))
+            if opened.file is one.file:
+                inner.close()  # nothing had to be written for it
+        if spread is not None and len(looks) + len(sheets) > 1:
+            try:
+                looks = _judged(looks, sheets, spread, how, watcher)
+            except NotReadable as error:
+                looks = [each if isinstance(each, str) else f"{each.one.name}: not sent: {error}" for each in looks]
+        yield looks
+
+
+def _judged(
+    looks: list[Looked | str], sheets: list[tuple[int, Path, str]], spread: SpreadReceipts, how: How, watcher: Watcher
+) -> list[Looked | str]:
+    """Decide which file gives which receipts; those that are in doubt are held back in all of them."""
+    contract = how.contract
+    tables = [each for each in looks if isinstance(each, Looked)]
+    assert contract is not None
+    beside = [
+        (
+            number,
+            name,
+            path,
+            look_through(path, contract, lambda _: None, delimiter=",", on_receipt=spread.listener(number)),
+        )
+        for number, path, name in sheets
+    ]
+    held = _held(tables)
+    for each in tables:
+        each.found.held = held
+    numbers = set(spread.find())
+    names = {each.number: each.one.name for each in tables} | {number: name for number, name, *_ in beside}
+    files = [(each.number, each.opened.file, each.found, each.one.name) for each in tables]
+    files += [(number, path, found, name) for number, name, path, found in beside]
+    for number, file, found, name in sorted(files, key=itemgetter(0)):
+        if number in numbers:
+            told = watcher.looks(name, file)
+            aside = Aside("", lambda _: None)
+            spread.gather(number, receipt_runs(file, found, columns_of(found.layout, contract), told, aside))
+    by_number = {each.number: each for each in tables}
+    unsent = frozenset(number for number, *_ in beside)
+    for doubt in spread.judge(unsent):
+        held.add(doubt.key)
+        for part in doubt.parts:
+            if part.file in by_number:
+                others = ", ".join(f"{names[each.file]}, line {each.line:,}" for each in doubt.parts if each != part)
+                by_number[part.file].found.is_bad(
+                    part.line, f"its receipt has rows in {others} too: {doubt.why}; put all rows of it into one file"
+                )
+    unreadable = next((each for each in looks if isinstance(each, str)), None)
+    if unreadable is not None and spread.reaches_over:
+        why = "not sent, as receipts of this import reach over its files, and one of them can't be read"
+        return [each if isinstance(each, str) else f"{each.one.name}: {why}" for each in looks]
+    among = _digest_of(tables) if numbers or held else ""
+    for each in tables:
+        each.whole, each.among, each.one_of = spread.given_by(each.number), among, len(looks)
+    return looks
+
+
+def _held(tables: Sequence[Looked]) -> set[Key]:
+    """Return the receipts that a bad line of any file may belong to, also over the ends of files."""
+    held = set[Key]().union(*(each.found.held for each in tables))
+    for before, behind in pairwise(tables):
+        if before.found.ends_bad and behind.found.first is not None:
+            held.add(behind.found.first)
+        if behind.found.begins_bad and before.found.last is not None:
+            held.add(before.found.last)
+    return held
+
+
+def _digest_of(tables: Sequence[Looked]) -> str:
+    return hashlib.sha256("".join(each.found.digest for each in tables).encode()).hexdigest()
+
+
+def _import_one(
+    settings: Settings, one: Looked, how: How, watcher: Watcher, sender: Sender, checkpoint: Checkpoint
+) -> Report:
+    """Send the receipts that this file gives; go on behind what an import of the same had confirmed."""
+    confirmed, refused = sender.confirmed, sender.failed
+    report = one.report()
+    if not how.from_start:
+        report.resumed = checkpoint.read(lambda: _ends(settings))
+    told, counted = watcher.sends(report.name, one.opened.file, one.found)
+    with _put_aside(one.one, report) as aside:
+        made = one.receipts(how, told, aside)
+        report.whole = send(report.name, made, sender, checkpoint, report.resumed, counted)
+    report.sent, report.refused = sender.confirmed - confirmed, sender.failed - refused
+    report.reason = sender.reason if report.refused else ""
+    report.elsewhere = one.elsewhere
+    return report
+
+
+def import_all(
+    settings: Settings, todo: Sequence[Input], how: How, watcher: Watcher, sender: Sender
+) -> Iterator[Report | str]:
+    """Send the receipts of all inputs, which are one import; give a report for each, or why it can't be read.
+
+    All of them are looked through before anything is sent. Goes on behind what an import of the same bytes had
+    confirmed when it ended early. Raises BrokerUnreachable, and for queries SinkUnavailable and SinkMisconfigured.
+    """
+    done: list[Checkpoint] = []
+    with looked_through(todo, how, watcher) as looks:
+        for each in looks:
+            if isinstance(each, str):
+                yield each
+                continue
+            checkpoint = Checkpoint(settings, each.found, how.contract, each.among)
+            try:
+                report = _import_one(settings, each, how, watcher, sender, checkpoint)
+            except NotReadable as error:  # the others are none the worse
+                yield each.opened.in_words(str(error))
+                continue
+            if not report.refused:
+                done.append(checkpoint)
+                if len(looks) > 1:
+                    checkpoint.write(report.name, report.whole, sender.offsets)
+            yield report
+        for checkpoint in done:
+            checkpoint.remove()
+
+
+def rehearse(
+    settings: Settings, todo: Sequence[Input], how: How, watcher: Watcher, say: Callable[[Verdict], None]
+) -> list[Report | str]:
+    """Say the line's verdict on each receipt of an import; nothing is sent or written. Raises as `import_all`."""
+    reports: list[Report | str] = []
+    owners: deque[Report] = deque()
+
+    with looked_through(todo, how, watcher) as looks:
+
+        def made() -> Iterator[Receipt]:
+            for each in looks:
+                if isinstance(each, str):
+                    reports.append(each)
+                    continue
+                report = each.report()
+                told, counted = watcher.sends(report.name, each.opened.file, each.found)
+                aside = Aside(header_of(each.found.layout), lambda _: None)
+                try:
+                    for report.whole, receipt in enumerate(each.receipts(how, told, aside), 1):
+                        owners.append(report)
+                        counted(report.whole)
+                        yield receipt
+                except NotReadable as error:
+                    reports.append(each.opened.in_words(str(error)))
+                    continue
+                report.put_aside, report.elsewhere = aside.lines, each.elsewhere
+                reports.append(report)
+
+        for verdict in verdicts(settings, made()):
+            owners.popleft().verdicts[verdict.word] += 1
+            say(verdict)
+    return reports
+
+
+def _ends(settings: Settings) -> dict[int, int]:
+    partitions = partitions_of_topics(settings)[settings.topic]
+    ends = Lookout(settings, partitions).ends(range(partitions))
+    return {partition: end.stable for partition, end in ends.items()}
+
+
+@contextmanager
+def _put_aside(one: Input, report: Report) -> Iterator[Aside]:
+    """Where bad lines go: a file that is there when the import is done, and only if there were any."""
+    ending = {"csv": "csv", "json_lines": "jsonl"}.get(report.found.layout.format, "txt")
+    growing = one.beside.with_name(f".{one.beside.name}.bad.part")
+    opened: list[IO[str]] = []
+
+    def put(text: str) -> None:
+        if not opened:
+            opened.append(growing.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
+        opened[0].write(text)
+
+    aside = Aside(header_of(report.found.layout), put)
+    try:
+        yield aside
+    finally:
+        for file in opened:
+            file.close()
+    report.put_aside = aside.lines
+    if opened:
+        report.aside = _free(one.beside, ending, growing.read_bytes())
+        growing.replace(report.aside)
+
+
+def _free(beside: Path, ending: str, content: bytes) -> Path:
+    """A name that is free, or whose file is the same: what somebody has begun to repair is not written over."""
+    number = 1
+    while True:
+        path = beside.with_name(f"{beside.name}.bad{f'-{number}' if number > 1 else ''}.{ending}")
+        if not path.exists() or path.read_bytes() == content:
+            return path
+        number += 1

@@ -1,0 +1,179 @@
+"""Whether a document says what was sent, and in which fields it does not. Personal values are never named."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from ops.reconcile.event_store import Book
+from ops.reconcile.rows import Fact, Lettered, as_date, milliseconds
+from schemas.document import DocumentLine, ErpDocument
+from schemas.money import minor_digits
+from sinks.base import DocumentPrint, DocumentsRefused, Fragment
+from sinks.digests import in_digits, personal_print_of, print_of
+from sinks.store_days import totals_of
+from streams.privacy.detection import by_value
+
+#: Fields named of one document.
+MOST = 6
+_NAMES = {
+    "register_id": "register",
+    "original_ref": "original",
+    "occurred_at": "time",
+    "event_id": "event",
+    "content": "content hash",
+    "customer_id": "customer",
+}
+_SCALARS = (
+    *("net", "tax", "rounding", "currency", "kind", "revision", "store", "register_id", "receipt"),
+    *("original_ref", "occurred_at", "business_date", "source", "event_id", "customer_id", "cashier", "content"),
+)
+_LINE = ("sku", "quantity", "unit", "unit_price", "discount", "tax_rate", "net", "tax", "gross", "description")
+#: Of these it is said that they differ, and nothing else: they are personal, or may be, or say nothing to people.
+_UNSAID = {"cashier", "customer_id", "content", "description"}
+_MONEY = {"net", "tax", "rounding", "gross", "amount"}
+
+
+def changes(sent: ErpDocument, held: ErpDocument) -> list[str]:
+    """Return the fields that differ, in words: "line 3: sku X instead of Y".
+
+    A description that the till left out may have been filled in by a mapping, and is no change then.
+    """
+    currency = sent.currency
+    found = ["gross"] if held.gross != sent.gross else []  # both stand beside it
+    found += [
+        _said(name, getattr(held, name), getattr(sent, name), currency)
+        for name in _SCALARS
+        if getattr(held, name) != getattr(sent, name)
+    ]
+    if len(held.lines) != len(sent.lines):
+        found.append(f"lines {len(held.lines)} instead of {len(sent.lines)}")
+    for place, (was, now) in enumerate(zip(sent.lines, held.lines, strict=False), 1):
+        filled = held.mapping is not None and not was.description
+        names = [name for name in _LINE if name != "description" or not filled]
+        found += _differing(f"line {place}", names, was, now, currency)
+    if len(held.payments) != len(sent.payments):
+        found.append(f"payments {len(held.payments)} instead of {len(sent.payments)}")
+    for place, (paid, kept) in enumerate(zip(sent.payments, held.payments, strict=False), 1):
+        found += _differing(f"payment {place}", ("kind", "amount"), paid, kept, currency)
+    return found
+
+
+def in_words(found: Sequence[str]) -> str:
+    """Return the first of the changes as one text."""
+    more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+    return ", ".join([*found[:MOST], *more])
+
+
+def _differing(where: str, names: Sequence[str], was: object, now: object, currency: str) -> list[str]:
+    return [
+        f"{where}: {_said(name, getattr(now, name), getattr(was, name), currency)}"
+        for name in names
+        if getattr(now, name) != getattr(was, name)
+    ]
+
+
+def _said(name: str, now: Any, was: Any, currency: str) -> str:
+    word = _NAMES.get(name, name).replace("_", " ")
+    texts = [value for value in (now, was) if isinstance(value, str)]
+    if name in _UNSAID or any(map(by_value, texts)):
+        return f"{word} is another"
+    if name in _MONEY:
+        return f"{word} {in_places(now, currency)} instead of {in_places(was, currency)}"
+    return f"{word} {_shown(now)} instead of {_shown(was)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return str(value) if value != "" else "(empty)"
+
+
+def is_as_read(document: ErpDocument, held: DocumentPrint) -> bool:
+    """Whether what was read under the reference is what the sink made its print of.
+
+    An ERP behind an API may give the document as it was delivered, and not as somebody has changed it.
+    """
+    return held.personal is not None and says(document, held.digest, held.personal)
+
+
+def says(document: ErpDocument, digest: str, personal: str) -> bool:
+    """Whether the document has these prints: its lines, payments, amounts, times and all else, personal values too."""
+    try:
+        return (in_digits(print_of(document)), in_digits(personal_print_of(document))) == (digest, personal)
+    except (DocumentsRefused, UnicodeEncodeError):  # no sink would have taken it: somebody has put it in by hand
+        return False
+
+
+def _without_descriptions(document: ErpDocument) -> ErpDocument:
+    """Return the document as a till sends it that gives its lines no descriptions."""
+    lines: list[DocumentLine] = [replace(line, description="") for line in document.lines]
+    return replace(document, lines=lines)
+
+
+def came_of(letter: Lettered, document: ErpDocument) -> bool:
+    """Whether the document is what the letter's record makes; of one that today's rules refuse, as far as is known."""
+    if letter.reason:
+        known = (document.revision, document.content, document.currency, document.gross)
+        return known == (letter.revision, letter.content, letter.currency, letter.gross)
+    document = replace(document, event_id=letter.event_id)  # another event may have said the same
+    filled = [] if document.mapping is None else [_without_descriptions(document)]
+    return any(says(each, letter.print, letter.personal) for each in (document, *filled))
+
+
+def original_of(book: Book, document: DocumentPrint, read: ErpDocument | None) -> Fact | None:
+    """Return the receipt that the document says all of: lines, payments, amounts, register, time, customer, cashier.
+
+    Only its names may be others, and the day, which the time decides. The hash in the column `content` proves nothing:
+    it may have been copied.
+    """
+    if read is None or not is_as_read(read, document):
+        return None
+    sold_at = (read.source, read.store, read.register_id, milliseconds(read.occurred_at))
+    for fact in book.sold_at(*sold_at):
+        named = replace(read, external_ref=fact.ref, event_id=fact.event_id, content=fact.content)
+        named.business_date = as_date(fact.day)
+        if says(named, fact.print, fact.personal):
+            return fact
+    return None
+
+
+def changed_sums(fact: Fact, document: ErpDocument) -> list[str]:
+    """Return which sums of the document are not as sent. An ERP behind an API may give it as it was delivered."""
+    held = totals_of([document])[0]
+    kinds = sorted({*held.tenders, *fact.tenders})
+    zero = Decimal(0)
+    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), fact.tenders.get(kind, zero)) for kind in kinds]
+    said = [
+        f"{name} {in_places(now, fact.currency)} instead of {in_places(sent, fact.currency)}"
+        for name, now, sent in (("net", held.net, fact.net), ("tax", held.tax, fact.tax), *paid)
+        if now != sent
+    ]
+    counts = [("lines", Decimal(held.lines), Decimal(fact.lines)), ("quantity", held.quantity, fact.quantity)]
+    return said + [f"{name} {plain(now)} instead of {plain(sent)}" for name, now, sent in counts if now != sent]
+
+
+def parts_in_words(fragment: Fragment) -> str:
+    """Return the lines and payments of a fragment, counted."""
+    counts = (("lines", fragment.lines), ("payments", fragment.payments))
+    return " and ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts if count)
+
+
+def in_places(amount: Decimal, currency: str) -> str:
+    """Return the amount with the currency's places."""
+    digits = minor_digits(currency)
+    if digits is None:
+        return format(amount.normalize() + 0, "f")
+    amount += 0  # there are negative zeros
+    shown = amount.quantize(Decimal(1).scaleb(-digits))
+    return format(shown if shown == amount else amount, "f")
+
+
+def plain(number: Decimal) -> str:
+    """Return the number without trailing zeros."""
+    return format(number.normalize() + 0, "f")

@@ -1,0 +1,33 @@
+"""Differences, as they are told: of a receipt, or of a document, with the command that repairs it."""
+
+from ops.reconcile.rows import Fact
+from ops.reconcile.store_day import Day, Difference, Kind
+from sinks.base import DocumentPrint
+
+
+def of_receipt(fact: Fact, kind: Kind, detail: str, document: DocumentPrint | None = None) -> Difference:
+    """Return the difference of a receipt, and of the document beside it."""
+    place = f"{fact.partition}:{fact.offset}"
+    held = document.gross if document is not None else None
+    subject = fact.ref or place
+    repair = repair_of(kind, fact.store, fact.day, subject)
+    sent = None if not fact.ref else fact.gross
+    return Difference(kind, fact.store, fact.day, fact.currency, subject, detail, place, sent, held, repair)
+
+
+def of_document(document: DocumentPrint, day: Day, kind: Kind, detail: str) -> Difference:
+    """Return the difference of a document that the ERP holds on this day, and should not."""
+    repair = repair_of(kind, day.store, day.day, document.external_ref)
+    return Difference(
+        kind, day.store, day.day, document.currency, document.external_ref, detail, held=document.gross, repair=repair
+    )
+
+
+def repair_of(kind: Kind, store: str, day: str, ref: str) -> str:
+    """Return the command that repairs it; `store` and `day` may be empty."""
+    where = f" --store {store} --day {day}" if store and day else ""
+    if kind in ("missing", "older_revision", "vanished"):
+        return f"tillstream reconcile repair{where}"
+    if kind in ("altered", "other_content", "doubled", "orphaned"):
+        return f"tillstream reconcile repair{where} --forget"
+    return f"tillstream explain {ref}"  # a person has to say which side is right

@@ -1,0 +1,65 @@
+"""What a schedule runs: an import, or a reconciliation."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ops.files.inputs import Query, inputs
+from ops.importing.commands import as_object, how_to_read
+from ops.importing.job import Watcher, import_all
+from ops.importing.sending import Sender
+from ops.importing.watch_folder import Folder, work_off
+from ops.reconcile.metrics import summary_of
+from ops.reconcile.run import reconcile, since_unsettled, states_now
+from streams.settings import Reconciliation, Schedule, Settings
+
+#: How a run ended, in a word, and what is to be remembered of it. Its watcher ends it when it is told to stop.
+Run = Callable[[Settings, Schedule, Watcher], tuple[str, dict[str, object]]]
+
+DONE, BAD_LINES, DIFFERS, UNREADABLE = "done", "bad lines", "differs", "unreadable files"
+#: The books agree, and not everything of days that are over is booked, or can be proved.
+INCOMPLETE = "incomplete"
+#: Who noted the states that a schedule found.
+_BY = "tillstream schedule"
+
+
+def run(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:
+    """As `Run`. Raises what importing and reconciling raise."""
+    if schedule.reconcile is not None:
+        return _reconciliation(settings, schedule.reconcile, watcher)
+    return _import(settings, schedule, watcher)
+
+
+def _reconciliation(settings: Settings, how: Reconciliation, watcher: Watcher) -> tuple[str, dict[str, object]]:
+    first = since_unsettled(settings, datetime.now(UTC).date() - timedelta(days=how.days))
+    found = reconcile(settings, first=first, deep=how.deep, progress=watcher.heed)
+    if found.late is not None:  # all of that day has to be read
+        found = reconcile(settings, first=found.late, deep=how.deep, progress=watcher.heed)
+    now = states_now(settings, found, _BY, keep=True)
+    summary = summary_of(found, now)
+    left = summary.incomplete and not how.allow_open
+    return (DIFFERS if summary.differs else INCOMPLETE if left else DONE), summary.model_dump(mode="json")
+
+
+def _import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:
+    given = {"contract": schedule.contract, "topic": schedule.topic}
+    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    how = how_to_read(settings, schedule.encoding, sheet=schedule.sheet)
+    sender = Sender(settings)
+    if schedule.folder is not None:
+        folder = Folder(schedule.folder)
+        with folder.alone():
+            found = list(work_off(settings, folder, how, watcher, sender))
+    else:
+        found = list(import_all(settings, inputs(schedule.files, _query(schedule)), how, watcher, sender))
+    faults = [each for each in found if isinstance(each, str)]
+    reports = [each for each in found if not isinstance(each, str)]
+    word = UNREADABLE if faults else BAD_LINES if any(not each.is_clean for each in reports) else DONE
+    return word, as_object(settings, reports, faults)
+
+
+def _query(schedule: Schedule) -> Query | None:
+    if schedule.sql is None or schedule.query is None:
+        return None
+    password = Path(schedule.password_file).read_text(encoding="utf-8").strip() if schedule.password_file else None
+    return Query(schedule.sql, schedule.query, password)

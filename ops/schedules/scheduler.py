@@ -1,0 +1,200 @@
+"""Runs at times that the settings say: which are due, which were missed, and one run at a time of each.
+
+A due time is claimed in the history before anything is done, so of several processes with the same data folder one does
+it. A due time that passed while nobody was there was *missed*; one that passed while the run before was still at work
+*overlaps*. What becomes of those says the schedule: `once` has one run for all of them, `skip` none.
+"""
+
+import fcntl
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+from ops.files.layout import NotReadable
+from ops.importing.watch_folder import Stoppable, Stopped
+from ops.schedules import jobs
+from ops.schedules.history import FAILED, STOPPED, History
+from sinks.base import SinkMisconfigured, SinkUnavailable
+from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
+from streams.settings import Schedule, Settings, SettingsError
+from streams.sources.contracts import ContractError
+from streams.sources.rows import RowsUnreadable
+
+Clock = Callable[[], datetime]
+#: A due time that is no older is on time, not missed.
+_ON_TIME = timedelta(seconds=60)
+#: The longest wait, so that a clock that is set or a machine that slept is noticed.
+_NAP = 20.0
+#: What a schedule can be ended by without it being a fault of ours.
+_FAULTS = (
+    NotReadable,
+    RowsUnreadable,
+    ContractError,
+    SettingsError,
+    TopicsUnusable,
+    BrokerUnreachable,
+    SinkUnavailable,
+    SinkMisconfigured,
+    OSError,
+)
+
+
+def due_after(schedule: Schedule, moment: datetime) -> Iterator[datetime]:
+    """The due times after a moment, without end, in UTC."""
+    for due in CronSim(schedule.cron, moment.astimezone(ZoneInfo(schedule.timezone))):
+        yield due.astimezone(UTC)
+
+
+def passed(schedule: Schedule, since: datetime, now: datetime) -> list[datetime]:
+    """The due times after `since` up to `now`."""
+    found: list[datetime] = []
+    for due in due_after(schedule, since):
+        if due > now:
+            return found
+        found.append(due)
+    return found
+
+
+class Keeper:
+    """Keeps one schedule: waits for its due times, and runs what is due."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        history: History,
+        clock: Clock,
+        stop: threading.Event,
+        run: jobs.Run = jobs.run,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._name = name
+        self._schedule = settings.schedules[name]
+        self._settings = settings
+        self._history = history
+        self._clock = clock
+        self._stop = stop
+        self._run = run
+        self._say = say
+
+    def keep(self) -> None:
+        """Until it is told to stop."""
+        since = self._after_a_pause()
+        while not self._stop.is_set():
+            since = self.step(since)
+            pause = (next(due_after(self._schedule, since)) - self._clock()).total_seconds()
+            self._stop.wait(max(0.0, min(pause, _NAP)))
+
+    def _after_a_pause(self) -> datetime:
+        """From when on due times count: what was missed before is dealt with."""
+        now = self._clock()
+        last = self._history.last_due(self._name)
+        if last is None:
+            return now
+        with self._lock(wait=False) as free:
+            broken_off = free and self._history.broken_off(self._name)
+        due = passed(self._schedule, last, now)
+        missed = [each for each in due if now - each > _ON_TIME]
+        if missed:
+            self._caught_up(missed, "missed", self._schedule.missed)
+        elif broken_off and self._schedule.missed == "once":
+            self._one(now)
+        return missed[-1] if missed else last
+
+    def step(self, since: datetime) -> datetime:
+        """Runs what has become due; returns the last due time that is dealt with."""
+        due = passed(self._schedule, since, self._clock())
+        if not due:
+            return since
+        self._stop.wait(random.uniform(0, self._schedule.jitter_seconds))  # noqa: S311 (no secret)
+        if self._stop.is_set():
+            return since
+        *_, last = due
+        self._one(last)
+        late = passed(self._schedule, last, self._clock())  # while it ran
+        self._caught_up(late, "overlapped", self._schedule.overlap)
+        return late[-1] if late else last
+
+    def _caught_up(self, due: list[datetime], word: str, policy: str) -> None:
+        """One run for all of them, as the last, or none; for the others there is one row with the word."""
+        one = due[-1:] if policy == "once" else []
+        others = due[: len(due) - len(one)]
+        if others and self._history.claim(self._name, others[-1], self._clock()):
+            self._history.end(self._name, others[-1], self._clock(), word, {"due_times": len(others)})
+        for each in one:
+            self._one(each)
+
+    def _one(self, due: datetime) -> None:
+        if not self._history.claim(self._name, due, self._clock()):
+            return  # another process has it
+        with self._lock(wait=self._schedule.overlap == "once") as free:
+            if free:
+                self._carried_out(due)
+            else:
+                self._history.end(self._name, due, self._clock(), "overlapped", {})
+
+    def _carried_out(self, due: datetime) -> None:
+        self._say(f"{self._name}: begins")
+        report: dict[str, object] = {}
+        try:
+            outcome, report = self._run(self._settings, self._schedule, Stoppable(self._stop))
+        except Stopped:
+            outcome = STOPPED
+        except _FAULTS as error:
+            outcome = f"{FAILED}: {error}"
+        self._history.end(self._name, due, self._clock(), outcome, report)
+        self._say(f"{self._name}: {outcome}")
+
+    def now(self) -> str:
+        """A run by hand; its outcome. Raises NotReadable when one is at work."""
+        due = self._clock()
+        with self._lock(wait=False) as free:
+            if not free:
+                raise NotReadable(f"the schedule {self._name} is running already; see `tillstream schedule history`")
+            self._history.claim(self._name, due, due)
+            self._carried_out(due)
+        return next(run.outcome for run in self._history.runs(self._name, 1))
+
+    @contextmanager
+    def _lock(self, *, wait: bool) -> Iterator[bool]:
+        """Whether we alone run this schedule, in all processes with this data folder."""
+        folder = self._settings.data_folder / "schedules"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{self._name}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+def keep_all(settings: Settings, stop: threading.Event, say: Callable[[str], None]) -> None:
+    """Keeps every schedule, each in a thread of its own, until it is told to stop. A bug in one ends all.
+
+    Raises SettingsError where there is none.
+    """
+    if not settings.schedules:
+        raise SettingsError("no schedules in the settings; see docs/schedules.md")
+    history = History(settings.data_folder)
+    bugs: list[BaseException] = []
+
+    def keep(name: str) -> None:
+        try:
+            Keeper(name, settings, history, lambda: datetime.now(UTC), stop, say=say).keep()
+        except BaseException as bug:
+            bugs.append(bug)
+            stop.set()
+
+    threads = [threading.Thread(target=keep, args=(name,), name=name) for name in settings.schedules]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if bugs:
+        raise bugs[0]

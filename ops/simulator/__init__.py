@@ -1,0 +1,1 @@
+"""Simulated tills and real data sets."""

@@ -1,0 +1,1 @@
+"""`tillstream top`: live state of the workers in a terminal."""

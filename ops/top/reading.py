@@ -1,0 +1,128 @@
+"""One look at a worker, for `tillstream top`: what its /metrics and /readyz say."""
+
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from urllib.error import HTTPError
+from urllib.request import OpenerDirector, ProxyHandler, build_opener
+
+from ops.worker.metrics_page import Samples
+
+PATIENCE = 3.0
+#: A counter that every worker has from its first moment.
+OURS = "tillstream_events_delivered_total"
+SETTLED = (
+    OURS,
+    "tillstream_events_duplicate_total",
+    "tillstream_events_rejected_total",
+    "tillstream_events_noted_total",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a worker said at `moment`, in monotonic seconds. `silent` is why it said nothing: then no more is known."""
+
+    url: str
+    moment: float
+    silent: str | None = None
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    partitions: int = 0
+    lag_records: int = 0
+    lag_seconds: float = 0.0
+    events: int = 0
+    duplicates: dict[str, int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
+    sink_up: bool = False
+    held: bool = False
+    last_progress: float | None = None
+    newest_by_store: dict[str, float] = field(default_factory=dict)
+    open_by_store: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it brings the ERP up to date."""
+        return self.silent is None and not self.reasons
+
+
+class NoWorker(Exception):
+    """Something else answers there; the message says what."""
+
+
+def look(urls: Sequence[str]) -> list[Reading]:
+    """One reading of each worker, all at once: one that does not answer keeps nobody waiting for the others."""
+    opener = build_opener(ProxyHandler({}))  # workers are near; a proxy would not reach 127.0.0.1
+    with ThreadPoolExecutor(max_workers=max(1, len(urls))) as threads:
+        return list(threads.map(lambda url: read(url, opener), urls))
+
+
+def read(url: str, opener: OpenerDirector) -> Reading:
+    """The reading of the worker at `url`, which is `http://host:port`."""
+    moment = time.monotonic()
+    try:
+        status, metrics = _get(opener, f"{url}/metrics")
+        if status != 200:
+            raise NoWorker(f"/metrics answers {status}")
+        return reading_of(url, moment, metrics, *_words(*_get(opener, f"{url}/readyz")))
+    except NoWorker as error:
+        return Reading(url, moment, silent=f"no Tillstream worker: {error}")
+    except (OSError, HTTPException) as error:
+        return Reading(url, moment, silent=f"does not answer: {getattr(error, 'reason', None) or error}")
+
+
+def reading_of(url: str, moment: float, metrics: str, reasons: Sequence[str], warnings: Sequence[str] = ()) -> Reading:
+    """The reading that these metrics make. Raises NoWorker."""
+    try:
+        samples = Samples(metrics)
+    except ValueError as error:
+        raise NoWorker(f"/metrics are none ({error})") from None
+    if OURS not in samples:
+        raise NoWorker(f"/metrics have no {OURS}")
+    return Reading(
+        url,
+        moment,
+        reasons=tuple(reasons),
+        warnings=tuple(warnings),
+        partitions=int(samples.total("tillstream_assigned_partitions")),
+        lag_records=int(samples.total("tillstream_lag_records")),
+        lag_seconds=samples.total("tillstream_lag_seconds"),
+        events=int(sum(map(samples.total, SETTLED))),
+        duplicates=samples.counts("tillstream_events_duplicate_total", "layer"),
+        dead_letters=samples.counts("tillstream_events_rejected_total", "reason"),
+        sink_up=bool(samples.total("tillstream_sink_up")),
+        held=bool(samples.total("tillstream_held")),
+        last_progress=samples.total("tillstream_last_progress_timestamp_seconds") or None,
+        newest_by_store=samples.by("tillstream_store_newest_event_timestamp_seconds", "store"),
+        open_by_store=samples.by("tillstream_store_open", "store"),
+    )
+
+
+def rate(now: Reading, before: Reading | None) -> float | None:
+    """Events a second between two readings of a worker; None where that is not known, as after a restart."""
+    if before is None or now.silent or before.silent or now.moment <= before.moment or now.events < before.events:
+        return None
+    return (now.events - before.events) / (now.moment - before.moment)
+
+
+def _words(status: int, body: str) -> tuple[list[str], list[str]]:
+    """Return why it is not ready, and its warnings."""
+    try:
+        answer = json.loads(body)
+        reasons: list[str] = answer["reasons"]
+        warnings: list[str] = answer.get("warnings", [])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise NoWorker(f"/readyz answers {status} without reasons") from None
+    return (reasons if status != 200 else []), warnings
+
+
+def _get(opener: OpenerDirector, url: str) -> tuple[int, str]:
+    try:
+        with opener.open(url, timeout=PATIENCE) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except HTTPError as error:  # 503 is an answer, too
+        with error:
+            return error.code, error.read().decode(errors="replace")

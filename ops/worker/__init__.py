@@ -1,0 +1,1 @@
+"""`tillstream run`: one worker, or several under a supervisor."""

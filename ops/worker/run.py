@@ -1,0 +1,165 @@
+"""Runs one worker until it is told to stop, or must."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+import structlog
+
+from ops.worker.guard import Guard
+from ops.worker.watchdog import Watchdog
+from streams.assembly import tune_interpreter
+from streams.settings import Settings, SettingsError
+from streams.worker.app import COMMIT_PATIENCE, drain, in_our_words
+from streams.worker.bootstrap import Worker, build
+from streams.worker.health import HealthServer
+from streams.worker.state import State
+from streams.worker.suspects import Marks, Notebook
+
+STOP_PATIENCE = 15.0
+LEAVE_PATIENCE = 5.0
+
+
+class Watched(NamedTuple):
+    """A worker's guard, and what it shows the guard about its work."""
+
+    guard: Guard
+    marks: Marks
+    note: Callable[[], object]
+
+
+def watch_this_process(settings: Settings) -> Watched:
+    """Start the guard of a worker that has not begun: a process has to be forked before it has threads."""
+    marks, notebook = Marks(), Notebook(settings)
+    limits = settings.watchdog
+
+    def note() -> bool:
+        at_work = marks.all()
+        return not at_work or notebook.write(at_work)
+
+    guard = Guard(limits.loop_seconds + limits.grace_seconds, note)
+    guard.start()
+    return Watched(guard, marks, note)
+
+
+async def run_worker(settings: Settings, *, accept_budget: bool = False, watched: Watched | None = None) -> None:
+    """Returns after SIGTERM or SIGINT, drained. Raises what made the worker fail, and what `build` raises.
+
+    A worker that hangs ends the process. One that its dead-letter budget holds goes on after SIGUSR1. Until the worker
+    is built the signals are the caller's (`leave_on_signals`): a call that blocks would keep the loop from seeing them.
+    """
+    log = structlog.get_logger("tillstream.worker")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    worker = build(settings, accept_budget=accept_budget, marks=watched.marks if watched is not None else None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    state = worker.state
+    loop.add_signal_handler(signal.SIGUSR1, go_on, state)
+    try:
+        server = HealthServer(settings.http_host, settings.http_port, worker.metrics.registry, state)
+    except OSError as error:
+        worker.sink.close()
+        where = f"{settings.http_host}:{settings.http_port}"
+        raise SettingsError(f"http {where}: {error.strerror}; set http_host and http_port") from None
+    log.info(
+        "worker starting",
+        topic=settings.topic,
+        group=settings.group,
+        http=f"{settings.http_host}:{server.port}",
+    )
+    tune_interpreter()
+    watchdog = Watchdog(state, settings.watchdog.grace_seconds)
+    if watched is not None:
+        watchdog = Watchdog(state, settings.watchdog.grace_seconds, on_tick=watched.guard.beat, on_hang=watched.note)
+    watchdog.start()
+    beating = loop.create_task(beat(state))
+    try:
+        if not await started(worker, stop):
+            watchdog.expect_end(LEAVE_PATIENCE)
+            log.info("worker stopping before it has started")
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)  # it has begun nothing, and Faust does not stop in the middle of its start
+        await first_of(stop.wait(), state.ended.wait(), worker.app.wait_until_stopped())
+        watchdog.expect_end(settings.drain_seconds + COMMIT_PATIENCE + STOP_PATIENCE + settings.watchdog.grace_seconds)
+        idle = await drain(worker.app, state, settings.drain_seconds)
+        log.info("worker stopping", drained=idle)
+    except Exception as error:
+        raise in_our_words(error, settings) from error
+    finally:
+        watchdog.expect_end(STOP_PATIENCE + settings.watchdog.grace_seconds)
+        await stop_worker(worker)
+        beating.cancel()
+        server.close()
+    failure = state.failed or worker.app.crash_reason
+    if failure is not None:
+        raise in_our_words(failure, settings)
+
+
+async def started(worker: Worker, stop: asyncio.Event) -> bool:
+    """Whether the worker has started; False as soon as it is to stop, whether or not its start fails meanwhile."""
+    starting = asyncio.ensure_future(worker.app.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set() and (not starting.done() or starting.exception() is not None):
+        return False
+    stopping.cancel()
+    await starting
+    return True
+
+
+def go_on(state: State) -> None:
+    """What SIGUSR1 means: the held records were looked at, and are to be dead letters."""
+    log = structlog.get_logger("tillstream.worker")
+    reason = state.held
+    if state.go_on():
+        log.warning("told to go on: what was held becomes dead letters, and counting begins anew", held=reason)
+    else:
+        log.warning("told to go on, but nothing is held")
+
+
+async def beat(state: State) -> None:
+    """Shows that the event loop runs."""
+    while True:
+        state.heartbeat = state.clock()
+        await asyncio.sleep(1.0)
+
+
+async def stop_worker(worker: Worker) -> None:
+    """Stops Faust, gives the sink's connections back and sends the last traces.
+
+    Faust may wait for a broker that is gone; not for ever.
+    """
+    try:
+        await asyncio.wait_for(worker.app.stop(), STOP_PATIENCE)
+    except TimeoutError:
+        structlog.get_logger("tillstream.worker").warning("Faust does not stop, is the broker gone? Ending without it")
+    finally:
+        worker.sink.close()
+        await asyncio.to_thread(worker.tracing.close)
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Returns when the first of `waits` is done, and cancels the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it is installed (extra `fast`)."""
+    if sys.platform != "win32":
+        try:
+            import uvloop
+        except ImportError:
+            pass
+        else:
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
