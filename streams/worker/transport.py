@@ -2,7 +2,7 @@
 
 Per event Faust makes tasks, waits on futures, takes a lock and hops a queue; per slice that cost vanishes. Some
 methods of Faust's consumer are overridden for that, and everything that rests on its inner workings is in this file
-(`tests/unit/test_faust_contract.py` fails loudly when a new Faust changes them):
+(`tests/unit/worker/test_faust_contract.py` fails loudly when a new Faust changes them):
 
 - `_getmany` makes slices of what a poll brought for the source topic, and leaves out partitions that have enough to do,
   and all of them during a rebalance;

@@ -18,9 +18,9 @@ from ops.cli import program
 from schemas.dead_letter import Reason
 from sinks.registry import open_sink
 from streams.kafka.reader import TopicRecord
+from tests.support.dead_letters import dead
 from tests.support.events import event, value
 from tests.support.kafka import Kafka
-from tests.support.letters import dead
 from tests.support.raw_headers import produce_raw
 from tests.support.topics import Record
 from tests.support.wait import wait_until

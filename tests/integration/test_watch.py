@@ -16,9 +16,9 @@ from streams.dead_letters.writer import Letter
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.app import utc_now
+from tests.support.dead_letters import dead, head
 from tests.support.events import NOON
 from tests.support.kafka import Kafka
-from tests.support.letters import dead, head
 from tests.support.line import Line
 from tests.support.wait import wait_until
 

@@ -24,7 +24,7 @@ from ops.maps.outcome import Bare
 from schemas.contract import Contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import Source
-from tests.unit.importing.test_reading import keys, read, rows
+from tests.unit.files.test_receipts import keys, read, rows
 
 BASE: dict[str, Any] = {
     "contract": 1,

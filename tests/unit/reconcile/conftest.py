@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from streams.kafka import reader
-from tests.support.office import Clock, Desk, Office
+from tests.support.reconciliation import Clock, Desk, Office
 
 
 @pytest.fixture(scope="session")

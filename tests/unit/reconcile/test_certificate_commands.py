@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ops.reconcile.certificate import name_of, private_key
 from ops.reconcile.certificate_page import page
-from tests.support.office import DAYS, TOPIC, Desk, ref
+from tests.support.reconciliation import DAYS, TOPIC, Desk, ref
 
 
 def certify(desk: Desk, day: str, *arguments: str, code: int = 0) -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ops.reconcile.run import since_unsettled
 from streams.dead_letters.day_states import DayState, note_days
-from tests.support.office import DAYS, Desk, ref
+from tests.support.reconciliation import DAYS, Desk, ref
 
 S1, S2 = "S1", "S2"
 LEFT = "NOT BOOKED: 9.99 EUR in 1 receipt."

@@ -5,7 +5,7 @@ from typing import Any
 
 from ops.reconcile.explain import has_word
 from streams.kafka.reader import TopicRecord
-from tests.support.office import DAYS, TOPIC, Desk, ref
+from tests.support.reconciliation import DAYS, TOPIC, Desk, ref
 
 
 def ways(desk: Desk, target: str, code: int = 0) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from ops.reconcile.repair import Repaired, _forget, repair
 from ops.reconcile.store_day import Difference, Kind
 from sinks.base import Kept, SinkMisconfigured
-from tests.support.office import DAYS, Desk, Office, ref
+from tests.support.reconciliation import DAYS, Desk, Office, ref
 
 ERP_HAS_CHANGED = (
     f"DELETE FROM documents WHERE external_ref = '{ref(2)}'",  # the delivery stays, and so it is remembered

@@ -19,7 +19,7 @@ from streams.sources.contracts import find
 from streams.sources.rows import rows_to_records
 from streams.sources.source import ready
 from tests.support.events import FakeRecord
-from tests.unit.ops.test_datasets import RETAIL, has_journey, has_retail
+from tests.unit.simulator.test_data_sets import RETAIL, has_journey, has_retail
 
 
 @dataclass

@@ -217,7 +217,7 @@ def test_avro_record_with_an_oversized_decimal_is_refused_and_the_next_one_read(
     from fastavro import parse_schema, schemaless_reader, schemaless_writer
     from fastavro.read import LOGICAL_READERS
 
-    from tests.unit.sources.test_registry import readers
+    from tests.unit.sources.test_schema_registry import readers
 
     readers()  # which put the exact conversion in
     assert LOGICAL_READERS["bytes-decimal"] is LOGICAL_READERS["fixed-decimal"] is exact_decimal

@@ -26,7 +26,7 @@ from streams.kafka import reader as topics
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
 from streams.settings import Store, Stores
 from tests.support.events import FakeRecord
-from tests.support.office import DAYS, TOPIC, Clock, Desk, ref, sold
+from tests.support.reconciliation import DAYS, TOPIC, Clock, Desk, ref, sold
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
 JUDGE = Judge(Stores({}, Store()), None, None)

@@ -12,8 +12,8 @@ from ops.reconcile.expected_documents import Judge
 from streams.dead_letters.header import Head
 from streams.settings import Store, Stores
 from tests.support.books import AFTER
+from tests.support.dead_letters import dead, head
 from tests.support.events import batch, value
-from tests.support.letters import dead, head
 
 SLASHES = {"register": "1", "receipt": "2/3"}
 SHIFTED = {"register": "1/2", "receipt": "3"}

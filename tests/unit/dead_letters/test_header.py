@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from schemas.dead_letter import Reason
 from streams.dead_letters.header import UNKNOWN, Origin, head_of
 from streams.kafka.reader import TopicRecord
+from tests.support.dead_letters import DLQ, dead, head
 from tests.support.events import NOON
-from tests.support.letters import DLQ, dead, head
 
 
 def foreign(*headers: tuple[str, bytes]) -> TopicRecord:

@@ -33,8 +33,8 @@ from streams.dead_letters.removed_documents import erp_of, kept_by
 from streams.kafka.reader import TopicRecord
 from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
+from tests.support.dead_letters import head, outcome_of
 from tests.support.events import NOON
-from tests.support.letters import head, outcome_of
 from tests.support.wait import wait_until
 
 #: The ends after which nothing is left to do, and the others.

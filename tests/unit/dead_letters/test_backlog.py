@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from streams.dead_letters.audit import End, Ledger
 from streams.dead_letters.backlog import OpenLetters
+from tests.support.dead_letters import DLQ, dead, head, outcome_of
 from tests.support.events import NOON
-from tests.support.letters import DLQ, dead, head, outcome_of
 
 HOUR = timedelta(hours=1)
 

@@ -17,8 +17,8 @@ from streams.dead_letters.reprocess import Again, Back, Brought, Lanes, Redone, 
 from streams.dead_letters.writer import Letter
 from streams.kafka.reader import TopicRecord
 from streams.sink_retry import PatientSink
+from tests.support.dead_letters import DLQ, dead, head, outcome_of
 from tests.support.events import NOON, value
-from tests.support.letters import DLQ, dead, head, outcome_of
 from tests.support.line import Line
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from schemas.dead_letter import Reason
 from streams.dead_letters.header import Head
 from streams.dead_letters.retry import MOST_WAITING, Patience, WaitingList, due
+from tests.support.dead_letters import DLQ, dead, head
 from tests.support.events import NOON
-from tests.support.letters import DLQ, dead, head
 
 MINUTE = timedelta(minutes=1)
 HOUR = Patience(MINUTE, 60 * MINUTE)

@@ -12,7 +12,7 @@ from streams.mapping.master_data import MasterData
 from streams.mapping.tables import Database
 from streams.metrics import Metrics
 from tests.support.mapping import NOWHERE, mapped, mapping_file
-from tests.unit.erp.test_tables import database
+from tests.unit.mapping.test_tables import database
 
 ITEMS = {"mapping": 1, "items": {"file": "items.csv"}}
 

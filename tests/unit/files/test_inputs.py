@@ -14,7 +14,7 @@ from openpyxl import Workbook
 from ops.files.inputs import Input, Query, as_file, inputs
 from ops.files.layout import NotReadable
 from sinks.base import SinkMisconfigured
-from tests.unit.importing.test_reading import BY_NO, contract, keys, read, rows
+from tests.unit.files.test_receipts import BY_NO, contract, keys, read, rows
 
 
 def names(found: list[Input]) -> list[str]:
