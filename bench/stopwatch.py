@@ -95,8 +95,8 @@ def timed_line(sink: Sink, watch: Stopwatch) -> Iterator[Services]:
     seen.split = watch.timed("seen.split", seen.split)
     seen.add = watch.timed("seen.add", seen.add)
     steps: dict[str, Any] = {name: watch.timed(name, getattr(pipeline, name)) for name in _STEPS}
-    texts: dict[str, Any] = {name: watch.timed(f"  of it {name}", getattr(copytext, name)) for name in _TEXTS}
-    with patch.multiple(pipeline, **steps), patch.multiple(copytext, **texts):
+    texts: dict[str, Any] = {name: watch.timed(f"  of it {name}", getattr(copy_text, name)) for name in _TEXTS}
+    with patch.multiple(pipeline, **steps), patch.multiple(copy_text, **texts):
         yield Services(
             seen=seen,
             sink=PatientSink(TimedSink(sink, watch), Metrics()),

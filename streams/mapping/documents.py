@@ -1,6 +1,6 @@
 """A sound receipt to the document the ERP books: signs, business date, tax summary.
 
-Master data map to themselves, unless there is a mapping: then `streams.erp` adds the ERP's own codes.
+Master data map to themselves, unless there is a mapping: then `streams.mapping.mapper` adds the ERP's own codes.
 """
 
 from collections.abc import Callable, Sequence

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from streams.kafka.topics import changelog_topic
 from streams.settings import load_settings
-from streams.topics import changelog_topic
 from tests.faults.world import World
 from tests.support.wait import wait_until
 from tests.support.workers import Worker

@@ -52,7 +52,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 @pytest.fixture
 async def world(kafka: Kafka, topic_name: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(watch, "EVERY", 0.05)
+    monkeypatch.setattr(backlog, "EVERY", 0.05)
     made = World(kafka, topic_name)
     running = asyncio.create_task(made.watch.run())
     yield made

@@ -70,7 +70,7 @@ bons = st.lists(st.lists(texts, min_size=1, max_size=4), min_size=1, max_size=6)
 @given(bons, st.randoms(use_true_random=False), st.sampled_from([1, 3, 500_000]))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_of_rows_gives_the_same_receipts(monkeypatch: Any, bons: Any, random: Any, at_once: int) -> None:
-    monkeypatch.setattr(scattered, "_AT_ONCE", at_once)  # on disk, partly, not at all
+    monkeypatch.setattr(regroup, "_AT_ONCE", at_once)  # on disk, partly, not at all
     waiting = {f"r{number}": list(skus) for number, skus in enumerate(bons)}
     mixed: list[list[str]] = []
     while waiting:  # the rows of a receipt keep their order
@@ -265,7 +265,7 @@ def peak(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
     """The most memory that Python held while something was done, in bytes."""
     import tracemalloc
 
-    monkeypatch.setattr(scattered, "_AT_ONCE", 100)
+    monkeypatch.setattr(regroup, "_AT_ONCE", 100)
 
     def measured(work: Callable[[], Any]) -> int:
         tracemalloc.start()

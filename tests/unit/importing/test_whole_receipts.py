@@ -255,8 +255,8 @@ def test_receipts_are_whole_however_their_rows_are_spread_over_files(
     table = [(file, f"r{no}", f"{no}-{row}") for no, files in enumerate(bons) for row, file in enumerate(files)]
     random.shuffle(table)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(spread, "_AT_ONCE", at_once)
-        patch.setattr(scattered, "_AT_ONCE", at_once)
+        patch.setattr(split_receipts, "_AT_ONCE", at_once)
+        patch.setattr(regroup, "_AT_ONCE", at_once)
         for file in range(4):
             listed = "".join(f"{no},{sku},1\n" for where, no, sku in table if where == file)
             (Path(folder) / f"{file}.csv").write_text(f"no,sku,price\n{listed}")
@@ -364,8 +364,8 @@ def test_receipt_with_rows_in_a_sheet_that_is_left_out_is_not_sent(tmp_path: Pat
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tracemalloc
 
-    monkeypatch.setattr(spread, "_AT_ONCE", 100)
-    monkeypatch.setattr(scattered, "_AT_ONCE", 100)
+    monkeypatch.setattr(split_receipts, "_AT_ONCE", 100)
+    monkeypatch.setattr(regroup, "_AT_ONCE", 100)
     sizes = []
     for number in (10, 40):
         folder = tmp_path / str(number)

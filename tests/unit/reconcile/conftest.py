@@ -22,6 +22,6 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
 @pytest.fixture
 def desk(office: Office, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """The program, for this test alone."""
-    monkeypatch.setattr(reading, "Consumer", Clock)
+    monkeypatch.setattr(reader, "Consumer", Clock)
     key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return Desk(office, tmp_path, request.node.originalname, certificate_key=key)

@@ -31,15 +31,15 @@ def ask(monkeypatch: pytest.MonkeyPatch, consumer: Coordinator) -> dict[int, int
     def there(_: Any) -> dict[str, int]:
         return {"pos.sales": 2}
 
-    monkeypatch.setattr(reading, "partitions_of_topics", there)
-    monkeypatch.setattr(reading, "reading_consumer", lambda *_, **__: consumer)
+    monkeypatch.setattr(fetch, "partitions_of_topics", there)
+    monkeypatch.setattr(fetch, "reading_consumer", lambda *_, **__: consumer)
     return fetch.committed(Settings(broker="127.0.0.1:9", topic="pos.sales", sink_url="sqlite:///erp.db"))
 
 
 def test_coordinator_that_is_being_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     errors = KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
     waited: list[float] = []
-    monkeypatch.setattr(reading, "sleep", waited.append)
+    monkeypatch.setattr(fetch, "sleep", waited.append)
     assert ask(monkeypatch, Coordinator(*errors)) == {0: 7, 1: 7}
     assert waited == [0.2, 0.2]
 

@@ -95,8 +95,8 @@ def losing(monkeypatch: pytest.MonkeyPatch, lost: dict[int, int] | None = None) 
         return read(consumer, topic, spans, *more)
 
     monkeypatch.setattr(Clock, "begins", lost or {})
-    monkeypatch.setattr(reading, "limits", limits)
-    monkeypatch.setattr(reading, "read_spans", read_spans)
+    monkeypatch.setattr(fetch, "limits", limits)
+    monkeypatch.setattr(fetch, "read_spans", read_spans)
     return spans_read
 
 
@@ -260,7 +260,7 @@ def test_reading_that_fails_names_topic_and_broker(desk: Desk, monkeypatch: pyte
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
     book = read(desk)[1]
-    monkeypatch.setattr(reading, "limits", failing)
+    monkeypatch.setattr(fetch, "limits", failing)
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):
         read(desk)
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):

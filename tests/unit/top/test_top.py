@@ -145,7 +145,7 @@ def test_all_that_a_worker_says_is_read(worker: Worker) -> None:
 
 
 def test_every_metric_that_is_read_is_one_that_workers_have(worker: Worker) -> None:
-    source = (Path(__file__).parents[3] / "ops" / "top_reading.py").read_text()
+    source = (Path(__file__).parents[3] / "ops" / "top" / "reading.py").read_text()
     read = set(re.findall(r'"(tillstream_\w+)"', source))
     has = {metric.name for metric in worker.metrics.registry.collect()}
     assert read

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from streams.clock import TOLERANCE, ClockWatch
-from streams.state import State
+from streams.worker.broker_clock import TOLERANCE, ClockWatch
+from streams.worker.state import State
 
 SENT = 1_750_000_000.0
 
