@@ -29,7 +29,7 @@ from bench.race import ContenderFailed, ending_in_words
 from bench.results import LATEST, machine, write
 from bench.servers import add_server_options, open_kafka
 from bench.topics import leaving_no_topics
-from streams.kafka.topics import Lookout
+from streams.kafka.topics import TopicMonitor
 from streams.settings import Settings
 from tests.support.topics import PARTITIONS, Topics
 
@@ -87,7 +87,7 @@ def measure(kafka: Topics, path: Path, folder: Path, lines: int) -> dict[str, fl
         said.seek(0)
         (report,) = json.load(said)["files"]
     settings = Settings(broker=kafka.bootstrap, topic=topic)
-    held = sum(Lookout(settings, PARTITIONS).ends(range(PARTITIONS)).values())
+    held = sum(TopicMonitor(settings, PARTITIONS).ends(range(PARTITIONS)).values())
     if (report["rows"], report["receipts"], held) != (lines, lines // LINES_OF_A_RECEIPT, lines // LINES_OF_A_RECEIPT):
         raise ContenderFailed(f"{report['rows']} rows, {report['receipts']} receipts, {held} records in the topic")
     kafka.delete_topic(topic)

@@ -4,11 +4,11 @@ from statistics import median
 from time import process_time
 
 from bench.inprocess import FakeRecord
-from streams.batch import Batch, Settled
+from streams.batch import Batch, BatchOutcome
 from streams.decode import decode
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.worker.app import count
-from streams.worker.receipt_gaps import ReceiptRuns
+from streams.worker.receipt_gaps import ReceiptGapTracker
 from tests.support.events import value
 
 EVENTS = 1500
@@ -16,22 +16,22 @@ STORES, REGISTERS = 40, 4
 ROUNDS = 100
 
 
-def settled() -> Settled:
+def settled() -> BatchOutcome:
     """A batch of delivered sales, of all registers in turn."""
     values = [
         value(n, receipt=str(1_000_000 + n), register=f"R{n % REGISTERS}", store=f"S{n % STORES}")
         for n in range(EVENTS)
     ]
     records = [FakeRecord(offset, b"S", value) for offset, value in enumerate(values)]
-    return Settled(delivered=decode(Batch("bench", 0, records))[0])
+    return BatchOutcome(delivered=decode(Batch("bench", 0, records))[0])
 
 
 def main() -> None:
     """Prints the median over all rounds."""
-    batch, metrics = settled(), Metrics()
+    batch, metrics = settled(), WorkerMetrics()
     seconds = []
     for _ in range(ROUNDS):
-        receipts = ReceiptRuns()
+        receipts = ReceiptGapTracker()
         started = process_time()
         count(batch, metrics)
         metrics.note_missing_receipts(receipts.note(batch))

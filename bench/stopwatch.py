@@ -11,12 +11,12 @@ from schemas.document import ErpDocument
 from sinks.base import Result, Sink
 from sinks.postgres import copy_text
 from streams import pipeline
-from streams.dead_letters.writer import BudgetGuard, DeadLetters, Letter
+from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Store, Stores
-from streams.sink_retry import PatientSink
+from streams.sink_retry import RetryingSink
 
 _STEPS = ("decode", "with_document", "first_turn", "check", "to_documents", "by_result")
 _TEXTS = ("deliveries_text", "documents_text", "lines_text", "payments_text")
@@ -85,7 +85,7 @@ class NoChunks:
 def timed_line(sink: Sink, watch: Stopwatch) -> Iterator[Services]:
     """Services whose every step is timed, as long as this lasts. Letters are made and dropped."""
 
-    async def publish(letters: Sequence[Letter]) -> None:
+    async def publish(letters: Sequence[DeadLetterRecord]) -> None:
         return None
 
     def now() -> datetime:
@@ -99,8 +99,8 @@ def timed_line(sink: Sink, watch: Stopwatch) -> Iterator[Services]:
     with patch.multiple(pipeline, **steps), patch.multiple(copy_text, **texts):
         yield Services(
             seen=seen,
-            sink=PatientSink(TimedSink(sink, watch), Metrics()),
-            dead_letters=DeadLetters(publish, now),
+            sink=RetryingSink(TimedSink(sink, watch), WorkerMetrics()),
+            dead_letters=DeadLetterWriter(publish, now),
             budget=BudgetGuard(0.5, 1000),
             stores=Stores({}, Store()),
             now=now,

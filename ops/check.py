@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sinks.base import Finding, SinkMisconfigured, SinkUnavailable
+from sinks.base import PreflightFinding, SinkMisconfigured, SinkUnavailable
 from sinks.registry import open_sink, shown
 from streams.assembly import find_master_data
 from streams.kafka.topics import (
@@ -27,7 +27,7 @@ WRONG_USAGE, UNREACHABLE = 2, 3
 WIDTH = 120  # of the table where there is no terminal
 
 
-def run_checks(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
+def run_checks(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
     """All findings, and the exit code: 0 all is well, 2 something to set right, 3 a component can't be reached."""
     kafka, kafka_code = check_kafka(settings, apply=apply)
     sink, sink_code = check_sink(settings, apply=apply)
@@ -35,7 +35,7 @@ def run_checks(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
     return [*kafka, *sink, *mapping], max(kafka_code, sink_code, mapping_code)
 
 
-def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
+def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
     """The broker and the topics."""
     subject = f"broker {settings.broker}"
     try:
@@ -46,14 +46,17 @@ def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]
             ensure_desk_topics(creating)
         there = partitions_of_topics(settings)
     except BrokerUnreachable as error:
-        return [Finding(subject, False, "unreachable", str(error))], UNREACHABLE
+        return [PreflightFinding(subject, False, "unreachable", str(error))], UNREACHABLE
     except TopicsUnusable as error:
-        return [Finding(subject, True, "reachable"), Finding("topics", False, "unusable", str(error))], WRONG_USAGE
-    findings = [Finding(subject, True, "reachable"), *topic_findings(settings, there)]
+        return [
+            PreflightFinding(subject, True, "reachable"),
+            PreflightFinding("topics", False, "unusable", str(error)),
+        ], WRONG_USAGE
+    findings = [PreflightFinding(subject, True, "reachable"), *topic_findings(settings, there)]
     return findings, 0 if all(finding.ok for finding in findings) else WRONG_USAGE
 
 
-def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
+def topic_findings(settings: Settings, there: dict[str, int]) -> list[PreflightFinding]:
     """One finding per topic a worker needs."""
     partitions = there.get(settings.topic)
     findings = []
@@ -67,26 +70,28 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[Finding]:
             # A worker creates its own topics itself where it is allowed to.
             missing_is_fine = own and settings.create_topics and partitions is not None
             detail = "missing, a worker creates it" if missing_is_fine else "missing"
-            findings.append(Finding(subject, missing_is_fine, detail, advice))
+            findings.append(PreflightFinding(subject, missing_is_fine, detail, advice))
         elif topic == changelog_topic(settings) and there[topic] != partitions:
             findings.append(
-                Finding(subject, False, f"{there[topic]} partitions, not {partitions}", "delete it, it is only a cache")
+                PreflightFinding(
+                    subject, False, f"{there[topic]} partitions, not {partitions}", "delete it, it is only a cache"
+                )
             )
         else:
-            findings.append(Finding(subject, True, f"{there[topic]} partitions"))
+            findings.append(PreflightFinding(subject, True, f"{there[topic]} partitions"))
     for topic in (settings.parked_topic, settings.audit_topic):
         missing = "missing, created when it is needed" if settings.create_topics else "missing"
         found = f"{there[topic]} partition{'s' * (there[topic] != 1)}" if topic in there else missing
         fine = topic in there or settings.create_topics
-        findings.append(Finding(f"topic {topic}", fine, found, "tillstream check --apply creates it"))
+        findings.append(PreflightFinding(f"topic {topic}", fine, found, "tillstream check --apply creates it"))
     if settings.topic in there and settings.dead_letter_topic in there:
         too_small = smaller_dead_letters(settings)
         if too_small is not None:
-            findings.append(Finding("record size", False, "dead letters may not fit", too_small))
+            findings.append(PreflightFinding("record size", False, "dead letters may not fit", too_small))
     return findings
 
 
-def check_sink(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
+def check_sink(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
     """The sink and its schema."""
     subject = f"sink {shown(settings.sink_url)}"
     try:
@@ -96,13 +101,13 @@ def check_sink(settings: Settings, *, apply: bool) -> tuple[list[Finding], int]:
         finally:
             sink.close()
     except SinkMisconfigured as error:
-        return [Finding(subject, False, "misconfigured", str(error))], WRONG_USAGE
+        return [PreflightFinding(subject, False, "misconfigured", str(error))], WRONG_USAGE
     except SinkUnavailable as error:
-        return [Finding(subject, False, "unreachable", str(error))], UNREACHABLE
+        return [PreflightFinding(subject, False, "unreachable", str(error))], UNREACHABLE
     return findings, 0 if all(finding.ok for finding in findings) else WRONG_USAGE
 
 
-def check_mapping(settings: Settings) -> tuple[list[Finding], int]:
+def check_mapping(settings: Settings) -> tuple[list[PreflightFinding], int]:
     """The mapping and its tables, if there is one."""
     subject = f"mapping {settings.mapping}"
     try:
@@ -111,14 +116,14 @@ def check_mapping(settings: Settings) -> tuple[list[Finding], int]:
             return [], 0
         master = master_data.load()
     except ContractError as error:
-        return [Finding(subject, False, "can't be used", str(error))], WRONG_USAGE
+        return [PreflightFinding(subject, False, "can't be used", str(error))], WRONG_USAGE
     except SinkUnavailable as error:
-        return [Finding(subject, False, "a table's database is unreachable", str(error))], UNREACHABLE
+        return [PreflightFinding(subject, False, "a table's database is unreachable", str(error))], UNREACHABLE
     rows = ", ".join(f"{count} {name}" for name, count in master.rows.items())
-    return [Finding(subject, True, f"{master.label}: {rows or 'no tables'}")], 0
+    return [PreflightFinding(subject, True, f"{master.label}: {rows or 'no tables'}")], 0
 
 
-def report_findings(findings: list[Finding], *, as_json: bool) -> None:
+def report_findings(findings: list[PreflightFinding], *, as_json: bool) -> None:
     """A table for people, or one JSON object."""
     if as_json:
         rows = [{"subject": f.subject, "ok": f.ok, "detail": f.detail, "advice": f.advice} for f in findings]

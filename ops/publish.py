@@ -15,7 +15,7 @@ from schemas.document import ErpDocument
 from schemas.mapping import Mapping
 from schemas.sale import SaleEvent
 from streams.dead_letters.writer import CONNECT, OWN
-from streams.metrics import MOST_STORES, OTHER_STORES, Metrics, ReconciliationMetrics, ScheduleMetrics
+from streams.metrics import MOST_STORES, OTHER_STORES, ReconciliationMetrics, ScheduleMetrics, WorkerMetrics
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "schemas" / "published"
@@ -157,7 +157,7 @@ collector `textfile` of Prometheus' node exporter:
 def metrics_page() -> str:
     """Every metric, as a worker and a reconciliation define it, as tables."""
     return METRICS_PAGE.format(
-        rows=_metric_rows(Metrics()),
+        rows=_metric_rows(WorkerMetrics()),
         reconciliation=_metric_rows(ReconciliationMetrics()),
         schedules=_metric_rows(ScheduleMetrics()),
         most_stores=f"{MOST_STORES:,}",
@@ -165,7 +165,7 @@ def metrics_page() -> str:
     )
 
 
-def _metric_rows(metrics: Metrics | ReconciliationMetrics | ScheduleMetrics) -> str:
+def _metric_rows(metrics: WorkerMetrics | ReconciliationMetrics | ScheduleMetrics) -> str:
     # The library shows the labels of a metric in its samples alone, and some have none yet.
     labels = {
         metric._name: list(metric._labelnames)

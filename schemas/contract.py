@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.sale import Customer, Discount, EventType, Line, OriginalReceipt, SaleEvent, Tender, Totals
+from schemas.sale import Customer, EventType, LineDiscount, OriginalReceipt, ReceiptTotals, SaleEvent, SaleLine, Tender
 
 Format = Literal["json", "cloudevents", "avro", "json_schema", "xml", "csv"]
 Scalar = str | int | bool
@@ -34,14 +34,14 @@ _EVENT = {field.alias or name for name, field in SaleEvent.model_fields.items()}
     "lines",
     "tenders",
 }
-_PARTS: dict[str, type[Any]] = {"customer": Customer, "totals": Totals, "original": OriginalReceipt}
+_PARTS: dict[str, type[Any]] = {"customer": Customer, "totals": ReceiptTotals, "original": OriginalReceipt}
 #: What `fields` may name: `receipt`, `totals.gross`, `customer.id`, ….
 EVENT_FIELDS = frozenset(_EVENT - _PARTS.keys()) | {
     f"{part}.{name}" for part, kind in _PARTS.items() for name in kind.__annotations__
 }
-LINE_FIELDS = frozenset(Line.__annotations__) - {"discounts"}
+LINE_FIELDS = frozenset(SaleLine.__annotations__) - {"discounts"}
 TENDER_FIELDS = frozenset(Tender.__annotations__)
-DISCOUNT_FIELDS = frozenset(Discount.__annotations__)
+DISCOUNT_FIELDS = frozenset(LineDiscount.__annotations__)
 TAX_FIELDS = frozenset({"rate", "amount"})
 
 
@@ -55,13 +55,13 @@ def _a_number(value: Any) -> Any:
 NUMBER = BeforeValidator(_a_number)
 
 
-class Part(BaseModel):
+class ContractModel(BaseModel):
     """Nothing that the model does not know: a typing error must not be a rule that never applies."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DecimalNumber(Part):
+class DecimalNumber(ContractModel):
     """How a number is written."""
 
     point: Annotated[Literal[".", ","], Field(description="the decimal mark")] = "."
@@ -74,7 +74,7 @@ class DecimalNumber(Part):
     brackets: Annotated[Literal["", "negative"], Field(description="negative: (2.50) is -2.50")] = ""
 
 
-class Time(Part):
+class TimeFormats(ContractModel):
     """How a moment is written; formats are tried in order.
 
     A time without an offset is local: of `zone`, or of the event's store. When clocks go forward an hour does not
@@ -97,21 +97,21 @@ class Time(Part):
         return (formats,) if isinstance(formats, str) else formats
 
 
-class Codes(Part):
+class CodeTable(ContractModel):
     """A table of codes. Without `otherwise` a code that is not in it is a dead letter."""
 
     table: dict[str, Scalar]
     otherwise: Scalar | None = None
 
 
-class Boolean(Part):
+class BooleanTexts(ContractModel):
     """Which texts mean yes and no (JSON's own booleans always do)."""
 
     yes: tuple[str, ...] = ("true", "1", "y", "yes")
     no: tuple[str, ...] = ("false", "0", "n", "no")
 
 
-class Lookup(Part):
+class ListLookup(ContractModel):
     """The row of a list of the record whose `by` is the value, and what stands at `take` in it; absent if none is."""
 
     rows: Annotated[str, Field(alias="in", description="JMESPath, from the record")]
@@ -119,7 +119,7 @@ class Lookup(Part):
     take: str
 
 
-class Step(Part):
+class ConversionStep(ContractModel):
     """One conversion, named by its key."""
 
     decimal: DecimalNumber | None = Field(None, description="a number as text, in the way it is written")
@@ -128,9 +128,9 @@ class Step(Part):
     )
     multiply: str | None = Field(None, description="grams to kilograms: '0.001'")
     round: Literal[True] | None = Field(None, description="to the event's currency, half up")
-    time: Time | None = None
-    codes: Codes | None = None
-    boolean: Boolean | None = None
+    time: TimeFormats | None = None
+    codes: CodeTable | None = None
+    boolean: BooleanTexts | None = None
     text: Literal["trim", "half_width"] | None = Field(
         None,
         description="trim: NFC, no white space around; half_width: full-width digits, letters and marks as ASCII too",
@@ -139,13 +139,13 @@ class Step(Part):
         None, description="the check digit of a GTIN is right; to_14: and it is filled up to 14 digits"
     )
     sign: Literal["negate", "absolute"] | None = None
-    lookup: Lookup | None = None
+    lookup: ListLookup | None = None
     revision: Literal["time"] | None = Field(
         None, description="of the time of a change (ISO): a revision that grows, the seconds since 2000"
     )
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> "Step":
+    def _exactly_one(self) -> "ConversionStep":
         if len(self.model_fields_set) != 1:
             raise ValueError("a step is one conversion, such as `decimal: {point: ','}`; write a list for several")
         return self
@@ -190,7 +190,7 @@ def _steps(steps: Any) -> Any:
     return tuple(_SHORT.get(step, step) if isinstance(step, str) else step for step in listed)
 
 
-class Rule(Part):
+class FieldRule(ContractModel):
     """Where a field's value comes from (one of `path`, `header`, `key`, `value`, `derive`), and what is made of it."""
 
     path: str | None = Field(None, description="JMESPath, or XPath in XML")
@@ -207,13 +207,13 @@ class Rule(Part):
     )
     default: Scalar | None = Field(None, description="where nothing is found, or only white space")
     steps: Annotated[
-        tuple[Step, ...],
-        BeforeValidator(_steps, json_schema_input_type=Step | ShortStep | list[Step | ShortStep]),
+        tuple[ConversionStep, ...],
+        BeforeValidator(_steps, json_schema_input_type=ConversionStep | ShortStep | list[ConversionStep | ShortStep]),
         Field(alias="as", description="one conversion, or a list of them"),
     ] = ()
 
     @model_validator(mode="after")
-    def _one_place(self) -> "Rule":
+    def _one_place(self) -> "FieldRule":
         if len(self.model_fields_set & {"path", "header", "key", "value", "derive"}) != 1:
             raise ValueError("a rule takes its value from one of path, header, key, value, derive")
         if self.derive is not None and (self.steps or self.default is not None):
@@ -225,7 +225,7 @@ def _rule(rule: Any) -> Any:
     return {"path": rule} if isinstance(rule, str) else rule
 
 
-AnyRule = Annotated[Rule, BeforeValidator(_rule, json_schema_input_type=Rule | str)]
+AnyRule = Annotated[FieldRule, BeforeValidator(_rule, json_schema_input_type=FieldRule | str)]
 
 
 def _among(names: frozenset[str]) -> AfterValidator:
@@ -266,14 +266,14 @@ DiscountRules = Annotated[
 ]
 
 
-class Discounts(Part):
+class DiscountList(ContractModel):
     """One discount of the line for each part that `each` finds; amounts of zero are left out."""
 
     each: str
     fields: DiscountRules
 
 
-class Taxes(Part):
+class TaxList(ContractModel):
     """The taxes of the line, of which its `tax_rate` is made: `rate` in percent, `amount` what was charged, or both.
 
     The line's rate is the sum of the stated rates. Where only amounts are stated, it is a rate that gives them to the
@@ -291,24 +291,24 @@ Values = Annotated[
 ]
 
 
-class Lines(Part):
+class LineList(ContractModel):
     """One line for each part that `each` finds."""
 
     each: str
     values: Values = {}
     fields: LineRules
-    discounts: tuple[Discounts, ...] = ()
-    taxes: tuple[Taxes, ...] = ()
+    discounts: tuple[DiscountList, ...] = ()
+    taxes: tuple[TaxList, ...] = ()
 
 
-class Tenders(Part):
+class TenderList(ContractModel):
     """One tender for each part that `each` finds."""
 
     each: str
     fields: TenderRules
 
 
-class When(Part):
+class Condition(ContractModel):
     """Holds when the value of a rule is one of `is`; without `is`, when there is one and it is not false or empty."""
 
     path: str | None = None
@@ -321,40 +321,40 @@ class When(Part):
         return values if isinstance(values, list | tuple) or values is None else (values,)
 
     @model_validator(mode="after")
-    def _one_place(self) -> "When":
+    def _one_place(self) -> "Condition":
         if (self.path is None) == (self.header is None):
             raise ValueError("a condition looks at one of path, header")
         return self
 
 
-class Kind(Part):
+class RecordKind(ContractModel):
     """One kind of record: `type` says which event it becomes, `skip` why it becomes none.
 
     The first kind of which every `when` holds is taken; its rules stand beside the contract's own, and win.
     """
 
-    when: tuple[Annotated[When, BeforeValidator(_rule, json_schema_input_type=When | str)], ...] = ()
+    when: tuple[Annotated[Condition, BeforeValidator(_rule, json_schema_input_type=Condition | str)], ...] = ()
     type: EventType | None = None
     skip: str | None = None
     facts: dict[str, str] = {}
     fields: EventRules = {}
-    lines: tuple[Lines, ...] | None = None
-    tenders: tuple[Tenders, ...] | None = None
-    taxes: tuple[Taxes, ...] | None = None
+    lines: tuple[LineList, ...] | None = None
+    tenders: tuple[TenderList, ...] | None = None
+    taxes: tuple[TaxList, ...] | None = None
 
-    @field_validator("when", mode="before", json_schema_input_type=When | str | list[When | str])
+    @field_validator("when", mode="before", json_schema_input_type=Condition | str | list[Condition | str])
     @classmethod
     def _one_or_more(cls, conditions: Any) -> Any:
         return conditions if isinstance(conditions, list | tuple) else (conditions,)
 
     @model_validator(mode="after")
-    def _event_or_not(self) -> "Kind":
+    def _event_or_not(self) -> "RecordKind":
         if (self.type is None) == (self.skip is None):
             raise ValueError("a kind has a `type`, the event it becomes, or says with `skip` why it becomes none")
         return self
 
 
-class Example(Part):
+class ContractExample(ContractModel):
     """A record and what becomes of it: `events`, nothing (`skipped`), or a dead letter (`rejected`: its reason)."""
 
     name: str
@@ -367,7 +367,7 @@ class Example(Part):
     rejected: str | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> "Example":
+    def _complete(self) -> "ContractExample":
         if len(self.model_fields_set & {"file", "value"}) != 1:
             raise ValueError("an example has its record in a `file`, or as `value`")
         if len(self.model_fields_set & {"events", "skipped", "rejected"}) != 1:
@@ -387,7 +387,7 @@ TaxRate = Annotated[
 ]
 
 
-class Xml(Part):
+class XmlOptions(ContractModel):
     """How paths see XML."""
 
     namespaces: Annotated[
@@ -396,7 +396,7 @@ class Xml(Part):
     ] = "ignore"
 
 
-class Contract(Part):
+class Contract(ContractModel):
     """One source. `source` is the events' source; `version` is noted in dead letters."""
 
     contract: Annotated[Literal[1], NUMBER] = Field(description="the version of this format")
@@ -404,7 +404,7 @@ class Contract(Part):
     version: str = "1"
     description: str = ""
     format: Format = "json"
-    xml: Xml = Xml()
+    xml: XmlOptions = XmlOptions()
     group_by: tuple[str, ...] = Field((), description="csv: columns whose values together name a receipt")
     fill_down: tuple[str, ...] = Field(
         (),
@@ -419,15 +419,15 @@ class Contract(Part):
     ] = {}
     events: str | None = Field(None, description="where a record holds several: each part is one")
     values: Values = {}
-    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
+    kinds: Annotated[tuple[RecordKind, ...], Field(min_length=1)]
     facts: dict[str, str] = Field(
         {}, description="name: JMESPath; in order, so that one may use those before it. Conditions don't see them."
     )
     fields: EventRules = {}
-    lines: tuple[Lines, ...] = ()
-    tenders: tuple[Tenders, ...] = ()
+    lines: tuple[LineList, ...] = ()
+    tenders: tuple[TenderList, ...] = ()
     taxes: Annotated[
-        tuple[Taxes, ...],
+        tuple[TaxList, ...],
         Field(
             description="the taxes that the receipt prints for all of its lines: rates that lines without one may "
             "have, and amounts that the lines of a rate bear together"
@@ -438,7 +438,7 @@ class Contract(Part):
         Field(description="the rates in percent that this source sells at: no other is derived from amounts"),
     ] = ()
     personal: tuple[str, ...] = Field((), description="paths of personal data, for tools that show records")
-    examples: tuple[Example, ...] = ()
+    examples: tuple[ContractExample, ...] = ()
 
     @model_validator(mode="after")
     def _groups_rows(self) -> "Contract":

@@ -45,7 +45,7 @@ class DocumentLine:
 
 
 @dataclass(slots=True)
-class Payment:
+class DocumentPayment:
     """One means of payment; the sum over a document is its `gross`, unless it has none (not paid yet).
 
     `payment_mode` and `account` are the ERP's own, where a mapping gives them.
@@ -102,7 +102,7 @@ class ErpDocument:
     rounding: Decimal
     gross: Decimal
     lines: list[DocumentLine]
-    payments: list[Payment]
+    payments: list[DocumentPayment]
     mapping: str | None = None
     company: str | None = None
     warehouse: str | None = None

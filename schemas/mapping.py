@@ -11,14 +11,14 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.codes import bare_code, is_damaged
-from schemas.contract import NUMBER, Part
+from schemas.contract import NUMBER, ContractModel
 from schemas.money import LIMIT
 from schemas.opening_hours import OpeningHours
 from schemas.sale import Code, Text
 from schemas.store import CutOff, TimeZone
 
 
-class Key(NamedTuple):
+class LookupKey(NamedTuple):
     """What a row is looked up by; `store` is None for a row that holds in every store."""
 
     store: str | None
@@ -55,16 +55,16 @@ Price = Annotated[Decimal, Field(ge=0, lt=LIMIT, decimal_places=6)]
 Rate = Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)]
 
 
-class Row(Part):
+class MasterRow(ContractModel):
     """A row of master data."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> LookupKey:
         """What it is looked up by."""
         raise NotImplementedError
 
 
-class Item(Row):
+class ItemRow(MasterRow):
     """What is sold. Without `item_code` its code in the ERP is the sku."""
 
     sku: ErpCode
@@ -79,11 +79,11 @@ class Item(Row):
     )
 
     @property
-    def key(self) -> Key:
-        return Key(self.store, self.sku)
+    def key(self) -> LookupKey:
+        return LookupKey(self.store, self.sku)
 
 
-class StoreRow(Row):
+class StoreRow(MasterRow):
     """A store. Time zone, cut-off and opening hours, where stated, go before those of the settings."""
 
     store: ErpCode
@@ -98,11 +98,11 @@ class StoreRow(Row):
     )
 
     @property
-    def key(self) -> Key:
-        return Key(None, self.store)
+    def key(self) -> LookupKey:
+        return LookupKey(None, self.store)
 
 
-class Tender(Row):
+class TenderRow(MasterRow):
     """A means of payment, by the till's `kind`."""
 
     kind: ErpCode
@@ -111,11 +111,11 @@ class Tender(Row):
     account: ErpCode | None = None
 
     @property
-    def key(self) -> Key:
-        return Key(self.store, self.kind)
+    def key(self) -> LookupKey:
+        return LookupKey(self.store, self.kind)
 
 
-class Tax(Row):
+class TaxRow(MasterRow):
     """A tax code, by the line's rate in percent, its item's tax category, or both; the more exact row is taken."""
 
     rate: Rate | None = None
@@ -124,25 +124,25 @@ class Tax(Row):
     tax_code: ErpCode
 
     @model_validator(mode="after")
-    def _by_something(self) -> "Tax":
+    def _by_something(self) -> "TaxRow":
         if self.rate is None and self.category is None:
             raise ValueError("a tax code goes by a rate, by a category, or by both")
         return self
 
     @property
-    def key(self) -> Key:
-        return Key(self.store, tax_key(self.category, self.rate))
+    def key(self) -> LookupKey:
+        return LookupKey(self.store, tax_key(self.category, self.rate))
 
 
-class Customer(Row):
+class CustomerRow(MasterRow):
     """A customer, by the id that the till sends."""
 
     id: ErpCode
     customer_code: ErpCode
 
     @property
-    def key(self) -> Key:
-        return Key(None, self.id)
+    def key(self) -> LookupKey:
+        return LookupKey(None, self.id)
 
 
 def tax_key(category: str | None, rate: Decimal | None) -> str:
@@ -150,7 +150,7 @@ def tax_key(category: str | None, rate: Decimal | None) -> str:
     return f"{category or ''}/{'' if rate is None else format(rate.normalize(), 'f')}"
 
 
-class Query(Part):
+class TableQuery(ContractModel):
     """A table in a database, read by one query, which must not write."""
 
     query: Annotated[str, Field(min_length=1), Storable]
@@ -161,17 +161,17 @@ class Query(Part):
     )
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=MasterRow)
 
 
-class Table(Part, Generic[R]):
+class MasterTable(ContractModel, Generic[R]):
     """Where the rows of one kind of master data are, and what becomes of a code that is in none.
 
     Without `columns` the columns must have our names. With it those named are read, and no others.
     """
 
     file: Annotated[str, Storable] | None = Field(None, description="beside the mapping: .csv, .yaml")
-    sql: Query | None = None
+    sql: TableQuery | None = None
     rows: tuple[R, ...] | None = None
     columns: dict[str, str] | None = Field(None, description="our name: the table's name")
     delimiter: Annotated[str, Field(min_length=1, max_length=1, description="of a CSV file")] = ","
@@ -180,7 +180,7 @@ class Table(Part, Generic[R]):
     ] = "reject"
 
     @model_validator(mode="after")
-    def _one_place(self) -> "Table[R]":
+    def _one_place(self) -> "MasterTable[R]":
         if len(self.model_fields_set & {"file", "sql", "rows"}) != 1:
             raise ValueError("a table has its rows in one of file, sql, rows")
         return self
@@ -190,7 +190,7 @@ NoFix = Literal["reject", "flag", "hold"]
 Share = Annotated[Decimal, Field(gt=0, description="0.3 is 30 %")]
 
 
-class Limits(Part):
+class ValueLimits(ContractModel):
     """What lies outside is an outlier; signs don't count."""
 
     at_least: Annotated[Decimal, Field(ge=0)] | None = None
@@ -198,34 +198,34 @@ class Limits(Part):
     then: NoFix
 
     @model_validator(mode="after")
-    def _some(self) -> "Limits":
+    def _some(self) -> "ValueLimits":
         if self.at_least is None and self.at_most is None:
             raise ValueError("limits are at_least, at_most, or both")
         return self
 
 
-class Deviation(Part):
+class PriceDeviation(ContractModel):
     """A price that differs from its item's `list_price` by more than this share of it."""
 
     share: Share
     then: NoFix
 
 
-class Ahead(Part):
+class FutureLimit(ContractModel):
     """Receipts from the future, beyond what clocks differ by. More than a day ahead is always rejected."""
 
     minutes: Annotated[int, NUMBER, Field(ge=0, le=1440)]
     then: NoFix
 
 
-class Age(Part):
+class AgeLimit(ContractModel):
     """Receipts that are older than so many days."""
 
     days: Annotated[int, NUMBER, Field(ge=1)]
     then: NoFix
 
 
-class Tolerance(Part):
+class TotalsTolerance(ContractModel):
     """Totals that differ from the lines' sums by at most `amount`, in the receipt's currency.
 
     The printed gross counts, and the difference is the document's rounding. What differs by more is rejected, as
@@ -236,7 +236,7 @@ class Tolerance(Part):
     then: Literal["fix", "flag", "hold"]
 
 
-class Usual(Part):
+class OutlierRule(ContractModel):
     """What is far from usual, by what the ERP's tables hold of the last `days`: the median, and the median deviation.
 
     `times`: how many median deviations (of at least one percent of the median) are far. Nothing is judged by less than
@@ -251,7 +251,7 @@ class Usual(Part):
     receipts: NoFix | None = Field(None, description="a receipt's gross, against those of its store in its currency")
 
 
-class Refunds(Part):
+class RefundRule(ContractModel):
     """Returns and voids that refer to a receipt which the ERP does not have: tills don't send in each other's order.
 
     They wait as dead letters `held_refund`, which the worker takes up again by itself, for so long; then they stay
@@ -262,7 +262,7 @@ class Refunds(Part):
     then: Literal["flag", "hold"]
 
 
-class Cleaning(Part):
+class CleaningRules(ContractModel):
     """Rules, none of which applies unless it is given.
 
     reject: a dead letter, to be mended at the source. hold: a dead letter `held_…`, to be looked at. flag: booked, with
@@ -277,22 +277,24 @@ class Cleaning(Part):
     description: Literal["reject", "fix", "flag", "hold"] | None = Field(
         None, description="a line without one; fix: the item's, where it has one"
     )
-    quantity: Limits | None = None
-    unit_price: Limits | None = None
-    discount_share: Limits | None = Field(None, description="a line's discounts as a share of its price: 0.5 is half")
-    gross: Limits | None = Field(None, description="what the receipt costs")
-    list_price: Deviation | None = None
+    quantity: ValueLimits | None = None
+    unit_price: ValueLimits | None = None
+    discount_share: ValueLimits | None = Field(
+        None, description="a line's discounts as a share of its price: 0.5 is half"
+    )
+    gross: ValueLimits | None = Field(None, description="what the receipt costs")
+    list_price: PriceDeviation | None = None
     currency: NoFix | None = Field(None, description="another than the store's own in the table of stores")
-    future: Ahead | None = None
-    old: Age | None = None
-    totals: Tolerance | None = None
-    usual: Usual | None = None
-    refunds: Refunds | None = None
+    future: FutureLimit | None = None
+    old: AgeLimit | None = None
+    totals: TotalsTolerance | None = None
+    usual: OutlierRule | None = None
+    refunds: RefundRule | None = None
 
-    def released(self) -> "Cleaning":
+    def released(self) -> "CleaningRules":
         """The same rules, but what they would hold is booked, with the finding in its review."""
         stated = self.model_dump(exclude_none=True)
-        return Cleaning.model_validate({name: _flagged(rule) for name, rule in stated.items()})
+        return CleaningRules.model_validate({name: _flagged(rule) for name, rule in stated.items()})
 
 
 def _flagged(rule: Any) -> Any:
@@ -303,41 +305,41 @@ def _flagged(rule: Any) -> Any:
     return "flag" if rule == "hold" else rule
 
 
-class Mapping(Part):
+class Mapping(ContractModel):
     """The ERP's names for what the tills say. What has no table is not mapped: the till's code counts."""
 
     mapping: Annotated[Literal[1], NUMBER] = Field(description="the version of this format")
     name: Annotated[str, Field(min_length=1, max_length=64)] = "mapping"
     version: str = "1"
     description: str = ""
-    items: Table[Item] | None = None
-    stores: Table[StoreRow] | None = None
-    tenders: Table[Tender] | None = None
-    taxes: Table[Tax] | None = None
-    customers: Table[Customer] | None = None
+    items: MasterTable[ItemRow] | None = None
+    stores: MasterTable[StoreRow] | None = None
+    tenders: MasterTable[TenderRow] | None = None
+    taxes: MasterTable[TaxRow] | None = None
+    customers: MasterTable[CustomerRow] | None = None
     reload_seconds: Annotated[
         int,
         NUMBER,
         Field(ge=1, description="how often tables are looked at; SQL tables without `changed` are read whole"),
     ] = 10
-    cleaning: Cleaning = Cleaning()
+    cleaning: CleaningRules = CleaningRules()
 
     @property
     def label(self) -> str:
         """`name@version`, which documents carry."""
         return f"{self.name}@{self.version}"
 
-    def tables(self) -> "dict[str, Table[Any]]":
+    def tables(self) -> "dict[str, MasterTable[Any]]":
         """The tables that there are, by name."""
         named = {name: getattr(self, name) for name in ROWS}
         return {name: table for name, table in named.items() if table is not None}
 
 
 #: What the rows of each table are.
-ROWS: dict[str, type[Row]] = {
-    "items": Item,
+ROWS: dict[str, type[MasterRow]] = {
+    "items": ItemRow,
     "stores": StoreRow,
-    "tenders": Tender,
-    "taxes": Tax,
-    "customers": Customer,
+    "tenders": TenderRow,
+    "taxes": TaxRow,
+    "customers": CustomerRow,
 }

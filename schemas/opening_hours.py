@@ -31,7 +31,7 @@ Span = tuple[int, int]
 Day = tuple[int, int]
 
 
-class Rule(NamedTuple):
+class HoursRule(NamedTuple):
     """The hours of some days: of the week, or from one date to another, in one year or in every one."""
 
     spans: tuple[Span, ...]
@@ -50,10 +50,10 @@ class Rule(NamedTuple):
         return within and self.year in (None, day.year)
 
 
-class Hours(NamedTuple):
+class HoursRules(NamedTuple):
     """The rules, in their order."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[HoursRule, ...]
 
     def open_at(self, local: datetime) -> bool:
         """Whether the store is open when its clock shows `local`."""
@@ -69,14 +69,14 @@ class Hours(NamedTuple):
 
 
 @lru_cache(4096)  # stores share their hours
-def parse_hours(text: str) -> Hours:
+def parse_hours(text: str) -> HoursRules:
     """The hours that `text` states. Raises ValueError, which says what is wrong."""
-    return Hours(tuple(_rule(" ".join(part.split())) for part in text.strip().removesuffix(";").split(";")))
+    return HoursRules(tuple(_rule(" ".join(part.split())) for part in text.strip().removesuffix(";").split(";")))
 
 
-def _rule(text: str) -> Rule:
+def _rule(text: str) -> HoursRule:
     if text == "24/7":
-        return Rule(((0, MIDNIGHT),), frozenset(range(7)))
+        return HoursRule(((0, MIDNIGHT),), frozenset(range(7)))
     found = _RULE.fullmatch(text)
     if found is None:
         raise ValueError(
@@ -85,13 +85,13 @@ def _rule(text: str) -> Rule:
         )
     spans = () if found["hours"] in ("closed", "off") else tuple(map(_span, found["hours"].split(",")))
     if found["month"] is None:
-        return Rule(spans, _weekdays(found["weekdays"] or "Mo-Su"))
+        return HoursRule(spans, _weekdays(found["weekdays"] or "Mo-Su"))
     year = int(found["year"]) if found["year"] else None
     first = _date(found["month"], found["day"], year)
     last = _date(found["to_month"] or found["month"], found["to_day"] or found["day"], year)
     if last < first and (year is not None or found["to_month"] is None):
         raise ValueError(f"{text!r} ends before it begins")
-    return Rule(spans, first=first, last=last, year=year)
+    return HoursRule(spans, first=first, last=last, year=year)
 
 
 def _span(text: str) -> Span:

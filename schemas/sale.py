@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from schemas.reference import derived_identity, join_identity, join_reference
-from schemas.strict import Amount, Digits, Moment, Whole, read_exactly
+from schemas.strict import Amount, Moment, WholeNumber, WrittenFractions, read_exactly
 
 Code = Annotated[str, Strict(), Field(min_length=1, max_length=64)]
 Text = Annotated[str, Strict(), Field(max_length=500)]
@@ -39,14 +39,14 @@ class Customer(TypedDict):
     phone: NotRequired[Annotated[Text | None, _PERSONAL]]
 
 
-class Discount(TypedDict):
+class LineDiscount(TypedDict):
     """A reduction of one line, positive, in the unit of the line's price (before tax unless tax is included)."""
 
     amount: Amount
     reason: NotRequired[Code | None]
 
 
-class Line(TypedDict):
+class SaleLine(TypedDict):
     """One line of the receipt."""
 
     sku: Code
@@ -54,7 +54,7 @@ class Line(TypedDict):
     quantity: Annotated[Amount, Field(description="In `unit`s; negative for an item taken back within a sale.")]
     unit: NotRequired[Annotated[Code, Field(description="`each`, if not stated.")]]
     unit_price: Amount
-    discounts: NotRequired[tuple[Discount, ...]]
+    discounts: NotRequired[tuple[LineDiscount, ...]]
     amount: NotRequired[
         Annotated[
             Amount | None,
@@ -92,7 +92,7 @@ class Tender(TypedDict):
     amount: Amount
 
 
-class Totals(TypedDict):
+class ReceiptTotals(TypedDict):
     """The totals that the receipt prints. `gross` is what the customer pays (or gets back)."""
 
     gross: Amount
@@ -139,18 +139,18 @@ class SaleEvent(BaseModel):
     store: Code
     register_id: Code = Field(alias="register")
     receipt: Code
-    revision: Annotated[int, Whole(ge=0, lt=2**31)] = 0
+    revision: Annotated[int, WholeNumber(ge=0, lt=2**31)] = 0
     cashier: Code | None = None
     occurred_at: Moment
     currency: Annotated[str, Strict(), Field(pattern=r"^[A-Z]{3}$", min_length=3, max_length=3)] = Field(
         description="ISO 4217"
     )
     customer: Customer | None = None
-    lines: Annotated[tuple[Line, ...], Field(max_length=10_000)] = ()
+    lines: Annotated[tuple[SaleLine, ...], Field(max_length=10_000)] = ()
     tenders: Annotated[tuple[Tender, ...], Field(max_length=100)] = Field(
         (), description="Their sum is `totals.gross`; none means the receipt is not paid yet."
     )
-    totals: Totals
+    totals: ReceiptTotals
     original: OriginalReceipt | None = None
 
     @classmethod
@@ -159,7 +159,7 @@ class SaleEvent(BaseModel):
 
         Raises pydantic.ValidationError.
         """
-        digits = Digits()
+        digits = WrittenFractions()
         event: Self = cls.__pydantic_validator__.validate_json(json_data, context=digits, **options)
         if digits and digits.may_be_lost(json_data):
             event = cls.__pydantic_validator__.validate_python(read_exactly(json_data), **options)
@@ -187,6 +187,6 @@ class SaleEvent(BaseModel):
         return sha256(b"".join((rest, *lines))).hexdigest()[:32]
 
 
-def line_content(line: Line) -> bytes:
+def line_content(line: SaleLine) -> bytes:
     """All that a validated line says."""
     return json.dumps(line, separators=(",", ":")).encode()

@@ -2,7 +2,7 @@
 
 pydantic alone reads more: `true` as the number 1, "0" as false, 1700000000 and a time without seconds as moments. What
 JSON Schema can't tell apart is accepted: 1.0 is the integer 1. A number keeps the digits that it is written with, as
-far as it has any meaning: `Digits` notes where binary floating point may have lost some.
+far as it has any meaning: `WrittenFractions` notes where binary floating point may have lost some.
 """
 
 import json
@@ -42,7 +42,7 @@ def published(pattern: str) -> str:
     return pattern.removesuffix("$") + "$" + _END
 
 
-class Digits(list[float]):
+class WrittenFractions(list[float]):
     """Validation context: the fractions that were read from a JSON text, which may have been written otherwise."""
 
     def may_be_lost(self, text: str | bytes | bytearray) -> bool:
@@ -123,7 +123,7 @@ def _whole(value: Any) -> Any:
     raise PydanticCustomError("int_type", "Input should be a valid integer")
 
 
-class Whole:
+class WholeNumber:
     """Annotate an int as one from `ge` to below `lt`; 1.0 is one, as in JSON Schema, "1" and true are not."""
 
     def __init__(self, *, ge: int, lt: int) -> None:

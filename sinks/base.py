@@ -13,7 +13,7 @@ Effect = Literal["written", "replaced", "superseded", "duplicate"]
 
 
 @dataclass(slots=True)
-class Receipt:
+class Accepted:
     """The sink holds this event's effect, durably.
 
     `written`: a new document. `replaced`: a newer revision took an older one's place. `superseded`: the sink already
@@ -25,7 +25,7 @@ class Receipt:
 
 
 @dataclass(slots=True)
-class Refusal:
+class Refused:
     """The system will never take this document as it is. `detail` names the cause and no personal data."""
 
     event_id: str
@@ -33,17 +33,17 @@ class Refusal:
     detail: str
 
 
-Result = Receipt | Refusal
+Result = Accepted | Refused
 
 
 def same_or_conflict(document: ErpDocument, content: str, conflict: Reason) -> Result:
     """The result for a document whose event, or receipt at this revision, was delivered with this `content`."""
-    return Receipt(document.event_id, "duplicate") if content == document.content else in_conflict(document, conflict)
+    return Accepted(document.event_id, "duplicate") if content == document.content else in_conflict(document, conflict)
 
 
-def in_conflict(document: ErpDocument, conflict: Reason) -> Refusal:
+def in_conflict(document: ErpDocument, conflict: Reason) -> Refused:
     """The refusal of a document whose event, or receipt at this revision, was delivered with other content."""
-    return Refusal(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
+    return Refused(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
 
 
 #: In which ways the world may be bad.
@@ -79,7 +79,7 @@ class SinkMisconfigured(Exception):
 
 
 @dataclass(slots=True)
-class Finding:
+class PreflightFinding:
     """One thing a preflight looked at. `advice` says what to do when it is not `ok`.
 
     A worker starts without what is not `vital`: then some documents are refused, or are not booked to their end.
@@ -118,7 +118,7 @@ class StoreDay:
 
 
 @dataclass(slots=True)
-class DocumentPrint:
+class DocumentDigest:
     """A document that the sink holds, in short; `digest` and `personal` as in `sinks.digests`.
 
     `remembered`: its delivery is known as it was, with the same event, reference, revision and content.
@@ -168,7 +168,7 @@ class Sink(Protocol):
         """Returns if a write could succeed now; raises SinkUnavailable otherwise."""
         ...
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
         """Preflight: right version and schema. `apply` brings the schema up to date first. Raises SinkUnavailable."""
         ...
 
@@ -179,7 +179,7 @@ class Sink(Protocol):
         """
         ...
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         """The documents of one store's business day in short, ordered by external_ref. Raises SinkUnavailable."""
         ...
 
@@ -189,7 +189,7 @@ class Sink(Protocol):
 
 
 @dataclass(slots=True)
-class Delivery:
+class DeliveryRecord:
     """What the sink did with an event, and when."""
 
     event_id: str
@@ -200,16 +200,16 @@ class Delivery:
 
 
 @runtime_checkable
-class Remembering(Protocol):
+class SupportsDeliveryHistory(Protocol):
     """A sink that knows when it took an event."""
 
-    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+    def deliveries(self, event_ids: Sequence[str]) -> list[DeliveryRecord]:
         """What was done with these events, ordered by time; nothing of those it never took. Raises SinkUnavailable."""
         ...
 
 
 @runtime_checkable
-class Numbering(Protocol):
+class SupportsErpNumbers(Protocol):
     """A sink whose system gives documents numbers of its own."""
 
     def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
@@ -221,7 +221,7 @@ class Numbering(Protocol):
 
 
 @runtime_checkable
-class Comparable(Protocol):
+class SupportsContentComparison(Protocol):
     """A sink that says what its totals and digests are made of."""
 
     #: Half a sentence for certificates: "the rows of its tables".
@@ -229,7 +229,7 @@ class Comparable(Protocol):
 
 
 @dataclass(slots=True)
-class Fragment:
+class OrphanedParts:
     """What is held under a reference that has no document: numbers of lines, payments and deliveries."""
 
     external_ref: str
@@ -239,10 +239,10 @@ class Fragment:
 
 
 @runtime_checkable
-class Fragmentary(Protocol):
+class SupportsOrphanCheck(Protocol):
     """A sink that can hold parts of a document without the document."""
 
-    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[OrphanedParts]:
         """Return the fragments under these references, or all, ordered by reference.
 
         Of given references only lines and payments are looked for: deliveries are made to be asked for by event. Raises
@@ -252,7 +252,7 @@ class Fragmentary(Protocol):
 
 
 @dataclass(slots=True)
-class Kept:
+class ReferenceSnapshot:
     """All that a sink holds under a reference: of each of its tables the rows, with values that JSON can hold.
 
     It has the document's personal values. Only the sink that made it, or one of its kind, understands it.
@@ -268,17 +268,17 @@ Restored = Literal["restored", "there", "occupied"]
 
 
 @runtime_checkable
-class Forgetful(Protocol):
+class SupportsRevoke(Protocol):
     """A sink whose documents can be taken back: tables, not an ERP that has posted them."""
 
-    def keep(self, external_refs: Sequence[str]) -> list[Kept]:
+    def keep(self, external_refs: Sequence[str]) -> list[ReferenceSnapshot]:
         """Return all that is held under these references, ordered by them; nothing where nothing is.
 
         Raises SinkUnavailable.
         """
         ...
 
-    def forget(self, kept: Sequence[Kept]) -> list[str]:
+    def forget(self, kept: Sequence[ReferenceSnapshot]) -> list[str]:
         """Delete what was kept, and that its events were delivered; what comes again is new.
 
         What is not as it was kept any more stays; its references are returned. For repairs alone: it breaks the promise
@@ -286,7 +286,7 @@ class Forgetful(Protocol):
         """
         ...
 
-    def restore(self, kept: Sequence[Kept], *, rehearse: bool = False) -> dict[str, Restored]:
+    def restore(self, kept: Sequence[ReferenceSnapshot], *, rehearse: bool = False) -> dict[str, Restored]:
         """Put what was forgotten back, and return by reference what came of it; with `rehearse` what would.
 
         Raises SinkUnavailable.
@@ -313,6 +313,6 @@ def write_bisecting(
         return write(documents)
     except DocumentsRefused as refused:
         if len(documents) == 1:
-            return [Refusal(documents[0].event_id, Reason.REFUSED_BY_SINK, refused.detail)]
+            return [Refused(documents[0].event_id, Reason.REFUSED_BY_SINK, refused.detail)]
         middle = len(documents) // 2
         return write_bisecting(documents[:middle], write) + write_bisecting(documents[middle:], write)

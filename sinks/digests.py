@@ -139,7 +139,7 @@ def _rows(d: ErpDocument) -> Iterable[str]:
         yield row_text("p", ref, position, payment.kind, to_scaled(payment.amount, places))
 
 
-class PrintSum:
+class DigestSum:
     """An aggregate function for SQLite: the sum of the prints of rows, each of them given as its values."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ _KINDS = {401: "auth", 403: "privilege", 404: "schema", 405: "schema", 408: "tim
 
 
 @dataclass(slots=True, repr=False)
-class Answer:
+class HttpAnswer:
     """What came back."""
 
     status: int
@@ -54,7 +54,7 @@ class Answer:
         return SinkUnavailable(kind, said, retry_after(self.headers.get("Retry-After")))
 
 
-class Http:
+class HttpClient:
     """A server. `headers` go with every request. Calls may be made from any thread."""
 
     def __init__(self, root: str, *, headers: Mapping[str, str], ca_file: str | None = None) -> None:
@@ -72,7 +72,7 @@ class Http:
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """The answer, whatever its status. Raises SinkUnavailable where there is none.
 
         `path` is that of a URL: names in it are quoted, with their slashes (`%2F`), so that none is taken for two.
@@ -87,7 +87,7 @@ class Http:
             raise SinkUnavailable("tls", "its certificate can't be verified; see ca_file in the sink's URL") from None
         except urllib3.exceptions.HTTPError as error:
             raise SinkUnavailable("connection", f"no answer: {type(error).__name__}") from None
-        return Answer(response.status, response.headers, response.data)
+        return HttpAnswer(response.status, response.headers, response.data)
 
     def close(self) -> None:
         """Gives all connections back."""

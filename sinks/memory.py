@@ -11,15 +11,15 @@ from typing import Any
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json, to_json
 from sinks.base import (
-    Delivery,
-    DocumentPrint,
+    Accepted,
+    DeliveryRecord,
+    DocumentDigest,
     DocumentsRefused,
     Effect,
-    Finding,
-    Fragment,
-    Kept,
-    Receipt,
-    Refusal,
+    OrphanedParts,
+    PreflightFinding,
+    ReferenceSnapshot,
+    Refused,
     Restored,
     Result,
     StoreDay,
@@ -39,7 +39,7 @@ class MemorySink:
         self.documents: dict[str, ErpDocument] = {}
         self.contents: dict[str, str] = {}  # event_id -> content
         self.conflicts: set[tuple[str, str]] = set()  # (event_id, content) that was refused for its receipt
-        self._delivered: dict[str, Delivery] = {}  # by event_id
+        self._delivered: dict[str, DeliveryRecord] = {}  # by event_id
         self._failures: list[BaseException] = []
         self._refuses: Callable[[ErpDocument], bool] = lambda document: False
         self._lock = Lock()
@@ -65,25 +65,25 @@ class MemorySink:
             conflict = Reason.CONFLICTING_RECEIPT if refused_before else Reason.CONFLICTING_DUPLICATE
             return same_or_conflict(document, delivered, conflict)
         if self._refuses(document):
-            return Refusal(document.event_id, Reason.REFUSED_BY_SINK, "told_to_refuse")
+            return Refused(document.event_id, Reason.REFUSED_BY_SINK, "told_to_refuse")
         try:
             require_storable_text([document])
             require_exact_numbers([document])
         except DocumentsRefused as refused:
-            return Refusal(document.event_id, Reason.REFUSED_BY_SINK, refused.detail)
+            return Refused(document.event_id, Reason.REFUSED_BY_SINK, refused.detail)
         held = self.documents.get(document.external_ref)
         if held is not None and held.revision == document.revision:
             result = same_or_conflict(document, held.content, Reason.CONFLICTING_RECEIPT)
         elif held is not None and held.revision > document.revision:
-            superseded = Receipt(document.event_id, "superseded")
+            superseded = Accepted(document.event_id, "superseded")
             result = in_conflict(document, Reason.CONFLICTING_RECEIPT) if refused_before else superseded
         else:
             self.documents[document.external_ref] = deepcopy(document)
             effect: Effect = "written" if held is None else "replaced"
-            result = Receipt(document.event_id, effect)
-        if isinstance(result, Receipt):
+            result = Accepted(document.event_id, effect)
+        if isinstance(result, Accepted):
             self.contents[document.event_id] = document.content
-            self._delivered[document.event_id] = Delivery(
+            self._delivered[document.event_id] = DeliveryRecord(
                 document.event_id, document.external_ref, document.revision, result.effect, datetime.now(UTC)
             )
         else:
@@ -113,10 +113,10 @@ class MemorySink:
         """As in the protocol."""
         self._fail_if_told()
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
         """As in the protocol; there is nothing to prepare."""
         self._fail_if_told()
-        return [Finding("server", True, "in memory")]
+        return [PreflightFinding("server", True, "in memory")]
 
     def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
@@ -128,7 +128,7 @@ class MemorySink:
             each.unremembered = unknown[each.store, each.business_date, each.currency]
         return days
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         """As in the protocol."""
         self._fail_if_told()
         held = self._of(store, day)
@@ -144,28 +144,28 @@ class MemorySink:
         held = self.documents.values()
         return [d for d in held if store in (None, d.store) and day in (None, d.business_date)]
 
-    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+    def deliveries(self, event_ids: Sequence[str]) -> list[DeliveryRecord]:
         """As in `Remembering`."""
         self._fail_if_told()
         found = [self._delivered[event_id] for event_id in set(event_ids) if event_id in self._delivered]
         return sorted(found, key=lambda d: (d.at, d.event_id))
 
-    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[OrphanedParts]:
         """As in `Fragmentary`: deliveries are all that can be left of a document here."""
         self._fail_if_told()
         if external_refs is not None:
             return []
         left = Counter(d.external_ref for d in self._delivered.values() if d.external_ref not in self.documents)
-        return [Fragment(ref, deliveries=count) for ref, count in sorted(left.items())]
+        return [OrphanedParts(ref, deliveries=count) for ref, count in sorted(left.items())]
 
-    def keep(self, external_refs: Sequence[str]) -> list[Kept]:
+    def keep(self, external_refs: Sequence[str]) -> list[ReferenceSnapshot]:
         """As in `Forgetful`."""
         with self._lock:
             self._fail_if_told()
             return self._keep(external_refs)
 
-    def _keep(self, external_refs: Sequence[str]) -> list[Kept]:
-        found: list[Kept] = []
+    def _keep(self, external_refs: Sequence[str]) -> list[ReferenceSnapshot]:
+        found: list[ReferenceSnapshot] = []
         for ref in sorted(set(external_refs)):
             rows: dict[str, list[dict[str, Any]]] = {}
             if ref in self.documents:
@@ -178,10 +178,10 @@ class MemorySink:
                     for d in delivered
                 ]  # fmt: skip
             if rows:
-                found.append(Kept(ref, rows))
+                found.append(ReferenceSnapshot(ref, rows))
         return found
 
-    def forget(self, kept: Sequence[Kept]) -> list[str]:
+    def forget(self, kept: Sequence[ReferenceSnapshot]) -> list[str]:
         """As in `Forgetful`."""
         with self._lock:
             self._fail_if_told()
@@ -196,13 +196,13 @@ class MemorySink:
                     self._delivered.pop(row["event_id"], None)
             return sorted(changed)
 
-    def restore(self, kept: Sequence[Kept], *, rehearse: bool = False) -> dict[str, Restored]:
+    def restore(self, kept: Sequence[ReferenceSnapshot], *, rehearse: bool = False) -> dict[str, Restored]:
         """As in `Forgetful`."""
         with self._lock:
             self._fail_if_told()
             return {each.external_ref: self._restore(each, rehearse=rehearse) for each in kept}
 
-    def _restore(self, kept: Kept, *, rehearse: bool) -> Restored:
+    def _restore(self, kept: ReferenceSnapshot, *, rehearse: bool) -> Restored:
         now = self._keep([kept.external_ref])
         deliveries = kept.rows.get("deliveries", [])
         if now:
@@ -215,7 +215,7 @@ class MemorySink:
             for row in deliveries:
                 self.contents[row["event_id"]] = row["content"]
                 at = datetime.fromisoformat(row["at"])
-                self._delivered[row["event_id"]] = Delivery(
+                self._delivered[row["event_id"]] = DeliveryRecord(
                     row["event_id"], kept.external_ref, row["revision"], row["effect"], at
                 )
         return "restored"

@@ -10,15 +10,15 @@ from confluent_kafka import KafkaException
 from sqlalchemy import URL, create_engine
 
 from sinks.base import Sink, SinkMisconfigured
-from sinks.erp.delivery_log import Ledger, split_ledger
-from sinks.erp.event_log import Events
+from sinks.erp.delivery_log import DeliveryLog, split_ledger
+from sinks.erp.event_log import EventLog
 from sinks.erp.sink import ErpSink
-from sinks.erpnext.sink import Defaults, ErpNext
-from sinks.http import Http, require_file, root_of
+from sinks.erpnext.sink import ErpNextDefaults, ErpNextSystem
+from sinks.http import HttpClient, require_file, root_of
 from sinks.kafka.sink import KafkaSink
-from sinks.odoo.checks import Places
+from sinks.odoo.checks import OdooDefaults
 from sinks.odoo.rpc import OdooClient
-from sinks.odoo.sink import Odoo
+from sinks.odoo.sink import OdooSystem
 from sinks.registry import open_sink, shown
 from sinks.sql.sink import SqlSink
 from sinks.tryton.sink import TrytonSink
@@ -64,8 +64,8 @@ def webhook(url: URL) -> Sink:
     url, ledger = split_ledger(url)
     said = parameters(url, "ledger", "batch", "parallel", "ca_file", "insecure")
     batch, parallel = whole(said, "batch", 1), whole(said, "parallel", 4)
-    http = Http(root, headers={}, ca_file=require_file(said.get("ca_file")))
-    states = Ledger(ledger, shown(url.set(query={}).render_as_string()))
+    http = HttpClient(root, headers={}, ca_file=require_file(said.get("ca_file")))
+    states = DeliveryLog(ledger, shown(url.set(query={}).render_as_string()))
     journal = open_sink(ledger.render_as_string())
     assert isinstance(journal, SqlSink)  # as ledgers are
     return WebhookSink(
@@ -84,7 +84,7 @@ def tryton(url: URL) -> Sink:
             "A Tryton sink needs the user's password in TILLSTREAM_SINK_PASSWORD or sink_password_file."
         )
     plain = url.set(drivername=url.drivername.removeprefix("tryton+"), query={})
-    states = Ledger(ledger, shown(url.set(query={}).render_as_string()))
+    states = DeliveryLog(ledger, shown(url.set(query={}).render_as_string()))
     return TrytonSink(plain, states, **said)
 
 
@@ -101,14 +101,16 @@ def erpnext(url: URL) -> Sink:
         )
     if url.database or "company" not in said or "customer" not in said:
         raise SinkMisconfigured("An ERPNext sink is erpnext+https://KEY@host?company=…&customer=…, without a path.")
-    defaults = Defaults(
+    defaults = ErpNextDefaults(
         **{name: value for name, value in said.items() if name in own[:5]},
         update_stock=said.get("update_stock", "yes") != "no",
         precision=whole(said, "precision", 2),
     )
     headers = {"Authorization": f"token {url.username}:{url.password}"}
     return ErpSink(
-        ErpNext(Http(root, headers=headers, ca_file=require_file(said.get("ca_file"))), defaults), ledger, events
+        ErpNextSystem(HttpClient(root, headers=headers, ca_file=require_file(said.get("ca_file"))), defaults),
+        ledger,
+        events,
     )
 
 
@@ -127,17 +129,17 @@ def odoo(url: URL) -> Sink:
         raise SinkMisconfigured(
             "An Odoo sink needs company=NAME, journal=CODE and customer=ID (of a partner) in its URL."
         )
-    places = Places(said["company"], said["journal"], whole(said, "customer", 0), said.get("rounding_account"))
-    http = Http(root, headers={}, ca_file=require_file(said.get("ca_file")))
-    return ErpSink(Odoo(OdooClient(http, url.database, url.username, str(url.password)), places), ledger, events)
+    places = OdooDefaults(said["company"], said["journal"], whole(said, "customer", 0), said.get("rounding_account"))
+    http = HttpClient(root, headers={}, ca_file=require_file(said.get("ca_file")))
+    return ErpSink(OdooSystem(OdooClient(http, url.database, url.username, str(url.password)), places), ledger, events)
 
 
-def _ledger(url: URL) -> tuple[Ledger, Events]:
+def _ledger(url: URL) -> tuple[DeliveryLog, EventLog]:
     """What is kept beside an ERP, in the database that the URL's parameter `ledger` names."""
     bare, ledger = split_ledger(url)
     options = {"timeout": 10.0} if ledger.get_backend_name() == "sqlite" else {}
     engine = create_engine(ledger, connect_args=options, hide_parameters=True)
-    return Ledger(ledger, shown(bare.set(query={}).render_as_string())), Events(engine)
+    return DeliveryLog(ledger, shown(bare.set(query={}).render_as_string())), EventLog(engine)
 
 
 def parameters(url: URL, *known: str, many: tuple[str, ...] = ()) -> dict[str, str]:

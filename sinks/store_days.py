@@ -8,7 +8,7 @@ from decimal import Decimal
 from pydantic import ValidationError
 
 from schemas.document import ErpDocument, from_json
-from sinks.base import DocumentPrint, SinkUnavailable, StoreDay
+from sinks.base import DocumentDigest, SinkUnavailable, StoreDay
 from sinks.digests import added, in_digits, personal_print_of, print_of
 
 
@@ -48,10 +48,10 @@ def totals_of(documents: Iterable[ErpDocument], *, deep: bool = False) -> list[S
     return [days[key] for key in sorted(days)]
 
 
-def prints_of(documents: Iterable[ErpDocument]) -> list[DocumentPrint]:
+def prints_of(documents: Iterable[ErpDocument]) -> list[DocumentDigest]:
     """As `Sink.prints`, of one store's business day. Raises DocumentsRefused."""
     found = [
-        DocumentPrint(
+        DocumentDigest(
             *(d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross),
             in_digits(print_of(d)),
             in_digits(personal_print_of(d)),

@@ -28,21 +28,21 @@ from functools import partial
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, to_json
 from sinks.base import (
-    Delivery,
-    DocumentPrint,
+    Accepted,
+    DeliveryRecord,
+    DocumentDigest,
     DocumentsRefused,
-    Finding,
-    Fragment,
-    Receipt,
-    Refusal,
+    OrphanedParts,
+    PreflightFinding,
+    Refused,
     Result,
     SinkMisconfigured,
     SinkUnavailable,
     StoreDay,
     write_bisecting,
 )
-from sinks.erp.delivery_log import Entry, Ledger
-from sinks.http import Http
+from sinks.erp.delivery_log import DeliveryEntry, DeliveryLog
+from sinks.http import HttpClient
 from sinks.sql.sink import SqlSink
 
 #: Answers that mean that it is the messenger's or the receiver's fault, and not the document's.
@@ -57,11 +57,11 @@ class WebhookSink:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpClient,
         path: str,
         secret: str,
         journal: SqlSink,
-        ledger: Ledger,
+        ledger: DeliveryLog,
         *,
         batch: int = 1,
         parallel: int = 4,
@@ -79,7 +79,7 @@ class WebhookSink:
     def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
         """As in the protocol. What was accepted before an outage is in the journal when this raises."""
         told = zip(documents, self._journal.rehearse(documents), strict=True)
-        new = [d for d, r in told if isinstance(r, Receipt) and r.effect in ("written", "replaced")]
+        new = [d for d, r in told if isinstance(r, Accepted) and r.effect in ("written", "replaced")]
         self._ledger.attempt([(d.external_ref, d.revision) for d in new])
         parts = [new[start : start + self._batch] for start in range(0, len(new), self._batch)]
         sent: dict[str, Result] = {}
@@ -90,13 +90,13 @@ class WebhookSink:
                 outages.append(outcome)
             else:
                 sent |= {result.event_id: result for result in outcome}
-        refused = {event_id: result for event_id, result in sent.items() if isinstance(result, Refusal)}
+        refused = {event_id: result for event_id, result in sent.items() if isinstance(result, Refused)}
         if outages:
             self._keep([d for d in new if d.event_id in sent and d.event_id not in refused])
             raise outages[0]
         kept = self._keep([d for d in documents if d.event_id not in refused])
         self._ledger.note(
-            Entry(d.external_ref, d.revision, "refused", last_error=refused[d.event_id].detail)
+            DeliveryEntry(d.external_ref, d.revision, "refused", last_error=refused[d.event_id].detail)
             for d in new
             if d.event_id in refused
         )
@@ -106,7 +106,7 @@ class WebhookSink:
         """What the journal says of documents that are delivered, now or before."""
         results = {result.event_id: result for result in self._journal.write(documents)}
         new = [d for d in documents if results[d.event_id] in (_written(d), _replaced(d))]
-        self._ledger.note(Entry(d.external_ref, d.revision, "confirmed") for d in new)
+        self._ledger.note(DeliveryEntry(d.external_ref, d.revision, "confirmed") for d in new)
         return results
 
     def _outcome(self, documents: Sequence[ErpDocument]) -> list[Result] | SinkUnavailable:
@@ -122,7 +122,7 @@ class WebhookSink:
         if 200 <= answer.status < 300:
             told = refusals(answer.body)
             return [
-                Refusal(d.event_id, Reason.REFUSED_BY_SINK, told[d.event_id]) if d.event_id in told else _written(d)
+                Refused(d.event_id, Reason.REFUSED_BY_SINK, told[d.event_id]) if d.event_id in told else _written(d)
                 for d in documents
             ]
         if answer.status == 409:  # it has had this message before
@@ -147,19 +147,19 @@ class WebhookSink:
         self._journal.ping()
         self._post([])
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
         """As in the protocol. Sends a message without documents."""
         findings = self._journal.check(apply=apply)
         subject, advice = "webhook", "a receiver has to answer a signed message without documents by 2xx"
         try:
             self._post([])
         except DocumentsRefused as refused:
-            return [*findings, Finding(subject, False, refused.detail, advice)]
+            return [*findings, PreflightFinding(subject, False, refused.detail, advice)]
         except SinkUnavailable as outage:
             if outage.kind in ("auth", "privilege", "schema"):
-                return [*findings, Finding(subject, False, str(outage), f"{advice}; is the secret the same?")]
+                return [*findings, PreflightFinding(subject, False, str(outage), f"{advice}; is the secret the same?")]
             raise
-        return [*findings, Finding(subject, True, "answers")]
+        return [*findings, PreflightFinding(subject, True, "answers")]
 
     def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:
         """As in the protocol, but for the receiver, who can't be asked."""
@@ -177,15 +177,15 @@ class WebhookSink:
         """As in the protocol, from the journal."""
         return self._journal.totals(store, day, deep=deep)
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         """As in the protocol, from the journal."""
         return self._journal.prints(store, day)
 
-    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[OrphanedParts]:
         """As in `Fragmentary`, from the journal."""
         return self._journal.fragments(external_refs)
 
-    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+    def deliveries(self, event_ids: Sequence[str]) -> list[DeliveryRecord]:
         """As in `Remembering`, from the journal."""
         return self._journal.deliveries(event_ids)
 
@@ -237,8 +237,8 @@ def _key(secret: str) -> bytes:
         raise SinkMisconfigured("The webhook's secret begins with whsec_, and is not base64 after that.") from None
 
 
-def _effect(effect: str, document: ErpDocument) -> Receipt:
-    return Receipt(document.event_id, effect)  # type: ignore[arg-type]  # one of the two below
+def _effect(effect: str, document: ErpDocument) -> Accepted:
+    return Accepted(document.event_id, effect)  # type: ignore[arg-type]  # one of the two below
 
 
 _written, _replaced = partial(_effect, "written"), partial(_effect, "replaced")

@@ -13,28 +13,28 @@ import structlog
 
 from sinks.base import Sink, SinkMisconfigured
 from sinks.registry import open_sink
-from streams.dead_letters.reprocess import Nothing, Nowhere
+from streams.dead_letters.reprocess import DiscardRejections, NoDedupe
 from streams.dead_letters.writer import NO_LIMIT, BudgetGuard
 from streams.mapping.master_data import MasterData, utc_now
-from streams.mapping.tables import Database
-from streams.metrics import Metrics
+from streams.mapping.tables import QueryDatabase
+from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Settings
-from streams.sink_retry import PatientSink
+from streams.sink_retry import RetryingSink
 from streams.sources.contracts import ContractError, find, load
-from streams.sources.source import Schemas, Source, ready
+from streams.sources.source import SchemaReader, Source, ready
 
 
 @dataclass(slots=True)
-class Desk:
+class ReplayPipeline:
     """The line without a topic before it: for dead letters that people take through it again."""
 
     services: Services
     sink: Sink
-    patient: PatientSink
+    patient: RetryingSink
 
 
-def build_desk(settings: Settings, *, release: bool = False) -> Desk:
+def build_desk(settings: Settings, *, release: bool = False) -> ReplayPipeline:
     """The line by today's contract, mapping and rules. Its window is empty, its dead letters go nowhere.
 
     With `release` what the cleaning rules would hold is booked, with the finding in its review.
@@ -43,11 +43,11 @@ def build_desk(settings: Settings, *, release: bool = False) -> Desk:
     master_data = find_master_data(settings, release=release)
     source = find_source(settings, master_data)
     sink = open_checked(settings, master_data)
-    patient = PatientSink(sink, Metrics())
+    patient = RetryingSink(sink, WorkerMetrics())
     services = Services(
-        seen=Nothing(),
+        seen=NoDedupe(),
         sink=patient,
-        dead_letters=Nowhere(),
+        dead_letters=DiscardRejections(),
         budget=BudgetGuard(1, NO_LIMIT),
         stores=settings.find_stores(),
         now=utc_now,
@@ -55,7 +55,7 @@ def build_desk(settings: Settings, *, release: bool = False) -> Desk:
     )
     if master_data is not None:
         services.master = master_data.current
-    return Desk(services, sink, patient)
+    return ReplayPipeline(services, sink, patient)
 
 
 def open_checked(settings: Settings, master_data: MasterData | None) -> Sink:
@@ -82,7 +82,7 @@ def find_master_data(settings: Settings, *, release: bool = False) -> MasterData
     """The master data of the settings' mapping, not loaded yet; None without one. Raises ContractError."""
     if settings.mapping is None:
         return None
-    return MasterData(settings.mapping, Database(settings.sink_url, settings.password()), release=release)
+    return MasterData(settings.mapping, QueryDatabase(settings.sink_url, settings.password()), release=release)
 
 
 def find_source(settings: Settings, master_data: MasterData | None = None) -> Source | None:
@@ -100,7 +100,7 @@ def find_source(settings: Settings, master_data: MasterData | None = None) -> So
     return ready(path, zone_of, _schemas(path, settings))
 
 
-def _schemas(path: Path, settings: Settings) -> Schemas | None:
+def _schemas(path: Path, settings: Settings) -> SchemaReader | None:
     """What reads the contract's records by the schemas of a registry, if they have any. Raises ContractError."""
     form = load(path).format
     if form not in ("avro", "json_schema"):

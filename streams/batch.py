@@ -49,7 +49,7 @@ class Arrival:
     digest: bytes
 
 
-class Dirt(NamedTuple):
+class QualityIssue(NamedTuple):
     """What a cleaning rule found, and its policy. `what` is a field and a kind of fault, without a value."""
 
     rule: str
@@ -68,7 +68,7 @@ class Rejection:
     event: SaleEvent | None = field(default=None, repr=False)
 
 
-class Noted(NamedTuple):
+class Skipped(NamedTuple):
     """What has no effect in the ERP, and why: a tombstone, a `day_close`, or what a contract skips."""
 
     record: Record
@@ -76,7 +76,7 @@ class Noted(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Settled:
+class BatchOutcome:
     """What became of every event of a batch: each is in exactly one of these, `superseded` aside."""
 
     delivered: list[Arrival] = field(default_factory=list)
@@ -84,4 +84,4 @@ class Settled:
     seen_in_window: list[Arrival] = field(default_factory=list)
     seen_in_sink: list[Arrival] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
-    noted: list[Noted] = field(default_factory=list)
+    noted: list[Skipped] = field(default_factory=list)

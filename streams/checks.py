@@ -28,8 +28,8 @@ from typing import cast
 from schemas.codes import is_damaged
 from schemas.dead_letter import Reason
 from schemas.money import EXACT, LIMIT, NotMoney, divide_half_up, minor_digits, parse_minor, round_half_up
-from schemas.sale import Line, SaleEvent, line_content
-from streams.batch import Arrival, Dirt, Rejection
+from schemas.sale import SaleEvent, SaleLine, line_content
+from streams.batch import Arrival, QualityIssue, Rejection
 
 PLACES = 6
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -42,10 +42,10 @@ LINES_KEPT = 16_384
 
 
 @dataclass(slots=True, eq=False)
-class SoundLine:
+class CheckedLine:
     """A line whose amounts add up, in minor units, as printed. Receipts with the same line share it."""
 
-    said: Line
+    said: SaleLine
     content: bytes
     quantity: Decimal
     unit_price: Decimal
@@ -57,7 +57,7 @@ class SoundLine:
 
 
 @dataclass(slots=True, eq=False)
-class Sound:
+class CheckedReceipt:
     """An arrival whose amounts add up; all in minor units, as printed (not yet signed).
 
     `digits` is the number of places of the currency. A receipt that was set right has the `dirt` that was in it, and
@@ -66,17 +66,17 @@ class Sound:
 
     arrival: Arrival
     digits: int
-    lines: list[SoundLine]
+    lines: list[CheckedLine]
     tenders: list[int]
     net: int
     tax: int
     rounding: int
     gross: int
-    dirt: tuple[Dirt, ...] = ()
-    said: list[SoundLine] | None = None
+    dirt: tuple[QualityIssue, ...] = ()
+    said: list[CheckedLine] | None = None
 
 
-class Unsound(Exception):
+class CheckFailed(Exception):
     """Why a receipt is not right: a reason, and the field with the kind of fault."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -85,22 +85,22 @@ class Unsound(Exception):
 
 
 #: Sets a receipt right that is not, where that is certain and allowed; else None.
-Repair = Callable[[Arrival, Unsound], Sound | None]
+Repair = Callable[[Arrival, CheckFailed], CheckedReceipt | None]
 
 
 def check(
     arrivals: Sequence[Arrival], now: datetime, repair: Repair | None = None
-) -> tuple[list[Sound], list[Rejection]]:
+) -> tuple[list[CheckedReceipt], list[Rejection]]:
     """The receipts that are right in themselves, or can be set right, and the others."""
-    sound: list[Sound] = []
+    sound: list[CheckedReceipt] = []
     held: list[Rejection] = []
     latest = now + timedelta(days=1)
     for arrival in arrivals:
         try:
             if not _EARLIEST <= arrival.event.occurred_at <= latest:
-                raise Unsound(Reason.IMPLAUSIBLE_TIME, "occurred_at: out_of_range")
+                raise CheckFailed(Reason.IMPLAUSIBLE_TIME, "occurred_at: out_of_range")
             sound.append(amounts(arrival))
-        except Unsound as fault:
+        except CheckFailed as fault:
             right = repair(arrival, fault) if repair is not None else None
             if right is not None:
                 sound.append(right)
@@ -109,27 +109,27 @@ def check(
     return sound, held
 
 
-def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> Sound:
+def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> CheckedReceipt:
     """The receipt's amounts; totals may differ by `slack`, in the currency. Raises Unsound where they break a rule."""
     event = arrival.event
     digits = minor_digits(event.currency)
     if digits is None:
-        raise Unsound(Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
+        raise CheckFailed(Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
     if not event.lines:
-        raise Unsound(Reason.EMPTY_RECEIPT, "lines: empty")
-    lines: list[SoundLine] = []
+        raise CheckFailed(Reason.EMPTY_RECEIPT, "lines: empty")
+    lines: list[CheckedLine] = []
     net = tax = 0
     for line in event.lines:
         try:
             sound = sound_line(line, digits)
-        except Unsound as fault:
-            raise Unsound(fault.reason, f"lines.{len(lines)}{fault.detail}") from None
+        except CheckFailed as fault:
+            raise CheckFailed(fault.reason, f"lines.{len(lines)}{fault.detail}") from None
         lines.append(sound)
         net += sound.net
         tax += sound.tax
     gross = minor(event.totals["gross"], digits, "totals.gross")
     if gross < 0 and event.type != "sale":
-        raise Unsound(Reason.WRONG_SIGN, "totals.gross: negative")
+        raise CheckFailed(Reason.WRONG_SIGN, "totals.gross: negative")
     stated = minor(event.totals["rounding"], digits, "totals.rounding") if "rounding" in event.totals else 0
     printed = _printed_tax(event, gross - stated, net + tax, tax, digits)
     if printed != (0, 0):
@@ -139,25 +139,25 @@ def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> Sound:
     check_totals(event, net, tax, rounding, gross, digits, int(slack * 10**digits) if slack else 0)
     tenders = [minor(tender["amount"], digits, "tenders.amount") for tender in event.tenders]
     if tenders and sum(tenders) != gross:
-        raise Unsound(Reason.PAYMENT_MISMATCH, "tenders: sum_differs_from_gross")
-    return Sound(arrival, digits, lines, tenders, net, tax, rounding, gross)
+        raise CheckFailed(Reason.PAYMENT_MISMATCH, "tenders: sum_differs_from_gross")
+    return CheckedReceipt(arrival, digits, lines, tenders, net, tax, rounding, gross)
 
 
-def gross_of_lines(lines: Sequence[Line], currency: str) -> str:
+def gross_of_lines(lines: Sequence[SaleLine], currency: str) -> str:
     """What the lines come to in all, for a source that prints no total. Raises Unsound where they break a rule."""
     digits = minor_digits(currency)
     if digits is None:
-        raise Unsound(Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
+        raise CheckFailed(Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
     gross = 0
     for place, line in enumerate(lines):
         try:
             gross += sound_line(line, digits).gross
-        except Unsound as fault:
-            raise Unsound(fault.reason, f"lines.{place}{fault.detail}") from None
+        except CheckFailed as fault:
+            raise CheckFailed(fault.reason, f"lines.{place}{fault.detail}") from None
     return format(Decimal(gross).scaleb(-digits), "f")
 
 
-def sound_line(line: Line, digits: int) -> SoundLine:
+def sound_line(line: SaleLine, digits: int) -> CheckedLine:
     """The line's amounts. The detail of the Unsound that it raises begins after `lines.N`.
 
     Receipts share few articles and quantities, so most lines of a day have been computed before.
@@ -168,15 +168,15 @@ def sound_line(line: Line, digits: int) -> SoundLine:
 
 
 @lru_cache(LINES_KEPT)
-def _remembered_line(digits: int, *said: object) -> SoundLine:
+def _remembered_line(digits: int, *said: object) -> CheckedLine:
     fields = len(said) // 2
-    return compute_line(cast(Line, dict(zip(said[:fields], said[fields:], strict=True))), digits)
+    return compute_line(cast(SaleLine, dict(zip(said[:fields], said[fields:], strict=True))), digits)
 
 
-def compute_line(line: Line, digits: int) -> SoundLine:
+def compute_line(line: SaleLine, digits: int) -> CheckedLine:
     """As `sound_line`, anew."""
     if is_damaged(line["sku"]):
-        raise Unsound(Reason.DAMAGED_CODE, ".sku: damaged_by_spreadsheet")
+        raise CheckFailed(Reason.DAMAGED_CODE, ".sku: damaged_by_spreadsheet")
     quantity, price = number(line["quantity"], "quantity"), number(line["unit_price"], "unit_price")
     rate = rate_units(line["tax_rate"])
     discount = 0
@@ -187,7 +187,7 @@ def compute_line(line: Line, digits: int) -> SoundLine:
     if printed is not None:
         stated = minor(printed, digits, ".amount")
         if stated != amount and abs(stated - amount) > tolerance(quantity, price, digits):
-            raise Unsound(Reason.LINE_MISMATCH, ".amount: differs_from_product")
+            raise CheckFailed(Reason.LINE_MISMATCH, ".amount: differs_from_product")
         amount = stated
     included = line.get("tax_included", True)
     net, tax, gross = taxed(amount, rate, included)
@@ -196,11 +196,11 @@ def compute_line(line: Line, digits: int) -> SoundLine:
         stated_tax = minor(printed_tax, digits, ".tax")
         if stated_tax != tax:
             if not (rate and stated_tax * tax >= 0 and abs(stated_tax) <= abs(tax) + _TAX_ABOVE):
-                raise Unsound(Reason.LINE_MISMATCH, ".tax: more_than_the_rate_gives")
+                raise CheckFailed(Reason.LINE_MISMATCH, ".tax: more_than_the_rate_gives")
             tax = stated_tax
             net, gross = (amount - tax, amount) if included else (amount, amount + tax)
     percent = _plain(Decimal(line["tax_rate"]))
-    return SoundLine(line, line_content(line), quantity, price, percent, net, tax, gross, discount)
+    return CheckedLine(line, line_content(line), quantity, price, percent, net, tax, gross, discount)
 
 
 def number(text: str, field: str) -> Decimal:
@@ -210,9 +210,9 @@ def number(text: str, field: str) -> Decimal:
     except InvalidOperation:  # an exponent beyond all bounds
         value = LIMIT
     if not -LIMIT < value < LIMIT:
-        raise Unsound(Reason.INVALID_AMOUNT, f".{field}: out_of_range")
+        raise CheckFailed(Reason.INVALID_AMOUNT, f".{field}: out_of_range")
     if value != round(value, PLACES):
-        raise Unsound(Reason.INVALID_AMOUNT, f".{field}: more_than_{PLACES}_places")
+        raise CheckFailed(Reason.INVALID_AMOUNT, f".{field}: more_than_{PLACES}_places")
     return _plain(value)
 
 
@@ -225,7 +225,7 @@ def product(quantity: Decimal, price: Decimal, digits: int) -> int:
     """quantity × price in minor units, rounded half up."""
     exact = EXACT.multiply(quantity, price)
     if not -LIMIT < exact < LIMIT:
-        raise Unsound(Reason.INVALID_AMOUNT, ": out_of_range")
+        raise CheckFailed(Reason.INVALID_AMOUNT, ": out_of_range")
     return round_half_up(exact * 10**digits)
 
 
@@ -252,7 +252,7 @@ def _printed_tax(event: SaleEvent, gross: int, computed: int, tax: int, digits: 
     return on_top, 0
 
 
-def _with_printed_tax(lines: list[SoundLine], on_top: int, included: int) -> list[SoundLine]:
+def _with_printed_tax(lines: list[CheckedLine], on_top: int, included: int) -> list[CheckedLine]:
     """The lines with so much more tax, at most one minor unit each; as they are where that is not enough."""
     changed = list(lines)
     for difference, adds in ((on_top, True), (included, False)):
@@ -274,7 +274,7 @@ def _with_printed_tax(lines: list[SoundLine], on_top: int, included: int) -> lis
     return changed
 
 
-def _above(line: SoundLine) -> Fraction:
+def _above(line: CheckedLine) -> Fraction:
     """How far the line's tax is above what its rate gives exactly."""
     rate = Fraction(line.tax_rate)
     included = line.said.get("tax_included", True)
@@ -289,16 +289,16 @@ def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int
     totals = event.totals
     stated = minor(totals["rounding"], digits, "totals.rounding") if "rounding" in totals else 0
     if abs(stated) >= 10**digits and abs(stated) * 20 > abs(gross):
-        raise Unsound(Reason.TOTALS_MISMATCH, "totals.rounding: too_large")
+        raise CheckFailed(Reason.TOTALS_MISMATCH, "totals.rounding: too_large")
     if abs(rounding - stated) > slack:
-        raise Unsound(Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
+        raise CheckFailed(Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
     many = len(event.lines) + slack
     of_lines = (("net", totals.get("net"), net, many), ("tax", totals.get("tax"), tax, many if slack else 0))
     for name, printed, computed, tolerated in of_lines:
         if printed is not None:
             difference = minor(printed, digits, f"totals.{name}") - computed
             if abs(difference) > tolerated:
-                raise Unsound(Reason.TOTALS_MISMATCH, f"totals.{name}: differs_from_lines")
+                raise CheckFailed(Reason.TOTALS_MISMATCH, f"totals.{name}: differs_from_lines")
 
 
 def minor(amount: str, digits: int, field: str) -> int:
@@ -306,7 +306,7 @@ def minor(amount: str, digits: int, field: str) -> int:
     try:
         return parse_minor(amount, digits)
     except NotMoney as fault:
-        raise Unsound(Reason.INVALID_AMOUNT, f"{field}: {fault}") from None
+        raise CheckFailed(Reason.INVALID_AMOUNT, f"{field}: {fault}") from None
 
 
 def tolerance(quantity: Decimal, price: Decimal, digits: int) -> Decimal:
@@ -324,7 +324,7 @@ def rate_units(rate: str) -> int:
         units = parse_minor(rate, _RATE_PLACES)
     except NotMoney as fault:
         kind = f"more_than_{_RATE_PLACES}_places" if str(fault) == "too_many_places" else str(fault)
-        raise Unsound(Reason.INVALID_AMOUNT, f".tax_rate: {kind}") from None
+        raise CheckFailed(Reason.INVALID_AMOUNT, f".tax_rate: {kind}") from None
     if not 0 <= units <= _WHOLE:
-        raise Unsound(Reason.INVALID_AMOUNT, ".tax_rate: out_of_range")
+        raise CheckFailed(Reason.INVALID_AMOUNT, ".tax_rate: out_of_range")
     return units

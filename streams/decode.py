@@ -12,9 +12,9 @@ from schemas.codes import SUSPICIOUS, is_damaged
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from schemas.strict import CHOICE
-from streams.batch import DIGEST, Arrival, Batch, Noted, Record, Rejection
+from streams.batch import DIGEST, Arrival, Batch, Record, Rejection, Skipped
 from streams.sources.formats import MOST_OBJECTS
-from streams.sources.source import Refused, Skipped, Source
+from streams.sources.source import RefusedRecord, SkippedPart, Source
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -26,16 +26,16 @@ TOO_DEEP = (Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested")
 _WHITE_SPACE = b" \t\r\n"
 
 
-def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], list[Rejection], list[Noted]]:
+def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], list[Rejection], list[Skipped]]:
     """The batch's valid events, what is none, and what has no effect; canonical records without a `source`."""
     arrivals: list[Arrival] = []
     rejections: list[Rejection] = []
-    noted: list[Noted] = []
+    noted: list[Skipped] = []
     validate = SaleEvent.model_validate_json
     for record in batch.records:
         value = record.value
         if value is None:
-            noted.append(Noted(record, "tombstone"))
+            noted.append(Skipped(record, "tombstone"))
             continue
         if len(value) > MOST_OBJECTS and value.count(b"{") > MOST_OBJECTS:
             rejections.append(Rejection(record, *TOO_MANY, "decode"))
@@ -63,7 +63,7 @@ def _decode_mapped(
     source: Source,
     arrivals: list[Arrival],
     rejections: list[Rejection],
-    noted: list[Noted],
+    noted: list[Skipped],
 ) -> None:
     """What the source's contract makes of a record, validated as a canonical one is.
 
@@ -72,13 +72,13 @@ def _decode_mapped(
     digest = sha256(value)
     try:
         for place, made in enumerate(source.events(record)):
-            if isinstance(made, Skipped):
-                noted.append(Noted(record, made.why))
-            elif isinstance(made, Refused):
+            if isinstance(made, SkippedPart):
+                noted.append(Skipped(record, made.why))
+            elif isinstance(made, RefusedRecord):
                 rejections.append(Rejection(record, made.reason, made.detail, "decode"))
             else:
                 _arrive(record, value, made, digest, place, arrivals, rejections)
-    except Refused as fault:
+    except RefusedRecord as fault:
         rejections.append(Rejection(record, fault.reason, fault.detail, "decode"))
     except RecursionError:
         rejections.append(Rejection(record, *TOO_DEEP, "decode"))
@@ -190,7 +190,7 @@ def stated_fields(event: SaleEvent) -> int:
     return count
 
 
-class _KeyTwice(Exception):
+class _DuplicateKey(Exception):
     pass
 
 
@@ -198,11 +198,11 @@ def has_key_twice(value: bytes) -> bool:
     """Whether an object of the JSON text, which has been read before, has a key twice."""
     try:
         json.loads(value, object_pairs_hook=_refuse_key_twice)
-    except _KeyTwice:
+    except _DuplicateKey:
         return True
     return False
 
 
 def _refuse_key_twice(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) != len(pairs):
-        raise _KeyTwice
+        raise _DuplicateKey

@@ -29,7 +29,7 @@ CHUNK_RECORDS = 256
 BUCKET_RECORDS = 12
 
 
-class Chunks(Protocol):
+class ChunkStore(Protocol):
     """Where chunks are kept beyond this process: `(partition, number)` in a window, packed digests as value."""
 
     def put(self, key: str, start: float, digests: bytes) -> None: ...
@@ -100,7 +100,7 @@ def unpack(packed: bytes) -> Sequence[bytes]:
 
 
 @dataclass
-class Window:
+class DedupeWindow:
     """The digests of one partition's records with event times in [start, start + length), and their chunks' numbers."""
 
     digests: PackedDigests = field(default_factory=PackedDigests)
@@ -111,11 +111,11 @@ class Window:
 class WindowIndex:
     """`Seen` in memory, written through to chunks."""
 
-    def __init__(self, length: float, clock: Callable[[], float], chunks: Chunks) -> None:
+    def __init__(self, length: float, clock: Callable[[], float], chunks: ChunkStore) -> None:
         self._length = length
         self._clock = clock
         self._chunks = chunks
-        self._partitions: dict[int, dict[float, Window]] = defaultdict(dict)
+        self._partitions: dict[int, dict[float, DedupeWindow]] = defaultdict(dict)
         self._next_chunk: dict[int, int] = defaultdict(int)
         self._late = 0
 
@@ -165,7 +165,7 @@ class WindowIndex:
         self._next_chunk.clear()
         for key, start, packed in chunks:
             partition, number = map(int, key.split("/"))
-            window = self._partitions[partition].setdefault(start, Window())
+            window = self._partitions[partition].setdefault(start, DedupeWindow())
             window.digests.update(unpack(packed))
             window.chunks.append(number)
             self._next_chunk[partition] = max(self._next_chunk[partition], number + 1)
@@ -176,7 +176,7 @@ class WindowIndex:
         return current - self._length
 
     def _append(self, partition: int, start: float, digests: list[bytes]) -> None:
-        window = self._partitions[partition].setdefault(start, Window())
+        window = self._partitions[partition].setdefault(start, DedupeWindow())
         window.digests.update(digests)
         if window.open is None:
             window.open = bytearray()

@@ -24,7 +24,7 @@ _NUMBERS = re.compile(r"\d+")
 
 
 @dataclass(slots=True)
-class _Kind:
+class _MessageKind:
     """One kind of message: until when it is silent, and how many were suppressed since the last one."""
 
     until: float = 0.0
@@ -32,7 +32,7 @@ class _Kind:
     suppressed: int = 0
 
 
-class Damper(logging.Filter):
+class LogDamper(logging.Filter):
     """Lets a library's warning through once, then again after a silence that doubles up to ten minutes.
 
     A message that is let through says in `suppressed` how many like it were not. Messages are alike when they differ
@@ -43,7 +43,7 @@ class Damper(logging.Filter):
         super().__init__()
         self._clock = clock
         self._lock = Lock()
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._kinds: dict[tuple[str, str], _MessageKind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether `record` is to be written."""
@@ -76,15 +76,15 @@ class Damper(logging.Filter):
                 taken[like[0]] += self._kinds.pop(like).suppressed
         return +taken
 
-    def _kind_of(self, record: logging.LogRecord) -> _Kind:
+    def _kind_of(self, record: logging.LogRecord) -> _MessageKind:
         like = (record.name, _NUMBERS.sub("#", str(record.msg))[:100])
         if like not in self._kinds and len(self._kinds) >= MOST_KINDS:
             like = (record.name, "")
-        return self._kinds.setdefault(like, _Kind())
+        return self._kinds.setdefault(like, _MessageKind())
 
 
 #: The one of this process.
-damper = Damper()
+damper = LogDamper()
 
 
 def report_suppressed() -> None:

@@ -54,7 +54,7 @@ class BatchHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
-class Metrics:
+class WorkerMetrics:
     """The worker's metrics, on a registry of their own."""
 
     def __init__(self) -> None:

@@ -31,23 +31,23 @@ from functools import partial
 from typing import Protocol
 
 from schemas.document import ErpDocument
-from sinks.base import Receipt, Refusal, Result
-from streams.batch import Arrival, Batch, Noted, Rejection, Settled
-from streams.checks import Sound, check
+from sinks.base import Accepted, Refused, Result
+from streams.batch import Arrival, Batch, BatchOutcome, Rejection, Skipped
+from streams.checks import CheckedReceipt, check
 from streams.dead_letters.writer import BudgetGuard
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.mapping.mapper import Master
+from streams.mapping.mapper import Mapper
 from streams.mapping.refunds import NOT_YET, without_their_sale
 from streams.settings import Stores
 from streams.sources.source import Source
-from streams.tracing.base import Off, Tracing
+from streams.tracing.base import NoTracing, Tracing
 
 #: What records without a contract are.
 CANONICAL = "canonical"
 
 
-class Seen(Protocol):
+class SeenRecords(Protocol):
     """The records known as delivered."""
 
     def split(self, partition: int, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
@@ -83,18 +83,18 @@ class DeadLetterBox(Protocol):
 class Services:
     """What the line works with."""
 
-    seen: Seen
+    seen: SeenRecords
     sink: LineSink
     dead_letters: DeadLetterBox
     budget: BudgetGuard
     stores: Stores
     now: Callable[[], datetime]
     source: Source | None = None
-    master: Callable[[], Master | None] = lambda: None
-    tracing: Tracing = field(default_factory=Off)
+    master: Callable[[], Mapper | None] = lambda: None
+    tracing: Tracing = field(default_factory=NoTracing)
 
 
-async def process(batch: Batch, to: Services) -> Settled:
+async def process(batch: Batch, to: Services) -> BatchOutcome:
     """Brings every record of the batch to its end. Afterwards, and only then, the batch may be acknowledged."""
     if to.source is not None:
         await to.source.prepare(batch.records)
@@ -105,7 +105,7 @@ async def process(batch: Batch, to: Services) -> Settled:
     with to.tracing.step("decode", len(batch.records)):
         arrivals, undecodable, noted = decode(batch, to.source)
     waiting, day_closes = with_document(arrivals)
-    settled = Settled(noted=[*noted, *day_closes])
+    settled = BatchOutcome(noted=[*noted, *day_closes])
     rejected = undecodable
     while waiting:
         turn, waiting = first_turn(waiting)
@@ -134,7 +134,7 @@ async def process(batch: Batch, to: Services) -> Settled:
     return settled
 
 
-def versions(source: Source | None, master: Master | None) -> str:
+def versions(source: Source | None, master: Mapper | None) -> str:
     """What a record is read by: `source@version` of the contract, `name@version` of the mapping.
 
     Without a contract records are `canonical`; where there is neither, there is nothing to say.
@@ -144,13 +144,13 @@ def versions(source: Source | None, master: Master | None) -> str:
     return f"{source.contract.label if source is not None else CANONICAL} {master.label}"
 
 
-def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Noted]]:
+def with_document(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Skipped]]:
     """The arrivals that become documents, and those that don't."""
     documents: list[Arrival] = []
-    noted: list[Noted] = []
+    noted: list[Skipped] = []
     for arrival in arrivals:
         if arrival.event.type == "day_close":
-            noted.append(Noted(arrival.record, "day_close"))
+            noted.append(Skipped(arrival.record, "day_close"))
         else:
             documents.append(arrival)
     return documents, noted
@@ -175,12 +175,12 @@ def first_turn(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival
 
 def superseded(delivered: Sequence[Arrival], results: Sequence[Result]) -> list[Arrival]:
     """Those that the sink has taken notice of only, since it holds a newer revision."""
-    late = {result.event_id for result in results if isinstance(result, Receipt) and result.effect == "superseded"}
+    late = {result.event_id for result in results if isinstance(result, Accepted) and result.effect == "superseded"}
     return [arrival for arrival in delivered if arrival.id in late] if late else []
 
 
 def by_result(
-    documents: Sequence[ErpDocument], results: Sequence[Result], sound: Sequence[Sound]
+    documents: Sequence[ErpDocument], results: Sequence[Result], sound: Sequence[CheckedReceipt]
 ) -> tuple[list[Arrival], list[Arrival], list[Rejection]]:
     """(delivered, found by the sink to be delivered before, refused)"""
     arrivals = {receipt.arrival.id: receipt.arrival for receipt in sound}
@@ -189,7 +189,7 @@ def by_result(
     refused: list[Rejection] = []
     for document, result in zip(documents, results, strict=True):
         arrival = arrivals[document.event_id]
-        if isinstance(result, Refusal):
+        if isinstance(result, Refused):
             refused.append(Rejection(arrival.record, result.reason, result.detail, "write", arrival.event))
         elif result.effect == "duplicate":
             duplicates.append(arrival)

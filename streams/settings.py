@@ -123,7 +123,7 @@ class SchemaRegistry(BaseModel):
         return _secret(self.password, self.password_file) or ""
 
 
-class Traces(BaseModel):
+class TracingSettings(BaseModel):
     """Where traces go. `headers` are what the collector wants to see: `authorization=Bearer …`, with commas between."""
 
     model_config = ConfigDict(extra="forbid")
@@ -141,7 +141,7 @@ class Traces(BaseModel):
     ca_file: Path | None = None
 
     @model_validator(mode="after")
-    def _usable(self) -> "Traces":
+    def _usable(self) -> "TracingSettings":
         if re.search(r"://[^/?]*@", self.endpoint):
             raise ValueError("endpoint contains a user; put `authorization=…` into headers, or headers_file")
         if self.ca_file is not None and not self.ca_file.is_file():
@@ -153,7 +153,7 @@ class Traces(BaseModel):
         return _secret(self.headers, self.headers_file) or ""
 
 
-class Budget(BaseModel):
+class RejectionBudget(BaseModel):
     """How many rejections are too many: a bad deploy must not drain the topic into the dead-letter topic."""
 
     model_config = ConfigDict(extra="forbid")
@@ -165,7 +165,7 @@ class Budget(BaseModel):
     ) = 250
 
 
-class Retry(BaseModel):
+class RetrySettings(BaseModel):
     """Dead letters that heal with time go through the line again by themselves: after `first_seconds`, then after
     pauses that double, until they are `for_minutes` old."""
 
@@ -180,7 +180,7 @@ class Retry(BaseModel):
         return timedelta(seconds=self.first_seconds), timedelta(minutes=self.for_minutes)
 
 
-class Watchdog(BaseModel):
+class WatchdogSettings(BaseModel):
     """When a worker takes itself for stalled: it is unready at once, and ends itself when it is so for `grace_seconds`.
 
     Waiting for a sink or a broker that is away is no stall, however long it takes.
@@ -196,7 +196,7 @@ class Watchdog(BaseModel):
     grace_seconds: Annotated[float, Field(ge=0, description="what recovers by itself within that goes on")] = 15
 
 
-class Reconciliation(BaseModel):
+class ReconciliationSettings(BaseModel):
     """Which business days a schedule reconciles: today, so many `days` before, and all since the earliest that is not
     settled yet or of which something came late. `deep` compares digests of every field from the tills, not sums alone.
     With `allow_open` a run is `done` although not everything is booked, or can be proved.
@@ -209,7 +209,7 @@ class Reconciliation(BaseModel):
     allow_open: bool = False
 
 
-class Schedule(BaseModel):
+class ScheduleSettings(BaseModel):
     """What is run at the times of a cron expression, in a time zone: an import of files, of what comes into a folder or
     of a query; or a reconciliation of tills and ERP.
 
@@ -230,13 +230,13 @@ class Schedule(BaseModel):
     topic: str | None = None
     encoding: str | None = None
     sheet: Annotated[str | None, Field(description="of workbooks; without it, the first one")] = None
-    reconcile: Reconciliation | None = None
+    reconcile: ReconciliationSettings | None = None
     missed: Literal["once", "skip"] = "once"
     overlap: Literal["once", "skip"] = "skip"
     jitter_seconds: Annotated[float, Field(ge=0, le=3600, description="up to so much later, at random")] = 0
 
     @model_validator(mode="after")
-    def _complete(self) -> "Schedule":
+    def _complete(self) -> "ScheduleSettings":
         try:
             CronSim(self.cron, datetime.now(ZoneInfo(self.timezone)))
         except CronSimError as error:
@@ -273,7 +273,7 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="a dead letter that failed so often is parked when it fails again")
     ] = 20
     retries: Annotated[
-        dict[Reason, Retry],
+        dict[Reason, RetrySettings],
         Field(description="reasons whose dead letters the worker takes up again by itself, such as unmapped_item"),
     ] = {}
     reveal_personal: bool = Field(False, description="whether `dlq show` and `dlq export` may show personal data")
@@ -315,11 +315,11 @@ class Settings(BaseSettings):
     ] = 10
     slice_records: Annotated[int, Field(ge=1, description="most records of one partition handled together")] = 2000
     max_record_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
-    dead_letter_budget: Budget = Budget()
-    watchdog: Watchdog = Watchdog()
+    dead_letter_budget: RejectionBudget = RejectionBudget()
+    watchdog: WatchdogSettings = WatchdogSettings()
     drain_seconds: Annotated[float, Field(gt=0)] = 20
 
-    tracing: Traces | None = Field(
+    tracing: TracingSettings | None = Field(
         None, description="without it nothing is traced, and nothing of OpenTelemetry loaded"
     )
 
@@ -328,7 +328,7 @@ class Settings(BaseSettings):
     )
 
     schedules: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]+$")], Schedule],
+        dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]+$")], ScheduleSettings],
         Field(description="imports and reconciliations that `tillstream schedule run` keeps"),
     ] = {}
     schedules_port: Annotated[

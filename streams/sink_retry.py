@@ -16,7 +16,7 @@ import structlog
 
 from schemas.document import ErpDocument
 from sinks.base import Result, Sink, SinkUnavailable
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.worker.state import EVERYONE
 
 Asked = TypeVar("Asked")
@@ -37,10 +37,10 @@ class BackOff:
         return min(self.most, self.first * 2.0 ** min(attempt - 1, 20)) * random.uniform(0.75, 1.25)  # noqa: S311 (jitter)
 
 
-class PatientSink:
+class RetryingSink:
     """A sink whose calls never fail for the world's sake: they take as long as the world does."""
 
-    def __init__(self, sink: Sink, metrics: Metrics, back_off: BackOff | None = None) -> None:
+    def __init__(self, sink: Sink, metrics: WorkerMetrics, back_off: BackOff | None = None) -> None:
         self._sink = sink
         self._metrics = metrics
         self._back_off = back_off or BackOff()

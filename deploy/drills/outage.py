@@ -27,8 +27,8 @@ from deploy.kafka.broker import Broker
 from deploy.processes import ServerError, await_condition
 from deploy.prometheus.server import JOB, Prometheus
 from ops.demo.balance import Balance, balance, dead_letter_reasons
-from ops.simulator.tills import Sent, Shares, Tally, sell, till_producer, traffic
-from ops.worker.process import Readings, WorkerProcess
+from ops.simulator.tills import ConfirmedTally, Sent, Shares, sell, till_producer, traffic
+from ops.worker.process import WorkerProcess, WorkerReadings
 from sinks.registry import open_sink
 from streams.kafka.topics import client_config, create_source_topic
 from streams.settings import Settings, load_settings
@@ -67,7 +67,7 @@ class Tills:
     """Tills that sell, on a thread of their own, until they are closed."""
 
     def __init__(self, settings: Settings, rate: float, records: Iterator[Sent]) -> None:
-        self.tally = Tally()
+        self.tally = ConfirmedTally()
         self._stop = threading.Event()
         self._failure: Exception | None = None
         producer = till_producer(settings.broker, client_config(settings.broker, settings.kafka))
@@ -183,7 +183,7 @@ def is_over(prometheus: Prometheus) -> bool:
     return bool(current) and not any(alert["labels"]["alertname"] == ALERT for alert in prometheus.alerts())
 
 
-def balance_of(settings: Settings, tally: Tally) -> Balance:
+def balance_of(settings: Settings, tally: ConfirmedTally) -> Balance:
     """What the tills sent against the ERP's tables and the dead-letter topic.
 
     What was sent again is taken as recognised, since the tables show it: a second document would be one too many. The
@@ -195,7 +195,7 @@ def balance_of(settings: Settings, tally: Tally) -> Balance:
     finally:
         sink.close()
     dead = dead_letter_reasons(client_config(settings.broker, settings.kafka), settings.dead_letter_topic)
-    return balance(tally, held, dead, Readings(duplicates={"recognised": tally.resent}, noted=tally.day_closes))
+    return balance(tally, held, dead, WorkerReadings(duplicates={"recognised": tally.resent}, noted=tally.day_closes))
 
 
 def wait(holds: Callable[[], bool], what: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from ops.simulator.tills import Tally
-from ops.worker.process import Readings
+from ops.simulator.tills import ConfirmedTally
+from ops.worker.process import WorkerReadings
 from sinks.base import StoreDay
 from streams.dead_letters.writer import reason_of
 
@@ -72,7 +72,7 @@ class Balance:
         }
 
 
-def balance(tally: Tally, held: Iterable[StoreDay], dead: Counter[str], readings: Readings) -> Balance:
+def balance(tally: ConfirmedTally, held: Iterable[StoreDay], dead: Counter[str], readings: WorkerReadings) -> Balance:
     """Compares the tally with the ERP's tables, the dead-letter topic and the worker's duplicates."""
     documents, erp = 0, Counter[str]()
     gross: dict[str, Decimal] = {}
@@ -97,7 +97,7 @@ def balance(tally: Tally, held: Iterable[StoreDay], dead: Counter[str], readings
     return made
 
 
-def differences(made: Balance, tally: Tally, gross: dict[str, Decimal], dead: Counter[str]) -> list[str]:
+def differences(made: Balance, tally: ConfirmedTally, gross: dict[str, Decimal], dead: Counter[str]) -> list[str]:
     """What does not agree, one sentence each."""
     found = []
     accounted = made.delivered + made.duplicates + made.dead_letters + made.noted

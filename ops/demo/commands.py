@@ -19,10 +19,10 @@ import click
 from ops.demo.balance import Balance, balance, dead_letter_reasons
 from ops.demo.embedded_broker import NOT_FOR, EmbeddedBroker
 from ops.demo.embedded_broker import PRODUCER as EMBEDDED_PRODUCER
-from ops.demo.screen import Moment, Screen, print_balance
+from ops.demo.screen import DemoMoment, DemoScreen, print_balance
 from ops.simulator.data_sets import EASTERN, as_record, completejourney
-from ops.simulator.tills import Sent, Tally, sell, till_producer, traffic
-from ops.worker.process import Readings, WorkerProcess
+from ops.simulator.tills import ConfirmedTally, SimulatedRecord, sell, till_producer, traffic
+from ops.worker.process import WorkerProcess, WorkerReadings
 from schemas.dead_letter import Reason
 from sinks.base import Sink, StoreDay
 from sinks.registry import open_sink
@@ -52,7 +52,7 @@ class DemoOptions:
 
 
 @dataclass
-class Stage:
+class DemoStage:
     """All that is running, and since when."""
 
     settings: Settings
@@ -60,7 +60,7 @@ class Stage:
     sink: Sink
     producer: dict[str, Any]
     failure: Exception | None = None
-    tally: Tally = field(default_factory=Tally)
+    tally: ConfirmedTally = field(default_factory=ConfirmedTally)
     stop: threading.Event = field(default_factory=threading.Event)
     before: dict[Any, StoreDay] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -80,7 +80,7 @@ def run_demo(options: DemoOptions) -> int:
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         stage = set_up(options, stack)
-        screen = Screen(live=sys.stdout.isatty() and not options.as_json, silent=options.as_json)
+        screen = DemoScreen(live=sys.stdout.isatty() and not options.as_json, silent=options.as_json)
         screen.say(NOT_FOR if options.broker is None else f"Broker {options.broker}, topic {stage.settings.topic}.")
         rate = options.rate if options.data is None else None
         seller = threading.Thread(target=sell_all, args=(stage, records(options, stage.stop), rate), name="tills")
@@ -113,7 +113,7 @@ def is_day(text: str) -> bool:
         return False
 
 
-def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
+def set_up(options: DemoOptions, stack: ExitStack) -> DemoStage:
     """Broker, topics, database and worker, ready to sell."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillstream-demo-")))
     name = f"tillstream.demo.{time.time_ns() // 1_000_000}"
@@ -141,7 +141,7 @@ def set_up(options: DemoOptions, stack: ExitStack) -> Stage:
     sink = open_sink(settings.sink_url, password=settings.password())
     stack.callback(sink.close)
     producer = EMBEDDED_PRODUCER if embedded is not None else {}
-    return Stage(settings, worker, sink, producer, before={key_of(day): day for day in sink.totals()})
+    return DemoStage(settings, worker, sink, producer, before={key_of(day): day for day in sink.totals()})
 
 
 def worker_settings(settings: Settings) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(include=names, mode="json") | zone
 
 
-def records(options: DemoOptions, stop: threading.Event) -> Iterator[Sent]:
+def records(options: DemoOptions, stop: threading.Event) -> Iterator[SimulatedRecord]:
     """What the tills send: simulated traffic, or real baskets at their own pace, sped up."""
     if options.data is None:
         # Receipt numbers start at the time, so that a second run into the same database is new to it.
@@ -160,7 +160,7 @@ def records(options: DemoOptions, stop: threading.Event) -> Iterator[Sent]:
     return played(completejourney(None if options.day == "all" else options.day), options.speed_up, stop)
 
 
-def played(events: Iterator[dict[str, Any]], speed_up: float, stop: threading.Event) -> Iterator[Sent]:
+def played(events: Iterator[dict[str, Any]], speed_up: float, stop: threading.Event) -> Iterator[SimulatedRecord]:
     """Events at the pace of their own times, `speed_up` times faster, until `stop`."""
     first: datetime | None = None
     started = time.monotonic()
@@ -175,7 +175,7 @@ def played(events: Iterator[dict[str, Any]], speed_up: float, stop: threading.Ev
         odd = any(Decimal(line["quantity"]) == 0 and Decimal(line["amount"]) != 0 for line in event["lines"])
         reason = Reason.LINE_MISMATCH if odd else None
         gross = Decimal(event["totals"]["gross"])
-        yield Sent(key, value, "broken" if odd else "fresh", reason, gross, event["store"], "sale")
+        yield SimulatedRecord(key, value, "broken" if odd else "fresh", reason, gross, event["store"], "sale")
 
 
 def seconds_to_sell(options: DemoOptions) -> float | None:
@@ -185,7 +185,7 @@ def seconds_to_sell(options: DemoOptions) -> float | None:
     return options.seconds
 
 
-def sell_all(stage: Stage, sold: Iterator[Sent], rate: float | None) -> None:
+def sell_all(stage: DemoStage, sold: Iterator[SimulatedRecord], rate: float | None) -> None:
     """The tills' thread; what ends it too early is kept for the main one."""
     try:
         sell_to_the_end(stage, sold, rate)
@@ -193,13 +193,13 @@ def sell_all(stage: Stage, sold: Iterator[Sent], rate: float | None) -> None:
         stage.failure = error
 
 
-def sell_to_the_end(stage: Stage, sold: Iterator[Sent], rate: float | None) -> None:
+def sell_to_the_end(stage: DemoStage, sold: Iterator[SimulatedRecord], rate: float | None) -> None:
     """Sells all that there is to sell, until stopped."""
     config = client_config(stage.settings.broker, stage.settings.kafka) | stage.producer
     sell(till_producer(stage.settings.broker, config), stage.settings.topic, sold, rate, stage.stop, stage.tally)
 
 
-def watch(stage: Stage, seller: threading.Thread, screen: Screen, seconds: float | None) -> None:
+def watch(stage: DemoStage, seller: threading.Thread, screen: DemoScreen, seconds: float | None) -> None:
     """Shows what is going on until the time is up, the data are played or someone presses Ctrl-C."""
     try:
         while seller.is_alive() and (seconds is None or time.monotonic() - stage.started < seconds):
@@ -211,7 +211,7 @@ def watch(stage: Stage, seller: threading.Thread, screen: Screen, seconds: float
         screen.say("Closing the tills …")
 
 
-def drain(stage: Stage, seller: threading.Thread, screen: Screen) -> Readings:
+def drain(stage: DemoStage, seller: threading.Thread, screen: DemoScreen) -> WorkerReadings:
     """Closes the tills and waits until every record sent has come to its end, or a minute."""
     stage.stop.set()
     seller.join()
@@ -225,20 +225,20 @@ def drain(stage: Stage, seller: threading.Thread, screen: Screen) -> Readings:
     return readings
 
 
-def moment(stage: Stage, phase: str, readings: Readings | None = None) -> Moment:
+def moment(stage: DemoStage, phase: str, readings: WorkerReadings | None = None) -> DemoMoment:
     """Everything the screen shows, as of now."""
     now = time.monotonic() - stage.started
-    return Moment(phase, now, stage.tally, readings or stage.worker.readings(), stage.held())
+    return DemoMoment(phase, now, stage.tally, readings or stage.worker.readings(), stage.held())
 
 
-def reconcile(stage: Stage, readings: Readings) -> Balance:
+def reconcile(stage: DemoStage, readings: WorkerReadings) -> Balance:
     """The balance of the whole run, from the tables and the dead-letter topic."""
     config = client_config(stage.settings.broker, stage.settings.kafka)
     dead = dead_letter_reasons(config, stage.settings.dead_letter_topic)
     return balance(stage.tally, stage.held(), dead, readings)
 
 
-def report(result: Balance, stage: Stage, readings: Readings, options: DemoOptions) -> None:
+def report(result: Balance, stage: DemoStage, readings: WorkerReadings, options: DemoOptions) -> None:
     """Prints the reconciliation: a table, or one JSON object."""
     if not options.as_json:
         print_balance(result, simulated=options.data is None)

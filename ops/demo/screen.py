@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.demo.balance import Balance
-from ops.simulator.tills import Tally
-from ops.worker.process import Readings
+from ops.simulator.tills import ConfirmedTally
+from ops.worker.process import WorkerReadings
 from sinks.base import StoreDay
 
 LINE_EVERY = 5.0
@@ -21,17 +21,17 @@ MOST_STORES_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Moment:
+class DemoMoment:
     """What there is to show, `seconds` after the start."""
 
     phase: str
     seconds: float
-    tally: Tally
-    readings: Readings
+    tally: ConfirmedTally
+    readings: WorkerReadings
     held: list[StoreDay]
 
 
-class Screen:
+class DemoScreen:
     """Shows moments. `live` redraws in place; otherwise a line every few seconds; `silent` shows nothing."""
 
     def __init__(self, *, live: bool, silent: bool) -> None:
@@ -40,7 +40,7 @@ class Screen:
         self._last_line = 0.0
         self._last_phase = ""
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "DemoScreen":
         if self._live:
             self._live.start()
         return self
@@ -55,7 +55,7 @@ class Screen:
         """One remark."""
         self._console.print(text, style="dim", soft_wrap=not self._console.is_terminal)
 
-    def show(self, moment: Moment) -> None:
+    def show(self, moment: DemoMoment) -> None:
         """Brings the view up to date."""
         if self._live:
             self._live.update(view(moment), refresh=True)
@@ -64,7 +64,7 @@ class Screen:
             self._last_line, self._last_phase = time.monotonic(), moment.phase
 
 
-def line(moment: Moment) -> str:
+def line(moment: DemoMoment) -> str:
     """The moment in one line."""
     now = moment.readings
     return (
@@ -73,7 +73,7 @@ def line(moment: Moment) -> str:
     )
 
 
-def view(moment: Moment) -> Panel:
+def view(moment: DemoMoment) -> Panel:
     """The moment as a whole screen."""
     rate = moment.tally.sent / moment.seconds if moment.seconds else 0.0
     head = Text.assemble(
@@ -88,7 +88,7 @@ def view(moment: Moment) -> Panel:
     )
 
 
-def counts(moment: Moment) -> Table:
+def counts(moment: DemoMoment) -> Table:
     """What became of the records so far."""
     now = moment.readings
     table = Table.grid(padding=(0, 3))
@@ -101,7 +101,7 @@ def counts(moment: Moment) -> Table:
     return table
 
 
-def stores(moment: Moment) -> Table:
+def stores(moment: DemoMoment) -> Table:
     """Money at the tills and in the ERP, by store; the largest first."""
     held: dict[str, Decimal] = {}
     for day in moment.held:
@@ -119,7 +119,7 @@ def stores(moment: Moment) -> Table:
     return table
 
 
-def latency(readings: Readings) -> str:
+def latency(readings: WorkerReadings) -> str:
     """How long it takes from the topic into the ERP."""
     middle, slow = readings.latency_at(0.5), readings.latency_at(0.99)
     return f"latency p50 ≤ {middle:g} s, p99 ≤ {slow:g} s" if middle is not None else "latency not known yet"

@@ -10,11 +10,11 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ops.dlq.fetch import reading_chosen
-from ops.dlq.filters import Filter
+from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import read_trail, survey
-from streams.dead_letters.audit import Action, Trail, What, alike, new_id
-from streams.dead_letters.header import Head, Origin, head_of
-from streams.kafka.producer import Sender
+from streams.dead_letters.audit import AuditAction, AuditWriter, What, alike, new_id
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import pieces
 from streams.kafka.topics import (
     TIMEOUT,
@@ -31,12 +31,12 @@ _PIECE = 2_000
 
 @contextmanager
 def noted(
-    settings: Settings, what: What, by: str, wanted: Filter, reason: str, **options: Any
-) -> Iterator[tuple[Trail, Action]]:
+    settings: Settings, what: What, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
+) -> Iterator[tuple[AuditWriter, AuditAction]]:
     """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
     ensure_desk_topics(settings)
-    trail = Trail(settings)
-    action = Action(
+    trail = AuditWriter(settings)
+    action = AuditAction(
         id=new_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
     ).model_copy(update={"options": options})
     trail.write(action)
@@ -50,7 +50,7 @@ def noted(
         trail.confirm()
 
 
-def resolve(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
+def resolve(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
     """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
     with noted(settings, "resolve", by, wanted, reason) as (trail, action):
         letters = survey(settings, wanted).open
@@ -59,7 +59,7 @@ def resolve(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
     return len(letters)
 
 
-def park(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
+def park(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
     """Copies the open letters that the filter means to the parked topic, as they are, and closes them here."""
     with noted(settings, "park", by, wanted, reason) as (trail, action):
         letters = survey(settings, wanted).open
@@ -67,8 +67,10 @@ def park(settings: Settings, wanted: Filter, by: str, reason: str) -> int:
     return action.counts["parked"]
 
 
-async def _park(settings: Settings, letters: Sequence[Head], trail: Trail, action: Action, reason: str) -> None:
-    sender = Sender(settings)
+async def _park(
+    settings: Settings, letters: Sequence[DeadLetterHeader], trail: AuditWriter, action: AuditAction, reason: str
+) -> None:
+    sender = ConfirmingProducer(settings)
     action.counts["parked"] = 0
     async with reading_chosen(settings, letters) as (_, pieces):
         async for found in pieces:
@@ -94,7 +96,7 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     spans = {number: (begins[number], keep[number]) for number in begins if keep[number] > begins[number]}
     if go and spans:
         named = {str(number): list(span) for number, span in spans.items()}
-        with noted(settings, "purge", by, Filter(until=before, closed=True), "", spans=named) as (_, action):
+        with noted(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (_, action):
             _delete(settings, {number: end for number, (_, end) in spans.items()})
             action.counts["offsets"] = sum(end - begin for begin, end in spans.values())
     return spans
@@ -104,7 +106,7 @@ def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> t
     """Of each partition where it begins, and the first offset that has to stay."""
     topic = settings.dead_letter_topic
     ledger = read_trail(settings, there).ledger
-    newest: dict[Origin, Head] = {}
+    newest: dict[RecordOrigin, DeadLetterHeader] = {}
     begins: dict[int, int] = {}
     keep: dict[int, int] = {}
     ends: dict[int, int] = {}

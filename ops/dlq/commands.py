@@ -17,17 +17,17 @@ import click
 
 from ops.dlq import close, render, replay_report
 from ops.dlq.export import CannotExport, export
-from ops.dlq.filters import Filter, NotAFilter, among_parked, moment
-from ops.dlq.listing import Shelf, history, read_trail, survey
-from ops.dlq.patch import BadPatch, Patch, patchable
-from ops.dlq.replay import NoSuchReplay, Order, Told, choose, rehearse, replay
+from ops.dlq.filters import DeadLetterFilter, NotAFilter, among_parked, moment
+from ops.dlq.listing import DeadLetterListing, history, read_trail, survey
+from ops.dlq.patch import BadPatch, ValuePatch, patchable
+from ops.dlq.replay import NoSuchReplay, ReplayOrder, Told, choose, rehearse, replay
 from ops.dlq.stats import stats
 from ops.inspect.commands import bar
 from ops.terminal.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
 from streams.assembly import build_desk, find_source, tune_interpreter
 from streams.dead_letters.header import head_of
-from streams.dead_letters.reprocess import Redone
+from streams.dead_letters.reprocess import ReplayResult
 from streams.kafka.reader import record_at
 from streams.kafka.topics import partitions_of_topics
 from streams.logs import set_up_logs
@@ -90,7 +90,9 @@ def with_filter(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)  # with the options that the command has already
     def filtered(*args: Any, **given: Any) -> Any:
-        wanted = Filter(**{name: given.pop(name) for name in Filter.model_fields if name != "closed"})
+        wanted = DeadLetterFilter(
+            **{name: given.pop(name) for name in DeadLetterFilter.model_fields if name != "closed"}
+        )
         try:
             wanted.matcher()
         except NotAFilter as error:
@@ -133,7 +135,7 @@ def dlq_group() -> None:
 @with_broker
 @with_filter
 @as_one_object
-def stats_command(config: Path | None, broker: str | None, wanted: Filter, as_json: bool) -> None:
+def stats_command(config: Path | None, broker: str | None, wanted: DeadLetterFilter, as_json: bool) -> None:
     """Sum up the open dead letters by reason, store, source and day: how many, since when, how much money.
 
     Exit code 1 while there are some.
@@ -157,7 +159,7 @@ def stats_command(config: Path | None, broker: str | None, wanted: Filter, as_js
 @click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="Show so many.")
 @as_one_object
 def list_command(
-    config: Path | None, broker: str | None, wanted: Filter, closed: bool, most: int, as_json: bool
+    config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, most: int, as_json: bool
 ) -> None:
     """List dead letters, a line each. Nothing of what their records say is shown."""
     shelf = _surveyed(_opened(wanted, config, broker=broker), wanted.model_copy(update={"closed": closed}))
@@ -195,7 +197,7 @@ def show_command(
 
     Personal data are stars, and what can't be read is not shown.
     """
-    wanted = _meant(Filter(places=(place,), parked=parked))
+    wanted = _meant(DeadLetterFilter(places=(place,), parked=parked))
     settings = _opened(wanted, config, broker=broker)
     if raw and not reveal:
         raise click.UsageError("--raw shows all that the record says: it takes --reveal")
@@ -238,7 +240,7 @@ def show_command(
 @click.option("--release", is_flag=True, help="Book what the cleaning rules would hold, with a remark in its review.")
 @click.option(
     "--patch",
-    callback=_parsed(Patch),
+    callback=_parsed(ValuePatch),
     help="Change each record first: a JSON Patch ([…]) or a merge patch ({…}). The dead letter stays as it is.",
 )
 @click.option("--new-identity", is_flag=True, help="The patch may make another event or receipt of a record.")
@@ -255,11 +257,11 @@ def replay_command(
     config: Path | None,
     broker: str | None,
     sink_url: str | None,
-    wanted: Filter,
+    wanted: DeadLetterFilter,
     go: bool,
     fixed: bool,
     release: bool,
-    patch: Patch | None,
+    patch: ValuePatch | None,
     new_identity: bool,
     rate: float | None,
     limit: int | None,
@@ -283,12 +285,16 @@ def replay_command(
     if resume is not None and not go:
         raise click.UsageError("--resume goes on with a replay: it takes --go")
     if resume is not None and (
-        patch is not None or fixed or limit is not None or new_identity or wanted.model_copy(update=_OWN) != Filter()
+        patch is not None
+        or fixed
+        or limit is not None
+        or new_identity
+        or wanted.model_copy(update=_OWN) != DeadLetterFilter()
     ):
         raise click.UsageError(
             "--resume goes on as it was begun: only --rate, --text, --parked and --release beside it"
         )
-    order = Order(wanted, by, why, patch, rate, limit, fixed, new_identity, release)
+    order = ReplayOrder(wanted, by, why, patch, rate, limit, fixed, new_identity, release)
     if go:
         sys.exit(_replayed(settings, order, resume, as_json=as_json))
     sys.exit(_rehearsed(settings, order, keep, as_json=as_json))
@@ -298,7 +304,7 @@ def replay_command(
 _OWN = {"text": None, "parked": False}
 
 
-def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) -> int:
+def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bool) -> int:
     with bar("reading dead letters", None) as told:
         _, chosen = choose(settings, order, told)
     tune_interpreter()
@@ -320,7 +326,7 @@ def _rehearsed(settings: Settings, order: Order, keep: int, *, as_json: bool) ->
     return FAILED if found["would_fail"] else 0
 
 
-def _replayed(settings: Settings, order: Order, resume: str | None, *, as_json: bool) -> int:
+def _replayed(settings: Settings, order: ReplayOrder, resume: str | None, *, as_json: bool) -> int:
     tune_interpreter()
     set_up_logs("console", "warning")
     desk = build_desk(settings, release=order.release)
@@ -345,7 +351,7 @@ def _replayed(settings: Settings, order: Order, resume: str | None, *, as_json: 
 def _counting(told: Callable[[int], None]) -> Told:
     count = 0
 
-    def note(redone: Sequence[Redone]) -> None:
+    def note(redone: Sequence[ReplayResult]) -> None:
         nonlocal count
         count += len(redone)
         told(count)
@@ -362,7 +368,9 @@ def _counting(told: Callable[[int], None]) -> Told:
 @go_option
 @click.option("--why", required=True, help="Why, for the audit trail.")
 @with_name
-def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
+def park_command(
+    config: Path | None, broker: str | None, wanted: DeadLetterFilter, go: bool, why: str, by: str
+) -> None:
     """Put dead letters aside: a copy of each, byte for byte, goes to the parked topic, and they are closed here."""
     if wanted.parked:
         raise click.UsageError("they are parked already")
@@ -379,13 +387,15 @@ def park_command(config: Path | None, broker: str | None, wanted: Filter, go: bo
 @go_option
 @click.option("--why", required=True, help="How it was resolved, for the audit trail.")
 @with_name
-def resolve_command(config: Path | None, broker: str | None, wanted: Filter, go: bool, why: str, by: str) -> None:
+def resolve_command(
+    config: Path | None, broker: str | None, wanted: DeadLetterFilter, go: bool, why: str, by: str
+) -> None:
     """Close dead letters without a replay. They stay in the topic; the audit trail says why."""
     settings = _opened(wanted, config, broker=broker)
     _close(settings, wanted, go, "resolved", lambda: close.resolve(settings, wanted, by, why))
 
 
-def _close(settings: Settings, wanted: Filter, go: bool, word: str, close: Callable[[], int]) -> None:
+def _close(settings: Settings, wanted: DeadLetterFilter, go: bool, word: str, close: Callable[[], int]) -> None:
     if go:
         click.echo(f"{render.letters_of(close())} {word}")
         return
@@ -406,7 +416,7 @@ def _close(settings: Settings, wanted: Filter, go: bool, word: str, close: Calla
 @click.option("--reveal", is_flag=True, help="With personal data, if the settings allow it; this is audited.")
 @with_name
 def export_command(
-    to: Path, config: Path | None, broker: str | None, wanted: Filter, closed: bool, reveal: bool, by: str
+    to: Path, config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, reveal: bool, by: str
 ) -> None:
     """Write dead letters to a file: what is known of each, and its record with stars for personal data."""
     settings = _opened(wanted, config, broker=broker)
@@ -457,17 +467,17 @@ def audit_command(config: Path | None, broker: str | None, most: int, as_json: b
         render.report_audit(actions)
 
 
-def _opened(wanted: Filter, config: Path | None, **given: Any) -> Settings:
+def _opened(wanted: DeadLetterFilter, config: Path | None, **given: Any) -> Settings:
     settings = settings_from(config, **given)
     return among_parked(settings) if wanted.parked else settings
 
 
-def _surveyed(settings: Settings, wanted: Filter) -> Shelf:
+def _surveyed(settings: Settings, wanted: DeadLetterFilter) -> DeadLetterListing:
     with bar("reading dead letters", None) as told:
         return survey(settings, wanted, told)
 
 
-def _meant(wanted: Filter) -> Filter:
+def _meant(wanted: DeadLetterFilter) -> DeadLetterFilter:
     try:
         wanted.matcher()
     except NotAFilter as error:

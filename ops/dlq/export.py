@@ -8,8 +8,8 @@ from typing import Any
 
 from ops.dlq.fetch import reading_chosen
 from ops.dlq.render import row, value_of
-from streams.dead_letters.audit import Ledger
-from streams.dead_letters.header import Head
+from streams.dead_letters.audit import ResolutionIndex
+from streams.dead_letters.header import DeadLetterHeader
 from streams.kafka.reader import Progress
 from streams.settings import Settings
 from streams.sources.source import Source
@@ -26,8 +26,8 @@ class CannotExport(Exception):
 
 async def export(
     settings: Settings,
-    letters: Sequence[Head],
-    ledger: Ledger,
+    letters: Sequence[DeadLetterHeader],
+    ledger: ResolutionIndex,
     to: Path,
     source: Source | None,
     told: Progress,
@@ -99,7 +99,12 @@ async def _parquet(rows: AsyncIterator[dict[str, Any]], to: Path, told: Progress
 
 
 async def _rows(
-    settings: Settings, letters: Sequence[Head], ledger: Ledger, source: Source | None, *, reveal: bool
+    settings: Settings,
+    letters: Sequence[DeadLetterHeader],
+    ledger: ResolutionIndex,
+    source: Source | None,
+    *,
+    reveal: bool,
 ) -> AsyncIterator[dict[str, Any]]:
     async with reading_chosen(settings, letters) as (_, pieces):
         async for found in pieces:

@@ -7,13 +7,13 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from streams.dead_letters.header import Head
+from streams.dead_letters.header import DeadLetterHeader
 from streams.kafka.reader import PIECE, TopicRecord, read_spans, reading_consumer
 from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
 
 #: Letters with their records.
-Part = Sequence[tuple[Head, TopicRecord]]
+Part = Sequence[tuple[DeadLetterHeader, TopicRecord]]
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def _reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
 
 @asynccontextmanager
 async def reading_chosen(
-    settings: Settings, chosen: Sequence[Head], size: int = PIECE, group: str | None = None
+    settings: Settings, chosen: Sequence[DeadLetterHeader], size: int = PIECE, group: str | None = None
 ) -> AsyncGenerator[tuple[Any, AsyncGenerator[Part]]]:
     """The consumer, and the chosen letters with their records, at most `size` at a time.
 
@@ -44,7 +44,7 @@ async def reading_chosen(
 
 
 async def _chosen_records(
-    consumer: Any, settings: Settings, chosen: Sequence[Head], places: dict[int, int], size: int
+    consumer: Any, settings: Settings, chosen: Sequence[DeadLetterHeader], places: dict[int, int], size: int
 ) -> AsyncGenerator[Part]:
     heads = {(head.partition, head.offset): head for head in chosen}
     spans: dict[int, tuple[int, int]] = {}
@@ -64,7 +64,7 @@ async def _chosen_records(
         await asyncio.wait({upcoming})  # it reads by the consumer, which is closed next
 
 
-def _committed(consumer: Any, settings: Settings, chosen: Sequence[Head]) -> dict[int, int]:
+def _committed(consumer: Any, settings: Settings, chosen: Sequence[DeadLetterHeader]) -> dict[int, int]:
     topic = settings.dead_letter_topic
     asked = [TopicPartition(topic, number) for number in {head.partition for head in chosen}]
     return {place.partition: place.offset for place in consumer.committed(asked, timeout=30) if place.offset > 0}

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from schemas.reference import split_identity, split_receipt, unescaped_reference
-from streams.dead_letters.header import Head
+from streams.dead_letters.header import DeadLetterHeader
 from streams.kafka.reader import TopicRecord
 from streams.settings import Settings
 
@@ -21,7 +21,7 @@ class NotAFilter(ValueError):
     """An option that can't be one; the message says what is wanted."""
 
 
-class Filter(BaseModel):
+class DeadLetterFilter(BaseModel):
     """All that is stated must be true of a letter; of several values of one option, one."""
 
     model_config = ConfigDict(frozen=True)
@@ -49,20 +49,20 @@ class Filter(BaseModel):
             told["text"] = _digest(self.text)
         return told
 
-    def resumed(self, told: dict[str, Any]) -> "Filter":
+    def resumed(self, told: dict[str, Any]) -> "DeadLetterFilter":
         """The filter that `told` comes of; a text must be given again. Raises NotAFilter."""
         filters = {name: value for name, value in told.items() if name != "text"}
         if told.get("text") != (_digest(self.text) if self.text is not None else None):
             raise NotAFilter("that replay was begun with a --text, which the audit trail does not keep: give it again")
-        return Filter.model_validate(filters | {"text": self.text})
+        return DeadLetterFilter.model_validate(filters | {"text": self.text})
 
-    def matcher(self) -> Callable[[Head, TopicRecord], bool]:
+    def matcher(self) -> Callable[[DeadLetterHeader, TopicRecord], bool]:
         """Whether a letter is meant; whether it is open is not looked at here."""
         places = [_span(place) for place in self.places]
         wanted = self.text.lower().encode() if self.text else None
         ids = {*self.event_ids}
 
-        def matches(head: Head, record: TopicRecord) -> bool:
+        def matches(head: DeadLetterHeader, record: TopicRecord) -> bool:
             return (
                 (not self.reasons or any(fnmatchcase(head.reason, pattern) for pattern in self.reasons))
                 and (not self.stores or head.store in self.stores)

@@ -4,38 +4,40 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ops.dlq.filters import Filter
-from streams.dead_letters.audit import CLOSED, Action, Ledger, Outcome, entries
-from streams.dead_letters.header import Head, Origin, head_of
+from ops.dlq.filters import DeadLetterFilter
+from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, entries
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
 from streams.kafka.reader import Progress, TopicRecord, pieces
 from streams.kafka.topics import TopicsUnusable, partitions_of_topics
 from streams.settings import Settings
 
 
 @dataclass
-class TrailRead:
+class AuditRead:
     """What was done about each record; the actions by id, with all that came of them; what one of them has tried."""
 
-    ledger: Ledger = field(default_factory=Ledger)
-    actions: dict[str, Action] = field(default_factory=dict)
+    ledger: ResolutionIndex = field(default_factory=ResolutionIndex)
+    actions: dict[str, AuditAction] = field(default_factory=dict)
     tried: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass
-class Shelf:
+class DeadLetterListing:
     """What a look at the topics found. `ends`: where the dead-letter topic's partitions ended then."""
 
-    letters: list[Head]
-    trail: TrailRead
+    letters: list[DeadLetterHeader]
+    trail: AuditRead
     ends: dict[int, int] = field(default_factory=dict)
 
     @property
-    def open(self) -> list[Head]:
+    def open(self) -> list[DeadLetterHeader]:
         """The letters about which something is left to do."""
         return [head for head in self.letters if not self.trail.ledger.is_closed(head)]
 
 
-def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: None, of: str | None = None) -> Shelf:
+def survey(
+    settings: Settings, wanted: DeadLetterFilter, progress: Progress = lambda _: None, of: str | None = None
+) -> DeadLetterListing:
     """The letters that the filter means, by place; each record once, however often it became a letter.
 
     What is closed is left out, unless the filter asks for it. The whole dead-letter topic is read. Raises
@@ -47,9 +49,9 @@ def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: No
             f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; it is created when it is "
             "needed, or set `dead_letter_topic` (`parked_topic`)"
         )
-    shelf = Shelf([], read_trail(settings, there, of))
+    shelf = DeadLetterListing([], read_trail(settings, there, of))
     matches = wanted.matcher()
-    newest: dict[Origin, tuple[Head, bool]] = {}
+    newest: dict[RecordOrigin, tuple[DeadLetterHeader, bool]] = {}
     for record in _records(settings, there[settings.dead_letter_topic], progress):
         head = head_of(record, settings.dead_letter_topic)
         shelf.ends[record.partition] = record.offset + 1
@@ -63,17 +65,17 @@ def survey(settings: Settings, wanted: Filter, progress: Progress = lambda _: No
     return shelf
 
 
-def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> TrailRead:
+def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> AuditRead:
     """The whole audit trail; for the action `of`, the places of the letters that it has tried.
 
     Raises BrokerUnreachable.
     """
     there = partitions_of_topics(settings) if there is None else there
     parked = settings.dead_letter_topic == settings.parked_topic  # where that one is looked at, it is no end
-    trail = TrailRead(Ledger([end for end in CLOSED if end != "parked"] if parked else CLOSED))
+    trail = AuditRead(ResolutionIndex([end for end in CLOSED if end != "parked"] if parked else CLOSED))
     ends: dict[str, Counter[str]] = {}
     for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
-        if isinstance(entry, Outcome):
+        if isinstance(entry, AuditOutcome):
             trail.ledger.note(entry)
             ends.setdefault(entry.action, Counter())[entry.end] += 1
             if entry.action == of:
@@ -86,14 +88,14 @@ def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str 
     return trail
 
 
-def history(settings: Settings, origin: Origin) -> tuple[list[Head], list[Outcome]]:
+def history(settings: Settings, origin: RecordOrigin) -> tuple[list[DeadLetterHeader], list[AuditOutcome]]:
     """All letters of a record, and all that was done about it, in order of time."""
     there = partitions_of_topics(settings)
     topic = settings.dead_letter_topic
     every = (head_of(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
     heads = [head for head in every if head.origin == origin]
     trail = entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ()
-    done = [entry for entry in trail if isinstance(entry, Outcome) and entry.origin == origin]
+    done = [entry for entry in trail if isinstance(entry, AuditOutcome) and entry.origin == origin]
     return sorted(heads, key=lambda head: (head.attempts, head.last_failed, head.offset)), done
 
 

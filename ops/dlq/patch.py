@@ -11,8 +11,8 @@ import jsonpatch
 
 from schemas.contract import Contract
 from streams.batch import Record
-from streams.sources.formats import Unreadable, parse_json
-from streams.sources.source import Refused, Source
+from streams.sources.formats import UnreadableRecord, parse_json
+from streams.sources.source import RefusedRecord, Source
 
 #: What makes a record the one it is.
 IDENTITY = ("source", "event_id", "store", "register", "receipt", "type", "revision")
@@ -23,17 +23,17 @@ class BadPatch(ValueError):
     """The text is no patch; the message says what is wrong."""
 
 
-class Unpatchable(Exception):
+class PatchFailed(Exception):
     """The patch can't be applied to this record; the message is a word for why."""
 
 
-class Patch:
+class ValuePatch:
     """A patch, ready. An array is a JSON Patch, an object a merge patch. Raises BadPatch."""
 
     def __init__(self, text: str) -> None:
         try:
             self.stated = parse_json(text.encode())
-        except (Unreadable, UnicodeEncodeError):
+        except (UnreadableRecord, UnicodeEncodeError):
             raise BadPatch("the patch is no JSON; give a JSON Patch ([…]) or a merge patch ({…})") from None
         if isinstance(self.stated, list):
             try:
@@ -49,12 +49,12 @@ class Patch:
         """The value, patched. Raises Unpatchable."""
         try:
             tree = parse_json(value or b"")
-        except Unreadable:
-            raise Unpatchable("not_json") from None
+        except UnreadableRecord:
+            raise PatchFailed("not_json") from None
         try:
             tree = merged(tree, self.stated) if self._operations is None else self._operations.apply(tree)
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, LookupError, RecursionError):
-            raise Unpatchable("does_not_apply") from None
+            raise PatchFailed("does_not_apply") from None
         return json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
@@ -81,12 +81,12 @@ def identity(record: Record, source: Source | None) -> list[dict[str, str] | Non
     if source is None:
         try:
             tree = parse_json(record.value or b"")
-        except Unreadable:
+        except UnreadableRecord:
             return None
         return [{name: str(tree[name]) for name in IDENTITY if name in tree}] if isinstance(tree, dict) else None
     try:
         return source.identities(record, IDENTITY)
-    except Refused:
+    except RefusedRecord:
         return None
 
 

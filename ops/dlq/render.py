@@ -11,14 +11,14 @@ from rich.table import Table
 
 from ops.dlq.stats import common_details, stats
 from schemas.dead_letter import Reason
-from schemas.sale import OriginalReceipt, Totals
-from streams.dead_letters.audit import Action, Ledger, Outcome
-from streams.dead_letters.header import Head, printable
+from schemas.sale import OriginalReceipt, ReceiptTotals
+from streams.dead_letters.audit import AuditAction, AuditOutcome, ResolutionIndex
+from streams.dead_letters.header import DeadLetterHeader, printable
 from streams.dead_letters.writer import CONNECT, OWN
 from streams.kafka.reader import TopicRecord
 from streams.privacy.detection import by_value
-from streams.privacy.masking import STARS, Stars, texts
-from streams.sources.formats import Unreadable, parse_json
+from streams.privacy.masking import STARS, TextMask, texts
+from streams.sources.formats import UnreadableRecord, parse_json
 from streams.sources.source import Source, shown
 
 _HIDDEN = "(not shown: it may hold personal data; see --reveal)"
@@ -42,7 +42,7 @@ def console_of() -> Console:
 _WIDE = 240
 
 
-def report_stats(letters: Sequence[Head], now: datetime) -> None:
+def report_stats(letters: Sequence[DeadLetterHeader], now: datetime) -> None:
     """Prints the sums."""
     console = console_of()
     if not letters:
@@ -83,7 +83,7 @@ def report_stats(letters: Sequence[Head], now: datetime) -> None:
 _COLUMNS = ("letters", "money at stake", "last 24 h", "24 h before", "oldest")
 
 
-def report_list(letters: Sequence[Head], ledger: Ledger, most: int) -> None:
+def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, most: int) -> None:
     """Prints a line for each letter."""
     console = console_of()
     if not letters:
@@ -108,7 +108,7 @@ def report_list(letters: Sequence[Head], ledger: Ledger, most: int) -> None:
         console.print(f"… and {len(letters) - most:,} more; narrow the filter, or --most")
 
 
-def report_audit(actions: Sequence[Action]) -> None:
+def report_audit(actions: Sequence[AuditAction]) -> None:
     """Prints a line for each action."""
     console = console_of()
     if not actions:
@@ -123,7 +123,7 @@ def report_audit(actions: Sequence[Action]) -> None:
     console.print(table)
 
 
-def _meant(action: Action) -> dict[str, Any]:
+def _meant(action: AuditAction) -> dict[str, Any]:
     """Return what the action was limited to: a filter of letters, or of a repair its store and day."""
     if action.what not in ("repair", "undo"):
         return action.filter
@@ -134,7 +134,7 @@ def _listed(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def row(head: Head, ledger: Ledger) -> dict[str, Any]:
+def row(head: DeadLetterHeader, ledger: ResolutionIndex) -> dict[str, Any]:
     """A letter as JSON, without what its record says."""
     done = ledger.about(head)
     return {
@@ -166,13 +166,13 @@ def value_of(record: TopicRecord, source: Source | None, *, reveal: bool) -> str
     raw = record.value or b""
     try:
         tree = parse_json(raw) if source is None else source.read(record)
-    except (Unreadable, RecursionError):
+    except (UnreadableRecord, RecursionError):
         if reveal:
             return raw.decode("utf-8", "backslashreplace")
         return f"{_HIDDEN} {len(raw):,} bytes, SHA-256 {sha256(raw).hexdigest()}"
     if reveal:
         return shown(tree)
-    stars = Stars()
+    stars = TextMask()
     if source is None:
         return shown(stars.show(known(tree, _EVENT)))
     stars.hide(list(source.personal(tree)))
@@ -193,7 +193,7 @@ _EVENT: dict[str, Any] = {
         "discounts": dict.fromkeys(("amount", "reason")),
     },
     "tenders": dict.fromkeys(("kind", "amount")),
-    "totals": dict.fromkeys(Totals.__annotations__),
+    "totals": dict.fromkeys(ReceiptTotals.__annotations__),
     "original": dict.fromkeys(OriginalReceipt.__annotations__),
 }
 
@@ -221,7 +221,13 @@ def headers_of(record: TopicRecord, *, ours_alone: bool, reveal: bool) -> dict[s
 
 
 def letter(
-    head: Head, record: TopicRecord, past: Sequence[Head], done: Sequence[Outcome], value: str, *, reveal: bool
+    head: DeadLetterHeader,
+    record: TopicRecord,
+    past: Sequence[DeadLetterHeader],
+    done: Sequence[AuditOutcome],
+    value: str,
+    *,
+    reveal: bool,
 ) -> dict[str, Any]:
     """All about one letter, as one JSON object."""
     meaning, what_to_do = advice(head.reason)
@@ -265,8 +271,8 @@ def report_letter(found: dict[str, Any]) -> None:
     click.echo("\n".join(map(printable, found["value"].split("\n"))))
 
 
-def _ledger(done: Sequence[Outcome]) -> Ledger:
-    ledger = Ledger()
+def _ledger(done: Sequence[AuditOutcome]) -> ResolutionIndex:
+    ledger = ResolutionIndex()
     for outcome in done:
         ledger.note(outcome)
     return ledger

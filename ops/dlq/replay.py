@@ -17,15 +17,24 @@ from hashlib import sha256
 from typing import Any
 
 from ops.dlq.fetch import Part, commit, reading_chosen
-from ops.dlq.filters import Filter
-from ops.dlq.listing import Shelf, read_trail, survey
-from ops.dlq.patch import Patch, Unpatchable, identity, same_identity
-from streams.assembly import Desk
-from streams.dead_letters.audit import Action, Follower, Ledger, Trail, alike, new_id
-from streams.dead_letters.header import Head
-from streams.dead_letters.reprocess import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
-from streams.dead_letters.writer import OWN, Letter
-from streams.kafka.producer import Sender
+from ops.dlq.filters import DeadLetterFilter
+from ops.dlq.listing import DeadLetterListing, read_trail, survey
+from ops.dlq.patch import PatchFailed, ValuePatch, identity, same_identity
+from streams.assembly import ReplayPipeline
+from streams.dead_letters.audit import AuditAction, AuditTail, AuditWriter, ResolutionIndex, alike, new_id
+from streams.dead_letters.header import DeadLetterHeader
+from streams.dead_letters.reprocess import (
+    PartitionLocks,
+    ReplayedDigests,
+    ReplayRecord,
+    ReplayResult,
+    RequeueOrPark,
+    for_letters,
+    for_rehearsal,
+    redo,
+)
+from streams.dead_letters.writer import OWN, DeadLetterRecord
+from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import Progress, record_at
 from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings
@@ -38,16 +47,16 @@ class NoSuchReplay(Exception):
 
 
 @dataclass
-class Order:
+class ReplayOrder:
     """What is to be replayed, and how. `rate` in letters a second; `fixed`: only those that would pass now.
 
     `release` is noted only: the desk books what the rules would hold.
     """
 
-    wanted: Filter = field(default_factory=Filter)
+    wanted: DeadLetterFilter = field(default_factory=DeadLetterFilter)
     by: str = ""
     reason: str = ""
-    patch: Patch | None = None
+    patch: ValuePatch | None = None
     rate: float | None = None
     limit: int | None = None
     fixed: bool = False
@@ -56,7 +65,7 @@ class Order:
 
 
 @dataclass
-class Report:
+class ReplayReport:
     """What became of the letters, or would: by end, and by end and reason. `drained`: none is left undone."""
 
     id: str = ""
@@ -64,9 +73,9 @@ class Report:
     ends: Counter[str] = field(default_factory=Counter)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     drained: bool = True
-    rehearsed: list[Redone] = field(default_factory=list)
+    rehearsed: list[ReplayResult] = field(default_factory=list)
 
-    def note(self, redone: Sequence[Redone]) -> None:
+    def note(self, redone: Sequence[ReplayResult]) -> None:
         """Counts outcomes."""
         self.ends.update(each.end for each in redone)
         self.reasons.update((each.end, each.reason) for each in redone if each.reason)
@@ -76,12 +85,12 @@ class Report:
 _KEPT = ("limit", "fixed", "new_identity", "release", "rate")
 #: Slices that a part has: of several source partitions, which go through the line side by side.
 _SIDE_BY_SIDE = 5
-Told = Callable[[Sequence[Redone]], None]
+Told = Callable[[Sequence[ReplayResult]], None]
 
 
 def choose(
-    settings: Settings, order: Order, progress: Progress = lambda _: None, resumed: Action | None = None
-) -> tuple[Shelf, list[Head]]:
+    settings: Settings, order: ReplayOrder, progress: Progress = lambda _: None, resumed: AuditAction | None = None
+) -> tuple[DeadLetterListing, list[DeadLetterHeader]]:
     """The open letters that the order means, the oldest failures first where it is limited.
 
     `resumed`: those that this replay has begun with and not tried yet.
@@ -98,13 +107,18 @@ def choose(
 
 
 async def rehearse(
-    settings: Settings, desk: Desk, order: Order, chosen: Sequence[Head], told: Told, keep: int = 20
-) -> Report:
+    settings: Settings,
+    desk: ReplayPipeline,
+    order: ReplayOrder,
+    chosen: Sequence[DeadLetterHeader],
+    told: Told,
+    keep: int = 20,
+) -> ReplayReport:
     """What a replay would do, by today's contract, mapping, rules and ERP. Nothing is changed.
 
     The first `keep` outcomes are kept with their documents.
     """
-    report = Report(letters=len(chosen))
+    report = ReplayReport(letters=len(chosen))
     to, _ = for_rehearsal(desk.services, desk.patient)
     most = settings.slice_records
     async with reading_chosen(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
@@ -118,8 +132,13 @@ async def rehearse(
 
 
 async def replay(
-    settings: Settings, desk: Desk, order: Order, stop: asyncio.Event, told: Told, resume: str | None = None
-) -> Report:
+    settings: Settings,
+    desk: ReplayPipeline,
+    order: ReplayOrder,
+    stop: asyncio.Event,
+    told: Told,
+    resume: str | None = None,
+) -> ReplayReport:
     """Replays what the order means. Stops between two parts once `stop` is set.
 
     With `resume` the order is that of the replay of this id; its letters that are done are not taken again. Raises
@@ -127,24 +146,24 @@ async def replay(
     """
     partitions = (await asyncio.to_thread(ensure_desk_topics, settings))[settings.audit_topic]
     chosen, action = await asyncio.to_thread(_begin, settings, order, resume)
-    report = Report(id=action.id, letters=len(chosen))
-    trail, sender = Trail(settings), Sender(settings)
+    report = ReplayReport(id=action.id, letters=len(chosen))
+    trail, sender = AuditWriter(settings), ConfirmingProducer(settings)
     trail.write(action)
     await asyncio.to_thread(trail.confirm)
-    back = Back(
+    back = RequeueOrPark(
         _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
     )
-    to = for_letters(desk.services, back, Brought())
+    to = for_letters(desk.services, back, ReplayedDigests())
     rehearsal, _ = for_rehearsal(desk.services, desk.patient)
-    follower = Follower(settings, partitions, ledger := Ledger(), but=action.id)
-    pace = _Pace(order.rate)
+    follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), but=action.id)
+    pace = _RateLimit(order.rate)
     left = order.limit
     most = settings.slice_records
     size = _SIDE_BY_SIDE * most if order.rate is None else max(1, min(most, int(order.rate)))
 
-    lanes = Lanes()
+    lanes = PartitionLocks()
 
-    async def through(letters: Sequence[Again]) -> list[Redone]:
+    async def through(letters: Sequence[ReplayRecord]) -> list[ReplayResult]:
         nonlocal left
         if order.fixed:
             passing = {each.again.head.place for each in await redo(letters, rehearsal, most) if each.end in PASSED}
@@ -157,14 +176,14 @@ async def replay(
         await asyncio.to_thread(follower.read)
         return [(head, record) for head, record in part if not ledger.is_closed(head)]
 
-    async def settle(consumer: Any, part: Part, redone: Sequence[Redone]) -> None:
-        trail.write_outcomes(alike(action.id, map(Redone.ended, redone)))
+    async def settle(consumer: Any, part: Part, redone: Sequence[ReplayResult]) -> None:
+        trail.write_outcomes(alike(action.id, map(ReplayResult.ended, redone)))
         await asyncio.to_thread(trail.confirm)
         await asyncio.to_thread(commit, consumer, settings, part)
         report.note(redone)
 
     settling: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
-    going: deque[tuple[Part, list[Redone], asyncio.Future[list[Redone]]]] = deque()
+    going: deque[tuple[Part, list[ReplayResult], asyncio.Future[list[ReplayResult]]]] = deque()
     ahead = 0 if order.fixed else 1  # what passes is known when what comes before it is done
 
     async def finish(consumer: Any, left_going: int) -> bool:
@@ -207,10 +226,10 @@ async def replay(
     return report
 
 
-def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[Head], Action]:
+def _begin(settings: Settings, order: ReplayOrder, resume: str | None) -> tuple[list[DeadLetterHeader], AuditAction]:
     if resume is None:
         shelf, chosen = choose(settings, order)
-        action = Action(
+        action = AuditAction(
             id=new_id(),
             what="replay",
             state="begun",
@@ -228,7 +247,7 @@ def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[H
     if earlier is None or earlier.what != "replay":
         raise NoSuchReplay(f"there is no replay {resume}; `tillstream dlq audit` lists them")
     order.wanted = order.wanted.resumed(earlier.filter)
-    order.patch = Patch(json.dumps(earlier.patch)) if earlier.patch is not None else None
+    order.patch = ValuePatch(json.dumps(earlier.patch)) if earlier.patch is not None else None
     limit = earlier.options.get("limit")
     order.limit = None if limit is None else max(0, int(limit) - len(trail.tried))
     order.rate = order.rate or earlier.options.get("rate")
@@ -246,7 +265,7 @@ def _begin(settings: Settings, order: Order, resume: str | None) -> tuple[list[H
     return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "options": options})
 
 
-def _end(trail: Trail, action: Action, report: Report) -> None:
+def _end(trail: AuditWriter, action: AuditAction, report: ReplayReport) -> None:
     state = "done" if report.drained else "stopped"
     trail.write(
         action.model_copy(update={"state": state, "at": datetime.now(UTC), "counts": dict(sorted(report.ends.items()))})
@@ -254,7 +273,9 @@ def _end(trail: Trail, action: Action, report: Report) -> None:
     trail.confirm()
 
 
-async def _unless_stopped(trying: asyncio.Future[list[Redone]], stop: asyncio.Event, desk: Desk) -> list[Redone] | None:
+async def _unless_stopped(
+    trying: asyncio.Future[list[ReplayResult]], stop: asyncio.Event, desk: ReplayPipeline
+) -> list[ReplayResult] | None:
     """The outcomes; None when it is to stop while the ERP is away: what the ERP may have taken, it recognises."""
     stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:
@@ -268,44 +289,44 @@ async def _unless_stopped(trying: asyncio.Future[list[Redone]], stop: asyncio.Ev
 
 
 async def _prepared(
-    settings: Settings, desk: Desk, order: Order, part: Part, replay_id: str
-) -> tuple[list[Again], list[Redone]]:
+    settings: Settings, desk: ReplayPipeline, order: ReplayOrder, part: Part, replay_id: str
+) -> tuple[list[ReplayRecord], list[ReplayResult]]:
     """Those of a part that can go through the line, mended; and what became of those that can't."""
-    letters: list[Again] = []
-    refused: list[Redone] = []
+    letters: list[ReplayRecord] = []
+    refused: list[ReplayResult] = []
     for head, record in part:
-        again = Again(head, record, record.value, replay_id)
+        again = ReplayRecord(head, record, record.value, replay_id)
         try:
             if head.truncated:
                 again.value = await asyncio.to_thread(_whole, settings, again)
             if order.patch is not None:
                 _mend(again, order.patch, desk, new_identity=order.new_identity)
-        except Unpatchable as fault:
-            refused.append(Redone(again, "refused", str(fault)))
+        except PatchFailed as fault:
+            refused.append(ReplayResult(again, "refused", str(fault)))
         else:
             letters.append(again)
     return letters, refused
 
 
-def _mend(again: Again, patch: Patch, desk: Desk, *, new_identity: bool) -> None:
+def _mend(again: ReplayRecord, patch: ValuePatch, desk: ReplayPipeline, *, new_identity: bool) -> None:
     before = identity(again, desk.services.source)
     again.value = patch.applied(again.value)
     if not new_identity and not same_identity(before, identity(again, desk.services.source)):
-        raise Unpatchable("changes_identity")
+        raise PatchFailed("changes_identity")
 
 
-def _whole(settings: Settings, again: Again) -> bytes:
+def _whole(settings: Settings, again: ReplayRecord) -> bytes:
     """The value of a truncated letter, from where it came. Raises Unpatchable."""
     stated = dict(again.letter.headers).get(OWN + "sha256") or b""
     origin = again.head.origin
     found = record_at(settings, origin.topic, origin.partition, origin.offset)
     if found is None or sha256(found.value or b"").hexdigest().encode() != stated:
-        raise Unpatchable("truncated_and_gone")
+        raise PatchFailed("truncated_and_gone")
     return found.value or b""
 
 
-def _publisher(sender: Sender) -> Callable[[str, Sequence[Letter]], Any]:
-    async def publish(topic: str, letters: Sequence[Letter]) -> None:
+def _publisher(sender: ConfirmingProducer) -> Callable[[str, Sequence[DeadLetterRecord]], Any]:
+    async def publish(topic: str, letters: Sequence[DeadLetterRecord]) -> None:
         for letter in letters:
             sender.send(topic, letter.key, letter.value, letter.headers)
         await asyncio.to_thread(sender.confirm)
@@ -313,7 +334,7 @@ def _publisher(sender: Sender) -> Callable[[str, Sequence[Letter]], Any]:
     return publish
 
 
-class _Pace:
+class _RateLimit:
     """At most `rate` letters a second."""
 
     def __init__(self, rate: float | None) -> None:

@@ -8,10 +8,10 @@ import click
 from rich.table import Table
 
 from ops.dlq.render import advice, console_of
-from ops.dlq.replay import PASSED, Report
+from ops.dlq.replay import PASSED, ReplayReport
 from schemas.document import ErpDocument
 from schemas.money import minor_digits
-from streams.dead_letters.reprocess import Redone
+from streams.dead_letters.reprocess import ReplayResult
 
 #: Fields without personal data, whose change somebody should see.
 _COMPARED = ("kind", "revision", "business_date", "currency", "net", "tax", "rounding", "gross", "review", "mapping")
@@ -34,7 +34,7 @@ def _said(value: object, currency: str) -> str:
     return "" if value is None else str(value)
 
 
-def foreseen(report: Report, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
+def foreseen(report: ReplayReport, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
     """A rehearsal as one JSON object. `held`: what the ERP has now, by reference."""
     return {
         "letters": report.letters,
@@ -46,7 +46,7 @@ def foreseen(report: Report, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
     }
 
 
-def _foreseen(each: Redone, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
+def _foreseen(each: ReplayResult, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
     head = each.again.head
     return {
         "place": head.place,
@@ -98,7 +98,7 @@ def _changed(found: dict[str, list[str]]) -> str:
     return "; ".join(f"{name}: {before} -> {after}" for name, (before, after) in found.items()) or "the same"
 
 
-def done(report: Report) -> dict[str, Any]:
+def done(report: ReplayReport) -> dict[str, Any]:
     """A replay as one JSON object."""
     return {
         "replay": report.id,
@@ -118,7 +118,7 @@ def report_done(found: dict[str, Any]) -> None:
         click.echo(f"stopped before the end; go on with: tillstream dlq replay --resume {found['replay']} --go")
 
 
-def _reasons(report: Report) -> list[dict[str, Any]]:
+def _reasons(report: ReplayReport) -> list[dict[str, Any]]:
     return [{"end": end, "reason": reason, "letters": count} for (end, reason), count in report.reasons.most_common()]
 
 

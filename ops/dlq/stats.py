@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from streams.dead_letters.header import Head
+from streams.dead_letters.header import DeadLetterHeader
 
 #: What letters are summed up by.
-BY: dict[str, Callable[[Head], str]] = {
+BY: dict[str, Callable[[DeadLetterHeader], str]] = {
     "reason": lambda head: head.reason,
     "store": lambda head: head.store or "(unknown)",
     "source": lambda head: head.source or "(unknown)",
@@ -18,7 +18,7 @@ BY: dict[str, Callable[[Head], str]] = {
 _TREND = timedelta(days=1)
 
 
-def stats(letters: Sequence[Head], now: datetime) -> dict[str, Any]:
+def stats(letters: Sequence[DeadLetterHeader], now: datetime) -> dict[str, Any]:
     """The sums, as one JSON object."""
     return {
         "open": len(letters),
@@ -28,9 +28,11 @@ def stats(letters: Sequence[Head], now: datetime) -> dict[str, Any]:
     }
 
 
-def groups(letters: Iterable[Head], key: Callable[[Head], str], now: datetime) -> list[dict[str, Any]]:
+def groups(
+    letters: Iterable[DeadLetterHeader], key: Callable[[DeadLetterHeader], str], now: datetime
+) -> list[dict[str, Any]]:
     """The letters by what `key` gives, the most first. Trend: those of the last day, and of the day before."""
-    by: dict[str, list[Head]] = defaultdict(list)
+    by: dict[str, list[DeadLetterHeader]] = defaultdict(list)
     for head in letters:
         by[key(head)].append(head)
     return [
@@ -46,7 +48,7 @@ def groups(letters: Iterable[Head], key: Callable[[Head], str], now: datetime) -
     ]
 
 
-def money(letters: Iterable[Head]) -> dict[str, str]:
+def money(letters: Iterable[DeadLetterHeader]) -> dict[str, str]:
     """The gross totals of the letters' receipts by currency, as they print them; what could not be read has none."""
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for head in letters:
@@ -55,11 +57,11 @@ def money(letters: Iterable[Head]) -> dict[str, str]:
     return {currency: f"{total:f}" for currency, total in sorted(sums.items())}
 
 
-def _oldest(letters: Sequence[Head]) -> str | None:
+def _oldest(letters: Sequence[DeadLetterHeader]) -> str | None:
     return min(head.first_failed for head in letters).isoformat(timespec="seconds") if letters else None
 
 
-def common_details(letters: Iterable[Head], most: int = 10) -> list[tuple[str, str, int]]:
+def common_details(letters: Iterable[DeadLetterHeader], most: int = 10) -> list[tuple[str, str, int]]:
     """(reason, detail, letters) of what is said most often: what one repair would mend."""
     said = Counter((head.reason, head.detail) for head in letters)
     return [(reason, detail, count) for (reason, detail), count in said.most_common(most)]

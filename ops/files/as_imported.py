@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ops.files.layout import NotReadable
-from ops.files.receipts import Aside, look_through, receipts
+from ops.files.receipts import RejectedLines, look_through, receipts
 from ops.files.records import Progress
 from schemas.contract import Contract
 
@@ -16,5 +16,5 @@ def records_of(path: Path, contract: Contract | None, progress: Progress) -> Ite
     found = look_through(path, contract, lambda _: None)
     if found.bad:
         raise NotReadable(f"{path}: line {found.bad[0].line}: {found.bad[0].fault}")
-    for receipt in receipts(path, found, contract, progress, Aside("", lambda _: None)):
+    for receipt in receipts(path, found, contract, progress, RejectedLines("", lambda _: None)):
         yield receipt.key, receipt.value

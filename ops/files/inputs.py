@@ -33,7 +33,7 @@ _WORKBOOK = "xl/workbook.xml"
 _NOT_OURS = (".part", ".tmp", ".crdownload", ".filepart", ".report.json")
 
 
-class Query(NamedTuple):
+class QueryInput(NamedTuple):
     """Rows of a database; the password is no part of the URL."""
 
     url: str
@@ -42,29 +42,29 @@ class Query(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Input:
+class ImportInput:
     """One thing to import, by the name that is said of it. Bad rows go to a file whose name begins with `beside`."""
 
     name: str
     beside: Path
     file: File | None = None
-    query: Query | None = None
+    query: QueryInput | None = None
 
 
-def inputs(names: Iterable[str], query: Query | None = None) -> list[Input]:
+def inputs(names: Iterable[str], query: QueryInput | None = None) -> list[ImportInput]:
     """Everything that the names stand for, folders and archives unfolded, in the order of names. Raises NotReadable."""
     found = [each for name in names for each in _unfolded(name)]
     if query is not None:
-        found.append(Input("query", Path("query"), query=query))
+        found.append(ImportInput("query", Path("query"), query=query))
     if not found:
         raise NotReadable("nothing to import: no file in there")
     return found
 
 
-def _unfolded(name: str) -> Iterator[Input]:
+def _unfolded(name: str) -> Iterator[ImportInput]:
     path = Path(name)
     if name == STDIN:
-        yield Input("stdin", Path("stdin"))
+        yield ImportInput("stdin", Path("stdin"))
     elif path.is_dir():
         inside = sorted(each for each in path.iterdir() if each.is_file() and is_ours(each.name))
         if not inside:
@@ -81,9 +81,9 @@ def _unfolded(name: str) -> Iterator[Input]:
         for member in members:
             inner = zipfile.Path(path, member)
             if inner.is_file():
-                yield Input(str(inner), path.with_name(f"{path.name}.{Path(member).name}"), inner)
+                yield ImportInput(str(inner), path.with_name(f"{path.name}.{Path(member).name}"), inner)
     else:
-        yield Input(str(path), path, path)
+        yield ImportInput(str(path), path, path)
 
 
 def is_ours(name: str) -> bool:
@@ -102,7 +102,7 @@ def _is_archive(path: Path) -> bool:
         raise NotReadable(f"{path}: the zip file is damaged: {error}; fetch it once more") from None
 
 
-class Opened(NamedTuple):
+class OpenedInput(NamedTuple):
     """An input as a file; of a workbook the sheet that it is, and the names of those that were left out.
 
     `alike` are tables of sheets that were left out though they have the same columns, each with what is said of it.
@@ -118,8 +118,8 @@ class Opened(NamedTuple):
 
 @contextmanager
 def as_file(
-    one: Input, contract: Contract | None, encoding: str | None = None, sheet: str | None = None
-) -> Iterator[Opened]:
+    one: ImportInput, contract: Contract | None, encoding: str | None = None, sheet: str | None = None
+) -> Iterator[OpenedInput]:
     """The input as a file that can be read again and again; what had to be written for that is gone afterwards.
 
     Of a workbook the `sheet`, or its first one. Raises NotReadable, and for a query SinkUnavailable and
@@ -130,7 +130,7 @@ def as_file(
         file = one.file
         if one.query is not None:
             _write(made, _queried(one.query))
-            yield Opened(made, in_words=named)
+            yield OpenedInput(made, in_words=named)
             return
         if file is None:
             file = Path(folder) / "stdin"
@@ -146,12 +146,12 @@ def as_file(
                 left_out = tuple(name for name in names if name != chosen)
                 named.sheet(chosen, left_out)
                 alike = _alike(one.name, book, chosen, left_out, Path(folder)) if _groups(contract) else ()
-            yield Opened(made, chosen, left_out, alike, named)
+            yield OpenedInput(made, chosen, left_out, alike, named)
         elif contract is not None and contract.format == "csv" and _holds_json(file, encoding):
             _write(made, _objects(one.name, file, encoding))
-            yield Opened(made, in_words=named)
+            yield OpenedInput(made, in_words=named)
         else:
-            yield Opened(file, in_words=named)
+            yield OpenedInput(file, in_words=named)
 
 
 class _InWords:
@@ -303,5 +303,5 @@ def _object(name: str, number: int, text: str) -> dict[str, Any]:
     return row
 
 
-def _queried(query: Query) -> Iterator[Sequence[Any]]:
+def _queried(query: QueryInput) -> Iterator[Sequence[Any]]:
     return streamed(query.url, query.text, password=query.password)

@@ -49,7 +49,7 @@ class NotReadable(Exception):
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """How a file is written; `record` is the element that an XML file repeats, if it repeats one.
 
     `above` lines stand above a table's header.
@@ -71,7 +71,7 @@ def look(
     encoding: str | None = None,
     delimiter: str | None = None,
     named: Sequence[str] = (),
-) -> Layout:
+) -> FileLayout:
     """The layout of the file; encoding and delimiter are those given, or what it looks like. Raises NotReadable.
 
     A table's header is its first line, or the first one that names all of the columns `named`.
@@ -97,9 +97,9 @@ def look(
         above = _lines_above(text, delimiter, named)
         table = "".join(io.StringIO(text, newline="").readlines()[above:]) if above else text
         delimiter, columns, header = _csv(path, table, delimiter)
-        return Layout(form, encoding, compressed, delimiter, columns, header, above=above)
+        return FileLayout(form, encoding, compressed, delimiter, columns, header, above=above)
     record = _repeated(path) if form == "xml" else None
-    return Layout(form, encoding, compressed, record=record)
+    return FileLayout(form, encoding, compressed, record=record)
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def opened(path: File) -> Iterator[IO[bytes]]:
         raise NotReadable(f"{path}:{error.lineno}: not well-formed XML: {error.msg}") from None
 
 
-def as_text(file: IO[bytes], layout: Layout, errors: str | None = None) -> io.TextIOWrapper:
+def as_text(file: IO[bytes], layout: FileLayout, errors: str | None = None) -> io.TextIOWrapper:
     """The bytes as text, line ends as they stand; `errors` as for `open`."""
     return io.TextIOWrapper(file, encoding=layout.encoding, errors=errors or _errors(layout.encoding), newline="")
 

@@ -13,17 +13,17 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ops.files.layout import File, Layout, NotReadable, as_text, look, opened
+from ops.files.layout import File, FileLayout, NotReadable, as_text, look, opened
 from ops.files.records import Progress, position, texts
-from ops.files.regroup import Repeats, Run, brought_together
+from ops.files.regroup import RepeatedNumbers, RowGroup, brought_together
 from schemas.contract import Contract
 from streams.sources.rows import (
     BadRow,
-    Columns,
     Key,
     NoReceipt,
-    Rows,
     RowsUnreadable,
+    TableColumns,
+    TableRows,
     read_rows,
     record,
     runs_of,
@@ -40,7 +40,7 @@ MOST_BAD = 10_000
 _KEEPING = "surrogateescape"
 
 
-class Receipt(NamedTuple):
+class FileReceipt(NamedTuple):
     """A record for the topic, and the line (of JSON arrays and XML: the number) where it begins."""
 
     key: bytes | None
@@ -56,14 +56,14 @@ class BadLine(NamedTuple):
 
 
 @dataclass
-class Look:
+class FileFindings:
     """The findings about a file. `together`: no receipt's rows stand apart. `held`: receipts that are not sent.
 
     These are those that a bad line may belong to. `first` and `last` are the receipts of the first row and the last
     that name one; `begins_bad` and `ends_bad` say that bad lines stand before the one and behind the other.
     """
 
-    layout: Layout
+    layout: FileLayout
     digest: str
     rows: int = 0
     receipts: int = 0
@@ -83,7 +83,7 @@ class Look:
             raise NotReadable(f"more than {MOST_BAD:,} bad lines, the first: line {first.line}: {first.fault}")
 
 
-class Aside:
+class RejectedLines:
     """Where lines go that are not sent, with the header above the first of them; text as it stood, in UTF-8."""
 
     def __init__(self, header: str, put: Callable[[str], None]) -> None:
@@ -106,14 +106,14 @@ def look_through(
     encoding: str | None = None,
     delimiter: str | None = None,
     on_receipt: Callable[[Key], None] | None = None,
-) -> Look:
+) -> FileFindings:
     """Read all of the file and return what it holds; `on_receipt` hears of each receipt's rows. Raises NotReadable."""
     is_table = contract is not None and contract.format == "csv"
     named = contract.group_by if contract is not None and is_table else ()
     layout = look(file, "csv" if is_table else None, encoding, delimiter, named)
     if layout.format == "csv" and not is_table:
         raise NotReadable(f"{file} is CSV, and the contract is not: it needs `format: csv`")
-    found = Look(layout, _digest(file))
+    found = FileFindings(layout, _digest(file))
     try:
         if contract is not None and is_table:
             _look_at_rows(file, found, columns_of(layout, contract), told, on_receipt)
@@ -141,13 +141,13 @@ def _digest(file: File) -> str:
     return digest.hexdigest()
 
 
-def columns_of(layout: Layout, contract: Contract) -> Columns:
+def columns_of(layout: FileLayout, contract: Contract) -> TableColumns:
     """Return the columns of a table, read by the contract. Raises RowsUnreadable."""
-    return Columns(layout.columns, contract.group_by, contract.fill_down, layout.delimiter, contract.skip_lines)
+    return TableColumns(layout.columns, contract.group_by, contract.fill_down, layout.delimiter, contract.skip_lines)
 
 
 def _look_at_rows(
-    file: File, found: Look, columns: Columns, told: Progress, on_receipt: Callable[[Key], None] | None
+    file: File, found: FileFindings, columns: TableColumns, told: Progress, on_receipt: Callable[[Key], None] | None
 ) -> None:
     if columns.key is None:
         for some in _rows(file, found.layout, columns, told):
@@ -158,7 +158,7 @@ def _look_at_rows(
                 found.rows += len(some.rows)
                 found.receipts += len(some.rows)
         return
-    with closing(Repeats()) as repeats:
+    with closing(RepeatedNumbers()) as repeats:
         for run in runs_of(_rows(file, found.layout, columns, told), columns):
             if isinstance(run, BadRow):
                 found.rows += 1
@@ -183,7 +183,7 @@ def _look_at_rows(
             found.receipts = repeats.different()
 
 
-def _may_be_of(row: BadRow, last: Key | None, columns: Columns) -> Iterator[Key]:
+def _may_be_of(row: BadRow, last: Key | None, columns: TableColumns) -> Iterator[Key]:
     """The receipts that a bad line may be a part of: that of the row before, and the one that its own cells name."""
     if last is not None:
         yield last
@@ -194,12 +194,12 @@ def _may_be_of(row: BadRow, last: Key | None, columns: Columns) -> Iterator[Key]
 
 def receipts(
     file: File,
-    found: Look,
+    found: FileFindings,
     contract: Contract | None,
     told: Progress,
-    aside: Aside,
-    whole: Callable[[Run], Run | None] | None = None,
-) -> Iterator[Receipt]:
+    aside: RejectedLines,
+    whole: Callable[[RowGroup], RowGroup | None] | None = None,
+) -> Iterator[FileReceipt]:
     """Give the receipts that are whole, in the order in which they begin, in the same way whenever the file is read.
 
     A receipt that a bad line may belong to is not sent without it: its rows go aside with the line. `whole` gives for a
@@ -218,10 +218,12 @@ def receipts(
     for run in runs if found.together else brought_together(runs):
         given = run if whole is None else whole(run)
         if given is not None:
-            yield Receipt(*record(given.key, given.rows), given.line)
+            yield FileReceipt(*record(given.key, given.rows), given.line)
 
 
-def receipt_runs(file: File, found: Look, columns: Columns, told: Progress, aside: Aside) -> Iterator[Run]:
+def receipt_runs(
+    file: File, found: FileFindings, columns: TableColumns, told: Progress, aside: RejectedLines
+) -> Iterator[RowGroup]:
     """Give the rows of one receipt that stand together, but for receipts that are not sent. Raises NotReadable."""
     as_json, held = columns.as_json, found.held
     key: Key | None = None
@@ -237,7 +239,7 @@ def receipt_runs(file: File, found: Look, columns: Columns, told: Progress, asid
             continue
         if run.key != key:
             if key is not None:
-                yield Run(key, begins, made)
+                yield RowGroup(key, begins, made)
             key, begins, made = run.key, run.line, []
         made += map(as_json, run.rows)
         if len(made) > MOST_PARTS:
@@ -245,15 +247,17 @@ def receipt_runs(file: File, found: Look, columns: Columns, told: Progress, asid
                 f"{file}: line {run.line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
             )
     if key is not None:
-        yield Run(key, begins, made)
+        yield RowGroup(key, begins, made)
 
 
-def header_of(layout: Layout) -> str:
+def header_of(layout: FileLayout) -> str:
     """The line above a table that has these columns."""
-    return Columns(layout.columns, (), (), layout.delimiter).as_csv(layout.columns) if layout.format == "csv" else ""
+    return (
+        TableColumns(layout.columns, (), (), layout.delimiter).as_csv(layout.columns) if layout.format == "csv" else ""
+    )
 
 
-def _rows(file: File, layout: Layout, columns: Columns, told: Progress) -> Iterator[Rows | BadRow]:
+def _rows(file: File, layout: FileLayout, columns: TableColumns, told: Progress) -> Iterator[TableRows | BadRow]:
     """The rows of a table, without its header."""
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as text:
         lines = without(iter(text), columns.skip_lines, layout.above)
@@ -261,16 +265,16 @@ def _rows(file: File, layout: Layout, columns: Columns, told: Progress) -> Itera
         waits_for_header = layout.header
         for some in found:
             told(position(raw))
-            if waits_for_header and isinstance(some, Rows):
+            if waits_for_header and isinstance(some, TableRows):
                 waits_for_header = False
-                some = Rows(some.line + 1, some.rows[1:])
+                some = TableRows(some.line + 1, some.rows[1:])
             yield some
 
 
-def _json_or_xml(file: File, layout: Layout, told: Progress) -> Iterator[Receipt | BadRow]:
+def _json_or_xml(file: File, layout: FileLayout, told: Progress) -> Iterator[FileReceipt | BadRow]:
     if layout.format != "json_lines":
         for number, text in enumerate(texts(file, layout, told, _KEEPING), 1):
-            yield Receipt(None, text.encode(errors=_KEEPING), number)
+            yield FileReceipt(None, text.encode(errors=_KEEPING), number)
         return
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as lines:
         for number, line in enumerate(lines, 1):
@@ -280,7 +284,7 @@ def _json_or_xml(file: File, layout: Layout, told: Progress) -> Iterator[Receipt
                 continue
             try:
                 json.loads(line)
-                yield Receipt(None, line.strip().encode(), number)
+                yield FileReceipt(None, line.strip().encode(), number)
             except RecursionError:
                 yield BadRow(number, line, "nested too deeply")
             except ValueError as error:  # no JSON, or half of a character

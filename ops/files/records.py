@@ -8,7 +8,7 @@ from typing import IO, Any, NoReturn
 
 from lxml import etree
 
-from ops.files.layout import File, Layout, NotReadable, as_text, local, opened, xml_children
+from ops.files.layout import File, FileLayout, NotReadable, as_text, local, opened, xml_children
 
 #: Told how many of the file's bytes have been read so far.
 Progress = Callable[[int], None]
@@ -17,7 +17,7 @@ _LARGEST = 2**26
 _EVERY = 2_000
 
 
-def rows(path: File, layout: Layout, progress: Progress) -> Iterator[list[str]]:
+def rows(path: File, layout: FileLayout, progress: Progress) -> Iterator[list[str]]:
     """The rows of a CSV file, without its header and without empty ones. Raises NotReadable."""
     with opened(path) as file, as_text(file, layout) as text:
         reader = csv.reader(text, delimiter=layout.delimiter)
@@ -33,7 +33,7 @@ def rows(path: File, layout: Layout, progress: Progress) -> Iterator[list[str]]:
             raise NotReadable(f"{path}:{reader.line_num}: no CSV: {error}") from None
 
 
-def texts(path: File, layout: Layout, progress: Progress, errors: str | None = None) -> Iterator[str]:
+def texts(path: File, layout: FileLayout, progress: Progress, errors: str | None = None) -> Iterator[str]:
     """The records of a JSON or XML file, each as it stands there; `errors` as for `open`. Raises NotReadable."""
     if layout.format == "xml":
         yield from _xml(path, layout)
@@ -121,7 +121,7 @@ def _items(path: File, text: IO[str], tell: Callable[[], None]) -> Iterator[str]
         place, number = end, number + 1
 
 
-def _xml(path: File, layout: Layout) -> Iterator[str]:
+def _xml(path: File, layout: FileLayout) -> Iterator[str]:
     if layout.record is None:
         with opened(path) as file:
             root = etree.parse(file, etree.XMLParser(resolve_entities=False, no_network=True)).getroot()

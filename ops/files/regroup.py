@@ -22,7 +22,7 @@ _AT_ONCE = 200_000
 _CACHE_KIB = 2**15
 
 
-class Run(NamedTuple):
+class RowGroup(NamedTuple):
     """Rows of one receipt, as JSON, and the line on which the first stands."""
 
     key: Key
@@ -30,7 +30,7 @@ class Run(NamedTuple):
     rows: Sequence[str]
 
 
-class Repeats:
+class RepeatedNumbers:
     """Whether a number comes twice, of however many."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Repeats:
         self._some.clear()
 
 
-def brought_together(runs: Iterable[Run]) -> Iterator[Run]:
+def brought_together(runs: Iterable[RowGroup]) -> Iterator[RowGroup]:
     """One run for each key: its rows in their order, the keys in the order in which they come first."""
     with scratch() as disk:
         disk.execute("CREATE TABLE runs (n INTEGER PRIMARY KEY, key BLOB, line INTEGER, rows BLOB)")
@@ -94,10 +94,10 @@ def brought_together(runs: Iterable[Run]) -> Iterator[Run]:
                 raise NotReadable(
                     f"a receipt of more than {MOST_PARTS:,} rows (line {line}); does group_by name receipts?"
                 )
-            yield Run(as_key(key), line, [rows.decode() for _, _, _, rows in parts])
+            yield RowGroup(as_key(key), line, [rows.decode() for _, _, _, rows in parts])
 
 
-def as_row(run: Run) -> tuple[bytes, int, bytes]:
+def as_row(run: RowGroup) -> tuple[bytes, int, bytes]:
     """Return key, line and rows of a run as they are kept on disk; different keys stay different."""
     key = run.key if isinstance(run.key, tuple) else (run.key,)
     return "".join(f"{len(cell)}:{cell}" for cell in key).encode(), run.line, ",".join(run.rows).encode()

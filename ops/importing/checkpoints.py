@@ -5,12 +5,12 @@ import json
 import os
 from collections.abc import Callable
 
-from ops.files.receipts import Look
+from ops.files.receipts import FileFindings
 from schemas.contract import Contract
 from streams.settings import Settings
 
 
-class Checkpoint:
+class ImportCheckpoint:
     """One import's: of these bytes, read in this way, into this topic. A file that changed is another import.
 
     `among` is a digest of all files of the import, where they decide together which receipts this one gives.
@@ -18,7 +18,7 @@ class Checkpoint:
     The file is small, written beside its place and moved there, so a kill leaves the old one or the new one.
     """
 
-    def __init__(self, settings: Settings, found: Look, contract: Contract | None, among: str = "") -> None:
+    def __init__(self, settings: Settings, found: FileFindings, contract: Contract | None, among: str = "") -> None:
         how: dict[str, object] = {
             "digest": found.digest,
             "broker": settings.broker,

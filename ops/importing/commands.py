@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ops.files.inputs import Input, Query, inputs
+from ops.files.inputs import ImportInput, QueryInput, inputs
 from ops.files.layout import File
-from ops.files.receipts import Look
+from ops.files.receipts import FileFindings
 from ops.files.records import Progress as Told
-from ops.importing.dry_run import Verdict
-from ops.importing.job import How, Report, Watcher, import_all, rehearse
-from ops.importing.sending import Sender
-from ops.importing.watch_folder import Folder, stopping
+from ops.importing.dry_run import DryRunVerdict
+from ops.importing.job import ImportObserver, InputReport, ReadOptions, import_all, rehearse
+from ops.importing.sending import ReceiptSender
+from ops.importing.watch_folder import WatchedFolder, stopping
 from ops.importing.watch_folder import watch as watch_folder
 from ops.terminal.options import as_one_object, settings_from, with_settings
 from streams.settings import Settings
@@ -89,20 +89,22 @@ def import_command(
     """
     if (sql is None) != (query is None):
         raise click.UsageError("--sql and --query belong together")
-    asked = Query(sql, _text_of(query), os.environ.get(_PASSWORD)) if sql is not None and query is not None else None
+    asked = (
+        QueryInput(sql, _text_of(query), os.environ.get(_PASSWORD)) if sql is not None and query is not None else None
+    )
     if bool(files) + (asked is not None) + (watch is not None) != 1 or (watch is not None and dry_run):
         raise click.UsageError("name files, folders or -, or --sql and --query, or --watch DIR")
     settings = settings_from(config, broker=broker, sink_url=sink_url, topic=topic, contract=contract)
     how = how_to_read(settings, encoding, delimiter, sheet, from_start=from_start)
     if watch is not None:
-        watch_folder(settings, Folder(watch), how, _telling(settings, as_json=as_json), stopping())
+        watch_folder(settings, WatchedFolder(watch), how, _telling(settings, as_json=as_json), stopping())
         return
     todo = inputs(files, asked)
     if dry_run:
         _rehearse(settings, todo, how, as_json=as_json)
-    reports: list[Report] = []
+    reports: list[InputReport] = []
     faults: list[str] = []
-    sender = Sender(settings)
+    sender = ReceiptSender(settings)
     with shown() as watcher:
         for each in import_all(settings, todo, how, watcher, sender):
             if isinstance(each, str):
@@ -119,8 +121,8 @@ def import_command(
     _end(reports, faults)
 
 
-def _telling(settings: Settings, *, as_json: bool) -> Callable[[Report | str], None]:
-    def say(each: Report | str) -> None:
+def _telling(settings: Settings, *, as_json: bool) -> Callable[[InputReport | str], None]:
+    def say(each: InputReport | str) -> None:
         if as_json:
             one = as_object(settings, *(([], [each]) if isinstance(each, str) else ([each], [])))
             click.echo(json.dumps(one, ensure_ascii=False))
@@ -140,10 +142,10 @@ def how_to_read(
     sheet: str | None = None,
     *,
     from_start: bool = False,
-) -> How:
+) -> ReadOptions:
     """Return how to read by the settings' contract. Raises ContractError, also for one that no worker could use."""
     if settings.contract is None:
-        return How(None, encoding, delimiter, sheet, from_start)
+        return ReadOptions(None, encoding, delimiter, sheet, from_start)
     stores = settings.find_stores()
 
     def zone_of(name: str) -> ZoneInfo | None:
@@ -151,10 +153,10 @@ def how_to_read(
         return store.zone if store is not None else None
 
     source = ready(find(settings.contract), zone_of)
-    return How(source.contract, encoding, delimiter, sheet, from_start, source)
+    return ReadOptions(source.contract, encoding, delimiter, sheet, from_start, source)
 
 
-def as_object(settings: Settings, reports: Sequence[Report], faults: Sequence[str]) -> dict[str, Any]:
+def as_object(settings: Settings, reports: Sequence[InputReport], faults: Sequence[str]) -> dict[str, Any]:
     """What became of all, as JSON."""
     return {
         "topic": settings.topic,
@@ -166,7 +168,7 @@ def as_object(settings: Settings, reports: Sequence[Report], faults: Sequence[st
     }
 
 
-def tell(report: Report) -> None:
+def tell(report: InputReport) -> None:
     """What was found in a file, and what became of it, in words, beside the result."""
     layout = report.found.layout
     detected = [layout.format, layout.encoding, *(["gzip"] if layout.compressed else [])]
@@ -197,8 +199,8 @@ def tell(report: Report) -> None:
         )
 
 
-def _rehearse(settings: Settings, todo: Sequence[Input], how: How, *, as_json: bool) -> NoReturn:
-    def say(verdict: Verdict) -> None:
+def _rehearse(settings: Settings, todo: Sequence[ImportInput], how: ReadOptions, *, as_json: bool) -> NoReturn:
+    def say(verdict: DryRunVerdict) -> None:
         if as_json:
             click.echo(json.dumps(verdict._asdict(), ensure_ascii=False))
         else:
@@ -223,7 +225,7 @@ def _rehearse(settings: Settings, todo: Sequence[Input], how: How, *, as_json: b
     _end(reports, faults)
 
 
-def _end(reports: Sequence[Report], faults: Sequence[str]) -> NoReturn:
+def _end(reports: Sequence[InputReport], faults: Sequence[str]) -> NoReturn:
     sys.exit(WRONG_USAGE if faults else WRONG_IN_DATA if any(not report.is_clean for report in reports) else 0)
 
 
@@ -231,7 +233,7 @@ def _text_of(query: str) -> str:
     return Path(query[1:]).read_text(encoding="utf-8") if query.startswith("@") else query
 
 
-class Bars(Watcher):
+class ProgressBars(ImportObserver):
     """A bar for the input at hand, with rate and time left."""
 
     def __init__(self, progress: Progress) -> None:
@@ -242,7 +244,7 @@ class Bars(Watcher):
         """As Watcher."""
         return self._bar(f"looking through {Path(name).name}", file)
 
-    def sends(self, name: str, file: File, found: Look) -> tuple[Told, Callable[[int], None]]:
+    def sends(self, name: str, file: File, found: FileFindings) -> tuple[Told, Callable[[int], None]]:
         """As Watcher."""
         told = self._bar(f"importing {Path(name).name}", file)
         task = self._task
@@ -268,10 +270,10 @@ def size_of(file: File) -> int:
 
 
 @contextmanager
-def shown() -> Iterator[Watcher]:
+def shown() -> Iterator[ImportObserver]:
     """Progress bars at a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
-        yield Watcher()
+        yield ImportObserver()
         return
     columns = (
         TextColumn("{task.description}"),
@@ -281,4 +283,4 @@ def shown() -> Iterator[Watcher]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bars(progress)
+        yield ProgressBars(progress)

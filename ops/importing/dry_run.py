@@ -7,8 +7,8 @@ from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
-from ops.files.receipts import Receipt
-from ops.maps.outcome import Bare
+from ops.files.receipts import FileReceipt
+from ops.maps.outcome import FileRecord
 from streams.assembly import build_desk
 from streams.batch import Batch
 from streams.dead_letters.reprocess import for_rehearsal
@@ -18,7 +18,7 @@ from streams.settings import Settings
 _AT_ONCE = 500
 
 
-class Verdict(NamedTuple):
+class DryRunVerdict(NamedTuple):
     """What would become of a receipt: a word for each of its events, and why it would be a dead letter."""
 
     line: int
@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     detail: str
 
 
-def verdicts(settings: Settings, receipts: Iterator[Receipt]) -> Iterator[Verdict]:
+def verdicts(settings: Settings, receipts: Iterator[FileReceipt]) -> Iterator[DryRunVerdict]:
     """The line's verdict on each receipt, in order, by the settings' contract, mapping and sink.
 
     What the sink would have taken by now counts; it is remembered on disk. Raises ContractError, SinkUnavailable and
@@ -37,7 +37,7 @@ def verdicts(settings: Settings, receipts: Iterator[Receipt]) -> Iterator[Verdic
     with closing(desk.sink), asyncio.Runner() as runner:
         to, rehearsal = for_rehearsal(desk.services, desk.patient)
         while some := list(islice(receipts, _AT_ONCE)):
-            records = [Bare(receipt.value, receipt.key, offset=offset) for offset, receipt in enumerate(some)]
+            records = [FileRecord(receipt.value, receipt.key, offset=offset) for offset, receipt in enumerate(some)]
             settled = runner.run(process(Batch(settings.topic, 0, records), to))
             rehearsal.asked.clear()
             words: dict[int, list[str]] = defaultdict(list)
@@ -53,4 +53,6 @@ def verdicts(settings: Settings, receipts: Iterator[Receipt]) -> Iterator[Verdic
                 details[rejection.record.offset].append(rejection.detail)
             for offset, receipt in enumerate(some):
                 key = (receipt.key or b"").decode(errors="replace")
-                yield Verdict(receipt.line, key, ", ".join(words[offset]) or "nothing", "; ".join(details[offset]))
+                yield DryRunVerdict(
+                    receipt.line, key, ", ".join(words[offset]) or "nothing", "; ".join(details[offset])
+                )

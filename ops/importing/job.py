@@ -10,12 +10,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
-from ops.files.inputs import Input, Opened, as_file
+from ops.files.inputs import ImportInput, OpenedInput, as_file
 from ops.files.layout import File, NotReadable
 from ops.files.receipts import (
-    Aside,
-    Look,
-    Receipt,
+    FileFindings,
+    FileReceipt,
+    RejectedLines,
     columns_of,
     header_of,
     look_through,
@@ -23,13 +23,13 @@ from ops.files.receipts import (
     receipts,
 )
 from ops.files.records import Progress
-from ops.files.regroup import Key, Run
-from ops.importing.checkpoints import Checkpoint
-from ops.importing.dry_run import Verdict, verdicts
-from ops.importing.sending import Sender, send
-from ops.importing.split_receipts import SpreadReceipts
+from ops.files.regroup import Key, RowGroup
+from ops.importing.checkpoints import ImportCheckpoint
+from ops.importing.dry_run import DryRunVerdict, verdicts
+from ops.importing.sending import ReceiptSender, send
+from ops.importing.split_receipts import SplitReceipts
 from schemas.contract import Contract
-from streams.kafka.topics import Lookout, partitions_of_topics
+from streams.kafka.topics import TopicMonitor, partitions_of_topics
 from streams.settings import Settings
 from streams.sources.source import Source
 
@@ -38,7 +38,7 @@ _NAMED = 20
 
 
 @dataclass(frozen=True)
-class How:
+class ReadOptions:
     """How inputs are read: by which contract (None: canonical JSON), and what is not to be guessed.
 
     `source` is the contract made ready, by which receipts in several files are told apart.
@@ -53,7 +53,7 @@ class How:
 
 
 @dataclass
-class Report:
+class InputReport:
     """What became of one input.
 
     `sheet`: of a workbook that which was read; `left_out`: its others. `whole`: receipts that no bad line belongs to.
@@ -62,7 +62,7 @@ class Report:
     """
 
     name: str
-    found: Look
+    found: FileFindings
     sheet: str = ""
     left_out: tuple[str, ...] = ()
     whole: int = 0
@@ -108,7 +108,7 @@ class Report:
         }
 
 
-class Watcher:
+class ImportObserver:
     """Told how an import goes; this one does not care."""
 
     def heed(self, so_far: int) -> None:
@@ -118,40 +118,42 @@ class Watcher:
         """It is being looked through; the answer is told the position in the file."""
         return lambda _: None
 
-    def sends(self, name: str, file: File, found: Look) -> tuple[Progress, Callable[[int], None]]:
+    def sends(self, name: str, file: File, found: FileFindings) -> tuple[Progress, Callable[[int], None]]:
         """It is being sent; the answers are told the position, and how many receipts have gone."""
         return (lambda _: None), (lambda _: None)
 
 
 @dataclass
-class Looked:
+class CheckedInput:
     """An input that was looked through: as the file `opened`, which is number `number` of the import."""
 
-    one: Input
-    opened: Opened
-    found: Look
+    one: ImportInput
+    opened: OpenedInput
+    found: FileFindings
     number: int
-    whole: Callable[[Run], Run | None] | None = None
+    whole: Callable[[RowGroup], RowGroup | None] | None = None
     among: str = ""
     one_of: int = 1
     elsewhere: int = 0
 
-    def report(self) -> Report:
+    def report(self) -> InputReport:
         """Return a report of which only the findings are known."""
-        return Report(self.one.name, self.found, self.opened.sheet, self.opened.left_out, one_of=self.one_of)
+        return InputReport(self.one.name, self.found, self.opened.sheet, self.opened.left_out, one_of=self.one_of)
 
-    def receipts(self, how: How, told: Progress, aside: Aside) -> Iterator[Receipt]:
+    def receipts(self, how: ReadOptions, told: Progress, aside: RejectedLines) -> Iterator[FileReceipt]:
         """Give the receipts that this file gives in this import. Raises NotReadable."""
         return receipts(self.opened.file, self.found, how.contract, told, aside, self._of_all if self.whole else None)
 
-    def _of_all(self, run: Run) -> Run | None:
+    def _of_all(self, run: RowGroup) -> RowGroup | None:
         given = self.whole(run) if self.whole is not None else run
         self.elsewhere += given is None
         return given
 
 
 @contextmanager
-def looked_through(todo: Sequence[Input], how: How, watcher: Watcher) -> Iterator[list[Looked | str]]:
+def looked_through(
+    todo: Sequence[ImportInput], how: ReadOptions, watcher: ImportObserver
+) -> Iterator[list[CheckedInput | str]]:
     """Look through all inputs of an import, so that it is known which file gives which receipts; then they can be sent.
 
     Gives an entry for each input: why it can't be read, or what was found. Raises BrokerUnreachable, and for queries
@@ -161,8 +163,8 @@ def looked_through(todo: Sequence[Input], how: How, watcher: Watcher) -> Iterato
     with ExitStack() as stack:
         spread = None
         if how.source is not None and contract is not None and contract.format == "csv" and contract.group_by:
-            spread = stack.enter_context(closing(SpreadReceipts(how.source)))
-        looks: list[Looked | str] = []
+            spread = stack.enter_context(closing(SplitReceipts(how.source)))
+        looks: list[CheckedInput | str] = []
         sheets: list[tuple[int, Path, str]] = []  # that are looked at alone
         for one in todo:
             number = len(looks) + len(sheets)
@@ -180,7 +182,7 @@ def looked_through(todo: Sequence[Input], how: How, watcher: Watcher) -> Iterato
                 looks.append(opened.in_words(str(error)))
                 inner.close()
                 continue
-            looks.append(Looked(one, opened, found, number))
+            looks.append(CheckedInput(one, opened, found, number))
             for path, name in opened.alike:
                 sheets.append((len(looks) + len(sheets), path, name))
             if opened.file is one.file:
@@ -194,11 +196,15 @@ def looked_through(todo: Sequence[Input], how: How, watcher: Watcher) -> Iterato
 
 
 def _judged(
-    looks: list[Looked | str], sheets: list[tuple[int, Path, str]], spread: SpreadReceipts, how: How, watcher: Watcher
-) -> list[Looked | str]:
+    looks: list[CheckedInput | str],
+    sheets: list[tuple[int, Path, str]],
+    spread: SplitReceipts,
+    how: ReadOptions,
+    watcher: ImportObserver,
+) -> list[CheckedInput | str]:
     """Decide which file gives which receipts; those that are in doubt are held back in all of them."""
     contract = how.contract
-    tables = [each for each in looks if isinstance(each, Looked)]
+    tables = [each for each in looks if isinstance(each, CheckedInput)]
     assert contract is not None
     beside = [
         (
@@ -219,7 +225,7 @@ def _judged(
     for number, file, found, name in sorted(files, key=itemgetter(0)):
         if number in numbers:
             told = watcher.looks(name, file)
-            aside = Aside("", lambda _: None)
+            aside = RejectedLines("", lambda _: None)
             spread.gather(number, receipt_runs(file, found, columns_of(found.layout, contract), told, aside))
     by_number = {each.number: each for each in tables}
     unsent = frozenset(number for number, *_ in beside)
@@ -241,7 +247,7 @@ def _judged(
     return looks
 
 
-def _held(tables: Sequence[Looked]) -> set[Key]:
+def _held(tables: Sequence[CheckedInput]) -> set[Key]:
     """Return the receipts that a bad line of any file may belong to, also over the ends of files."""
     held = set[Key]().union(*(each.found.held for each in tables))
     for before, behind in pairwise(tables):
@@ -252,13 +258,18 @@ def _held(tables: Sequence[Looked]) -> set[Key]:
     return held
 
 
-def _digest_of(tables: Sequence[Looked]) -> str:
+def _digest_of(tables: Sequence[CheckedInput]) -> str:
     return hashlib.sha256("".join(each.found.digest for each in tables).encode()).hexdigest()
 
 
 def _import_one(
-    settings: Settings, one: Looked, how: How, watcher: Watcher, sender: Sender, checkpoint: Checkpoint
-) -> Report:
+    settings: Settings,
+    one: CheckedInput,
+    how: ReadOptions,
+    watcher: ImportObserver,
+    sender: ReceiptSender,
+    checkpoint: ImportCheckpoint,
+) -> InputReport:
     """Send the receipts that this file gives; go on behind what an import of the same had confirmed."""
     confirmed, refused = sender.confirmed, sender.failed
     report = one.report()
@@ -275,20 +286,20 @@ def _import_one(
 
 
 def import_all(
-    settings: Settings, todo: Sequence[Input], how: How, watcher: Watcher, sender: Sender
-) -> Iterator[Report | str]:
+    settings: Settings, todo: Sequence[ImportInput], how: ReadOptions, watcher: ImportObserver, sender: ReceiptSender
+) -> Iterator[InputReport | str]:
     """Send the receipts of all inputs, which are one import; give a report for each, or why it can't be read.
 
     All of them are looked through before anything is sent. Goes on behind what an import of the same bytes had
     confirmed when it ended early. Raises BrokerUnreachable, and for queries SinkUnavailable and SinkMisconfigured.
     """
-    done: list[Checkpoint] = []
+    done: list[ImportCheckpoint] = []
     with looked_through(todo, how, watcher) as looks:
         for each in looks:
             if isinstance(each, str):
                 yield each
                 continue
-            checkpoint = Checkpoint(settings, each.found, how.contract, each.among)
+            checkpoint = ImportCheckpoint(settings, each.found, how.contract, each.among)
             try:
                 report = _import_one(settings, each, how, watcher, sender, checkpoint)
             except NotReadable as error:  # the others are none the worse
@@ -304,22 +315,26 @@ def import_all(
 
 
 def rehearse(
-    settings: Settings, todo: Sequence[Input], how: How, watcher: Watcher, say: Callable[[Verdict], None]
-) -> list[Report | str]:
+    settings: Settings,
+    todo: Sequence[ImportInput],
+    how: ReadOptions,
+    watcher: ImportObserver,
+    say: Callable[[DryRunVerdict], None],
+) -> list[InputReport | str]:
     """Say the line's verdict on each receipt of an import; nothing is sent or written. Raises as `import_all`."""
-    reports: list[Report | str] = []
-    owners: deque[Report] = deque()
+    reports: list[InputReport | str] = []
+    owners: deque[InputReport] = deque()
 
     with looked_through(todo, how, watcher) as looks:
 
-        def made() -> Iterator[Receipt]:
+        def made() -> Iterator[FileReceipt]:
             for each in looks:
                 if isinstance(each, str):
                     reports.append(each)
                     continue
                 report = each.report()
                 told, counted = watcher.sends(report.name, each.opened.file, each.found)
-                aside = Aside(header_of(each.found.layout), lambda _: None)
+                aside = RejectedLines(header_of(each.found.layout), lambda _: None)
                 try:
                     for report.whole, receipt in enumerate(each.receipts(how, told, aside), 1):
                         owners.append(report)
@@ -339,12 +354,12 @@ def rehearse(
 
 def _ends(settings: Settings) -> dict[int, int]:
     partitions = partitions_of_topics(settings)[settings.topic]
-    ends = Lookout(settings, partitions).ends(range(partitions))
+    ends = TopicMonitor(settings, partitions).ends(range(partitions))
     return {partition: end.stable for partition, end in ends.items()}
 
 
 @contextmanager
-def _put_aside(one: Input, report: Report) -> Iterator[Aside]:
+def _put_aside(one: ImportInput, report: InputReport) -> Iterator[RejectedLines]:
     """Where bad lines go: a file that is there when the import is done, and only if there were any."""
     ending = {"csv": "csv", "json_lines": "jsonl"}.get(report.found.layout.format, "txt")
     growing = one.beside.with_name(f".{one.beside.name}.bad.part")
@@ -355,7 +370,7 @@ def _put_aside(one: Input, report: Report) -> Iterator[Aside]:
             opened.append(growing.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
         opened[0].write(text)
 
-    aside = Aside(header_of(report.found.layout), put)
+    aside = RejectedLines(header_of(report.found.layout), put)
     try:
         yield aside
     finally:

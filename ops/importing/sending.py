@@ -6,8 +6,8 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Message, Producer
 
-from ops.files.receipts import Receipt
-from ops.importing.checkpoints import Checkpoint
+from ops.files.receipts import FileReceipt
+from ops.importing.checkpoints import ImportCheckpoint
 from streams.kafka.topics import BrokerUnreachable, client_config, create_source_topic
 from streams.settings import Settings
 
@@ -25,7 +25,7 @@ _PRODUCER: dict[str, Any] = {
 }
 
 
-class Sender:
+class ReceiptSender:
     """A producer to the settings' topic, which is created if it is missing.
 
     It counts what the broker has confirmed, and what it has refused, with the last reason; `offsets` are the last
@@ -80,9 +80,9 @@ class Sender:
 
 def send(
     name: str,
-    receipts: Iterator[Receipt],
-    sender: Sender,
-    checkpoint: Checkpoint,
+    receipts: Iterator[FileReceipt],
+    sender: ReceiptSender,
+    checkpoint: ImportCheckpoint,
     skip: int,
     told: Callable[[int], None],
 ) -> int:

@@ -14,17 +14,17 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ops.files.regroup import Key, Run, as_key, as_row, scratch
-from ops.maps.outcome import Bare
+from ops.files.regroup import Key, RowGroup, as_key, as_row, scratch
+from ops.maps.outcome import FileRecord
 from streams.sources.rows import record
-from streams.sources.source import MOST_PARTS, Refused, Skipped, Source
+from streams.sources.source import MOST_PARTS, RefusedRecord, SkippedPart, Source
 
 _AT_ONCE = 50_000
 #: What makes two events different receipts, or versions of one.
 _IDENTITY = ("type", "store", "register", "receipt", "event_id", "revision")
 
 
-class Part(NamedTuple):
+class ReceiptPart(NamedTuple):
     """The rows of a receipt in one file."""
 
     file: int
@@ -32,15 +32,15 @@ class Part(NamedTuple):
     rows: bytes
 
 
-class Doubt(NamedTuple):
+class DoubtfulReceipt(NamedTuple):
     """A receipt that is not sent, where its parts stand, and why."""
 
     key: Key
-    parts: Sequence[Part]
+    parts: Sequence[ReceiptPart]
     why: str
 
 
-class SpreadReceipts:
+class SplitReceipts:
     """The receipts of one import that have rows in several files, which go by their numbers. Close it when done."""
 
     def __init__(self, source: Source) -> None:
@@ -79,14 +79,14 @@ class SpreadReceipts:
         disk.execute("CREATE TABLE given (key BLOB, file INTEGER, line INTEGER, rows BLOB, PRIMARY KEY (key, file))")
         return files
 
-    def gather(self, file: int, runs: Iterable[Run]) -> None:
+    def gather(self, file: int, runs: Iterable[RowGroup]) -> None:
         """Keep those runs of a file whose receipts have rows in another file."""
         self._on_disk().executemany(
             "INSERT INTO parts (key, file, line, rows) VALUES (?, ?, ?, ?)",
             ((key, file, line, rows) for key, line, rows in (as_row(run) for run in runs if self._has(run.key))),
         )
 
-    def judge(self, unsent: frozenset[int]) -> Iterator[Doubt]:
+    def judge(self, unsent: frozenset[int]) -> Iterator[DoubtfulReceipt]:
         """Decide on each receipt which file gives it, with which rows; give those that are in doubt.
 
         `unsent` are files that are only looked at: a receipt that has other rows there is not whole.
@@ -98,14 +98,14 @@ class SpreadReceipts:
             why, given = self._judged(as_key(key), parts, unsent)
             self.reaches_over |= why is not None or any(part not in parts for part in given)
             if why is not None:
-                yield Doubt(as_key(key), parts, why)
+                yield DoubtfulReceipt(as_key(key), parts, why)
             else:
                 disk.executemany("INSERT INTO given VALUES (?, ?, ?, ?)", ((key, *part) for part in given))
 
-    def given_by(self, file: int) -> Callable[[Run], Run | None]:
+    def given_by(self, file: int) -> Callable[[RowGroup], RowGroup | None]:
         """Return what makes of a receipt of this file the whole one; None where another file gives it."""
 
-        def whole(run: Run) -> Run | None:
+        def whole(run: RowGroup) -> RowGroup | None:
             if not self._any or not self._has(run.key):
                 return run
             key, _, _ = as_row(run)
@@ -114,11 +114,13 @@ class SpreadReceipts:
                 .execute("SELECT line, rows FROM given WHERE key = ? AND file = ?", (key, file))
                 .fetchone()
             )
-            return None if found is None else Run(run.key, found[0], [found[1].decode()])
+            return None if found is None else RowGroup(run.key, found[0], [found[1].decode()])
 
         return whole
 
-    def _judged(self, key: Key, parts: list[Part], unsent: frozenset[int]) -> tuple[str | None, list[Part]]:
+    def _judged(
+        self, key: Key, parts: list[ReceiptPart], unsent: frozenset[int]
+    ) -> tuple[str | None, list[ReceiptPart]]:
         """(why it is in doubt, or None; the receipts, each with the file that gives it)"""
         if len({part.file for part in parts}) == 1:  # two receipts that have the same number by chance
             return None, parts
@@ -142,16 +144,16 @@ class SpreadReceipts:
             given.append(whole)
         return None, given
 
-    def _event(self, key: Key, part: Part) -> dict[str, Any]:
+    def _event(self, key: Key, part: ReceiptPart) -> dict[str, Any]:
         """Return what the contract makes of the part alone: its identity, its moment, its lines."""
         name, value = record(key, [part.rows.decode()])
-        sample = Bare(value, name)
+        sample = FileRecord(value, name)
         try:
             for made in self._source.events(sample):
-                if not isinstance(made, Refused | Skipped):
+                if not isinstance(made, RefusedRecord | SkippedPart):
                     return {name: value for name, value in made.items() if value is not None}
             known = self._source.identities(sample, _IDENTITY)
-        except Refused:
+        except RefusedRecord:
             return {}
         return dict(next((each for each in known if each is not None), {}))
 
@@ -169,17 +171,17 @@ class SpreadReceipts:
         return self._disk
 
 
-def _joined(file: int, runs: list[tuple[bytes, int, int, bytes]]) -> Part:
-    return Part(file, runs[0][2], b",".join(rows for _, _, _, rows in runs))
+def _joined(file: int, runs: list[tuple[bytes, int, int, bytes]]) -> ReceiptPart:
+    return ReceiptPart(file, runs[0][2], b",".join(rows for _, _, _, rows in runs))
 
 
-def _rows(part: Part) -> list[tuple[tuple[str, str], ...]]:
+def _rows(part: ReceiptPart) -> list[tuple[tuple[str, str], ...]]:
     """Return the rows in an order of their own; columns without a value don't count, nor does white space."""
     rows = json.loads(b"[" + part.rows + b"]")
     return sorted(tuple(sorted((name, cell.strip()) for name, cell in row.items() if cell.strip())) for row in rows)
 
 
-def _one(parts: list[Part], events: list[dict[str, Any]]) -> tuple[str, Part | None]:
+def _one(parts: list[ReceiptPart], events: list[dict[str, Any]]) -> tuple[str, ReceiptPart | None]:
     """(why these are not certainly one receipt, the receipt)"""
     listed = [_rows(part) for part in parts]
     if all(rows == listed[0] for rows in listed):
@@ -198,4 +200,4 @@ def _one(parts: list[Part], events: list[dict[str, Any]]) -> tuple[str, Part | N
         skus |= here
     if sum(map(len, listed)) > MOST_PARTS:
         return f"together it has more than {MOST_PARTS:,} rows", None
-    return "", Part(parts[0].file, parts[0].line, b",".join(part.rows for part in parts))
+    return "", ReceiptPart(parts[0].file, parts[0].line, b",".join(part.rows for part in parts))

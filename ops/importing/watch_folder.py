@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ops.files.inputs import Input, inputs, is_ours
+from ops.files.inputs import ImportInput, inputs, is_ours
 from ops.files.layout import File, NotReadable
-from ops.files.receipts import Look
+from ops.files.receipts import FileFindings
 from ops.files.records import Progress
-from ops.importing.job import How, Report, Watcher, import_all
-from ops.importing.sending import Sender
+from ops.importing.job import ImportObserver, InputReport, ReadOptions, import_all
+from ops.importing.sending import ReceiptSender
 from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
 
@@ -33,11 +33,11 @@ COMPLETE = 5.0
 _MOVES = ".moves.json"
 
 
-class Stopped(Exception):
+class ImportStopped(Exception):
     """Somebody wants it to end; the file at hand is gone on with next time."""
 
 
-class Stoppable(Watcher):
+class StoppableObserver(ImportObserver):
     """Ends what it watches when it is told to stop."""
 
     def __init__(self, stop: threading.Event) -> None:
@@ -47,17 +47,17 @@ class Stoppable(Watcher):
         """As Watcher."""
         return self.heed
 
-    def sends(self, name: str, file: File, found: Look) -> tuple[Progress, Callable[[int], None]]:
+    def sends(self, name: str, file: File, found: FileFindings) -> tuple[Progress, Callable[[int], None]]:
         """As Watcher."""
         return self.heed, self.heed
 
     def heed(self, so_far: int) -> None:
         """As Watcher. Raises Stopped."""
         if self._stop.is_set():
-            raise Stopped
+            raise ImportStopped
 
 
-class Seen(NamedTuple):
+class SeenFile(NamedTuple):
     """A file as it was at a look, and since when."""
 
     size: int
@@ -65,7 +65,7 @@ class Seen(NamedTuple):
     since: float
 
 
-class Folder:
+class WatchedFolder:
     """A folder that files come into. Only one process watches it at a time."""
 
     def __init__(self, path: Path, complete_after: float = COMPLETE) -> None:
@@ -76,7 +76,7 @@ class Folder:
         for folder in (self.working, self.done, self.failed):
             folder.mkdir(exist_ok=True)
         self._complete_after = complete_after
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, SeenFile] = {}
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -123,7 +123,7 @@ class Folder:
 
     def _complete(self) -> list[Path]:
         now = time.monotonic()
-        there: dict[str, Seen] = {}
+        there: dict[str, SeenFile] = {}
         complete = []
         for path in sorted(self.path.iterdir()):
             if not is_ours(path.name) or not path.is_file():
@@ -131,7 +131,7 @@ class Folder:
             state = path.stat()
             before = self._seen.get(path.name)
             if before is None or (before.size, before.changed) != (state.st_size, state.st_mtime_ns):
-                there[path.name] = Seen(state.st_size, state.st_mtime_ns, now)
+                there[path.name] = SeenFile(state.st_size, state.st_mtime_ns, now)
             else:
                 there[path.name] = before
             if now - there[path.name].since >= self._complete_after or self._is_old(state.st_mtime):
@@ -145,15 +145,17 @@ class Folder:
         return time.time() - changed > max(self._complete_after, 1) * 12 or not self._complete_after
 
 
-def work_off(settings: Settings, folder: Folder, how: How, watcher: Watcher, sender: Sender) -> Iterator[Report | str]:
+def work_off(
+    settings: Settings, folder: WatchedFolder, how: ReadOptions, watcher: ImportObserver, sender: ReceiptSender
+) -> Iterator[InputReport | str]:
     """Import the files that are taken by now, as one import; give a report for each input, or why it can't be read.
 
     Raises BrokerUnreachable and Stopped, with all of its files still taken.
     """
     paths = folder.taken()
-    reports: dict[Path, list[Report]] = {path: [] for path in paths}
+    reports: dict[Path, list[InputReport]] = {path: [] for path in paths}
     faults: dict[Path, list[str]] = {path: [] for path in paths}
-    todo: list[tuple[Path, Input]] = []
+    todo: list[tuple[Path, ImportInput]] = []
     for path in paths:
         try:
             todo += ((path, replace(one, beside=folder.failed / one.beside.name)) for one in inputs([str(path)]))
@@ -175,22 +177,26 @@ def work_off(settings: Settings, folder: Folder, how: How, watcher: Watcher, sen
 
 
 def watch(
-    settings: Settings, folder: Folder, how: How, say: Callable[[Report | str], None], stop: threading.Event
+    settings: Settings,
+    folder: WatchedFolder,
+    how: ReadOptions,
+    say: Callable[[InputReport | str], None],
+    stop: threading.Event,
 ) -> None:
     """Imports what comes, until it is told to stop. Raises NotReadable when somebody else watches the folder."""
     with folder.alone():
         sender = None
         while not stop.is_set():
             try:
-                sender = sender or Sender(settings)
-                for each in work_off(settings, folder, how, Stoppable(stop), sender):
+                sender = sender or ReceiptSender(settings)
+                for each in work_off(settings, folder, how, StoppableObserver(stop), sender):
                     say(each)
                 stop.wait(_LOOK)
             except BrokerUnreachable as error:
                 say(f"{error}; waiting for it")
                 sender = None
                 stop.wait(_AGAIN)
-            except Stopped:
+            except ImportStopped:
                 return
 
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from ops.inspect.ranges import Range, median
-from ops.inspect.value_kinds import MARKS, Marks, Reading, epoch, number, read
+from ops.inspect.ranges import NumberRange, median
+from ops.inspect.value_kinds import MARKS, Marks, ValueReading, epoch, number, read
 from streams.privacy.detection import by_value
 from streams.privacy.field_names import by_name
 
@@ -24,7 +24,7 @@ _PREFIX = re.compile(r"([A-Za-z]{1,4})[-_/]?\d+", re.ASCII)
 
 
 @dataclass
-class Column:
+class ValueColumn:
     """The values at one path. `present` counts what stands there; white space alone is missing."""
 
     path: str
@@ -33,10 +33,10 @@ class Column:
     counts: Counter[str] = field(default_factory=Counter)
     beyond: Counter[str] = field(default_factory=Counter)
     more: bool = False
-    readings: Counter[Reading] = field(default_factory=Counter)
+    readings: Counter[ValueReading] = field(default_factory=Counter)
     native: Counter[str] = field(default_factory=Counter)
     looks_like: Counter[str] = field(default_factory=Counter)
-    ranges: dict[Marks | None, Range] = field(default_factory=dict)
+    ranges: dict[Marks | None, NumberRange] = field(default_factory=dict)
     epochs: Counter[str | None] = field(default_factory=Counter)
     prefixes: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[str]] = field(default_factory=dict)
@@ -100,14 +100,14 @@ class Column:
                 self.last_text = max(self.last_text or text, text)
             self.longest = max(self.longest, len(text))
 
-    def _range(self, text: str, reading: Reading, count: int) -> None:
+    def _range(self, text: str, reading: ValueReading, count: int) -> None:
         if reading.kind == "integer":
             self.epochs[epoch(text)] += count
-            self.ranges.setdefault(None, Range()).add(number(text, MARKS[0]), count)
+            self.ranges.setdefault(None, NumberRange()).add(number(text, MARKS[0]), count)
         for marks in reading.marks:
-            self.ranges.setdefault(marks, Range()).add(number(text, marks), count)
+            self.ranges.setdefault(marks, NumberRange()).add(number(text, marks), count)
 
-    def _looks(self, text: str, reading: Reading, count: int) -> None:
+    def _looks(self, text: str, reading: ValueReading, count: int) -> None:
         if reading.kind == "text" or (reading.kind == "integer" and len(text) >= 13):
             found = by_value(text)
             if found is not None:
@@ -204,11 +204,11 @@ class Column:
         return "some" if len(zoned) > 1 else "all" if True in zoned else "none"
 
     @property
-    def range(self) -> Range:
+    def range(self) -> NumberRange:
         """Of the numbers."""
         marks = self.marks
         parts = [self.ranges[key] for key in (None, *marks[:1]) if key in self.ranges]
-        return Range.of(parts)
+        return NumberRange.of(parts)
 
     @property
     def personal(self) -> list[str]:

@@ -10,12 +10,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from ops.files.layout import FileFormat, Layout, NotReadable, look
+from ops.files.layout import FileFormat, FileLayout, NotReadable, look
 from ops.files.records import Progress as Told
 from ops.inspect.draft import draft
 from ops.inspect.findings import findings
 from ops.inspect.render import report
-from ops.inspect.survey import Survey, survey_file, survey_texts
+from ops.inspect.survey import RecordSurvey, survey_file, survey_texts
 from ops.inspect.topic import last_records
 from streams.kafka.topics import TopicsUnusable
 from streams.settings import Settings
@@ -56,7 +56,7 @@ def inspect(
         click.echo(wrote, err=True)
 
 
-def write_draft(survey: Survey, layout: Layout | None, path: Path, to: Path) -> str:
+def write_draft(survey: RecordSurvey, layout: FileLayout | None, path: Path, to: Path) -> str:
     """Writes the draft. Returns what to look at."""
     text = draft(survey, layout, path)
     try:
@@ -67,7 +67,7 @@ def write_draft(survey: Survey, layout: Layout | None, path: Path, to: Path) -> 
     return f"wrote {to}: it loads; look at its {checks} remarks `# check:`, then add examples"
 
 
-def survey_topic(settings: Settings, topic: str, count: int) -> Survey:
+def survey_topic(settings: Settings, topic: str, count: int) -> RecordSurvey:
     """The survey of a topic's last records. Raises as `last_records`, and NotReadable for what is binary."""
     with bar(f"reading {topic}", count) as told:
         records = last_records(settings, topic, count, told)

@@ -3,20 +3,20 @@
 import re
 from pathlib import Path
 
-from ops.files.layout import Layout
+from ops.files.layout import FileLayout
 from ops.inspect.draft_fields import fields, lines_of
 from ops.inspect.draft_kinds import kinds
-from ops.inspect.drafting import Draft, yaml_text
-from ops.inspect.survey import Survey
+from ops.inspect.drafting import ContractDraft, yaml_text
+from ops.inspect.survey import RecordSurvey
 
 
-def draft(survey: Survey, layout: Layout | None, path: Path) -> str:
+def draft(survey: RecordSurvey, layout: FileLayout | None, path: Path) -> str:
     """The contract's text, in YAML."""
-    made = Draft(survey, layout, path)
+    made = ContractDraft(survey, layout, path)
     return "\n".join([*_head(made), *kinds(made), *fields(made), *lines_of(made), *_personal(made), ""])
 
 
-def _head(made: Draft) -> list[str]:
+def _head(made: ContractDraft) -> list[str]:
     lines = [
         "# yaml-language-server: $schema=contract.schema.json",
         "# (tillstream map schema > contract.schema.json lets an editor complete and check this file)",
@@ -37,7 +37,7 @@ def _head(made: Draft) -> list[str]:
     return lines
 
 
-def _personal(made: Draft) -> list[str]:
+def _personal(made: ContractDraft) -> list[str]:
     personal = [column for column in made.survey.columns.values() if column.personal]
     if not personal:
         return []

@@ -2,8 +2,8 @@
 
 import json
 
-from ops.inspect.column import Column
-from ops.inspect.drafting import Draft, yaml_text
+from ops.inspect.column import ValueColumn
+from ops.inspect.drafting import ContractDraft, yaml_text
 from ops.inspect.value_kinds import MARKS
 
 _FIXED = {
@@ -13,7 +13,7 @@ _FIXED = {
 }
 
 
-def fields(made: Draft) -> list[str]:
+def fields(made: ContractDraft) -> list[str]:
     """The rules of the receipt's fields."""
     lines = ["", "fields:"]
     if made.receipt is not None:
@@ -41,7 +41,7 @@ def fields(made: Draft) -> list[str]:
     return lines
 
 
-def _time(made: Draft) -> str:
+def _time(made: ContractDraft) -> str:
     column = made.fields.get("occurred_at")
     if column is None:
         return '  occurred_at: {path: "occurred_at", as: time}  # check: no field looks like the time of the sale'
@@ -63,12 +63,12 @@ def _time(made: Draft) -> str:
     return f"  occurred_at: {_rule(made.top(column), steps)}{_remark(*remarks)}"
 
 
-def lines_of(made: Draft) -> list[str]:
+def lines_of(made: ContractDraft) -> list[str]:
     """The rules of the receipt's lines."""
     return ["", "lines:", *line_rules(made, "  ", negate=False)]
 
 
-def line_rules(made: Draft, indent: str, *, negate: bool) -> list[str]:
+def line_rules(made: ContractDraft, indent: str, *, negate: bool) -> list[str]:
     """One block of lines; `negate` turns quantities and amounts round."""
     lines = [f"{indent}- each: {yaml_text(made.each)}", f"{indent}  fields:"]
     for role in ("sku", "description", "quantity", "unit_price", "amount", "tax_rate"):
@@ -79,7 +79,7 @@ def line_rules(made: Draft, indent: str, *, negate: bool) -> list[str]:
     return lines
 
 
-def _line_rule(made: Draft, role: str, column: Column | None, *, negate: bool) -> str:
+def _line_rule(made: ContractDraft, role: str, column: ValueColumn | None, *, negate: bool) -> str:
     if column is None:
         return _line_default(made, role)
     path = made.inner(column)
@@ -96,7 +96,7 @@ def _line_rule(made: Draft, role: str, column: Column | None, *, negate: bool) -
     return _rule(path, f"[{steps}, negate]" if negate and role == "amount" else steps) + remark
 
 
-def _line_default(made: Draft, role: str) -> str:
+def _line_default(made: ContractDraft, role: str) -> str:
     if role == "tax_rate":
         return '{value: "0"}  # check: no field has the tax rate; prices contain it unless tax_included is false'
     if role == "quantity":
@@ -113,7 +113,7 @@ def _line_default(made: Draft, role: str) -> str:
     return ""
 
 
-def _doubts(column: Column) -> list[str]:
+def _doubts(column: ValueColumn) -> list[str]:
     return ["the decimal mark can't be told: 1,234 may be a thousand"] if column.ambiguous_marks else []
 
 
@@ -125,18 +125,18 @@ def _rule(path: str, steps: str) -> str:
     return f"{{path: {yaml_text(path)}, as: {steps}}}" if steps else yaml_text(path)
 
 
-def _as_text(column: Column) -> str:
+def _as_text(column: ValueColumn) -> str:
     return "trim" if column.native else ""
 
 
-def _identity(column: Column) -> tuple[str, str]:
+def _identity(column: ValueColumn) -> tuple[str, str]:
     """A number that a spreadsheet made a decimal is its whole part."""
     if column.kind == "decimal" and all(text.strip().endswith(".0") for text in column.counts if text.strip()):
         return '[decimal, {multiply: "1"}]', "  # 1234.0 becomes 1234"
     return _as_text(column), ""
 
 
-def _decimal(column: Column) -> str:
+def _decimal(column: ValueColumn) -> str:
     marks = column.marks or list(MARKS[:1])
     point, thousands = marks[0]
     how = [] if marks[0] == MARKS[0] else [f"point: {yaml_text(point)}", f"thousands: {yaml_text(thousands)}"]
@@ -147,7 +147,7 @@ def _decimal(column: Column) -> str:
     return f"{{decimal: {{{', '.join(how)}}}}}" if how else "decimal"
 
 
-def _money(column: Column) -> str:
+def _money(column: ValueColumn) -> str:
     words = column.path.lower()
     if column.kind == "integer" and any(word in words for word in ("money", "cent", "minor")):
         return "minor_units"

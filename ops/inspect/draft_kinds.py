@@ -3,16 +3,16 @@
 import re
 
 from ops.files.records import rows
-from ops.inspect.column import Column
+from ops.inspect.column import ValueColumn
 from ops.inspect.draft_fields import line_rules
-from ops.inspect.drafting import Draft, yaml_text
+from ops.inspect.drafting import ContractDraft, yaml_text
 from ops.inspect.roles import joined
 
 _RETURNS = re.compile(r"return|refund|credit", re.IGNORECASE)
 _VOIDS = re.compile(r"void|cancel", re.IGNORECASE)
 
 
-def kinds(made: Draft) -> list[str]:
+def kinds(made: ContractDraft) -> list[str]:
     """The kinds; what fits none of those found is a sale."""
     return [
         "",
@@ -25,7 +25,7 @@ def kinds(made: Draft) -> list[str]:
     ]
 
 
-def _prefix_kinds(made: Draft) -> list[str]:
+def _prefix_kinds(made: ContractDraft) -> list[str]:
     """Receipt numbers that begin with a letter: returns, where negative quantities go with it."""
     lines: list[str] = []
     quantity = made.line.get("quantity")
@@ -52,7 +52,7 @@ def _prefix_kinds(made: Draft) -> list[str]:
     return lines
 
 
-def _signs(made: Draft, receipt: str, quantity: Column) -> dict[str, tuple[int, int]]:
+def _signs(made: ContractDraft, receipt: str, quantity: ValueColumn) -> dict[str, tuple[int, int]]:
     """For each prefix of letters of the receipt's number: its rows, and those with a negative quantity."""
     found: dict[str, list[int]] = {}
     if made.layout is None:
@@ -68,7 +68,7 @@ def _signs(made: Draft, receipt: str, quantity: Column) -> dict[str, tuple[int, 
     return {prefix: (both[0], both[1]) for prefix, both in sorted(found.items()) if 1 < len(found) <= 20}
 
 
-def _free_kinds(made: Draft) -> list[str]:
+def _free_kinds(made: ContractDraft) -> list[str]:
     """Receipts that cost nothing at all: often no sales."""
     price = made.line.get("unit_price")
     if made.format != "csv" or price is None or not price.range.zero or price.kind == "empty":
@@ -80,7 +80,7 @@ def _free_kinds(made: Draft) -> list[str]:
     ]
 
 
-def _coded_kinds(made: Draft) -> list[str]:
+def _coded_kinds(made: ContractDraft) -> list[str]:
     """A field that says in words which kind a record is."""
     lines: list[str] = []
     for column in made.survey.columns.values():

@@ -4,18 +4,18 @@ import json
 import re
 from pathlib import Path
 
-from ops.files.layout import Layout
-from ops.inspect.column import Column
+from ops.files.layout import FileLayout
+from ops.inspect.column import ValueColumn
 from ops.inspect.roles import LINE_WORDS, RECEIPT_WORDS, WORDS, guess, lines_list
-from ops.inspect.survey import Survey
+from ops.inspect.survey import RecordSurvey
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
-class Draft:
+class ContractDraft:
     """The contract in the making: where fields were found, and how their paths are written."""
 
-    def __init__(self, survey: Survey, layout: Layout | None, path: Path) -> None:
+    def __init__(self, survey: RecordSurvey, layout: FileLayout | None, path: Path) -> None:
         self.survey = survey
         self.layout = layout
         self.file = path
@@ -39,12 +39,12 @@ class Draft:
         if self.format != "csv" and self.list is not None:
             self.fields |= guess(outside, {"totals.gross": gross_words}, taken)
 
-    def _in_list(self, column: Column) -> bool:
+    def _in_list(self, column: ValueColumn) -> bool:
         if self.format == "csv":
             return True
         return self.list is not None and column.path.startswith(f"{self.list}[]") and column.path.count("[]") == 1
 
-    def _receipt(self, outside: list[Column], inside: list[Column]) -> Column | None:
+    def _receipt(self, outside: list[ValueColumn], inside: list[ValueColumn]) -> ValueColumn | None:
         if self.groups:
             return self.survey.columns[self.groups[0]]
         keys = [column for column in outside if column.unique is not False]
@@ -54,20 +54,20 @@ class Draft:
                 return found["receipt"]
         return None
 
-    def top(self, column: Column) -> str:
+    def top(self, column: ValueColumn) -> str:
         """The path of a field of the receipt; a field of the rows is taken from the first."""
         if self.format == "csv":
             return f"rows[0].{_quoted(column.path)}"
         return self._written(column.path.replace("[]", "[1]" if self.format == "xml" else "[0]"))
 
-    def inner(self, column: Column) -> str:
+    def inner(self, column: ValueColumn) -> str:
         """The path of a field of a line."""
         if self.format == "csv":
             return _quoted(column.path)
         prefix = f"{self.list}[]."
         return self._written(column.path.removeprefix(prefix) if self.list is not None else column.path)
 
-    def everywhere(self, column: Column) -> str:
+    def everywhere(self, column: ValueColumn) -> str:
         """The path of all values of a field."""
         if self.format == "csv":
             return f"rows[].{_quoted(column.path)}"

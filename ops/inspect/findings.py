@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from ops.files.layout import Layout
-from ops.inspect.column import Column
+from ops.files.layout import FileLayout
+from ops.inspect.column import ValueColumn
 from ops.inspect.roles import is_measure
-from ops.inspect.survey import MOST_PATHS, MOST_RECORDS_COMPARED, Survey
+from ops.inspect.survey import MOST_PATHS, MOST_RECORDS_COMPARED, RecordSurvey
 
 _SHOWN = 3
 _MARK_NAMES = {"": "none", ".": "point", ",": "comma", " ": "space", "'": "apostrophe"}
 
 
-def findings(survey: Survey, layout: Layout | None) -> dict[str, Any]:
+def findings(survey: RecordSurvey, layout: FileLayout | None) -> dict[str, Any]:
     """All that was found, as one JSON object."""
     groups = survey.groups()
     return {
@@ -30,7 +30,7 @@ def findings(survey: Survey, layout: Layout | None) -> dict[str, Any]:
     }
 
 
-def _layout(layout: Layout) -> dict[str, Any]:
+def _layout(layout: FileLayout) -> dict[str, Any]:
     about: dict[str, Any] = {"encoding": layout.encoding, "gzip": layout.compressed}
     if layout.format == "csv":
         about |= {"delimiter": layout.delimiter, "header": layout.header}
@@ -39,7 +39,7 @@ def _layout(layout: Layout) -> dict[str, Any]:
     return about
 
 
-def _field(survey: Survey, column: Column) -> dict[str, Any]:
+def _field(survey: RecordSurvey, column: ValueColumn) -> dict[str, Any]:
     places, missing = survey.places(column.path), survey.missing(column)
     about: dict[str, Any] = {
         "path": column.path,
@@ -64,7 +64,7 @@ def _field(survey: Survey, column: Column) -> dict[str, Any]:
     return about
 
 
-def _values(column: Column) -> dict[str, Any]:
+def _values(column: ValueColumn) -> dict[str, Any]:
     """What is shown only where it names nobody."""
     numbers = column.kind in ("integer", "decimal")
     low: Any = column.range.low if numbers else column.first_text
@@ -78,7 +78,7 @@ def _values(column: Column) -> dict[str, Any]:
     }
 
 
-def odd(column: Column) -> list[str]:
+def odd(column: ValueColumn) -> list[str]:
     """What is unusual about the values."""
     said = []
     for kind, count in column.rare_kinds().items():
@@ -91,7 +91,7 @@ def odd(column: Column) -> list[str]:
     return said
 
 
-def _odd_numbers(column: Column) -> list[str]:
+def _odd_numbers(column: ValueColumn) -> list[str]:
     said, numbers = [], column.range
     if 0 < numbers.negative < column.filled / 2:
         said.append(f"{numbers.negative} negative")
@@ -104,7 +104,7 @@ def _odd_numbers(column: Column) -> list[str]:
     return said
 
 
-def _remarks(survey: Survey, groups: list[str]) -> list[str]:
+def _remarks(survey: RecordSurvey, groups: list[str]) -> list[str]:
     said = []
     if survey.unreadable:
         said.append(f"{survey.unreadable} records could not be read in this format")
@@ -132,7 +132,7 @@ def _remarks(survey: Survey, groups: list[str]) -> list[str]:
     return said
 
 
-def _number(column: Column) -> dict[str, Any]:
+def _number(column: ValueColumn) -> dict[str, Any]:
     point, thousands = column.marks[0] if column.marks else (None, None)
     return {
         "point": point,

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 
 @dataclass
-class Range:
+class NumberRange:
     """Numbers, summed up."""
 
     low: Decimal | None = None
@@ -25,7 +25,7 @@ class Range:
         self.places = max(self.places, -exponent if isinstance(exponent, int) else 0)
 
     @classmethod
-    def of(cls, parts: "list[Range]") -> "Range":
+    def of(cls, parts: "list[NumberRange]") -> "NumberRange":
         """Several as one."""
         lows = [part.low for part in parts if part.low is not None]
         highs = [part.high for part in parts if part.high is not None]

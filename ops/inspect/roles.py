@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from ops.inspect.column import Column
-from ops.inspect.survey import Survey
+from ops.inspect.column import ValueColumn
+from ops.inspect.survey import RecordSurvey
 from streams.privacy.field_names import by_name
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -99,9 +99,9 @@ def joined(path: str) -> str:
     return last
 
 
-def guess(columns: Sequence[Column], words: dict[str, Sequence[str]], taken: set[str]) -> dict[str, Column]:
+def guess(columns: Sequence[ValueColumn], words: dict[str, Sequence[str]], taken: set[str]) -> dict[str, ValueColumn]:
     """A column for each role that one fits; none is given twice."""
-    roles: dict[str, Column] = {}
+    roles: dict[str, ValueColumn] = {}
     for role, names in words.items():
         fitting = [
             (place, len(joined(column.path)), number, column)
@@ -115,7 +115,7 @@ def guess(columns: Sequence[Column], words: dict[str, Sequence[str]], taken: set
     return roles
 
 
-def _may_be(role: str, column: Column) -> bool:
+def _may_be(role: str, column: ValueColumn) -> bool:
     if role in _KINDS:
         return column.kind in _KINDS[role]
     if role in ("customer.id", "cashier"):
@@ -125,7 +125,7 @@ def _may_be(role: str, column: Column) -> bool:
     return by_name(column.path) is None and column.kind not in ("time", "boolean")
 
 
-def lines_list(survey: Survey) -> str | None:
+def lines_list(survey: RecordSurvey) -> str | None:
     """The list whose items have a quantity or a price: the receipt's lines."""
     best: tuple[int, str] | None = None
     for path in survey.lists:

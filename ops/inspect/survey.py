@@ -10,9 +10,9 @@ from typing import Any
 
 from lxml import etree
 
-from ops.files.layout import Layout
+from ops.files.layout import FileLayout
 from ops.files.records import Progress, parse, rows, texts, tree
-from ops.inspect.column import Column
+from ops.inspect.column import ValueColumn
 
 _CHUNK = 5_000
 MOST_RECORDS_COMPARED = 1_000_000
@@ -22,11 +22,11 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 @dataclass
-class Survey:
+class RecordSurvey:
     """What the records hold. `unreadable` could not be parsed, `ragged` rows have another width than the first."""
 
     format: str
-    columns: dict[str, Column] = field(default_factory=dict)
+    columns: dict[str, ValueColumn] = field(default_factory=dict)
     lists: dict[str, tuple[int, int]] = field(default_factory=dict)
     records: int = 0
     duplicates: int = 0
@@ -36,14 +36,14 @@ class Survey:
     all_compared: bool = True
     _seen: set[int] = field(default_factory=set)
 
-    def column(self, path: str) -> Column | None:
+    def column(self, path: str) -> ValueColumn | None:
         """The column at a path, new if need be; None when there are too many."""
         found = self.columns.get(path)
         if found is None:
             if len(self.columns) >= MOST_PATHS:
                 self.paths_left_out = True
                 return None
-            found = self.columns[path] = Column(path)
+            found = self.columns[path] = ValueColumn(path)
         return found
 
     def compare(self, digest: int) -> None:
@@ -55,14 +55,14 @@ class Survey:
         else:
             self.all_compared = False
 
-    def finish(self) -> "Survey":
+    def finish(self) -> "RecordSurvey":
         """Sums up."""
         for column in self.columns.values():
             column.finish()
         self._seen = set()
         return self
 
-    def missing(self, column: Column) -> int:
+    def missing(self, column: ValueColumn) -> int:
         """In how many of the places where the field could stand it does not, or is blank."""
         return self.places(column.path) - column.filled
 
@@ -92,7 +92,7 @@ class Survey:
         return [column.path for column in sorted(found, key=lambda column: -len(column.counts))]
 
 
-def survey_file(path: Path, layout: Layout, sample: int | None, progress: Progress) -> Survey:
+def survey_file(path: Path, layout: FileLayout, sample: int | None, progress: Progress) -> RecordSurvey:
     """The survey of a file's records, or of the first `sample`. Raises NotReadable."""
     if layout.format == "csv":
         return survey_rows(layout.columns, islice(rows(path, layout, progress), sample))
@@ -100,10 +100,10 @@ def survey_file(path: Path, layout: Layout, sample: int | None, progress: Progre
     return survey_texts(form, islice(texts(path, layout, progress), sample))
 
 
-def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> Survey:
+def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> RecordSurvey:
     """The survey of CSV rows, whole columns of some thousand rows at a time."""
-    survey = Survey("csv")
-    columns = [survey.columns.setdefault(name, Column(name)) for name in names]
+    survey = RecordSurvey("csv")
+    columns = [survey.columns.setdefault(name, ValueColumn(name)) for name in names]
     iterator = iter(found)
     while chunk := list(islice(iterator, _CHUNK)):
         survey.records += len(chunk)
@@ -117,9 +117,9 @@ def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> Survey:
     return survey.finish()
 
 
-def survey_texts(form: str, found: Iterable[str]) -> Survey:
+def survey_texts(form: str, found: Iterable[str]) -> RecordSurvey:
     """The survey of JSON or XML texts."""
-    survey = Survey(form)
+    survey = RecordSurvey(form)
     for text in found:
         try:
             record = tree(etree.fromstring(text.encode(), _parser())) if form == "xml" else parse(text)
@@ -139,7 +139,7 @@ def _parser() -> Any:
     return etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
 
 
-def leaves(node: Any, survey: Survey, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, survey: RecordSurvey, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """The values of a tree with their paths; counts its lists on the way."""
     if depth > _DEEPEST:
         return

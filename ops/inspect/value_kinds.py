@@ -47,7 +47,7 @@ def _pattern(marks: Marks) -> re.Pattern[str]:
 _PATTERNS = {marks: _pattern(marks) for marks in MARKS}
 
 
-class Reading(NamedTuple):
+class ValueReading(NamedTuple):
     """What a value may be. `marks` or `formats` are all that fit; none for an integer, which fits all."""
 
     kind: Kind
@@ -63,25 +63,25 @@ def is_number(text: str) -> bool:
     return read(text).kind in ("integer", "decimal")
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> ValueReading:
     """What the text, which has no white space around it, may be."""
     if len(text) > _LONGEST:
-        return Reading("text")
+        return ValueReading("text")
     if _INTEGER.fullmatch(text):
-        return Reading("integer")
+        return ValueReading("integer")
     bare, sign, brackets = undressed(text)
     if _MARKED.fullmatch(bare):
         marks = tuple(each for each, pattern in _PATTERNS.items() if pattern.fullmatch(bare))
         if marks and not (bare.isdigit() and bare.startswith("0") and len(bare) > 1):
-            return Reading("decimal", marks, sign=sign, brackets=brackets)
+            return ValueReading("decimal", marks, sign=sign, brackets=brackets)
     if text.lower() in _BOOLEANS:
-        return Reading("boolean")
+        return ValueReading("boolean")
     match = _TIME.fullmatch(text)
     if match is not None:
         formats = _formats(text, match)
         if formats:
-            return Reading("time", formats=formats, zoned=match[11] is not None)
-    return Reading("text")
+            return ValueReading("time", formats=formats, zoned=match[11] is not None)
+    return ValueReading("text")
 
 
 def undressed(text: str) -> tuple[str, str, bool]:

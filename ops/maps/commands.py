@@ -15,7 +15,7 @@ from ops.inspect.commands import LAST, bar, inspect
 from ops.inspect.topic import last_records
 from ops.maps.diff import difference, report_difference
 from ops.maps.examples import report_examples, run_examples, write_junit
-from ops.maps.outcome import Bare, Books, books
+from ops.maps.outcome import BookingRules, FileRecord, books
 from ops.maps.render import report_try
 from ops.maps.try_record import try_record
 from ops.publish import json_schema
@@ -72,7 +72,7 @@ def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as
 
     Exit code 1 when one does not become what it says.
     """
-    tested = run_examples(contracts, Books(settings_from(config).find_stores()).zone_of)
+    tested = run_examples(contracts, BookingRules(settings_from(config).find_stores()).zone_of)
     if junit is not None:
         write_junit(tested, junit)
     report_examples(tested, as_json=as_json)
@@ -108,7 +108,7 @@ def try_command(
         value = _first_receipt(load(path), record.read())
     except RowsUnreadable as error:
         raise NotReadable(f"{record.name}: {error}") from None
-    bare = Bare(value, os.fsencode(key) if key is not None else None, pairs)
+    bare = FileRecord(value, os.fsencode(key) if key is not None else None, pairs)
     found = try_record(path, books(settings_from(config)), bare, datetime.now(UTC))
     click.echo(json.dumps(found, ensure_ascii=False)) if as_json else report_try(found)
     bad = [part for part in (found, *found["parts"]) if "rejected" in part or "faults" in part]
@@ -159,7 +159,7 @@ def diff(
     if file is not None:
         with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
             values = records_of(file, after.contract, told)
-            named = ((f"record {n}", Bare(value, key)) for n, (key, value) in enumerate(values, 1))
+            named = ((f"record {n}", FileRecord(value, key)) for n, (key, value) in enumerate(values, 1))
             found = difference(before, after, by, named, datetime.now(UTC))
     elif topic is not None:
         with bar(f"reading {topic}", last) as told:

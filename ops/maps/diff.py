@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.inspect.render import console
-from ops.maps.outcome import Books, Outcome, as_json, outcome
+from ops.maps.outcome import BookingRules, RecordOutcome, as_json, outcome
 from streams.batch import Record
 from streams.sources.source import Source
 
@@ -20,7 +20,7 @@ _SHOWN = 10
 
 
 @dataclass
-class Difference:
+class ContractDifference:
     """Two contracts on the same records. `changed`: (record, before, after, what differs).
 
     `worse` are records of which a dead letter is new, or of which other money is booked than was.
@@ -36,10 +36,10 @@ class Difference:
 
 
 def difference(
-    old: Source | None, new: Source | None, by: Books, records: Iterable[tuple[str, Record]], now: datetime
-) -> Difference:
+    old: Source | None, new: Source | None, by: BookingRules, records: Iterable[tuple[str, Record]], now: datetime
+) -> ContractDifference:
     """What the records, each with its name, become by either contract; None is the canonical format."""
-    result = Difference()
+    result = ContractDifference()
     for name, record in records:
         was, becomes = outcome(old, by, record, now), outcome(new, by, record, now)
         result.records += 1
@@ -56,24 +56,24 @@ def difference(
     return result
 
 
-def _add(totals: dict[str, Decimal], result: Outcome) -> None:
+def _add(totals: dict[str, Decimal], result: RecordOutcome) -> None:
     for document in result.documents:
         totals[document.currency] = totals.get(document.currency, Decimal(0)) + document.gross
 
 
-def _is_worse(was: Outcome, becomes: Outcome) -> bool:
+def _is_worse(was: RecordOutcome, becomes: RecordOutcome) -> bool:
     """Money that comes of what was a dead letter is none that was booked otherwise."""
     before, after = _booked(was), _booked(becomes)
     repaired = len(was.details) - len(becomes.details)
     return repaired < 0 or bool(before - after) or (bool(after - before) and not repaired)
 
 
-def _booked(result: Outcome) -> Counter[tuple[str, str, Decimal]]:
+def _booked(result: RecordOutcome) -> Counter[tuple[str, str, Decimal]]:
     """The receipts that are booked, and their money; receipts of nothing are left out."""
     return Counter((each.external_ref, each.currency, each.gross) for each in result.documents if each.gross)
 
 
-def _differs(was: Outcome, becomes: Outcome) -> str | None:
+def _differs(was: RecordOutcome, becomes: RecordOutcome) -> str | None:
     """What is different, in words that show no value; None: nothing is."""
     if (was.words, was.details) != (becomes.words, becomes.details):
         faults = [
@@ -88,7 +88,7 @@ def _differs(was: Outcome, becomes: Outcome) -> str | None:
     return ", ".join(sorted(fields - {"content"} or fields)) if fields else None
 
 
-def report_difference(found: Difference, *, as_json: bool) -> None:
+def report_difference(found: ContractDifference, *, as_json: bool) -> None:
     """As tables, or as one JSON object."""
     currencies = sorted(found.before.keys() | found.after.keys())
     if as_json:
@@ -116,7 +116,7 @@ def report_difference(found: Difference, *, as_json: bool) -> None:
     out.print(table)
 
 
-def _object(found: Difference, currencies: list[str]) -> dict[str, object]:
+def _object(found: ContractDifference, currencies: list[str]) -> dict[str, object]:
     return {
         "records": found.records,
         "same": found.same,

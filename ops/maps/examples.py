@@ -17,7 +17,7 @@ from streams.sources.rules import ZoneOf
 from streams.sources.source import ready
 
 
-class Tested(NamedTuple):
+class ExampleResult(NamedTuple):
     """An example and its difference; None: it is as expected."""
 
     contract: str
@@ -25,18 +25,18 @@ class Tested(NamedTuple):
     difference: str | None
 
 
-def run_examples(names: Sequence[str], zone_of: ZoneOf) -> list[Tested]:
+def run_examples(names: Sequence[str], zone_of: ZoneOf) -> list[ExampleResult]:
     """Runs the examples of the contracts, or of all built-in ones. Raises ContractError."""
     tested = []
     for name in names or built_in():
         path = find(name)
         source = ready(path, zone_of)
         for example in source.contract.examples:
-            tested.append(Tested(name, example.name, run_example(source, path.parent, example)))
+            tested.append(ExampleResult(name, example.name, run_example(source, path.parent, example)))
     return tested
 
 
-def report_examples(tested: Sequence[Tested], *, as_json: bool) -> None:
+def report_examples(tested: Sequence[ExampleResult], *, as_json: bool) -> None:
     """Says what passed and shows what did not."""
     failed = [each for each in tested if each.difference is not None]
     if as_json:
@@ -56,7 +56,7 @@ def report_examples(tested: Sequence[Tested], *, as_json: bool) -> None:
         out.print(f"{len(tested) - len(failed)} passed, {len(failed)} failed")
 
 
-def write_junit(tested: Sequence[Tested], to: Path) -> None:
+def write_junit(tested: Sequence[ExampleResult], to: Path) -> None:
     """The result as build servers read it. Raises NotReadable."""
     failed = sum(each.difference is not None for each in tested)
     suite = ElementTree.Element(

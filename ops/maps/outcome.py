@@ -14,7 +14,7 @@ from streams.batch import Arrival, Batch, Record, Rejection
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.mapping.mapper import Master
+from streams.mapping.mapper import Mapper
 from streams.pipeline import with_document
 from streams.settings import Settings, Stores
 from streams.sources.source import Source
@@ -22,7 +22,7 @@ from streams.sources.source import Source
 _DOCUMENT = TypeAdapter(ErpDocument)
 
 
-class Bare(NamedTuple):
+class FileRecord(NamedTuple):
     """A record from a file; a `streams.batch.Record`."""
 
     value: bytes | None
@@ -32,11 +32,11 @@ class Bare(NamedTuple):
     timestamp: int = 0
 
 
-class Books(NamedTuple):
+class BookingRules(NamedTuple):
     """By what receipts are booked: the settings' stores and, if there is a mapping, its master data."""
 
     stores: Stores
-    master: Master | None = None
+    master: Mapper | None = None
 
     def zone_of(self, name: str) -> ZoneInfo | None:
         """The time zone of a store."""
@@ -56,13 +56,13 @@ class Books(NamedTuple):
         return documents, [*unsound, *unmapped], [f"{rule} ({policy})" for rule, policy in sorted(self.master.found)]
 
 
-def books(settings: Settings) -> Books:
+def books(settings: Settings) -> BookingRules:
     """The settings' stores and master data. Raises ContractError, and SinkUnavailable for tables in a database."""
     master_data = find_master_data(settings)
-    return Books(settings.find_stores(), master_data.load() if master_data is not None else None)
+    return BookingRules(settings.find_stores(), master_data.load() if master_data is not None else None)
 
 
-class Outcome(NamedTuple):
+class RecordOutcome(NamedTuple):
     """What became of a record: a word for each of its events, and the documents."""
 
     words: tuple[str, ...]
@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
         return ", ".join(self.words) or "nothing"
 
 
-def outcome(source: Source | None, by: Books, record: Record, now: datetime) -> Outcome:
+def outcome(source: Source | None, by: BookingRules, record: Record, now: datetime) -> RecordOutcome:
     """What becomes of the record."""
     arrivals, undecodable, noted = decode(Batch("record", 0, [record]), source)
     events, closes = with_document(arrivals)
@@ -84,7 +84,7 @@ def outcome(source: Source | None, by: Books, record: Record, now: datetime) -> 
     words = [f"document ({document.kind})" for document in documents]
     words += [f"skipped ({each.why})" for each in [*noted, *closes]]
     words += [f"dead letter ({each.reason.value})" for each in rejected]
-    return Outcome(tuple(words), tuple(each.detail for each in rejected), tuple(documents))
+    return RecordOutcome(tuple(words), tuple(each.detail for each in rejected), tuple(documents))
 
 
 def as_json(document: ErpDocument) -> dict[str, Any]:

@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from ops.maps.outcome import Bare, Books, as_json
+from ops.maps.outcome import BookingRules, FileRecord, as_json
 from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Arrival
 from streams.decode import NUL, TOO_DEEP, has_nul, path_of
-from streams.privacy.masking import PERSONAL_FIELDS, STARS, Stars
-from streams.sources.source import Refused, Skipped, ready, shown
+from streams.privacy.masking import PERSONAL_FIELDS, STARS, TextMask
+from streams.sources.source import RefusedRecord, SkippedPart, ready, shown
 
 
-class Seen(NamedTuple):
+class StepValue(NamedTuple):
     """A value on its way: where in the contract, after which step."""
 
     place: str
@@ -29,19 +29,19 @@ class Seen(NamedTuple):
         return self.place.partition("fields.")[2] in PERSONAL_FIELDS
 
 
-def try_record(path: Path, books: Books, record: Bare, now: datetime) -> dict[str, Any]:
+def try_record(path: Path, books: BookingRules, record: FileRecord, now: datetime) -> dict[str, Any]:
     """Every step of the record, as one JSON object. Raises ContractError."""
-    seen: list[Seen] = []
-    source = ready(path, books.zone_of, watch=lambda place, step, value: seen.append(Seen(place, step, value)))
-    contract, stars = source.contract, Stars()
+    seen: list[StepValue] = []
+    source = ready(path, books.zone_of, watch=lambda place, step, value: seen.append(StepValue(place, step, value)))
+    contract, stars = source.contract, TextMask()
     result: dict[str, Any] = {"contract": contract.label, "format": contract.format, "record": None, "parts": []}
-    made: list[tuple[dict[str, Any] | Skipped | Refused, list[Seen]]] = []
+    made: list[tuple[dict[str, Any] | SkippedPart | RefusedRecord, list[StepValue]]] = []
     try:
         for each in source.events(record):
             made.append((each, seen.copy()))
             seen.clear()
         tree = source.read(record)
-    except Refused as fault:
+    except RefusedRecord as fault:
         return result | {"rejected": _rejected(fault.reason, fault.detail)}
     except RecursionError:
         return result | {"rejected": _rejected(*TOO_DEEP)}
@@ -61,19 +61,19 @@ class _Trial(NamedTuple):
     """What the parts of a record are tried with."""
 
     contract: Contract
-    books: Books
-    record: Bare
+    books: BookingRules
+    record: FileRecord
     now: datetime
-    stars: Stars
+    stars: TextMask
 
-    def part(self, made: dict[str, Any] | Skipped | Refused, steps: list[Seen]) -> dict[str, Any]:
+    def part(self, made: dict[str, Any] | SkippedPart | RefusedRecord, steps: list[StepValue]) -> dict[str, Any]:
         """The steps of one part, and what became of it."""
         conditions = [step for step in steps if ".when." in step.place]
         part: dict[str, Any] = {"kinds": self._kinds(conditions, placed=_is_placed(made))}
         part["fields"] = [self._shown(step) for step in steps if ".when." not in step.place]
-        if isinstance(made, Skipped):
+        if isinstance(made, SkippedPart):
             return part | {"skipped": made.why}
-        if isinstance(made, Refused):
+        if isinstance(made, RefusedRecord):
             return part | self._refused(made.reason, made.detail)
         return part | {"event": self.stars.show(made)} | self._judged(made)
 
@@ -96,7 +96,7 @@ class _Trial(NamedTuple):
         self.stars.hide(documents[0].customer_code)
         return result | {"checks": "all amounts add up", "document": self.stars.show(as_json(documents[0]))}
 
-    def _kinds(self, conditions: list[Seen], *, placed: bool) -> list[dict[str, Any]]:
+    def _kinds(self, conditions: list[StepValue], *, placed: bool) -> list[dict[str, Any]]:
         """The kinds that were looked at: what their conditions saw, and which one was taken."""
         kinds: list[dict[str, Any]] = []
         last = -1
@@ -120,7 +120,7 @@ class _Trial(NamedTuple):
                 break
         return kinds
 
-    def _shown(self, step: Seen) -> dict[str, Any]:
+    def _shown(self, step: StepValue) -> dict[str, Any]:
         value = step.value
         if isinstance(value, Exception):
             return {"place": step.place, "step": step.step, "fault": str(value)}
@@ -134,8 +134,8 @@ class _Trial(NamedTuple):
         return {"rejected": _rejected(reason, self.stars.show(detail))}
 
 
-def _is_placed(made: dict[str, Any] | Skipped | Refused) -> bool:
-    return not (isinstance(made, Refused) and made.detail.startswith("kinds:"))
+def _is_placed(made: dict[str, Any] | SkippedPart | RefusedRecord) -> bool:
+    return not (isinstance(made, RefusedRecord) and made.detail.startswith("kinds:"))
 
 
 def _rejected(reason: Reason, detail: str) -> dict[str, str]:

@@ -13,15 +13,15 @@ import click
 
 from ops.dlq.close import noted
 from ops.dlq.commands import as_one_object, go_option, with_name
-from ops.dlq.filters import Filter
+from ops.dlq.filters import DeadLetterFilter
 from ops.inspect.commands import bar
 from ops.reconcile import certificate, explain, render, undo
 from ops.reconcile.certificate_page import page
 from ops.reconcile.day_states import now_is, sign
 from ops.reconcile.metrics import summary_of, write_metrics
 from ops.reconcile.repair import repair, what_is_left
-from ops.reconcile.run import Found, reconcile, states_now
-from ops.reconcile.store_day import Day
+from ops.reconcile.run import ReconciliationResult, reconcile, states_now
+from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted, is_right
 from ops.terminal.options import settings_from, with_broker, with_settings
 from streams.dead_letters.day_states import days_noted, note_days
@@ -32,7 +32,7 @@ DIFFERS = 1
 K = TypeVar("K")
 
 
-class _Day(click.ParamType):
+class _DayParam(click.ParamType):
     name = "date"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
@@ -42,8 +42,8 @@ class _Day(click.ParamType):
             self.fail(f"{value!r} is no date such as 2026-03-10", param, ctx)
 
 
-_day_option = click.option("--day", type=_Day(), metavar="DATE", help="This business day alone.")
-_since_option = click.option("--since", type=_Day(), metavar="DATE", help="Business days from this one on.")
+_day_option = click.option("--day", type=_DayParam(), metavar="DATE", help="This business day alone.")
+_since_option = click.option("--since", type=_DayParam(), metavar="DATE", help="Business days from this one on.")
 _store_option = click.option("--store", help="This store alone.")
 _allow_open_option = click.option(
     "--allow-open",
@@ -54,7 +54,9 @@ _allow_open_option = click.option(
 
 def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
     store = click.option("--store", required=True, help="The store.")
-    return store(click.option("--day", type=_Day(), metavar="DATE", required=True, help="The business day.")(command))
+    return store(
+        click.option("--day", type=_DayParam(), metavar="DATE", required=True, help="The business day.")(command)
+    )
 
 
 @click.group(
@@ -132,7 +134,7 @@ def reconcile_group(
     sys.exit(0 if is_right(found, now, allow_open=allow_open) else DIFFERS)
 
 
-def _found(settings: Settings, **wanted: Any) -> Found:
+def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
     with bar(f"reading {settings.topic}", None) as told:
         return reconcile(settings, progress=told, **wanted)
 
@@ -165,7 +167,7 @@ def sign_command(
     click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC{as_it_is}")
 
 
-def _of_day(day: Day) -> str:
+def _of_day(day: DayReport) -> str:
     """Return why the day is not balanced."""
     words = [counted(len(day.differences), "difference")] if day.differences else []
     words += [f"not booked: {day.not_booked.in_words()}"] if day.not_booked else []
@@ -173,7 +175,7 @@ def _of_day(day: Day) -> str:
     return "; ".join(words) or "its sums changed meanwhile"
 
 
-def _only(found: Found, store: str, day: date) -> Day:
+def _only(found: ReconciliationResult, store: str, day: date) -> DayReport:
     for one in found.days:
         if (one.store, one.day) == (store, day.isoformat()):
             return one
@@ -249,7 +251,7 @@ def repair_command(
     differences = [each for one in found.days for each in one.differences]
     if go:
         said = {"store": store, "day": None if day is None else day.isoformat(), "forget": forget}
-        with noted(settings, "repair", by, Filter(), "", **said) as (trail, action):
+        with noted(settings, "repair", by, DeadLetterFilter(), "", **said) as (trail, action):
             done = repair(settings, differences, keep=partial(trail.keep, action.id), forget=forget)
             action.counts.update(done.as_json())
             made = action.id

@@ -21,19 +21,19 @@ from ops.reconcile.content import (
     parts_in_words,
 )
 from ops.reconcile.differences import of_document, of_receipt, repair_of
-from ops.reconcile.event_store import Book
+from ops.reconcile.event_store import EventStore
 from ops.reconcile.register_totals import registers
-from ops.reconcile.rows import NOWHERE, Fact, Figures, Key, Letter, as_date
-from ops.reconcile.scope import Terms
-from ops.reconcile.store_day import Account, Day, Difference, Kind, State
+from ops.reconcile.rows import NOWHERE, DeadLetterRow, EventRow, Key, ReceiptFigures, as_date
+from ops.reconcile.scope import ReconciliationScope
+from ops.reconcile.store_day import CurrencyTotals, DayDifference, DayReport, Kind, State
 from schemas.document import ErpDocument
-from sinks.base import DocumentPrint, Forgetful, Fragmentary, Remembering, Sink, StoreDay
+from sinks.base import DocumentDigest, Sink, StoreDay, SupportsDeliveryHistory, SupportsOrphanCheck, SupportsRevoke
 
 #: Where what has no store and no day is told of.
 _NO_STORE = ("", NOWHERE)
 
 
-def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int = 1_000) -> None:
+def settle_letters(book: EventStore, letters: Iterable[DeadLetterRow], sink: Sink, most: int = 1_000) -> None:
     """Puts the dead letters in. Those whose receipt the ERP holds, just as their record says, came through."""
     book.add_letters(letters)
     asked = list(book.lettered())
@@ -43,7 +43,7 @@ def settle_letters(book: Book, letters: Iterable[Letter], sink: Sink, most: int 
         book.came_through(each.row for each in part if each.ref in held and came_of(each, held[each.ref]))
 
 
-def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> list[Day]:
+def compare(book: EventStore, sink: Sink, held: Sequence[StoreDay], terms: ReconciliationScope) -> list[DayReport]:
     """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
     accounts = _accounts(book, held)
     gaps, noted, arrived, unbooked = book.gaps(), book.noted(), book.arrived_last(), book.unbooked()
@@ -54,11 +54,13 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
     if orphans or _NO_STORE in terms.doubtful:  # which may be settled now
         accounts = {_NO_STORE: accounts.pop(_NO_STORE, []), **accounts}
         more[_NO_STORE] += orphans
-    days: list[Day] = []
+    days: list[DayReport] = []
     for (store, name), of_day in accounts.items():
         if not terms.wants(store, name):
             continue
-        day = Day(store, name, of_day, "open", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0))
+        day = DayReport(
+            store, name, of_day, "open", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
+        )
         day.letters = list(book.dead(store, name))
         day.noted = noted.get((store, name), {})
         day.unbooked = by_fate(unbooked.get((store, name), ()))
@@ -69,7 +71,7 @@ def compare(book: Book, sink: Sink, held: Sequence[StoreDay], terms: Terms) -> l
     return days
 
 
-def unplaced(book: Book, terms: Terms) -> Day | None:
+def unplaced(book: EventStore, terms: ReconciliationScope) -> DayReport | None:
     """Return the records of which no store or no day is known, and that arrived within the days that are asked for.
 
     Nor is a day known of a record whose time is not plausible.
@@ -79,7 +81,7 @@ def unplaced(book: Book, terms: Terms) -> Day | None:
     if terms.store is None and (terms.first, terms.last) == (date.min, date.max):
         return None
     since, until = terms.arrivals()
-    found = Day(NOWHERE, NOWHERE, [], "balanced")
+    found = DayReport(NOWHERE, NOWHERE, [], "balanced")
     places = {
         key: sums for key, sums in book.unbooked((since, until), terms.first, terms.last).items() if key[1] == NOWHERE
     }
@@ -95,27 +97,27 @@ def unplaced(book: Book, terms: Terms) -> Day | None:
     return found if found.unbooked or found.differences else None
 
 
-def _accounts(book: Book, held: Sequence[StoreDay]) -> dict[tuple[str, str], list[Account]]:
+def _accounts(book: EventStore, held: Sequence[StoreDay]) -> dict[tuple[str, str], list[CurrencyTotals]]:
     counts, due = book.counts(), book.figures()
     in_erp: dict[Key, StoreDay] = {(each.store, each.business_date.isoformat(), each.currency): each for each in held}
-    accounts: dict[tuple[str, str], list[Account]] = {}
+    accounts: dict[tuple[str, str], list[CurrencyTotals]] = {}
     for key in sorted({*counts, *in_erp}):
         store, day, currency = key
-        account = Account(currency, counts.get(key, {}), due.get(key, Figures()))
+        account = CurrencyTotals(currency, counts.get(key, {}), due.get(key, ReceiptFigures()))
         if key in in_erp:
             account.held = figures_of(in_erp[key])
         accounts.setdefault((store, day), []).append(account)
     return accounts
 
 
-def figures_of(day: StoreDay) -> Figures:
+def figures_of(day: StoreDay) -> ReceiptFigures:
     """What the ERP holds, as figures."""
     money = (day.net, day.tax, day.gross)
     prints = (day.digest, day.personal, day.unremembered)
-    return Figures(day.documents, day.lines, day.quantity, *money, day.tenders, *prints)
+    return ReceiptFigures(day.documents, day.lines, day.quantity, *money, day.tenders, *prints)
 
 
-def _state(day: Day, terms: Terms) -> State:
+def _state(day: DayReport, terms: ReconciliationScope) -> State:
     if day.day != NOWHERE and not terms.is_over(day.store, day.day):
         return "open"
     if day.books == "differ":
@@ -125,7 +127,7 @@ def _state(day: Day, terms: Terms) -> State:
     return "balanced" if day.is_complete else "incomplete"
 
 
-def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
+def explain(book: EventStore, sink: Sink, day: DayReport, terms: ReconciliationScope) -> list[DayDifference]:
     """On what a day differs, record by record."""
     agrees = all(account.agrees for account in day.accounts)
     if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in terms.doubtful:
@@ -134,10 +136,10 @@ def explain(book: Book, sink: Sink, day: Day, terms: Terms) -> list[Difference]:
         for account in day.accounts:  # the topic has nothing of it any more: its documents need not be fetched
             day.unproved.add(account.currency, account.held.receipts, account.held.gross)
         return []
-    found: list[Difference] = []
+    found: list[DayDifference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
-    facts: dict[str, Fact] = {}
-    held_by_ref: dict[str, DocumentPrint | None] = {}
+    facts: dict[str, EventRow] = {}
+    held_by_ref: dict[str, DocumentDigest | None] = {}
     for fact in book.due(day.store, day.day):
         document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
         if fact.fate == "vanished":
@@ -160,13 +162,13 @@ _OF_LOST: tuple[Kind, ...] = ("only_in_erp", "other_content")
 
 
 def _but_lost(
-    book: Book, documents: Sequence[DocumentPrint], unsent: Sequence[Difference], day: Day
-) -> list[Difference]:
+    book: EventStore, documents: Sequence[DocumentDigest], unsent: Sequence[DayDifference], day: DayReport
+) -> list[DayDifference]:
     """Return the differences, but for those of documents that can't be proved: their records have left the topic."""
     by_ref = defaultdict(list)
     for each in unsent:
         by_ref[each.ref].append(each)
-    found: list[Difference] = []
+    found: list[DayDifference] = []
     for document in documents:
         of_it = by_ref[document.external_ref]
         if _may_be_lost(book, document) and all(each.kind in _OF_LOST for each in of_it):
@@ -176,16 +178,18 @@ def _but_lost(
     return found
 
 
-def _may_be_lost(book: Book, document: DocumentPrint) -> bool:
+def _may_be_lost(book: EventStore, document: DocumentDigest) -> bool:
     """Return whether a record that has left the topic may have made the document: no other one did."""
     return not any(fact.fate in ("erp", "refused", "waiting") for fact in book.about(document.external_ref))
 
 
-def _prints(sink: Sink, day: Day) -> list[DocumentPrint]:
+def _prints(sink: Sink, day: DayReport) -> list[DocumentDigest]:
     return [] if day.day == NOWHERE else sink.prints(day.store, as_date(day.day))
 
 
-def _beside(fact: Fact, document: DocumentPrint, sink: Sink, book: Book, day: Day) -> list[Difference]:
+def _beside(
+    fact: EventRow, document: DocumentDigest, sink: Sink, book: EventStore, day: DayReport
+) -> list[DayDifference]:
     """The receipt and the document of the same reference and day."""
     if fact.reason:
         return [of_receipt(fact, "refused_today", fact.reason, document)]
@@ -207,7 +211,7 @@ def _beside(fact: Fact, document: DocumentPrint, sink: Sink, book: Book, day: Da
     return [of_receipt(fact, "altered", "", document)]
 
 
-def _is_the_same(fact: Fact, document: DocumentPrint, book: Book, day: Day) -> bool:
+def _is_the_same(fact: EventRow, document: DocumentDigest, book: EventStore, day: DayReport) -> bool:
     """Whether the document is that of the receipt, or of another event that said the same of it."""
     if document.currency != fact.currency or document.personal not in (None, fact.personal):
         return False
@@ -220,14 +224,14 @@ def _is_the_same(fact: Fact, document: DocumentPrint, book: Book, day: Day) -> b
 
 
 def _with_changes(
-    found: Sequence[Difference],
-    facts: dict[str, Fact],
-    prints: dict[str, DocumentPrint | None],
+    found: Sequence[DayDifference],
+    facts: dict[str, EventRow],
+    prints: dict[str, DocumentDigest | None],
     sink: Sink,
-    day: Day,
-    terms: Terms,
+    day: DayReport,
+    terms: ReconciliationScope,
     most: int = 500,
-) -> list[Difference]:
+) -> list[DayDifference]:
     """The differences, with the fields in which altered documents differ. What turns out to be none is left out."""
     altered = {each.ref: each for each in found if each.kind == "altered" and not each.detail}
     refs = list(altered)
@@ -256,7 +260,7 @@ def _with_changes(
     return [each for each in found if each.ref not in dropped or each.kind != "altered"]
 
 
-def _absent(fact: Fact, sink: Sink) -> list[Difference]:
+def _absent(fact: EventRow, sink: Sink) -> list[DayDifference]:
     elsewhere = sink.read([fact.ref])
     for document in elsewhere:
         where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
@@ -269,30 +273,30 @@ def _absent(fact: Fact, sink: Sink) -> list[Difference]:
     return [_remembered(of_receipt(fact, "missing", f"event {fact.event_id}"), fact, sink)]
 
 
-def _remembered(absent: Difference, fact: Fact, sink: Sink) -> Difference:
+def _remembered(absent: DayDifference, fact: EventRow, sink: Sink) -> DayDifference:
     """What the ERP remembers to have taken, it has to forget before it takes it again."""
-    if isinstance(sink, Remembering) and (delivered := sink.deliveries([fact.event_id])):
+    if isinstance(sink, SupportsDeliveryHistory) and (delivered := sink.deliveries([fact.event_id])):
         since = "deleted" if absent.kind == "missing" else "undone"
         absent.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and {since} in the ERP since"
-        if isinstance(sink, Forgetful):
+        if isinstance(sink, SupportsRevoke):
             absent.repair += " --forget"
     return absent
 
 
-def _say_what_is_left(found: Sequence[Difference], sink: Sink) -> None:
+def _say_what_is_left(found: Sequence[DayDifference], sink: Sink) -> None:
     """Adds to missing documents what is left of them: it would be in the way of the same document."""
     absent = {each.ref: each for each in found if each.kind in ("missing", "vanished")}
-    if not absent or not isinstance(sink, Fragmentary):
+    if not absent or not isinstance(sink, SupportsOrphanCheck):
         return
     for fragment in sink.fragments(list(absent)):
         each = absent[fragment.external_ref]
         if words := parts_in_words(fragment):
             each.detail += f"; {words} of it are left"
-            if each.kind == "missing" and isinstance(sink, Forgetful) and "--forget" not in each.repair:
+            if each.kind == "missing" and isinstance(sink, SupportsRevoke) and "--forget" not in each.repair:
                 each.repair += " --forget"
 
 
-def _orphans(book: Book, sink: Sink, terms: Terms) -> list[Difference]:
+def _orphans(book: EventStore, sink: Sink, terms: ReconciliationScope) -> list[DayDifference]:
     """What the ERP holds of no document, under references of which the tills sent nothing that it should hold.
 
     Where the topic has lost its beginning, deliveries of before may have had documents: somebody may have put them
@@ -300,9 +304,9 @@ def _orphans(book: Book, sink: Sink, terms: Terms) -> list[Difference]:
     """
     if not (terms.deep or _NO_STORE in terms.doubtful) or not terms.wants(*_NO_STORE):
         return []
-    if not isinstance(sink, Fragmentary):
+    if not isinstance(sink, SupportsOrphanCheck):
         return []
-    found: list[Difference] = []
+    found: list[DayDifference] = []
     for fragment in sink.fragments():
         if any(fact.fate in ("erp", "refused", "waiting", "vanished") for fact in book.about(fragment.external_ref)):
             continue  # its own day says that the document is missing
@@ -312,16 +316,21 @@ def _orphans(book: Book, sink: Sink, terms: Terms) -> list[Difference]:
         if words:
             detail = f"no document, but {', '.join(words)}"
             repair = repair_of("orphaned", "", "", fragment.external_ref)
-            found.append(Difference("orphaned", "", NOWHERE, "", fragment.external_ref, detail, repair=repair))
+            found.append(DayDifference("orphaned", "", NOWHERE, "", fragment.external_ref, detail, repair=repair))
     return found
 
 
 def _unsent(
-    book: Book, sink: Sink, documents: Sequence[DocumentPrint], day: Day, terms: Terms, most: int = 500
-) -> list[Difference]:
+    book: EventStore,
+    sink: Sink,
+    documents: Sequence[DocumentDigest],
+    day: DayReport,
+    terms: ReconciliationScope,
+    most: int = 500,
+) -> list[DayDifference]:
     """The documents for which nothing was due on this day."""
-    found: list[Difference] = []
-    strange: list[DocumentPrint] = []
+    found: list[DayDifference] = []
+    strange: list[DocumentDigest] = []
     for document in documents:
         known = book.about(document.external_ref)
         due = next((fact for fact in known if fact.fate in ("erp", "refused", "waiting")), None)
@@ -342,7 +351,9 @@ def _unsent(
     return found
 
 
-def _strange(book: Book, document: DocumentPrint, read: ErpDocument | None, day: Day, terms: Terms) -> list[Difference]:
+def _strange(
+    book: EventStore, document: DocumentDigest, read: ErpDocument | None, day: DayReport, terms: ReconciliationScope
+) -> list[DayDifference]:
     """A document whose reference no till sent: a copy, if all that it says was sent under another."""
     original = original_of(book, document, read)
     if original is not None:

@@ -6,14 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 from ops.reconcile.content import in_places
-from ops.reconcile.rows import Unbooked
+from ops.reconcile.rows import UnbookedSum
 
 #: Fates of receipts that are on their way, or stuck: a day that has some is not complete.
 OPEN_FATES = ("dead", "held", "parked", "waiting")
 
 
 @dataclass
-class Amount:
+class ReceiptAmount:
     """Receipts in one currency; `returned` is the part of `gross` below 0."""
 
     receipts: int = 0
@@ -22,14 +22,14 @@ class Amount:
 
 
 @dataclass
-class Sums:
+class CurrencySums:
     """Receipts and their gross by currency; currencies are never added up.
 
     `unknown` counts records whose amount can't be read, `otherwise` dead letters of receipts that are booked in
     another version.
     """
 
-    amounts: dict[str, Amount] = field(default_factory=dict)
+    amounts: dict[str, ReceiptAmount] = field(default_factory=dict)
     unknown: int = 0
     otherwise: int = 0
 
@@ -49,12 +49,12 @@ class Sums:
     def add(self, currency: str, receipts: int, gross: Decimal, returned: Decimal | None = None) -> None:
         """Add receipts in one currency."""
         if receipts:
-            amount = self.amounts.setdefault(currency, Amount())
+            amount = self.amounts.setdefault(currency, ReceiptAmount())
             amount.receipts += receipts
             amount.gross += gross
             amount.returned += min(gross, Decimal(0)) if returned is None else returned
 
-    def absorb(self, other: "Sums") -> None:
+    def absorb(self, other: "CurrencySums") -> None:
         """Add other sums."""
         for currency, amount in other.amounts.items():
             self.add(currency, amount.receipts, amount.gross, amount.returned)
@@ -85,7 +85,7 @@ class Sums:
         return ", ".join(parts[:-1]) + (", and " if len(parts) > 1 else "") + parts[-1] if parts else "nothing"
 
 
-def _in_words(amount: Amount, currency: str) -> str:
+def _in_words(amount: ReceiptAmount, currency: str) -> str:
     words = f"{in_places(amount.gross, currency)} {currency} in {amount.receipts:,} receipt"
     words += "" if amount.receipts == 1 else "s"
     sold = amount.gross - amount.returned
@@ -94,20 +94,20 @@ def _in_words(amount: Amount, currency: str) -> str:
     return words
 
 
-def by_fate(found: Iterable[Unbooked]) -> dict[str, Sums]:
+def by_fate(found: Iterable[UnbookedSum]) -> dict[str, CurrencySums]:
     """Return the sums of a store's day by fate."""
-    sums: dict[str, Sums] = {}
+    sums: dict[str, CurrencySums] = {}
     for each in found:
-        of_fate = sums.setdefault(each.fate, Sums())
+        of_fate = sums.setdefault(each.fate, CurrencySums())
         of_fate.add(each.currency, each.receipts, each.gross, each.returned)
         of_fate.unknown += each.unknown
         of_fate.otherwise += each.otherwise
     return sums
 
 
-def sum_of(sums: Iterable[Sums]) -> Sums:
+def sum_of(sums: Iterable[CurrencySums]) -> CurrencySums:
     """Return one sum of all."""
-    whole = Sums()
+    whole = CurrencySums()
     for each in sums:
         whole.absorb(each)
     return whole

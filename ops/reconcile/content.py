@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from ops.reconcile.event_store import Book
-from ops.reconcile.rows import Fact, Lettered, as_date, milliseconds
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.rows import DeadEventRow, EventRow, as_date, milliseconds
 from schemas.document import DocumentLine, ErpDocument
 from schemas.money import minor_digits
-from sinks.base import DocumentPrint, DocumentsRefused, Fragment
+from sinks.base import DocumentDigest, DocumentsRefused, OrphanedParts
 from sinks.digests import in_digits, personal_print_of, print_of
 from sinks.store_days import totals_of
 from streams.privacy.detection import by_value
@@ -94,7 +94,7 @@ def _shown(value: Any) -> str:
     return str(value) if value != "" else "(empty)"
 
 
-def is_as_read(document: ErpDocument, held: DocumentPrint) -> bool:
+def is_as_read(document: ErpDocument, held: DocumentDigest) -> bool:
     """Whether what was read under the reference is what the sink made its print of.
 
     An ERP behind an API may give the document as it was delivered, and not as somebody has changed it.
@@ -116,7 +116,7 @@ def _without_descriptions(document: ErpDocument) -> ErpDocument:
     return replace(document, lines=lines)
 
 
-def came_of(letter: Lettered, document: ErpDocument) -> bool:
+def came_of(letter: DeadEventRow, document: ErpDocument) -> bool:
     """Whether the document is what the letter's record makes; of one that today's rules refuse, as far as is known."""
     if letter.reason:
         known = (document.revision, document.content, document.currency, document.gross)
@@ -126,7 +126,7 @@ def came_of(letter: Lettered, document: ErpDocument) -> bool:
     return any(says(each, letter.print, letter.personal) for each in (document, *filled))
 
 
-def original_of(book: Book, document: DocumentPrint, read: ErpDocument | None) -> Fact | None:
+def original_of(book: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
     """Return the receipt that the document says all of: lines, payments, amounts, register, time, customer, cashier.
 
     Only its names may be others, and the day, which the time decides. The hash in the column `content` proves nothing:
@@ -143,7 +143,7 @@ def original_of(book: Book, document: DocumentPrint, read: ErpDocument | None) -
     return None
 
 
-def changed_sums(fact: Fact, document: ErpDocument) -> list[str]:
+def changed_sums(fact: EventRow, document: ErpDocument) -> list[str]:
     """Return which sums of the document are not as sent. An ERP behind an API may give it as it was delivered."""
     held = totals_of([document])[0]
     kinds = sorted({*held.tenders, *fact.tenders})
@@ -158,7 +158,7 @@ def changed_sums(fact: Fact, document: ErpDocument) -> list[str]:
     return said + [f"{name} {plain(now)} instead of {plain(sent)}" for name, now, sent in counts if now != sent]
 
 
-def parts_in_words(fragment: Fragment) -> str:
+def parts_in_words(fragment: OrphanedParts) -> str:
     """Return the lines and payments of a fragment, counted."""
     counts = (("lines", fragment.lines), ("payments", fragment.payments))
     return " and ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts if count)

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from ops.reconcile.content import in_places
-from ops.reconcile.store_day import Account, Day
+from ops.reconcile.store_day import CurrencyTotals, DayReport
 from sinks.digests import VERSION
 from streams.dead_letters.day_states import DayState, NotBooked
 
@@ -19,7 +19,7 @@ _VERSION = f"{VERSION}:"
 _NOT_ALWAYS = ("digest", "personal", "unremembered")
 
 
-def figures_digest(day: Day) -> str:
+def figures_digest(day: DayReport) -> str:
     """A digest of all sums and differences of the day: while it is the same, nothing has come and nothing has gone.
 
     Dead letters that were parked or resolved count as the dead letters they are: to decide on what was signed off
@@ -35,11 +35,11 @@ def figures_digest(day: Day) -> str:
     return f"{_VERSION}{digest[:32]}"
 
 
-def _held(account: Account) -> dict[str, Any]:
+def _held(account: CurrencyTotals) -> dict[str, Any]:
     return {name: value for name, value in asdict(account.held).items() if name not in _NOT_ALWAYS}
 
 
-def _counts(account: Account) -> dict[str, int]:
+def _counts(account: CurrencyTotals) -> dict[str, int]:
     counts: dict[str, int] = {}
     for fate, (count, _) in account.counts.items():
         name = "dead" if fate in ("parked", "resolved") else fate
@@ -47,7 +47,7 @@ def _counts(account: Account) -> dict[str, int]:
     return counts
 
 
-def held_digest(day: Day) -> str:
+def held_digest(day: DayReport) -> str:
     """A digest of what the ERP holds of the day."""
     held = [[account.currency, _held(account)] for account in day.accounts if account.held.receipts]
     return sha256(json.dumps(held, default=_plain, sort_keys=True).encode()).hexdigest()[:32]
@@ -57,7 +57,7 @@ def _plain(value: object) -> str:
     return format(value.normalize(), "f") if hasattr(value, "normalize") else str(value)
 
 
-def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayState:
+def now_is(day: DayReport, past: Sequence[DayState], at: datetime, by: str) -> DayState:
     """The day's state now, given what was noted of it: that one, if nothing has changed.
 
     A day that was settled (balanced, or differs, or signed off) and has other figures now is reopened: it is
@@ -84,13 +84,13 @@ def now_is(day: Day, past: Sequence[DayState], at: datetime, by: str) -> DayStat
     return _as_found(day, at, by, figures, reopened=reopened)
 
 
-def _as_found(day: Day, at: datetime, by: str, figures: str, *, reopened: bool) -> DayState:
+def _as_found(day: DayReport, at: datetime, by: str, figures: str, *, reopened: bool) -> DayState:
     return DayState(
         store=day.store, day=day.day, state=day.state, at=at, by=by, figures=figures, reopened=reopened, **_answers(day)
     )
 
 
-def _answers(day: Day) -> dict[str, Any]:
+def _answers(day: DayReport) -> dict[str, Any]:
     """Return both answers about the day, as they are noted."""
     sums = day.not_booked
     amounts = {currency: in_places(amount.gross, currency) for currency, amount in sorted(sums.amounts.items())}
@@ -98,7 +98,7 @@ def _answers(day: Day) -> dict[str, Any]:
     return {"books": day.books, "unbooked": unbooked, "held": held_digest(day)}
 
 
-def _is_lost_since(day: Day, signed: DayState) -> bool:
+def _is_lost_since(day: DayReport, signed: DayState) -> bool:
     """Return whether the day is as it was signed off, but that records of it have left the topic since."""
     return day.lost and not day.differences and signed.held == held_digest(day)
 
@@ -118,7 +118,7 @@ def _is_of_before(state: DayState) -> bool:
 _SETTLED = ("balanced", "differs", "signed off")
 
 
-def sign(day: Day, at: datetime, by: str, why: str) -> DayState:
+def sign(day: DayReport, at: datetime, by: str, why: str) -> DayState:
     """The day signed off, as it is: what the ERP holds, what differs, and what is not booked."""
     return DayState(
         store=day.store,

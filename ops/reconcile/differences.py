@@ -1,24 +1,24 @@
 """Differences, as they are told: of a receipt, or of a document, with the command that repairs it."""
 
-from ops.reconcile.rows import Fact
-from ops.reconcile.store_day import Day, Difference, Kind
-from sinks.base import DocumentPrint
+from ops.reconcile.rows import EventRow
+from ops.reconcile.store_day import DayDifference, DayReport, Kind
+from sinks.base import DocumentDigest
 
 
-def of_receipt(fact: Fact, kind: Kind, detail: str, document: DocumentPrint | None = None) -> Difference:
+def of_receipt(fact: EventRow, kind: Kind, detail: str, document: DocumentDigest | None = None) -> DayDifference:
     """Return the difference of a receipt, and of the document beside it."""
     place = f"{fact.partition}:{fact.offset}"
     held = document.gross if document is not None else None
     subject = fact.ref or place
     repair = repair_of(kind, fact.store, fact.day, subject)
     sent = None if not fact.ref else fact.gross
-    return Difference(kind, fact.store, fact.day, fact.currency, subject, detail, place, sent, held, repair)
+    return DayDifference(kind, fact.store, fact.day, fact.currency, subject, detail, place, sent, held, repair)
 
 
-def of_document(document: DocumentPrint, day: Day, kind: Kind, detail: str) -> Difference:
+def of_document(document: DocumentDigest, day: DayReport, kind: Kind, detail: str) -> DayDifference:
     """Return the difference of a document that the ERP holds on this day, and should not."""
     repair = repair_of(kind, day.store, day.day, document.external_ref)
-    return Difference(
+    return DayDifference(
         kind, day.store, day.day, document.currency, document.external_ref, detail, held=document.gross, repair=repair
     )
 

@@ -25,7 +25,16 @@ from ops.reconcile.queries import (
     UNBOOKED,
     halves,
 )
-from ops.reconcile.rows import Close, Fact, Figures, Key, Letter, Lettered, Sent, Unbooked
+from ops.reconcile.rows import (
+    CloseRow,
+    DeadEventRow,
+    DeadLetterRow,
+    EventRow,
+    Key,
+    ReceiptFigures,
+    SentRow,
+    UnbookedSum,
+)
 from schemas.reference import join_identity, source_prefix, unescaped_reference
 from sinks.digests import added, in_digits
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled
@@ -34,26 +43,26 @@ from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled
 REACH = 100
 
 
-class Book:
+class EventStore:
     """What was sent. Fill it, `judge` it, then ask."""
 
     def __init__(self, path: str = ":memory:") -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(SCHEMA)
         self._db.execute("BEGIN")
-        marks = ", ".join("?" * len(Sent._fields))
-        names = ", ".join(f'"{name}"' for name in Sent._fields)
+        marks = ", ".join("?" * len(SentRow._fields))
+        names = ", ".join(f'"{name}"' for name in SentRow._fields)
         self._insert = f"INSERT INTO sent ({names}) VALUES ({marks})"  # noqa: S608 (constants)
 
-    def add(self, rows: Iterable[Sent]) -> None:
+    def add(self, rows: Iterable[SentRow]) -> None:
         """Puts events in."""
         self._db.executemany(self._insert, ((*row[:-2], _signed(row.print), _signed(row.personal)) for row in rows))
 
-    def add_closes(self, closes: Iterable[Close]) -> None:
+    def add_closes(self, closes: Iterable[CloseRow]) -> None:
         """Puts registers' totals in; one that was sent again counts once."""
-        self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * len(Close._fields))})", closes)  # noqa: S608 (constants)
+        self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * len(CloseRow._fields))})", closes)  # noqa: S608 (constants)
 
-    def add_letters(self, letters: Iterable[Letter]) -> None:
+    def add_letters(self, letters: Iterable[DeadLetterRow]) -> None:
         """Puts dead letters in, the newest of each record."""
         self._db.executemany("INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)", letters)
 
@@ -67,7 +76,7 @@ class Book:
         )"""
         return self._db.execute(query).fetchall()
 
-    def lettered(self) -> Iterator[Lettered]:
+    def lettered(self) -> Iterator[DeadEventRow]:
         """The events whose record has a dead letter that is not known to have come through.
 
         Looks letters up; to be asked once, before `judge`.
@@ -78,7 +87,7 @@ class Book:
             f"WHERE letter <> '' AND fate IN {LETTERS} AND ref <> ''"
         )
         for *said, gross, number, personal in self._db.execute(query).fetchall():
-            yield Lettered._make([*said, from_scaled(gross, AMOUNT_PLACES), in_digits(number), in_digits(personal)])
+            yield DeadEventRow._make([*said, from_scaled(gross, AMOUNT_PLACES), in_digits(number), in_digits(personal)])
 
     def came_through(self, rows: Iterable[int]) -> None:
         """These have letters, and the ERP holds just what they say."""
@@ -102,15 +111,15 @@ class Book:
             found.setdefault((store, day, currency), {})[fate] = (count, from_scaled(gross, AMOUNT_PLACES))
         return found
 
-    def figures(self) -> dict[Key, Figures]:
+    def figures(self) -> dict[Key, ReceiptFigures]:
         """What the ERP should hold, by store, day and currency."""
         due = "fate = 'erp'"
         names = ("lines", "quantity", "net", "tax", "gross", *halves("print"), *halves("personal"))
         sums = ", ".join(f"sum({name})" for name in names)
         query = f"SELECT store, day, currency, count(*), {sums} FROM sent WHERE {due} GROUP BY 1, 2, 3"  # noqa: S608 (constants)
-        found: dict[Key, Figures] = {}
+        found: dict[Key, ReceiptFigures] = {}
         for store, day, currency, count, lines, quantity, net, tax, gross, *parts in self._db.execute(query):
-            found[store, day, currency] = Figures(
+            found[store, day, currency] = ReceiptFigures(
                 receipts=count,
                 lines=lines,
                 quantity=from_scaled(quantity, FINE_PLACES),
@@ -128,13 +137,13 @@ class Book:
             found[store, day, currency].tenders[kind] = from_scaled(amount, AMOUNT_PLACES)
         return found
 
-    def due(self, store: str, day: str) -> Iterator[Fact]:
+    def due(self, store: str, day: str) -> Iterator[EventRow]:
         """What the ERP should hold of a store's day, or will when the worker has come to it, and what vanished."""
         yield from self._facts(
             "store = ? AND day = ? AND fate IN ('erp', 'refused', 'waiting', 'vanished')", store, day
         )
 
-    def about(self, ref: str) -> list[Fact]:
+    def about(self, ref: str) -> list[EventRow]:
         """All about a receipt, the newest revision first."""
         return list(self._facts("ref = ? ORDER BY revision DESC, arrived", ref))
 
@@ -157,21 +166,21 @@ class Book:
             found.update(ref for (ref,) in self._db.execute(escaped) if unescaped_reference(ref) == target)
         return sorted(found)
 
-    def twins(self, fact: Fact) -> list[Fact]:
+    def twins(self, fact: EventRow) -> list[EventRow]:
         """The events that said the same of the receipt again, under other ids."""
         condition = "ref = ? AND revision = ? AND content = ? AND event_id <> ? AND fate = 'duplicate'"
         return list(self._facts(condition, fact.ref, fact.revision, fact.content, fact.event_id))
 
-    def sold_at(self, source: str, store: str, register: str, occurred: int) -> list[Fact]:
+    def sold_at(self, source: str, store: str, register: str, occurred: int) -> list[EventRow]:
         """What the register sold at this moment and the ERP should hold."""
         condition = "source = ? AND store = ? AND register = ? AND occurred = ? AND fate = 'erp'"
         return list(self._facts(condition, source, store, register, occurred))
 
-    def saying(self, content: str) -> list[Fact]:
+    def saying(self, content: str) -> list[EventRow]:
         """The receipts whose events have this digest. Proves nothing of a document that has it in a column."""
         return list(self._facts("content = ? AND fate = 'erp'", content))
 
-    def dead(self, store: str, day: str) -> Iterator[Fact]:
+    def dead(self, store: str, day: str) -> Iterator[EventRow]:
         """The dead letters of a store's day that did not come to the ERP."""
         yield from self._facts(f"store = ? AND day = ? AND fate IN {LETTERS}", store, day)
 
@@ -180,21 +189,21 @@ class Book:
         arrived: tuple[int, int] = (-(2**62), 2**62),
         first: date = date.min,
         last: date = date.max,
-    ) -> dict[tuple[str, str], list[Unbooked]]:
+    ) -> dict[tuple[str, str], list[UnbookedSum]]:
         """By store and day the receipts that wait, or are dead letters; `arrived` within these milliseconds.
 
         A receipt counts once in a currency, however often it was sent: as its latest revision. A day that is not
         believed counts as none unless it is between `first` and `last`.
         """
         given = {"since": arrived[0], "until": arrived[1], "first": first.isoformat(), "last": last.isoformat()}
-        found: dict[tuple[str, str], list[Unbooked]] = {}
+        found: dict[tuple[str, str], list[UnbookedSum]] = {}
         for *said, gross, returned, unknown, otherwise in self._db.execute(UNBOOKED, given):
             amounts = from_scaled(gross, AMOUNT_PLACES), from_scaled(returned, AMOUNT_PLACES)
-            one = Unbooked._make([*said, *amounts, unknown, otherwise])
+            one = UnbookedSum._make([*said, *amounts, unknown, otherwise])
             found.setdefault((one.store, one.day), []).append(one)
         return found
 
-    def _facts(self, condition: str, *values: str | int) -> Iterator[Fact]:
+    def _facts(self, condition: str, *values: str | int) -> Iterator[EventRow]:
         query = (
             'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
             '"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, print, personal, has_gross, '
@@ -205,7 +214,7 @@ class Book:
             sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))
             paid = {kind: from_scaled(amount, AMOUNT_PLACES) for kind, amount in json.loads(tenders).items()}
             figures = (from_scaled(quantity, FINE_PLACES), *sums, paid)
-            yield Fact._make([*said, *figures, in_digits(number), in_digits(personal), bool(known), by, why])
+            yield EventRow._make([*said, *figures, in_digits(number), in_digits(personal), bool(known), by, why])
 
     def gaps(self) -> dict[tuple[str, str], list[str]]:
         """By store and day: the receipt numbers between others of their register that never came, in words.
@@ -218,9 +227,9 @@ class Book:
             found.setdefault((store, day), []).append(words)
         return found
 
-    def closes(self) -> list[Close]:
+    def closes(self) -> list[CloseRow]:
         """The registers' totals, each register's in order of time; of one that was revised the highest revision."""
-        return [Close(*row) for row in self._db.execute(CLOSES)]
+        return [CloseRow(*row) for row in self._db.execute(CLOSES)]
 
     def closes_without_the_one_before(self, store: str | None, first: date, last: date) -> bool:
         """Whether a register closed on one of these days, and its close before, from which it counts, is not here."""
@@ -228,7 +237,7 @@ class Book:
         (found,) = self._db.execute(CLOSES_WITHOUT_THE_ONE_BEFORE, between).fetchone()
         return bool(found)
 
-    def sold(self, close: Close, since: int) -> tuple[int, str | None]:
+    def sold(self, close: CloseRow, since: int) -> tuple[int, str | None]:
         """What its register sold after `since` up to the close, scaled, dead letters included; the last one's day."""
         where = (close.source, close.store, close.register, since, close.occurred, close.currency)
         gross, day = self._db.execute(SOLD, where).fetchone()
@@ -252,12 +261,12 @@ class Book:
         self._db.close()
 
 
-class Scratch:
+class ScratchEventStore:
     """A book in a folder of its own, deleted at the end."""
 
-    def __enter__(self) -> Book:
+    def __enter__(self) -> EventStore:
         self._folder = TemporaryDirectory(prefix="tillstream-")
-        self.book = Book(str(Path(self._folder.name) / "book.sqlite"))
+        self.book = EventStore(str(Path(self._folder.name) / "book.sqlite"))
         return self.book
 
     def __exit__(self, *_: Any) -> None:

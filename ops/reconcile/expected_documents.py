@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
 
-from ops.reconcile.rows import NOWHERE, Close, Sent, milliseconds, tenders_text
+from ops.reconcile.rows import NOWHERE, CloseRow, SentRow, milliseconds, tenders_text
 from schemas.document import ErpDocument
 from schemas.money import NotMoney, minor_digits, parse_minor
 from schemas.sale import SaleEvent, line_content
@@ -14,24 +14,24 @@ from sinks.base import DocumentsRefused
 from sinks.digests import personal_print_of, print_of
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, to_scaled
 from streams.batch import Arrival, Batch, Record
-from streams.checks import Sound, check
+from streams.checks import CheckedReceipt, check
 from streams.dead_letters.header import DIGITS
 from streams.decode import decode
 from streams.mapping.documents import KINDS, business_date, to_document
-from streams.mapping.mapper import Master
+from streams.mapping.mapper import Mapper
 from streams.settings import Store, Stores
 from streams.sources.source import Source
 
 
-class Judge:
+class ExpectedDocuments:
     """What the line of today makes of records. The codes of a mapping are left out: no amount depends on them."""
 
-    def __init__(self, stores: Stores, source: Source | None, master: Master | None) -> None:
+    def __init__(self, stores: Stores, source: Source | None, master: Mapper | None) -> None:
         self._stores = stores
         self._source = source
         self._master = master
 
-    async def rows(self, batch: Batch, now: datetime) -> tuple[list[Sent], list[Close]]:
+    async def rows(self, batch: Batch, now: datetime) -> tuple[list[SentRow], list[CloseRow]]:
         """The batch's events, and its records that are none; and its registers' totals."""
         if self._source is not None:
             await self._source.prepare(batch.records)
@@ -39,16 +39,16 @@ class Judge:
         places: Counter[int] = Counter()
         digests = {record.offset: sha256(record.value or b"").hexdigest()[:DIGITS] for record in batch.records}
 
-        def bare(record: Record) -> Sent:
+        def bare(record: Record) -> SentRow:
             places[record.offset] += 1
             place = places[record.offset] - 1
-            return Sent(batch.partition, record.offset, place, digests[record.offset], record.timestamp)
+            return SentRow(batch.partition, record.offset, place, digests[record.offset], record.timestamp)
 
         rows = [bare(each.record)._replace(noted=each.why) for each in noted]
         for each in undecodable:
             row = bare(each.record)._replace(reason=each.reason.value)
             rows.append(row if each.event is None else self._stated(row, each.event))
-        closes: list[Close] = []
+        closes: list[CloseRow] = []
         receipts: list[Arrival] = []
         for arrival in arrivals:
             if arrival.event.type == "day_close":
@@ -77,7 +77,7 @@ class Judge:
         stores = [self.store(receipt.arrival.event.store) for receipt in sound]
         return [to_document(receipt, store) for receipt, store in zip(sound, stores, strict=True) if store is not None]
 
-    def _sound(self, row: Sent, receipt: Sound) -> Sent:
+    def _sound(self, row: SentRow, receipt: CheckedReceipt) -> SentRow:
         event = receipt.arrival.event
         store = self.store(event.store)
         if store is None:
@@ -88,7 +88,7 @@ class Judge:
         except DocumentsRefused as refused:
             return self._stated(row._replace(reason=refused.detail), event)
 
-    def _due(self, row: Sent, document: ErpDocument) -> Sent:
+    def _due(self, row: SentRow, document: ErpDocument) -> SentRow:
         tenders: Counter[str] = Counter()
         for payment in document.payments:
             tenders[payment.kind] += to_scaled(payment.amount, AMOUNT_PLACES)
@@ -104,7 +104,7 @@ class Judge:
             personal=personal_print_of(document),
         )
 
-    def _stated(self, row: Sent, event: SaleEvent, content: str | None = None) -> Sent:
+    def _stated(self, row: SentRow, event: SaleEvent, content: str | None = None) -> SentRow:
         """With what the event says of itself, whether or not it adds up; `content`, if it is known already."""
         gross = _stated_gross(event)
         return row._replace(
@@ -123,11 +123,11 @@ class Judge:
             has_gross=gross is not None,
         )
 
-    def _close(self, arrival: Arrival) -> Sequence[Close]:
+    def _close(self, arrival: Arrival) -> Sequence[CloseRow]:
         event = arrival.event
         said = (event.source, event.store, event.register_id, self._day(event))
         printed = (event.currency, _stated_gross(event) or 0, event.receipt, event.revision)
-        return [Close(arrival.id, *said, milliseconds(event.occurred_at), *printed)]
+        return [CloseRow(arrival.id, *said, milliseconds(event.occurred_at), *printed)]
 
     def _day(self, event: SaleEvent) -> str:
         store = self.store(event.store)

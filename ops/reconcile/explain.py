@@ -13,16 +13,16 @@ from ops.dlq.listing import history
 from ops.dlq.render import console_of
 from ops.reconcile.compare import settle_letters
 from ops.reconcile.content import in_places
-from ops.reconcile.event_store import Book
-from ops.reconcile.expected_documents import Judge
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import committed
-from ops.reconcile.rows import Fact
+from ops.reconcile.rows import EventRow
 from ops.reconcile.run import opened, read_all
 from ops.reconcile.verdict import WHERE
 from schemas.document import ErpDocument
 from schemas.reference import split_receipt
-from sinks.base import Delivery, Numbering, Remembering, Sink
-from streams.dead_letters.header import Origin, printable
+from sinks.base import DeliveryRecord, Sink, SupportsDeliveryHistory, SupportsErpNumbers
+from streams.dead_letters.header import RecordOrigin, printable
 from streams.kafka.reader import Progress, TopicRecord
 from streams.settings import Settings
 
@@ -45,7 +45,7 @@ FATES = {
 
 
 @dataclass
-class Step:
+class TraceStep:
     """Something that happened to a receipt."""
 
     at: datetime | None
@@ -60,11 +60,11 @@ class Step:
 
 
 @dataclass
-class Way:
+class ReceiptTrace:
     """A receipt's way, in order of time, and the document that the ERP holds of it now."""
 
     ref: str
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TraceStep] = field(default_factory=list)
     document: ErpDocument | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Way:
         return {"receipt": self.ref, "steps": [step.as_json() for step in self.steps], "document": document}
 
 
-def explain(settings: Settings, target: str, progress: Progress = lambda _: None) -> list[Way]:
+def explain(settings: Settings, target: str, progress: Progress = lambda _: None) -> list[ReceiptTrace]:
     """The ways of the receipts that are meant: by number, by reference, or by the id of an event of theirs.
 
     The whole topic is read. Raises as `office.reconcile`.
@@ -84,10 +84,10 @@ def explain(settings: Settings, target: str, progress: Progress = lambda _: None
         return [_way(settings, judge, sink, places, ref, progress) for ref in refs[:MOST]]
 
 
-def _refs(settings: Settings, judge: Judge, target: str, progress: Progress) -> list[str]:
+def _refs(settings: Settings, judge: ExpectedDocuments, target: str, progress: Progress) -> list[str]:
     if split_receipt(target) is not None:
         return [target]
-    book = Book()
+    book = EventStore()
     try:
         _read(settings, book, judge, target.rpartition(":")[2], progress)
         return book.meant(target)
@@ -95,7 +95,7 @@ def _refs(settings: Settings, judge: Judge, target: str, progress: Progress) -> 
         book.close()
 
 
-def _read(settings: Settings, book: Book, judge: Judge, word: str, progress: Progress) -> None:
+def _read(settings: Settings, book: EventStore, judge: ExpectedDocuments, word: str, progress: Progress) -> None:
     asyncio.run(read_all(settings, book, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word)))
 
 
@@ -110,8 +110,10 @@ def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
     return lambda record: record.value is not None and (plain in record.value or b"\\u" in record.value)
 
 
-def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], ref: str, progress: Progress) -> Way:
-    book = Book()
+def _way(
+    settings: Settings, judge: ExpectedDocuments, sink: Sink, places: dict[int, int], ref: str, progress: Progress
+) -> ReceiptTrace:
+    book = EventStore()
     try:
         parts = split_receipt(ref)
         number = parts[3] if parts is not None else ""
@@ -122,65 +124,69 @@ def _way(settings: Settings, judge: Judge, sink: Sink, places: dict[int, int], r
     finally:
         book.close()
     held = sink.read([ref])
-    way = Way(ref, document=held[0] if held else None)
+    way = ReceiptTrace(ref, document=held[0] if held else None)
     for fact in facts:
         way.steps += _arrival(settings.topic, fact)
         if fact.letter:
             way.steps += _letters(settings, fact)
     ids = {fact.event_id for fact in facts} | {document.event_id for document in held}
-    if isinstance(sink, Remembering):
+    if isinstance(sink, SupportsDeliveryHistory):
         way.steps += [_delivery(each) for each in sink.deliveries(sorted(ids))]
     way.steps.sort(key=lambda step: (step.at is None, step.at))
-    way.steps.append(_now(way, facts, sink.numbers([ref]).get(ref) if isinstance(sink, Numbering) else None))
+    way.steps.append(_now(way, facts, sink.numbers([ref]).get(ref) if isinstance(sink, SupportsErpNumbers) else None))
     return way
 
 
-def _arrival(topic: str, fact: Fact) -> list[Step]:
+def _arrival(topic: str, fact: EventRow) -> list[TraceStep]:
     stands = f"{topic}, partition {fact.partition}, offset {fact.offset}"
     said = f"event {fact.event_id}, revision {fact.revision}, {in_places(fact.gross, fact.currency)} {fact.currency}"
     more = f"; today's rules: {fact.reason}" if fact.reason else ""
     return [
-        Step(_moment(fact.occurred), "sold at the till", f"store {fact.store}, business day {fact.day}", said),
-        Step(_moment(fact.arrived), "arrived", stands, f"{FATES[fact.fate]}{more}"),
+        TraceStep(_moment(fact.occurred), "sold at the till", f"store {fact.store}, business day {fact.day}", said),
+        TraceStep(_moment(fact.arrived), "arrived", stands, f"{FATES[fact.fate]}{more}"),
     ]
 
 
-def _letters(settings: Settings, fact: Fact) -> list[Step]:
-    origin = Origin(settings.topic, fact.partition, fact.offset, fact.digest)
+def _letters(settings: Settings, fact: EventRow) -> list[TraceStep]:
+    origin = RecordOrigin(settings.topic, fact.partition, fact.offset, fact.digest)
     letters, outcomes = history(settings, origin)
     steps = [
-        Step(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.place}",
+        TraceStep(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.place}",
              f"{head.reason}: {head.detail}" + (f"; read by {head.versions}" if head.versions else ""))
         for head in letters
     ]  # fmt: skip
     return steps + [
-        Step(done.at, f"replayed: {done.end}" if done.end not in ("parked", "resolved") else done.end,
+        TraceStep(done.at, f"replayed: {done.end}" if done.end not in ("parked", "resolved") else done.end,
              f"action {done.action}", " ".join(filter(None, (done.reason, done.detail))))
         for done in outcomes
     ]  # fmt: skip
 
 
-def _delivery(each: Delivery) -> Step:
-    return Step(each.at, f"in the ERP: {each.effect}", each.external_ref, f"{each.event_id}, revision {each.revision}")
+def _delivery(each: DeliveryRecord) -> TraceStep:
+    return TraceStep(
+        each.at, f"in the ERP: {each.effect}", each.external_ref, f"{each.event_id}, revision {each.revision}"
+    )
 
 
-def _now(way: Way, facts: Sequence[Fact], number: str | None) -> Step:
+def _now(way: ReceiptTrace, facts: Sequence[EventRow], number: str | None) -> TraceStep:
     document = way.document
     if document is None:
         due = any(fact.fate == "erp" for fact in facts)
         left = next((fact for fact in facts if fact.fate in WHERE), None)
         if left is not None and not due:
             gross = f"{in_places(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
-            return Step(None, "now: NOT BOOKED", way.ref, f"{gross}, {WHERE[left.fate]}")
+            return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {WHERE[left.fate]}")
         words = "and it should hold one: tillstream reconcile" if due else "and there should be none" if facts else ""
-        return Step(None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it")
+        return TraceStep(
+            None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it"
+        )
     said = _document(document)
     more = ", ".join(f"{name} {said[name]}" for name in ("mapping", "company", "review") if said[name])
     booked = f"booked on {document.business_date} in store {document.store}"
     detail = f"revision {document.revision}, {said['gross']} {document.currency}, {booked}"
     named = f" {number}" if number is not None else ""
     what = f"now: the ERP holds the {document.kind.replace('_', ' ')}{named}"
-    return Step(None, what, way.ref, detail + (f", {more}" if more else ""))
+    return TraceStep(None, what, way.ref, detail + (f", {more}" if more else ""))
 
 
 def _document(document: ErpDocument) -> dict[str, Any]:
@@ -196,7 +202,7 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def report(ways: Sequence[Way]) -> None:
+def report(ways: Sequence[ReceiptTrace]) -> None:
     """Prints them."""
     console = console_of()
     for way in ways:

@@ -9,14 +9,14 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from ops.dlq.filters import Filter
+from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import survey
-from ops.reconcile.event_store import Book
-from ops.reconcile.expected_documents import Judge
-from ops.reconcile.rows import Fact, Letter, milliseconds
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.expected_documents import ExpectedDocuments
+from ops.reconcile.rows import DeadLetterRow, EventRow, milliseconds
 from schemas.document import ErpDocument
 from streams.batch import Batch
-from streams.dead_letters.audit import CLOSED, Action, entries
+from streams.dead_letters.audit import CLOSED, AuditAction, entries
 from streams.dead_letters.header import head_of
 from streams.kafka.reader import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
 from streams.kafka.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
@@ -76,7 +76,7 @@ def _committed(consumer: Any, places: list[TopicPartition]) -> list[TopicPartiti
             return answer
 
 
-def dead_letters(settings: Settings) -> Iterator[Letter]:
+def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
     """The letters of the topic's records, whatever was done about them: of each the last that is yielded counts.
 
     First those of the audit trail, as what was purged since, or parked, is in no other place any more; then those that
@@ -86,28 +86,28 @@ def dead_letters(settings: Settings) -> Iterator[Letter]:
     by: dict[str, str] = {}
     closed: dict[tuple[int, int, str], tuple[str, str]] = {}  # by which action, and why
     for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
-        if isinstance(entry, Action):
+        if isinstance(entry, AuditAction):
             by[entry.id] = entry.by
         elif entry.topic == settings.topic and entry.end in CLOSED:
             origin = entry.partition, entry.offset, entry.digest
             if entry.end in ("parked", "resolved"):
                 closed[origin] = entry.action, entry.reason
             place = "{}:{}".format(*entry.letter)
-            yield Letter(*origin, entry.end, place, entry.end, by.get(entry.action, ""), entry.reason)
+            yield DeadLetterRow(*origin, entry.end, place, entry.end, by.get(entry.action, ""), entry.reason)
     if settings.dead_letter_topic not in there:
         return  # no worker has run yet
-    shelf = survey(settings, Filter(closed=True))
+    shelf = survey(settings, DeadLetterFilter(closed=True))
     for head in shelf.letters:
         if head.origin.topic == settings.topic:
             done = shelf.trail.ledger.about(head)
             end = done.end if done is not None else ""
             origin = head.origin.partition, head.origin.offset, head.origin.digest
             action, why = closed.get(origin, ("", "")) if end in ("parked", "resolved") else ("", "")
-            yield Letter(*origin, head.reason, head.place, end, by.get(action, ""), why)
+            yield DeadLetterRow(*origin, head.reason, head.place, end, by.get(action, ""), why)
 
 
 @dataclass
-class Extent:
+class TopicExtent:
     """What a topic has. Of each partition, `begins`: its first offset; `starts` and `ends`: what was read of it.
 
     `lost`: when the last record arrived that the topic has lost to its retention, at the latest; None when it has all.
@@ -128,20 +128,20 @@ class Extent:
 
 async def read_topic(
     settings: Settings,
-    book: Book,
-    judge: Judge,
+    book: EventStore,
+    judge: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
-) -> Extent:
+) -> TopicExtent:
     """Puts what the topic has now into the book; with `first`, what can concern business days from then on;
     `only` these records.
 
     Returns what the topic has of all that it had. Raises BrokerUnreachable.
     """
     consumer = reading_consumer(settings)
-    extent = Extent()
+    extent = TopicExtent()
     try:
         there = limits(consumer, settings.topic, range(partitions_of_topics(settings)[settings.topic]))
         extent.begins = {number: low for number, (low, _) in there.items()}
@@ -171,10 +171,10 @@ async def read_topic(
 
 async def read_letters_alone(
     settings: Settings,
-    book: Book,
-    judge: Judge,
+    book: EventStore,
+    judge: ExpectedDocuments,
     now: datetime,
-    extent: Extent,
+    extent: TopicExtent,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> None:
     """Put dead letters into the book whose records have left the topic: a letter has its record byte for byte.
@@ -198,7 +198,7 @@ async def read_letters_alone(
 
 
 async def sent_documents(
-    settings: Settings, judge: Judge, now: datetime, facts: Sequence[Fact], most: int = 2_000
+    settings: Settings, judge: ExpectedDocuments, now: datetime, facts: Sequence[EventRow], most: int = 2_000
 ) -> dict[str, ErpDocument]:
     """Return by reference the documents that these receipts' records make; of the first `most`.
 
@@ -248,7 +248,7 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
     return {place.partition: place.offset if place.offset >= 0 else there[place.partition][1] for place in found}
 
 
-def day_ends(judge: Judge, store: str, day: date) -> datetime:
+def day_ends(judge: ExpectedDocuments, store: str, day: date) -> datetime:
     """When the store's business day is over: at a cut-off that its clock shows twice, the second time."""
     facts = judge.store(store)
     try:

@@ -9,14 +9,14 @@ from typing import get_args
 from prometheus_client import write_to_textfile
 from pydantic import BaseModel, ConfigDict
 
-from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
-from ops.reconcile.run import Found, Now, unbalanced, unsettled
+from ops.reconcile.completeness import OPEN_FATES, CurrencySums, sum_of
+from ops.reconcile.run import Now, ReconciliationResult, unbalanced, unsettled
 from ops.reconcile.store_day import Kind, State
 from ops.reconcile.verdict import sums_by_fate
 from streams.metrics import ReconciliationMetrics
 
 
-class Summary(BaseModel):
+class ReconciliationSummary(BaseModel):
     """Differences by kind and gross by currency, on store-days that nobody has signed off; all store-days by state.
 
     Of those that are over: what is not booked, as receipts (and records of unknown amount) by fate and as gross without
@@ -41,7 +41,7 @@ class Summary(BaseModel):
         return any(self.differences.values())
 
 
-def summary_of(found: Found, now: Now) -> Summary:
+def summary_of(found: ReconciliationResult, now: Now) -> ReconciliationSummary:
     """With a number for every kind and state, and every currency that was looked at."""
     open_ones = unsettled(found, now)
     kinds = Counter(each.kind for day in open_ones for each in day.differences)
@@ -55,7 +55,7 @@ def summary_of(found: Found, now: Now) -> Summary:
     over = [day for day in unbalanced(found, now) if day.state != "open"]
     fates = sums_by_fate(over)
     unproved = sum_of(day.unproved for day in over)
-    return Summary(
+    return ReconciliationSummary(
         at=found.at,
         differences={kind: kinds[kind] for kind in get_args(Kind)},
         gross_difference=gross,
@@ -68,12 +68,12 @@ def summary_of(found: Found, now: Now) -> Summary:
     )
 
 
-def _gross(sums: Sums) -> dict[str, Decimal]:
+def _gross(sums: CurrencySums) -> dict[str, Decimal]:
     """Return the gross by currency without signs, so that sales and returns don't hide each other."""
     return {name: each.gross - 2 * each.returned for name, each in sums.amounts.items() if name}
 
 
-def metrics_of(summary: Summary) -> ReconciliationMetrics:
+def metrics_of(summary: ReconciliationSummary) -> ReconciliationMetrics:
     """As metrics."""
     metrics = ReconciliationMetrics()
     for kind, count in summary.differences.items():
@@ -94,6 +94,6 @@ def metrics_of(summary: Summary) -> ReconciliationMetrics:
     return metrics
 
 
-def write_metrics(summary: Summary, path: Path) -> None:
+def write_metrics(summary: ReconciliationSummary, path: Path) -> None:
     """Writes them as a file, whole or not at all."""
     write_to_textfile(str(path), metrics_of(summary).registry)

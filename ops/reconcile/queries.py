@@ -1,6 +1,6 @@
 """The SQL of the book: its tables, how rows are judged, and sums over them."""
 
-from ops.reconcile.rows import Sent
+from ops.reconcile.rows import SentRow
 from schemas.dead_letter import Reason
 
 _TEXTS = {"digest", "noted", "reason", "event_id", "ref", "content", "source", "store", "register", "receipt", "day",
@@ -11,7 +11,7 @@ SCHEMA = f"""
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE sent (
-    {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in Sent._fields)},
+    {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in SentRow._fields)},
     fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT '', closed_by TEXT NOT NULL DEFAULT '',
     closed_why TEXT NOT NULL DEFAULT ''
 );

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 
 from ops.reconcile.content import in_places
-from ops.reconcile.event_store import Book
-from ops.reconcile.rows import Close
-from ops.reconcile.store_day import Difference
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.rows import CloseRow
+from ops.reconcile.store_day import DayDifference
 from sinks.storable import AMOUNT_PLACES, from_scaled
 
 
-def registers(book: Book, *, whole: bool) -> Iterable[Difference]:
+def registers(book: EventStore, *, whole: bool) -> Iterable[DayDifference]:
     """The registers whose own totals are not what they sent. A Z counts what was sold since the one before."""
-    before: Close | None = None
+    before: CloseRow | None = None
     for close in book.closes():
         same = before is not None and _register(before) == _register(close)
         since = before.occurred if before is not None and same else -(2**62)
@@ -21,7 +21,7 @@ def registers(book: Book, *, whole: bool) -> Iterable[Difference]:
         sold, day = book.sold(close, since)
         if sold != close.gross:
             printed, sent = from_scaled(close.gross, AMOUNT_PLACES), from_scaled(sold, AMOUNT_PLACES)
-            yield Difference(
+            yield DayDifference(
                 *("register", close.store, day or close.day, close.currency, close.event_id),
                 f"register {close.register} printed {in_places(printed, close.currency)}",
                 sent=sent,
@@ -29,5 +29,5 @@ def registers(book: Book, *, whole: bool) -> Iterable[Difference]:
             )
 
 
-def _register(close: Close) -> tuple[str, str, str, str]:
+def _register(close: CloseRow) -> tuple[str, str, str, str]:
     return close.source, close.store, close.register, close.currency

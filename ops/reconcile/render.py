@@ -13,9 +13,9 @@ from rich.table import Table
 from ops.dlq.render import console_of
 from ops.reconcile.completeness import sum_of
 from ops.reconcile.content import in_places
-from ops.reconcile.rows import Fact, Figures
-from ops.reconcile.run import Found, Now, unbalanced
-from ops.reconcile.store_day import MEANING, Account, Day, Difference
+from ops.reconcile.rows import EventRow, ReceiptFigures
+from ops.reconcile.run import Now, ReconciliationResult, unbalanced
+from ops.reconcile.store_day import MEANING, CurrencyTotals, DayDifference, DayReport
 from ops.reconcile.verdict import WHERE, colour, counted, sums_by_fate, verdict
 from streams.dead_letters.audit import CLOSED
 from streams.dead_letters.day_states import DayState
@@ -26,7 +26,7 @@ MOST = 50
 NO_STORE = "(no store)"
 
 
-def as_json(found: Found, now: Now) -> Iterator[str]:
+def as_json(found: ReconciliationResult, now: Now) -> Iterator[str]:
     """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
     head = {"at": found.at.isoformat(), "balanced": found.balanced} | _answers(found) | {
         "verdict": verdict(found, now),
@@ -42,7 +42,7 @@ def as_json(found: Found, now: Now) -> Iterator[str]:
     yield "]}\n"
 
 
-def _answers(found: Found) -> dict[str, Any]:
+def _answers(found: ReconciliationResult) -> dict[str, Any]:
     """Return both answers about all days."""
     books = {day.books for day in found.all}
     days = found.all
@@ -55,7 +55,7 @@ def _answers(found: Found) -> dict[str, Any]:
     }
 
 
-def answers_as_json(day: Day) -> dict[str, Any]:
+def answers_as_json(day: DayReport) -> dict[str, Any]:
     """Return both answers about a day: whether the books agree, and what is not booked."""
     return {
         "books": day.books,
@@ -69,7 +69,7 @@ def answers_as_json(day: Day) -> dict[str, Any]:
     }
 
 
-def day_as_json(day: Day, state: DayState) -> dict[str, Any]:
+def day_as_json(day: DayReport, state: DayState) -> dict[str, Any]:
     """A store's day."""
     return {
         "store": day.store,
@@ -88,13 +88,13 @@ def day_as_json(day: Day, state: DayState) -> dict[str, Any]:
     }
 
 
-def _letter_as_json(each: Fact) -> dict[str, Any]:
+def _letter_as_json(each: EventRow) -> dict[str, Any]:
     gross = in_places(each.gross, each.currency) if each.has_gross else None
     closed = {"closed_by": each.closed_by, "closed_why": each.closed_why} if each.fate in ("parked", "resolved") else {}
     return {"receipt": each.ref, "letter": each.letter, "fate": each.fate, "gross": gross} | closed
 
 
-def account_as_json(account: Account) -> dict[str, Any]:
+def account_as_json(account: CurrencyTotals) -> dict[str, Any]:
     """A store's day in one currency."""
     counts = {fate: count for fate, (count, _) in sorted(account.counts.items())}
     money = {fate: in_places(gross, account.currency) for fate, (_, gross) in sorted(account.counts.items())}
@@ -110,7 +110,7 @@ def account_as_json(account: Account) -> dict[str, Any]:
     }
 
 
-def _figures(figures: Figures, currency: str) -> dict[str, Any]:
+def _figures(figures: ReceiptFigures, currency: str) -> dict[str, Any]:
     return {
         "receipts": figures.receipts,
         "lines": figures.lines,
@@ -121,7 +121,7 @@ def _figures(figures: Figures, currency: str) -> dict[str, Any]:
     }
 
 
-def difference_as_json(each: Difference) -> dict[str, Any]:
+def difference_as_json(each: DayDifference) -> dict[str, Any]:
     """A difference."""
     return {
         "kind": each.kind,
@@ -135,7 +135,7 @@ def difference_as_json(each: Difference) -> dict[str, Any]:
     }
 
 
-def report(found: Found, now: Now, *, everything: bool) -> None:
+def report(found: ReconciliationResult, now: Now, *, everything: bool) -> None:
     """Prints the table, and what differs."""
     console = console_of()
     shown = found.days if everything or len(found.days) <= MOST else [d for d in found.days if _odd(d, now)]
@@ -167,12 +167,12 @@ _COLUMNS = {"duplicate": "twice", "superseded": "replaced"}
 _SELDOM = ("parked", "resolved", "refused", "vanished")
 
 
-def _odd(day: Day, now: Now) -> bool:
+def _odd(day: DayReport, now: Now) -> bool:
     state = now[day.store, day.day]
     return bool(day.differences) or state.reopened or state.state not in ("balanced", "signed off")
 
 
-def _add(table: Table, day: Day, state: DayState, fates: Sequence[str]) -> None:
+def _add(table: Table, day: DayReport, state: DayState, fates: Sequence[str]) -> None:
     not_booked = day.not_booked.amounts
     for place, account in enumerate(day.accounts):
         head = [printable(day.store) or NO_STORE, day.day, _state(day, state)] if not place else ["", "", ""]
@@ -190,7 +190,7 @@ def _add(table: Table, day: Day, state: DayState, fates: Sequence[str]) -> None:
         table.add_row(*head, *shown, *money, off, missing, account.currency)
 
 
-def _state(day: Day, state: DayState) -> str:
+def _state(day: DayReport, state: DayState) -> str:
     words: str = state.state
     if state.state == "signed off":
         words += f" by {state.by}"
@@ -200,7 +200,7 @@ def _state(day: Day, state: DayState) -> str:
     return words + (" (reopened)" if state.reopened else "")
 
 
-def _report_differences(console: Console, found: Found) -> None:
+def _report_differences(console: Console, found: ReconciliationResult) -> None:
     differences = [(day, each) for day in found.all for each in day.differences]
     if not differences:
         return
@@ -220,7 +220,7 @@ def _report_differences(console: Console, found: Found) -> None:
         console.print(f"{kind}: {MEANING[kind]} ({count:,})")
 
 
-def _report_rest(console: Console, found: Found) -> None:
+def _report_rest(console: Console, found: ReconciliationResult) -> None:
     _report_letters(console, [each for day in found.all for each in day.letters])
     noted: Counter[str] = Counter()
     for day in found.days:
@@ -248,9 +248,9 @@ def _report_rest(console: Console, found: Found) -> None:
             console.print(printable(f"{where}: their records have left the topic"), soft_wrap=True)
 
 
-def _report_letters(console: Console, letters: Sequence[Fact]) -> None:
+def _report_letters(console: Console, letters: Sequence[EventRow]) -> None:
     """Print the dead letters by reason, and who has closed those that were closed by hand, and why."""
-    groups: dict[tuple[str, str, str, str], list[Fact]] = {}
+    groups: dict[tuple[str, str, str, str], list[EventRow]] = {}
     for each in letters:
         by_hand = (each.closed_by, each.closed_why) if each.fate in CLOSED else ("", "")
         groups.setdefault((each.fate, each.letter.partition(" ")[2], *by_hand), []).append(each)
@@ -265,9 +265,9 @@ def _report_letters(console: Console, letters: Sequence[Fact]) -> None:
         console.print(f"{head}{because}: {what}: tillstream dlq list {which}")
 
 
-def _money(letters: Sequence[Fact]) -> str:
+def _money(letters: Sequence[EventRow]) -> str:
     """Return the gross by currency; a receipt counts once, by its latest revision."""
-    latest: dict[tuple[str, str], Fact] = {}
+    latest: dict[tuple[str, str], EventRow] = {}
     for each in sorted(letters, key=lambda fact: (fact.revision, fact.arrived)):
         if each.has_gross and each.currency:
             latest[each.ref, each.currency] = each

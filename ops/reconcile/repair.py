@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.reconcile.store_day import Difference, Kind
-from sinks.base import Forgetful, Kept, Sink, SinkMisconfigured
-from streams.assembly import Desk, build_desk
-from streams.batch import Batch, Settled
+from ops.reconcile.store_day import DayDifference, Kind
+from sinks.base import ReferenceSnapshot, Sink, SinkMisconfigured, SupportsRevoke
+from streams.assembly import ReplayPipeline, build_desk
+from streams.batch import Batch, BatchOutcome
 from streams.dead_letters.reprocess import for_rehearsal
-from streams.dead_letters.writer import DeadLetters, Letter
-from streams.kafka.producer import Sender
+from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
+from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, record_at
 from streams.pipeline import Services, process
 from streams.settings import Settings
@@ -23,11 +23,11 @@ REPAIRABLE: tuple[Kind, ...] = ("missing", "older_revision", "vanished")
 #: Those that the ERP holds, or remembers, and that it takes again only when it has forgotten them.
 FORGETTABLE: tuple[Kind, ...] = ("missing", "older_revision", "altered", "other_content", "orphaned")
 #: Takes down for good what is about to be deleted.
-Keep = Callable[[Sequence[Kept]], None]
+Keep = Callable[[Sequence[ReferenceSnapshot]], None]
 
 
 @dataclass
-class Repaired:
+class RepairResult:
     """What became of the records.
 
     `remembered`: the ERP says it has them; their documents were deleted there. `taken_back`: copies, and parts of no
@@ -55,8 +55,8 @@ class Repaired:
 
 
 def repair(
-    settings: Settings, differences: Sequence[Difference], *, keep: Keep | None, forget: bool = False
-) -> Repaired:
+    settings: Settings, differences: Sequence[DayDifference], *, keep: Keep | None, forget: bool = False
+) -> RepairResult:
     """Takes the records of these differences through the line again; without `keep` only as a rehearsal.
 
     The sink takes each event once, so doing it twice changes nothing more. `forget`: what the ERP holds of these
@@ -69,7 +69,7 @@ def repair(
     copies = [each.ref for each in differences if _has_no_record(each)] if forget else []
     forgotten = [*copies, *(each.ref for each in chosen if each.kind in FORGETTABLE)] if forget else []
     leftovers = {each.ref for each in differences if each.kind == "orphaned" and not each.place}.intersection(copies)
-    repaired = Repaired(records=len(chosen), taken_back=len(copies), leftovers=len(leftovers))
+    repaired = RepairResult(records=len(chosen), taken_back=len(copies), leftovers=len(leftovers))
     vanished = {_place(each.place) for each in chosen if each.kind == "vanished"}
     desk = build_desk(settings)
     try:
@@ -93,7 +93,7 @@ def repair(
     return repaired
 
 
-def what_is_left(differences: Sequence[Difference], *, forget: bool) -> list[str]:
+def what_is_left(differences: Sequence[DayDifference], *, forget: bool) -> list[str]:
     """Say in words which differences `repair` does not touch, and who or what settles them."""
     for_a_person, untouched = _left_out(differences, forget=True), _left_out(differences, forget=forget)
     said = []
@@ -108,24 +108,24 @@ def _kinds(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
 
 
-def _left_out(differences: Sequence[Difference], *, forget: bool) -> Counter[str]:
+def _left_out(differences: Sequence[DayDifference], *, forget: bool) -> Counter[str]:
     left = (each for each in differences if not _has_record(each, forget=forget))
     return Counter(each.kind for each in left if not (forget and _has_no_record(each)))
 
 
-def _has_record(each: Difference, *, forget: bool) -> bool:
+def _has_record(each: DayDifference, *, forget: bool) -> bool:
     """Return whether a record in the topic repairs it."""
     return bool(each.place) and (each.kind in REPAIRABLE or (forget and each.kind in FORGETTABLE))
 
 
-def _has_no_record(each: Difference) -> bool:
+def _has_no_record(each: DayDifference) -> bool:
     """Whether it is a copy, or parts of a document that no till sent."""
     return each.kind == "doubled" or (each.kind == "orphaned" and not each.place)
 
 
-def _forget(sink: Sink, refs: Sequence[str], keep: Keep | None, repaired: Repaired) -> set[str]:
+def _forget(sink: Sink, refs: Sequence[str], keep: Keep | None, repaired: RepairResult) -> set[str]:
     """Keeps what is held under the references, and deletes it then. Returns those that changed between, and stay."""
-    if not isinstance(sink, Forgetful):
+    if not isinstance(sink, SupportsRevoke):
         raise SinkMisconfigured("this sink can't forget what it holds: correct the documents in the ERP itself")
     held = sink.keep(refs)
     repaired.kept = len(held)
@@ -137,7 +137,9 @@ def _forget(sink: Sink, refs: Sequence[str], keep: Keep | None, repaired: Repair
     return changed
 
 
-def _records(settings: Settings, chosen: Sequence[Difference], repaired: Repaired) -> dict[int, list[TopicRecord]]:
+def _records(
+    settings: Settings, chosen: Sequence[DayDifference], repaired: RepairResult
+) -> dict[int, list[TopicRecord]]:
     found: dict[int, list[TopicRecord]] = defaultdict(list)
     for partition, offset in sorted({_place(each.place) for each in chosen}):
         record = record_at(settings, settings.topic, partition, offset)
@@ -153,14 +155,16 @@ def _place(place: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-async def _through(settings: Settings, desk: Desk, batch: Batch, rehearsal: Services | None) -> Settled:
+async def _through(settings: Settings, desk: ReplayPipeline, batch: Batch, rehearsal: Services | None) -> BatchOutcome:
     if rehearsal is not None:
         return await process(batch, rehearsal)
-    sender = Sender(settings)
+    sender = ConfirmingProducer(settings)
 
-    async def publish(letters: Sequence[Letter]) -> None:
+    async def publish(letters: Sequence[DeadLetterRecord]) -> None:
         for each in letters:
             sender.send(settings.dead_letter_topic, each.key, each.value, each.headers)
         await asyncio.to_thread(sender.confirm)
 
-    return await process(batch, replace(desk.services, dead_letters=DeadLetters(publish, lambda: datetime.now(UTC))))
+    return await process(
+        batch, replace(desk.services, dead_letters=DeadLetterWriter(publish, lambda: datetime.now(UTC)))
+    )

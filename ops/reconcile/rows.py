@@ -10,7 +10,7 @@ from typing import NamedTuple
 NOWHERE = ""
 
 
-class Sent(NamedTuple):
+class SentRow(NamedTuple):
     """An event of the topic, or a record that is none. Amounts and quantities are scaled as `sinks.storable` does.
 
     `place` counts the events of one record. `digest` is that of the record, as a dead letter's origin has it.
@@ -48,7 +48,7 @@ class Sent(NamedTuple):
     personal: int = 0
 
 
-class Close(NamedTuple):
+class CloseRow(NamedTuple):
     """A register's own total of what it sold since the one before."""
 
     event_id: str
@@ -63,7 +63,7 @@ class Close(NamedTuple):
     revision: int = 0
 
 
-class Letter(NamedTuple):
+class DeadLetterRow(NamedTuple):
     """A dead letter of the topic; `end` is what was done about it last, if anything, `by` whom, and `why`."""
 
     partition: int
@@ -76,8 +76,8 @@ class Letter(NamedTuple):
     why: str = ""
 
 
-class Lettered(NamedTuple):
-    """An event with a dead letter; `row` is its place in the book, the rest as in `Sent`."""
+class DeadEventRow(NamedTuple):
+    """An event with a dead letter; `row` is its place in the book, the rest as in `SentRow`."""
 
     row: int
     ref: str
@@ -91,7 +91,7 @@ class Lettered(NamedTuple):
     personal: str
 
 
-class Fact(NamedTuple):
+class EventRow(NamedTuple):
     """A row of the book about a receipt, with what became of it."""
 
     ref: str
@@ -122,7 +122,7 @@ class Fact(NamedTuple):
     closed_why: str
 
 
-class Unbooked(NamedTuple):
+class UnbookedSum(NamedTuple):
     """Receipts of one fate that are not in the ERP, of a store's day in one currency.
 
     `receipts` and `gross` count each receipt once, by its latest revision. `returned` is the part of `gross` below 0.
@@ -142,7 +142,7 @@ class Unbooked(NamedTuple):
 
 
 @dataclass
-class Figures:
+class ReceiptFigures:
     """Sums over receipts; `digest`, `personal` and `unremembered` as in `sinks.base.StoreDay`."""
 
     receipts: int = 0

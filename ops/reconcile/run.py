@@ -9,10 +9,10 @@ from functools import partial
 
 from ops.reconcile.compare import compare, settle_letters, unplaced
 from ops.reconcile.day_states import Noted, known_to_differ, now_is
-from ops.reconcile.event_store import Book, Scratch
-from ops.reconcile.expected_documents import Judge
+from ops.reconcile.event_store import EventStore, ScratchEventStore
+from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import (
-    Extent,
+    TopicExtent,
     committed,
     day_ends,
     dead_letters,
@@ -21,9 +21,9 @@ from ops.reconcile.fetch import (
     sent_documents,
 )
 from ops.reconcile.rows import NOWHERE, as_date, milliseconds
-from ops.reconcile.scope import Terms
-from ops.reconcile.store_day import Day
-from sinks.base import Comparable, Sink, StoreDay
+from ops.reconcile.scope import ReconciliationScope
+from ops.reconcile.store_day import DayReport
+from sinks.base import Sink, StoreDay, SupportsContentComparison
 from sinks.registry import open_sink
 from streams.assembly import find_master_data, find_source
 from streams.dead_letters.day_states import DayState, days_noted, note_days
@@ -42,7 +42,7 @@ _ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 
 
 @dataclass
-class Found:
+class ReconciliationResult:
     """What a reconciliation found.
 
     `reach`: of this day and those before the topic does not have all any more. `late`: the earliest day before those
@@ -52,15 +52,15 @@ class Found:
     """
 
     at: datetime
-    days: list[Day]
+    days: list[DayReport]
     reach: date | None
     late: date | None = None
     noted: Noted = field(default_factory=dict)
-    unplaced: Day | None = None
+    unplaced: DayReport | None = None
     compared: str = ""
 
     @property
-    def all(self) -> list[Day]:
+    def all(self) -> list[DayReport]:
         """The days, and the records that belong to none."""
         return self.days if self.unplaced is None else [*self.days, self.unplaced]
 
@@ -78,7 +78,7 @@ def reconcile(
     last: date | None = None,
     deep: bool = False,
     progress: Progress = lambda _: None,
-) -> Found:
+) -> ReconciliationResult:
     """Compares what the tills sent with what the ERP holds, of business days from `first` to `last`.
 
     In this order, so that nothing that happens meanwhile is a difference: how far the workers are, the ERP's sums, the
@@ -95,29 +95,33 @@ def reconcile(
         held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
         doubtful = known_to_differ(days_noted(settings))
 
-        def found_since(begin: date | None) -> Found | None:
+        def found_since(begin: date | None) -> ReconciliationResult | None:
             """None when the topic has to be read from farther back than `begin`."""
-            with Scratch() as book:
+            with ScratchEventStore() as book:
                 extent = asyncio.run(read_all(settings, book, judge, now, begin, progress))
                 days = first or date.min, last or date.max
                 if begin is not None and book.closes_without_the_one_before(store, *days):
                     return None
                 settle_letters(book, (), sink)
                 book.judge(places)
-                terms = Terms(now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful, deep)
+                terms = ReconciliationScope(
+                    now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful, deep
+                )
                 terms.sent = lambda facts: asyncio.run(sent_documents(settings, judge, now, facts))
                 compared = compare(book, sink, held, terms)
                 if begin is not None and extent.starts != extent.begins and any(map(_has_unsent, compared)):
                     return None  # a till may have sent it before
                 late = _late(book, first) if first is not None and last is None else None
                 reach = None if extent.lost is None else extent.lost.date()
-                made_of = sink.compared if isinstance(sink, Comparable) else ""
-                return Found(now, compared, reach, late, days_noted(settings), unplaced(book, terms), made_of)
+                made_of = sink.compared if isinstance(sink, SupportsContentComparison) else ""
+                return ReconciliationResult(
+                    now, compared, reach, late, days_noted(settings), unplaced(book, terms), made_of
+                )
 
         return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
 
 
-def _has_unsent(day: Day) -> bool:
+def _has_unsent(day: DayReport) -> bool:
     """Return whether the ERP holds documents of which no record was read."""
     return bool(day.unproved) or any(one.kind == "only_in_erp" for one in day.differences)
 
@@ -138,7 +142,7 @@ def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep
     return [found for day in days for found in sink.totals(store, day, deep=deep)]
 
 
-def _late(book: Book, first: date) -> date | None:
+def _late(book: EventStore, first: date) -> date | None:
     """The earliest day before `first` of which something came more than a day after it was over, and not long ago."""
     recent = milliseconds(_at(first)) - _ON_TIME
     late = [
@@ -159,13 +163,13 @@ def _tomorrow(now: datetime) -> date:
 
 async def read_all(
     settings: Settings,
-    book: Book,
-    judge: Judge,
+    book: EventStore,
+    judge: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
-) -> Extent:
+) -> TopicExtent:
     """Put the topic into the book, the dead letters, and of those whose record has left the topic what they have of it.
 
     Arguments and errors are those of `read_topic`.
@@ -176,7 +180,7 @@ async def read_all(
     return extent
 
 
-def states_now(settings: Settings, found: Found, by: str, *, keep: bool) -> Now:
+def states_now(settings: Settings, found: ReconciliationResult, by: str, *, keep: bool) -> Now:
     """The days' states now; with `keep` what has changed is noted in the audit topic, as found by `by`."""
     now: Now = {}
     changed: list[DayState] = []
@@ -193,17 +197,17 @@ def states_now(settings: Settings, found: Found, by: str, *, keep: bool) -> Now:
     return now
 
 
-def unsettled(found: Found, now: Now) -> list[Day]:
+def unsettled(found: ReconciliationResult, now: Now) -> list[DayReport]:
     """The days whose books differ, and that nobody has signed off like that."""
     return [day for day in unbalanced(found, now) if day.differences]
 
 
-def unbalanced(found: Found, now: Now) -> list[Day]:
+def unbalanced(found: ReconciliationResult, now: Now) -> list[DayReport]:
     """The days whose books don't agree, or that are not complete, and that nobody has signed off like that."""
     return [day for day in found.all if day.is_wrong and not is_signed(day, now)]
 
 
-def is_signed(day: Day, now: Now) -> bool:
+def is_signed(day: DayReport, now: Now) -> bool:
     """Whether somebody has signed the day off, as it is."""
     state = now.get((day.store, day.day))
     return state is not None and state.state == "signed off"
@@ -217,7 +221,7 @@ def since_unsettled(settings: Settings, first: date) -> date:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[tuple[Sink, Judge]]:
+def opened(settings: Settings) -> Iterator[tuple[Sink, ExpectedDocuments]]:
     """The sink, and the line of today. Raises ContractError, SinkUnavailable and SinkMisconfigured."""
     master_data = find_master_data(settings)
     source = find_source(settings, master_data)
@@ -225,6 +229,11 @@ def opened(settings: Settings) -> Iterator[tuple[Sink, Judge]]:
     try:
         if master_data is not None:
             master_data.load()
-        yield sink, Judge(settings.find_stores(), source, master_data.current() if master_data is not None else None)
+        yield (
+            sink,
+            ExpectedDocuments(
+                settings.find_stores(), source, master_data.current() if master_data is not None else None
+            ),
+        )
     finally:
         sink.close()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from ops.reconcile.rows import NOWHERE, Fact, as_date
+from ops.reconcile.rows import NOWHERE, EventRow, as_date
 from schemas.document import ErpDocument
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -13,7 +13,7 @@ _DAY = 24 * _HOUR
 
 
 @dataclass
-class Terms:
+class ReconciliationScope:
     """What a comparison is made by.
 
     `ends`: when a store's business day is over. `lost`: until then records arrived that the topic has lost since.
@@ -31,7 +31,7 @@ class Terms:
     last: date = date.max
     doubtful: Container[tuple[str, str]] = ()
     deep: bool = True
-    sent: Callable[[Sequence[Fact]], dict[str, ErpDocument]] = lambda facts: {}
+    sent: Callable[[Sequence[EventRow]], dict[str, ErpDocument]] = lambda facts: {}
 
     def wants(self, store: str, day: str) -> bool:
         """Whether the store's day is to be told of."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
-from ops.reconcile.rows import Fact, Figures
+from ops.reconcile.completeness import OPEN_FATES, CurrencySums, sum_of
+from ops.reconcile.rows import EventRow, ReceiptFigures
 from sinks.digests import added, from_digits
 
 #: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether
@@ -35,7 +35,7 @@ MEANING: dict[Kind, str] = {
 
 
 @dataclass
-class Difference:
+class DayDifference:
     """One thing on which tills and ERP disagree, and the command that repairs it."""
 
     kind: Kind
@@ -51,13 +51,13 @@ class Difference:
 
 
 @dataclass
-class Account:
+class CurrencyTotals:
     """A store's day in one currency. `counts`: of each fate the events and their gross; `due` and `held`: sums."""
 
     currency: str
     counts: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
-    due: Figures = field(default_factory=Figures)
-    held: Figures = field(default_factory=Figures)
+    due: ReceiptFigures = field(default_factory=ReceiptFigures)
+    held: ReceiptFigures = field(default_factory=ReceiptFigures)
     #: What the digest of `due` differs by from that of documents which are as good: see `accept`.
     shift: int = 0
     #: How many such documents there are.
@@ -86,7 +86,7 @@ class Account:
 
 
 @dataclass
-class Day:
+class DayReport:
     """What is known of a store's business day. `noted`: of how many events no document is made, by why.
 
     `unbooked`: what is not in the ERP, by fate. `lost`: the topic has lost records that may be of this day; `unproved`:
@@ -95,16 +95,16 @@ class Day:
 
     store: str
     day: str
-    accounts: list[Account]
+    accounts: list[CurrencyTotals]
     state: State
-    differences: list[Difference] = field(default_factory=list)
-    letters: list[Fact] = field(default_factory=list)
+    differences: list[DayDifference] = field(default_factory=list)
+    letters: list[EventRow] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     noted: dict[str, int] = field(default_factory=dict)
     arrived: int = 0
-    unbooked: dict[str, Sums] = field(default_factory=dict)
+    unbooked: dict[str, CurrencySums] = field(default_factory=dict)
     lost: bool = False
-    unproved: Sums = field(default_factory=Sums)
+    unproved: CurrencySums = field(default_factory=CurrencySums)
 
     @property
     def books(self) -> Books:
@@ -116,14 +116,14 @@ class Day:
         return "agree" if settled and not self.lost else "not proved"
 
     @property
-    def not_booked(self) -> Sums:
+    def not_booked(self) -> CurrencySums:
         """What is in dead letters, held, parked or waiting."""
         return sum_of(sums for fate, sums in self.unbooked.items() if fate in OPEN_FATES)
 
     @property
-    def resolved(self) -> Sums:
+    def resolved(self) -> CurrencySums:
         """What shall not be booked, as a person has decided."""
-        return self.unbooked.get("resolved", Sums())
+        return self.unbooked.get("resolved", CurrencySums())
 
     @property
     def is_complete(self) -> bool:
@@ -139,15 +139,15 @@ class Day:
         racing = self.state == "open" and not self.lost
         return not self.is_complete or self.books == "differ" or (self.books == "not proved" and not racing)
 
-    def account(self, currency: str) -> Account:
+    def account(self, currency: str) -> CurrencyTotals:
         """The day in this currency."""
         return next(account for account in self.accounts if account.currency == currency)
 
     def count(self, *fates: str) -> int:
-        """As `Account.count`, in all currencies."""
+        """As `CurrencyTotals.count`, in all currencies."""
         return sum(account.count(*fates) for account in self.accounts)
 
 
-def _sums(figures: Figures) -> tuple[Any, ...]:
+def _sums(figures: ReceiptFigures) -> tuple[Any, ...]:
     tenders = {kind: amount for kind, amount in figures.tenders.items() if amount}
     return (figures.receipts, figures.lines, figures.quantity, figures.net, figures.tax, figures.gross, tenders)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import click
 
 from ops.dlq.close import noted
-from ops.dlq.filters import Filter
+from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile.verdict import counted
-from sinks.base import Forgetful, Kept, Restored, SinkMisconfigured
+from sinks.base import ReferenceSnapshot, Restored, SinkMisconfigured, SupportsRevoke
 from streams.assembly import build_desk
 from streams.dead_letters.header import printable
 from streams.dead_letters.removed_documents import erp_of, kept_by
@@ -29,7 +29,7 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
             f"no repair {action} has taken anything back; `tillstream dlq audit` names those there were"
         )
     if go:
-        with noted(settings, "undo", by, Filter(), "", repair=action) as (_, noting):
+        with noted(settings, "undo", by, DeadLetterFilter(), "", repair=action) as (_, noting):
             outcomes = undo(settings, kept, go=True)
             noting.counts.update(Counter(outcomes.values()))
     else:
@@ -52,7 +52,7 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
     return 1 if counts["occupied"] or lost else 0
 
 
-def undo(settings: Settings, kept: Sequence[Kept], *, go: bool) -> dict[str, Restored]:
+def undo(settings: Settings, kept: Sequence[ReferenceSnapshot], *, go: bool) -> dict[str, Restored]:
     """Put back what a repair has taken back and return by reference what came of it; without `go` what would.
 
     Twice is as good as once. What stands under a reference now is never touched. Raises SinkMisconfigured for sinks
@@ -60,7 +60,7 @@ def undo(settings: Settings, kept: Sequence[Kept], *, go: bool) -> dict[str, Res
     """
     desk = build_desk(settings)
     try:
-        if not isinstance(desk.sink, Forgetful):
+        if not isinstance(desk.sink, SupportsRevoke):
             raise SinkMisconfigured("this sink can't put documents back: it never takes any back")
         return desk.sink.restore(kept, rehearse=not go)
     finally:

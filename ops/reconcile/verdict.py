@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ops.reconcile.completeness import OPEN_FATES, Sums, sum_of
-from ops.reconcile.run import Found, Now, is_signed, unbalanced, unsettled
-from ops.reconcile.store_day import Day
+from ops.reconcile.completeness import OPEN_FATES, CurrencySums, sum_of
+from ops.reconcile.run import Now, ReconciliationResult, is_signed, unbalanced, unsettled
+from ops.reconcile.store_day import DayReport
 
 #: Where receipts are that are not booked, in words.
 WHERE = {
@@ -16,7 +16,7 @@ WHERE = {
 }
 
 
-def verdict(found: Found, now: Now) -> str:
+def verdict(found: ReconciliationResult, now: Now) -> str:
     """Return all that is to be known of it on one line."""
     if not found.days and found.unplaced is None:
         return "Nothing was sent, and the ERP holds nothing."
@@ -26,7 +26,7 @@ def verdict(found: Found, now: Now) -> str:
     return days + " ".join(sentences(found, now))
 
 
-def sentences(found: Found, now: Now) -> list[str]:
+def sentences(found: ReconciliationResult, now: Now) -> list[str]:
     """Return the answers to both questions, a sentence each, and `Balanced.` if that is so."""
     days = found.all
     words = [_books(days, now, all_signed=not unsettled(found, now))]
@@ -50,7 +50,7 @@ def sentences(found: Found, now: Now) -> list[str]:
 _MAY_LACK = "the topic has lost records of these days, and whether all of them were booked can't be told"
 
 
-def _books(days: Sequence[Day], now: Now, *, all_signed: bool) -> str:
+def _books(days: Sequence[DayReport], now: Now, *, all_signed: bool) -> str:
     differences = sum(len(day.differences) for day in days)
     if differences:
         return f"{counted(differences, 'difference')}{', all signed off' if all_signed else ''}."
@@ -60,7 +60,7 @@ def _books(days: Sequence[Day], now: Now, *, all_signed: bool) -> str:
     return "Books agree as far as they can be proved." if any(day.lost for day in days) else "Books agree."
 
 
-def _not_booked(days: Sequence[Day], now: Now) -> list[str]:
+def _not_booked(days: Sequence[DayReport], now: Now) -> list[str]:
     incomplete = [day for day in days if day.not_booked]
     if not incomplete:
         return []
@@ -68,24 +68,24 @@ def _not_booked(days: Sequence[Day], now: Now) -> list[str]:
     return [f"NOT BOOKED: {whole.in_words()}{_signed(incomplete, now)}."]
 
 
-def _signed(days: Sequence[Day], now: Now) -> str:
+def _signed(days: Sequence[DayReport], now: Now) -> str:
     return ", all signed off" if all(is_signed(day, now) for day in days) else ""
 
 
-def sums_by_fate(days: Sequence[Day]) -> dict[str, Sums]:
+def sums_by_fate(days: Sequence[DayReport]) -> dict[str, CurrencySums]:
     """Return what is not booked of these days by where it is, in the order of `WHERE`."""
     fates = {fate: sum_of(day.unbooked[fate] for day in days if fate in day.unbooked) for fate in OPEN_FATES}
     return {fate: sums for fate, sums in fates.items() if sums}
 
 
-def colour(found: Found, now: Now) -> str:
+def colour(found: ReconciliationResult, now: Now) -> str:
     """Return red if books differ, green if all is balanced, and yellow for all between."""
     if unsettled(found, now):
         return "red"
     return "green" if found.balanced else "yellow"
 
 
-def is_right(found: Found, now: Now, *, allow_open: bool) -> bool:
+def is_right(found: ReconciliationResult, now: Now, *, allow_open: bool) -> bool:
     """Return whether nothing is left to do; with `allow_open`, whether no difference is."""
     return not (unsettled(found, now) if allow_open else unbalanced(found, now))
 

@@ -17,11 +17,11 @@ from rich.table import Table
 from ops.importing.commands import WRONG_IN_DATA
 from ops.importing.watch_folder import stopping
 from ops.reconcile.content import in_places
-from ops.schedules.history import History
+from ops.schedules.history import ScheduleHistory
 from ops.schedules.metrics_server import served
-from ops.schedules.scheduler import Keeper, due_after, keep_all
+from ops.schedules.scheduler import JobScheduler, due_after, keep_all
 from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
-from streams.settings import Schedule, Settings, SettingsError
+from streams.settings import ScheduleSettings, Settings, SettingsError
 
 
 @click.group(name="schedule")
@@ -35,7 +35,7 @@ def schedule_group() -> None:
 def list_command(config: Path | None, as_json: bool) -> None:
     """Every schedule, when it is due next, and how its last run ended."""
     settings = settings_from(config)
-    history = History(settings.data_folder)
+    history = ScheduleHistory(settings.data_folder)
     found: list[dict[str, object]] = []
     for name, schedule in settings.schedules.items():
         last = next(iter(history.runs(name, 1)), None)
@@ -74,8 +74,8 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
         _keep(settings)
         return
     _known(settings, name)
-    history = History(settings.data_folder)
-    outcome = Keeper(name, settings, history, lambda: datetime.now(UTC), Event()).now()
+    history = ScheduleHistory(settings.data_folder)
+    outcome = JobScheduler(name, settings, history, lambda: datetime.now(UTC), Event()).now()
     click.echo(f"{name}: {outcome}")
     sys.exit(0 if outcome == "done" else WRONG_IN_DATA)
 
@@ -84,7 +84,7 @@ def _keep(settings: Settings) -> None:
     def say(text: str) -> None:
         click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True)
 
-    with served(settings, History(settings.data_folder)) as port:
+    with served(settings, ScheduleHistory(settings.data_folder)) as port:
         say(f"http://{settings.http_host}:{port}/metrics")
         keep_all(settings, stopping(), say)
 
@@ -114,7 +114,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
             "not_booked": _not_booked(each.report),
             "report": each.report,
         }
-        for each in History(settings.data_folder).runs(name, last)
+        for each in ScheduleHistory(settings.data_folder).runs(name, last)
     ]
     if as_json:
         click.echo(json.dumps({"runs": found}, ensure_ascii=False))
@@ -141,7 +141,7 @@ def _not_booked(report: dict[str, Any]) -> str | None:
     return ", ".join(f"{in_places(gross, currency)} {currency}" for currency, gross in left.items() if gross)
 
 
-def _what(schedule: Schedule) -> str:
+def _what(schedule: ScheduleSettings) -> str:
     if schedule.reconcile is not None:
         return f"reconcile, {schedule.reconcile.days} days{' deep' if schedule.reconcile.deep else ''}"
     if schedule.folder is not None:
@@ -149,7 +149,7 @@ def _what(schedule: Schedule) -> str:
     return ", ".join(schedule.files) or "a query"
 
 
-def _local(moment: datetime, schedule: Schedule) -> str:
+def _local(moment: datetime, schedule: ScheduleSettings) -> str:
     return moment.astimezone(ZoneInfo(schedule.timezone)).isoformat(timespec="seconds")
 
 

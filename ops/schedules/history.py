@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 RUNNING, STOPPED, BROKEN_OFF, FAILED = "running", "stopped", "broken off", "failed"
 
 
-class Run(NamedTuple):
+class ScheduleRun(NamedTuple):
     """One due time of a schedule, and what became of it; `ended` is None while it runs, and of one that was killed."""
 
     name: str
@@ -22,7 +22,7 @@ class Run(NamedTuple):
     report: dict[str, Any]
 
 
-class History:
+class ScheduleHistory:
     """Opened for each call, so any number of processes may share it."""
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class History:
             (due,) = disk.execute("SELECT max(due) FROM runs WHERE name = ?", (name,)).fetchone()
         return datetime.fromisoformat(due) if due is not None else None
 
-    def last_of(self, name: str, *outcomes: str) -> Run | None:
+    def last_of(self, name: str, *outcomes: str) -> ScheduleRun | None:
         """The latest run that ended with one of these words, or whose outcome begins with it."""
         begins = " OR ".join("outcome LIKE ? || '%'" for _ in outcomes)
         with self._open() as disk:
@@ -76,7 +76,7 @@ class History:
             ).fetchone()
         return _as_run(row) if row is not None else None
 
-    def runs(self, name: str | None, most: int) -> list[Run]:
+    def runs(self, name: str | None, most: int) -> list[ScheduleRun]:
         """The latest, the latest first."""
         with self._open() as disk:
             rows = disk.execute(
@@ -90,10 +90,10 @@ class History:
             yield disk
 
 
-def _as_run(row: tuple[str, str, str, str | None, str, str]) -> Run:
+def _as_run(row: tuple[str, str, str, str | None, str, str]) -> ScheduleRun:
     name, due, begun, ended, outcome, report = row
     moment = datetime.fromisoformat
-    return Run(name, moment(due), moment(begun), moment(ended) if ended else None, outcome, json.loads(report))
+    return ScheduleRun(name, moment(due), moment(begun), moment(ended) if ended else None, outcome, json.loads(report))
 
 
 def _stored(moment: datetime) -> str:

@@ -4,17 +4,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ops.files.inputs import Query, inputs
+from ops.files.inputs import QueryInput, inputs
 from ops.importing.commands import as_object, how_to_read
-from ops.importing.job import Watcher, import_all
-from ops.importing.sending import Sender
-from ops.importing.watch_folder import Folder, work_off
+from ops.importing.job import ImportObserver, import_all
+from ops.importing.sending import ReceiptSender
+from ops.importing.watch_folder import WatchedFolder, work_off
 from ops.reconcile.metrics import summary_of
 from ops.reconcile.run import reconcile, since_unsettled, states_now
-from streams.settings import Reconciliation, Schedule, Settings
+from streams.settings import ReconciliationSettings, ScheduleSettings, Settings
 
 #: How a run ended, in a word, and what is to be remembered of it. Its watcher ends it when it is told to stop.
-Run = Callable[[Settings, Schedule, Watcher], tuple[str, dict[str, object]]]
+Run = Callable[[Settings, ScheduleSettings, ImportObserver], tuple[str, dict[str, object]]]
 
 DONE, BAD_LINES, DIFFERS, UNREADABLE = "done", "bad lines", "differs", "unreadable files"
 #: The books agree, and not everything of days that are over is booked, or can be proved.
@@ -23,14 +23,16 @@ INCOMPLETE = "incomplete"
 _BY = "tillstream schedule"
 
 
-def run(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:
+def run(settings: Settings, schedule: ScheduleSettings, watcher: ImportObserver) -> tuple[str, dict[str, object]]:
     """As `Run`. Raises what importing and reconciling raise."""
     if schedule.reconcile is not None:
         return _reconciliation(settings, schedule.reconcile, watcher)
     return _import(settings, schedule, watcher)
 
 
-def _reconciliation(settings: Settings, how: Reconciliation, watcher: Watcher) -> tuple[str, dict[str, object]]:
+def _reconciliation(
+    settings: Settings, how: ReconciliationSettings, watcher: ImportObserver
+) -> tuple[str, dict[str, object]]:
     first = since_unsettled(settings, datetime.now(UTC).date() - timedelta(days=how.days))
     found = reconcile(settings, first=first, deep=how.deep, progress=watcher.heed)
     if found.late is not None:  # all of that day has to be read
@@ -41,13 +43,13 @@ def _reconciliation(settings: Settings, how: Reconciliation, watcher: Watcher) -
     return (DIFFERS if summary.differs else INCOMPLETE if left else DONE), summary.model_dump(mode="json")
 
 
-def _import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[str, dict[str, object]]:
+def _import(settings: Settings, schedule: ScheduleSettings, watcher: ImportObserver) -> tuple[str, dict[str, object]]:
     given = {"contract": schedule.contract, "topic": schedule.topic}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     how = how_to_read(settings, schedule.encoding, sheet=schedule.sheet)
-    sender = Sender(settings)
+    sender = ReceiptSender(settings)
     if schedule.folder is not None:
-        folder = Folder(schedule.folder)
+        folder = WatchedFolder(schedule.folder)
         with folder.alone():
             found = list(work_off(settings, folder, how, watcher, sender))
     else:
@@ -58,8 +60,8 @@ def _import(settings: Settings, schedule: Schedule, watcher: Watcher) -> tuple[s
     return word, as_object(settings, reports, faults)
 
 
-def _query(schedule: Schedule) -> Query | None:
+def _query(schedule: ScheduleSettings) -> QueryInput | None:
     if schedule.sql is None or schedule.query is None:
         return None
     password = Path(schedule.password_file).read_text(encoding="utf-8").strip() if schedule.password_file else None
-    return Query(schedule.sql, schedule.query, password)
+    return QueryInput(schedule.sql, schedule.query, password)

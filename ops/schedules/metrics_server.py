@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from ops.reconcile.metrics import Summary, metrics_of
-from ops.schedules.history import BROKEN_OFF, FAILED, History
+from ops.reconcile.metrics import ReconciliationSummary, metrics_of
+from ops.schedules.history import BROKEN_OFF, FAILED, ScheduleHistory
 from ops.schedules.jobs import BAD_LINES, DIFFERS, DONE, INCOMPLETE, UNREADABLE
 from streams.metrics import ScheduleMetrics
 from streams.settings import Settings, SettingsError
@@ -21,7 +21,7 @@ from streams.settings import Settings, SettingsError
 class ScheduleCollector(Collector):
     """How the last run of each schedule ended, and what the last reconciliation of each found."""
 
-    def __init__(self, settings: Settings, history: History) -> None:
+    def __init__(self, settings: Settings, history: ScheduleHistory) -> None:
         self._schedules = settings.schedules
         self._history = history
 
@@ -36,7 +36,7 @@ class ScheduleCollector(Collector):
             last = self._history.last_of(name, DONE, DIFFERS, INCOMPLETE) if schedule.reconcile is not None else None
             if last is None:
                 continue
-            for family in metrics_of(Summary.model_validate(last.report)).registry.collect():
+            for family in metrics_of(ReconciliationSummary.model_validate(last.report)).registry.collect():
                 kept = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     kept.add_sample(sample.name, {"schedule": name, **sample.labels}, sample.value)
@@ -45,7 +45,7 @@ class ScheduleCollector(Collector):
 
 
 @contextmanager
-def served(settings: Settings, history: History) -> Iterator[int]:
+def served(settings: Settings, history: ScheduleHistory) -> Iterator[int]:
     """Serves `/metrics` meanwhile; the port. Raises SettingsError when the address can't be had."""
     registry = CollectorRegistry()
     registry.register(ScheduleCollector(settings, history))

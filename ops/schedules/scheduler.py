@@ -16,12 +16,12 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 from ops.files.layout import NotReadable
-from ops.importing.watch_folder import Stoppable, Stopped
+from ops.importing.watch_folder import ImportStopped, StoppableObserver
 from ops.schedules import jobs
-from ops.schedules.history import FAILED, STOPPED, History
+from ops.schedules.history import FAILED, STOPPED, ScheduleHistory
 from sinks.base import SinkMisconfigured, SinkUnavailable
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
-from streams.settings import Schedule, Settings, SettingsError
+from streams.settings import ScheduleSettings, Settings, SettingsError
 from streams.sources.contracts import ContractError
 from streams.sources.rows import RowsUnreadable
 
@@ -44,13 +44,13 @@ _FAULTS = (
 )
 
 
-def due_after(schedule: Schedule, moment: datetime) -> Iterator[datetime]:
+def due_after(schedule: ScheduleSettings, moment: datetime) -> Iterator[datetime]:
     """The due times after a moment, without end, in UTC."""
     for due in CronSim(schedule.cron, moment.astimezone(ZoneInfo(schedule.timezone))):
         yield due.astimezone(UTC)
 
 
-def passed(schedule: Schedule, since: datetime, now: datetime) -> list[datetime]:
+def passed(schedule: ScheduleSettings, since: datetime, now: datetime) -> list[datetime]:
     """The due times after `since` up to `now`."""
     found: list[datetime] = []
     for due in due_after(schedule, since):
@@ -60,14 +60,14 @@ def passed(schedule: Schedule, since: datetime, now: datetime) -> list[datetime]
     return found
 
 
-class Keeper:
+class JobScheduler:
     """Keeps one schedule: waits for its due times, and runs what is due."""
 
     def __init__(
         self,
         name: str,
         settings: Settings,
-        history: History,
+        history: ScheduleHistory,
         clock: Clock,
         stop: threading.Event,
         run: jobs.Run = jobs.run,
@@ -142,8 +142,8 @@ class Keeper:
         self._say(f"{self._name}: begins")
         report: dict[str, object] = {}
         try:
-            outcome, report = self._run(self._settings, self._schedule, Stoppable(self._stop))
-        except Stopped:
+            outcome, report = self._run(self._settings, self._schedule, StoppableObserver(self._stop))
+        except ImportStopped:
             outcome = STOPPED
         except _FAULTS as error:
             outcome = f"{FAILED}: {error}"
@@ -181,12 +181,12 @@ def keep_all(settings: Settings, stop: threading.Event, say: Callable[[str], Non
     """
     if not settings.schedules:
         raise SettingsError("no schedules in the settings; see docs/schedules.md")
-    history = History(settings.data_folder)
+    history = ScheduleHistory(settings.data_folder)
     bugs: list[BaseException] = []
 
     def keep(name: str) -> None:
         try:
-            Keeper(name, settings, history, lambda: datetime.now(UTC), stop, say=say).keep()
+            JobScheduler(name, settings, history, lambda: datetime.now(UTC), stop, say=say).keep()
         except BaseException as bug:
             bugs.append(bug)
             stop.set()

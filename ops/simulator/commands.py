@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from ops.simulator.tills import Tally, sell, till_producer, traffic
+from ops.simulator.tills import ConfirmedTally, sell, till_producer, traffic
 from streams.kafka.topics import client_config, create_source_topic
 from streams.settings import Settings
 
@@ -15,7 +15,7 @@ from streams.settings import Settings
 def sell_until_stopped(settings: Settings, *, rate: float, stores: int, seconds: float | None, seed: int) -> None:
     """Sells until SIGTERM, Ctrl-C or `seconds`; says at the end what was sent. Creates the topic if it is missing."""
     create_source_topic(settings, settings.partitions)
-    stop, tally = threading.Event(), Tally()
+    stop, tally = threading.Event(), ConfirmedTally()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if seconds is not None:

@@ -16,7 +16,7 @@ from schemas.dead_letter import Reason
 Event = dict[str, Any]
 
 
-class Fault(NamedTuple):
+class TillFault(NamedTuple):
     """`spoil` turns a sound sale into the bytes of a broken one; it may change the dict it is given."""
 
     reason: Reason
@@ -107,19 +107,19 @@ def _add(part: Event, field: str, rng: Random) -> None:
     part[field] = str(Decimal(part[field]) + rng.randint(2, 9))  # whole euros: beyond every tolerance
 
 
-FAULTS: Mapping[str, Fault] = MappingProxyType(
+FAULTS: Mapping[str, TillFault] = MappingProxyType(
     {
-        "cut_off": Fault(Reason.INVALID_JSON, cut_off),
-        "double_key": Fault(Reason.AMBIGUOUS_JSON, double_key),
-        "missing_field": Fault(Reason.SCHEMA_MISMATCH, missing_field),
-        "wrong_type": Fault(Reason.SCHEMA_MISMATCH, wrong_type),
-        "naive_time": Fault(Reason.SCHEMA_MISMATCH, naive_time),
-        "old_clock": Fault(Reason.IMPLAUSIBLE_TIME, old_clock),
-        "unknown_currency": Fault(Reason.UNKNOWN_CURRENCY, unknown_currency),
-        "too_many_places": Fault(Reason.INVALID_AMOUNT, too_many_places),
-        "no_lines": Fault(Reason.EMPTY_RECEIPT, no_lines),
-        "wrong_line": Fault(Reason.LINE_MISMATCH, wrong_line),
-        "wrong_totals": Fault(Reason.TOTALS_MISMATCH, wrong_totals),
-        "wrong_tenders": Fault(Reason.PAYMENT_MISMATCH, wrong_tenders),
+        "cut_off": TillFault(Reason.INVALID_JSON, cut_off),
+        "double_key": TillFault(Reason.AMBIGUOUS_JSON, double_key),
+        "missing_field": TillFault(Reason.SCHEMA_MISMATCH, missing_field),
+        "wrong_type": TillFault(Reason.SCHEMA_MISMATCH, wrong_type),
+        "naive_time": TillFault(Reason.SCHEMA_MISMATCH, naive_time),
+        "old_clock": TillFault(Reason.IMPLAUSIBLE_TIME, old_clock),
+        "unknown_currency": TillFault(Reason.UNKNOWN_CURRENCY, unknown_currency),
+        "too_many_places": TillFault(Reason.INVALID_AMOUNT, too_many_places),
+        "no_lines": TillFault(Reason.EMPTY_RECEIPT, no_lines),
+        "wrong_line": TillFault(Reason.LINE_MISMATCH, wrong_line),
+        "wrong_totals": TillFault(Reason.TOTALS_MISMATCH, wrong_totals),
+        "wrong_tenders": TillFault(Reason.PAYMENT_MISMATCH, wrong_tenders),
     }
 )

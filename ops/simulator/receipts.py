@@ -1,7 +1,7 @@
 """What a simulated till rings up: an assortment, and receipts that add up to the cent.
 
 All amounts are integers in minor units (cents) and all quantities integers in thousandths, so that nothing
-here can round twice; `Receipt.event` prints them in the format of `schemas.sale`.
+here can round twice; `SimulatedReceipt.event` prints them in the format of `schemas.sale`.
 """
 
 import json
@@ -38,7 +38,7 @@ _OTHERS = (
 )
 
 
-class Product(NamedTuple):
+class SimulatedProduct(NamedTuple):
     """`price` in cents per `unit` ("each" or "kg"), tax of `tax_rate` percent included."""
 
     sku: str
@@ -49,16 +49,16 @@ class Product(NamedTuple):
 
 
 @cache
-def assortment() -> tuple[Product, ...]:
+def assortment() -> tuple[SimulatedProduct, ...]:
     """The 200 products that every store sells, the same for every seed."""
     shelves = ((_BY_WEIGHT, "kg", _FOOD), (_FOODS, "each", _FOOD), (_OTHERS, "each", _OTHER))
-    products: list[Product] = []
+    products: list[SimulatedProduct] = []
     for prefix, percent in _VARIANTS:
         for entries, unit, rate in shelves:
             for entry in entries.split(","):
                 name, price = entry.rsplit(" ", 1)
                 sku = str(10_000 + len(products))
-                products.append(Product(sku, prefix + name, unit, int(price) * percent // 100, rate))
+                products.append(SimulatedProduct(sku, prefix + name, unit, int(price) * percent // 100, rate))
     return tuple(products)
 
 
@@ -70,10 +70,10 @@ def _popularity() -> list[float]:
     return list(accumulate(1 / (5 + rank) for rank in ranks))
 
 
-class Line(NamedTuple):
+class ReceiptLine(NamedTuple):
     """`milli` thousandths of the product's unit, less `discount` cents."""
 
-    product: Product
+    product: SimulatedProduct
     milli: int
     discount: int
 
@@ -88,7 +88,7 @@ class Line(NamedTuple):
         return divide_half_up(self.amount * 100, 100 + self.product.tax_rate)
 
     def printed(self) -> dict[str, Any]:
-        """The line in the format of `schemas.sale.Line`."""
+        """The line in the format of `schemas.sale.SaleLine`."""
         line: dict[str, Any] = {
             "sku": self.product.sku,
             "description": self.product.description,
@@ -105,7 +105,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class SimulatedReceipt:
     """A receipt as its register printed it; `original` is (register, receipt) of what it returns or voids."""
 
     type: EventType
@@ -114,7 +114,7 @@ class Receipt:
     number: str
     occurred_at: str
     cashier: str
-    lines: tuple[Line, ...]
+    lines: tuple[ReceiptLine, ...]
     tenders: tuple[tuple[str, int], ...]
     customer: str | None = None
     original: tuple[str, str] | None = None
@@ -154,22 +154,22 @@ def header(kind: EventType, store: str, register: str, number: str, occurred_at:
     }
 
 
-def ring_up(rng: Random) -> tuple[Line, ...]:
+def ring_up(rng: Random) -> tuple[ReceiptLine, ...]:
     """A basket of 1 to 20 lines, about one in twelve of them discounted."""
     count = min(1 + int(rng.expovariate(0.4)), 20)
     products = rng.choices(assortment(), cum_weights=_popularity(), k=count)
     return tuple(_line(rng, product) for product in products)
 
 
-def _line(rng: Random, product: Product) -> Line:
+def _line(rng: Random, product: SimulatedProduct) -> ReceiptLine:
     if product.unit == "kg":
         milli = rng.randint(80, 2500)
     else:
         milli = 1000 * rng.choices((1, 2, 3, 4, 6, 12), weights=(70, 16, 6, 4, 3, 1))[0]
     if rng.random() >= 1 / 12:
-        return Line(product, milli, 0)
+        return ReceiptLine(product, milli, 0)
     percent = rng.choice((10, 20, 25, 50))
-    return Line(product, milli, milli * product.price * percent // 100_000)
+    return ReceiptLine(product, milli, milli * product.price * percent // 100_000)
 
 
 def pay(rng: Random, gross: int) -> tuple[tuple[str, int], ...]:

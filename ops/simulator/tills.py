@@ -10,17 +10,17 @@ from itertools import islice
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from ops.simulator.traffic import Sent, Shares, traffic
+from ops.simulator.traffic import SimulatedRecord, TrafficShares, traffic
 from schemas.dead_letter import Reason
 
-__all__ = ["Pace", "Sent", "Shares", "Tally", "sell", "till_producer", "traffic"]
+__all__ = ["ConfirmedTally", "EventPace", "SimulatedRecord", "TrafficShares", "sell", "till_producer", "traffic"]
 
 _SLACK = 0.002  # seconds: below this a wait costs more than it is worth
 _NAP = 0.1  # seconds between two looks at `stop` and at the broker's answers
 
 
 @dataclass
-class Tally:
+class ConfirmedTally:
     """What the broker has confirmed, for the reconciliation: the ERP must hold `documents` in the end.
 
     `fresh` are the sound events (with the `day_closes`, which become no document), `resent` their
@@ -53,7 +53,7 @@ class Tally:
         """How many dead letters must be there for `reason`."""
         return sum(count for each, count in self.broken.items() if each == reason)
 
-    def confirm(self, sent: Sent) -> None:
+    def confirm(self, sent: SimulatedRecord) -> None:
         """The broker holds the record."""
         if sent.reason is not None:
             self.broken[sent.reason] += 1
@@ -68,14 +68,14 @@ class Tally:
             self.day_closes += sent.type == "day_close"
             self.gross[sent.store] = self.gross.get(sent.store, Decimal(0)) + sent.gross
 
-    def fail(self, sent: Sent, error: str) -> None:
+    def fail(self, sent: SimulatedRecord, error: str) -> None:
         """The record was given up without the broker's confirmation."""
         self.failed[error] += 1
         if sent.kind == "fresh":
             self._unconfirmed.add(sent.value)
 
 
-class Pace:
+class EventPace:
     """Lets `rate` events per second through; a backlog of more than a second is forgotten."""
 
     def __init__(self, rate: float | None, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -107,10 +107,10 @@ def till_producer(brokers: str, settings: Mapping[str, str | int | float | bool]
 def sell(
     producer: Producer,
     topic: str,
-    records: Iterator[Sent],
+    records: Iterator[SimulatedRecord],
     rate: float | None,
     stop: threading.Event,
-    tally: Tally,
+    tally: ConfirmedTally,
     *,
     limit: int | None = None,
     flush_seconds: float = 30.0,
@@ -122,7 +122,7 @@ def sell(
     `flush_seconds` after the end is given up and counted as failed. Raises KafkaException if a record can't
     be sent at all (an unknown topic, a fatal error of the producer).
     """
-    pace = Pace(rate, monotonic)
+    pace = EventPace(rate, monotonic)
     for sent in islice(records, limit):
         while not stop.is_set() and (ahead := pace.ahead()) > _SLACK:
             stop.wait(min(ahead, _NAP))
@@ -135,7 +135,9 @@ def sell(
         producer.flush(1.0)
 
 
-def _produce(producer: Producer, topic: str, sent: Sent, stop: threading.Event, tally: Tally) -> bool:
+def _produce(
+    producer: Producer, topic: str, sent: SimulatedRecord, stop: threading.Event, tally: ConfirmedTally
+) -> bool:
     """Queues the record, waiting while the queue is full; False when stopped before."""
 
     def answer(error: KafkaError | None, message: Message) -> None:

@@ -9,7 +9,7 @@ from random import Random
 from typing import Literal, NamedTuple
 
 from ops.simulator.faults import FAULTS
-from ops.simulator.receipts import Receipt, compact, header, money, pay, ring_up
+from ops.simulator.receipts import SimulatedReceipt, compact, header, money, pay, ring_up
 from schemas.dead_letter import Reason
 from schemas.sale import EventType
 
@@ -19,7 +19,7 @@ _FARTHEST = 200  # events of the same store between an event and its repetition
 _REMEMBERED = 500  # sales per store that may still come back
 
 
-class Sent(NamedTuple):
+class SimulatedRecord(NamedTuple):
     """One record for Kafka and what must become of it.
 
     `key` is the store's id, `reason` what a broken record's dead letter must say. `gross` is what the receipt
@@ -37,7 +37,7 @@ class Sent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shares:
+class TrafficShares:
     """Which part of all records is what; the rest are sound sales.
 
     Repetitions come later than what they repeat, so a short run has fewer of them.
@@ -61,9 +61,9 @@ def traffic(
     registers: int = 3,
     first_receipt: int = 1,
     zone: tzinfo = UTC,
-    shares: Shares = Shares(),
+    shares: TrafficShares = TrafficShares(),
     day_close: bool = False,
-) -> Iterator[Sent]:
+) -> Iterator[SimulatedRecord]:
     """Endless traffic of the stores S001, S002, …: the same arguments and clock readings give the same bytes.
 
     - Receipt numbers run per register from `first_receipt`, and event ids follow from them. A second run into
@@ -74,32 +74,32 @@ def traffic(
       anything closes its day when the date in `zone` has changed, before the store's next new receipt.
     """
     rng = Random(seed)  # noqa: S311 - simulation
-    markets: list[_Store] = []
+    markets: list[_SimulatedStore] = []
     for number in range(1, stores + 1):
         numbers = {str(register): first_receipt for register in range(1, registers + 1)}
-        markets.append(_Store(f"S{number:03d}", numbers, rng, zone, shares, day_close))
+        markets.append(_SimulatedStore(f"S{number:03d}", numbers, rng, zone, shares, day_close))
     while True:
         yield rng.choice(markets).next(clock())
 
 
 @dataclass(slots=True, eq=False)
-class _Store:
+class _SimulatedStore:
     """`numbers` are the registers' next receipts, `position` counts the turns, `takings` are in cents."""
 
     name: str
     numbers: dict[str, int]
     rng: Random
     zone: tzinfo
-    shares: Shares
+    shares: TrafficShares
     day_close: bool
-    sold: list[Receipt] = field(default_factory=list)
+    sold: list[SimulatedReceipt] = field(default_factory=list)
     position: int = 0
-    repetitions: dict[int, Sent] = field(default_factory=dict)
+    repetitions: dict[int, SimulatedRecord] = field(default_factory=dict)
     takings: Counter[str] = field(default_factory=Counter)
-    closes: deque[Sent] = field(default_factory=deque)
+    closes: deque[SimulatedRecord] = field(default_factory=deque)
     day: date | None = None
 
-    def next(self, now: datetime) -> Sent:
+    def next(self, now: datetime) -> SimulatedRecord:
         """The store's next record: a repetition that is due, a day's close, or something new."""
         local = now.astimezone(self.zone)
         if self.day_close and self.day != local.date():
@@ -112,7 +112,7 @@ class _Store:
         self.position += 1
         return sent
 
-    def new(self, at: str) -> Sent:
+    def new(self, at: str) -> SimulatedRecord:
         shares = self.shares
         # Repetitions take turns of their own: the other shares are parts of what remains.
         draw = self.rng.random() * (1 - shares.resent)
@@ -127,13 +127,13 @@ class _Store:
             self.repeat_later(sent)
         return sent
 
-    def fresh(self, receipt: Receipt) -> Sent:
+    def fresh(self, receipt: SimulatedReceipt) -> SimulatedRecord:
         if receipt.type == "sale":
             self.remember(receipt)
         gross = receipt.gross if receipt.type == "sale" else -receipt.gross
         return self.record(compact(receipt.event()), None, gross, receipt.type)
 
-    def broken(self, at: str) -> Sent:
+    def broken(self, at: str) -> SimulatedRecord:
         """A sale that is spoilt on its way. Its number is used up and its money is in the drawer."""
         fault = self.rng.choice([None, *FAULTS.values()])
         if fault is None and self.sold:
@@ -142,18 +142,18 @@ class _Store:
         reason, spoil = fault or FAULTS["cut_off"]
         return self.record(spoil(receipt.event(), self.rng), reason, receipt.gross, "sale")
 
-    def conflict(self) -> Sent:
+    def conflict(self) -> SimulatedRecord:
         """An earlier event's id again, with one line more: sound in itself, in conflict with the earlier."""
         earlier = self.rng.choice(self.sold)
         lines = earlier.lines + ring_up(self.rng)[:1]
         again = replace(earlier, lines=lines, tenders=(("card", sum(line.amount for line in lines)),))
         return self.record(compact(again.event()), Reason.CONFLICTING_DUPLICATE, again.gross, "sale")
 
-    def record(self, value: bytes, reason: Reason | None, gross: int, kind: EventType) -> Sent:
+    def record(self, value: bytes, reason: Reason | None, gross: int, kind: EventType) -> SimulatedRecord:
         state: Literal["fresh", "broken"] = "broken" if reason else "fresh"
-        return Sent(self.name.encode(), value, state, reason, Decimal(money(gross)), self.name, kind)
+        return SimulatedRecord(self.name.encode(), value, state, reason, Decimal(money(gross)), self.name, kind)
 
-    def repeat_later(self, sent: Sent) -> None:
+    def repeat_later(self, sent: SimulatedRecord) -> None:
         """Gives the record a free turn of the store; near ones are likelier, as with a till that retries."""
         while True:
             turn = self.position + 1 + int((_FARTHEST + 1) ** self.rng.random())
@@ -161,15 +161,15 @@ class _Store:
                 self.repetitions[turn] = sent._replace(kind="resent")
                 return
 
-    def sale(self, at: str) -> Receipt:
+    def sale(self, at: str) -> SimulatedReceipt:
         lines = ring_up(self.rng)
         gross = sum(line.amount for line in lines)
         customer = f"C{self.rng.randrange(5000):05d}" if self.rng.random() < 0.3 else None
         register, number = self.turn(gross)
         tenders = pay(self.rng, gross)
-        return Receipt("sale", self.name, register, number, at, self.cashier(), lines, tenders, customer)
+        return SimulatedReceipt("sale", self.name, register, number, at, self.cashier(), lines, tenders, customer)
 
-    def taken_back(self, kind: EventType, at: str) -> Receipt:
+    def taken_back(self, kind: EventType, at: str) -> SimulatedReceipt:
         """Some lines of an earlier sale (all of them, if it is voided), as they were paid."""
         sale = self.sold.pop(self.rng.randrange(len(self.sold)))
         count = len(sale.lines) if kind == "void" else self.rng.randint(1, len(sale.lines))
@@ -200,7 +200,7 @@ class _Store:
     def cashier(self) -> str:
         return f"K{self.rng.randint(1, 20):02d}"
 
-    def remember(self, sale: Receipt) -> None:
+    def remember(self, sale: SimulatedReceipt) -> None:
         self.sold.append(sale)
         if len(self.sold) > _REMEMBERED:
             del self.sold[0]

@@ -13,8 +13,8 @@ from rich.live import Live
 
 from ops.check import UNREACHABLE, WIDTH
 from ops.terminal.options import settings_from, with_config
-from ops.top.reading import Reading, look
-from ops.top.screen import View, as_json, screen
+from ops.top.reading import WorkerReading, look
+from ops.top.screen import TopView, as_json, screen
 from streams.settings import Settings, SettingsError
 
 NOT_READY = 1
@@ -85,34 +85,34 @@ def addresses(settings: Settings, workers: int) -> list[str]:
     return [f"http://{host}:{settings.http_port + number}" for number in range(workers)]
 
 
-def look_twice(urls: list[str], every: float) -> View:
+def look_twice(urls: list[str], every: float) -> TopView:
     """A view with the events a second; the pause is left out where no worker answers."""
     before = look(urls)
     if all(reading.silent is not None for reading in before):
-        return View(before, {}, time.time())
+        return TopView(before, {}, time.time())
     time.sleep(every)
-    return View(look(urls), by_url(before), time.time())
+    return TopView(look(urls), by_url(before), time.time())
 
 
-def watch(urls: list[str], every: float, stores: int) -> View:
+def watch(urls: list[str], every: float, stores: int) -> TopView:
     """Looks and shows until Ctrl-C; the last view."""
-    view = View(look(urls), {}, time.time())
+    view = TopView(look(urls), {}, time.time())
     with Live(screen(view, stores), console=Console(highlight=False), auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(every)
-                view = View(look(urls), by_url(view.readings), time.time())
+                view = TopView(look(urls), by_url(view.readings), time.time())
                 live.update(screen(view, stores), refresh=True)
         except KeyboardInterrupt:
             return view
 
 
-def by_url(readings: Sequence[Reading]) -> dict[str, Reading]:
+def by_url(readings: Sequence[WorkerReading]) -> dict[str, WorkerReading]:
     """Readings by whose they are."""
     return {reading.url: reading for reading in readings}
 
 
-def exit_code(readings: Sequence[Reading]) -> int:
+def exit_code(readings: Sequence[WorkerReading]) -> int:
     """0 all are ready, 1 one is not, 3 none answers."""
     if all(reading.silent is not None for reading in readings):
         return UNREACHABLE

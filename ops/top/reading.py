@@ -9,7 +9,7 @@ from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import OpenerDirector, ProxyHandler, build_opener
 
-from ops.worker.metrics_page import Samples
+from ops.worker.metrics_page import MetricsPage
 
 PATIENCE = 3.0
 #: A counter that every worker has from its first moment.
@@ -23,7 +23,7 @@ SETTLED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class WorkerReading:
     """What a worker said at `moment`, in monotonic seconds. `silent` is why it said nothing: then no more is known."""
 
     url: str
@@ -53,14 +53,14 @@ class NoWorker(Exception):
     """Something else answers there; the message says what."""
 
 
-def look(urls: Sequence[str]) -> list[Reading]:
+def look(urls: Sequence[str]) -> list[WorkerReading]:
     """One reading of each worker, all at once: one that does not answer keeps nobody waiting for the others."""
     opener = build_opener(ProxyHandler({}))  # workers are near; a proxy would not reach 127.0.0.1
     with ThreadPoolExecutor(max_workers=max(1, len(urls))) as threads:
         return list(threads.map(lambda url: read(url, opener), urls))
 
 
-def read(url: str, opener: OpenerDirector) -> Reading:
+def read(url: str, opener: OpenerDirector) -> WorkerReading:
     """The reading of the worker at `url`, which is `http://host:port`."""
     moment = time.monotonic()
     try:
@@ -69,20 +69,22 @@ def read(url: str, opener: OpenerDirector) -> Reading:
             raise NoWorker(f"/metrics answers {status}")
         return reading_of(url, moment, metrics, *_words(*_get(opener, f"{url}/readyz")))
     except NoWorker as error:
-        return Reading(url, moment, silent=f"no Tillstream worker: {error}")
+        return WorkerReading(url, moment, silent=f"no Tillstream worker: {error}")
     except (OSError, HTTPException) as error:
-        return Reading(url, moment, silent=f"does not answer: {getattr(error, 'reason', None) or error}")
+        return WorkerReading(url, moment, silent=f"does not answer: {getattr(error, 'reason', None) or error}")
 
 
-def reading_of(url: str, moment: float, metrics: str, reasons: Sequence[str], warnings: Sequence[str] = ()) -> Reading:
+def reading_of(
+    url: str, moment: float, metrics: str, reasons: Sequence[str], warnings: Sequence[str] = ()
+) -> WorkerReading:
     """The reading that these metrics make. Raises NoWorker."""
     try:
-        samples = Samples(metrics)
+        samples = MetricsPage(metrics)
     except ValueError as error:
         raise NoWorker(f"/metrics are none ({error})") from None
     if OURS not in samples:
         raise NoWorker(f"/metrics have no {OURS}")
-    return Reading(
+    return WorkerReading(
         url,
         moment,
         reasons=tuple(reasons),
@@ -101,7 +103,7 @@ def reading_of(url: str, moment: float, metrics: str, reasons: Sequence[str], wa
     )
 
 
-def rate(now: Reading, before: Reading | None) -> float | None:
+def rate(now: WorkerReading, before: WorkerReading | None) -> float | None:
     """Events a second between two readings of a worker; None where that is not known, as after a restart."""
     if before is None or now.silent or before.silent or now.moment <= before.moment or now.events < before.events:
         return None

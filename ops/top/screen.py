@@ -9,25 +9,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ops.top.reading import Reading, rate
+from ops.top.reading import WorkerReading, rate
 from streams.dead_letters.header import printable
 from streams.metrics import OTHER_STORES
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TopView:
     """The newest readings, those of the look before, and the time of the clock that people read."""
 
-    readings: Sequence[Reading]
-    before: dict[str, Reading]
+    readings: Sequence[WorkerReading]
+    before: dict[str, WorkerReading]
     now: float
 
-    def rate_of(self, reading: Reading) -> float | None:
+    def rate_of(self, reading: WorkerReading) -> float | None:
         """Events a second of one worker, where it is known."""
         return rate(reading, self.before.get(reading.url))
 
     @property
-    def answering(self) -> list[Reading]:
+    def answering(self) -> list[WorkerReading]:
         """The workers that answer."""
         return [reading for reading in self.readings if reading.silent is None]
 
@@ -55,7 +55,7 @@ class View:
         return any(said) if said else None
 
 
-def screen(view: View, stores: int) -> RenderableType:
+def screen(view: TopView, stores: int) -> RenderableType:
     """All of it."""
     parts: list[RenderableType] = [workers(view)]
     why = [
@@ -81,7 +81,7 @@ def screen(view: View, stores: int) -> RenderableType:
     return Group(*parts)
 
 
-def workers(view: View) -> Table:
+def workers(view: TopView) -> Table:
     """One row per worker, and one for all."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("worker", "ready", "sink"):
@@ -100,7 +100,7 @@ def workers(view: View) -> Table:
     return table
 
 
-def _cells(view: View, reading: Reading) -> list[RenderableType]:
+def _cells(view: TopView, reading: WorkerReading) -> list[RenderableType]:
     if reading.silent is not None:
         return [Text("silent", "red"), *(["–"] * 8)]
     not_ready = "held" if reading.held else "no"
@@ -109,7 +109,7 @@ def _cells(view: View, reading: Reading) -> list[RenderableType]:
     return [ready, sink, *_numbers(view, [reading], view.rate_of(reading))]
 
 
-def _numbers(view: View, readings: Sequence[Reading], per_second: float | None) -> list[str]:
+def _numbers(view: TopView, readings: Sequence[WorkerReading], per_second: float | None) -> list[str]:
     progress = max((r.last_progress for r in readings if r.last_progress is not None), default=None)
     return [
         f"{sum(r.partitions for r in readings)}",
@@ -135,7 +135,7 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def as_json(view: View, stores: int) -> dict[str, Any]:
+def as_json(view: TopView, stores: int) -> dict[str, Any]:
     """The same for machines; what is not known is null."""
     answering = view.answering
     return {
@@ -165,7 +165,7 @@ def as_json(view: View, stores: int) -> dict[str, Any]:
     }
 
 
-def _worker(view: View, reading: Reading) -> dict[str, Any]:
+def _worker(view: TopView, reading: WorkerReading) -> dict[str, Any]:
     if reading.silent is not None:
         return {"url": reading.url, "answers": False, "ready": False, "reasons": [reading.silent]}
     return {

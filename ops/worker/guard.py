@@ -28,7 +28,7 @@ STACKS = signal.SIGUSR2
 LAST_WORDS = 5.0
 
 
-class Guard:
+class ProcessGuard:
     """Watches this process from another one. `note` is called there, before a worker that is stuck is ended."""
 
     def __init__(self, limit: float, note: Callable[[], object]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 
-class Samples:
+class MetricsPage:
     """The samples of a text in Prometheus' format. Raises ValueError where it is none."""
 
     def __init__(self, text: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops.worker.metrics_page import Samples
+from ops.worker.metrics_page import MetricsPage
 
 
 class WorkerDied(Exception):
@@ -24,7 +24,7 @@ class WorkerDied(Exception):
 
 
 @dataclass
-class Readings:
+class WorkerReadings:
     """What the worker's metrics say, summed up."""
 
     delivered: int = 0
@@ -78,11 +78,11 @@ class WorkerProcess:
             time.sleep(0.1)
         raise WorkerDied(f"the worker was not ready after {seconds:.0f} s\n{self._last_words()}", 3)
 
-    def readings(self) -> Readings:
+    def readings(self) -> WorkerReadings:
         """The worker's metrics now. Raises WorkerDied."""
         self._check_alive()
         text = self._get("/metrics")
-        return parse(text) if text is not None else Readings()
+        return parse(text) if text is not None else WorkerReadings()
 
     def held(self) -> str | None:
         """Why the worker does not consume any more, if it says so."""
@@ -122,10 +122,10 @@ class WorkerProcess:
             return None
 
 
-def parse(text: str) -> Readings:
+def parse(text: str) -> WorkerReadings:
     """Readings from the Prometheus text format."""
-    samples = Samples(text)
-    return Readings(
+    samples = MetricsPage(text)
+    return WorkerReadings(
         delivered=int(samples.total("tillstream_events_delivered_total")),
         duplicates=samples.counts("tillstream_events_duplicate_total", "layer"),
         rejected=samples.counts("tillstream_events_rejected_total", "reason"),

@@ -9,43 +9,43 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from ops.worker.guard import Guard
-from ops.worker.watchdog import Watchdog
+from ops.worker.guard import ProcessGuard
+from ops.worker.watchdog import HangWatchdog
 from streams.assembly import tune_interpreter
 from streams.settings import Settings, SettingsError
 from streams.worker.app import COMMIT_PATIENCE, drain, in_our_words
-from streams.worker.bootstrap import Worker, build
+from streams.worker.bootstrap import PreparedWorker, build
 from streams.worker.health import HealthServer
-from streams.worker.state import State
-from streams.worker.suspects import Marks, Notebook
+from streams.worker.state import WorkerState
+from streams.worker.suspects import SuspectMarks, SuspectNotebook
 
 STOP_PATIENCE = 15.0
 LEAVE_PATIENCE = 5.0
 
 
-class Watched(NamedTuple):
+class GuardedWorker(NamedTuple):
     """A worker's guard, and what it shows the guard about its work."""
 
-    guard: Guard
-    marks: Marks
+    guard: ProcessGuard
+    marks: SuspectMarks
     note: Callable[[], object]
 
 
-def watch_this_process(settings: Settings) -> Watched:
+def watch_this_process(settings: Settings) -> GuardedWorker:
     """Start the guard of a worker that has not begun: a process has to be forked before it has threads."""
-    marks, notebook = Marks(), Notebook(settings)
+    marks, notebook = SuspectMarks(), SuspectNotebook(settings)
     limits = settings.watchdog
 
     def note() -> bool:
         at_work = marks.all()
         return not at_work or notebook.write(at_work)
 
-    guard = Guard(limits.loop_seconds + limits.grace_seconds, note)
+    guard = ProcessGuard(limits.loop_seconds + limits.grace_seconds, note)
     guard.start()
-    return Watched(guard, marks, note)
+    return GuardedWorker(guard, marks, note)
 
 
-async def run_worker(settings: Settings, *, accept_budget: bool = False, watched: Watched | None = None) -> None:
+async def run_worker(settings: Settings, *, accept_budget: bool = False, watched: GuardedWorker | None = None) -> None:
     """Returns after SIGTERM or SIGINT, drained. Raises what made the worker fail, and what `build` raises.
 
     A worker that hangs ends the process. One that its dead-letter budget holds goes on after SIGUSR1. Until the worker
@@ -72,9 +72,11 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
         http=f"{settings.http_host}:{server.port}",
     )
     tune_interpreter()
-    watchdog = Watchdog(state, settings.watchdog.grace_seconds)
+    watchdog = HangWatchdog(state, settings.watchdog.grace_seconds)
     if watched is not None:
-        watchdog = Watchdog(state, settings.watchdog.grace_seconds, on_tick=watched.guard.beat, on_hang=watched.note)
+        watchdog = HangWatchdog(
+            state, settings.watchdog.grace_seconds, on_tick=watched.guard.beat, on_hang=watched.note
+        )
     watchdog.start()
     beating = loop.create_task(beat(state))
     try:
@@ -100,7 +102,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
         raise in_our_words(failure, settings)
 
 
-async def started(worker: Worker, stop: asyncio.Event) -> bool:
+async def started(worker: PreparedWorker, stop: asyncio.Event) -> bool:
     """Whether the worker has started; False as soon as it is to stop, whether or not its start fails meanwhile."""
     starting = asyncio.ensure_future(worker.app.start())
     stopping = asyncio.ensure_future(stop.wait())
@@ -112,7 +114,7 @@ async def started(worker: Worker, stop: asyncio.Event) -> bool:
     return True
 
 
-def go_on(state: State) -> None:
+def go_on(state: WorkerState) -> None:
     """What SIGUSR1 means: the held records were looked at, and are to be dead letters."""
     log = structlog.get_logger("tillstream.worker")
     reason = state.held
@@ -122,14 +124,14 @@ def go_on(state: State) -> None:
         log.warning("told to go on, but nothing is held")
 
 
-async def beat(state: State) -> None:
+async def beat(state: WorkerState) -> None:
     """Shows that the event loop runs."""
     while True:
         state.heartbeat = state.clock()
         await asyncio.sleep(1.0)
 
 
-async def stop_worker(worker: Worker) -> None:
+async def stop_worker(worker: PreparedWorker) -> None:
     """Stops Faust, gives the sink's connections back and sends the last traces.
 
     Faust may wait for a broker that is gone; not for ever.

@@ -42,7 +42,7 @@ def supervise(workers: int = 1) -> int:
 
 
 @dataclass
-class _Seat:
+class _WorkerSlot:
     """A worker's place: the process that has it, if one has, and when the next one may take it."""
 
     number: int
@@ -57,18 +57,18 @@ class _Supervisor:
     def __init__(self, workers: int) -> None:
         self.code = 0
         self._stopping = False
-        self._seats = [_Seat(number) for number in range(workers)]
+        self._seats = [_WorkerSlot(number) for number in range(workers)]
         self._lifeline, self._my_end = os.pipe()
         for number in _SIGNALS:
             signal.signal(number, self._pass_on)
 
-    def vacant(self) -> list[_Seat]:
+    def vacant(self) -> list[_WorkerSlot]:
         """The seats that are to be taken now."""
         now = time.monotonic()
         waiting = [seat for seat in self._seats if seat.process is None and not seat.left]
         return [] if self._stopping else [seat for seat in waiting if now >= seat.due]
 
-    def start(self, seat: _Seat) -> bool:
+    def start(self, seat: _WorkerSlot) -> bool:
         """Whether this is the new process."""
         signal.pthread_sigmask(
             signal.SIG_BLOCK, _SIGNALS
@@ -109,7 +109,7 @@ class _Supervisor:
         """Whether no worker runs and none is to be started."""
         return all(seat.process is None and (seat.left or self._stopping) for seat in self._seats)
 
-    def _plan_restart(self, seat: _Seat, code: int) -> None:
+    def _plan_restart(self, seat: _WorkerSlot, code: int) -> None:
         now = time.monotonic()
         seat.attempt = 1 if now - seat.began > WELL_AFTER else seat.attempt + 1
         pause = PAUSES.wait(seat.attempt)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from streams.worker.state import State
+from streams.worker.state import WorkerState
 
 #: The exit code of a worker that wants to be started again: sysexits calls it a temporary failure.
 AGAIN = 75
@@ -23,7 +23,7 @@ def end_process(reason: str) -> None:
     os._exit(AGAIN)
 
 
-class Watchdog:
+class HangWatchdog:
     """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds.
 
     `on_tick` is called at each look; `on_hang` before the end of a worker whose event loop hangs.
@@ -31,7 +31,7 @@ class Watchdog:
 
     def __init__(
         self,
-        state: State,
+        state: WorkerState,
         grace: float,
         end: Callable[[str], None] = end_process,
         on_tick: Callable[[], None] = lambda: None,

@@ -42,7 +42,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from sinks.sql.tables import Utc
+from sinks.sql.tables import UtcDateTime
 
 State = Literal["new", "created", "confirmed", "posted", "refused"]
 
@@ -61,12 +61,12 @@ _states = Table(
     Column("number", Text),
     Column("attempts", Integer, nullable=False),
     Column("last_error", Text),
-    Column("changed_at", Utc, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DeliveryEntry:
     """One document's state; `number` is the ERP's own, `last_error` no personal data."""
 
     external_ref: str
@@ -92,7 +92,7 @@ def split_ledger(url: URL) -> tuple[URL, URL]:
     return url.difference_update_query(["ledger"]), ledger
 
 
-class Ledger:
+class DeliveryLog:
     """The states of one ERP's documents; `erp` tells it from others in the same database.
 
     Every call is one transaction, from any thread and process. Raises SinkUnavailable of kind `ledger`.
@@ -114,7 +114,7 @@ class Ledger:
         ]
         self._upsert(rows, lambda new: {"attempts": _states.c.attempts + 1})
 
-    def note(self, entries: Iterable[Entry]) -> None:
+    def note(self, entries: Iterable[DeliveryEntry]) -> None:
         """Writes down the state, number and error of each; the attempts count on as they were."""
         kept = ("revision", "state", "number", "last_error", "changed_at")
         self._upsert(self._rows(entries), lambda new: {name: new[name] for name in kept})
@@ -126,7 +126,7 @@ class Ledger:
             if external_refs:
                 connection.execute(statement.values(last_error=error), [{"ref": ref} for ref in external_refs])
 
-    def find(self, external_refs: Sequence[str]) -> list[Entry]:
+    def find(self, external_refs: Sequence[str]) -> list[DeliveryEntry]:
         """The entries under these references, ordered by them."""
         refs = sorted(set(external_refs))
         with self._transaction() as connection:
@@ -134,15 +134,15 @@ class Ledger:
             return [entry for part in chunks for entry in self._select(connection, _states.c.external_ref.in_(part))]
 
     def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
-        """As in `base.Numbering`."""
+        """As in `base.SupportsErpNumbers`."""
         return {each.external_ref: f"{each.number}, {each.state}" for each in self.find(external_refs) if each.number}
 
-    def in_state(self, state: State) -> list[Entry]:
+    def in_state(self, state: State) -> list[DeliveryEntry]:
         """The entries in this state, ordered by reference."""
         with self._transaction() as connection:
             return self._select(connection, _states.c.state == state)
 
-    def with_errors(self, state: State) -> list[Entry]:
+    def with_errors(self, state: State) -> list[DeliveryEntry]:
         """The entries in this state that have a last error, ordered by reference."""
         with self._transaction() as connection:
             return self._select(connection, (_states.c.state == state) & _states.c.last_error.is_not(None))
@@ -153,7 +153,7 @@ class Ledger:
         with self._transaction() as connection:
             return {cast(State, state): count for state, count in connection.execute(query)}
 
-    def rebuild(self, entries: Iterable[Entry]) -> None:
+    def rebuild(self, entries: Iterable[DeliveryEntry]) -> None:
         """Makes the ledger say what the ERP holds: `entries`, beside the refused ones, which no ERP holds."""
         own = _states.c.erp == self._erp
         with self._transaction() as connection:
@@ -166,7 +166,7 @@ class Ledger:
         """Gives all connections back."""
         self._engine.dispose()
 
-    def _rows(self, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    def _rows(self, entries: Iterable[DeliveryEntry]) -> list[dict[str, Any]]:
         now = self._clock()
         return [
             {
@@ -182,10 +182,10 @@ class Ledger:
             for entry in entries
         ]
 
-    def _select(self, connection: Connection, where: Any) -> list[Entry]:
-        columns = [_states.c[name] for name in Entry.__slots__]
+    def _select(self, connection: Connection, where: Any) -> list[DeliveryEntry]:
+        columns = [_states.c[name] for name in DeliveryEntry.__slots__]
         query = select(*columns).where(_states.c.erp == self._erp, where).order_by(_states.c.external_ref)
-        return [Entry(**row._asdict()) for row in connection.execute(query)]
+        return [DeliveryEntry(**row._asdict()) for row in connection.execute(query)]
 
     def _upsert(self, rows: list[dict[str, Any]], changed: Callable[[Any], dict[str, Any]]) -> None:
         with self._transaction() as connection:

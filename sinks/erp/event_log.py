@@ -15,13 +15,13 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from schemas.document import ErpDocument
-from sinks.base import Receipt, Result, SinkUnavailable
+from sinks.base import Accepted, Result, SinkUnavailable
 from sinks.sql.tables import conflicts, deliveries
 
 _CHUNK = 500
 
 
-class Events:
+class EventLog:
     """The events of one database. Raises SinkUnavailable of kind `ledger`."""
 
     def __init__(self, engine: Engine) -> None:
@@ -56,7 +56,7 @@ class Events:
         with self._transaction() as connection:
             for document, result in pairs:
                 names: dict[str, object] = {"event_id": document.event_id, "content": document.content}
-                if not isinstance(result, Receipt):
+                if not isinstance(result, Accepted):
                     _insert(connection, conflicts, names)
                 else:
                     names |= {"external_ref": document.external_ref, "revision": document.revision}

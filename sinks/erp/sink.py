@@ -30,12 +30,12 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json
 from schemas.reference import unescaped_reference
 from sinks.base import (
-    DocumentPrint,
+    Accepted,
+    DocumentDigest,
     DocumentsRefused,
     Effect,
-    Finding,
-    Receipt,
-    Refusal,
+    PreflightFinding,
+    Refused,
     Result,
     SinkUnavailable,
     StoreDay,
@@ -43,8 +43,8 @@ from sinks.base import (
     same_or_conflict,
     write_bisecting,
 )
-from sinks.erp.delivery_log import Entry, Ledger
-from sinks.erp.event_log import Events
+from sinks.erp.delivery_log import DeliveryEntry, DeliveryLog
+from sinks.erp.event_log import EventLog
 from sinks.storable import require_exact_numbers, require_storable_text
 from sinks.store_days import prints_of, totals_of
 
@@ -52,12 +52,12 @@ Part = TypeVar("Part")
 BookingState = Literal["created", "posted", "cancelled"]
 
 
-class AlreadyThere(DocumentsRefused):
+class DocumentExists(DocumentsRefused):
     """Raised by a system: one of the documents has been created by another writer meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class Booking:
+class ErpBooking:
     """An invoice of ours in the ERP. `receipt` and `event` are digests; amounts are the ERP's own sums."""
 
     name: str
@@ -71,7 +71,7 @@ class Booking:
     gross: Decimal
 
 
-class System(Protocol):
+class ErpSystem(Protocol):
     """An ERP, call by call. All calls raise SinkUnavailable."""
 
     #: Documents per list call.
@@ -79,11 +79,11 @@ class System(Protocol):
     #: Bookings that are posted in one call, all or none.
     post_batch: int
 
-    def find(self, receipts: Sequence[str]) -> list[Booking]:
+    def find(self, receipts: Sequence[str]) -> list[ErpBooking]:
         """All bookings of these receipts (digests), cancelled ones too."""
         ...
 
-    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[Booking, str]]:
+    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[ErpBooking, str]]:
         """The bookings of these receipts, only those that are `posted` or all, with the document as JSON."""
         ...
 
@@ -95,11 +95,11 @@ class System(Protocol):
         """Drafts of all documents, or of none. Raises DocumentsRefused, AlreadyThere."""
         ...
 
-    def withdraw(self, booking: Booking) -> None:
+    def withdraw(self, booking: ErpBooking) -> None:
         """Deletes a draft, cancels what is posted. Raises DocumentsRefused."""
         ...
 
-    def post(self, bookings: Sequence[Booking]) -> None:
+    def post(self, bookings: Sequence[ErpBooking]) -> None:
         """Posts all, or none. Raises DocumentsRefused."""
         ...
 
@@ -111,7 +111,7 @@ class System(Protocol):
         """Returns if it answers."""
         ...
 
-    def check(self, *, apply: bool) -> list[Finding]:
+    def check(self, *, apply: bool) -> list[PreflightFinding]:
         """As `Sink.check`."""
         ...
 
@@ -128,7 +128,7 @@ class ErpSink:
         "was attached when it was booked: not the invoice's lines, taxes by rate, payments and customer"
     )
 
-    def __init__(self, system: System, ledger: Ledger, events: Events) -> None:
+    def __init__(self, system: ErpSystem, ledger: DeliveryLog, events: EventLog) -> None:
         self.system = system
         self.ledger = ledger
         self._events = events
@@ -143,7 +143,7 @@ class ErpSink:
         """As in the protocol, but for what only the ERP's own rules would refuse."""
         decided = self._decide(documents)
         return [
-            Receipt(d.event_id, result) if isinstance(result, str) else result
+            Accepted(d.event_id, result) if isinstance(result, str) else result
             for d, result in zip(documents, decided, strict=True)
         ]
 
@@ -160,7 +160,7 @@ class ErpSink:
         for d in documents:
             found = decided[d.event_id]
             own = booked.get(d.event_id)
-            results.append(Receipt(d.event_id, found) if isinstance(found, str) and own is None else own or found)  # type: ignore[arg-type]  # one of the three
+            results.append(Accepted(d.event_id, found) if isinstance(found, str) and own is None else own or found)  # type: ignore[arg-type]  # one of the three
         self._write_down(documents, results)
         return results
 
@@ -168,14 +168,14 @@ class ErpSink:
         noted = [
             (d, r)
             for d, r in zip(documents, results, strict=True)
-            if isinstance(r, Receipt) or r.reason is Reason.CONFLICTING_RECEIPT
+            if isinstance(r, Accepted) or r.reason is Reason.CONFLICTING_RECEIPT
         ]
         self._events.note([d for d, _ in noted], [r for _, r in noted])
         pairs = zip(documents, results, strict=True)
-        refused = [(d, r) for d, r in pairs if isinstance(r, Refusal) and _is_storable(d)]
+        refused = [(d, r) for d, r in pairs if isinstance(r, Refused) and _is_storable(d)]
         states = {entry.external_ref: entry.state for entry in self.ledger.find([d.external_ref for d, _ in refused])}
         self.ledger.note(
-            Entry(d.external_ref, d.revision, "refused", last_error=f"{r.reason.value}: {r.detail}")
+            DeliveryEntry(d.external_ref, d.revision, "refused", last_error=f"{r.reason.value}: {r.detail}")
             for d, r in refused
             if states.get(d.external_ref) in ("new", "refused")
         )
@@ -196,12 +196,12 @@ class ErpSink:
             conflict = (d.event_id, d.content) in refused_before
             decided[place] = self._decide_one(d, bookings, delivered.get(d.event_id, said), conflict)
         unstorable = {
-            d.event_id: Refusal(d.event_id, Reason.REFUSED_BY_SINK, "text: NUL or no Unicode") for d in documents
+            d.event_id: Refused(d.event_id, Reason.REFUSED_BY_SINK, "text: NUL or no Unicode") for d in documents
         }
         return [decided.get(place, unstorable[d.event_id]) for place, d in enumerate(documents)]
 
     def _decide_one(
-        self, d: ErpDocument, bookings: list[Booking], delivered: str | None, refused_before: bool
+        self, d: ErpDocument, bookings: list[ErpBooking], delivered: str | None, refused_before: bool
     ) -> Effect | Result:
         if delivered == d.content and all(b.state == "created" for b in bookings):
             delivered = None  # the ERP has lost it, as by a restored backup: the ERP is the truth
@@ -210,20 +210,20 @@ class ErpSink:
             return same_or_conflict(d, delivered, reason)
         held = max((b for b in bookings if b.state != "cancelled"), key=lambda b: b.revision, default=None)
         if held is not None and held.revision > d.revision:
-            return in_conflict(d, Reason.CONFLICTING_RECEIPT) if refused_before else Receipt(d.event_id, "superseded")
+            return in_conflict(d, Reason.CONFLICTING_RECEIPT) if refused_before else Accepted(d.event_id, "superseded")
         if held is not None and held.revision == d.revision:
             result = same_or_conflict(d, held.content, Reason.CONFLICTING_RECEIPT)
-            if held.state == "posted" or isinstance(result, Refusal):
+            if held.state == "posted" or isinstance(result, Refused):
                 return result
         try:
             require_exact_numbers([d])
             self.system.require_bookable(d)
         except DocumentsRefused as refused:
-            return Refusal(d.event_id, Reason.REFUSED_BY_SINK, refused.detail)
+            return Refused(d.event_id, Reason.REFUSED_BY_SINK, refused.detail)
         return "replaced" if any(b.state == "posted" for b in bookings) else "written"
 
-    def _find(self, documents: Sequence[ErpDocument]) -> dict[str, list[Booking]]:
-        found: dict[str, list[Booking]] = defaultdict(list)
+    def _find(self, documents: Sequence[ErpDocument]) -> dict[str, list[ErpBooking]]:
+        found: dict[str, list[ErpBooking]] = defaultdict(list)
         for part in _parts(documents, self.system.batch):
             for booking in bookings_of(self.system, [d.external_ref for d in part]):
                 found[booking.receipt].append(booking)
@@ -240,12 +240,12 @@ class ErpSink:
         results = _bisecting(new, self.system.batch, self._create)  # 2
         refused = {result.event_id for result in results}
         after = self._find(documents)
-        ready: list[tuple[ErpDocument, Booking]] = []
+        ready: list[tuple[ErpDocument, ErpBooking]] = []
         for d in documents:
             if d.event_id not in refused:
                 result = self._clear_the_way(d, after)  # 3
-                results += [result] if isinstance(result, Receipt | Refusal) else []
-                ready += [(d, result)] if isinstance(result, Booking) else []
+                results += [result] if isinstance(result, Accepted | Refused) else []
+                ready += [(d, result)] if isinstance(result, ErpBooking) else []
         bookings = {d.event_id: booking for d, booking in ready}
 
         def post(part: Sequence[ErpDocument]) -> None:
@@ -256,19 +256,19 @@ class ErpSink:
             self.system.withdraw(bookings[result.event_id])
         failed = {result.event_id for result in not_posted}
         self.ledger.note(
-            Entry(d.external_ref, d.revision, "posted", b.name) for d, b in ready if d.event_id not in failed
+            DeliveryEntry(d.external_ref, d.revision, "posted", b.name) for d, b in ready if d.event_id not in failed
         )
         return results + not_posted
 
     def _create(self, documents: Sequence[ErpDocument]) -> None:
         try:
             self.system.create(documents)
-        except AlreadyThere:
+        except DocumentExists:
             if len(documents) == 1:
                 raise SinkUnavailable("lock", "another writer has just created the same invoice", 0.2) from None
             raise
 
-    def _clear_the_way(self, d: ErpDocument, found: dict[str, list[Booking]]) -> Booking | Result:
+    def _clear_the_way(self, d: ErpDocument, found: dict[str, list[ErpBooking]]) -> ErpBooking | Result:
         """The draft that may be posted now, with nothing else of its receipt in the way."""
         own = _own(d, found)
         if own is None:
@@ -282,12 +282,12 @@ class ErpSink:
                 )
             if any(b.revision > d.revision for b in others):
                 self.system.withdraw(own)
-                return Receipt(d.event_id, "superseded")
+                return Accepted(d.event_id, "superseded")
             for older in others:
                 self.system.withdraw(older)
         except DocumentsRefused as refused:
             self.system.withdraw(own)
-            return Refusal(d.event_id, Reason.REFUSED_BY_SINK, _without_names(refused.detail, d))
+            return Refused(d.event_id, Reason.REFUSED_BY_SINK, _without_names(refused.detail, d))
         return own
 
     # ---- reading
@@ -317,7 +317,7 @@ class ErpSink:
         """As in the protocol, from what the bookings say."""
         return totals_of(self.system.booked(store, day), deep=deep)
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         """As in the protocol, from what the bookings say."""
         return prints_of(self.system.booked(store, day))
 
@@ -329,7 +329,7 @@ class ErpSink:
         """As in the protocol."""
         self.system.ping()
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
         """As in the protocol: nothing is written to the ERP, apart from our own fields where `apply` is given."""
         return self.system.check(apply=apply)
 
@@ -345,7 +345,7 @@ def digest(name: str) -> str:
     return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def bookings_of(system: System, external_refs: Sequence[str]) -> list[Booking]:
+def bookings_of(system: ErpSystem, external_refs: Sequence[str]) -> list[ErpBooking]:
     """Return all bookings of these receipts, cancelled ones too.
 
     Those that were made under a reference without escapes come as if they had been made under today's: they are the
@@ -381,7 +381,7 @@ def _is_storable(document: ErpDocument) -> bool:
     return True
 
 
-def _own(document: ErpDocument, found: dict[str, list[Booking]]) -> Booking | None:
+def _own(document: ErpDocument, found: dict[str, list[ErpBooking]]) -> ErpBooking | None:
     own = (b for b in found[digest(document.external_ref)] if b.revision == document.revision and b.state == "created")
     return next(own, None)
 
@@ -398,10 +398,10 @@ def _bisecting(
             if len(part) == 1:
                 raise DocumentsRefused(_without_names(refused.detail, part[0])) from None
             raise
-        return [Receipt(d.event_id, "written") for d in part]
+        return [Accepted(d.event_id, "written") for d in part]
 
     results = [result for part in _parts(documents, batch) for result in write_bisecting(part, write)]
-    return [result for result in results if isinstance(result, Refusal)]
+    return [result for result in results if isinstance(result, Refused)]
 
 
 def _without_names(detail: str, document: ErpDocument) -> str:

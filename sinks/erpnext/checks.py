@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sinks.base import DocumentsRefused, Finding, SinkUnavailable
+from sinks.base import DocumentsRefused, PreflightFinding, SinkUnavailable
 from sinks.sql.errors import SCHEMA_ADVICE
 
 if TYPE_CHECKING:
-    from sinks.erpnext.sink import ErpNext
+    from sinks.erpnext.sink import ErpNextSystem
 
 #: The series whose behaviour was read in the source.
 OLDEST, NEWEST = 13, 16
@@ -29,7 +29,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 _PERMISSIONS = ("read", "create", "write", "submit", "cancel", "delete")
 
 
-def findings(erp: "ErpNext", *, apply: bool) -> list[Finding]:
+def findings(erp: "ErpNextSystem", *, apply: bool) -> list[PreflightFinding]:
     """One finding for each thing that has to be right. `apply` creates the missing custom fields."""
     try:
         user = str(erp.call("frappe.auth.get_logged_user"))
@@ -37,18 +37,18 @@ def findings(erp: "ErpNext", *, apply: bool) -> list[Finding]:
         if outage.kind not in ("auth", "privilege"):
             raise
         advice = "give KEY as the user in the sink's URL, and the API secret in TILLSTREAM_SINK_PASSWORD"
-        return [Finding("user", False, str(outage), advice)]
-    looks: list[tuple[str, Callable[[], Finding]]] = [
+        return [PreflightFinding("user", False, str(outage), advice)]
+    looks: list[tuple[str, Callable[[], PreflightFinding]]] = [
         ("version", lambda: _version(erp)),
         ("custom fields", lambda: _fields(erp, apply=apply)),
         ("permissions", lambda: _permissions(erp, user)),
         *((f"{doctype.lower()} {name}", partial(_there, erp, doctype, name)) for doctype, name in _master_data(erp)),
         ("negative rates", lambda: _negative_rates(erp)),
     ]
-    return [Finding("user", True, user), *(_if_allowed(subject, look) for subject, look in looks)]
+    return [PreflightFinding("user", True, user), *(_if_allowed(subject, look) for subject, look in looks)]
 
 
-def _if_allowed(subject: str, look: Callable[[], Finding]) -> Finding:
+def _if_allowed(subject: str, look: Callable[[], PreflightFinding]) -> PreflightFinding:
     """What `look` finds, if the user may look."""
     try:
         return look()
@@ -56,19 +56,21 @@ def _if_allowed(subject: str, look: Callable[[], Finding]) -> Finding:
         if isinstance(fault, SinkUnavailable) and fault.kind != "privilege":
             raise
         advice = "run the check as a System Manager, or let this user read it"
-        return Finding(subject, False, str(fault), advice, vital=False)
+        return PreflightFinding(subject, False, str(fault), advice, vital=False)
 
 
-def _version(erp: "ErpNext") -> Finding:
+def _version(erp: "ErpNextSystem") -> PreflightFinding:
     versions = erp.call("frappe.utils.change_log.get_versions") or {}
     version = str(versions.get("erpnext", {}).get("version", ""))
     series = int(version.partition(".")[0]) if version.partition(".")[0].isdecimal() else 0
     advice = f"versions {OLDEST} to {NEWEST} are known; try others in a test site first"
     known = OLDEST <= series <= NEWEST
-    return Finding("version", known, f"ERPNext {version}" if version else "no ERPNext", advice, vital=series < OLDEST)
+    return PreflightFinding(
+        "version", known, f"ERPNext {version}" if version else "no ERPNext", advice, vital=series < OLDEST
+    )
 
 
-def _fields(erp: "ErpNext", *, apply: bool) -> Finding:
+def _fields(erp: "ErpNextSystem", *, apply: bool) -> PreflightFinding:
     asked = [["dt", "=", "Sales Invoice"], ["fieldname", "in", list(FIELDS)]]
     there = {row["fieldname"]: row for row in erp.rows("Custom Field", ["fieldname", "unique"], asked)}
     missing = [name for name in FIELDS if name not in there]
@@ -83,16 +85,18 @@ def _fields(erp: "ErpNext", *, apply: bool) -> Finding:
         advice = (
             "make tillstream_key unique in Customize Form: nothing else keeps two workers from booking a receipt twice"
         )
-        return Finding("custom fields", False, "tillstream_key is not unique", advice)
+        return PreflightFinding("custom fields", False, "tillstream_key is not unique", advice)
     detail = f"missing in Sales Invoice: {', '.join(missing)}" if missing else f"{len(FIELDS)} in Sales Invoice"
-    return Finding("custom fields", not missing, detail, f"to create them, as a System Manager, {SCHEMA_ADVICE}")
+    return PreflightFinding(
+        "custom fields", not missing, detail, f"to create them, as a System Manager, {SCHEMA_ADVICE}"
+    )
 
 
-def _permissions(erp: "ErpNext", user: str) -> Finding:
+def _permissions(erp: "ErpNextSystem", user: str) -> PreflightFinding:
     """Frappe answers for an invoice that is there; where there is none, the first one will tell."""
     some = erp.rows("Sales Invoice", ["name"], [], limit_page_length=1)
     if not some:
-        return Finding("permissions", True, "can be asked when there is an invoice")
+        return PreflightFinding("permissions", True, "can be asked when there is an invoice")
     asked = {"doctype": "Sales Invoice", "docname": some[0]["name"]}
     lacking = [
         kind
@@ -100,25 +104,27 @@ def _permissions(erp: "ErpNext", user: str) -> Finding:
         if not erp.call("frappe.client.has_permission", perm_type=kind, **asked)["has_permission"]
     ]
     detail = f"{user} may not {', '.join(lacking)}" if lacking else ", ".join(_PERMISSIONS)
-    return Finding("permissions", not lacking, detail, "give the user a role that may: Accounts User with these rights")
+    return PreflightFinding(
+        "permissions", not lacking, detail, "give the user a role that may: Accounts User with these rights"
+    )
 
 
-def _master_data(erp: "ErpNext") -> list[tuple[str, str]]:
+def _master_data(erp: "ErpNextSystem") -> list[tuple[str, str]]:
     defaults = erp.defaults
     wanted = [("Company", defaults.company), ("Customer", defaults.customer), ("Warehouse", defaults.warehouse)]
     wanted += [("Account", defaults.tax_account), ("Account", defaults.rounding_account)]
     return [(doctype, name) for doctype, name in wanted if name]
 
 
-def _there(erp: "ErpNext", doctype: str, name: str) -> Finding:
+def _there(erp: "ErpNextSystem", doctype: str, name: str) -> PreflightFinding:
     rows = erp.rows(doctype, ["name"], [["name", "=", name]])
-    return Finding(
+    return PreflightFinding(
         f"{doctype.lower()} {name}", bool(rows), "there" if rows else "missing", "create it, or name another"
     )
 
 
-def _negative_rates(erp: "ErpNext") -> Finding:
+def _negative_rates(erp: "ErpNextSystem") -> PreflightFinding:
     arguments = {"doctype": "Selling Settings", "field": "allow_negative_rates_for_items"}
     allowed = bool(int(erp.call("frappe.client.get_single_value", **arguments) or 0))
     advice = "allow negative rates for items in Selling Settings, or receipts with a line below zero are refused"
-    return Finding("negative rates", allowed, "allowed" if allowed else "not allowed", advice, vital=False)
+    return PreflightFinding("negative rates", allowed, "allowed" if allowed else "not allowed", advice, vital=False)

@@ -20,10 +20,10 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from schemas.document import DocumentLine, ErpDocument, to_json
-from sinks.base import DocumentsRefused, Finding, SinkUnavailable
-from sinks.erp.sink import AlreadyThere, Booking, BookingState, bookings_of, digest, key_of
+from sinks.base import DocumentsRefused, PreflightFinding, SinkUnavailable
+from sinks.erp.sink import BookingState, DocumentExists, ErpBooking, bookings_of, digest, key_of
 from sinks.erpnext import checks
-from sinks.http import Answer, Http, to_body
+from sinks.http import HttpAnswer, HttpClient, to_body
 from sinks.store_days import as_held
 
 INVOICE = "Sales Invoice"
@@ -53,7 +53,7 @@ _TAG = re.compile(r"<[^>]*>")
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
+class ErpNextDefaults:
     """What a document's mapping does not say."""
 
     company: str
@@ -65,13 +65,13 @@ class Defaults:
     precision: int = 2
 
 
-class ErpNext:
+class ErpNextSystem:
     """One site of ERPNext, as one of its users."""
 
     batch = 50
     post_batch = 1
 
-    def __init__(self, http: Http, defaults: Defaults) -> None:
+    def __init__(self, http: HttpClient, defaults: ErpNextDefaults) -> None:
         self.http = http
         self.defaults = defaults
 
@@ -89,14 +89,14 @@ class ErpNext:
             self.call("frappe.client.get_list", doctype=doctype, fields=[*fields], filters=[*filters], **asked) or []
         )
 
-    # ---- sinks.erp.sink.System
+    # ---- sinks.erp.sink.ErpSystem
 
-    def find(self, receipts: Sequence[str]) -> list[Booking]:
+    def find(self, receipts: Sequence[str]) -> list[ErpBooking]:
         """As in the protocol."""
         rows = self.rows(INVOICE, _FIELDS, [["tillstream_ref", "in", list(receipts)]]) if receipts else []
         return [_booking(row) for row in rows]
 
-    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[Booking, str]]:
+    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[ErpBooking, str]]:
         """As in the protocol."""
         filters: list[Any] = [["tillstream_ref", "in", list(receipts)]]
         filters += [["docstatus", "=", 1]] if posted else []
@@ -125,19 +125,19 @@ class ErpNext:
         originals = self._originals(documents)
         self.call("frappe.client.insert_many", docs=[self._invoice(d, originals) for d in documents])
 
-    def withdraw(self, booking: Booking) -> None:
+    def withdraw(self, booking: ErpBooking) -> None:
         """As in the protocol."""
         if booking.state == "created":
             _result(self.http.send("DELETE", _path(booking)))
         else:
             self._run("cancel", booking)
 
-    def post(self, bookings: Sequence[Booking]) -> None:
+    def post(self, bookings: Sequence[ErpBooking]) -> None:
         """As in the protocol."""
         (booking,) = bookings
         self._run("submit", booking)
 
-    def _run(self, method: str, booking: Booking) -> None:
+    def _run(self, method: str, booking: ErpBooking) -> None:
         # Not by setting docstatus: older versions take that for less than a cancellation (frappe issue 14869).
         _result(self.http.send("POST", _path(booking), to_body({"run_method": method})))
 
@@ -163,7 +163,7 @@ class ErpNext:
         """As in the protocol."""
         self.rows(INVOICE, ["name"], [], limit_page_length=1)
 
-    def check(self, *, apply: bool) -> list[Finding]:
+    def check(self, *, apply: bool) -> list[PreflightFinding]:
         """As in the protocol."""
         return checks.findings(self, apply=apply)
 
@@ -276,7 +276,7 @@ class ErpNext:
         return amount.quantize(Decimal(1).scaleb(-self.defaults.precision), ROUND_HALF_EVEN)
 
 
-def _path(booking: Booking) -> str:
+def _path(booking: ErpBooking) -> str:
     return f"/api/resource/{quote(INVOICE)}/{quote(booking.name, safe='')}"
 
 
@@ -289,9 +289,9 @@ def _by_mode(d: ErpDocument) -> dict[tuple[str, str | None], Decimal]:
     return sums
 
 
-def _booking(row: dict[str, Any]) -> Booking:
+def _booking(row: dict[str, Any]) -> ErpBooking:
     adjusted, rounding = _decimal(row["tillstream_adjusted"]), _decimal(row["tillstream_rounding"])
-    return Booking(
+    return ErpBooking(
         name=row["name"],
         receipt=row["tillstream_ref"],
         revision=int(row["tillstream_revision"]),
@@ -312,7 +312,7 @@ def _text(amount: Decimal) -> str:
     return format(amount, "f")
 
 
-def _result(answer: Answer) -> Any:
+def _result(answer: HttpAnswer) -> Any:
     """The answer's JSON. Raises DocumentsRefused, AlreadyThere and SinkUnavailable."""
     if 200 <= answer.status < 300:
         said = answer.json()
@@ -326,7 +326,7 @@ def _result(answer: Answer) -> Any:
         outage.kind = _WORLD[kind]
         raise outage
     if answer.status == 409 or kind in _TAKEN:
-        raise AlreadyThere(kind or "DuplicateEntryError")
+        raise DocumentExists(kind or "DuplicateEntryError")
     if answer.status == 413 or (kind and 400 <= answer.status < 500):
         raise DocumentsRefused(f"{kind or 'too_large'}: {told(error)}".rstrip(": "))
     if answer.status == 503:
@@ -336,7 +336,7 @@ def _result(answer: Answer) -> Any:
     raise answer.trouble("ERPNext", kind)
 
 
-def error_of(answer: Answer) -> dict[str, Any]:
+def error_of(answer: HttpAnswer) -> dict[str, Any]:
     """What Frappe says of an error; nothing, where a proxy or a page answers."""
     try:
         said = json.loads(answer.body)

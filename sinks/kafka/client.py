@@ -76,7 +76,7 @@ def of_kafka(error: KafkaError) -> Exception:
     return SinkUnavailable(kind, f"Kafka: {error.str()} ({error.name()}){advice}")
 
 
-class Transactions:
+class TransactionalWriter:
     """Writes to one partition in transactions, until another process takes the partition over.
 
     Its transactional id is the partition's, so that whoever came last is the only one who can commit.
@@ -145,7 +145,7 @@ class Transactions:
             self._producer.flush(0)
 
 
-class Reader:
+class CommittedReader:
     """Reads what is committed, from any offset to the end. Not for several threads at once."""
 
     def __init__(self, config: dict[str, Any], topic: str) -> None:
@@ -191,7 +191,7 @@ class Reader:
         self._consumer.close()
 
 
-class Topic:
+class TopicDescription:
     """What the broker says about the topic."""
 
     def __init__(self, config: dict[str, Any], name: str) -> None:

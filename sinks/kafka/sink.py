@@ -42,19 +42,19 @@ from sqlalchemy import (
 
 from schemas.document import ErpDocument, from_json
 from sinks.base import (
-    Delivery,
-    DocumentPrint,
+    Accepted,
+    DeliveryRecord,
+    DocumentDigest,
     DocumentsRefused,
-    Finding,
-    Fragment,
-    Receipt,
+    OrphanedParts,
+    PreflightFinding,
     Result,
     SinkMisconfigured,
     SinkUnavailable,
     StoreDay,
     write_bisecting,
 )
-from sinks.kafka.client import Reader, Topic, Transactions, told
+from sinks.kafka.client import CommittedReader, TopicDescription, TransactionalWriter, told
 from sinks.sql.errors import SCHEMA_ADVICE
 from sinks.sql.sink import Clock, utc_now
 from sinks.sql.tables import deliveries
@@ -94,12 +94,12 @@ class KafkaSink(SqliteSink):
     ) -> None:
         self._config = config | {"log_level": 0}
         self._wanted = wanted
-        self._topic = Topic(self._config, topic)
+        self._topic = TopicDescription(self._config, topic)
         self._folder = tempfile.TemporaryDirectory(prefix="tillstream-") if index is None else None
         file = Path(self._folder.name) / "index.sqlite" if self._folder is not None else index
         super().__init__(URL.create("sqlite", database=str(file)), clock)
-        self._owned: dict[int, Transactions] = {}
-        self._reader: Reader | None = None
+        self._owned: dict[int, TransactionalWriter] = {}
+        self._reader: CommittedReader | None = None
         self._partitions = 0
         self._one_at_a_time = RLock()
 
@@ -136,7 +136,7 @@ class KafkaSink(SqliteSink):
         self._own(partition)  # 1
         with self._writing() as connection:
             results = self._deliver(connection, documents, self._clock())  # 2
-            effects = [(d, r.effect) for d, r in zip(documents, results, strict=True) if isinstance(r, Receipt)]
+            effects = [(d, r.effect) for d, r in zip(documents, results, strict=True) if isinstance(r, Accepted)]
             new = [(d, effect) for d, effect in effects if effect in ("written", "replaced")]
             if new:
                 try:
@@ -149,7 +149,7 @@ class KafkaSink(SqliteSink):
 
     def _own(self, partition: int) -> None:
         if partition not in self._owned:
-            self._owned[partition] = Transactions(self._config, self._topic.name, partition)
+            self._owned[partition] = TransactionalWriter(self._config, self._topic.name, partition)
             # All of them, since a store had another partition before the topic was given more.
             self._catch_up(range(self._partitions))
 
@@ -186,7 +186,7 @@ class KafkaSink(SqliteSink):
             known = {row.partition: row.next_offset for row in rows}
         if self._reader is None:
             with told():
-                self._reader = Reader(self._config, self._topic.name)
+                self._reader = CommittedReader(self._config, self._topic.name)
         for messages in self._reader.to_end({number: known.get(number, 0) for number in partitions}):
             for documents in _without_repetition(messages):
                 super().write(documents)
@@ -223,17 +223,17 @@ class KafkaSink(SqliteSink):
         self._refresh()
         return super().totals(store, day, deep=deep)
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         """As in the protocol."""
         self._refresh()
         return super().prints(store, day)
 
-    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+    def deliveries(self, event_ids: Sequence[str]) -> list[DeliveryRecord]:
         """As in `Remembering`."""
         self._refresh()
         return super().deliveries(event_ids)
 
-    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[OrphanedParts]:
         """As in `Fragmentary`."""
         self._refresh()
         return super().fragments(external_refs)
@@ -250,7 +250,7 @@ class KafkaSink(SqliteSink):
             self._open()
         self._topic.ends(self._partitions)
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
         """As in the protocol."""
         partitions, replication = self._wanted
         subject = f"topic {self._topic.name}"
@@ -258,7 +258,7 @@ class KafkaSink(SqliteSink):
             self._topic.create(partitions, replication)
         there = self._topic.partitions()
         if not there:
-            return [Finding(subject, False, "missing", f"to create it, {SCHEMA_ADVICE}")]
+            return [PreflightFinding(subject, False, "missing", f"to create it, {SCHEMA_ADVICE}")]
         settings = self._topic.settings()
         kept = settings.get("cleanup.policy") == "delete" and settings.get("retention.ms") == "-1"
         found = f"{there} partitions, cleanup.policy={settings.get('cleanup.policy')}, "
@@ -266,11 +266,11 @@ class KafkaSink(SqliteSink):
         advice = "set cleanup.policy=delete and retention.ms=-1: documents that it forgets can be written again"
         with self._one_at_a_time:
             self._open()
-            Transactions(self._config, f"{self._topic.name}-:check", 0).close()  # no topic's: none has a colon
+            TransactionalWriter(self._config, f"{self._topic.name}-:check", 0).close()  # no topic's: none has a colon
         return [
-            Finding(subject, kept, found, advice),
-            Finding("transactions", True, "allowed"),
-            Finding("index", True, "in a temporary file, read anew at each start" if self._folder else "kept"),
+            PreflightFinding(subject, kept, found, advice),
+            PreflightFinding("transactions", True, "allowed"),
+            PreflightFinding("index", True, "in a temporary file, read anew at each start" if self._folder else "kept"),
         ]
 
     def close(self) -> None:

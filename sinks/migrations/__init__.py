@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from sinks.base import Finding
+from sinks.base import PreflightFinding
 from sinks.sql.errors import SCHEMA_ADVICE
 
 VERSION_TABLE = "tillstream_version"
@@ -28,18 +28,20 @@ def upgrade(connection: Connection) -> None:
         command.upgrade(_config(connection), "head")
 
 
-def finding(connection: Connection) -> Finding:
+def finding(connection: Connection) -> PreflightFinding:
     """Whether the schema is this program's version."""
     script = ScriptDirectory.from_config(_config(connection))
     current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     head = script.get_current_head()
     if current == head:
-        return Finding("schema", True, f"version {current}")
+        return PreflightFinding("schema", True, f"version {current}")
     if current is None:
-        return Finding("schema", False, "The tables are missing.", f"To create them, {SCHEMA_ADVICE}.")
+        return PreflightFinding("schema", False, "The tables are missing.", f"To create them, {SCHEMA_ADVICE}.")
     if current in {revision.revision for revision in script.walk_revisions()}:
-        return Finding("schema", False, f"It is behind: {current}, not {head}.", f"To migrate it, {SCHEMA_ADVICE}.")
-    return Finding("schema", False, _AHEAD, "Upgrade this program to the version that made the schema.")
+        return PreflightFinding(
+            "schema", False, f"It is behind: {current}, not {head}.", f"To migrate it, {SCHEMA_ADVICE}."
+        )
+    return PreflightFinding("schema", False, _AHEAD, "Upgrade this program to the version that made the schema.")
 
 
 _AHEAD = "It was made by a newer version of this program."

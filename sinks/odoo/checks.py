@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sinks.base import Finding, SinkUnavailable
+from sinks.base import PreflightFinding, SinkUnavailable
 from sinks.sql.errors import SCHEMA_ADVICE
 
 if TYPE_CHECKING:
-    from sinks.odoo.sink import Odoo
+    from sinks.odoo.sink import OdooSystem
 
 OLDEST, NEWEST = 16, 19
 _HAS_ACCESS_SINCE = 18
@@ -27,7 +27,7 @@ FIELDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class OdooDefaults:
     """Where invoices are booked: a company's name, a sales journal's code, a customer's id, an account for rounding."""
 
     company: str
@@ -37,7 +37,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Tax:
+class OdooTax:
     """A sales tax of the company."""
 
     id: int
@@ -47,32 +47,32 @@ class Tax:
 
 
 @dataclass(frozen=True, slots=True)
-class MasterData:
+class OdooMasterData:
     """The ids of what the settings name."""
 
     company: int
     journal: int
     rounding_account: int | None
-    taxes: list[Tax]
+    taxes: list[OdooTax]
     currencies: dict[str, int]
 
 
-def findings(odoo: "Odoo", *, apply: bool) -> list[Finding]:
+def findings(odoo: "OdooSystem", *, apply: bool) -> list[PreflightFinding]:
     """One finding for each thing that has to be right. `apply` creates the missing custom fields."""
     version, series = odoo.client.version(), odoo.client.series()
     advice = f"versions {OLDEST} to {NEWEST} are known; try others in a test database first"
-    found = [Finding("version", OLDEST <= series <= NEWEST, f"Odoo {version}", advice, vital=series < OLDEST)]
+    found = [PreflightFinding("version", OLDEST <= series <= NEWEST, f"Odoo {version}", advice, vital=series < OLDEST)]
     try:
         found += [_fields(odoo, apply=apply), _rights(odoo), *_places(odoo)]
     except SinkUnavailable as outage:
         if outage.kind not in ("auth", "privilege"):
             raise
         advice = "give the login as the user in the sink's URL, and an API key in TILLSTREAM_SINK_PASSWORD"
-        found.append(Finding("user", False, str(outage), advice))
+        found.append(PreflightFinding("user", False, str(outage), advice))
     return found
 
 
-def _fields(odoo: "Odoo", *, apply: bool) -> Finding:
+def _fields(odoo: "OdooSystem", *, apply: bool) -> PreflightFinding:
     there = odoo.client.call(MOVE, "fields_get", allfields=list(FIELDS), attributes=["type"])
     missing = [name for name in FIELDS if name not in there]
     if apply and missing:
@@ -91,10 +91,12 @@ def _fields(odoo: "Odoo", *, apply: bool) -> Finding:
         odoo.client.call("ir.model.fields", "create", vals_list=values)
         missing = []
     detail = f"missing in {MOVE}: {', '.join(missing)}" if missing else f"{len(FIELDS)} in {MOVE}"
-    return Finding("custom fields", not missing, detail, f"to create them, as an administrator, {SCHEMA_ADVICE}")
+    return PreflightFinding(
+        "custom fields", not missing, detail, f"to create them, as an administrator, {SCHEMA_ADVICE}"
+    )
 
 
-def _rights(odoo: "Odoo") -> Finding:
+def _rights(odoo: "OdooSystem") -> PreflightFinding:
     """Whether the user may do with invoices what the sink does."""
     lacking = []
     for right in ("read", "write", "create", "unlink"):
@@ -104,10 +106,10 @@ def _rights(odoo: "Odoo") -> Finding:
             may = odoo.client.call(MOVE, "check_access_rights", operation=right, raise_exception=False)
         lacking += [] if may else [right]
     detail = f"the user may not {', '.join(lacking)} invoices" if lacking else "read, write, create and unlink invoices"
-    return Finding("rights", not lacking, detail, "put the user into the group Billing (Invoicing)")
+    return PreflightFinding("rights", not lacking, detail, "put the user into the group Billing (Invoicing)")
 
 
-def _places(odoo: "Odoo") -> list[Finding]:
+def _places(odoo: "OdooSystem") -> list[PreflightFinding]:
     places = odoo.places
     company = _id(odoo, "res.company", [["name", "=", places.company]])
     found = [_there(f"company {places.company}", company)]
@@ -119,11 +121,13 @@ def _places(odoo: "Odoo") -> list[Finding]:
     if places.rounding_account is not None:
         found.append(_there(f"account {places.rounding_account}", _account(odoo, places.rounding_account)))
     taxes = ", ".join(f"{tax.name} ({'incl' if tax.included else 'excl'}.)" for tax in _taxes(odoo, company))
-    found.append(Finding("sales taxes", bool(taxes), taxes or "none", "create a sales tax for each rate of the tills"))
+    found.append(
+        PreflightFinding("sales taxes", bool(taxes), taxes or "none", "create a sales tax for each rate of the tills")
+    )
     [row] = odoo.rows("res.company", [["id", "=", company]], ["id", "tax_calculation_rounding_method"])
     per_line = row["tax_calculation_rounding_method"] == "round_per_line"
     found.append(
-        Finding(
+        PreflightFinding(
             "tax rounding",
             per_line,
             str(row["tax_calculation_rounding_method"]),
@@ -134,7 +138,7 @@ def _places(odoo: "Odoo") -> list[Finding]:
     return found
 
 
-def master_data(odoo: "Odoo") -> MasterData:
+def master_data(odoo: "OdooSystem") -> OdooMasterData:
     """The ids of what the settings name. Raises SinkUnavailable of kind `schema` where something is missing."""
     places = odoo.places
     company = _id(odoo, "res.company", [["name", "=", places.company]])
@@ -142,7 +146,7 @@ def master_data(odoo: "Odoo") -> MasterData:
     number = _id(odoo, "account.journal", journal) if company is not None else None
     if company is None or number is None:
         raise SinkUnavailable("schema", "the company or its sales journal is not in Odoo; run `tillstream check`")
-    return MasterData(
+    return OdooMasterData(
         company,
         number,
         None if places.rounding_account is None else _account(odoo, places.rounding_account),
@@ -151,22 +155,22 @@ def master_data(odoo: "Odoo") -> MasterData:
     )
 
 
-def _taxes(odoo: "Odoo", company: int) -> list[Tax]:
+def _taxes(odoo: "OdooSystem", company: int) -> list[OdooTax]:
     domain = [["type_tax_use", "=", "sale"], ["company_id", "=", company], ["amount_type", "=", "percent"]]
     rows = odoo.rows("account.tax", domain, ["id", "name", "amount", "price_include"], order="sequence asc, id asc")
-    return [Tax(r["id"], r["name"], Decimal(str(r["amount"])), bool(r["price_include"])) for r in rows]
+    return [OdooTax(r["id"], r["name"], Decimal(str(r["amount"])), bool(r["price_include"])) for r in rows]
 
 
-def _account(odoo: "Odoo", code: str) -> int | None:
+def _account(odoo: "OdooSystem", code: str) -> int | None:
     return _id(odoo, "account.account", [["code", "=", code]])
 
 
-def _id(odoo: "Odoo", model: str, domain: list[Any]) -> int | None:
+def _id(odoo: "OdooSystem", model: str, domain: list[Any]) -> int | None:
     rows = odoo.rows(model, domain, ["id"], limit=1)
     return int(rows[0]["id"]) if rows else None
 
 
-def _there(subject: str, number: int | None) -> Finding:
-    return Finding(
+def _there(subject: str, number: int | None) -> PreflightFinding:
+    return PreflightFinding(
         subject, number is not None, "there" if number is not None else "missing", "create it, or name another"
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sinks.base import DocumentsRefused, SinkUnavailable
-from sinks.http import Answer, Http, to_body
+from sinks.http import HttpAnswer, HttpClient, to_body
 
 FIRST_WITH_JSON2 = 19
 _CONTEXT = {"lang": "en_US", "tracking_disable": True}
@@ -34,7 +34,7 @@ _WORLD = {
 class OdooClient:
     """Calls methods of one database's models, from any thread. Raises DocumentsRefused and SinkUnavailable."""
 
-    def __init__(self, http: Http, database: str, user: str, key: str) -> None:
+    def __init__(self, http: HttpClient, database: str, user: str, key: str) -> None:
         self._http = http
         self._database, self._user, self._key = database, user, key
         self._version: str | None = None
@@ -95,7 +95,7 @@ class OdooClient:
         return told.get("result")
 
 
-def _error_in(answer: Answer) -> dict[str, Any]:
+def _error_in(answer: HttpAnswer) -> dict[str, Any]:
     try:
         said = json.loads(answer.body)
     except ValueError:
@@ -103,7 +103,7 @@ def _error_in(answer: Answer) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _fault(answer: Answer, error: dict[str, Any]) -> Exception:
+def _fault(answer: HttpAnswer, error: dict[str, Any]) -> Exception:
     """What to raise for an error: `name` is the qualified name of an exception (odoo/http.py, serialize_exception)."""
     module, _, name = str(error.get("name") or "").rpartition(".")
     if answer.status == 413 or (name in _REFUSING and not module.startswith("werkzeug")):

@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from schemas.document import DocumentLine, ErpDocument, to_json
-from sinks.base import DocumentsRefused, Finding
-from sinks.erp.sink import AlreadyThere, Booking, BookingState, bookings_of, digest, key_of
+from sinks.base import DocumentsRefused, PreflightFinding
+from sinks.erp.sink import BookingState, DocumentExists, ErpBooking, bookings_of, digest, key_of
 from sinks.odoo import checks
-from sinks.odoo.checks import MasterData, Places, Tax
+from sinks.odoo.checks import OdooDefaults, OdooMasterData, OdooTax
 from sinks.odoo.rpc import OdooClient
 from sinks.store_days import as_held
 
@@ -45,29 +45,29 @@ _LINE = tuple(
 _REPORTABLE = 64  # characters of a receipt's reference that people see
 
 
-class Odoo:
+class OdooSystem:
     """One company of one database."""
 
     batch = 50
     post_batch = 20
 
-    def __init__(self, client: OdooClient, places: Places) -> None:
+    def __init__(self, client: OdooClient, places: OdooDefaults) -> None:
         self.client = client
         self.places = places
-        self._known: MasterData | None = None
+        self._known: OdooMasterData | None = None
 
     def rows(self, model: str, domain: list[Any], fields: Sequence[str], **more: Any) -> list[dict[str, Any]]:
         """What the domain is true of."""
         return list(self.client.call(model, "search_read", domain=domain, fields=[*fields], **more))
 
-    # ---- sinks.erp.sink.System
+    # ---- sinks.erp.sink.ErpSystem
 
-    def find(self, receipts: Sequence[str]) -> list[Booking]:
+    def find(self, receipts: Sequence[str]) -> list[ErpBooking]:
         """As in the protocol."""
         rows = self.rows(MOVE, [["x_tillstream_ref", "in", list(receipts)]], _FIELDS) if receipts else []
         return [_booking(row) for row in rows]
 
-    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[Booking, str]]:
+    def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[ErpBooking, str]]:
         """As in the protocol."""
         domain: list[Any] = [["x_tillstream_ref", "in", list(receipts)]]
         domain += [["state", "=", "posted"]] if posted else []
@@ -103,11 +103,11 @@ class Odoo:
         if told.get("ids") and not errors:
             return
         if len(documents) == 1 and self._is_there(documents[0]):
-            raise AlreadyThere("already there")
+            raise DocumentExists("already there")
         words = " ".join(str(errors[0].get("message") if errors else "nothing was loaded").split())[:200]
         raise DocumentsRefused(f"load: {words}")
 
-    def withdraw(self, booking: Booking) -> None:
+    def withdraw(self, booking: ErpBooking) -> None:
         """As in the protocol."""
         ids = [int(booking.name)]
         [row] = self.rows(MOVE, [["id", "in", ids]], ["id", "state", "posted_before"])
@@ -118,7 +118,7 @@ class Odoo:
         else:
             self.client.call(MOVE, "unlink", ids)
 
-    def post(self, bookings: Sequence[Booking]) -> None:
+    def post(self, bookings: Sequence[ErpBooking]) -> None:
         """As in the protocol."""
         self.client.call(MOVE, "action_post", [int(b.name) for b in bookings])
 
@@ -145,7 +145,7 @@ class Odoo:
         self._known = None
         self._master()
 
-    def check(self, *, apply: bool) -> list[Finding]:
+    def check(self, *, apply: bool) -> list[PreflightFinding]:
         """As in the protocol."""
         return checks.findings(self, apply=apply)
 
@@ -155,12 +155,12 @@ class Odoo:
 
     # ---- master data
 
-    def _master(self) -> MasterData:
+    def _master(self) -> OdooMasterData:
         if self._known is None:
             self._known = checks.master_data(self)
         return self._known
 
-    def _tax(self, line: DocumentLine) -> Tax | None:
+    def _tax(self, line: DocumentLine) -> OdooTax | None:
         """By the name that a mapping gives, or else the first one of the rate."""
         taxes = self._master().taxes
         if line.tax_code is not None:
@@ -173,7 +173,7 @@ class Odoo:
     # ---- a document as rows to load
 
     def _rows_of(
-        self, d: ErpDocument, master: MasterData, products: dict[str, int], originals: dict[str, str]
+        self, d: ErpDocument, master: OdooMasterData, products: dict[str, int], originals: dict[str, str]
     ) -> list[list[Any]]:
         sign = -1 if d.gross < 0 or (d.gross == 0 and d.kind != "invoice") else 1
         key = f"__tillstream__.{key_of(d).lower().replace('-', '_')}"
@@ -226,12 +226,12 @@ def _cell(value: Any) -> str:
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
-def _booking(row: dict[str, Any]) -> Booking:
+def _booking(row: dict[str, Any]) -> ErpBooking:
     sign = -1 if row["move_type"] == "out_refund" else 1
     rounding = Decimal(row["x_tillstream_rounding"] or 0)
     # An invoice that somebody has set back to draft is held all the same: it is for them to post it again.
     state = "posted" if row["state"] == "draft" and row["posted_before"] else _STATES[row["state"]]
-    return Booking(
+    return ErpBooking(
         name=str(row["id"]),
         receipt=row["x_tillstream_ref"],
         revision=int(row["x_tillstream_revision"]),

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from sinks.base import Finding
+from sinks.base import PreflightFinding
 from sinks.sql.tables import metadata
 
 _FACTS = """
@@ -16,21 +16,21 @@ SELECT coalesce(bool_and(has_table_privilege(to_regclass(name), action)), true)
 FROM unnest(%s::text[]) AS tables(name), unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS actions(action)"""
 
 
-def server_findings(connection: Connection, user: str) -> list[Finding]:
+def server_findings(connection: Connection, user: str) -> list[PreflightFinding]:
     """Version, encoding, durability, and what `user` may do there."""
     new, version, encoding, synchronous, fsync, read_only, may_temp = connection.exec_driver_sql(_FACTS).one()
     may_write = connection.exec_driver_sql(_MAY_WRITE, (list(metadata.tables),)).scalar_one()
     return [
-        Finding("server", new, f"PostgreSQL {version}", "Upgrade it to 13 or newer."),
-        Finding("encoding", encoding == "UTF8", encoding, "Create the database with ENCODING 'UTF8'."),
-        Finding(
+        PreflightFinding("server", new, f"PostgreSQL {version}", "Upgrade it to 13 or newer."),
+        PreflightFinding("encoding", encoding == "UTF8", encoding, "Create the database with ENCODING 'UTF8'."),
+        PreflightFinding(
             "durability",
             synchronous != "off",  # fsync=off is how some hosts, whose storage does it, are set up
             f"synchronous_commit={synchronous}, fsync={fsync}",
             "Switch synchronous_commit on: a crash would lose sales that were acknowledged.",
         ),
-        Finding("writable", read_only == "off", f"read-only is {read_only}", "Connect to the primary server."),
-        Finding(
+        PreflightFinding("writable", read_only == "off", f"read-only is {read_only}", "Connect to the primary server."),
+        PreflightFinding(
             "privileges",
             may_temp and may_write,
             f"temporary tables: {_yes_or_no(may_temp)}, our tables: {_yes_or_no(may_write)}",

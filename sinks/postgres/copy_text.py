@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from schemas.document import DocumentLine, ErpDocument, Kind, Payment
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument, Kind
 from sinks.storable import to_utf8
 
 DOCUMENT_COLUMNS = (
@@ -33,7 +33,7 @@ LINE_CODES = "item_code, item_unit, tax_code, cost"
 PAYMENT_CODES = "payment_mode, account"
 
 
-class Columns(NamedTuple):
+class CopyColumns(NamedTuple):
     """The columns of each text, in their order."""
 
     documents: str
@@ -41,8 +41,8 @@ class Columns(NamedTuple):
     payments: str
 
 
-PLAIN = Columns(DOCUMENT_COLUMNS, LINE_COLUMNS, PAYMENT_COLUMNS)
-MAPPED = Columns(
+PLAIN = CopyColumns(DOCUMENT_COLUMNS, LINE_COLUMNS, PAYMENT_COLUMNS)
+MAPPED = CopyColumns(
     f"{DOCUMENT_COLUMNS}, {DOCUMENT_CODES}", f"{LINE_COLUMNS}, {LINE_CODES}", f"{PAYMENT_COLUMNS}, {PAYMENT_CODES}"
 )
 
@@ -50,7 +50,7 @@ _NULL = "\\N"
 _NULLABLE = ("original_ref", "cashier", "customer_id")
 
 
-def columns_of(documents: Sequence[ErpDocument]) -> Columns:
+def columns_of(documents: Sequence[ErpDocument]) -> CopyColumns:
     """The columns that the texts of these documents have: MAPPED if any of them is, else PLAIN."""
     return PLAIN if [d.mapping for d in documents].count(None) == len(documents) else MAPPED
 
@@ -197,7 +197,7 @@ def _escaped(d: ErpDocument) -> ErpDocument:
     )
 
 
-def _escaped_texts(part: ErpDocument | DocumentLine | Payment) -> dict[str, Any]:
+def _escaped_texts(part: ErpDocument | DocumentLine | DocumentPayment) -> dict[str, Any]:
     values = [(name, getattr(part, name)) for name in _TEXTS[type(part)]]
     return {name: _escape(value) for name, value in values if value is not None}
 
@@ -209,5 +209,5 @@ def _escape(text: str) -> str:
 
 _TEXTS = {
     kind: [field.name for field in fields(kind) if field.type in (str, str | None, Kind)]
-    for kind in (ErpDocument, DocumentLine, Payment)
+    for kind in (ErpDocument, DocumentLine, DocumentPayment)
 }

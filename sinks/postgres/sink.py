@@ -15,7 +15,7 @@ import psycopg
 from sqlalchemy import URL, Connection, create_engine
 
 from schemas.document import ErpDocument
-from sinks.base import DocumentsRefused, Finding, Receipt, Result, SinkUnavailable
+from sinks.base import Accepted, DocumentsRefused, PreflightFinding, Result, SinkUnavailable
 from sinks.postgres import copy_text
 from sinks.postgres.checks import server_findings
 from sinks.sql.errors import of_postgres
@@ -114,7 +114,7 @@ class PostgresSink(SqlSink):
             columns = copy_text.columns_of(documents).documents
             _copy(connection, "documents", columns, copy_text.documents_text(by_receipt, now))
             self._append_parts(connection, documents)
-        return [Receipt(d.event_id, "written") for d in documents]
+        return [Accepted(d.event_id, "written") for d in documents]
 
     def _claim(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> set[str]:
         connection.exec_driver_sql(_BATCH)
@@ -139,7 +139,7 @@ class PostgresSink(SqlSink):
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a migration takes as long as it takes
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
 
-    def _server_findings(self, connection: Connection) -> list[Finding]:
+    def _server_findings(self, connection: Connection) -> list[PreflightFinding]:
         return server_findings(connection, self._engine.url.username or "the user")
 
     def _classified(self, error: BaseException) -> BaseException:

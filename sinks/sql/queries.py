@@ -46,21 +46,21 @@ def streamed(url: str, query: str, *, password: str | None = None) -> Iterator[S
         yield from (tuple(row) for row in found)
 
 
-class Sold(NamedTuple):
+class SoldValues(NamedTuple):
     """How often each value was sold at, or for: prices by sku and currency, receipts' gross by store and currency."""
 
     prices: dict[tuple[str, str], Counter[Decimal]]
     receipts: dict[tuple[str, str], Counter[Decimal]]
 
 
-def sold(url: str, since: date, *, password: str | None = None) -> Sold:
+def sold(url: str, since: date, *, password: str | None = None) -> SoldValues:
     """What the sink's tables hold of business days from `since` on. Raises as `rows` does."""
     lately = documents.c.business_date >= since
     same = document_lines.c.external_ref == documents.c.external_ref
     price = (document_lines.c.sku, documents.c.currency, document_lines.c.unit_price)
     receipt = (documents.c.store, documents.c.currency, documents.c.gross)
     invoices = select(*receipt, func.count()).where(lately, documents.c.kind == "invoice").group_by(*receipt)
-    found = Sold({}, {})
+    found = SoldValues({}, {})
     with _reading(url, password) as connection:
         for code, currency, value, times in connection.execute(
             select(*price, func.count()).join(documents, same).where(lately).group_by(*price)

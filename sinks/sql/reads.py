@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Integer, Row, Select, Table, and_, case, func, select
 
-from schemas.document import DocumentLine, ErpDocument, Payment
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument
 from schemas.money import minor_digits
-from sinks.base import DocumentPrint, StoreDay
+from sinks.base import DocumentDigest, StoreDay
 from sinks.digests import added, in_digits
 from sinks.sql import digests
 from sinks.sql.tables import deliveries, document_lines, document_payments
@@ -98,7 +98,7 @@ def _store_day(row: Row[Any]) -> StoreDay:
     return StoreDay(**values, lines=0, quantity=Decimal(0), tenders={})
 
 
-def prints(connection: Connection, store: str, day: date) -> list[DocumentPrint]:
+def prints(connection: Connection, store: str, day: date) -> list[DocumentDigest]:
     """As `Sink.prints`."""
     narrowed = _narrowed(store, day)
     sums: dict[str, list[int]] = {}
@@ -111,7 +111,7 @@ def prints(connection: Connection, store: str, day: date) -> list[DocumentPrint]
     columns = [held.c[name] for name in names]
     query = select(*columns, *_deep_sums(connection)).select_from(_remembered())
     return [
-        DocumentPrint(
+        DocumentDigest(
             *(row.external_ref, row.event_id, row.revision, row.content, row.currency),
             _in_minor_places(row.gross, row.currency),
             in_digits(added([int(row.print), *sums.get(row.external_ref, [])])),
@@ -141,7 +141,7 @@ def documents(connection: Connection, external_refs: Sequence[str]) -> list[ErpD
     for ref, part in _parts(connection, document_lines, refs):
         found[ref].lines.append(DocumentLine(**part))
     for ref, part in _parts(connection, document_payments, refs):
-        found[ref].payments.append(Payment(**part))
+        found[ref].payments.append(DocumentPayment(**part))
     return list(found.values())
 
 

@@ -28,12 +28,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from schemas.document import ErpDocument
 from sinks import migrations
 from sinks.base import (
-    Delivery,
-    DocumentPrint,
-    Finding,
-    Fragment,
-    Kept,
-    Receipt,
+    Accepted,
+    DeliveryRecord,
+    DocumentDigest,
+    OrphanedParts,
+    PreflightFinding,
+    ReferenceSnapshot,
     Restored,
     Result,
     SinkUnavailable,
@@ -105,7 +105,7 @@ class SqlSink(ABC):
         fresh = [d for d in documents if d.event_id in claimed]
         replaces = self._take(connection, fresh, now)  # 2
         results: dict[str, Result] = {
-            d.event_id: Receipt(d.event_id, "replaced" if replaces[d.external_ref] else "written")
+            d.event_id: Accepted(d.event_id, "replaced" if replaces[d.external_ref] else "written")
             for d in fresh
             if d.external_ref in replaces
         }
@@ -138,7 +138,7 @@ class SqlSink(ABC):
         with self._writing() as connection:
             connection.execute(select(deliveries.c.event_id).limit(1))
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
         """As in the protocol."""
         if apply:
             with self._writing() as connection:
@@ -152,7 +152,7 @@ class SqlSink(ABC):
         """Makes other processes that want to migrate wait until this transaction ends."""
 
     @abstractmethod
-    def _server_findings(self, connection: Connection) -> list[Finding]:
+    def _server_findings(self, connection: Connection) -> list[PreflightFinding]:
         """What a preflight has to say about the database itself."""
 
     def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
@@ -160,7 +160,7 @@ class SqlSink(ABC):
         with self._snapshot() as connection:
             return reads.totals(connection, store, day, deep=deep)
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         """As in the protocol."""
         with self._snapshot() as connection:
             return reads.prints(connection, store, day)
@@ -183,34 +183,34 @@ class SqlSink(ABC):
                 found.update(connection.execute(query).scalars())
         return found
 
-    def deliveries(self, event_ids: Sequence[str]) -> list[Delivery]:
+    def deliveries(self, event_ids: Sequence[str]) -> list[DeliveryRecord]:
         """As in `Remembering`."""
         ids = sorted(set(event_ids))
-        found: list[Delivery] = []
+        found: list[DeliveryRecord] = []
         columns = [deliveries.c[name] for name in ("event_id", "external_ref", "revision", "effect", "delivered_at")]
         with self._connection() as connection:
             for start in range(0, len(ids), self.max_batch):
                 query = select(*columns).where(deliveries.c.event_id.in_(ids[start : start + self.max_batch]))
-                found += [Delivery(*row) for row in connection.execute(query)]
+                found += [DeliveryRecord(*row) for row in connection.execute(query)]
         return sorted(found, key=lambda delivery: (delivery.at, delivery.event_id))
 
-    def fragments(self, external_refs: Sequence[str] | None = None) -> list[Fragment]:
+    def fragments(self, external_refs: Sequence[str] | None = None) -> list[OrphanedParts]:
         """As in `Fragmentary`."""
         with self._snapshot() as connection:
             return snapshots.fragments(connection, external_refs)
 
-    def keep(self, external_refs: Sequence[str]) -> list[Kept]:
+    def keep(self, external_refs: Sequence[str]) -> list[ReferenceSnapshot]:
         """As in `Forgetful`."""
         with self._snapshot() as connection:
             return snapshots.keep(connection, external_refs)
 
-    def forget(self, kept: Sequence[Kept]) -> list[str]:
+    def forget(self, kept: Sequence[ReferenceSnapshot]) -> list[str]:
         """As in `Forgetful`."""
         with self._writing() as connection:
             snapshots.lock(connection, [each.external_ref for each in kept])
             return snapshots.forget(connection, kept)
 
-    def restore(self, kept: Sequence[Kept], *, rehearse: bool = False) -> dict[str, Restored]:
+    def restore(self, kept: Sequence[ReferenceSnapshot], *, rehearse: bool = False) -> dict[str, Restored]:
         """As in `Forgetful`."""
         with self._writing() as connection:
             snapshots.lock(connection, [each.external_ref for each in kept])

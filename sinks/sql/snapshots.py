@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, Date, Table, delete, exists, func, insert, select
 
 from schemas.reference import unescaped_reference
-from sinks.base import Fragment, Kept, Restored
-from sinks.sql.tables import PARTS, Exact, Utc, deliveries, document_lines, document_payments
+from sinks.base import OrphanedParts, ReferenceSnapshot, Restored
+from sinks.sql.tables import PARTS, ExactDecimal, UtcDateTime, deliveries, document_lines, document_payments
 from sinks.sql.tables import documents as held
 
 #: The tables whose rows are of a reference. Deliveries last: those of a document are nothing without it.
@@ -17,22 +17,22 @@ _TABLES = (held, *PARTS, deliveries)
 _CHUNK = 500
 
 
-def keep(connection: Connection, external_refs: Sequence[str]) -> list[Kept]:
+def keep(connection: Connection, external_refs: Sequence[str]) -> list[ReferenceSnapshot]:
     """As `Forgetful.keep`. The table of deliveries is read through: it is made to be asked by event."""
     refs = sorted(set(external_refs))
-    found: dict[str, Kept] = {}
+    found: dict[str, ReferenceSnapshot] = {}
     for start in range(0, len(refs), _CHUNK):
         for table in _TABLES:
             names = _names(table, refs[start : start + _CHUNK])
             query = select(table).where(table.c.external_ref.in_(names))
             for row in connection.execute(query.order_by(*table.primary_key.columns)).mappings():
                 ref = names[row["external_ref"]]
-                kept = found.setdefault(ref, Kept(ref, {}))
+                kept = found.setdefault(ref, ReferenceSnapshot(ref, {}))
                 kept.rows.setdefault(table.name, []).append(_to_json(row))
     return [found[ref] for ref in sorted(found)]
 
 
-def forget(connection: Connection, kept: Sequence[Kept]) -> list[str]:
+def forget(connection: Connection, kept: Sequence[ReferenceSnapshot]) -> list[str]:
     """As `Forgetful.forget`, within the caller's transaction, which locks what is kept."""
     now = {each.external_ref: each for each in keep(connection, [each.external_ref for each in kept])}
     changed = [each.external_ref for each in kept if now.get(each.external_ref) not in (None, each)]
@@ -56,7 +56,7 @@ def _names(table: Table, refs: Sequence[str]) -> dict[str, str]:
     return names | {ref: ref for ref in refs}
 
 
-def restore(connection: Connection, kept: Sequence[Kept], *, rehearse: bool) -> dict[str, Restored]:
+def restore(connection: Connection, kept: Sequence[ReferenceSnapshot], *, rehearse: bool) -> dict[str, Restored]:
     """As `Forgetful.restore`, within the caller's transaction."""
     now = {each.external_ref: each for each in keep(connection, [each.external_ref for each in kept])}
     outcomes: dict[str, Restored] = {}
@@ -80,23 +80,23 @@ def lock(connection: Connection, external_refs: Sequence[str]) -> None:
             connection.execute(select(table.c.external_ref).where(table.c.external_ref.in_(part)).with_for_update())
 
 
-def _delivered_since(connection: Connection, kept: Kept) -> bool:
+def _delivered_since(connection: Connection, kept: ReferenceSnapshot) -> bool:
     """Whether one of its events was delivered for another reference meanwhile."""
     ids = [row["event_id"] for row in kept.rows.get(deliveries.name, [])]
     query = select(func.count()).where(deliveries.c.event_id.in_(ids))
     return bool(connection.execute(query).scalar_one())
 
 
-def _put_back(connection: Connection, kept: Kept) -> None:
+def _put_back(connection: Connection, kept: ReferenceSnapshot) -> None:
     for table in _TABLES:
         rows = [_from_json(row, table) for row in kept.rows.get(table.name, [])]
         if rows:
             connection.execute(insert(table), rows)
 
 
-def fragments(connection: Connection, external_refs: Sequence[str] | None) -> list[Fragment]:
+def fragments(connection: Connection, external_refs: Sequence[str] | None) -> list[OrphanedParts]:
     """As `Fragmentary.fragments`."""
-    found: dict[str, Fragment] = {}
+    found: dict[str, OrphanedParts] = {}
     refs = None if external_refs is None else sorted(set(external_refs))
     names = {document_lines: "lines", document_payments: "payments"}
     names |= {deliveries: "deliveries"} if refs is None else {}
@@ -107,7 +107,7 @@ def fragments(connection: Connection, external_refs: Sequence[str] | None) -> li
             if refs is not None:
                 query = query.where(ref.in_(refs[start : start + _CHUNK]))
             for one, count in connection.execute(query):
-                setattr(found.setdefault(one, Fragment(one)), name, count)
+                setattr(found.setdefault(one, OrphanedParts(one)), name, count)
     return [found[ref] for ref in sorted(found)]
 
 
@@ -126,8 +126,8 @@ def _from_json(row: dict[str, Any], table: Table) -> dict[str, Any]:
 
 
 def _reader(column: Column[Any]) -> Callable[[Any], Any]:
-    if isinstance(column.type, Exact):
+    if isinstance(column.type, ExactDecimal):
         return Decimal
-    if isinstance(column.type, Utc):
+    if isinstance(column.type, UtcDateTime):
         return datetime.fromisoformat
     return date.fromisoformat if isinstance(column.type, Date) else lambda value: value

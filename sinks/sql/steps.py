@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
-from sinks.base import Effect, Receipt, Refusal, Result, in_conflict, same_or_conflict
+from sinks.base import Accepted, Effect, Refused, Result, in_conflict, same_or_conflict
 from sinks.sql.tables import PARTS, conflicts, deliveries
 from sinks.sql.tables import documents as held
 
@@ -19,7 +19,7 @@ def recognise(connection: Connection, documents: Sequence[ErpDocument]) -> dict[
     rows = connection.execute(columns.where(deliveries.c.event_id.in_([d.event_id for d in documents])))
     contents = {row.event_id: row.content for row in rows}
     results = {d.event_id: same_or_conflict(d, contents[d.event_id], Reason.CONFLICTING_DUPLICATE) for d in documents}
-    return results | refused_before(connection, [d for d in documents if isinstance(results[d.event_id], Refusal)])
+    return results | refused_before(connection, [d for d in documents if isinstance(results[d.event_id], Refused)])
 
 
 def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str, Result]:
@@ -33,12 +33,12 @@ def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str
     for d in documents:
         revision, content = holding[d.external_ref]
         if revision > d.revision:
-            results[d.event_id] = Receipt(d.event_id, "superseded")
+            results[d.event_id] = Accepted(d.event_id, "superseded")
         else:
             results[d.event_id] = same_or_conflict(d, content, Reason.CONFLICTING_RECEIPT)
-    other = [d for d in documents if results[d.event_id] != Receipt(d.event_id, "duplicate")]
+    other = [d for d in documents if results[d.event_id] != Accepted(d.event_id, "duplicate")]
     known = refused_before(connection, other)
-    refused = [d for d in other if isinstance(results[d.event_id], Refusal) and d.event_id not in known]
+    refused = [d for d in other if isinstance(results[d.event_id], Refused) and d.event_id not in known]
     if refused:
         connection.execute(insert(conflicts), [{"event_id": d.event_id, "content": d.content} for d in refused])
     return results | known
@@ -70,7 +70,7 @@ def note_effects(connection: Connection, results: dict[str, Result]) -> None:
     """Makes the claims tell what came of them. `results` are those of claimed events."""
     effects: dict[Effect | None, list[str]] = {}
     for event_id, result in results.items():
-        effects.setdefault(result.effect if isinstance(result, Receipt) else None, []).append(event_id)
+        effects.setdefault(result.effect if isinstance(result, Accepted) else None, []).append(event_id)
     for effect, event_ids in effects.items():
         these = deliveries.c.event_id.in_(event_ids)
         if effect is None:  # refused: the claim is given up, and the event may come again

@@ -40,7 +40,7 @@ from schemas.money import LIMIT
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled, to_scaled
 
 
-class Exact(TypeDecorator[Decimal]):
+class ExactDecimal(TypeDecorator[Decimal]):
     """A `Decimal` of up to `places` places, below 10 ** 12."""
 
     impl = BigInteger
@@ -60,7 +60,7 @@ class Exact(TypeDecorator[Decimal]):
         return value if value is None or dialect.name == "postgresql" else from_scaled(value, self.places)
 
 
-class Utc(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """An aware moment, in UTC. SQLite holds it as text without offset, which sorts as the moments do."""
 
     impl = DateTime(timezone=True)
@@ -103,7 +103,7 @@ def _exact(
     *names: str, places: int = AMOUNT_PLACES, nullable: bool = False, **options: Any
 ) -> list[Column[Any] | CheckConstraint]:
     """Columns with their checks. NaN and infinity fail `abs(…) < …`: PostgreSQL sorts them above all numbers."""
-    columns = [Column(name, Exact(places), nullable=nullable, **options) for name in names]
+    columns = [Column(name, ExactDecimal(places), nullable=nullable, **options) for name in names]
     checks = [
         CheckConstraint(f"min_scale({name}) <= {places} AND abs({name}) < {LIMIT}", name=f"{name}_exact").ddl_if(
             dialect="postgresql"
@@ -121,10 +121,10 @@ documents = Table(
     *(_text("kind"), _whole("revision"), _text("content"), _text("source")),
     *(_key("store"), _text("register_id"), _text("receipt"), _text("original_ref", nullable=True)),
     Column("business_date", Date, nullable=False),
-    Column("occurred_at", Utc, nullable=False),
+    Column("occurred_at", UtcDateTime, nullable=False),
     *(_text("currency"), _text("cashier", nullable=True), _text("customer_id", nullable=True)),
     *_exact("net", "tax", "rounding", "gross"),
-    Column("written_at", Utc, nullable=False),
+    Column("written_at", UtcDateTime, nullable=False),
     *_codes("mapping", "company", "warehouse", "cost_centre", "customer_code", "review"),
     Index("documents_store_day", "store", "business_date"),
 )
@@ -162,7 +162,7 @@ deliveries = Table(
     _whole("revision"),
     _text("content"),
     Column("effect", Text, nullable=False, server_default="written"),
-    Column("delivered_at", Utc, nullable=False),
+    Column("delivered_at", UtcDateTime, nullable=False),
 )
 
 #: One row per event, and what it said, that was refused for its receipt. Never deleted: it stays refused, also when a

@@ -16,8 +16,8 @@ from threading import Lock
 from sqlalchemy import URL, Connection, create_engine, event, select
 
 from schemas.document import ErpDocument
-from sinks.base import DocumentsRefused, Finding, SinkMisconfigured
-from sinks.digests import PrintSum
+from sinks.base import DocumentsRefused, PreflightFinding, SinkMisconfigured
+from sinks.digests import DigestSum
 from sinks.sql.errors import of_sqlite
 from sinks.sql.sink import Clock, SqlSink, utc_now
 from sinks.sql.tables import deliveries
@@ -101,12 +101,12 @@ class SqliteSink(SqlSink):
     def _lock_schema(self, connection: Connection) -> None:
         pass  # BEGIN IMMEDIATE has locked the whole file
 
-    def _server_findings(self, connection: Connection) -> list[Finding]:
+    def _server_findings(self, connection: Connection) -> list[PreflightFinding]:
         journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         advice = "Put the file on a local file system: the log needs shared memory."
         return [
-            Finding("server", True, f"SQLite {sqlite3.sqlite_version}"),
-            Finding("journal", journal == "wal", f"journal_mode={journal}", advice),
+            PreflightFinding("server", True, f"SQLite {sqlite3.sqlite_version}"),
+            PreflightFinding("journal", journal == "wal", f"journal_mode={journal}", advice),
         ]
 
     def _classified(self, error: BaseException) -> BaseException:
@@ -116,7 +116,7 @@ class SqliteSink(SqlSink):
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
-    connection.create_aggregate("tillstream_print", -1, PrintSum)  # type: ignore[arg-type]  # it knows one value alone
+    connection.create_aggregate("tillstream_print", -1, DigestSum)  # type: ignore[arg-type]  # it knows one value alone
     for pragma in _PRAGMAS:
         _patiently(connection, pragma)
 

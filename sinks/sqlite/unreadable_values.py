@@ -3,7 +3,7 @@
 from sqlalchemy import ColumnElement, Connection, Date, Integer, and_, func, select
 from sqlalchemy.sql.schema import Column
 
-from sinks.sql.tables import Exact, Utc, document_lines, document_payments, documents
+from sinks.sql.tables import ExactDecimal, UtcDateTime, document_lines, document_payments, documents
 
 
 def illegible(connection: Connection) -> str | None:
@@ -21,10 +21,10 @@ def illegible(connection: Connection) -> str | None:
 
 
 def _is_wrong(column: Column[object]) -> ColumnElement[bool] | None:
-    if isinstance(column.type, Exact | Integer):
+    if isinstance(column.type, ExactDecimal | Integer):
         return func.typeof(column).not_in(("integer", "real"))
     if isinstance(column.type, Date):
         return func.date(column).is_(None)
-    if isinstance(column.type, Utc):
+    if isinstance(column.type, UtcDateTime):
         return func.datetime(column).is_(None)
     return None

@@ -6,8 +6,8 @@ A worker starts without what only keeps some receipts from being booked, or all 
 import re
 from datetime import UTC, date, datetime
 
-from sinks.base import Finding, SinkUnavailable
-from sinks.tryton.master_data import Facts, MasterData
+from sinks.base import PreflightFinding, SinkUnavailable
+from sinks.tryton.master_data import CompanyFacts, TrytonMasterData
 from sinks.tryton.rpc import TrytonClient
 
 SERIES = "8.2"
@@ -18,10 +18,14 @@ _INSTALL = (
 )
 
 
-def findings(client: TrytonClient, master: MasterData, default_point: str | None, rounding: str) -> list[Finding]:
+def findings(
+    client: TrytonClient, master: TrytonMasterData, default_point: str | None, rounding: str
+) -> list[PreflightFinding]:
     """Version, module, rights, and the master data without which nothing could be booked. Raises SinkUnavailable."""
     version = client.version()
-    found = [Finding("server", version == SERIES, f"Tryton {version}", f"The module is made for Tryton {SERIES}.")]
+    found = [
+        PreflightFinding("server", version == SERIES, f"Tryton {version}", f"The module is made for Tryton {SERIES}.")
+    ]
     today = datetime.now(UTC).date()
     master.context()  # whether the database is there, and the user
     try:
@@ -29,57 +33,63 @@ def findings(client: TrytonClient, master: MasterData, default_point: str | None
     except SinkUnavailable as error:
         if error.kind not in ("schema", "fault"):
             raise
-        return [*found, Finding("module", False, "tillstream is not active", _INSTALL)]
+        return [*found, PreflightFinding("module", False, "tillstream is not active", _INSTALL)]
     found.append(_module(facts.version))
-    found.append(Finding("company", True, f"{facts.company_name}, {facts.currency}"))
+    found.append(PreflightFinding("company", True, f"{facts.company_name}, {facts.currency}"))
     found += [*_rights(facts), *_places(facts, default_point)]
     return [*found, _rounding(master, rounding, today), _period(facts, today)]
 
 
-def _module(version: str) -> Finding:
+def _module(version: str) -> PreflightFinding:
     detail = f"tillstream {version}"
     if tuple(map(int, re.findall("[0-9]+", version)))[:3] >= MODULE:
-        return Finding("module", True, detail)
+        return PreflightFinding("module", True, detail)
     advice = f"Upgrade it: receipts with a / that were booked before are not recognised by their reference. {_INSTALL}"
-    return Finding("module", False, detail, advice, vital=False)
+    return PreflightFinding("module", False, detail, advice, vital=False)
 
 
-def _rights(facts: Facts) -> list[Finding]:
+def _rights(facts: CompanyFacts) -> list[PreflightFinding]:
     posting = "POS Posting" not in facts.missing_groups
     return [
-        Finding("group POS", "POS" not in facts.missing_groups, "for delivering", "Add the user to it."),
-        Finding("group POS Posting", posting, "for posting", "Add the user that runs `tillstream post`.", vital=False),
+        PreflightFinding("group POS", "POS" not in facts.missing_groups, "for delivering", "Add the user to it."),
+        PreflightFinding(
+            "group POS Posting", posting, "for posting", "Add the user that runs `tillstream post`.", vital=False
+        ),
     ]
 
 
-def _places(facts: Facts, default_point: str | None) -> list[Finding]:
+def _places(facts: CompanyFacts, default_point: str | None) -> list[PreflightFinding]:
     points = ", ".join(sorted(facts.points)) or "none"
-    found = [Finding("points of sale", bool(facts.points), points, "Create one for each store, with its code.")]
+    found = [
+        PreflightFinding("points of sale", bool(facts.points), points, "Create one for each store, with its code.")
+    ]
     if default_point is not None:
         there = default_point.casefold() in facts.points
-        found.append(Finding("point=", there, default_point, "No point of sale has this code, nor this name."))
+        found.append(PreflightFinding("point=", there, default_point, "No point of sale has this code, nor this name."))
     bare = ", ".join(facts.points_without_return)
     where = f"none at: {bare}" if bare else "everywhere"
     choose = "Choose one at each point of sale: refunds can't be posted without."
     methods = ", ".join(sorted(facts.methods)) or "none"
     return [
         *found,
-        Finding("return location", not bare, where, choose, vital=False),
-        Finding("payment methods", bool(facts.methods), methods, "Create one for each tender, with its code."),
-        Finding("cash", facts.cash, "yes" if facts.cash else "no", "Mark one payment method as cash.", vital=False),
+        PreflightFinding("return location", not bare, where, choose, vital=False),
+        PreflightFinding("payment methods", bool(facts.methods), methods, "Create one for each tender, with its code."),
+        PreflightFinding(
+            "cash", facts.cash, "yes" if facts.cash else "no", "Mark one payment method as cash.", vital=False
+        ),
     ]
 
 
-def _rounding(master: MasterData, code: str, day: date) -> Finding:
+def _rounding(master: TrytonMasterData, code: str, day: date) -> PreflightFinding:
     item = master.items([code], day).get(code)
     fine = item is not None and not item.rate
     advice = (
         "Add an untaxed service with this code, or name another: ?rounding=CODE. Until then, cash rounding is refused."
     )
-    return Finding("rounding", fine, code if fine else f"no {code}", advice, vital=False)
+    return PreflightFinding("rounding", fine, code if fine else f"no {code}", advice, vital=False)
 
 
-def _period(facts: Facts, day: date) -> Finding:
+def _period(facts: CompanyFacts, day: date) -> PreflightFinding:
     detail = "there is one" if facts.has_period else f"none is open on {day}"
     advice = "Create a fiscal year with periods, or reopen one: until then, sales are delivered and not posted."
-    return Finding("fiscal period", facts.has_period, detail, advice, vital=False)
+    return PreflightFinding("fiscal period", facts.has_period, detail, advice, vital=False)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, Protocol
 
 from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, ErpDocument, to_json
-from sinks.tryton.master_data import Item
+from sinks.tryton.master_data import TrytonArticle
 
 ROUNDING = "ROUNDING"
 _ZERO = Decimal(0)
 
 
-class Unbookable(Exception):
+class UnbookableDocument(Exception):
     """Why there is no sale for a document: a reason, and the field with the kind of fault, without a value."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -25,7 +25,7 @@ class Unbookable(Exception):
         self.detail = detail
 
 
-class Priced(NamedTuple):
+class PricedLine(NamedTuple):
     """A line as Tryton has it."""
 
     quantity: Decimal
@@ -33,7 +33,7 @@ class Priced(NamedTuple):
     gross_price: Decimal
 
 
-class Books(Protocol):
+class CompanyMasterData(Protocol):
     """The master data of one company, as far as a document needs them."""
 
     currency: str
@@ -55,12 +55,12 @@ def item_codes(document: ErpDocument) -> set[str]:
     return {_code(line) for line in document.lines}
 
 
-def to_sale(document: ErpDocument, books: Books, items: Mapping[str, Item]) -> dict[str, Any]:
+def to_sale(document: ErpDocument, books: CompanyMasterData, items: Mapping[str, TrytonArticle]) -> dict[str, Any]:
     """The values of the sale. Raises Unbookable."""
     require_sums(document, books)
     point = books.point(document.warehouse or document.store)
     if point is None:
-        raise Unbookable(Reason.UNMAPPED_STORE, "store: no_point_of_sale")
+        raise UnbookableDocument(Reason.UNMAPPED_STORE, "store: no_point_of_sale")
     return {
         "point": point,
         "date": document.business_date,
@@ -78,10 +78,10 @@ def to_sale(document: ErpDocument, books: Books, items: Mapping[str, Item]) -> d
     }
 
 
-def require_sums(document: ErpDocument, books: Books) -> None:
+def require_sums(document: ErpDocument, books: CompanyMasterData) -> None:
     """Returns if all sums of the document are right. Raises Unbookable."""
     if document.currency != books.currency:
-        raise Unbookable(Reason.WRONG_CURRENCY, "currency: not_the_companys")
+        raise UnbookableDocument(Reason.WRONG_CURRENCY, "currency: not_the_companys")
     if not 0 <= document.revision < 2**31:
         raise _refused("revision: out_of_range")
     for name in ("net", "tax"):
@@ -98,7 +98,9 @@ def require_sums(document: ErpDocument, books: Books) -> None:
         raise _refused("amounts: more_places_than_the_currency")
 
 
-def sale_lines(document: ErpDocument, books: Books, items: Mapping[str, Item]) -> list[dict[str, Any]]:
+def sale_lines(
+    document: ErpDocument, books: CompanyMasterData, items: Mapping[str, TrytonArticle]
+) -> list[dict[str, Any]]:
     """The lines, and one for cash rounding. Raises Unbookable."""
     lines: list[dict[str, Any]] = []
     for place, line in enumerate(document.lines):
@@ -106,28 +108,28 @@ def sale_lines(document: ErpDocument, books: Books, items: Mapping[str, Item]) -
             item = _item(line, items, document.kind == "invoice")
             require_tax(line, item, books.digits)
             lines += _values(item, priced(line.quantity, line.net, line.gross, books))
-        except Unbookable as fault:
-            raise Unbookable(fault.reason, f"lines.{place}.{fault.detail}") from None
+        except UnbookableDocument as fault:
+            raise UnbookableDocument(fault.reason, f"lines.{place}.{fault.detail}") from None
     if document.rounding:
         item_of_rounding = items.get(books.rounding)
         if item_of_rounding is None:
-            raise Unbookable(Reason.UNMAPPED_ITEM, "rounding: no_item_for_rounding")
+            raise UnbookableDocument(Reason.UNMAPPED_ITEM, "rounding: no_item_for_rounding")
         sign = Decimal(1).copy_sign(document.rounding)
-        lines += _values(item_of_rounding, [Priced(sign, abs(document.rounding), abs(document.rounding))])
+        lines += _values(item_of_rounding, [PricedLine(sign, abs(document.rounding), abs(document.rounding))])
     return lines
 
 
-def require_tax(line: DocumentLine, item: Item, digits: int) -> None:
+def require_tax(line: DocumentLine, item: TrytonArticle, digits: int) -> None:
     """Returns if the line is taxed as the article is, within one minor unit. Raises Unbookable."""
     if line.tax_rate != item.rate:
-        raise Unbookable(Reason.UNMAPPED_TAX, "tax_rate: not_that_of_the_item")
+        raise UnbookableDocument(Reason.UNMAPPED_TAX, "tax_rate: not_that_of_the_item")
     if line.gross != line.net + line.tax:
         raise _refused("gross: differs_from_net_and_tax")
     if abs(line.net * line.tax_rate / 100 - line.tax) > Decimal(1).scaleb(-digits):
         raise _refused("tax: differs_from_rate")
 
 
-def priced(quantity: Decimal, net: Decimal, gross: Decimal, books: Books) -> list[Priced]:
+def priced(quantity: Decimal, net: Decimal, gross: Decimal, books: CompanyMasterData) -> list[PricedLine]:
     """One line that comes to these amounts; or two, where the price for so many would need more places.
 
     Then the second one is of a single unit, whose price makes up for what the others differ by.
@@ -139,33 +141,33 @@ def priced(quantity: Decimal, net: Decimal, gross: Decimal, books: Books) -> lis
     step, cent = Decimal(1).scaleb(-books.price_digits), Decimal(1).scaleb(-books.digits)
     list_price, gross_price = (_rounded(amount / quantity, step) for amount in (net, gross))
     if all(abs(quantity * price - amount) < cent / 2 for price, amount in ((list_price, net), (gross_price, gross))):
-        return [Priced(quantity, list_price, gross_price)]
+        return [PricedLine(quantity, list_price, gross_price)]
     one = Decimal(1).copy_sign(quantity)
     rest = quantity - one
     others = [_rounded(rest * price, cent) for price in (list_price, gross_price)]
     return [
-        Priced(rest, list_price, gross_price),
-        Priced(one, (net - others[0]) / one, (gross - others[1]) / one),
+        PricedLine(rest, list_price, gross_price),
+        PricedLine(one, (net - others[0]) / one, (gross - others[1]) / one),
     ]
 
 
-def payments(document: ErpDocument, books: Books) -> list[dict[str, Any]]:
+def payments(document: ErpDocument, books: CompanyMasterData) -> list[dict[str, Any]]:
     """The payments; change and money that goes back are negative. Raises Unbookable."""
     found = []
     for place, payment in enumerate(document.payments):
         method = books.method(payment.payment_mode or payment.kind)
         if method is None:
-            raise Unbookable(Reason.UNMAPPED_TENDER, f"payments.{place}.kind: no_payment_method")
+            raise UnbookableDocument(Reason.UNMAPPED_TENDER, f"payments.{place}.kind: no_payment_method")
         found.append({"method": method, "amount": payment.amount})
     return found
 
 
-def _item(line: DocumentLine, items: Mapping[str, Item], is_sale: bool) -> Item:
+def _item(line: DocumentLine, items: Mapping[str, TrytonArticle], is_sale: bool) -> TrytonArticle:
     item = items.get(_code(line))
     if item is None:
-        raise Unbookable(Reason.UNMAPPED_ITEM, "sku: no_item")
+        raise UnbookableDocument(Reason.UNMAPPED_ITEM, "sku: no_item")
     if is_sale and line.quantity > 0 and not item.salable:
-        raise Unbookable(Reason.UNMAPPED_ITEM, "sku: item_not_salable")
+        raise UnbookableDocument(Reason.UNMAPPED_ITEM, "sku: item_not_salable")
     if line.quantity % Decimal(1).scaleb(-item.digits):
         raise _refused("quantity: more_places_than_the_items_unit")
     return item
@@ -175,7 +177,7 @@ def _code(line: DocumentLine) -> str:
     return line.item_code or line.sku
 
 
-def _values(item: Item, lines: Sequence[Priced]) -> list[dict[str, Any]]:
+def _values(item: TrytonArticle, lines: Sequence[PricedLine]) -> list[dict[str, Any]]:
     return [
         {
             "product": item.id,
@@ -192,5 +194,5 @@ def _rounded(amount: Decimal, step: Decimal) -> Decimal:
     return amount.quantize(step, ROUND_HALF_EVEN)
 
 
-def _refused(detail: str) -> Unbookable:
-    return Unbookable(Reason.REFUSED_BY_SINK, detail)
+def _refused(detail: str) -> UnbookableDocument:
+    return UnbookableDocument(Reason.REFUSED_BY_SINK, detail)

@@ -19,7 +19,7 @@ SALE = "model.sale.point.sale."
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class TrytonArticle:
     """An article: Tryton's id, places of its quantities, its tax in percent, whether it may be sold."""
 
     id: int
@@ -29,7 +29,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CompanyFacts:
     """What Tryton says of the company, and of the user in it; points and methods by the names that tills give them."""
 
     version: str
@@ -46,15 +46,15 @@ class Facts:
     cash: bool
 
 
-class MasterData:
+class TrytonMasterData:
     """Asks Tryton, or remembers. From any thread."""
 
     def __init__(self, client: TrytonClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
         self._company: int | None = None
-        self._facts: tuple[float, Facts] | None = None
-        self._items: dict[tuple[str, date], tuple[float, Item]] = {}
+        self._facts: tuple[float, CompanyFacts] | None = None
+        self._items: dict[tuple[str, date], tuple[float, TrytonArticle]] = {}
         self._lock = Lock()
 
     def context(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class MasterData:
             self._company = int(told["company"])
         return {"company": self._company, "language": LANGUAGE}
 
-    def facts(self, *, no_older_than: float = FRESH, on: date | None = None) -> Facts:
+    def facts(self, *, no_older_than: float = FRESH, on: date | None = None) -> CompanyFacts:
         """The facts; `has_period` is about the day `on`, if given, and then they are asked for anew."""
         with self._lock:
             now = self._clock()
@@ -91,7 +91,7 @@ class MasterData:
             found = getattr(self.facts(no_older_than=_LOOK_AGAIN), what).get(code.casefold())
         return found
 
-    def items(self, codes: Iterable[str], day: date) -> dict[str, Item]:
+    def items(self, codes: Iterable[str], day: date) -> dict[str, TrytonArticle]:
         """The articles that there are, by the codes that were asked for; their taxes are those of `day`."""
         wanted = set(codes)
         oldest = self._clock() - FRESH
@@ -101,7 +101,7 @@ class MasterData:
         missing = sorted(wanted - found.keys())
         if missing:
             told = self._client.call(f"{SALE}till_items", missing, day, self.context())
-            new = {code: Item(**fields) for code, fields in told.items()}
+            new = {code: TrytonArticle(**fields) for code, fields in told.items()}
             now = self._clock()
             with self._lock:
                 self._items = {key: entry for key, entry in self._items.items() if entry[0] >= oldest}
@@ -110,9 +110,9 @@ class MasterData:
         return found
 
 
-def _facts(told: dict[str, Any]) -> Facts:
+def _facts(told: dict[str, Any]) -> CompanyFacts:
     company = told["company"]
-    return Facts(
+    return CompanyFacts(
         version=told["version"],
         company=company["id"],
         company_name=company["name"],

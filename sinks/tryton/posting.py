@@ -16,7 +16,7 @@ BATCH = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PostingProgress:
     """Sales that one call posted, or was refused for."""
 
     posted: int
@@ -25,12 +25,12 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sale:
+class _PendingSale:
     id: int
     external_ref: str
 
 
-def post(sink: TrytonSink, batch: int = BATCH) -> Iterator[Progress]:
+def post(sink: TrytonSink, batch: int = BATCH) -> Iterator[PostingProgress]:
     """Posts all sales that are done now, oldest first; one item for each call. Raises SinkUnavailable."""
     last, troubled = 0, []
     known = {entry.external_ref for entry in sink.ledger.with_errors("confirmed")}
@@ -54,20 +54,20 @@ def _done_sales(sink: TrytonSink) -> list[list[object]]:
     return [own, ["state", "=", "done"], ["external_ref", "!=", None]]
 
 
-def _done(sink: TrytonSink, limit: int, after: int) -> list[_Sale]:
+def _done(sink: TrytonSink, limit: int, after: int) -> list[_PendingSale]:
     fields, order = ["external_ref"], [["id", "ASC"]]
     domain = [*_done_sales(sink), ["id", ">", after]]
     rows = sink.client.call(f"{SALE}search_read", domain, 0, limit, order, fields, sink.master.context())
-    return [_Sale(row["id"], row["external_ref"]) for row in rows]
+    return [_PendingSale(row["id"], row["external_ref"]) for row in rows]
 
 
-def _still_done(sink: TrytonSink, sales: Sequence[_Sale]) -> list[_Sale]:
+def _still_done(sink: TrytonSink, sales: Sequence[_PendingSale]) -> list[_PendingSale]:
     domain = [*_done_sales(sink), ["id", "in", [sale.id for sale in sales]]]
     ids = set(sink.client.call(f"{SALE}search", domain, 0, None, None, sink.master.context()))
     return [sale for sale in sales if sale.id in ids]
 
 
-def _post(sink: TrytonSink, sales: Sequence[_Sale]) -> Iterator[Progress]:
+def _post(sink: TrytonSink, sales: Sequence[_PendingSale]) -> Iterator[PostingProgress]:
     try:
         sink.client.call(f"{SALE}post", [sale.id for sale in sales], sink.master.context())
     except DocumentsRefused as refused:
@@ -82,10 +82,10 @@ def _post(sink: TrytonSink, sales: Sequence[_Sale]) -> Iterator[Progress]:
             yield from _post(sink, sales[middle:])
         else:
             sink.ledger.fail([sales[0].external_ref], f"post: {refused.detail}")
-            yield Progress(0, 1, refused.detail)
+            yield PostingProgress(0, 1, refused.detail)
     else:
         _note(sink, sales)
-        yield Progress(len(sales), 0)
+        yield PostingProgress(len(sales), 0)
 
 
 def _catch_up(sink: TrytonSink) -> None:
@@ -94,6 +94,6 @@ def _catch_up(sink: TrytonSink) -> None:
     sink.ledger.note(entry for entry in sink.entries_of(behind) if entry.state != "confirmed")
 
 
-def _note(sink: TrytonSink, sales: Sequence[_Sale]) -> None:
+def _note(sink: TrytonSink, sales: Sequence[_PendingSale]) -> None:
     """Notes what has become of these, as Tryton says it."""
     sink.ledger.note(sink.entries_of([sale.external_ref for sale in sales]))

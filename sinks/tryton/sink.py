@@ -19,23 +19,23 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json
 from schemas.reference import unescaped_reference
 from sinks.base import (
-    DocumentPrint,
+    Accepted,
+    DocumentDigest,
     DocumentsRefused,
-    Finding,
-    Receipt,
-    Refusal,
+    PreflightFinding,
+    Refused,
     Result,
     SinkUnavailable,
     StoreDay,
     in_conflict,
     write_bisecting,
 )
-from sinks.erp.delivery_log import Entry, Ledger, State
+from sinks.erp.delivery_log import DeliveryEntry, DeliveryLog, State
 from sinks.storable import require_exact_numbers, require_storable_text
 from sinks.store_days import as_held, prints_of, totals_of
 from sinks.tryton import checks
-from sinks.tryton.documents import ROUNDING, Unbookable, item_codes, to_sale
-from sinks.tryton.master_data import SALE, Facts, MasterData
+from sinks.tryton.documents import ROUNDING, UnbookableDocument, item_codes, to_sale
+from sinks.tryton.master_data import SALE, CompanyFacts, TrytonMasterData
 from sinks.tryton.rpc import TrytonClient
 
 #: Documents per call: more are hardly quicker, and a lock is held for so long.
@@ -59,9 +59,9 @@ class TrytonSink:
         "else is the document that the sale carries: not the sale's lines, payments and party"
     )
 
-    def __init__(self, url: URL, ledger: Ledger, *, point: str | None = None, rounding: str = ROUNDING) -> None:
+    def __init__(self, url: URL, ledger: DeliveryLog, *, point: str | None = None, rounding: str = ROUNDING) -> None:
         self.client = TrytonClient(url)
-        self.master = MasterData(self.client)
+        self.master = TrytonMasterData(self.client)
         self.ledger = ledger
         self._point = point
         self._rounding = rounding
@@ -102,7 +102,7 @@ class TrytonSink:
         """As in the protocol: asks for master data anew."""
         self.master.facts(no_older_than=0)
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
         """As in the protocol; there is nothing that could be applied from here."""
         return checks.findings(self.client, self.master, self._point, self._rounding)
 
@@ -110,7 +110,7 @@ class TrytonSink:
         """As in the protocol, from the sales that count."""
         return totals_of(self._held(store, day), deep=deep)
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         """As in the protocol, from the sales that count."""
         return prints_of(self._held(store, day))
 
@@ -129,11 +129,11 @@ class TrytonSink:
         self.client.close()
         self.ledger.close()
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[DeliveryEntry]:
         """What Tryton holds, as the ledger says it; from this it can be rebuilt."""
         return map(_entry_of_row, self._sales([["till_corrected_by", "=", None]], _ENTRY))
 
-    def entries_of(self, external_refs: Sequence[str]) -> list[Entry]:
+    def entries_of(self, external_refs: Sequence[str]) -> list[DeliveryEntry]:
         """As `entries`, of these documents."""
         current = [row for row in self._search(external_refs, _ENTRY) if row["till_corrected_by"] is None]
         return [_entry_of_row(row) for row in current]
@@ -177,7 +177,7 @@ class TrytonSink:
                 require_exact_numbers([document])
                 storable.append(document)
             except DocumentsRefused as refused:
-                results[document.event_id] = Refusal(document.event_id, Reason.REFUSED_BY_SINK, refused.detail)
+                results[document.event_id] = Refused(document.event_id, Reason.REFUSED_BY_SINK, refused.detail)
         asked = self._asked(storable)
 
         def send(part: Sequence[ErpDocument]) -> list[Result]:
@@ -185,29 +185,29 @@ class TrytonSink:
 
         for document, result in zip(storable, write_bisecting(storable, send) if storable else [], strict=True):
             results[document.event_id] = result
-            if not rehearse and isinstance(result, Refusal):
+            if not rehearse and isinstance(result, Refused):
                 self._note_refusal(document, result)
         return [results[d.event_id] for d in documents]
 
-    def _asked(self, documents: Sequence[ErpDocument]) -> dict[str, dict[str, Any] | Unbookable]:
+    def _asked(self, documents: Sequence[ErpDocument]) -> dict[str, dict[str, Any] | UnbookableDocument]:
         """By event, the sale that a document becomes, or why it can't."""
         if not documents:
             return {}
-        books = _Books(self.master, self.master.facts(), self._point, self._rounding)
+        books = _NeededMasterData(self.master, self.master.facts(), self._point, self._rounding)
         items = {}
         for day in {d.business_date for d in documents}:
             codes = {code for d in documents if d.business_date == day for code in item_codes(d)}
             items[day] = self.master.items(codes | {self._rounding}, day)
-        asked: dict[str, dict[str, Any] | Unbookable] = {}
+        asked: dict[str, dict[str, Any] | UnbookableDocument] = {}
         for document in documents:
             try:
                 asked[document.event_id] = to_sale(document, books, items[document.business_date])
-            except Unbookable as fault:
+            except UnbookableDocument as fault:
                 asked[document.event_id] = fault
         return asked
 
     def _send(
-        self, documents: Sequence[ErpDocument], asked: dict[str, dict[str, Any] | Unbookable], rehearse: bool
+        self, documents: Sequence[ErpDocument], asked: dict[str, dict[str, Any] | UnbookableDocument], rehearse: bool
     ) -> list[Result]:
         rows = []
         for d in documents:
@@ -216,7 +216,7 @@ class TrytonSink:
             if (unescaped := unescaped_reference(d.external_ref)) is not None:
                 parts = {name: getattr(d, name) for name in ("source", "store", "register_id", "receipt", "kind")}
                 row["before"] = {"external_ref": unescaped, "parts": parts}
-            rows.append(row | {"sale": None if isinstance(sale, Unbookable) else sale})
+            rows.append(row | {"sale": None if isinstance(sale, UnbookableDocument) else sale})
         with self._one_writer:
             answers = self.client.call(f"{SALE}till_deliver", rows, rehearse, self.master.context())
         if not rehearse:
@@ -224,18 +224,18 @@ class TrytonSink:
             self.ledger.note(_entry(d.external_ref, *answer) for d, answer in held)
         return [_result(d, effect, asked[d.event_id]) for d, (effect, *_) in zip(documents, answers, strict=True)]
 
-    def _note_refusal(self, document: ErpDocument, refusal: Refusal) -> None:
+    def _note_refusal(self, document: ErpDocument, refusal: Refused) -> None:
         """Nothing is held under its reference, or what is held stays as it is."""
         (entry,) = self.ledger.find([document.external_ref])
         error = f"{refusal.reason.value}: {refusal.detail}"
         if entry.state in ("new", "refused"):
-            self.ledger.note([Entry(document.external_ref, document.revision, "refused", last_error=error)])
+            self.ledger.note([DeliveryEntry(document.external_ref, document.revision, "refused", last_error=error)])
 
 
-class _Books:
+class _NeededMasterData:
     """The master data that a document needs."""
 
-    def __init__(self, master: MasterData, facts: Facts, default_point: str | None, rounding: str) -> None:
+    def __init__(self, master: TrytonMasterData, facts: CompanyFacts, default_point: str | None, rounding: str) -> None:
         self.currency, self.digits, self.price_digits = facts.currency, facts.digits, facts.price_digits
         self.rounding = rounding
         self._master = master
@@ -248,21 +248,21 @@ class _Books:
         return self._master.method(code)
 
 
-def _entry(external_ref: str, number: str | None, state: str, revision: int) -> Entry:
+def _entry(external_ref: str, number: str | None, state: str, revision: int) -> DeliveryEntry:
     error = "cancelled in Tryton" if state == "cancelled" else None
-    return Entry(external_ref, revision, STATES[state], number, last_error=error)
+    return DeliveryEntry(external_ref, revision, STATES[state], number, last_error=error)
 
 
-def _entry_of_row(row: dict[str, Any]) -> Entry:
+def _entry_of_row(row: dict[str, Any]) -> DeliveryEntry:
     return _entry(row["external_ref"], row["number"], row["state"], row["revision"])
 
 
-def _result(document: ErpDocument, effect: str, asked: dict[str, Any] | Unbookable) -> Result:
+def _result(document: ErpDocument, effect: str, asked: dict[str, Any] | UnbookableDocument) -> Result:
     if effect in ("conflicting_duplicate", "conflicting_receipt"):
         return in_conflict(document, Reason(effect))
-    if isinstance(asked, Unbookable) and effect == "unwritable":
-        return Refusal(document.event_id, asked.reason, asked.detail)
-    return Receipt(document.event_id, effect)  # type: ignore[arg-type]  # the module's effects are the sinks' own
+    if isinstance(asked, UnbookableDocument) and effect == "unwritable":
+        return Refused(document.event_id, asked.reason, asked.detail)
+    return Accepted(document.event_id, effect)  # type: ignore[arg-type]  # the module's effects are the sinks' own
 
 
 def _is_storable(document: ErpDocument) -> bool:

@@ -9,34 +9,34 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from schemas.mapping import Usual
+from schemas.mapping import OutlierRule
 from sinks.sql import queries
-from streams.batch import Dirt
-from streams.checks import Sound
-from streams.mapping.tables import Database
+from streams.batch import QualityIssue
+from streams.checks import CheckedReceipt
+from streams.mapping.tables import QueryDatabase
 
 #: The least deviation that counts, as a share of the median: prices that never change have none of their own.
 _LEAST = Decimal("0.01")
 
 
-class Span(NamedTuple):
+class UsualRange(NamedTuple):
     """From where to where values are usual."""
 
     least: Decimal
     most: Decimal
 
 
-class Habits(NamedTuple):
+class Baselines(NamedTuple):
     """What is usual, by (sku, currency) and (store, currency); what is not known well enough is left out."""
 
-    prices: dict[tuple[str, str], Span]
-    receipts: dict[tuple[str, str], Span]
+    prices: dict[tuple[str, str], UsualRange]
+    receipts: dict[tuple[str, str], UsualRange]
 
 
-def habits(rule: Usual, database: Database, today: date) -> Habits:
+def habits(rule: OutlierRule, database: QueryDatabase, today: date) -> Baselines:
     """What is usual by now. Raises SinkUnavailable, and SinkMisconfigured where the sink is no SQL database."""
     sold = queries.sold(database.url, today - timedelta(days=rule.days), password=database.password)
-    return Habits(
+    return Baselines(
         *(
             {key: span for key, values in by_key.items() if (span := usual_span(values, rule)) is not None}
             for by_key in sold
@@ -44,7 +44,7 @@ def habits(rule: Usual, database: Database, today: date) -> Habits:
     )
 
 
-def usual_span(values: Counter[Decimal], rule: Usual) -> Span | None:
+def usual_span(values: Counter[Decimal], rule: OutlierRule) -> UsualRange | None:
     """From `times` deviations below the median to as many above it; None for fewer values than `warm_up`."""
     if values.total() < rule.warm_up:
         return None
@@ -53,7 +53,7 @@ def usual_span(values: Counter[Decimal], rule: Usual) -> Span | None:
     for value, times in values.items():
         apart[abs(value - middle)] += times
     reach = rule.times * max(median(apart), abs(middle) * _LEAST)
-    return Span(middle - reach, middle + reach) if middle else None
+    return UsualRange(middle - reach, middle + reach) if middle else None
 
 
 def median(values: Counter[Decimal]) -> Decimal:
@@ -66,18 +66,18 @@ def median(values: Counter[Decimal]) -> Decimal:
     raise ValueError("no values")
 
 
-def unusual(rule: Usual, known: Habits, receipt: Sound, unit: Decimal) -> Iterable[Dirt]:
+def unusual(rule: OutlierRule, known: Baselines, receipt: CheckedReceipt, unit: Decimal) -> Iterable[QualityIssue]:
     """What is far from usual in a receipt."""
     event = receipt.arrival.event
     if rule.prices is not None:
         for place, line in enumerate(receipt.lines):
             if _is_outside(known.prices.get((line.said["sku"], event.currency)), line.unit_price):
-                yield Dirt("usual_price", rule.prices, f"lines.{place}.unit_price: far_from_usual")
+                yield QualityIssue("usual_price", rule.prices, f"lines.{place}.unit_price: far_from_usual")
     if rule.receipts is None or event.type != "sale":
         return
     if _is_outside(known.receipts.get((event.store, event.currency)), receipt.gross * unit):
-        yield Dirt("usual_receipt", rule.receipts, "totals.gross: far_from_usual")
+        yield QualityIssue("usual_receipt", rule.receipts, "totals.gross: far_from_usual")
 
 
-def _is_outside(span: Span | None, value: Decimal) -> bool:
+def _is_outside(span: UsualRange | None, value: Decimal) -> bool:
     return span is not None and not span.least <= value <= span.most

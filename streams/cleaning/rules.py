@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from schemas.dead_letter import Reason
-from schemas.mapping import Cleaning, Item, Limits, StoreRow
+from schemas.mapping import CleaningRules, ItemRow, StoreRow, ValueLimits
 from schemas.money import minor_digits
-from streams.batch import Arrival, Dirt
-from streams.checks import Sound, SoundLine, Unsound, amounts, sound_line
+from streams.batch import Arrival, QualityIssue
+from streams.checks import CheckedLine, CheckedReceipt, CheckFailed, amounts, sound_line
 
 #: What becomes of dirt: by rule, rejected and held.
 REASONS: dict[str, tuple[Reason, Reason]] = {
@@ -25,11 +25,11 @@ REASONS: dict[str, tuple[Reason, Reason]] = {
 }
 
 
-def line_dirt(rules: Cleaning, line: SoundLine, unit: Decimal, item: Item | None) -> Iterable[Dirt]:
+def line_dirt(rules: CleaningRules, line: CheckedLine, unit: Decimal, item: ItemRow | None) -> Iterable[QualityIssue]:
     """What the rules find in a line by itself; `unit` is the currency's smallest."""
     if rules.description is not None and not line.said.get("description"):
         found = item is not None and bool(item.description)
-        yield Dirt(
+        yield QualityIssue(
             "description",
             "reject" if rules.description == "fix" and not found else rules.description,
             "description: missing",
@@ -44,36 +44,36 @@ def line_dirt(rules: Cleaning, line: SoundLine, unit: Decimal, item: Item | None
     list_price = item.list_price if item is not None else None
     if rules.list_price is not None and list_price is not None:
         far = abs(line.unit_price - list_price) > list_price * rules.list_price.share
-        yield from [Dirt("list_price", rules.list_price.then, "unit_price: far_from_list_price")] if far else []
+        yield from [QualityIssue("list_price", rules.list_price.then, "unit_price: far_from_list_price")] if far else []
 
 
 def receipt_dirt(
-    rules: Cleaning, receipt: Sound, unit: Decimal, store: StoreRow | None, now: datetime
-) -> Iterable[Dirt]:
+    rules: CleaningRules, receipt: CheckedReceipt, unit: Decimal, store: StoreRow | None, now: datetime
+) -> Iterable[QualityIssue]:
     """What the rules find in a receipt as a whole."""
     event = receipt.arrival.event
     if rules.future is not None and event.occurred_at > now + timedelta(minutes=rules.future.minutes):
-        yield Dirt("future", rules.future.then, "occurred_at: in_the_future")
+        yield QualityIssue("future", rules.future.then, "occurred_at: in_the_future")
     if rules.old is not None and event.occurred_at < now - timedelta(days=rules.old.days):
-        yield Dirt("old", rules.old.then, "occurred_at: too_old")
+        yield QualityIssue("old", rules.old.then, "occurred_at: too_old")
     if rules.currency is not None and store is not None and store.currency not in (None, event.currency):
-        yield Dirt("currency", rules.currency, "currency: not_the_stores_own")
+        yield QualityIssue("currency", rules.currency, "currency: not_the_stores_own")
     yield from _outside(rules.gross, "gross", receipt.gross * unit, "totals.gross")
     if rules.duplicate_lines not in (None, "fix"):
         for place in repeats(receipt.lines):
-            yield Dirt("duplicate_lines", rules.duplicate_lines, f"lines.{place}: repeats_another")
+            yield QualityIssue("duplicate_lines", rules.duplicate_lines, f"lines.{place}: repeats_another")
 
 
-def _outside(limits: Limits | None, rule: str, value: Decimal, field: str | None = None) -> Iterable[Dirt]:
+def _outside(limits: ValueLimits | None, rule: str, value: Decimal, field: str | None = None) -> Iterable[QualityIssue]:
     if limits is None:
         return
     if limits.at_most is not None and abs(value) > limits.at_most:
-        yield Dirt(rule, limits.then, f"{field or rule}: above_limit")
+        yield QualityIssue(rule, limits.then, f"{field or rule}: above_limit")
     if limits.at_least is not None and abs(value) < limits.at_least:
-        yield Dirt(rule, limits.then, f"{field or rule}: below_limit")
+        yield QualityIssue(rule, limits.then, f"{field or rule}: below_limit")
 
 
-def repeats(lines: Sequence[SoundLine]) -> list[int]:
+def repeats(lines: Sequence[CheckedLine]) -> list[int]:
     """The places of lines that say exactly what an earlier one says."""
     if len({line.content for line in lines}) == len(lines):
         return []
@@ -81,7 +81,7 @@ def repeats(lines: Sequence[SoundLine]) -> list[int]:
     return [place for place, line in enumerate(lines) if first.setdefault(line.content, place) != place]
 
 
-def repaired(rules: Cleaning, arrival: Arrival, fault: Unsound) -> Sound | None:
+def repaired(rules: CleaningRules, arrival: Arrival, fault: CheckFailed) -> CheckedReceipt | None:
     """The receipt set right, if a rule allows it and it adds up then; money stays what its totals say.
 
     Its `dirt` tells what was done, and its `said` all lines that the event has: what it says does not change.
@@ -93,12 +93,12 @@ def repaired(rules: Cleaning, arrival: Arrival, fault: Unsound) -> Sound | None:
         return right
     try:
         right = amounts(arrival, rules.totals.amount)
-    except Unsound:
+    except CheckFailed:
         return None
-    return replace(right, dirt=(Dirt("totals", rules.totals.then, "totals: differ_from_lines"),))
+    return replace(right, dirt=(QualityIssue("totals", rules.totals.then, "totals: differ_from_lines"),))
 
 
-def _without_repeats(arrival: Arrival) -> Sound | None:
+def _without_repeats(arrival: Arrival) -> CheckedReceipt | None:
     event = arrival.event
     digits = minor_digits(event.currency)
     assert digits is not None  # or the fault would have been another
@@ -107,7 +107,7 @@ def _without_repeats(arrival: Arrival) -> Sound | None:
     lines = tuple(line for place, line in enumerate(event.lines) if place not in repeated)
     try:
         right = amounts(replace(arrival, event=event.model_copy(update={"lines": lines})))
-    except Unsound:
+    except CheckFailed:
         return None
-    dirt = tuple(Dirt("duplicate_lines", "fix", f"lines.{place}: repeats_another") for place in repeated)
+    dirt = tuple(QualityIssue("duplicate_lines", "fix", f"lines.{place}: repeats_another") for place in repeated)
     return replace(right, arrival=arrival, dirt=dirt, said=said)

@@ -2,8 +2,8 @@
 
 A topic, because it must outlive the tool that writes it, and be where the letters are. Kinds of records, all JSON:
 
-- An action (`Action`) when it begins, and again when it ends, keyed by its id.
-- The outcomes of letters of an action that ended alike (`Outcomes`), keyed by its id too. They are confirmed before
+- An action (`AuditAction`) when it begins, and again when it ends, keyed by its id.
+- The outcomes of letters of an action that ended alike (`OutcomeGroup`), keyed by its id too. They are confirmed before
   the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
 - The states of some hundred store-days (`streams.dead_letters.day_states`), which are no entries of this trail.
 - The documents that a repair took back (`streams.dead_letters.removed_documents`), keyed by its id, which are no entries either.
@@ -19,10 +19,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from sinks.base import Kept
-from streams.dead_letters.header import Head, Origin
+from sinks.base import ReferenceSnapshot
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin
 from streams.dead_letters.removed_documents import erp_of, in_pieces
-from streams.kafka.producer import Sender
+from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, as_record, pieces, reading_consumer
 from streams.settings import Settings
 
@@ -33,7 +33,7 @@ CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "par
 What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair", "undo"]
 
 
-class Action(BaseModel):
+class AuditAction(BaseModel):
     """Something done about many letters. Fields that a later version adds are ignored.
 
     `until`: where the dead-letter topic's partitions ended at the beginning.
@@ -53,7 +53,7 @@ class Action(BaseModel):
     counts: dict[str, int] = {}
 
 
-class Outcome(NamedTuple):
+class AuditOutcome(NamedTuple):
     """What became of one letter.
 
     `attempts` is the letter's: this and every earlier one is dealt with. `letter` is its partition and offset in the
@@ -73,12 +73,12 @@ class Outcome(NamedTuple):
     detail: str = ""
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> RecordOrigin:
         """Where the record came from."""
-        return Origin(self.topic, self.partition, self.offset, self.digest)
+        return RecordOrigin(self.topic, self.partition, self.offset, self.digest)
 
 
-class Outcomes(BaseModel):
+class OutcomeGroup(BaseModel):
     """What became alike of some letters, in one record: a record for each would cost more than the letter did.
 
     `letters` has of each the record's offset and digest, and the letter's partition and offset.
@@ -95,10 +95,10 @@ class Outcomes(BaseModel):
     at: datetime
     letters: list[tuple[int, str, int, int]]
 
-    def each(self) -> Iterator[Outcome]:
+    def each(self) -> Iterator[AuditOutcome]:
         """Letter by letter."""
         for offset, digest, *letter in self.letters:
-            yield Outcome(
+            yield AuditOutcome(
                 self.action,
                 self.topic,
                 self.partition,
@@ -113,8 +113,10 @@ class Outcomes(BaseModel):
             )
 
 
-Entry = Action | Outcome
-_RECORD: TypeAdapter[Action | Outcomes] = TypeAdapter(Annotated[Action | Outcomes, Field(discriminator="kind")])
+Entry = AuditAction | AuditOutcome
+_RECORD: TypeAdapter[AuditAction | OutcomeGroup] = TypeAdapter(
+    Annotated[AuditAction | OutcomeGroup, Field(discriminator="kind")]
+)
 #: Letters in one record, of some 60 bytes each: well below what brokers take without being told.
 _TOGETHER = 4_000
 #: Records that a follower takes at once, and seconds that it waits for the first ones.
@@ -122,14 +124,14 @@ _PIECE = 1_000
 _POLL = 0.1
 
 
-class Done(NamedTuple):
+class LastOutcome(NamedTuple):
     """What was done last about a record: up to which attempt, with which end."""
 
     attempts: int
     end: End
 
 
-_done = lru_cache(Done)  # one for all that ended alike
+_done = lru_cache(LastOutcome)  # one for all that ended alike
 
 
 def new_id() -> str:
@@ -138,7 +140,7 @@ def new_id() -> str:
     return f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + secrets.token_hex(1)
 
 
-def alike(action: str, ended: Iterable[tuple[Head, End, str, str]]) -> Iterator[Outcomes]:
+def alike(action: str, ended: Iterable[tuple[DeadLetterHeader, End, str, str]]) -> Iterator[OutcomeGroup]:
     """What became of letters (each with its end, reason and detail) by the action, those that ended alike together."""
     groups: dict[tuple[str, int, int, End, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
     for head, end, reason, detail in ended:
@@ -148,7 +150,7 @@ def alike(action: str, ended: Iterable[tuple[Head, End, str, str]]) -> Iterator[
     now = datetime.now(UTC)
     for (topic, partition, attempts, end, reason, detail), letters in groups.items():
         for start in range(0, len(letters), _TOGETHER):
-            yield Outcomes(
+            yield OutcomeGroup(
                 action=action,
                 topic=topic,
                 partition=partition,
@@ -167,7 +169,7 @@ def entries_of(record: TopicRecord) -> Sequence[Entry]:
         found = _RECORD.validate_json(record.value or b"")
     except ValidationError:
         return ()
-    return tuple(found.each()) if isinstance(found, Outcomes) else (found,)
+    return tuple(found.each()) if isinstance(found, OutcomeGroup) else (found,)
 
 
 def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
@@ -177,7 +179,7 @@ def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
             yield from entries_of(record)
 
 
-class Ledger:
+class ResolutionIndex:
     """What was done about each record, as far as it was told. `closed`: the ends after which nothing is left to do.
 
     A trail may tell of millions of records: they are kept by hash, in some 100 bytes each. Of a million, two have the
@@ -186,9 +188,9 @@ class Ledger:
 
     def __init__(self, closed: Sequence[End] = CLOSED) -> None:
         self._closed = closed
-        self._done: dict[int, Done] = {}
+        self._done: dict[int, LastOutcome] = {}
 
-    def note(self, outcome: Outcome) -> None:
+    def note(self, outcome: AuditOutcome) -> None:
         """The outcome counts, if none of a later attempt is known, and none that ended this one."""
         key = hash(outcome.origin)
         known = self._done.get(key)
@@ -199,27 +201,27 @@ class Ledger:
         ):
             self._done[key] = _done(outcome.attempts, outcome.end)
 
-    def _ended(self, known: Done, end: End) -> bool:
+    def _ended(self, known: LastOutcome, end: End) -> bool:
         return known.end in self._closed and end not in self._closed
 
-    def about(self, head: Head) -> Done | None:
+    def about(self, head: DeadLetterHeader) -> LastOutcome | None:
         """What was done about this letter, or one of a later attempt at its record."""
         done = self._done.get(hash(head.origin)) if self._done else None
         return done if done is not None and done.attempts >= head.attempts else None
 
-    def is_closed(self, head: Head) -> bool:
+    def is_closed(self, head: DeadLetterHeader) -> bool:
         """Whether nothing is left to do about the letter."""
         done = self.about(head)
         return done is not None and done.end in self._closed
 
 
-class Follower:
+class AuditTail:
     """Reads the trail as it grows, into a ledger. Whoever opens it closes it.
 
     `but`: an action whose outcomes are left out, since it is the reader's own.
     """
 
-    def __init__(self, settings: Settings, partitions: int, ledger: Ledger, but: str = "") -> None:
+    def __init__(self, settings: Settings, partitions: int, ledger: ResolutionIndex, but: str = "") -> None:
         self._but = but.encode()
         self._consumer = reading_consumer(settings)
         self._consumer.assign([TopicPartition(settings.audit_topic, number, 0) for number in range(partitions)])
@@ -253,28 +255,28 @@ class Follower:
     def _note_record(self, record: TopicRecord) -> None:
         if record.key != self._but:
             for entry in entries_of(record):
-                if isinstance(entry, Outcome):
+                if isinstance(entry, AuditOutcome):
                     self._ledger.note(entry)
 
 
-class Trail:
+class AuditWriter:
     """Writes entries. What was written is safe when `confirm` returns."""
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic
         self._erp = erp_of(settings)
-        self._sender = Sender(settings)
+        self._sender = ConfirmingProducer(settings)
 
-    def write(self, action: Action) -> None:
+    def write(self, action: AuditAction) -> None:
         """Sends it."""
         self._sender.send(self._topic, action.id.encode(), action.model_dump_json().encode())
 
-    def write_outcomes(self, outcomes: Iterable[Outcomes]) -> None:
+    def write_outcomes(self, outcomes: Iterable[OutcomeGroup]) -> None:
         """Sends them; of one letter there is one."""
         for one in outcomes:
             self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
 
-    def keep(self, action: str, kept: Iterable[Kept]) -> None:
+    def keep(self, action: str, kept: Iterable[ReferenceSnapshot]) -> None:
         """Send the documents that the action is about to take back, and wait until the broker has them all.
 
         Raises BrokerUnreachable.

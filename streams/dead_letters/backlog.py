@@ -12,11 +12,11 @@ from typing import Any
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
-from streams.dead_letters.audit import Follower, Ledger
-from streams.dead_letters.header import Head, Origin, head_of
+from streams.dead_letters.audit import AuditTail, ResolutionIndex
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
 from streams.kafka.reader import TopicRecord, limits, reading_consumer, take
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.sink_retry import BackOff
 
@@ -26,14 +26,14 @@ EVERY, WHILE_BEHIND = 15.0, 0.25
 PIECE, MOST_OPEN = 1000, 50_000
 
 
-class OpenLetters:
+class OpenDeadLetters:
     """The letters about which something is left to do, each record once. What is beyond `most` is not remembered."""
 
-    def __init__(self, ledger: Ledger, topic: str, most: int = MOST_OPEN) -> None:
+    def __init__(self, ledger: ResolutionIndex, topic: str, most: int = MOST_OPEN) -> None:
         self._ledger = ledger
         self._topic = topic
         self._most = most
-        self._open: dict[Origin, Head] = {}
+        self._open: dict[RecordOrigin, DeadLetterHeader] = {}
         self.overflowed = False
 
     def take_in(self, records: Iterable[TopicRecord]) -> None:
@@ -64,13 +64,13 @@ class OpenLetters:
         return len(self._open)
 
 
-class Watch:
+class BacklogMonitor:
     """Runs beside the line, as long as the worker does. `mine`: whether it is this worker's turn to tell."""
 
     def __init__(
         self,
         settings: Settings,
-        metrics: Metrics,
+        metrics: WorkerMetrics,
         now: Callable[[], datetime],
         mine: Callable[[], bool],
         warn: Callable[[str | None], None],
@@ -105,9 +105,9 @@ class Watch:
         there = await asyncio.to_thread(partitions_of_topics, self._settings)
         if topic not in there:
             raise TopicsUnusable(f"the topic {topic} does not exist")
-        ledger = Ledger()
-        letters = OpenLetters(ledger, topic)
-        follower = Follower(self._settings, there[audit], ledger) if audit in there else None
+        ledger = ResolutionIndex()
+        letters = OpenDeadLetters(ledger, topic)
+        follower = AuditTail(self._settings, there[audit], ledger) if audit in there else None
         consumer = reading_consumer(self._settings, **_LITTLE)
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(there[topic])])
         begun, pause = self._now(), 0.0

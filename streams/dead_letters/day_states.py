@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from streams.kafka.producer import Sender
+from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import pieces
 from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
@@ -75,7 +75,7 @@ def days_noted(settings: Settings) -> dict[tuple[str, str], list[DayState]]:
 
 def note_days(settings: Settings, states: Iterable[DayState]) -> None:
     """Writes them; they are safe when this returns. The topic exists. Raises BrokerUnreachable."""
-    sender = Sender(settings)
+    sender = ConfirmingProducer(settings)
     together: list[DayState] = []
     for state in states:
         together.append(state)
@@ -87,5 +87,5 @@ def note_days(settings: Settings, states: Iterable[DayState]) -> None:
     sender.confirm()
 
 
-def _send(sender: Sender, settings: Settings, states: Sequence[DayState]) -> None:
+def _send(sender: ConfirmingProducer, settings: Settings, states: Sequence[DayState]) -> None:
     sender.send(settings.audit_topic, b"days", DayStates(days=list(states)).model_dump_json().encode())

@@ -1,4 +1,4 @@
-"""`Head`: what the headers of a dead letter say, whoever wrote it."""
+"""`DeadLetterHeader`: what the headers of a dead letter say, whoever wrote it."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 7_000_000_000_000  # milliseconds: in the year 2191
 
 
-class Origin(NamedTuple):
+class RecordOrigin(NamedTuple):
     """Where a record was read first, and a digest of its value: its identity, however often it became a dead letter.
 
     The digest, because a topic that is made anew, or restored, begins with the same offsets again.
@@ -39,7 +39,7 @@ class Origin(NamedTuple):
 
 
 @dataclass(slots=True)
-class Head:
+class DeadLetterHeader:
     """What a dead letter says of itself. Nothing personal is in it; hundreds of thousands of them fit into memory.
 
     `partition` and `offset` are its place in the dead-letter topic. A letter of another program in Kafka Connect's
@@ -48,7 +48,7 @@ class Head:
 
     partition: int
     offset: int
-    origin: Origin
+    origin: RecordOrigin
     reason: str
     stage: str
     detail: str
@@ -78,13 +78,13 @@ class Head:
         """Its place in the dead-letter topic, as people name it."""
         return f"{self.partition}:{self.offset}"
 
-    def is_newer_than(self, other: "Head") -> bool:
+    def is_newer_than(self, other: "DeadLetterHeader") -> bool:
         """Whether it tells of a later attempt at the same record, or of the same one once more (after a crash)."""
         mine = (self.attempts, self.last_failed, self.offset)
         return mine > (other.attempts, other.last_failed, other.offset)
 
 
-def head_of(record: TopicRecord, topic: str) -> Head:
+def head_of(record: TopicRecord, topic: str) -> DeadLetterHeader:
     """What a record of the dead-letter topic `topic` says; nothing in it is an error."""
     said = _texts(record.headers)
     written = _EPOCH + timedelta(milliseconds=min(max(0, record.timestamp), _LATEST))
@@ -92,7 +92,7 @@ def head_of(record: TopicRecord, topic: str) -> Head:
     if not _CURRENCY.fullmatch(currency):  # others'; they would be added up by it
         amount = currency = ""
     reason = said(OWN + "reason")
-    return Head(
+    return DeadLetterHeader(
         partition=record.partition,
         offset=record.offset,
         origin=_origin(said, record, topic),
@@ -139,14 +139,14 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069
 _CURRENCY = re.compile(r"\S{3}")
 
 
-def _origin(said: Said, record: TopicRecord, topic: str) -> Origin:
+def _origin(said: Said, record: TopicRecord, topic: str) -> RecordOrigin:
     stated, partition = said(CONNECT + "topic"), _whole(said(CONNECT + "partition"), -1)
     offset = _whole(said(CONNECT + "offset"), -1)
     if not stated or partition < 0 or offset < 0:
         stated, partition, offset = topic, record.partition, record.offset
     whole = said(OWN + "sha256")  # of the record, where the letter has a part of it only
     digest = whole[:DIGITS] if whole else sha256(record.value or b"").hexdigest()[:DIGITS]
-    return Origin(intern(stated), partition, offset, digest)
+    return RecordOrigin(intern(stated), partition, offset, digest)
 
 
 def _whole(text: str, otherwise: int) -> int:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sinks.base import Kept
+from sinks.base import ReferenceSnapshot
 from streams.kafka.reader import pieces
 from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
@@ -20,7 +20,7 @@ from streams.settings import Settings
 _PIECE = 30_000
 
 
-class KeptPiece(BaseModel):
+class RemovedPiece(BaseModel):
     """A part of what was held under a reference in the ERP at a URL; `text` is JSON, in `of` pieces."""
 
     model_config = ConfigDict(extra="ignore")
@@ -39,32 +39,32 @@ def erp_of(settings: Settings) -> str:
     return settings.sink_url.partition("?")[0]
 
 
-def in_pieces(action: str, erp: str, kept: Iterable[Kept]) -> Iterator[KeptPiece]:
+def in_pieces(action: str, erp: str, kept: Iterable[ReferenceSnapshot]) -> Iterator[RemovedPiece]:
     """Cut what an action takes back into records for the audit topic."""
     for each in kept:
         text = json.dumps(each.rows, ensure_ascii=False)
         parts = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
         for number, part in enumerate(parts):
             place = {"external_ref": each.external_ref, "piece": number, "of": len(parts)}
-            yield KeptPiece.model_validate({"action": action, "erp": erp, "text": part} | place)
+            yield RemovedPiece.model_validate({"action": action, "erp": erp, "text": part} | place)
 
 
-def put_together(found: Iterable[KeptPiece]) -> tuple[list[Kept], list[str]]:
+def put_together(found: Iterable[RemovedPiece]) -> tuple[list[ReferenceSnapshot], list[str]]:
     """Return what was cut, ordered by reference, and the references of which a piece is lost; some may come twice."""
-    texts: dict[str, dict[int, KeptPiece]] = defaultdict(dict)
+    texts: dict[str, dict[int, RemovedPiece]] = defaultdict(dict)
     for piece in found:
         texts[piece.external_ref][piece.piece] = piece
-    kept: list[Kept] = []
+    kept: list[ReferenceSnapshot] = []
     lost: list[str] = []
     for ref, of_one in sorted(texts.items()):
         if len(of_one) == of_one[min(of_one)].of:
-            kept.append(Kept(ref, json.loads("".join(of_one[number].text for number in sorted(of_one)))))
+            kept.append(ReferenceSnapshot(ref, json.loads("".join(of_one[number].text for number in sorted(of_one)))))
         else:
             lost.append(ref)
     return kept, lost
 
 
-def kept_by(settings: Settings, action: str) -> tuple[list[Kept], list[str], str]:
+def kept_by(settings: Settings, action: str) -> tuple[list[ReferenceSnapshot], list[str], str]:
     """Return what the action took back, as `put_together` does, and from which ERP (`erp_of`).
 
     Raises BrokerUnreachable.
@@ -74,15 +74,15 @@ def kept_by(settings: Settings, action: str) -> tuple[list[Kept], list[str], str
     return *put_together(found), found[0].erp if found else ""
 
 
-def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[KeptPiece]:
+def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[RemovedPiece]:
     for records in pieces(settings, settings.audit_topic, range(partitions)):
         for record in records:
             if record.key == action.encode():
                 yield from _piece(record.value or b"")
 
 
-def _piece(value: bytes) -> Sequence[KeptPiece]:
+def _piece(value: bytes) -> Sequence[RemovedPiece]:
     try:
-        return [KeptPiece.model_validate_json(value)]
+        return [RemovedPiece.model_validate_json(value)]
     except ValidationError:
         return ()  # another record of the action

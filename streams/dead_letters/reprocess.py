@@ -15,26 +15,26 @@ from typing import NamedTuple
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
-from sinks.base import Receipt, Result, same_or_conflict
-from streams.batch import Arrival, Batch, Headers, Rejection, Settled
+from sinks.base import Accepted, Result, same_or_conflict
+from streams.batch import Arrival, Batch, BatchOutcome, Headers, Rejection
 from streams.dead_letters.audit import End
-from streams.dead_letters.header import Head
-from streams.dead_letters.writer import NO_LIMIT, OWN, BudgetGuard, Letter, letter, one_a_record
+from streams.dead_letters.header import DeadLetterHeader
+from streams.dead_letters.writer import NO_LIMIT, OWN, BudgetGuard, DeadLetterRecord, letter, one_a_record
 from streams.dedupe import PackedDigests
 from streams.kafka.reader import TopicRecord
-from streams.pipeline import Seen, Services, process, versions
-from streams.sink_retry import PatientSink
+from streams.pipeline import SeenRecords, Services, process, versions
+from streams.sink_retry import RetryingSink
 from streams.worker.suspects import is_outage
 
 #: Sends letters to a topic; returns when the broker has confirmed them.
-PublishTo = Callable[[str, Sequence[Letter]], Awaitable[None]]
+PublishTo = Callable[[str, Sequence[DeadLetterRecord]], Awaitable[None]]
 
 
 @dataclass(slots=True, eq=False)
-class Again:
+class ReplayRecord:
     """A dead letter as a record for the line; its value may have been mended."""
 
-    head: Head
+    head: DeadLetterHeader
     letter: TopicRecord
     value: bytes | None
     replay_id: str = ""
@@ -61,22 +61,22 @@ class Again:
         return [*self.letter.headers, *mark]
 
 
-class Redone(NamedTuple):
+class ReplayResult(NamedTuple):
     """What became of a letter; of several events in one record the worst counts."""
 
-    again: Again
+    again: ReplayRecord
     end: End
     reason: str = ""
     detail: str = ""
     documents: tuple[ErpDocument, ...] = ()
 
-    def ended(self) -> tuple[Head, End, str, str]:
+    def ended(self) -> tuple[DeadLetterHeader, End, str, str]:
         """What the audit trail is told of it."""
         return self.again.head, self.end, self.reason, self.detail
 
 
-class Back:
-    """Where what fails again goes. As `pipeline.DeadLetterBox`, for records that are `Again`."""
+class RequeueOrPark:
+    """Where what fails again goes. As `pipeline.DeadLetterBox`, for records that are `ReplayRecord`."""
 
     def __init__(
         self, publish: PublishTo, topic: str, parked_topic: str, most_attempts: int, now: Callable[[], datetime]
@@ -89,10 +89,10 @@ class Back:
 
     async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
         """Returns when the broker has confirmed them."""
-        by_topic: dict[str, list[Letter]] = defaultdict(list)
+        by_topic: dict[str, list[DeadLetterRecord]] = defaultdict(list)
         for rejection in one_a_record(rejections):
             again = rejection.record
-            assert isinstance(again, Again)
+            assert isinstance(again, ReplayRecord)
             unmended = replace(rejection, record=replace(again, value=again.letter.value))
             over = again.head.attempts >= self._most_attempts
             by_topic[self._parked_topic if over else self._topic].append(
@@ -101,13 +101,13 @@ class Back:
         for where, letters in by_topic.items():
             await self._publish(where, letters)
 
-    def parks(self, head: Head) -> bool:
+    def parks(self, head: DeadLetterHeader) -> bool:
         """Whether a letter that fails again is parked."""
         return head.attempts >= self._most_attempts
 
 
-class Nothing:
-    """No window: nothing is known, and nothing remembered. As `pipeline.Seen`."""
+class NoDedupe:
+    """No window: nothing is known, and nothing remembered. As `pipeline.SeenRecords`."""
 
     def split(self, partition: int, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
         """(all of them, none)"""
@@ -117,8 +117,8 @@ class Nothing:
         """Nothing."""
 
 
-class Brought:
-    """What was brought into the ERP by now, in about 40 bytes a record. As `pipeline.Seen`, of all partitions at once.
+class ReplayedDigests:
+    """What was brought into the ERP by now, in about 40 bytes a record. As `pipeline.SeenRecords`, of all partitions at once.
 
     A batch with one event that the sink holds already costs it half as much again as one of new ones.
     """
@@ -139,7 +139,7 @@ class Brought:
         self._digests.update([arrival.digest for arrival in arrivals])
 
 
-class Promised:
+class DryRunState:
     """What a sink has promised by now: the content of each event, and the newest revision of each receipt.
 
     On disk beyond a few megabytes, in a database of SQLite that has no name and is gone with this: a rehearsal of
@@ -173,24 +173,24 @@ class Promised:
         return None if row is None else (int(row[0]), str(row[1]))
 
 
-class Rehearsal:
+class DryRunSink:
     """The sink, asked what it would answer. As `pipeline.LineSink`; `asked` are the documents that it would take, until
     somebody clears them. It answers as if it had forgotten what is `forgotten` (references of documents)."""
 
-    def __init__(self, sink: PatientSink, forgotten: Collection[str] = ()) -> None:
+    def __init__(self, sink: RetryingSink, forgotten: Collection[str] = ()) -> None:
         self._sink = sink
         self._forgotten = frozenset(forgotten)
         self.asked: dict[str, ErpDocument] = {}
-        self._by_now = Promised()
+        self._by_now = DryRunState()
 
     async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
         """As `Sink.rehearse`; what it would have taken by now counts."""
         promised = {d.event_id: result for d in documents if (result := self._promised(d)) is not None}
         open_ones = [d for d in documents if d.event_id not in promised]
         known = [d for d in open_ones if d.external_ref not in self._forgotten]
-        answered: dict[str, Result] = {d.event_id: Receipt(d.event_id, "written") for d in open_ones}
+        answered: dict[str, Result] = {d.event_id: Accepted(d.event_id, "written") for d in open_ones}
         answered |= {answer.event_id: answer for answer in await self._sink.rehearse(known)}
-        taken = [(d, answer) for d in open_ones if isinstance(answer := answered[d.event_id], Receipt)]
+        taken = [(d, answer) for d in open_ones if isinstance(answer := answered[d.event_id], Accepted)]
         self._by_now.add([document for document, _ in taken])
         self.asked |= {d.event_id: d for d, answer in taken if answer.effect in ("written", "replaced")}
         answered |= promised
@@ -206,7 +206,7 @@ class Rehearsal:
             return None
         if revision == document.revision:
             return same_or_conflict(document, content, Reason.CONFLICTING_RECEIPT)
-        return Receipt(document.event_id, "superseded")
+        return Accepted(document.event_id, "superseded")
 
     async def holds(self, external_refs: Sequence[str]) -> set[str]:
         """As `Sink.holds`; what it would have taken by now counts."""
@@ -214,26 +214,30 @@ class Rehearsal:
         return await self._sink.holds(external_refs) - self._forgotten | promised
 
 
-class Nowhere:
+class DiscardRejections:
     """No dead letters. As `pipeline.DeadLetterBox`."""
 
     async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
         """Nothing."""
 
 
-def for_letters(services: Services, back: Back, seen: Seen | None = None) -> Services:
+def for_letters(services: Services, back: RequeueOrPark, seen: SeenRecords | None = None) -> Services:
     """The line for dead letters: no budget, and no window but `seen`."""
-    return replace(services, seen=seen or Nothing(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=back)
+    return replace(services, seen=seen or NoDedupe(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=back)
 
 
-def for_rehearsal(services: Services, sink: PatientSink, forgotten: Collection[str] = ()) -> tuple[Services, Rehearsal]:
+def for_rehearsal(
+    services: Services, sink: RetryingSink, forgotten: Collection[str] = ()
+) -> tuple[Services, DryRunSink]:
     """The line that changes nothing; as if the sink had forgotten some documents."""
-    rehearsal = Rehearsal(sink, forgotten)
-    to = replace(services, seen=Nothing(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=Nowhere(), sink=rehearsal)
+    rehearsal = DryRunSink(sink, forgotten)
+    to = replace(
+        services, seen=NoDedupe(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=DiscardRejections(), sink=rehearsal
+    )
     return to, rehearsal
 
 
-class Lanes(defaultdict[tuple[str, int], asyncio.Lock]):
+class PartitionLocks(defaultdict[tuple[str, int], asyncio.Lock]):
     """One lane for each source partition: its letters go one batch behind the other, whoever sends them."""
 
     def __init__(self) -> None:
@@ -241,8 +245,12 @@ class Lanes(defaultdict[tuple[str, int], asyncio.Lock]):
 
 
 async def redo(
-    letters: Sequence[Again], to: Services, most: int, back: Back | None = None, lanes: Lanes | None = None
-) -> list[Redone]:
+    letters: Sequence[ReplayRecord],
+    to: Services,
+    most: int,
+    back: RequeueOrPark | None = None,
+    lanes: PartitionLocks | None = None,
+) -> list[ReplayResult]:
     """Takes the letters, each of another record, through the line, so many of a partition at once at `most`.
 
     Those of one source partition keep their order, and that of the calls which share `lanes`; while they wait for the
@@ -252,7 +260,7 @@ async def redo(
     A letter by which the line itself fails goes back as `ends_worker`, singled out: it is safe where it is, and nobody
     could ever try the others again if it ended whoever does.
     """
-    lanes = Lanes() if lanes is None else lanes
+    lanes = PartitionLocks() if lanes is None else lanes
     try:
         return await _together(letters, to, most, back, lanes)
     except Exception as error:
@@ -260,28 +268,30 @@ async def redo(
             raise
         if len(letters) == 1:
             return [await _put_back(letters[0], error, to, back)]
-    if isinstance(to.sink, Rehearsal):
+    if isinstance(to.sink, DryRunSink):
         to.sink.asked.clear()
     return [outcome for again in letters for outcome in await redo([again], to, most, back, lanes)]
 
 
-async def _put_back(again: Again, error: Exception, to: Services, back: Back | None) -> Redone:
+async def _put_back(again: ReplayRecord, error: Exception, to: Services, back: RequeueOrPark | None) -> ReplayResult:
     origin, detail = again.head.origin, f"(the whole record): {type(error).__name__}"
     if back is not None:
         rejection = Rejection(again, Reason.ENDS_WORKER, detail, "line")
         await back.put(origin.topic, origin.partition, [rejection], versions(to.source, to.master()))
     parks = back is not None and back.parks(again.head)
-    return Redone(again, "parked" if parks else "failed", Reason.ENDS_WORKER.value, detail)
+    return ReplayResult(again, "parked" if parks else "failed", Reason.ENDS_WORKER.value, detail)
 
 
-async def _together(letters: Sequence[Again], to: Services, most: int, back: Back | None, lanes: Lanes) -> list[Redone]:
-    groups: dict[tuple[str, int], list[Again]] = defaultdict(list)
+async def _together(
+    letters: Sequence[ReplayRecord], to: Services, most: int, back: RequeueOrPark | None, lanes: PartitionLocks
+) -> list[ReplayResult]:
+    groups: dict[tuple[str, int], list[ReplayRecord]] = defaultdict(list)
     for again in letters:
         groups[again.head.origin.topic, again.head.origin.partition].append(again)
-    rehearsed = to.sink.asked if isinstance(to.sink, Rehearsal) else {}
+    rehearsed = to.sink.asked if isinstance(to.sink, DryRunSink) else {}
 
-    async def through(topic: str, partition: int, group: list[Again]) -> list[Redone]:
-        outcomes: list[Redone] = []
+    async def through(topic: str, partition: int, group: list[ReplayRecord]) -> list[ReplayResult]:
+        outcomes: list[ReplayResult] = []
         async with lanes[topic, partition]:  # they are let in as they came
             for start in range(0, len(group), most):
                 piece = group[start : start + most]
@@ -298,8 +308,8 @@ async def _together(letters: Sequence[Again], to: Services, most: int, back: Bac
 
 
 def ends(
-    group: Sequence[Again], settled: Settled, back: Back | None, rehearsed: dict[str, ErpDocument]
-) -> list[Redone]:
+    group: Sequence[ReplayRecord], settled: BatchOutcome, back: RequeueOrPark | None, rehearsed: dict[str, ErpDocument]
+) -> list[ReplayResult]:
     """A word for each letter."""
     rejected: dict[int, Rejection] = {}
     for rejection in settled.rejected:
@@ -316,12 +326,14 @@ def ends(
         delivered = arrived.get(offset)
         if rejection_of is not None:
             parks = back is not None and back.parks(again.head)
-            outcome = Redone(again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail)
+            outcome = ReplayResult(
+                again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail
+            )
         elif delivered:
             end: End = "superseded" if late and all(arrival.id in late for arrival in delivered) else "delivered"
             documents = tuple(rehearsed[one.id] for one in delivered if one.id in rehearsed) if rehearsed else ()
-            outcome = Redone(again, end, documents=documents)
+            outcome = ReplayResult(again, end, documents=documents)
         else:
-            outcome = Redone(again, "duplicate" if offset in known else "noted")
+            outcome = ReplayResult(again, "duplicate" if offset in known else "noted")
         outcomes.append(outcome)
     return outcomes

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streams.dead_letters.audit import Follower, Ledger, Trail, alike
-from streams.dead_letters.header import Head, head_of
-from streams.dead_letters.reprocess import Again, Back, Redone, redo
+from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, alike
+from streams.dead_letters.header import DeadLetterHeader, head_of
+from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, redo
 from streams.kafka.reader import TopicRecord, reading_consumer, take
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Settings
 from streams.sink_retry import BackOff
@@ -36,7 +36,7 @@ MOST_BYTES = 2**26
 _AS_MEMBER = {"enable.partition.eof": False, "max.poll.interval.ms": 86_400_000}
 
 
-class Patience(NamedTuple):
+class RetrySchedule(NamedTuple):
     """The first pause, which then doubles, and how old a letter is tried at most.
 
     `last`: one whose time was over while nobody looked is tried once more, as something depends on it.
@@ -48,10 +48,10 @@ class Patience(NamedTuple):
 
 
 #: How patiently letters of a reason are tried; None: not at all.
-PatienceOf = Callable[[str], Patience | None]
+PatienceOf = Callable[[str], RetrySchedule | None]
 
 
-def due(head: Head, patience: Patience | None, now: datetime) -> datetime | None:
+def due(head: DeadLetterHeader, patience: RetrySchedule | None, now: datetime) -> datetime | None:
     """When the letter is to be tried again; None: not any more."""
     if patience is None or (head.first_failed + patience.most < now and not patience.last):
         return None
@@ -62,10 +62,10 @@ def due(head: Head, patience: Patience | None, now: datetime) -> datetime | None
 
 
 @dataclass(slots=True)
-class Waiting:
+class WaitingRecord:
     """A letter, and when its time comes."""
 
-    head: Head
+    head: DeadLetterHeader
     record: TopicRecord
     due: datetime
 
@@ -75,7 +75,7 @@ class WaitingList:
 
     def __init__(self, patience_of: PatienceOf) -> None:
         self._patience_of = patience_of
-        self._waiting: dict[int, dict[int, Waiting]] = {}
+        self._waiting: dict[int, dict[int, WaitingRecord]] = {}
         self._read: dict[int, int] = {}
 
     def take_in(self, records: Iterable[TopicRecord], topic: str, now: datetime) -> None:
@@ -85,14 +85,14 @@ class WaitingList:
             head = head_of(record, topic)
             when = due(head, self._patience_of(head.reason), now)
             if when is not None and not head.truncated:
-                self._waiting.setdefault(record.partition, {})[record.offset] = Waiting(head, record, when)
+                self._waiting.setdefault(record.partition, {})[record.offset] = WaitingRecord(head, record, when)
 
-    def ripe(self, now: datetime, most: int) -> list[Waiting]:
+    def ripe(self, now: datetime, most: int) -> list[WaitingRecord]:
         """The letters whose time has come, in their order, so many at most."""
         found = [one for part in self._waiting.values() for one in part.values() if one.due <= now]
         return sorted(found, key=lambda one: (one.head.partition, one.head.offset))[:most]
 
-    def done(self, letters: Sequence[Waiting]) -> None:
+    def done(self, letters: Sequence[WaitingRecord]) -> None:
         """They wait no more."""
         for one in letters:
             self._waiting.get(one.head.partition, {}).pop(one.head.offset, None)
@@ -123,16 +123,16 @@ class WaitingList:
         return sum(map(len, self._waiting.values()))
 
 
-class Retrier:
+class DeadLetterRetrier:
     """Runs beside the line, as long as the worker does."""
 
     def __init__(
         self,
         settings: Settings,
         to: Services,
-        back: Back,
+        back: RequeueOrPark,
         patience_of: PatienceOf,
-        metrics: Metrics,
+        metrics: WorkerMetrics,
         now: Callable[[], datetime],
         waits_for: Callable[[], str | None] = lambda: None,
         warn: Callable[[str | None], None] = lambda _: None,
@@ -146,7 +146,7 @@ class Retrier:
         self._list = WaitingList(patience_of)
         self._metrics = metrics
         self._now = now
-        self._ledger = Ledger()
+        self._ledger = ResolutionIndex()
         self._log = structlog.get_logger("tillstream.retries")
 
     async def run(self) -> None:
@@ -167,8 +167,8 @@ class Retrier:
         group = f"{self._settings.group}-retries"
         session = int(self._settings.session_seconds * 1000)  # as long as the worker's own
         letters = reading_consumer(self._settings, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session})
-        follower = Follower(self._settings, partitions, self._ledger)
-        writer = Trail(self._settings)
+        follower = AuditTail(self._settings, partitions, self._ledger)
+        writer = AuditWriter(self._settings)
         paused: set[int] = set()
         self._list.forget(list(self._list.places()))
         try:
@@ -191,19 +191,19 @@ class Retrier:
     def _revoked(self, _: Any, partitions: Sequence[TopicPartition]) -> None:
         self._list.forget(place.partition for place in partitions)
 
-    async def _try_again(self, writer: Trail) -> None:
+    async def _try_again(self, writer: AuditWriter) -> None:
         ripe = self._list.ripe(self._now(), self._settings.slice_records)
         if not ripe:
             return
-        newest: dict[object, Waiting] = {}
+        newest: dict[object, WaitingRecord] = {}
         for one in ripe:
             if self._ledger.about(one.head) is None:  # not by hand meanwhile, nor before a restart
                 known = newest.setdefault(one.head.origin, one)
                 if one.head.is_newer_than(known.head):
                     newest[one.head.origin] = one
-        tried = [Again(one.head, one.record, one.record.value) for one in newest.values()]
+        tried = [ReplayRecord(one.head, one.record, one.record.value) for one in newest.values()]
         redone = await redo(tried, self._to, self._settings.slice_records, self._back)
-        outcomes = list(alike(ACTION, map(Redone.ended, redone)))
+        outcomes = list(alike(ACTION, map(ReplayResult.ended, redone)))
         writer.write_outcomes(outcomes)
         await asyncio.to_thread(writer.confirm)
         for outcome in chain.from_iterable(each.each() for each in outcomes):
@@ -211,7 +211,7 @@ class Retrier:
         self._list.done(ripe)
         self._tell(redone)
 
-    def _tell(self, redone: Sequence[Redone]) -> None:
+    def _tell(self, redone: Sequence[ReplayResult]) -> None:
         for each in redone:
             self._metrics.retried.labels(each.end).inc()
         healed = sum(each.end not in ("failed", "parked") for each in redone)

@@ -20,7 +20,7 @@ TRUNCATION = (OWN + "truncated", OWN + "sha256")
 UNREADABLE = OWN + "unreadable_headers"
 
 
-class Letter(NamedTuple):
+class DeadLetterRecord(NamedTuple):
     """A record for the dead-letter topic."""
 
     key: bytes | None
@@ -29,7 +29,7 @@ class Letter(NamedTuple):
 
 
 #: Sends letters, in order; returns when the broker has confirmed them all.
-Publish = Callable[[Sequence[Letter]], Awaitable[None]]
+Publish = Callable[[Sequence[DeadLetterRecord]], Awaitable[None]]
 Clock = Callable[[], datetime]
 
 
@@ -103,7 +103,7 @@ class BudgetGuard:
 NO_LIMIT = 10**12
 
 
-class DeadLetters:
+class DeadLetterWriter:
     """Puts rejections into the dead-letter topic."""
 
     def __init__(self, publish: Publish, now: Clock) -> None:
@@ -129,7 +129,7 @@ def one_a_record(rejections: Sequence[Rejection]) -> list[Rejection]:
     return [firsts[offset] for offset in sorted(firsts)]
 
 
-def letter(rejection: Rejection, topic: str, partition: int, now: datetime, versions: str = "") -> Letter:
+def letter(rejection: Rejection, topic: str, partition: int, now: datetime, versions: str = "") -> DeadLetterRecord:
     """The rejected record, byte for byte, with its headers overwritten, never appended, where they are ours.
 
     `versions` are those of the contract and of the mapping by which it was read.
@@ -161,17 +161,19 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime, vers
         stated = _text(before.get(name))
         if stated:
             ours[name] = stated
-    return Letter(record.key, record.value, [*theirs, *((name, value.encode()) for name, value in ours.items())])
+    return DeadLetterRecord(
+        record.key, record.value, [*theirs, *((name, value.encode()) for name, value in ours.items())]
+    )
 
 
-def size_of(made: Letter) -> int:
+def size_of(made: DeadLetterRecord) -> int:
     """Bytes of what came with the record: key, value and its own headers."""
     return sum(len(part or b"") for part in made[:2]) + sum(
         _room(header) for header in made.headers if not _ours(header)
     )
 
 
-def truncated(made: Letter, room: int) -> Letter:
+def truncated(made: DeadLetterRecord, room: int) -> DeadLetterRecord:
     """The letter with at most `room` bytes of its record: the key first, then the value, then headers while they fit.
 
     Says so in two headers: the size of the whole value in bytes, and its SHA-256. Where the whole record still lies is
@@ -190,7 +192,7 @@ def truncated(made: Letter, room: int) -> Letter:
     facts = (str(len(whole)), hashlib.sha256(whole).hexdigest())
     ours = [header for header in made.headers if _ours(header) and header[0] not in TRUNCATION]
     marks = [(name, fact.encode()) for name, fact in zip(TRUNCATION, facts, strict=True)]
-    return Letter(key, value, [*theirs, *ours, *marks])
+    return DeadLetterRecord(key, value, [*theirs, *ours, *marks])
 
 
 def _ours(header: tuple[str, bytes]) -> bool:

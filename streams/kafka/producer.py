@@ -17,7 +17,7 @@ _HELLO = 2.0
 _ROOM = 2**17
 
 
-class Sender:
+class ConfirmingProducer:
     """Sends in order; what was sent is safe when `confirm` returns."""
 
     def __init__(self, settings: Settings) -> None:

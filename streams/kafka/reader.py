@@ -36,7 +36,7 @@ class TopicRecord(NamedTuple):
     headers: Headers
 
 
-class _Unread(Sequence[tuple[str, bytes]]):
+class _LazyHeaders(Sequence[tuple[str, bytes]]):
     """The headers of a message, made into objects when somebody looks: a dead letter has twenty of them."""
 
     __slots__ = ("_message", "_unreadable")
@@ -199,5 +199,5 @@ def as_record(message: Any) -> TopicRecord:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        _Unread(message),
+        _LazyHeaders(message),
     )

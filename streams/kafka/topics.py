@@ -241,14 +241,14 @@ def _add_partitions(settings: Settings, topic: str, partitions: int) -> None:
                 raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {error.args[0].str()}") from None
 
 
-class End(NamedTuple):
+class PartitionEnd(NamedTuple):
     """Where a partition ends: for who reads committed records, and for who reads all of them."""
 
     stable: int
     high: int
 
 
-class Lookout:
+class TopicMonitor:
     """Looks at the source topic from outside the consumer, which may stop fetching without a word.
 
     Not for use from several threads at once.
@@ -260,7 +260,7 @@ class Lookout:
         self._heard: list[KafkaError] = []
         self._admin = AdminClient(client_config(settings.broker, settings.kafka) | {"error_cb": self._heard.append})
 
-    def ends(self, partitions: Iterable[int]) -> dict[int, End]:
+    def ends(self, partitions: Iterable[int]) -> dict[int, PartitionEnd]:
         """Where these partitions end.
 
         Raises BrokerUnreachable or AccessLost, TopicsUnusable when the topic is gone, and TopicChanged.
@@ -279,7 +279,7 @@ class Lookout:
                 return {}
             stable = self._offsets(places, IsolationLevel.READ_COMMITTED)
             high = self._offsets(places, IsolationLevel.READ_UNCOMMITTED)
-            return {partition: End(offset, high[partition]) for partition, offset in stable.items()}
+            return {partition: PartitionEnd(offset, high[partition]) for partition, offset in stable.items()}
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicsUnusable(f"the topic {name} does not exist any more") from None

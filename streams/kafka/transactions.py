@@ -6,7 +6,7 @@ other tills have sent after it. The lag doesn't count them, since nothing can be
 
 from collections.abc import Callable, Mapping
 
-from streams.kafka.topics import End
+from streams.kafka.topics import PartitionEnd
 
 #: Seconds that a partition may stand still before that is worth a word: transactions of tills end within moments.
 SOON = 10.0
@@ -22,7 +22,7 @@ class OpenTransactions:
         #: Records, and markers, beyond the last stable offset.
         self.waiting: dict[int, int] = {}
 
-    def note(self, ends: Mapping[int, End]) -> None:
+    def note(self, ends: Mapping[int, PartitionEnd]) -> None:
         """Note where partitions end now; those that are not among them are no longer this worker's."""
         now = self._clock()
         self.waiting = {partition: max(0, end.high - end.stable) for partition, end in ends.items()}

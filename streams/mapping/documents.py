@@ -9,11 +9,11 @@ from decimal import Decimal
 from functools import cache, lru_cache
 
 from schemas.dead_letter import Reason
-from schemas.document import DocumentLine, ErpDocument, Kind, Payment
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument, Kind
 from schemas.reference import join_reference
 from schemas.sale import EventType, SaleEvent
 from streams.batch import Rejection
-from streams.checks import LINES_KEPT, Sound, SoundLine
+from streams.checks import LINES_KEPT, CheckedLine, CheckedReceipt
 from streams.settings import Store, Stores
 
 KINDS: dict[EventType, tuple[Kind, int]] = {
@@ -27,7 +27,9 @@ UNKNOWN_STORE = (Reason.UNKNOWN_STORE, "store: not_in_settings")
 
 
 def to_documents(
-    sound: Sequence[Sound], stores: Stores, mapped: Callable[[Sound], ErpDocument | Rejection] | None = None
+    sound: Sequence[CheckedReceipt],
+    stores: Stores,
+    mapped: Callable[[CheckedReceipt], ErpDocument | Rejection] | None = None,
 ) -> tuple[list[ErpDocument], list[Rejection]]:
     """One document per receipt, as `mapped` makes it, if given; and the receipts whose master data are unknown."""
     documents: list[ErpDocument] = []
@@ -49,7 +51,7 @@ def to_documents(
     return documents, unmapped
 
 
-def kind_sign_unit(receipt: Sound) -> tuple[Kind, int, Decimal]:
+def kind_sign_unit(receipt: CheckedReceipt) -> tuple[Kind, int, Decimal]:
     """The document's kind, the sign of what the receipt prints, and its currency's smallest unit."""
     event = receipt.arrival.event
     kind, sign = KINDS[event.type]
@@ -58,7 +60,7 @@ def kind_sign_unit(receipt: Sound) -> tuple[Kind, int, Decimal]:
     return kind, sign, minor_unit(receipt.digits)
 
 
-def to_document(receipt: Sound, store: Store, lines: list[DocumentLine] | None = None) -> ErpDocument:
+def to_document(receipt: CheckedReceipt, store: Store, lines: list[DocumentLine] | None = None) -> ErpDocument:
     """The receipt as the ERP books it; `lines`, where a mapping has made them."""
     event = receipt.arrival.event
     kind, sign, unit = kind_sign_unit(receipt)
@@ -85,14 +87,14 @@ def to_document(receipt: Sound, store: Store, lines: list[DocumentLine] | None =
         gross=receipt.gross * signed,
         lines=[to_line(line, sign, unit) for line in receipt.lines] if lines is None else lines,
         payments=[
-            Payment(tender["kind"], amount * signed)
+            DocumentPayment(tender["kind"], amount * signed)
             for tender, amount in zip(event.tenders, receipt.tenders, strict=True)
         ],
     )
 
 
 @lru_cache(LINES_KEPT)  # by identity: receipts share their lines
-def to_line(line: SoundLine, sign: int, unit: Decimal) -> DocumentLine:
+def to_line(line: CheckedLine, sign: int, unit: Decimal) -> DocumentLine:
     """The line as the ERP books it; `unit` is the currency's smallest."""
     said = line.said
     signed = unit * sign

@@ -1,4 +1,4 @@
-"""`Master`: one version of the master data, and the receipts that become documents with the ERP's own codes by it."""
+"""`Mapper`: one version of the master data, and the receipts that become documents with the ERP's own codes by it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,22 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, ErpDocument
-from schemas.mapping import Customer, Item, Key, Mapping, Row, StoreRow, Tax, Tender, tax_key
-from streams.batch import Arrival, Dirt, Rejection
-from streams.checks import LINES_KEPT, Sound, SoundLine, Unsound
-from streams.cleaning.outliers import Habits, unusual
+from schemas.mapping import CustomerRow, ItemRow, LookupKey, Mapping, MasterRow, StoreRow, TaxRow, TenderRow, tax_key
+from streams.batch import Arrival, QualityIssue, Rejection
+from streams.checks import LINES_KEPT, CheckedLine, CheckedReceipt, CheckFailed
+from streams.cleaning.outliers import Baselines, unusual
 from streams.cleaning.rules import REASONS, line_dirt, receipt_dirt, repaired
 from streams.mapping.documents import UNKNOWN_STORE, kind_sign_unit, to_document, to_line
 from streams.privacy.detection import by_value
 from streams.settings import Store, Stores
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=MasterRow)
 #: So many codes, or findings, are named for one receipt.
 MOST_NAMED = 10
 _GTIN = 14  # digits of the longest
 
 
-class Missing(NamedTuple):
+class MissingCode(NamedTuple):
     """A code without a row."""
 
     reason: Reason
@@ -49,11 +49,11 @@ class CodedLine(NamedTuple):
     """A line with its codes, those it has none for, and what the rules found in it."""
 
     line: DocumentLine
-    missing: tuple[Missing, ...]
-    dirt: tuple[Dirt, ...]
+    missing: tuple[MissingCode, ...]
+    dirt: tuple[QualityIssue, ...]
 
 
-class Lookup(Generic[R]):
+class CodeLookup(Generic[R]):
     """The rows of a table by code; a store's own row stands before the one of all stores.
 
     Without a table nothing is found, and nothing is missing.
@@ -63,10 +63,10 @@ class Lookup(Generic[R]):
         table = mapping.tables().get(name)
         self.there = table is not None
         self.reject = table is not None and table.unmapped == "reject"
-        self._rows: dict[Key, R] = {row.key: row for row in rows.get(name, ())}
+        self._rows: dict[LookupKey, R] = {row.key: row for row in rows.get(name, ())}
         self.by_store = any(key.store is not None for key in self._rows)
         for key, row in self._rows.items():
-            general = self._rows.get(Key(None, key.code)) if key.store is not None else None
+            general = self._rows.get(LookupKey(None, key.code)) if key.store is not None else None
             if general is not None:
                 self._rows[key] = general.model_copy(update=row.model_dump(exclude_none=True))
 
@@ -79,29 +79,29 @@ class Lookup(Generic[R]):
 
     def find(self, store: str | None, code: str) -> R | None:
         """The row for the code, in that store."""
-        own = self._rows.get(Key(store, code)) if self.by_store else None
-        return own if own is not None else self._rows.get(Key(None, code))
+        own = self._rows.get(LookupKey(store, code)) if self.by_store else None
+        return own if own is not None else self._rows.get(LookupKey(None, code))
 
 
-class Master:
+class Mapper:
     """One version of the master data, which never changes. What the cleaning rules find is counted in `found`."""
 
     def __init__(
         self,
         mapping: Mapping,
-        rows: dict[str, list[Row]],
+        rows: dict[str, list[MasterRow]],
         found: Counter[tuple[str, str]],
-        habits: Habits | None = None,
+        habits: Baselines | None = None,
     ) -> None:
         self.label = mapping.label
         self.rules = mapping.cleaning
         self._habits = habits
         self.found = found
-        self._items: Lookup[Item] = Lookup(mapping, "items", rows)
-        self._stores: Lookup[StoreRow] = Lookup(mapping, "stores", rows)
-        self._tenders: Lookup[Tender] = Lookup(mapping, "tenders", rows)
-        self._taxes: Lookup[Tax] = Lookup(mapping, "taxes", rows)
-        self._customers: Lookup[Customer] = Lookup(mapping, "customers", rows)
+        self._items: CodeLookup[ItemRow] = CodeLookup(mapping, "items", rows)
+        self._stores: CodeLookup[StoreRow] = CodeLookup(mapping, "stores", rows)
+        self._tenders: CodeLookup[TenderRow] = CodeLookup(mapping, "tenders", rows)
+        self._taxes: CodeLookup[TaxRow] = CodeLookup(mapping, "taxes", rows)
+        self._customers: CodeLookup[CustomerRow] = CodeLookup(mapping, "customers", rows)
         self._lines_by_store = self._items.by_store or self._taxes.by_store
         self._line = lru_cache(LINES_KEPT)(self._coded_line)  # by identity: receipts share their lines
         self._payment = lru_cache(LINES_KEPT)(self._coded_payment)
@@ -109,7 +109,7 @@ class Master:
     @property
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""
-        tables: dict[str, Lookup[Any]] = {
+        tables: dict[str, CodeLookup[Any]] = {
             "items": self._items,
             "stores": self._stores,
             "tenders": self._tenders,
@@ -136,11 +136,11 @@ class Master:
         """The stores that the table has."""
         return iter(self._stores)
 
-    def repair(self, arrival: Arrival, fault: Unsound) -> Sound | None:
+    def repair(self, arrival: Arrival, fault: CheckFailed) -> CheckedReceipt | None:
         """As `checks.Repair`."""
         return repaired(self.rules, arrival, fault)
 
-    def document(self, receipt: Sound, stores: Stores, now: datetime) -> ErpDocument | Rejection:
+    def document(self, receipt: CheckedReceipt, stores: Stores, now: datetime) -> ErpDocument | Rejection:
         """The document with its codes; or why there is none: codes without a row, or dirt that is rejected or held."""
         event = receipt.arrival.event
         _, sign, unit = kind_sign_unit(receipt)
@@ -199,46 +199,48 @@ class Master:
         row = self._tenders.find(store, kind)
         return (row.payment_mode, row.account) if row is not None else (kind, None)
 
-    def _missing(self, receipt: Sound, row: StoreRow | None, coded: Sequence[CodedLine]) -> list[tuple[Missing, str]]:
+    def _missing(
+        self, receipt: CheckedReceipt, row: StoreRow | None, coded: Sequence[CodedLine]
+    ) -> list[tuple[MissingCode, str]]:
         """The codes without a row, each once, with the place where it stands first."""
         event = receipt.arrival.event
-        found: dict[Missing, str] = {}
+        found: dict[MissingCode, str] = {}
         if row is None and self._stores.reject:
-            found[Missing(Reason.UNMAPPED_STORE, "store", event.store)] = ""
+            found[MissingCode(Reason.UNMAPPED_STORE, "store", event.store)] = ""
         for place, line in enumerate(coded):
             for missing in line.missing:
                 found.setdefault(missing, f"lines.{place}.")
         if self._tenders.reject:
             for place, tender in enumerate(event.tenders):
                 if self._tenders.find(event.store, tender["kind"]) is None:
-                    found.setdefault(Missing(Reason.UNMAPPED_TENDER, "kind", tender["kind"]), f"tenders.{place}.")
+                    found.setdefault(MissingCode(Reason.UNMAPPED_TENDER, "kind", tender["kind"]), f"tenders.{place}.")
         customer = event.customer.get("id") if event.customer is not None else None
         if customer is not None and self._customers.reject and self._customers.find(None, customer) is None:
-            found[Missing(Reason.UNMAPPED_CUSTOMER, "customer.id", customer)] = ""
+            found[MissingCode(Reason.UNMAPPED_CUSTOMER, "customer.id", customer)] = ""
         return list(found.items())
 
-    def _coded_line(self, line: SoundLine, sign: int, unit: Decimal, store: str | None) -> CodedLine:
+    def _coded_line(self, line: CheckedLine, sign: int, unit: Decimal, store: str | None) -> CodedLine:
         said, plain = line.said, to_line(line, sign, unit)
         item = self._items.find(store, said["sku"])
-        missing: list[Missing] = []
+        missing: list[MissingCode] = []
         codes: dict[str, Any] = {}
         if item is not None:
             codes = {"item_code": item.item_code or said["sku"], "item_unit": item.unit, "cost": item.cost}
             if self.rules.description == "fix" and item.description and not plain.description:
                 codes["description"] = item.description
         elif self._items.reject:
-            missing.append(Missing(Reason.UNMAPPED_ITEM, "sku", said["sku"]))
+            missing.append(MissingCode(Reason.UNMAPPED_ITEM, "sku", said["sku"]))
         elif self._items.there:
             codes["item_code"] = said["sku"]
         if self._taxes.there:
             tax = self._tax(store, item.tax_category if item is not None else None, line.tax_rate)
             if tax is None and self._taxes.reject:
-                missing.append(Missing(Reason.UNMAPPED_TAX, "tax_rate", _tax_in_words(item, line.tax_rate)))
+                missing.append(MissingCode(Reason.UNMAPPED_TAX, "tax_rate", _tax_in_words(item, line.tax_rate)))
             codes["tax_code"] = tax.tax_code if tax is not None else f"{line.tax_rate.normalize():f}"
         dirt = tuple(line_dirt(self.rules, line, unit, item))
         return CodedLine(replace(plain, **codes), tuple(missing), dirt)
 
-    def _tax(self, store: str | None, category: str | None, rate: Decimal) -> Tax | None:
+    def _tax(self, store: str | None, category: str | None, rate: Decimal) -> TaxRow | None:
         """By category and rate, by category, by rate: the first that there is."""
         keys = [tax_key(category, rate), tax_key(category, None)] if category is not None else []
         for key in (*keys, tax_key(None, rate)):
@@ -247,7 +249,7 @@ class Master:
                 return row
         return None
 
-    def _judged(self, receipt: Sound, dirt: Sequence[Dirt]) -> Rejection | None:
+    def _judged(self, receipt: CheckedReceipt, dirt: Sequence[QualityIssue]) -> Rejection | None:
         """Counts the dirt; the rejection, if some of it does not let the receipt pass: to be mended before held."""
         for one in dirt:
             self.found[one.rule, one.policy] += 1
@@ -259,7 +261,7 @@ class Master:
         return None
 
 
-def dirt_of(coded: Sequence[CodedLine]) -> list[Dirt]:
+def dirt_of(coded: Sequence[CodedLine]) -> list[QualityIssue]:
     """The lines' dirt, with their places."""
     return [one._replace(what=f"lines.{place}.{one.what}") for place, line in enumerate(coded) for one in line.dirt]
 
@@ -270,11 +272,11 @@ def in_words(findings: Sequence[str]) -> str:
     return "; ".join([*findings[:MOST_NAMED], *more])
 
 
-def _tax_in_words(item: Item | None, rate: Decimal) -> str:
+def _tax_in_words(item: ItemRow | None, rate: Decimal) -> str:
     category = item.tax_category if item is not None else None
     return f"{rate.normalize():f}" if category is None else f"{rate.normalize():f} {category}"
 
 
-def _rejection(receipt: Sound, reason: Reason, detail: str) -> Rejection:
+def _rejection(receipt: CheckedReceipt, reason: Reason, detail: str) -> Rejection:
     arrival = receipt.arrival
     return Rejection(arrival.record, reason, detail, "map", arrival.event)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import structlog
 
-from schemas.mapping import Mapping, Row
+from schemas.mapping import Mapping, MasterRow
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from streams.cleaning.outliers import Habits, habits
-from streams.mapping.mapper import Master
-from streams.mapping.tables import Database, read, stamp, stamp_of_file
-from streams.metrics import Metrics
+from streams.cleaning.outliers import Baselines, habits
+from streams.mapping.mapper import Mapper
+from streams.mapping.tables import QueryDatabase, read, stamp, stamp_of_file
+from streams.metrics import WorkerMetrics
 from streams.sources.contracts import ContractError, load_as
 
 
@@ -28,17 +28,17 @@ class MasterData:
     """
 
     def __init__(
-        self, path: Path, database: Database, clock: Callable[[], datetime] = utc_now, *, release: bool = False
+        self, path: Path, database: QueryDatabase, clock: Callable[[], datetime] = utc_now, *, release: bool = False
     ) -> None:
         self.path = path
         self._release = release
         self.mapping = self._read_mapping()
-        self.master: Master | None = None
+        self.master: Mapper | None = None
         self.found: Counter[tuple[str, str]] = Counter()
         self._database = database
         self._clock = clock
         self._learned_at = clock()
-        self._rows: dict[str, list[Row]] = {}
+        self._rows: dict[str, list[MasterRow]] = {}
         self._watched = self.mapping  # the newest that could be read: a new table of it may be what is wrong
         self._held: object = None
         self._stamped: object = None
@@ -46,21 +46,21 @@ class MasterData:
         self._refused: object = None
         self._log = structlog.get_logger("tillstream.mapping")
 
-    def current(self) -> Master | None:
+    def current(self) -> Mapper | None:
         """The newest version, once there is one."""
         return self.master
 
-    def load(self) -> Master:
+    def load(self) -> Mapper:
         """Reads all of it. Raises ContractError and SinkUnavailable, and keeps what there was then."""
         mapping = self._watched = self._read_mapping()
         self._stamped = self._stamp()  # before reading: what changes meanwhile is read again
         rows = {name: read(name, table, self.path, self._database) for name, table in mapping.tables().items()}
         habits = self._habits_of(mapping)
         self.mapping, self._rows, self._held = mapping, rows, self._stamped
-        self.master = Master(mapping, rows, self.found, habits)
+        self.master = Mapper(mapping, rows, self.found, habits)
         return self.master
 
-    def look(self, metrics: Metrics) -> None:
+    def look(self, metrics: WorkerMetrics) -> None:
         """Loads what has changed, when it has not changed since the look before: somebody may be writing still.
 
         What can't be used is told once, and the version before stays. Blocks; raises nothing that the world may do.
@@ -78,7 +78,7 @@ class MasterData:
                 self._reload(seen, metrics)
             usual = self.mapping.cleaning.usual
             if usual is not None and self._clock() >= self._learned_at + timedelta(minutes=usual.minutes):
-                self.master = Master(self.mapping, self._rows, self.found, self._habits_of(self.mapping))
+                self.master = Mapper(self.mapping, self._rows, self.found, self._habits_of(self.mapping))
         except (ContractError, SinkUnavailable) as error:
             metrics.mapping_errors.labels("unreachable").inc()
             self._log.warning("master data can't be read, the version before stays", error=str(error))
@@ -89,7 +89,7 @@ class MasterData:
         self.found.clear()
         return found
 
-    def _reload(self, seen: object, metrics: Metrics) -> None:
+    def _reload(self, seen: object, metrics: WorkerMetrics) -> None:
         self._stamped = seen
         try:
             master = self.load()
@@ -103,7 +103,7 @@ class MasterData:
             metrics.mapping_current.set(1)
             self._log.info("master data read again", mapping=master.label, **master.rows)
 
-    def _habits_of(self, mapping: Mapping) -> Habits | None:
+    def _habits_of(self, mapping: Mapping) -> Baselines | None:
         rule = mapping.cleaning.usual
         if rule is None:
             return None

@@ -6,18 +6,18 @@ from typing import Protocol
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
-from schemas.mapping import Refunds
+from schemas.mapping import RefundRule
 from streams.batch import Arrival, Rejection
-from streams.checks import Sound
+from streams.checks import CheckedReceipt
 from streams.dead_letters.writer import first_failed
-from streams.mapping.mapper import Master
+from streams.mapping.mapper import Mapper
 
 _MISSING = "original: not_there"
 #: What is said of a refund that waits.
 NOT_YET = "original: not_there_yet"
 
 
-class Holds(Protocol):
+class ReceiptLookup(Protocol):
     """Knows what the ERP has."""
 
     async def holds(self, external_refs: Sequence[str]) -> set[str]:
@@ -26,7 +26,11 @@ class Holds(Protocol):
 
 
 async def without_their_sale(
-    documents: Sequence[ErpDocument], sound: Sequence[Sound], master: Master, sink: Holds, now: datetime
+    documents: Sequence[ErpDocument],
+    sound: Sequence[CheckedReceipt],
+    master: Mapper,
+    sink: ReceiptLookup,
+    now: datetime,
 ) -> tuple[list[ErpDocument], list[Arrival], list[Rejection]]:
     """(what may be written, what its own batch has the sale of, what has to wait or has waited in vain)
 
@@ -77,7 +81,7 @@ def _coming(documents: Sequence[ErpDocument], original_of: dict[str, str], held:
     return coming
 
 
-def _waits(arrival: Arrival, rule: Refunds, now: datetime) -> bool:
+def _waits(arrival: Arrival, rule: RefundRule, now: datetime) -> bool:
     since = first_failed(arrival.record.headers) or now
     return now - since < timedelta(minutes=rule.wait_minutes)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from schemas.mapping import ROWS, Query, Row, Table
+from schemas.mapping import ROWS, MasterRow, MasterTable, TableQuery
 from sinks.base import SinkMisconfigured
 from sinks.sql import queries
 from streams.sources.contracts import ContractError, parsed
@@ -18,23 +18,23 @@ from streams.sources.contracts import ContractError, parsed
 MOST_FAULTS = 20
 
 
-class Database(NamedTuple):
+class QueryDatabase(NamedTuple):
     """Where queries without a URL of their own go: the sink's."""
 
     url: str
     password: str | None
 
 
-class Raw(NamedTuple):
+class RawRow(NamedTuple):
     """A row as it stands somewhere."""
 
     where: str
     values: dict[str, Any]
 
 
-def read(name: str, table: Table[Any], mapping: Path, database: Database) -> list[Row]:
+def read(name: str, table: MasterTable[Any], mapping: Path, database: QueryDatabase) -> list[MasterRow]:
     """The rows of the table `name` of a mapping file. Raises ContractError, and SinkUnavailable for a query."""
-    rows: list[Row] = []
+    rows: list[MasterRow] = []
     places: dict[Any, str] = {}
     faults: list[str] = []
     for where, values in _raw(name, table, mapping, database):
@@ -57,7 +57,7 @@ def read(name: str, table: Table[Any], mapping: Path, database: Database) -> lis
     return rows
 
 
-def stamp(table: Table[Any], mapping: Path, database: Database) -> object:
+def stamp(table: MasterTable[Any], mapping: Path, database: QueryDatabase) -> object:
     """What changes whenever the table does. Raises SinkUnavailable for a query."""
     if table.file is not None:
         return stamp_of_file(mapping.parent / table.file)
@@ -84,19 +84,19 @@ def _told(fault: Any) -> str:
     return f"{field}: {fault['msg'].removeprefix('Value error, ')}"
 
 
-def _place(name: str, table: Table[Any], mapping: Path) -> str:
+def _place(name: str, table: MasterTable[Any], mapping: Path) -> str:
     return str(mapping.parent / table.file) if table.file is not None else f"{mapping}: {name}"
 
 
-def _raw(name: str, table: Table[Any], mapping: Path, database: Database) -> Iterator[Raw]:
+def _raw(name: str, table: MasterTable[Any], mapping: Path, database: QueryDatabase) -> Iterator[RawRow]:
     place = _place(name, table, mapping)
     if table.rows is not None:
         listed = [row.model_dump(exclude_none=True) for row in table.rows]
-        yield from (Raw(f"{place}.rows.{number}", values) for number, values in enumerate(listed))
+        yield from (RawRow(f"{place}.rows.{number}", values) for number, values in enumerate(listed))
         return
     if table.sql is not None:
         answer = _query(table.sql, table.sql.query, mapping, database)
-        found = iter([Raw(f"{place}: row {number}", values) for number, values in enumerate(answer, 1)])
+        found = iter([RawRow(f"{place}: row {number}", values) for number, values in enumerate(answer, 1)])
         if answer:
             _check_columns(list(answer[0]), name, table, place)
     elif str(table.file).endswith((".yaml", ".yml")):
@@ -108,10 +108,10 @@ def _raw(name: str, table: Table[Any], mapping: Path, database: Database) -> Ite
     for where, values in found:
         named = values if table.columns is None else {our: values.get(their) for our, their in table.columns.items()}
         stripped = {key: value.strip() if isinstance(value, str) else value for key, value in named.items()}
-        yield Raw(where, {key: value for key, value in stripped.items() if value not in (None, "")})
+        yield RawRow(where, {key: value for key, value in stripped.items() if value not in (None, "")})
 
 
-def _csv(path: Path, name: str, table: Table[Any]) -> Iterator[Raw]:
+def _csv(path: Path, name: str, table: MasterTable[Any]) -> Iterator[RawRow]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=table.delimiter, strict=True)
@@ -124,7 +124,7 @@ def _csv(path: Path, name: str, table: Table[Any]) -> Iterator[Raw]:
                         f"{where}: not {len(header)} columns, as the first line has; quote what holds "
                         f"{table.delimiter!r}"
                     )
-                yield Raw(where, row)
+                yield RawRow(where, row)
     except OSError as error:
         raise ContractError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -133,7 +133,7 @@ def _csv(path: Path, name: str, table: Table[Any]) -> Iterator[Raw]:
         raise ContractError(f"{path}: not a CSV file: {error}") from None
 
 
-def _check_columns(header: list[str], name: str, table: Table[Any], where: str) -> None:
+def _check_columns(header: list[str], name: str, table: MasterTable[Any], where: str) -> None:
     """Raises ContractError where a column is missing, stands twice, or has a name that is none of ours."""
     fields = ROWS[name].model_fields
     if table.columns is not None:
@@ -158,7 +158,7 @@ def _check_columns(header: list[str], name: str, table: Table[Any], where: str) 
             raise ContractError(f"{where}: column {', '.join(map(repr, columns))} {kind}{advice}")
 
 
-def _yaml(path: Path) -> Iterator[Raw]:
+def _yaml(path: Path) -> Iterator[RawRow]:
     listed, root = parsed(path)
     if not isinstance(root, yaml.SequenceNode):
         raise ContractError(f"{path}:1: a table is a list of rows: `- {{name: value, …}}`")
@@ -166,10 +166,10 @@ def _yaml(path: Path) -> Iterator[Raw]:
         where = f"{path}:{node.start_mark.line + 1}"
         if not isinstance(row, dict):
             raise ContractError(f"{where}: a row is `{{name: value, …}}`")
-        yield Raw(where, {str(name): value for name, value in row.items()})
+        yield RawRow(where, {str(name): value for name, value in row.items()})
 
 
-def _query(sql: Query, query: str, mapping: Path, database: Database) -> list[dict[str, Any]]:
+def _query(sql: TableQuery, query: str, mapping: Path, database: QueryDatabase) -> list[dict[str, Any]]:
     url, password = (database.url, database.password) if sql.url is None else (sql.url, _secret(sql, mapping))
     try:
         return queries.rows(url, query, password=password)
@@ -177,7 +177,7 @@ def _query(sql: Query, query: str, mapping: Path, database: Database) -> list[di
         raise ContractError(f"{mapping}: sql: {error}") from None
 
 
-def _secret(sql: Query, mapping: Path) -> str | None:
+def _secret(sql: TableQuery, mapping: Path) -> str | None:
     if sql.password_file is None:
         return None
     try:

@@ -21,7 +21,7 @@ _DEEPEST = 100
 _CUT = "…"
 
 
-class Stars:
+class TextMask:
     """Remembers personal texts, and shows all others."""
 
     def __init__(self) -> None:

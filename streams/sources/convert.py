@@ -10,13 +10,13 @@ from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.codes import GTIN_LENGTHS, bare_code, check_digit_is_right, is_damaged, with_zeros
-from schemas.contract import Boolean, Codes, DecimalNumber, Lookup, Step, Time
+from schemas.contract import BooleanTexts, CodeTable, ConversionStep, DecimalNumber, ListLookup, TimeFormats
 from schemas.money import EXACT, LONGEST, NotMoney, any_number, minor_digits, minor_text, round_half_up
 from schemas.time_pattern import fault_of, has_hour, has_offset, whole_numbers
 from streams.sources.paths import PathError, json_path
 
 
-class Around(Protocol):
+class ConversionContext(Protocol):
     """What a step may ask for about the event that is being made."""
 
     @property
@@ -40,7 +40,7 @@ class Around(Protocol):
         ...
 
 
-Convert = Callable[[Any, Around], Any]
+Convert = Callable[[Any, ConversionContext], Any]
 #: A space as programs print it in numbers: an ordinary one, or one at which no line is broken.
 _SPACES = "[ \u00a0\u202f]"
 Read = TypeVar("Read")
@@ -50,11 +50,11 @@ _SHORT = 64
 _LONGEST_TEXT = 4096
 
 
-class Unconvertible(Exception):
+class ConversionFailed(Exception):
     """The value is not written in the way that the contract says; the message is the kind of fault."""
 
 
-class DamagedCode(Unconvertible):
+class DamagedCode(ConversionFailed):
     """A code that a spreadsheet has turned into a number or a date."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class StepError(Exception):
     """The step can't be done on any value; the message says why."""
 
 
-def converter(step: Step) -> Convert:
+def converter(step: ConversionStep) -> Convert:
     """`step`, ready to be done. Raises StepError."""
     return _MAKERS[step.name](getattr(step, step.name))
 
@@ -75,7 +75,7 @@ def text_of(value: Any) -> str:
     if type(value) is str:
         return value
     if type(value) is bool or not isinstance(value, int | float | Decimal):
-        raise Unconvertible("not_a_text_or_number")
+        raise ConversionFailed("not_a_text_or_number")
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
@@ -90,18 +90,18 @@ def _decimal(how: DecimalNumber) -> Convert:
 
     def read(text: str) -> str:
         if len(text) > LONGEST:
-            raise Unconvertible("not_a_decimal")
+            raise ConversionFailed("not_a_decimal")
         text, negative = bare(text)
         match = pattern.fullmatch(text)
         if match is None or not (match[2] or match[3]) or bool(match[1]) + bool(match[4]) + negative > 1:
-            raise Unconvertible("not_a_decimal")
+            raise ConversionFailed("not_a_decimal")
         digits = re.sub(mark, "", match[2] or "0") if mark else match[2] or "0"
         minus = "-" if negative or "-" in (match[1], match[4]) else ""
         return f"{minus}{digits}{'.' + match[3] if match[3] else ''}"
 
     known = _remembered(read)  # a shop's prices and quantities are few
 
-    def convert(value: Any, _: Around) -> str:
+    def convert(value: Any, _: ConversionContext) -> str:
         if type(value) is str:
             return known(value)
         return text_of(value)
@@ -139,7 +139,7 @@ def _number(value: Any) -> Decimal:
     try:
         return any_number(text_of(value))
     except NotMoney as fault:
-        raise Unconvertible(str(fault)) from None
+        raise ConversionFailed(str(fault)) from None
 
 
 def _minor_units(currency: bool | str) -> Convert:
@@ -147,14 +147,14 @@ def _minor_units(currency: bool | str) -> Convert:
     if currency is not True and fixed is None:
         raise StepError(f"minor_units: {currency} is no currency of ISO 4217")
 
-    def convert(value: Any, around: Around) -> str:
+    def convert(value: Any, around: ConversionContext) -> str:
         digits = fixed if fixed is not None else minor_digits(around.currency or "")
         if digits is None:
-            raise Unconvertible("unknown_currency")
+            raise ConversionFailed("unknown_currency")
         if type(value) is not int:
             number = _number(value)
             if number != number.to_integral_value():
-                raise Unconvertible("not_whole")
+                raise ConversionFailed("not_whole")
             value = int(number)
         return minor_text(value, digits)
 
@@ -169,14 +169,14 @@ def _multiply(factor: str) -> Convert:
     return lambda value, _: format(EXACT.multiply(_number(value), by).normalize(EXACT), "f")
 
 
-def _round(value: Any, around: Around) -> str:
+def _round(value: Any, around: ConversionContext) -> str:
     digits = minor_digits(around.currency or "")
     if digits is None:
-        raise Unconvertible("unknown_currency")
+        raise ConversionFailed("unknown_currency")
     return format(Decimal(round_half_up(EXACT.scaleb(_number(value), digits))).scaleb(-digits), "f")
 
 
-def _time(how: Time) -> Convert:
+def _time(how: TimeFormats) -> Convert:
     readers = [_READERS.get(form) or _pattern(form) for form in how.formats]
     patterns = [read for form, read in zip(how.formats, readers, strict=True) if form not in _READERS]
     _check_zone(how)
@@ -188,29 +188,29 @@ def _time(how: Time) -> Convert:
         except (ZoneInfoNotFoundError, ValueError):
             raise StepError(f"time: {how.zone!r} is no time zone; use a name like Europe/Berlin, or store") from None
 
-    def convert(value: Any, around: Around) -> str:
+    def convert(value: Any, around: ConversionContext) -> str:
         for read in readers:
             moment = read(value)
             if moment is not None:
                 break
         else:
-            raise Unconvertible("not_a_time")
+            raise ConversionFailed("not_a_time")
         if len(patterns) > 1 and any(other not in (None, moment) for other in (each(value) for each in patterns)):
-            raise Unconvertible("ambiguous_time")
+            raise ConversionFailed("ambiguous_time")
         if moment.tzinfo is None:
             zone = named or around.zone
             if zone is None:
-                raise Unconvertible("local_time_of_unknown_store")
+                raise ConversionFailed("local_time_of_unknown_store")
             try:
                 moment = _aware(moment, zone, how)
             except OverflowError:  # within a day of the first year or the last
-                raise Unconvertible("time_out_of_range") from None
+                raise ConversionFailed("time_out_of_range") from None
         return moment.isoformat()
 
     return convert
 
 
-def _check_zone(how: Time) -> None:
+def _check_zone(how: TimeFormats) -> None:
     """Raise StepError for a zone, or a rule for its clocks, that no time of these formats would ever ask for."""
     unused = sorted(how.model_fields_set & {"zone", "fold", "gap"}, reverse=True)
     if unused and all(form in _INSTANTS or has_offset(form) for form in how.formats):
@@ -221,12 +221,12 @@ def _check_zone(how: Time) -> None:
         )
 
 
-def _aware(local: datetime, zone: ZoneInfo, how: Time) -> datetime:
+def _aware(local: datetime, zone: ZoneInfo, how: TimeFormats) -> datetime:
     moment = local.replace(tzinfo=zone, fold=how.fold == "later")
     there = moment.astimezone(UTC).astimezone(zone)
     if there.replace(tzinfo=None, fold=0) != local.replace(fold=0):  # such a local time never was
         if how.gap == "reject":
-            raise Unconvertible("time_in_gap")
+            raise ConversionFailed("time_in_gap")
         return local.replace(tzinfo=zone, fold=0).astimezone(UTC).astimezone(zone)
     return moment
 
@@ -249,7 +249,7 @@ def _epoch(unit: int) -> Callable[[Any], datetime | None]:
         try:
             number = _number(value)
             return start + timedelta(microseconds=int(number * 1_000_000 / unit))
-        except (Unconvertible, OverflowError):
+        except (ConversionFailed, OverflowError):
             return None
 
     return read
@@ -259,7 +259,7 @@ def _excel(value: Any) -> datetime | None:
     """A spreadsheet's date: days since 1900, local time, to the millisecond, as finer digits are rounding."""
     try:
         number = _number(value)
-    except Unconvertible:
+    except ConversionFailed:
         return None
     if not _EXCEL_FIRST <= number < _EXCEL_END:
         return None
@@ -315,34 +315,34 @@ _NOON = timedelta(hours=12)
 _LONGEST_DATE = len("2026-03-10")
 
 
-def _codes(codes: Codes) -> Convert:
-    def convert(value: Any, _: Around) -> Any:
+def _codes(codes: CodeTable) -> Convert:
+    def convert(value: Any, _: ConversionContext) -> Any:
         code = str(value).lower() if isinstance(value, bool) else text_of(value)
         result = codes.table.get(code)
         if result is None:
             result = codes.table.get(_whole(code), codes.otherwise)
         if result is None:
-            raise Unconvertible("unknown_code")
+            raise ConversionFailed("unknown_code")
         return result
 
     return convert
 
 
-def _boolean(how: Boolean) -> Convert:
+def _boolean(how: BooleanTexts) -> Convert:
     table = {word.lower(): True for word in how.yes} | {word.lower(): False for word in how.no}
 
-    def convert(value: Any, _: Around) -> bool:
+    def convert(value: Any, _: ConversionContext) -> bool:
         if type(value) is bool:
             return value
         result = table.get(text_of(value).strip().lower())
         if result is None:
-            raise Unconvertible("not_a_boolean")
+            raise ConversionFailed("not_a_boolean")
         return result
 
     return convert
 
 
-def _trimmed(value: Any, _: Around) -> str:
+def _trimmed(value: Any, _: ConversionContext) -> str:
     text = text_of(value)
     if text.isascii() or len(text) > _LONGEST_TEXT:
         return text.strip()
@@ -353,7 +353,7 @@ def _trimmed(value: Any, _: Around) -> str:
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
-def _half_width(value: Any, around: Around) -> str:
+def _half_width(value: Any, around: ConversionContext) -> str:
     return _trimmed(text_of(value).translate(_HALF_WIDTH), around)
 
 
@@ -366,16 +366,16 @@ def _whole(code: str) -> str:
 
 
 def _gtin(what: str) -> Convert:
-    def convert(value: Any, _: Around) -> str:
+    def convert(value: Any, _: ConversionContext) -> str:
         code = _whole(text_of(value))
         code = code.removesuffix(".0")  # as programs write a column of numbers that has gaps
         if not (code.isascii() and code.isdigit()) or len(code) > max(GTIN_LENGTHS):
-            raise Unconvertible("not_a_gtin")
+            raise ConversionFailed("not_a_gtin")
         code = with_zeros(code)
         if len(code) not in GTIN_LENGTHS:
-            raise Unconvertible("not_a_gtin")
+            raise ConversionFailed("not_a_gtin")
         if not check_digit_is_right(code):
-            raise Unconvertible("wrong_check_digit")
+            raise ConversionFailed("wrong_check_digit")
         return code.zfill(14) if what == "to_14" else code
 
     return convert
@@ -387,13 +387,13 @@ def _sign(what: str) -> Convert:
     return lambda value, _: format(EXACT.minus(_number(value)), "f")
 
 
-def _lookup(how: Lookup) -> Convert:
+def _lookup(how: ListLookup) -> Convert:
     try:
         rows, by, take = json_path(how.rows), json_path(how.by), json_path(how.take)
     except PathError as fault:
         raise StepError(f"lookup: {fault}") from None
 
-    def convert(value: Any, around: Around) -> Any:
+    def convert(value: Any, around: ConversionContext) -> Any:
         index = around.memo.get(convert)
         if index is None:
             found = rows(around.tree)
@@ -412,10 +412,10 @@ _REVISIONS_BEGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def _revision(_: str) -> Convert:
-    def convert(value: Any, _: Around) -> int:
+    def convert(value: Any, _: ConversionContext) -> int:
         moment = _iso(value)
         if moment is None or moment.tzinfo is None:
-            raise Unconvertible("not_a_time")
+            raise ConversionFailed("not_a_time")
         return (moment - _REVISIONS_BEGIN) // timedelta(seconds=1)
 
     return convert

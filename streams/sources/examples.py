@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.contract import Example
+from schemas.contract import ContractExample
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
@@ -19,7 +19,7 @@ _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class _Sample:
+class _SampleRecord:
     """The example as a Kafka record."""
 
     value: bytes
@@ -29,7 +29,7 @@ class _Sample:
     timestamp: int = 0
 
 
-def run_example(source: Source, folder: Path, example: Example) -> str | None:
+def run_example(source: Source, folder: Path, example: ContractExample) -> str | None:
     """None if the example comes out as it says; otherwise the difference, for people.
 
     What it states of an event is so: a list as a whole, a moment in whichever zone. What it does not state is free.
@@ -66,7 +66,7 @@ def _as_stated(found: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
 
 def outcome(source: Source, value: bytes, key: str | None = None, headers: dict[str, str] | None = None) -> Any:
     """What becomes of a record: its `events`, why it is `skipped`, why `rejected` (reason: detail); what there is."""
-    sample = _Sample(
+    sample = _SampleRecord(
         value, None if key is None else key.encode(), tuple((k, v.encode()) for k, v in (headers or {}).items())
     )
     arrivals, undecodable, noted = decode(Batch("example", 0, [sample]), source)
@@ -81,14 +81,14 @@ def outcome(source: Source, value: bytes, key: str | None = None, headers: dict[
     return {name: listed for name, listed in found.items() if listed}
 
 
-def _value(example: Example, folder: Path) -> bytes:
+def _value(example: ContractExample, folder: Path) -> bytes:
     if example.file is not None:
         return (folder / example.file).read_bytes()
     value = example.value
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-def _expected(example: Example) -> dict[str, Any]:
+def _expected(example: ContractExample) -> dict[str, Any]:
     if example.events is not None:
         return {"events": list(example.events)} if example.events else {}
     return {"rejected": [example.rejected]} if example.rejected is not None else {"skipped": True}

@@ -26,7 +26,7 @@ _BOM = b"\xef\xbb\xbf"
 MOST_OBJECTS = 500_000
 
 
-class Unreadable(Exception):
+class UnreadableRecord(Exception):
     """The record's bytes are not in the contract's format."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -54,21 +54,21 @@ def read_json(record: Record) -> Any:
 def parse_json(value: bytes, fraction: Callable[[str], Any] = str) -> Any:
     """One JSON text in UTF-8; `fraction` makes the numbers that are not whole. Raises Unreadable."""
     if value.count(b"{") > MOST_OBJECTS:
-        raise Unreadable(Reason.INVALID_JSON, "too_many_objects")
+        raise UnreadableRecord(Reason.INVALID_JSON, "too_many_objects")
     try:
         text = value.removeprefix(_BOM).decode()
         return json.loads(text, parse_float=fraction, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
-    except _KeyTwice:
-        raise Unreadable(Reason.AMBIGUOUS_JSON, "duplicate_key") from None
+    except _DuplicateMember:
+        raise UnreadableRecord(Reason.AMBIGUOUS_JSON, "duplicate_key") from None
     except RecursionError:
-        raise Unreadable(Reason.INVALID_JSON, "too_deeply_nested") from None
+        raise UnreadableRecord(Reason.INVALID_JSON, "too_deeply_nested") from None
     except UnicodeDecodeError:
-        raise Unreadable(Reason.INVALID_JSON, "not_utf_8") from None
+        raise UnreadableRecord(Reason.INVALID_JSON, "not_utf_8") from None
     except ValueError:  # also integers of thousands of digits
-        raise Unreadable(Reason.INVALID_JSON, "json_invalid") from None
+        raise UnreadableRecord(Reason.INVALID_JSON, "json_invalid") from None
 
 
-class _KeyTwice(Exception):
+class _DuplicateMember(Exception):
     pass
 
 
@@ -79,7 +79,7 @@ def _no_number(_: str) -> None:
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = dict(pairs)
     if len(keys) != len(pairs):
-        raise _KeyTwice
+        raise _DuplicateMember
     return keys
 
 
@@ -88,7 +88,7 @@ def read_rows(record: Record) -> Any:
     tree = read_json(record)
     rows = tree.get("rows") if isinstance(tree, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise Unreadable(Reason.SCHEMA_MISMATCH, "rows: not_a_list_of_rows")
+        raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "rows: not_a_list_of_rows")
     return tree
 
 
@@ -101,10 +101,10 @@ def read_cloudevent(record: Record) -> Any:
     media = headers.get("content-type", "")
     if media.lower().startswith("application/cloudevents") or "ce_specversion" not in headers:
         if media.lower().startswith("application/cloudevents") and not _is_json(media):
-            raise Unreadable(Reason.SCHEMA_MISMATCH, "content-type: not_json")
+            raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "content-type: not_json")
         event = read_json(record)
         if not isinstance(event, dict):
-            raise Unreadable(Reason.SCHEMA_MISMATCH, "(the whole value): no_cloudevent")
+            raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "(the whole value): no_cloudevent")
         _check_attributes(event)
         return _with_data(event)
     event = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
@@ -124,9 +124,9 @@ def _headers(record: Record) -> dict[str, str]:
         try:
             text = value.decode()
         except UnicodeDecodeError:
-            raise Unreadable(Reason.SCHEMA_MISMATCH, "(a header): not_utf_8") from None
+            raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "(a header): not_utf_8") from None
         if headers.setdefault(name, text) != text:
-            raise Unreadable(Reason.SCHEMA_MISMATCH, "(a header): given_twice")
+            raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "(a header): given_twice")
     return headers
 
 
@@ -134,9 +134,9 @@ def _check_attributes(event: dict[str, Any]) -> None:
     for name in ("specversion", "id", "source", "type"):
         value = event.get(name)
         if not isinstance(value, str) or not value:
-            raise Unreadable(Reason.SCHEMA_MISMATCH, f"{name}: {'missing' if value is None else 'not_a_text'}")
+            raise UnreadableRecord(Reason.SCHEMA_MISMATCH, f"{name}: {'missing' if value is None else 'not_a_text'}")
     if not event["specversion"].startswith("1."):
-        raise Unreadable(Reason.SCHEMA_MISMATCH, "specversion: not_1")
+        raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "specversion: not_1")
 
 
 def _with_data(event: dict[str, Any]) -> dict[str, Any]:
@@ -147,20 +147,20 @@ def _with_data(event: dict[str, Any]) -> dict[str, Any]:
     if encoded is None:
         return event
     if "data" in event:
-        raise Unreadable(Reason.SCHEMA_MISMATCH, "data_base64: beside_data")
+        raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "data_base64: beside_data")
     try:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise Unreadable(Reason.SCHEMA_MISMATCH, "data_base64: not_base64") from None
+        raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "data_base64: not_base64") from None
     return event | {"data": parse_json(data)}
 
 
 def _check_media(media: str) -> None:
     if not _is_json(media):
-        raise Unreadable(Reason.SCHEMA_MISMATCH, "datacontenttype: not_json")
+        raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "datacontenttype: not_json")
     charset = media.lower().partition("charset=")[2].strip(' "')
     if charset not in ("", "utf-8", "utf8", "us-ascii"):
-        raise Unreadable(Reason.SCHEMA_MISMATCH, "datacontenttype: not_utf_8")
+        raise UnreadableRecord(Reason.SCHEMA_MISMATCH, "datacontenttype: not_utf_8")
 
 
 def _is_json(media: str) -> bool:
@@ -180,13 +180,13 @@ def _xml_reader(*, ignore_namespaces: bool) -> Read:
     def read(record: Record) -> Any:
         value = record.value or b""
         if b"<!DOCTYPE" in value[:4096]:  # before its entities cost anything; what is hidden better is refused below
-            raise Unreadable(Reason.INVALID_XML, "doctype_not_allowed")
+            raise UnreadableRecord(Reason.INVALID_XML, "doctype_not_allowed")
         try:
             root = etree.fromstring(value, etree.XMLParser(**options))
         except (etree.XMLSyntaxError, ValueError, LookupError):
-            raise Unreadable(Reason.INVALID_XML, "not_well_formed") from None
+            raise UnreadableRecord(Reason.INVALID_XML, "not_well_formed") from None
         if root.getroottree().docinfo.doctype:
-            raise Unreadable(Reason.INVALID_XML, "doctype_not_allowed")
+            raise UnreadableRecord(Reason.INVALID_XML, "doctype_not_allowed")
         if ignore_namespaces:
             for element in root.iter(etree.Element):
                 _localise(element)

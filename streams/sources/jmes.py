@@ -29,7 +29,7 @@ class UnknownFunction(Exception):
     """The path calls a function that there is not; the message is its name."""
 
 
-class Compiler:
+class JmesCompiler:
     """Makes functions of nodes. `interpreter` has the functions, and does what is not done here."""
 
     def __init__(self, interpreter: TreeInterpreter, functions: Functions) -> None:

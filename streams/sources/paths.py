@@ -22,7 +22,7 @@ from lxml import etree
 
 from schemas.money import EXACT, NotMoney, any_number
 from streams.sources import xpath
-from streams.sources.jmes import Compiler, Find, Node, UnknownFunction
+from streams.sources.jmes import Find, JmesCompiler, Node, UnknownFunction
 
 _NUMBER: Any = {"types": ["number", "string", "null"]}
 
@@ -31,11 +31,11 @@ class PathError(Exception):
     """The path is none; the message says why."""
 
 
-class NotFound(Exception):
+class PathFailed(Exception):
     """The path can't be run on this record: a function was given what it can't take."""
 
 
-class Money(functions.Functions):
+class MoneyFunctions(functions.Functions):
     """Exact arithmetic in JMESPath."""
 
     @functions.signature(_NUMBER, _NUMBER)
@@ -71,7 +71,7 @@ class Money(functions.Functions):
     def _func_in_units(self, quantity: Any, unit: Any, factors: Any) -> str:
         """A quantity in the unit whose factor is 1; a unit that is not among them is an error of the record."""
         if unit not in factors:
-            raise NotFound("unknown_unit")
+            raise PathFailed("unknown_unit")
         return self._func_multiply(quantity, factors[unit])
 
     @functions.signature(
@@ -105,8 +105,8 @@ _TWELVE_PLACES = Decimal("1e-12")
 #: No number or code of a till has as many digits; Python refuses to write integers of more than 4,300 at all.
 _WIDEST = 10**64
 _XPATH = {(None, name): function for name, function in xpath.FUNCTIONS.items()}
-_MONEY = Money()
-_COMPILER = Compiler(TreeInterpreter(jmespath.Options(custom_functions=_MONEY)), _MONEY)
+_MONEY = MoneyFunctions()
+_COMPILER = JmesCompiler(TreeInterpreter(jmespath.Options(custom_functions=_MONEY)), _MONEY)
 
 
 def _number(value: Any) -> Decimal:
@@ -115,7 +115,7 @@ def _number(value: Any) -> Decimal:
     try:
         return any_number(str(value))
     except NotMoney as fault:
-        raise NotFound(str(fault)) from None
+        raise PathFailed(str(fault)) from None
 
 
 def _text(number: Decimal) -> str:
@@ -136,9 +136,9 @@ def json_path(path: str) -> Find:
             found = find(node)
         except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             # beyond its own errors, what it does on values that it did not expect: text > number is a TypeError
-            raise NotFound(type(error).__name__) from None
+            raise PathFailed(type(error).__name__) from None
         if type(found) is int and not -_WIDEST < found < _WIDEST:
-            raise NotFound("out_of_range")
+            raise PathFailed("out_of_range")
         return found
 
     return search
@@ -186,8 +186,8 @@ def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: di
         try:
             return compiled(node, **{name: known[name] for name in used}) if used else compiled(node)
         except NotMoney as fault:
-            raise NotFound(str(fault)) from None
+            raise PathFailed(str(fault)) from None
         except (etree.XPathError, TypeError, ArithmeticError) as error:  # TypeError: too few or many arguments
-            raise NotFound(type(error).__name__) from None
+            raise PathFailed(type(error).__name__) from None
 
     return find

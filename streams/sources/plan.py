@@ -5,7 +5,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from schemas.codes import bare_code
-from schemas.contract import AnyRule, Contract, Discounts, Kind, Lines, Rule, Taxes, Tenders, When
+from schemas.contract import (
+    AnyRule,
+    Condition,
+    Contract,
+    DiscountList,
+    FieldRule,
+    LineList,
+    RecordKind,
+    TaxList,
+    TenderList,
+)
 from streams.sources.convert import Convert, StepError, converter
 from streams.sources.jmes import Find
 from streams.sources.paths import PathError, json_path, xml_nodes, xml_path
@@ -20,36 +30,36 @@ _CODES = frozenset(
 Values = list[tuple[str, Find]]
 
 
-class Blocks(NamedTuple):
+class PartPlan(NamedTuple):
     """How one list of parts is made: what finds them, their fields, and for lines their discounts and taxes."""
 
     find: Callable[[Any], list[Any]]
     values: Values
     fields: Fields
-    discounts: "list[Blocks]"
-    taxes: "list[Blocks]"
+    discounts: "list[PartPlan]"
+    taxes: "list[PartPlan]"
 
 
-class Plan(NamedTuple):
+class KindPlan(NamedTuple):
     """How records of one kind become events.
 
     `total_of_lines`: their gross total is derived. `id_of_record`: their ids are in a header, so that several events of
     one record would have the same. `shares_taxes`: lines bear amounts that are printed for the whole receipt.
     """
 
-    kind: Kind
+    kind: RecordKind
     holds: list[Holds]
     facts: Values
     fields: Fields
-    lines: list[Blocks]
-    tenders: list[Blocks]
-    taxes: list[Blocks]
+    lines: list[PartPlan]
+    tenders: list[PartPlan]
+    taxes: list[PartPlan]
     total_of_lines: bool = False
     id_of_record: bool = False
     shares_taxes: bool = False
 
 
-class Planner:
+class ContractPlanner:
     """Makes a contract's plans. What can't be made is noted in `faults`, as `path.in.contract: message`.
 
     `variables` are those of XPath, for the part that is being made; whoever carries a plan out sets them.
@@ -67,12 +77,12 @@ class Planner:
         for name, piece in contract.names.items():
             self._names[name] = self._whole(piece)
 
-    def plan(self, kind: Kind, number: int) -> Plan:
+    def plan(self, kind: RecordKind, number: int) -> KindPlan:
         here = f"kinds.{number}"
         contract = self._contract
         holds = [self._condition(when, f"{here}.when.{place}") for place, when in enumerate(kind.when)]
         if kind.skip is not None:
-            return Plan(kind, holds, [], [], [], [], [])
+            return KindPlan(kind, holds, [], [], [], [], [])
         # Store and currency first: the steps of other fields ask for them.
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         places = {name: here if name in kind.fields else "" for name, _ in rules}
@@ -81,7 +91,7 @@ class Planner:
         lines = contract.lines if kind.lines is None else kind.lines
         tenders = contract.tenders if kind.tenders is None else kind.tenders
         taxes = contract.taxes if kind.taxes is None else kind.taxes
-        return Plan(
+        return KindPlan(
             kind,
             holds,
             [*self._facts(contract.facts, "facts"), *self._facts(kind.facts, f"{here}.facts")],
@@ -97,15 +107,17 @@ class Planner:
     def _facts(self, facts: dict[str, str], here: str) -> Values:
         return [(name, self._find(path, f"{here}.{name}")) for name, path in facts.items()]
 
-    def _all_blocks(self, blocks: Sequence[Lines | Tenders | Discounts | Taxes], here: str) -> list[Blocks]:
+    def _all_blocks(
+        self, blocks: Sequence[LineList | TenderList | DiscountList | TaxList], here: str
+    ) -> list[PartPlan]:
         made = []
         for number, block in enumerate(blocks):
             place = f"{here}.{number}"
-            discounts, taxes = (block.discounts, block.taxes) if isinstance(block, Lines) else ((), ())
+            discounts, taxes = (block.discounts, block.taxes) if isinstance(block, LineList) else ((), ())
             made.append(
-                Blocks(
+                PartPlan(
                     self.each(block.each, f"{place}.each"),
-                    self.values(block.values if isinstance(block, Lines) else {}, f"{place}.values"),
+                    self.values(block.values if isinstance(block, LineList) else {}, f"{place}.values"),
                     self._fields(block.fields, place),
                     self._all_blocks(discounts, f"{place}.discounts"),
                     self._all_blocks(taxes, f"{place}.taxes"),
@@ -123,7 +135,7 @@ class Planner:
     def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
         return [(name, self._getter(rule, _path(here, "fields", name), name)) for name, rule in rules.items()]
 
-    def _getter(self, rule: Rule, here: str, name: str) -> Get:
+    def _getter(self, rule: FieldRule, here: str, name: str) -> Get:
         converts: list[Convert] = []
         for number, step in enumerate(rule.steps):
             try:
@@ -133,7 +145,7 @@ class Planner:
         get = typed(name, getter(rule, self._find(rule.path, f"{here}.path"), converts, self._watch, here))
         return _code(get) if name in _CODES and rule.value is None else get
 
-    def _condition(self, when: When, here: str) -> Holds:
+    def _condition(self, when: Condition, here: str) -> Holds:
         return condition(when, self._find(when.path, f"{here}.path"), self._watch, here)
 
     def _find(self, path: str | None, here: str) -> Find:

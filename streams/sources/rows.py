@@ -34,7 +34,7 @@ class RowsUnreadable(Exception):
     """The file is not what it should be; the message says where, and what to do."""
 
 
-class Rows(NamedTuple):
+class TableRows(NamedTuple):
     """Rows, the first of which begins on `line` and each other on the line below the one before."""
 
     line: int
@@ -61,7 +61,7 @@ class NoReceipt(Exception):
     """A row does not say which receipt it belongs to; the message says why, and what to do."""
 
 
-class Columns:
+class TableColumns:
     """The columns of a table, and how its rows become a record.
 
     Raises RowsUnreadable for `group_by` and `fill_down` of others.
@@ -151,7 +151,7 @@ def rows_to_records(
     first = next(table, None)
     if first is None:
         raise RowsUnreadable("line 1: the file has no columns; the first line names them")
-    columns = Columns(_columns(_sound(first).rows[0]), group_by, fill_down)
+    columns = TableColumns(_columns(_sound(first).rows[0]), group_by, fill_down)
     for name, group in groupby(map(_sound, runs_of(table, columns)), lambda run: run.key):
         yield record(name, (columns.as_json(cells) for run in group for cells in run.rows))
 
@@ -171,14 +171,14 @@ def _sound(some: Any) -> Any:
     return some
 
 
-def runs_of(found: Iterable[Rows | BadRow], columns: Columns) -> Iterator[RowRun | BadRow]:
+def runs_of(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
     """Give a table's rows, without its header, by receipt, with the empty cells of `fill_down` filled.
 
     A row that names no receipt, as a cell of `group_by` is empty or damaged, is bad: it would be a receipt of its own,
     or the same one as all rows of its kind. A row without any value is left out. Without `group_by` each row is a
     receipt, its key its line.
     """
-    filled = _Filled(columns) if columns.fill_down else None
+    filled = _FillDown(columns) if columns.fill_down else None
     key_of = columns.key
     known: Any = None
     key: Key = ""
@@ -208,10 +208,10 @@ def runs_of(found: Iterable[Rows | BadRow], columns: Columns) -> Iterator[RowRun
             line += len(rows)
 
 
-class _Filled:
+class _FillDown:
     """Fills empty cells with the values above them, as long as it is certain that those are meant."""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: TableColumns) -> None:
         self._group = [(place, columns.names[place] in columns.fill_down) for place in columns.group_places]
         self._others = [
             place for place in map(columns.names.index, columns.fill_down) if (place, True) not in self._group
@@ -241,7 +241,7 @@ class _Filled:
 
 def read_rows(
     lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, at_once: int = 1
-) -> Iterator[Rows | BadRow]:
+) -> Iterator[TableRows | BadRow]:
     """The rows of a table of `width` columns, without one as many as the first row has; empty lines are left out.
 
     `lines` were decoded with `surrogateescape`, and so many are read together at `at_once`. A line that is no row does
@@ -252,12 +252,12 @@ def read_rows(
     while some := list(islice(lines, at_once)):
         rows = _plain(some, delimiter, width) if width is not None else None
         if rows is not None:
-            yield Rows(done + 1, rows)
+            yield TableRows(done + 1, rows)
             done += len(some)
             continue
         for found, read in _with_care(some, lines, delimiter, encoding, width, done):
             if found is not None:
-                width = width or len(found.rows[0]) if isinstance(found, Rows) else width
+                width = width or len(found.rows[0]) if isinstance(found, TableRows) else width
                 yield found
             done += read
 
@@ -275,7 +275,7 @@ def _plain(some: list[str], delimiter: str, width: int) -> list[list[str]] | Non
 
 def _with_care(
     some: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, done: int
-) -> Iterator[tuple[Rows | BadRow | None, int]]:
+) -> Iterator[tuple[TableRows | BadRow | None, int]]:
     """Row by row: (it, the lines that it took). Of `lines` it takes what the last row goes on into."""
     waiting = deque(some)
     held: list[str] = []
@@ -297,7 +297,7 @@ def _with_care(
                     break
                 if cells:
                     width = width or len(cells)
-                yield (Rows(done + 1, [cells]) if cells else None), len(held)
+                yield (TableRows(done + 1, [cells]) if cells else None), len(held)
                 done += len(held)
                 held.clear()
         except csv.Error as error:

@@ -5,20 +5,20 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from schemas.contract import Rule, When
+from schemas.contract import Condition, FieldRule
 from schemas.money import NotMoney, any_number
 from schemas.reference import join_names
 from streams.batch import Record
-from streams.sources.convert import Convert, Unconvertible
+from streams.sources.convert import ConversionFailed, Convert
 from streams.sources.jmes import Find
-from streams.sources.paths import NotFound
-from streams.sources.taxes import Charged
+from streams.sources.paths import PathFailed
+from streams.sources.taxes import ChargedTaxes
 
 #: The time zone of a store, or None where it is unknown.
 ZoneOf = Callable[[str], ZoneInfo | None]
 
 
-class Making:
+class EventBuilder:
     """The event in the making, as its steps see it."""
 
     __slots__ = ("_zone_of", "charged", "currency", "memo", "record", "store", "tree")
@@ -27,7 +27,7 @@ class Making:
         self.record = record
         self.tree = tree
         self.memo: dict[Any, Any] = {}
-        self.charged: list[Charged] = []
+        self.charged: list[ChargedTaxes] = []
         self.currency: str | None = None
         self.store: str | None = None
         self._zone_of = zone_of
@@ -41,12 +41,12 @@ class Making:
 #: Told of each rule's value as it is found and after each step: (place in the contract, `found` or the step, value).
 Watch = Callable[[str, str, Any], None]
 #: From a part of the record to a field's value; None: absent.
-Get = Callable[[Any, Making], Any]
+Get = Callable[[Any, EventBuilder], Any]
 #: Whether a part of a record is as a condition says.
 Holds = Callable[[Any, Record], bool]
 
 
-def getter(rule: Rule, find: Find, converts: list[Convert], watch: Watch | None, here: str) -> Get:
+def getter(rule: FieldRule, find: Find, converts: list[Convert], watch: Watch | None, here: str) -> Get:
     """The rule, with its path (if it has one) and its steps made ready."""
     if rule.value is not None:
         found: Get = partial(_constant, rule.value)
@@ -74,7 +74,7 @@ def typed(name: str, get: Get) -> Get:
     if make is None:
         return get
 
-    def typed_get(part: Any, making: Making) -> Any:
+    def typed_get(part: Any, making: EventBuilder) -> Any:
         value = get(part, making)
         return make(value) if type(value) is str else value
 
@@ -95,7 +95,7 @@ _TYPED: dict[str, Callable[[str], Any]] = {
 }
 
 
-def condition(when: When, find: Find, watch: Watch | None, here: str) -> Holds:
+def condition(when: Condition, find: Find, watch: Watch | None, here: str) -> Holds:
     """The condition, with its path (if it has one) made ready."""
     found: Callable[[Any, Record], Any] = lambda part, _: find(part)  # noqa: E731 (the same shape as the other one)
     if when.header is not None:
@@ -105,7 +105,7 @@ def condition(when: When, find: Find, watch: Watch | None, here: str) -> Holds:
     return _watched(_holds(_watched(found, watch, here, "found"), when), watch, here, "holds")
 
 
-def _holds(found: Callable[[Any, Record], Any], when: When) -> Holds:
+def _holds(found: Callable[[Any, Record], Any], when: Condition) -> Holds:
     if when.one_of is None:
         return lambda part, record: _is_something(found(part, record))
     wanted = frozenset((type(value) is bool, str(value)) for value in when.one_of)
@@ -113,7 +113,7 @@ def _holds(found: Callable[[Any, Record], Any], when: When) -> Holds:
 
 
 def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
-    def get(part: Any, making: Making) -> Any:
+    def get(part: Any, making: EventBuilder) -> Any:
         value = found(part, making)
         if value is None or (type(value) is str and not value.strip()):
             return default
@@ -130,7 +130,7 @@ def _watched(do: Callable[[Any, Any], Any], watch: Watch, here: str, step: str) 
     def watched(value: Any, around: Any) -> Any:
         try:
             result = do(value, around)
-        except (Unconvertible, NotFound) as fault:
+        except (ConversionFailed, PathFailed) as fault:
             watch(here, step, fault)
             raise
         watch(here, step, result)
@@ -139,7 +139,7 @@ def _watched(do: Callable[[Any, Any], Any], watch: Watch, here: str, step: str) 
     return watched
 
 
-def _constant(value: Any, _part: Any, _making: Making) -> Any:
+def _constant(value: Any, _part: Any, _making: EventBuilder) -> Any:
     return value
 
 
@@ -147,13 +147,13 @@ def _at(find: Find) -> Get:
     return lambda part, _: find(part)
 
 
-def _of_record(find: Find, _part: Any, making: Making) -> Any:
+def _of_record(find: Find, _part: Any, making: EventBuilder) -> Any:
     if find not in making.memo:  # once an event, not once a line
         making.memo[find] = find(making.tree)
     return making.memo[find]
 
 
-def _headers(names: Sequence[str], _part: Any, making: Making) -> str | None:
+def _headers(names: Sequence[str], _part: Any, making: EventBuilder) -> str | None:
     values = [_header_of(name, None, making.record) for name in names]
     there = [value for value in values if value is not None]
     if len(there) < len(values):
@@ -167,7 +167,7 @@ def _header_of(name: str, _part: Any, record: Record) -> str | None:
     return value.decode(errors="replace") if value is not None else None
 
 
-def _key(_part: Any, making: Making) -> str | None:
+def _key(_part: Any, making: EventBuilder) -> str | None:
     key = making.record.key
     return key.decode(errors="replace") if key is not None else None
 

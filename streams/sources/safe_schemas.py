@@ -122,12 +122,12 @@ def _is_empty(schema: Any, named: dict[str, Any]) -> bool:
     return schema.get("type") == "null" or (schema.get("type") == "fixed" and not schema.get("size"))
 
 
-class Written(float):
+class WrittenNumber(float):
     """A number of JSON that remembers how it was written: validated as a number, exact as text."""
 
     text: str
 
-    def __new__(cls, text: str) -> "Written":
+    def __new__(cls, text: str) -> "WrittenNumber":
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -143,7 +143,7 @@ def tree(value: Any) -> Any:
         return {name: tree(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [tree(inner) for inner in value]
-    if isinstance(value, Written):
+    if isinstance(value, WrittenNumber):
         return value.text
     if isinstance(value, float):
         return repr(value)

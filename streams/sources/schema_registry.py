@@ -29,8 +29,8 @@ from schemas.dead_letter import Reason
 from streams.batch import Record
 from streams.settings import SchemaRegistry
 from streams.sink_retry import BackOff
-from streams.sources.formats import Unreadable, parse_json
-from streams.sources.safe_schemas import Written, WrongDecimal, exact_decimal, hazard, remote_reference, tree
+from streams.sources.formats import UnreadableRecord, parse_json
+from streams.sources.safe_schemas import WrittenNumber, WrongDecimal, exact_decimal, hazard, remote_reference, tree
 
 HEADER = "__value_schema_id"
 #: Seconds after which the registry is asked again for an id that it did not know.
@@ -54,7 +54,7 @@ class RegistryReader:
     ) -> None:
         self._type = _TYPES[form]
         self._client = SchemaRegistryClient(client_config(settings))
-        self._fetched = _Fetched()
+        self._fetched = _CachedRegistry()
         self._hazards: dict[bytes, str | None] = {}
         self._unknown: dict[bytes, float] = {}
         self._back_off = back_off or BackOff()
@@ -136,25 +136,25 @@ class RegistryReader:
         """The record's tree. Raises Unreadable. Its schema must have been asked for (`prepare`)."""
         key = _key(record)
         if key is None:
-            raise Unreadable(Reason.NO_SCHEMA_ID, f"(the whole value): {_looks_like(record.value or b'')}")
+            raise UnreadableRecord(Reason.NO_SCHEMA_ID, f"(the whole value): {_looks_like(record.value or b'')}")
         name = f"schema {int.from_bytes(key[1:])}" if key[0] == 0 else f"schema {UUID(bytes=key[1:])}"
         schema = self._fetched.schemas.get(key)
         if schema is None:
-            raise Unreadable(Reason.UNKNOWN_SCHEMA, f"{name}: not_in_the_registry")
+            raise UnreadableRecord(Reason.UNKNOWN_SCHEMA, f"{name}: not_in_the_registry")
         if (schema.schema_type or "AVRO") != self._type:
-            raise Unreadable(Reason.UNKNOWN_SCHEMA, f"{name}: is_{str(schema.schema_type).lower()}")
+            raise UnreadableRecord(Reason.UNKNOWN_SCHEMA, f"{name}: is_{str(schema.schema_type).lower()}")
         if self._hazards.get(key) is not None:
-            raise Unreadable(Reason.UNKNOWN_SCHEMA, f"{name}: {self._hazards[key]}")
-        context = _Context(record)
+            raise UnreadableRecord(Reason.UNKNOWN_SCHEMA, f"{name}: {self._hazards[key]}")
+        context = _PayloadContext(record)
         try:
             value = self._deserialize(record.value, context)
             if context.payload.read(1):
-                raise Unreadable(self._invalid, "(the whole value): bytes_after_the_end")
+                raise UnreadableRecord(self._invalid, "(the whole value): bytes_after_the_end")
             return tree(value)
-        except Unreadable:
+        except UnreadableRecord:
             raise
         except WrongDecimal as fault:
-            raise Unreadable(self._invalid, f"(a decimal): {fault}") from None
+            raise UnreadableRecord(self._invalid, f"(a decimal): {fault}") from None
         # The library says of a stranger's bytes whatever comes to it: EOFError, IndexError, UnicodeDecodeError, ….
         except Exception as error:
             raise self._unreadable(error) from None
@@ -163,12 +163,12 @@ class RegistryReader:
     def _invalid(self) -> Reason:
         return Reason.INVALID_AVRO if self._type == "AVRO" else Reason.INVALID_JSON
 
-    def _unreadable(self, error: Exception) -> Unreadable:
+    def _unreadable(self, error: Exception) -> UnreadableRecord:
         cause = error.__context__
         if isinstance(cause, ValidationError):  # its message holds values; its path in the schema does not
             path = ".".join(map(str, cause.absolute_schema_path))
-            return Unreadable(Reason.SCHEMA_MISMATCH, path[:200])
-        return Unreadable(self._invalid, f"(the whole value): {type(error).__name__}")
+            return UnreadableRecord(Reason.SCHEMA_MISMATCH, path[:200])
+        return UnreadableRecord(self._invalid, f"(the whole value): {type(error).__name__}")
 
 
 def client_config(settings: SchemaRegistry) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def client_config(settings: SchemaRegistry) -> dict[str, Any]:
     return config
 
 
-class _Fetched:
+class _CachedRegistry:
     """What the deserializers ask instead of the registry: what is here, and no I/O."""
 
     def __init__(self) -> None:
@@ -201,7 +201,7 @@ class _Fetched:
         return self.versions[subject, version]
 
 
-class _Context(SerializationContext):
+class _PayloadContext(SerializationContext):
     """Of one record; keeps its payload, to see whether it was read to the end."""
 
     def __init__(self, record: Record) -> None:
@@ -234,10 +234,10 @@ def _looks_like(value: bytes) -> str:
     return "no_magic_byte (plain Avro?)" if value else "empty"
 
 
-def _written(text: str) -> Written:
-    number = Written(text)
+def _written(text: str) -> WrittenNumber:
+    number = WrittenNumber(text)
     if number in (float("inf"), float("-inf")):
-        raise Unreadable(Reason.INVALID_JSON, "number_out_of_range")
+        raise UnreadableRecord(Reason.INVALID_JSON, "number_out_of_range")
     return number
 
 

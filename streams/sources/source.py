@@ -13,25 +13,25 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from schemas.money import minor_digits
-from schemas.sale import Line
+from schemas.sale import SaleLine
 from streams.batch import Record
-from streams.checks import Unsound, gross_of_lines
+from streams.checks import CheckFailed, gross_of_lines
 from streams.sources.contracts import ContractError, load, located
-from streams.sources.convert import DamagedCode, Unconvertible, text_of
-from streams.sources.formats import Unreadable, reader
-from streams.sources.paths import NotFound
-from streams.sources.plan import Blocks, Plan, Planner, Values
-from streams.sources.rules import Get, Making, Watch, ZoneOf
-from streams.sources.taxes import Charged, UncertainRate, charged, settle
+from streams.sources.convert import ConversionFailed, DamagedCode, text_of
+from streams.sources.formats import UnreadableRecord, reader
+from streams.sources.paths import PathFailed
+from streams.sources.plan import ContractPlanner, KindPlan, PartPlan, Values
+from streams.sources.rules import EventBuilder, Get, Watch, ZoneOf
+from streams.sources.taxes import ChargedTaxes, UncertainRate, charged, settle
 
-_LINES = TypeAdapter(tuple[Line, ...])
+_LINES = TypeAdapter(tuple[SaleLine, ...])
 #: Events of one record, and parts of one list of an event: what is beyond them is no receipt, and would hold up all
 #: that stands behind it.
 MOST_EVENTS = 1_000
 MOST_PARTS = 10_000
 
 
-class Schemas(Protocol):
+class SchemaReader(Protocol):
     """Reads records by schemas that stand elsewhere."""
 
     trouble: str | None
@@ -45,11 +45,11 @@ class Schemas(Protocol):
         ...
 
 
-class Unusable(Exception):
+class UnusableContract(Exception):
     """The contract's paths or steps are wrong; the message has a line for each."""
 
 
-class Refused(Exception):
+class RefusedRecord(Exception):
     """The record, or one of its events, is not as the contract says."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -58,7 +58,7 @@ class Refused(Exception):
         self.detail = detail
 
 
-class Skipped(NamedTuple):
+class SkippedPart(NamedTuple):
     """A part of the record that is no event; `why` is the contract's word for it."""
 
     why: str
@@ -72,21 +72,21 @@ class Source:
     """
 
     def __init__(
-        self, contract: Contract, zone_of: ZoneOf, schemas: Schemas | None = None, watch: Watch | None = None
+        self, contract: Contract, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None
     ) -> None:
         self.contract = contract
         self._schemas = schemas
         self._zone_of = zone_of
         self._tax_rates = [Decimal(rate) for rate in contract.tax_rates]
         self.read = schemas.read if schemas is not None else reader(contract)
-        planner = Planner(contract, watch)
+        planner = ContractPlanner(contract, watch)
         self._variables = planner.variables
         self._parts = planner.each(contract.events, "events") if contract.events is not None else None
         self._values = planner.values(contract.values, "values")
         self._plans = [planner.plan(kind, number) for number, kind in enumerate(contract.kinds)]
         self._personal = [planner.each(path, f"personal.{number}") for number, path in enumerate(contract.personal)]
         if planner.faults:
-            raise Unusable("\n".join(dict.fromkeys(planner.faults)))
+            raise UnusableContract("\n".join(dict.fromkeys(planner.faults)))
 
     @property
     def trouble(self) -> str | None:
@@ -96,7 +96,7 @@ class Source:
     def personal(self, tree: Any) -> Iterator[Any]:
         """What stands at the contract's personal paths in a record's tree."""
         for find in self._personal:
-            with suppress(NotFound):  # a path of another kind of record
+            with suppress(PathFailed):  # a path of another kind of record
                 yield from find(tree)
 
     async def prepare(self, records: Sequence[Record]) -> None:
@@ -104,7 +104,7 @@ class Source:
         if self._schemas is not None:
             await self._schemas.prepare(records)
 
-    def events(self, record: Record) -> Iterator[dict[str, Any] | Skipped | Refused]:
+    def events(self, record: Record) -> Iterator[dict[str, Any] | SkippedPart | RefusedRecord]:
         """What the record's value holds, in order: events as JSON objects, and what is none.
 
         Raises Refused where nothing can be told about its parts.
@@ -113,27 +113,27 @@ class Source:
         for part in parts:
             try:
                 yield self._event(part, record, alone=len(parts) == 1)
-            except Refused as fault:
+            except RefusedRecord as fault:
                 yield fault
             except ArithmeticError:  # numbers of a size that no receipt has, in the middle of a computation
-                yield Refused(Reason.UNCONVERTIBLE_VALUE, "(a number): out_of_range")
+                yield RefusedRecord(Reason.UNCONVERTIBLE_VALUE, "(a number): out_of_range")
 
     def _parts_of(self, record: Record) -> Sequence[Any]:
         try:
             tree = self.read(record)
-        except Unreadable as fault:
-            raise Refused(fault.reason, fault.detail) from None
+        except UnreadableRecord as fault:
+            raise RefusedRecord(fault.reason, fault.detail) from None
         if self._parts is None:
             parts = [tree]
         else:
             try:
                 parts = self._parts(tree)
-            except NotFound as fault:
-                raise Refused(Reason.UNCONVERTIBLE_VALUE, f"events: {fault}") from None
+            except PathFailed as fault:
+                raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"events: {fault}") from None
             if not parts:
-                raise Refused(Reason.UNPLACED_RECORD, "events: none_found")
+                raise RefusedRecord(Reason.UNPLACED_RECORD, "events: none_found")
             if len(parts) > MOST_EVENTS:
-                raise Refused(Reason.SCHEMA_MISMATCH, f"events: more_than_{MOST_EVENTS}")
+                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"events: more_than_{MOST_EVENTS}")
         return parts
 
     def identities(self, record: Record, names: Sequence[str]) -> list[dict[str, str] | None]:
@@ -150,26 +150,26 @@ class Source:
             if plan is None or plan.kind.skip is not None:
                 return None
             part = _with_facts(plan.facts, part)
-        except Refused:
+        except RefusedRecord:
             return None
         found = {"source": self.contract.source, "type": str(plan.kind.type)}
-        making = Making(record, part, self._zone_of)
+        making = EventBuilder(record, part, self._zone_of)
         for name, get in plan.fields:
             if name in names and not (name == "event_id" and plan.id_of_record and not alone):
-                with suppress(Refused, ArithmeticError):
+                with suppress(RefusedRecord, ArithmeticError):
                     value = _value(get, part, making, name)
                     if value is not None:
                         found[name] = str(value)
         return found
 
-    def _event(self, part: Any, record: Record, *, alone: bool) -> dict[str, Any] | Skipped:
+    def _event(self, part: Any, record: Record, *, alone: bool) -> dict[str, Any] | SkippedPart:
         plan = self.place(part, record)
         if plan is None:
-            raise Refused(Reason.UNPLACED_RECORD, "kinds: none_fits")
+            raise RefusedRecord(Reason.UNPLACED_RECORD, "kinds: none_fits")
         if plan.kind.skip is not None:
-            return Skipped(plan.kind.skip)
+            return SkippedPart(plan.kind.skip)
         part = _with_facts(plan.facts, part)
-        making = Making(record, part, self._zone_of)
+        making = EventBuilder(record, part, self._zone_of)
         event: dict[str, Any] = {"source": self.contract.source, "type": plan.kind.type}
         for name, get in plan.fields:
             value = _value(get, part, making, name)
@@ -192,7 +192,7 @@ class Source:
             _derive_total(event)
         return event
 
-    def _settle_taxes(self, event: dict[str, Any], plan: Plan, part: Any, making: Making) -> None:
+    def _settle_taxes(self, event: dict[str, Any], plan: KindPlan, part: Any, making: EventBuilder) -> None:
         wanted = plan.shares_taxes or any(one.rate is None for one in making.charged)
         whole = list(self._made(plan.taxes, part, making, "taxes")) if wanted else []
         total = event.get("totals", {}).get("tax")
@@ -200,44 +200,44 @@ class Source:
         try:
             settle(event["lines"], making.charged, whole, total, digits, self._tax_rates)
         except UncertainRate as fault:
-            raise Refused(Reason.UNCERTAIN_TAX_RATE, str(fault)) from None
-        except Unconvertible as fault:
-            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"taxes: {fault}") from None
+            raise RefusedRecord(Reason.UNCERTAIN_TAX_RATE, str(fault)) from None
+        except ConversionFailed as fault:
+            raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"taxes: {fault}") from None
 
-    def place(self, part: Any, record: Record) -> Plan | None:
+    def place(self, part: Any, record: Record) -> KindPlan | None:
         """The plan of the first kind that the part is of; the part's values are found."""
         self._find_values(self._values, part, "values")
         try:
             return next((plan for plan in self._plans if all(holds(part, record) for holds in plan.holds)), None)
-        except NotFound as fault:
-            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"kinds: {fault}") from None
+        except PathFailed as fault:
+            raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"kinds: {fault}") from None
 
     def _find_values(self, values: Values, part: Any, here: str) -> None:
         for name, find in values:
             try:
                 found = find(part)
-            except NotFound as fault:
-                raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}.{name}: {fault}") from None
+            except PathFailed as fault:
+                raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{here}.{name}: {fault}") from None
             # Attributes come as texts, of which a variable can hold one.
             self._variables[name] = found[0] if isinstance(found, list) and found and type(found[0]) is str else found
 
-    def _made(self, blocks: list[Blocks], part: Any, making: Making, here: str) -> Iterator[dict[str, Any]]:
+    def _made(self, blocks: list[PartPlan], part: Any, making: EventBuilder, here: str) -> Iterator[dict[str, Any]]:
         place = 0
         for block in blocks:
             try:
                 found = block.find(part)
-            except NotFound as fault:
-                raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
+            except PathFailed as fault:
+                raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
             if place + len(found) > MOST_PARTS:
-                raise Refused(Reason.SCHEMA_MISMATCH, f"{here}: more_than_{MOST_PARTS}")
+                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"{here}: more_than_{MOST_PARTS}")
             for inner in found:
                 self._find_values(block.values, inner, f"{here}.{place}")
                 made: dict[str, Any] = {}
                 for name, get in block.fields:
                     try:
                         value = get(inner, making)
-                    except (Unconvertible, NotFound) as fault:
-                        raise Refused(_reason(fault), f"{here}.{place}.{name}: {fault}") from None
+                    except (ConversionFailed, PathFailed) as fault:
+                        raise RefusedRecord(_reason(fault), f"{here}.{place}.{name}: {fault}") from None
                     if value is not None:
                         made[name] = value
                 if block.discounts:
@@ -252,12 +252,12 @@ class Source:
                 yield made
 
 
-def ready(path: Path, zone_of: ZoneOf, schemas: Schemas | None = None, watch: Watch | None = None) -> Source:
+def ready(path: Path, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None) -> Source:
     """The source of a contract file. Raises ContractError."""
     contract = load(path)
     try:
         return Source(contract, zone_of, schemas, watch)
-    except Unusable as error:
+    except UnusableContract as error:
         raise ContractError("\n".join(located(path, fault) for fault in str(error).splitlines())) from None
 
 
@@ -272,27 +272,27 @@ def _derive_total(event: dict[str, Any]) -> None:
         gross = gross_of_lines(_LINES.validate_python(event["lines"]), str(event["currency"]))
     except ValidationError:
         return
-    except Unsound as fault:
-        raise Refused(fault.reason, fault.detail) from None
+    except CheckFailed as fault:
+        raise RefusedRecord(fault.reason, fault.detail) from None
     event.setdefault("totals", {})["gross"] = gross
 
 
-def _value(get: Get, part: Any, making: Making, name: str) -> Any:
+def _value(get: Get, part: Any, making: EventBuilder, name: str) -> Any:
     try:
         return get(part, making)
-    except (Unconvertible, NotFound) as fault:
-        raise Refused(_reason(fault), f"{name}: {fault}") from None
+    except (ConversionFailed, PathFailed) as fault:
+        raise RefusedRecord(_reason(fault), f"{name}: {fault}") from None
 
 
 def _reason(fault: Exception) -> Reason:
     return Reason.DAMAGED_CODE if isinstance(fault, DamagedCode) else Reason.UNCONVERTIBLE_VALUE
 
 
-def _charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]], here: str) -> Charged:
+def _charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]], here: str) -> ChargedTaxes:
     try:
         return charged(place, line, taxes)
-    except Unconvertible as fault:
-        raise Refused(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
+    except ConversionFailed as fault:
+        raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
 
 
 def _with_facts(facts: Values, part: Any) -> Any:
@@ -302,10 +302,10 @@ def _with_facts(facts: Values, part: Any) -> Any:
     for name, find in facts:
         try:
             found = find(known if known is not None else part)
-        except NotFound as fault:
-            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: {fault}") from None
+        except PathFailed as fault:
+            raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: {fault}") from None
         if known is None:  # no object, so that it has no names to put facts to
-            raise Refused(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object")
+            raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object")
         known[name] = found
     return known
 
@@ -313,7 +313,7 @@ def _with_facts(facts: Values, part: Any) -> Any:
 def _is_zero(amount: Any) -> bool:
     try:
         return not float(text_of(amount))
-    except (Unconvertible, ValueError):
+    except (ConversionFailed, ValueError):
         return False
 
 

@@ -18,8 +18,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from schemas.money import EXACT, NotMoney, any_number, minor_text, round_half_up
-from streams.checks import Unsound, rate_units, taxed
-from streams.sources.convert import Unconvertible, text_of
+from streams.checks import CheckFailed, rate_units, taxed
+from streams.sources.convert import ConversionFailed, text_of
 from streams.sources.round_rates import TWO_PLACES, TaxedAmount, tax_of
 
 _PLACES = Decimal("0.0001")
@@ -32,7 +32,7 @@ class UncertainRate(Exception):
     """No rate is certain; the message is the place (`lines.N.tax_rate`, `taxes.N.rate`) with the kind of fault."""
 
 
-class Charged(NamedTuple):
+class ChargedTaxes(NamedTuple):
     """What a line states of its taxes; `number` is how many they are, each rounded by itself.
 
     `amount` is what the line costs, where it states a tax.
@@ -51,20 +51,20 @@ class Charged(NamedTuple):
         return f"lines.{self.place}.tax_rate"
 
 
-def charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> Charged:
+def charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> ChargedTaxes:
     """What the `taxes` of a line state in all. Raises Unconvertible where something is no number."""
     stated = [tax for tax in taxes if tax]
     if not stated:
-        return Charged(place, line, Decimal(0), None, 1, Decimal(0))
+        return ChargedTaxes(place, line, Decimal(0), None, 1, Decimal(0))
     rate, tax = _total(stated, "rate"), _total(stated, "amount")
     if rate is None and tax is None:
-        raise Unconvertible("rate_or_amount_missing")
-    return Charged(place, line, rate, tax, len(stated), Decimal(0) if tax is None else _amount(line))
+        raise ConversionFailed("rate_or_amount_missing")
+    return ChargedTaxes(place, line, rate, tax, len(stated), Decimal(0) if tax is None else _amount(line))
 
 
 def settle(
     lines: Sequence[dict[str, Any]],
-    stated: Sequence[Charged],
+    stated: Sequence[ChargedTaxes],
     whole: Sequence[dict[str, Any]],
     total: Any,
     digits: int,
@@ -86,9 +86,9 @@ def settle(
 
 
 def _set_rates(
-    stated: Sequence[Charged], whole: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
+    stated: Sequence[ChargedTaxes], whole: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
 ) -> None:
-    open_lines: list[Charged] = []
+    open_lines: list[ChargedTaxes] = []
     for one in stated:
         if one.rate is None and one.tax:
             open_lines.append(one)
@@ -97,7 +97,7 @@ def _set_rates(
     if not open_lines:
         return
     of_receipt = _sums(tax["rate"] for tax in whole if "rate" in tax) | {one.rate for one in stated if one.rate}
-    undecided: list[tuple[Charged, TaxedAmount]] = []
+    undecided: list[tuple[ChargedTaxes, TaxedAmount]] = []
     found: set[Decimal] = set()
     for one in open_lines:
         base = _taxed(one, digits)
@@ -121,7 +121,7 @@ def _set_rates(
         one.line["tax_rate"] = _text(rate)
 
 
-def _declared_for(one: Charged, digits: int, declared: Sequence[Decimal]) -> Decimal:
+def _declared_for(one: ChargedTaxes, digits: int, declared: Sequence[Decimal]) -> Decimal:
     """The stated rate; or the declared one that gives the same tax, where a till states what its cents come to."""
     rate = one.rate or Decimal(0)
     if not rate or not one.tax or rate in declared:
@@ -157,7 +157,7 @@ def _sums(rates: Iterable[Any]) -> set[Decimal]:
     return {sum(some, Decimal(0)) for size in range(1, len(known) + 1) for some in combinations(known, size)} - {0}
 
 
-def _taxed(one: Charged, digits: int) -> TaxedAmount:
+def _taxed(one: ChargedTaxes, digits: int) -> TaxedAmount:
     """Raises UncertainRate where no rate at all gives the tax."""
     amount, tax = one.amount, one.tax or Decimal(0)
     if amount < 0:
@@ -169,10 +169,10 @@ def _taxed(one: Charged, digits: int) -> TaxedAmount:
     return TaxedAmount(amount, tax, included, unit, unit * one.number / 2)
 
 
-class Printed(NamedTuple):
+class PrintedTax(NamedTuple):
     """A line's tax in minor units: by its rate, and as printed (the same, if it is not)."""
 
-    one: Charged
+    one: ChargedTaxes
     by_rate: int
     printed: int
 
@@ -184,7 +184,7 @@ class Printed(NamedTuple):
 
 def _set_taxes(
     lines: Sequence[dict[str, Any]],
-    stated: Sequence[Charged],
+    stated: Sequence[ChargedTaxes],
     whole: Sequence[dict[str, Any]],
     total: Any,
     digits: int,
@@ -213,7 +213,7 @@ def _set_taxes(
             _set_exempt(pair, digits)
 
 
-def _set_exempt(pair: Printed, digits: int) -> None:
+def _set_exempt(pair: PrintedTax, digits: int) -> None:
     """The line is exempt, or a part of it. Raises UncertainRate where it has more tax than its rate gives."""
     if not pair.printed:
         pair.one.line["tax_rate"] = "0"
@@ -264,24 +264,24 @@ def _above(line: dict[str, Any], tax: int, digits: int) -> Decimal:
     return tax - tax_of(Decimal(_minor(_amount(line), digits)), _number(line["tax_rate"]), included)
 
 
-def _others(lines: Sequence[dict[str, Any]], pairs: Sequence[Printed]) -> Iterator[dict[str, Any]]:
+def _others(lines: Sequence[dict[str, Any]], pairs: Sequence[PrintedTax]) -> Iterator[dict[str, Any]]:
     of_pairs = {id(pair.one.line) for pair in pairs}
     return (line for line in lines if id(line) not in of_pairs)
 
 
-def _printed(one: Charged, digits: int) -> Printed:
+def _printed(one: ChargedTaxes, digits: int) -> PrintedTax:
     included = one.line.get("tax_included", True) is not False
     by_rate = _rounded_tax(one.amount, one.line["tax_rate"], included, digits)
     tax = _number(one.tax)
     whole = EXACT.scaleb(tax, digits)
-    return Printed(one, by_rate, int(whole) if whole == whole.to_integral_value() else by_rate)
+    return PrintedTax(one, by_rate, int(whole) if whole == whole.to_integral_value() else by_rate)
 
 
 def _by_rate(line: dict[str, Any], digits: int) -> int:
     """The tax of a line in minor units as the check of receipts computes it; 0 where it will be found to be no line."""
     try:
         rate, amount = text_of(line.get("tax_rate", "0")), _amount(line)
-    except Unconvertible:
+    except ConversionFailed:
         return 0
     return _rounded_tax(amount, rate, line.get("tax_included", True) is not False, digits)
 
@@ -290,7 +290,7 @@ def _by_rate(line: dict[str, Any], digits: int) -> int:
 def _rounded_tax(amount: Decimal, rate: str, included: bool, digits: int) -> int:
     try:
         return taxed(_minor(amount, digits), rate_units(rate), included)[1]
-    except Unsound:
+    except CheckFailed:
         return 0
 
 
@@ -316,7 +316,7 @@ def _number(value: Any) -> Decimal:
     try:
         return any_number(text_of(value))
     except NotMoney as fault:
-        raise Unconvertible(str(fault)) from None
+        raise ConversionFailed(str(fault)) from None
 
 
 def _text(rate: Decimal) -> str:

@@ -109,7 +109,7 @@ def _same(_: Any, a: Any, b: Any) -> bool:
     return abs(EXACT.subtract(_number(a), _number(b))) < _HALF_A_CENT
 
 
-class _Node(NamedTuple):
+class _MarkedNode(NamedTuple):
     """A node that may be void: whether it is marked, what it is of, and its amount."""
 
     node: Any
@@ -117,7 +117,7 @@ class _Node(NamedTuple):
     key: str
     amount: Decimal
 
-    def takes_back(self, other: "_Node") -> bool:
+    def takes_back(self, other: "_MarkedNode") -> bool:
         """Whether it takes back the other one, or a part of it."""
         return bool(self.key) and self.key == other.key and self.amount * other.amount < 0
 
@@ -127,7 +127,7 @@ def _unreversed(_: Any, nodes: Any, marked: str, key: str, amount: str) -> list[
     if not any(is_marked(node) for node in nodes):
         return list(nodes)
     key_of, amount_of = _compiled(key), _compiled(amount)
-    seen = [_Node(node, bool(is_marked(node)), _text(key_of(node)), _number(amount_of(node))) for node in nodes]
+    seen = [_MarkedNode(node, bool(is_marked(node)), _text(key_of(node)), _number(amount_of(node))) for node in nodes]
     void: set[int] = set()
     paired: set[int] = set()
     for place, one in enumerate(seen):

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
-from streams.batch import Batch, Settled
+from streams.batch import Batch, BatchOutcome
 from streams.settings import Settings, SettingsError
 
 #: Told what became of the batch.
-Note = Callable[[Settled], None]
+Note = Callable[[BatchOutcome], None]
 
 
 class Tracing(Protocol):
@@ -27,7 +27,7 @@ class Tracing(Protocol):
         ...
 
 
-class Off:
+class NoTracing:
     """No traces."""
 
     @contextmanager
@@ -46,7 +46,7 @@ class Off:
 def find_tracing(settings: Settings) -> Tracing:
     """What the settings say. Raises SettingsError where the extra `tracing` is missing."""
     if settings.tracing is None:
-        return Off()
+        return NoTracing()
     try:
         from streams.tracing.otel import exporting  # its libraries are an extra
     except ImportError as error:
@@ -57,5 +57,5 @@ def find_tracing(settings: Settings) -> Tracing:
 _NOTHING = nullcontext()
 
 
-def _ignore(_: Settled) -> None:
+def _ignore(_: BatchOutcome) -> None:
     pass

@@ -33,8 +33,8 @@ from opentelemetry.trace.span import TraceState
 from opentelemetry.util.re import parse_env_headers
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from streams.batch import Batch, Headers, Record, Settled
-from streams.settings import Settings, Traces
+from streams.batch import Batch, BatchOutcome, Headers, Record
+from streams.settings import Settings, TracingSettings
 from streams.tracing.base import Note
 
 #: Contexts that a span is linked to, of a batch of up to thousands: those that were sampled first.
@@ -146,7 +146,7 @@ class LinkedOrByRatio(Sampler):
         return f"LinkedOrByRatio{{{self._by_ratio.rate}}}"
 
 
-def exporting(settings: Settings, traces: Traces) -> OpenTelemetry:
+def exporting(settings: Settings, traces: TracingSettings) -> OpenTelemetry:
     """Traces to the collector that the settings name, in the background."""
     exporter = OTLPSpanExporter(
         traces.endpoint,
@@ -193,7 +193,7 @@ def _parent(records: Sequence[Record], contexts: Sequence[SpanContext]) -> Conte
     return set_span_in_context(NonRecordingSpan(contexts[0]), Context())
 
 
-def _ends(settled: Settled) -> dict[str, AttributeValue]:
+def _ends(settled: BatchOutcome) -> dict[str, AttributeValue]:
     return {
         "tillstream.delivered": len(settled.delivered),
         "tillstream.duplicates": len(settled.seen_in_window) + len(settled.seen_in_sink),

@@ -16,30 +16,38 @@ from faust.types import TP, AgentT, EventT, StreamT
 
 from schemas.dead_letter import Reason
 from sinks.base import Sink
-from streams.batch import Settled
-from streams.dead_letters.backlog import Watch
-from streams.dead_letters.reprocess import Back, for_letters
-from streams.dead_letters.retry import Patience, Retrier
-from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetters, Letter
-from streams.kafka.topics import BrokerUnreachable, Lookout
+from streams.batch import BatchOutcome
+from streams.dead_letters.backlog import BacklogMonitor
+from streams.dead_letters.reprocess import RequeueOrPark, for_letters
+from streams.dead_letters.retry import DeadLetterRetrier, RetrySchedule
+from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterRecord, DeadLetterWriter
+from streams.kafka.topics import BrokerUnreachable, TopicMonitor
 from streams.logs import report_suppressed
 from streams.mapping.master_data import MasterData
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.pipeline import CANONICAL, Services, process
 from streams.settings import KafkaSecurity, Settings
-from streams.sink_retry import PatientSink
+from streams.sink_retry import RetryingSink
 from streams.sources.source import Source
-from streams.tracing.base import Off, Tracing
+from streams.tracing.base import NoTracing, Tracing
 from streams.worker import memory
 from streams.worker.broker_clock import ClockWatch
 from streams.worker.broker_watch import BrokerWatch
 from streams.worker.dedupe_table import windowed_seen
 from streams.worker.open_stores import open_now
-from streams.worker.publisher import Publisher
-from streams.worker.receipt_gaps import ReceiptRuns
-from streams.worker.state import EVERYONE, State
-from streams.worker.suspects import Marks, Notebook, Suspects, Through
-from streams.worker.transport import LineApp, PassThrough, Slice, SliceConsumer, SliceTransport, Tables, forget_stopped
+from streams.worker.publisher import DeadLetterPublisher
+from streams.worker.receipt_gaps import ReceiptGapTracker
+from streams.worker.state import EVERYONE, WorkerState
+from streams.worker.suspects import SuspectMarks, SuspectNotebook, SuspectPipeline, Through
+from streams.worker.transport import (
+    EagerTables,
+    LineApp,
+    PassThrough,
+    Slice,
+    SliceConsumer,
+    SliceTransport,
+    forget_stopped,
+)
 
 #: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
 REBALANCE_PATIENCE = 5.0
@@ -57,15 +65,15 @@ REPORT_EVERY = 60.0
 def create_app(
     settings: Settings,
     sink: Sink,
-    metrics: Metrics,
-    state: State,
+    metrics: WorkerMetrics,
+    state: WorkerState,
     partitions: int,
     source: Source | None = None,
     master_data: MasterData | None = None,
     *,
     accept_budget: bool = False,
     tracing: Tracing | None = None,
-    marks: Marks | None = None,
+    marks: SuspectMarks | None = None,
 ) -> LineApp:
     """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records.
 
@@ -79,13 +87,13 @@ def create_app(
         lambda: _settle(state, REBALANCE_PATIENCE),
         ClockWatch(lambda: time.time(), state.warn),
     )
-    suspects = Suspects(Notebook(settings).write, marks)
+    suspects = SuspectPipeline(SuspectNotebook(settings).write, marks)
     seen = windowed_seen(
         app, settings.window, settings.topic, partitions, settings.window_hours, time.time, metrics, suspects
     )
-    receipts = ReceiptRuns()
-    patient = PatientSink(sink, metrics)
-    publisher = Publisher(app, settings.dead_letter_topic, metrics)
+    receipts = ReceiptGapTracker()
+    patient = RetryingSink(sink, metrics)
+    publisher = DeadLetterPublisher(app, settings.dead_letter_topic, metrics)
     state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
     around = [each for each in (patient, source, publisher) if each is not None]
     state.troubles = lambda: [trouble for each in around if (trouble := each.trouble) is not None]
@@ -98,12 +106,12 @@ def create_app(
     services = Services(
         seen=seen,
         sink=patient,
-        dead_letters=DeadLetters(publisher, utc_now),
+        dead_letters=DeadLetterWriter(publisher, utc_now),
         budget=BudgetGuard(1, NO_LIMIT) if accept_budget else budget_of(settings),
         stores=settings.find_stores(),
         now=utc_now,
         source=source,
-        tracing=tracing or Off(),
+        tracing=tracing or NoTracing(),
     )
     if master_data is not None:
         services.master = master_data.current
@@ -151,7 +159,7 @@ def create_app(
     take_up_again(app, settings, services, publisher, metrics, state)
     watch_letters(app, settings, metrics, state)
 
-    lookout = Lookout(settings, partitions)
+    lookout = TopicMonitor(settings, partitions)
     broker = BrokerWatch(lookout.ends, settings.topic, state, metrics, lambda: publisher.trouble is not None)
 
     @app.timer(LOOK_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
@@ -167,7 +175,7 @@ def budget_of(settings: Settings) -> BudgetGuard:
     return BudgetGuard(budget.ratio, budget.sample, budget.in_a_row)
 
 
-def tell_versions(services: Services, metrics: Metrics) -> None:
+def tell_versions(services: Services, metrics: WorkerMetrics) -> None:
     """Shows what records are read by now, as dead letters say it."""
     source, master = services.source, services.master()
     metrics.read_by.info(
@@ -178,7 +186,9 @@ def tell_versions(services: Services, metrics: Metrics) -> None:
     )
 
 
-def keep_current(app: LineApp, services: Services, master_data: MasterData, metrics: Metrics, state: State) -> None:
+def keep_current(
+    app: LineApp, services: Services, master_data: MasterData, metrics: WorkerMetrics, state: WorkerState
+) -> None:
     """Looks after the master data as long as the app runs, and counts what their rules find.
 
     What the dead-letter budget holds is judged again by new ones.
@@ -198,7 +208,7 @@ def keep_current(app: LineApp, services: Services, master_data: MasterData, metr
             metrics.cleaning.labels(rule, policy).inc(times)
 
 
-def tidy_up(app: LineApp, agent: AgentT[Any], state: State) -> None:
+def tidy_up(app: LineApp, agent: AgentT[Any], state: WorkerState) -> None:
     """Gives memory back after each rebalance, and reports messages of libraries that were suppressed."""
     tidy = True
 
@@ -222,41 +232,50 @@ def tidy_up(app: LineApp, agent: AgentT[Any], state: State) -> None:
 
 
 def take_up_again(
-    app: LineApp, settings: Settings, services: Services, publisher: Publisher, metrics: Metrics, state: State
+    app: LineApp,
+    settings: Settings,
+    services: Services,
+    publisher: DeadLetterPublisher,
+    metrics: WorkerMetrics,
+    state: WorkerState,
 ) -> None:
     """Tries dead letters again that heal with time, where the mapping or the settings say so."""
     publishers = {
         settings.dead_letter_topic: publisher,
-        settings.parked_topic: Publisher(app, settings.parked_topic, metrics),
+        settings.parked_topic: DeadLetterPublisher(app, settings.parked_topic, metrics),
     }
 
-    async def publish(topic: str, letters: Sequence[Letter]) -> None:
+    async def publish(topic: str, letters: Sequence[DeadLetterRecord]) -> None:
         await publishers[topic](letters)
 
-    def patience_of(reason: str) -> Patience | None:
+    def patience_of(reason: str) -> RetrySchedule | None:
         master = services.master()
         refunds = master.rules.refunds if master is not None else None
         retry = next((how for name, how in settings.retries.items() if name == reason), None)
         if reason == Reason.HELD_REFUND and refunds is not None:
             first = retry.patience[0] if retry is not None else REFUND_FIRST
-            return Patience(first, timedelta(minutes=refunds.wait_minutes), last=True)  # then it is booked, or held
-        return Patience(*retry.patience) if retry is not None else None
+            return RetrySchedule(
+                first, timedelta(minutes=refunds.wait_minutes), last=True
+            )  # then it is booked, or held
+        return RetrySchedule(*retry.patience) if retry is not None else None
 
     @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
     async def retries() -> None:
         while not settings.retries and patience_of(Reason.HELD_REFUND) is None:
             await asyncio.sleep(LOOK_EVERY)  # a mapping that is read again may bring the rule
-        back = Back(publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, utc_now)
+        back = RequeueOrPark(
+            publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, utc_now
+        )
         try:
             to = for_letters(services, back)
             warn = partial(state.warn, "retry")
-            await Retrier(settings, to, back, patience_of, metrics, utc_now, state.waits_for, warn).run()
+            await DeadLetterRetrier(settings, to, back, patience_of, metrics, utc_now, state.waits_for, warn).run()
         except Exception as error:
             state.fail(error)
             structlog.get_logger("tillstream.retries").exception("trying dead letters again failed")
 
 
-def watch_letters(app: LineApp, settings: Settings, metrics: Metrics, state: State) -> None:
+def watch_letters(app: LineApp, settings: Settings, metrics: WorkerMetrics, state: WorkerState) -> None:
     """Tells how many dead letters are open, and how old the oldest is; the worker that has partition 0 does."""
 
     def mine() -> bool:
@@ -265,7 +284,7 @@ def watch_letters(app: LineApp, settings: Settings, metrics: Metrics, state: Sta
     @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
     async def watch() -> None:
         try:
-            await Watch(settings, metrics, utc_now, mine, partial(state.warn, "watch")).run()
+            await BacklogMonitor(settings, metrics, utc_now, mine, partial(state.warn, "watch")).run()
         except Exception as error:
             state.fail(error)
             structlog.get_logger("tillstream.letters").exception("counting open dead letters failed")
@@ -274,9 +293,9 @@ def watch_letters(app: LineApp, settings: Settings, metrics: Metrics, state: Sta
 async def handle(
     event: EventT[Any],
     services: Services,
-    metrics: Metrics,
-    state: State,
-    receipts: ReceiptRuns,
+    metrics: WorkerMetrics,
+    state: WorkerState,
+    receipts: ReceiptGapTracker,
     through: Through = process,
 ) -> None:
     """Takes one slice through the line and acknowledges it; holds it when it must not be acknowledged.
@@ -330,7 +349,7 @@ async def handle(
     await asyncio.Event().wait()
 
 
-def count(settled: Settled, metrics: Metrics) -> None:
+def count(settled: BatchOutcome, metrics: WorkerMetrics) -> None:
     """Counts what became of a batch: once per batch, whatever its size."""
     now = time.time()
     held = settled.delivered + settled.seen_in_sink
@@ -361,7 +380,7 @@ def in_our_words(error: BaseException, settings: Settings) -> BaseException:
     return error
 
 
-async def drain(app: faust.App, state: State, seconds: float) -> bool:
+async def drain(app: faust.App, state: WorkerState, seconds: float) -> bool:
     """Takes no new slices, waits for those in flight, commits. False when something was left undone."""
     state.stopping = True
     app.consumer.stop_flow()
@@ -376,7 +395,7 @@ async def drain(app: faust.App, state: State, seconds: float) -> bool:
     return idle
 
 
-async def _settle(state: State, seconds: float) -> None:
+async def _settle(state: WorkerState, seconds: float) -> None:
     await state.wait_idle(seconds)
 
 
@@ -391,7 +410,7 @@ def faust_settings(settings: Settings) -> dict[str, object]:
         "broker": [f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         "broker_credentials": credentials(settings.kafka),
         "store": "memory://",
-        "TableManager": Tables,
+        "TableManager": EagerTables,
         "processing_guarantee": "at_least_once",  # exactly-once is unreliable in Faust; the sink is idempotent
         "consumer_auto_offset_reset": "earliest",
         "topic_allow_declare": False,  # bootstrap declares topics, with the right number of partitions

@@ -8,27 +8,27 @@ import structlog
 from sinks.base import Sink
 from streams.assembly import find_master_data, find_source, open_checked
 from streams.kafka.topics import ensure_topics, smaller_dead_letters
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.tracing.base import Tracing, find_tracing
 from streams.worker.app import create_app
-from streams.worker.state import State
-from streams.worker.suspects import Marks
+from streams.worker.state import WorkerState
+from streams.worker.suspects import SuspectMarks
 from streams.worker.transport import LineApp
 
 
 @dataclass(slots=True)
-class Worker:
+class PreparedWorker:
     """A worker that is ready to start."""
 
     app: LineApp
     sink: Sink
-    metrics: Metrics
-    state: State
+    metrics: WorkerMetrics
+    state: WorkerState
     tracing: Tracing
 
 
-def build(settings: Settings, *, accept_budget: bool = False, marks: Marks | None = None) -> Worker:
+def build(settings: Settings, *, accept_budget: bool = False, marks: SuspectMarks | None = None) -> PreparedWorker:
     """A worker for `settings`, its topics and its sink checked.
 
     With `accept_budget` the dead-letter budget counts only when the worker has caught up. `marks` show what it is at.
@@ -44,8 +44,8 @@ def build(settings: Settings, *, accept_budget: bool = False, marks: Marks | Non
     if advice is not None:
         structlog.get_logger("tillstream.worker").warning(advice)
     sink = open_checked(settings, master_data)
-    metrics = Metrics()
-    state = State(time.monotonic, settings.watchdog)
+    metrics = WorkerMetrics()
+    state = WorkerState(time.monotonic, settings.watchdog)
     metrics.sink_up.set(1)
     metrics.mapping_current.set(1)
     metrics.ready.set_function(lambda: not state.not_ready())  # asked by the scrape: the loop may hang
@@ -61,4 +61,4 @@ def build(settings: Settings, *, accept_budget: bool = False, marks: Marks | Non
         tracing=tracing,
         marks=marks,
     )
-    return Worker(app, sink, metrics, state, tracing)
+    return PreparedWorker(app, sink, metrics, state, tracing)

@@ -6,17 +6,17 @@ from typing import Protocol
 
 import structlog
 
-from streams.kafka.topics import AccessLost, BrokerUnreachable, End, TopicChanged, TopicsUnusable
+from streams.kafka.topics import AccessLost, BrokerUnreachable, PartitionEnd, TopicChanged, TopicsUnusable
 from streams.kafka.transactions import OpenTransactions
 from streams.logs import damper
-from streams.metrics import Metrics
-from streams.worker.state import State
+from streams.metrics import WorkerMetrics
+from streams.worker.state import WorkerState
 
 #: One look may fail without being news: a broker that restarts, or a leader that moves.
 MISSES = 2
 
 
-class Ended(Protocol):
+class EndOffsets(Protocol):
     """The part of `streams.worker.transport.SliceConsumer` that is looked at."""
 
     ends: dict[int, int]
@@ -33,10 +33,10 @@ class BrokerWatch:
 
     def __init__(
         self,
-        ends: Callable[[Iterable[int]], Mapping[int, End]],
+        ends: Callable[[Iterable[int]], Mapping[int, PartitionEnd]],
         topic: str,
-        state: State,
-        metrics: Metrics,
+        state: WorkerState,
+        metrics: WorkerMetrics,
         is_missed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ends = ends
@@ -48,7 +48,7 @@ class BrokerWatch:
         self._misses = 0
         self._silent_since = 0.0
 
-    async def look(self, consumer: Ended) -> None:
+    async def look(self, consumer: EndOffsets) -> None:
         """One look, away from the event loop. Never raises for what the broker does; `state.fail` ends the worker."""
         began = self._state.clock()
         try:

@@ -15,8 +15,8 @@ from faust.tables.wrappers import WindowWrapper
 from faust.types import TP
 
 from streams.dedupe import WindowIndex
-from streams.metrics import Metrics
-from streams.worker.suspects import NOTE_NUMBER, Suspects
+from streams.metrics import WorkerMetrics
+from streams.worker.suspects import NOTE_NUMBER, SuspectPipeline
 
 
 class TableChunks:
@@ -64,8 +64,8 @@ def windowed_seen(
     partitions: int,
     window_hours: float,
     clock: Callable[[], float],
-    metrics: Metrics,
-    suspects: Suspects,
+    metrics: WorkerMetrics,
+    suspects: SuspectPipeline,
 ) -> WindowIndex:
     """The dedupe window `name` on `app`, rebuilt whenever its table has been recovered."""
     length = window_hours * 3600

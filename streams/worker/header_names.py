@@ -16,7 +16,7 @@ from aiokafka.record.util import decode_varint
 _LENGTH_AT, _MAGIC_AT, _AFTER_LENGTH = 8, 16, 12
 
 
-class AnyNames:
+class LenientMemoryRecords:
     """aiokafka's MemoryRecords, with batches that can be read to their end."""
 
     def __init__(self, data: bytes) -> None:
@@ -34,10 +34,10 @@ class AnyNames:
         batch: Any = self._records.next_batch()
         if self._data[begin + _MAGIC_AT] < 2 or batch.is_control_batch:  # these have no headers
             return batch
-        return _Batch(batch, memoryview(self._data)[begin : self._begin])
+        return _LenientBatch(batch, memoryview(self._data)[begin : self._begin])
 
 
-class _Batch:
+class _LenientBatch:
     """A batch of aiokafka's; from the first name on that it can't read, its records are read here."""
 
     def __init__(self, batch: Any, data: memoryview) -> None:
@@ -57,7 +57,7 @@ class _Batch:
             yield from islice(_records(self._data), read, None)
 
 
-class _Record(NamedTuple):
+class _RawRecord(NamedTuple):
     offset: int
     timestamp: int
     timestamp_type: int
@@ -67,11 +67,11 @@ class _Record(NamedTuple):
     checksum: None = None
 
 
-def _records(data: memoryview) -> Iterator[_Record]:
+def _records(data: memoryview) -> Iterator[_RawRecord]:
     """The records of a batch, as https://kafka.apache.org/documentation/#recordbatch says."""
     batch = _DefaultRecordBatchPy(data)
     batch._maybe_uncompress()
-    reader = _Reader(batch._buffer, batch._pos)
+    reader = _ByteReader(batch._buffer, batch._pos)
     for _ in range(batch._num_records):
         reader.number()  # the record's length
         reader.number()  # attributes: one byte, and always 0
@@ -79,10 +79,10 @@ def _records(data: memoryview) -> Iterator[_Record]:
         timestamp = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else written
         key, value = reader.part(), reader.part()
         headers = [((reader.part() or b"").decode("utf-8", "backslashreplace"), reader.part()) for _ in reader.times()]
-        yield _Record(offset, timestamp, batch.timestamp_type, key, value, headers)
+        yield _RawRecord(offset, timestamp, batch.timestamp_type, key, value, headers)
 
 
-class _Reader:
+class _ByteReader:
     def __init__(self, data: Any, at: int) -> None:
         self._data = data
         self._at = at

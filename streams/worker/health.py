@@ -12,13 +12,13 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from streams.worker.state import State
+from streams.worker.state import WorkerState
 
 
 class HealthServer:
     """Serves until closed. Raises OSError when the address can't be had."""
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, state: State) -> None:
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, state: WorkerState) -> None:
         self._server = make_server(
             host, port, health_app(registry, state), server_class=_ThreadingServer, handler_class=_QuietHandler
         )
@@ -33,7 +33,7 @@ class HealthServer:
         self._thread.join()
 
 
-def health_app(registry: CollectorRegistry, state: State) -> Callable[..., Iterable[bytes]]:
+def health_app(registry: CollectorRegistry, state: WorkerState) -> Callable[..., Iterable[bytes]]:
     """The WSGI application behind the server."""
     metrics = make_wsgi_app(registry)
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from streams.mapping.mapper import Master
+from streams.mapping.mapper import Mapper
 from streams.settings import Stores
 
 
-def open_now(heard: Iterable[str], stores: Stores, master: Master | None, now: datetime) -> dict[str, bool]:
+def open_now(heard: Iterable[str], stores: Stores, master: Mapper | None, now: datetime) -> dict[str, bool]:
     """Of each store with stated hours whether it is open: of those that master data list, and those heard of."""
     names = {*heard, *stores, *(master.store_names() if master is not None else ())}
     found = ((name, stores.find(name) if master is None else master.store(name, stores)) for name in sorted(names))

@@ -10,8 +10,8 @@ import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.exceptions import ProducerSendError
 
-from streams.dead_letters.writer import CONNECT, Letter, size_of, truncated
-from streams.metrics import Metrics
+from streams.dead_letters.writer import CONNECT, DeadLetterRecord, size_of, truncated
+from streams.metrics import WorkerMetrics
 from streams.sink_retry import BackOff
 from streams.worker.broker_clock import REFUSES_TIME
 from streams.worker.state import current_task
@@ -21,13 +21,13 @@ SLOW = 5.0
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
-class Publisher:
+class DeadLetterPublisher:
     """`Publish` to `topic`. A broker that does not confirm is waited out, whatever its reason; `trouble` says so.
 
     A letter that the topic refuses for its size is put there truncated, with a reference to where the whole lies.
     """
 
-    def __init__(self, app: faust.App, topic: str, metrics: Metrics, back_off: BackOff | None = None) -> None:
+    def __init__(self, app: faust.App, topic: str, metrics: WorkerMetrics, back_off: BackOff | None = None) -> None:
         self._app = app
         self._topic = topic
         self._metrics = metrics
@@ -46,7 +46,7 @@ class Publisher:
         """The tasks whose dead letters are not confirmed."""
         return list(self._task_of.values())
 
-    async def __call__(self, letters: Sequence[Letter]) -> None:
+    async def __call__(self, letters: Sequence[DeadLetterRecord]) -> None:
         """Returns when the broker has confirmed all: in order, but those that it refused at first come later.
 
         What it does not confirm is sent again, so a letter may stand twice (readers know records by identity).
@@ -54,9 +54,9 @@ class Publisher:
         for letter in await self._deliver(letters):
             await self._deliver_alone(letter)
 
-    async def _deliver(self, letters: Sequence[Letter]) -> list[Letter]:
+    async def _deliver(self, letters: Sequence[DeadLetterRecord]) -> list[DeadLetterRecord]:
         """Returns those that are refused for their size, when all others are confirmed."""
-        refused: list[Letter] = []
+        refused: list[DeadLetterRecord] = []
         attempt = 0
         with self._noting_trouble() as note:
             while letters:
@@ -74,7 +74,7 @@ class Publisher:
                     await asyncio.sleep(self._back_off.wait(attempt))
         return refused
 
-    async def _deliver_alone(self, letter: Letter) -> None:
+    async def _deliver_alone(self, letter: DeadLetterRecord) -> None:
         """Halves what is too large until it fits. Not truncated is what was too large only together with others."""
         part, room, attempt = letter, size_of(letter), 0
         with self._noting_trouble() as note:
@@ -95,7 +95,9 @@ class Publisher:
                 kept=len(part.value or b""),
             )
 
-    async def _send(self, letters: Sequence[Letter]) -> tuple[list[Letter], list[Letter], Exception | None]:
+    async def _send(
+        self, letters: Sequence[DeadLetterRecord]
+    ) -> tuple[list[DeadLetterRecord], list[DeadLetterRecord], Exception | None]:
         """(refused for their size, not confirmed for another reason, that reason)"""
         answers: list[Awaitable[object]] = []
         for letter in letters:

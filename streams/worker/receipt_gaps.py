@@ -13,7 +13,7 @@ from collections import Counter
 from operator import itemgetter
 
 from schemas.sale import SaleEvent
-from streams.batch import Settled
+from streams.batch import BatchOutcome
 
 #: How late a number may come, in numbers of its register.
 REACH = 100
@@ -22,13 +22,13 @@ MOST_REGISTERS = 50_000
 _ALL = (1 << REACH) - 1
 
 
-class ReceiptRuns:
+class ReceiptGapTracker:
     """The runs of all registers."""
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str, str], tuple[int, int]] = {}  # the highest number; bit n: the n-th before came
 
-    def note(self, settled: Settled) -> Counter[str]:
+    def note(self, settled: BatchOutcome) -> Counter[str]:
         """By store, how many numbers turn out to be missing with this batch; 0 for a store that has a new register."""
         missing: Counter[str] = Counter()
         runs = self._runs
@@ -57,7 +57,7 @@ class ReceiptRuns:
         self._runs.clear()
 
 
-def _in_order(settled: Settled) -> list[tuple[int, bool, SaleEvent]]:
+def _in_order(settled: BatchOutcome) -> list[tuple[int, bool, SaleEvent]]:
     """The offset of each event, in order, and whether it may begin a run: what was delivered before may be sent again
     from long ago."""
     known = settled.seen_in_window + settled.seen_in_sink

@@ -5,18 +5,18 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from streams.settings import Watchdog
+from streams.settings import WatchdogSettings
 
 #: Among the tasks that wait: whoever is at work may be waiting for the same.
 EVERYONE = "everyone"
 
 
 @dataclass(slots=True)
-class State:
+class WorkerState:
     """Times are seconds of `clock` (monotonic). While `held` nothing is acknowledged; `failed` ends the work."""
 
     clock: Callable[[], float]
-    limits: Watchdog = field(default_factory=Watchdog)
+    limits: WatchdogSettings = field(default_factory=WatchdogSettings)
     recovered: Callable[[], bool] = lambda: False
     stopping: bool = False
     held: str | None = None

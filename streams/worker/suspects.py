@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 
 from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
-from streams.batch import DIGEST, Batch, Record, Rejection, Settled
+from streams.batch import DIGEST, Batch, BatchOutcome, Record, Rejection
 from streams.dead_letters.writer import BudgetExceeded
 from streams.kafka.topics import changelog_topic, client_config
 from streams.pipeline import Services, process, versions
@@ -47,7 +47,7 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, _OUTAGES) or type(error).__module__.partition(".")[0] in _KAFKA
 
 
-class Note(NamedTuple):
+class SuspectNote(NamedTuple):
     """A partition's records from `first` to `last` were at work when a worker ended, `deaths` times.
 
     Records up to `until` go alone. `in_a_row` counts the dead letters before, with no delivered record after them.
@@ -73,25 +73,25 @@ class Note(NamedTuple):
         return again or offset in self.dead
 
 
-def unpacked(packed: bytes) -> Note:
-    """The inverse of `Note.packed`."""
+def unpacked(packed: bytes) -> SuspectNote:
+    """The inverse of `SuspectNote.packed`."""
     first, last, until, deaths, in_a_row, error, dead = json.loads(packed)
-    return Note(first, last, until, deaths, in_a_row, error, tuple(dead))
+    return SuspectNote(first, last, until, deaths, in_a_row, error, tuple(dead))
 
 
-def noted(before: Note | None, first: int, last: int, error: str) -> Note:
+def noted(before: SuspectNote | None, first: int, last: int, error: str) -> SuspectNote:
     """The note about a worker that ended at these records, where `before` was the note until then."""
     if before is None:
-        return Note(first, last, last, 1, 0, error)
+        return SuspectNote(first, last, last, 1, 0, error)
     until = max(before.until, last)
     if before.first <= first and last <= before.last:
-        return Note(first, last, until, before.deaths + 1, before.in_a_row, error, before.dead)
+        return SuspectNote(first, last, until, before.deaths + 1, before.in_a_row, error, before.dead)
     if first > before.last and before.deaths >= DEATHS and before.in_a_row < MOST_IN_A_ROW:
-        return Note(first, last, until, 1, before.in_a_row + 1, error, (*before.dead, before.last)[-MOST_KEPT:])
-    return Note(first, last, until, 1, before.in_a_row, error, before.dead)
+        return SuspectNote(first, last, until, 1, before.in_a_row + 1, error, (*before.dead, before.last)[-MOST_KEPT:])
+    return SuspectNote(first, last, until, 1, before.in_a_row, error, before.dead)
 
 
-class Notebook:
+class SuspectNotebook:
     """Writes notes, as chunks of the window's table, without Faust: for a worker that is about to end."""
 
     def __init__(self, settings: Settings) -> None:
@@ -117,7 +117,7 @@ _SLOTS = 256
 _HEAD = struct.Struct("<iH")
 
 
-class Marks:
+class SuspectMarks:
     """The notes to be written should the worker hang now, in memory that it shares with the process that watches it.
 
     A batch costs one write into memory; records cost nothing.
@@ -128,7 +128,7 @@ class Marks:
         self._free = list(range(_SLOTS))
 
     @contextmanager
-    def at_work(self, partition: int, note: Note) -> Iterator[None]:
+    def at_work(self, partition: int, note: SuspectNote) -> Iterator[None]:
         """Marks a batch as being at work; without a free slot, it just isn't."""
         packed = note.packed()
         if not self._free or len(packed) > _SLOT - _HEAD.size:
@@ -157,13 +157,13 @@ class Marks:
 Write = Callable[[Mapping[int, bytes | None]], bool]
 
 
-class Suspects:
+class SuspectPipeline:
     """Takes batches through the line, those under a note one record at a time."""
 
-    def __init__(self, write: Write, marks: Marks | None = None) -> None:
+    def __init__(self, write: Write, marks: SuspectMarks | None = None) -> None:
         self._write = write
-        self._marks = marks or Marks()
-        self._notes: dict[int, Note] = {}
+        self._marks = marks or SuspectMarks()
+        self._notes: dict[int, SuspectNote] = {}
         self._alone = asyncio.Lock()
         self._log = structlog.get_logger("tillstream.suspects")
 
@@ -176,7 +176,7 @@ class Suspects:
                 "a worker ended at these records: they go one at a time", partition=number, **_shown(note)
             )
 
-    async def through(self, batch: Batch, to: Services) -> Settled:
+    async def through(self, batch: Batch, to: Services) -> BatchOutcome:
         """As `pipeline.process`. Records under a note go alone, with nothing else at work."""
         if not self._notes:
             return await self._marked(batch, to)
@@ -186,7 +186,7 @@ class Suspects:
                 settled = await self._marked(batch, to)
                 await self._clear(batch, settled)
                 return settled
-            whole = Settled()
+            whole = BatchOutcome()
             for record in batch.records:
                 one = Batch(batch.topic, batch.partition, [record])
                 settled = await self._one(one, record, to)
@@ -194,16 +194,16 @@ class Suspects:
                 _add(whole, settled)
             return whole
 
-    async def _one(self, batch: Batch, record: Record, to: Services) -> Settled:
+    async def _one(self, batch: Batch, record: Record, to: Services) -> BatchOutcome:
         note = self._notes.get(batch.partition)
         if note is None or not note.condemns(record.offset):
             return await self._marked(batch, to)
         rejection = Rejection(record, Reason.ENDS_WORKER, f"(the whole record): {note.error}", "line")
         to.budget.spend(1, 1, (True,))
         await to.dead_letters.put(batch.topic, batch.partition, [rejection], versions(to.source, to.master()))
-        return Settled(rejected=[rejection])
+        return BatchOutcome(rejected=[rejection])
 
-    async def _marked(self, batch: Batch, to: Services) -> Settled:
+    async def _marked(self, batch: Batch, to: Services) -> BatchOutcome:
         first, last = batch.records[0].offset, batch.records[-1].offset
         before = self._notes.get(batch.partition)
         try:
@@ -217,7 +217,7 @@ class Suspects:
             await self._put(batch.partition, note)
             raise
 
-    async def _clear(self, batch: Batch, settled: Settled) -> None:
+    async def _clear(self, batch: Batch, settled: BatchOutcome) -> None:
         """A record delivered behind the suspects shows that the worker is well; behind all, the note is done with."""
         note = self._notes.get(batch.partition)
         if note is None or batch.records[-1].offset < note.last:
@@ -230,18 +230,18 @@ class Suspects:
         elif await self._put(batch.partition, None):
             del self._notes[batch.partition]
 
-    async def _put(self, partition: int, note: Note | None) -> bool:
+    async def _put(self, partition: int, note: SuspectNote | None) -> bool:
         written = await asyncio.to_thread(self._write, {partition: note.packed() if note is not None else None})
         if not written:  # then the next worker does not know, and this death does not count
             self._log.warning("the note about records that end a worker is not confirmed", partition=partition)
         return written
 
 
-def _shown(note: Note) -> dict[str, object]:
+def _shown(note: SuspectNote) -> dict[str, object]:
     return {"first_offset": note.first, "last_offset": note.last, "deaths": note.deaths, "error": note.error}
 
 
-def _add(whole: Settled, part: Settled) -> None:
+def _add(whole: BatchOutcome, part: BatchOutcome) -> None:
     whole.delivered += part.delivered
     whole.superseded += part.superseded
     whole.seen_in_window += part.seen_in_window
@@ -251,4 +251,4 @@ def _add(whole: Settled, part: Settled) -> None:
 
 
 #: As `pipeline.process`.
-Through = Callable[[Batch, Services], Awaitable[Settled]]
+Through = Callable[[Batch, Services], Awaitable[BatchOutcome]]

@@ -33,7 +33,7 @@ from faust.types import TP, ConsumerMessage, Message
 
 from streams.batch import Batch
 from streams.worker.broker_clock import ClockWatch
-from streams.worker.header_names import AnyNames
+from streams.worker.header_names import LenientMemoryRecords
 
 #: Seconds between two looks at whether partitions that were left out may be polled again.
 SHORT_POLL = 0.01
@@ -79,7 +79,7 @@ class LineApp(faust.App):
         pass
 
 
-class Tables(TableManager):
+class EagerTables(TableManager):
     """Faust's tables, without the second it waits at the start for some that are declared late: ours are there."""
 
     async def on_start(self) -> None:
@@ -92,7 +92,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, reading what is committed: nothing of aborted transactions, nothing of open ones."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        fetcher.MemoryRecords = AnyNames  # it can't be told in any other way
+        fetcher.MemoryRecords = LenientMemoryRecords  # it can't be told in any other way
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT  # Faust says 1500, and lets nobody change it

@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, from_json, to_json
-from sinks.base import DocumentPrint, Finding, Refusal, Result, SinkUnavailable, StoreDay
+from sinks.base import DocumentDigest, PreflightFinding, Refused, Result, SinkUnavailable, StoreDay
 from sinks.memory import MemorySink
 
 
@@ -34,7 +34,7 @@ class JsonLinesSink:
 
     def _is_news(self, document: ErpDocument, result: Result) -> bool:
         """Whether it has to be remembered: effects and conflicts, once. What can't be held never can."""
-        if isinstance(result, Refusal) and result.reason is Reason.REFUSED_BY_SINK:
+        if isinstance(result, Refused) and result.reason is Reason.REFUSED_BY_SINK:
             return False
         told_before = (document.event_id, document.content) in self._known.conflicts
         return document.event_id not in self._known.contents and not told_before
@@ -82,7 +82,7 @@ class JsonLinesSink:
         with self._lock:
             return self._opened().totals(store, day, deep=deep)
 
-    def prints(self, store: str, day: date) -> list[DocumentPrint]:
+    def prints(self, store: str, day: date) -> list[DocumentDigest]:
         with self._lock:
             return self._opened().prints(store, day)
 
@@ -90,8 +90,8 @@ class JsonLinesSink:
         with self._lock:
             self._opened()
 
-    def check(self, *, apply: bool = False) -> list[Finding]:
-        return [Finding("folder", self._path.parent.is_dir(), str(self._path.parent), "create it")]
+    def check(self, *, apply: bool = False) -> list[PreflightFinding]:
+        return [PreflightFinding("folder", self._path.parent.is_dir(), str(self._path.parent), "create it")]
 
     def close(self) -> None:
         if self._file is not None:

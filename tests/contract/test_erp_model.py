@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.document import ErpDocument
-from sinks.base import Refusal, Result, Sink, SinkUnavailable
+from sinks.base import Refused, Result, Sink, SinkUnavailable
 from sinks.erp.sink import ErpSink
 from sinks.memory import MemorySink
 from sinks.registry import open_sink
@@ -44,7 +44,7 @@ def patiently(sink: Sink, documents: list[ErpDocument]) -> list[Result]:
 
 def reasons(results: list[Result]) -> list[str]:
     """What is refused, and why: what is not, may be called a duplicate when an answer was lost."""
-    return [result.reason.value if isinstance(result, Refusal) else "taken" for result in results]
+    return [result.reason.value if isinstance(result, Refused) else "taken" for result in results]
 
 
 @pytest.mark.parametrize("system", ["erpnext", "odoo17"])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from schemas.document import Payment
-from sinks.base import Refusal, SinkMisconfigured, SinkUnavailable
-from sinks.erp.delivery_log import Entry
+from schemas.document import DocumentPayment
+from sinks.base import Refused, SinkMisconfigured, SinkUnavailable
+from sinks.erp.delivery_log import DeliveryEntry
 from sinks.erp.sink import ErpSink, digest, key_of
 from sinks.registry import open_sink
 from tests.contract.conftest import erpnext_url
@@ -88,9 +88,9 @@ def test_invoice_is_posted_and_cancelled_whatever_its_series_is(
 def test_sale_is_a_paid_invoice_that_moves_stock(erpnext: Website, sink: ErpSink) -> None:
     lines = [line(1, item_code="ART-1", tax_code="VAT - S"), line(2, "1.00", "0.07", tax_rate=Decimal(7))]
     paid = [
-        Payment("cash", Decimal("5.00"), "Cash"),
-        Payment("cash", Decimal("-2.00"), "Cash"),
-        Payment("card", Decimal("1.07")),
+        DocumentPayment("cash", Decimal("5.00"), "Cash"),
+        DocumentPayment("cash", Decimal("-2.00"), "Cash"),
+        DocumentPayment("card", Decimal("1.07")),
     ]
     sale = document(1, lines=lines, payments=paid, warehouse="Stores - S", cost_centre="Main - S", customer_code="C-7")
     assert effects(sink.write([sale])) == ["written"]
@@ -114,7 +114,9 @@ def test_sale_is_a_paid_invoice_that_moves_stock(erpnext: Website, sink: ErpSink
         ("Actual", "7 %", "0.07"),
     ]
     assert [(p["mode_of_payment"], p["amount"]) for p in row["payments"]] == [("Cash", "3.00"), ("card", "1.07")]
-    assert sink.ledger.find([sale.external_ref]) == [Entry(sale.external_ref, 0, "posted", key_of(sale), attempts=1)]
+    assert sink.ledger.find([sale.external_ref]) == [
+        DeliveryEntry(sale.external_ref, 0, "posted", key_of(sale), attempts=1)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["credit_note", "cancellation"])
@@ -261,7 +263,7 @@ def test_sums_that_differ_are_not_posted(erpnext: Website, sink: ErpSink, monkey
 
     monkeypatch.setattr(site(erpnext), "_validated", inclusive)
     [result] = sink.write([document()])
-    assert isinstance(result, Refusal)
+    assert isinstance(result, Refused)
     assert result.detail.startswith("the ERP's sums differ: net 2.51")
     assert invoices(erpnext) == []
 
@@ -271,7 +273,7 @@ def test_item_that_is_not_there_is_refused_alone_with_frappes_words(erpnext: Web
     batch = [document(1), document(2, lines=[line(sku="Z")]), document(3)]
     results = sink.write(batch)
     assert effects(results) == ["written", "refused_by_sink", "written"]
-    assert isinstance(results[1], Refusal)
+    assert isinstance(results[1], Refused)
     assert results[1].detail == "LinkValidationError: Could not find Row #1: Item: Z"
     [entry] = sink.ledger.find([batch[1].external_ref])
     assert (entry.state, entry.number) == ("refused", None)
@@ -279,7 +281,7 @@ def test_item_that_is_not_there_is_refused_alone_with_frappes_words(erpnext: Web
 
 def test_customer_is_not_named_in_a_refusal(sink: ErpSink) -> None:
     [result] = sink.write([document(customer_id="4711", customer_code="Ada Lovelace")])
-    assert isinstance(result, Refusal)
+    assert isinstance(result, Refused)
     assert result.detail == "LinkValidationError: Could not find Customer: …"
 
 
@@ -297,7 +299,7 @@ def test_invoice_that_something_else_refers_to_stays_and_the_revision_is_refused
     ("changes", "told"),
     [
         ({"lines": []}, "no_lines"),
-        ({"payments": [Payment("cash", Decimal("1.00"))]}, "payments"),
+        ({"payments": [DocumentPayment("cash", Decimal("1.00"))]}, "payments"),
         ({"gross": Decimal("9.00"), "payments": []}, "gross"),
         ({"lines": [line(quantity=Decimal(0))]}, "lines"),
     ],
@@ -306,7 +308,7 @@ def test_what_does_not_add_up_is_not_sent(erpnext: Website, sink: ErpSink, chang
     bad = replace(document(), **changes)
     asked = len(erpnext.requests)
     [result] = sink.write([bad])
-    assert isinstance(result, Refusal)
+    assert isinstance(result, Refused)
     assert result.detail.startswith(told)
     assert len(erpnext.requests) == asked + 1  # the look-up
 

@@ -13,7 +13,7 @@ import pytest
 
 from schemas.document import ErpDocument, from_json
 from sinks.base import DocumentsRefused, Sink, SinkMisconfigured, SinkUnavailable
-from sinks.kafka.client import Transactions
+from sinks.kafka.client import TransactionalWriter
 from sinks.kafka.sink import KafkaSink, partition_of
 from sinks.registry import open_sink
 from tests.contract.conftest import with_transactions
@@ -192,7 +192,7 @@ def test_document_too_large_for_the_topic_is_refused_alone(sink: Sink, kafka: Ka
 
 
 def test_refusal_that_comes_while_the_rest_is_still_being_sent_is_told(kafka: Kafka, topic: str) -> None:
-    writer = Transactions({"bootstrap.servers": kafka.bootstrap, "log_level": 0}, topic, 0)
+    writer = TransactionalWriter({"bootstrap.servers": kafka.bootstrap, "log_level": 0}, topic, 0)
 
     class Unhurried(list[tuple[ErpDocument, str]]):
         """Gives the second one after the broker has answered to the first."""

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, text
 
 from sinks import migrations
-from sinks.base import Finding, Sink
+from sinks.base import PreflightFinding, Sink
 from sinks.sql.tables import metadata
 from tests.contract.conftest import SQL, open_full_url
 
@@ -40,7 +40,7 @@ def engine(empty_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def schema_finding(findings: list[Finding]) -> Finding:
+def schema_finding(findings: list[PreflightFinding]) -> PreflightFinding:
     """The one finding about the schema."""
     (finding,) = [finding for finding in findings if finding.subject == "schema"]
     return finding

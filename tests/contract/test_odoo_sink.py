@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sinks.base import Refusal, SinkMisconfigured, SinkUnavailable
-from sinks.erp.delivery_log import Entry
+from sinks.base import Refused, SinkMisconfigured, SinkUnavailable
+from sinks.erp.delivery_log import DeliveryEntry
 from sinks.erp.sink import ErpSink, digest
 from sinks.registry import open_sink
 from tests.contract.conftest import odoo_url
@@ -87,7 +87,7 @@ def test_sale_is_a_posted_invoice(odoo: OdooServer, sink: ErpSink) -> None:
         ("Apple", "", "2", "1.00", ""),
     ]
     ref = document(1).external_ref
-    assert sink.ledger.find([ref]) == [Entry(ref, 0, "posted", str(number), attempts=1)]
+    assert sink.ledger.find([ref]) == [DeliveryEntry(ref, 0, "posted", str(number), attempts=1)]
 
 
 @pytest.mark.parametrize("kind", ["credit_note", "cancellation"])
@@ -217,7 +217,7 @@ def test_invoice_that_somebody_has_set_back_to_draft_is_theirs(
 
 def test_sums_that_differ_are_not_posted(odoo: OdooServer, sink: ErpSink) -> None:
     [result] = sink.write([document(lines=[line(1, "2.51", "0.49")])])
-    assert isinstance(result, Refusal)
+    assert isinstance(result, Refused)
     assert result.detail.startswith("the ERP's sums differ")
     assert moves(odoo) == []
     assert odoo.external == {}
@@ -227,7 +227,7 @@ def test_invoice_that_can_not_be_posted_leaves_no_draft_and_keeps_nobody_back(od
     odoo.unpostable = {document(2).external_ref}
     results = sink.write(documents(3))
     assert effects(results) == ["written", "refused_by_sink", "written"]
-    assert isinstance(results[1], Refusal)
+    assert isinstance(results[1], Refused)
     assert results[1].detail == "UserError: Sie dürfen nicht buchen"
     assert states(odoo) == [(0, "posted")] * 2
     odoo.unpostable = set()
@@ -248,7 +248,7 @@ def test_what_odoo_could_not_take_is_not_sent(
     odoo: OdooServer, sink: ErpSink, changes: dict[str, Any], told: str
 ) -> None:
     [result] = sink.write([document(**changes)])
-    assert isinstance(result, Refusal)
+    assert isinstance(result, Refused)
     assert result.detail.startswith(told)
     assert moves(odoo) == []
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from schemas.document import ErpDocument
-from sinks.base import Receipt, SinkUnavailable
+from sinks.base import Accepted, SinkUnavailable
 from sinks.postgres.sink import PostgresSink
 from sinks.registry import open_sink, shown
 from tests.contract.conftest import open_full_url
@@ -73,7 +73,7 @@ def test_a_lock_that_is_not_given_back_is_sink_unavailable(url: str) -> None:
             sink.write([document()])
         assert caught.value.kind == "lock"
         other.rollback()
-        assert sink.write([document()]) == [Receipt("pos:e-1-0", "written")]
+        assert sink.write([document()]) == [Accepted("pos:e-1-0", "written")]
 
 
 def test_a_statement_that_takes_too_long_is_sink_unavailable(url: str) -> None:
@@ -98,7 +98,7 @@ def test_a_connection_cut_in_mid_transaction_leaves_nothing(url: str, caplog: py
         assert caplog.records == []
         other.rollback()
         assert count_everything(url) == 0
-        assert {result.effect for result in sink.write(documents(10)) if isinstance(result, Receipt)} == {"written"}
+        assert {result.effect for result in sink.write(documents(10)) if isinstance(result, Accepted)} == {"written"}
 
 
 def test_a_commit_whose_answer_is_lost_gives_duplicates_the_next_time(url: str) -> None:
@@ -111,7 +111,7 @@ def test_a_commit_whose_answer_is_lost_gives_duplicates_the_next_time(url: str) 
             with pytest.raises(SinkUnavailable) as caught:
                 sink.write(documents(3))
             assert (caught.value.kind, gate.answers_lost) == ("connection", 1)
-            assert sink.write(documents(3)) == [Receipt(d.event_id, "duplicate") for d in documents(3)]
+            assert sink.write(documents(3)) == [Accepted(d.event_id, "duplicate") for d in documents(3)]
             assert [day.documents for day in sink.totals()] == [3]
 
 
@@ -122,7 +122,7 @@ def test_pooled_connections_that_broke_in_silence_are_replaced(url: str) -> None
         with opened(through, sslmode="disable") as sink:
             sink.write([document(1)])
             gate.cut()
-            assert sink.write([document(2)]) == [Receipt("pos:e-2-0", "written")]
+            assert sink.write([document(2)]) == [Accepted("pos:e-2-0", "written")]
 
 
 def test_a_server_that_is_down_is_sink_unavailable_until_it_is_back(own_postgres: LocalPostgres) -> None:
@@ -136,8 +136,8 @@ def test_a_server_that_is_down_is_sink_unavailable_until_it_is_back(own_postgres
             assert caught.value.kind == "connection"
         own_postgres.start()
         assert sink.write([document(1), document(2)]) == [
-            Receipt("pos:e-1-0", "duplicate"),
-            Receipt("pos:e-2-0", "written"),
+            Accepted("pos:e-1-0", "duplicate"),
+            Accepted("pos:e-2-0", "written"),
         ]
 
 
@@ -156,7 +156,7 @@ def test_eight_writes_go_on_at_once(url: str) -> None:
         writes = [pool.submit(sink.write, [document(number)]) for number in range(8)]
         wait_until(lambda: len(waiting_pids(url)) == 8, what="eight writes at once")
         other.rollback()
-        assert all(isinstance(write.result(30)[0], Receipt) for write in writes)
+        assert all(isinstance(write.result(30)[0], Accepted) for write in writes)
 
 
 @pytest.mark.parametrize("held", [0, 2, 4], ids=["the first event", "one between", "the last receipt"])
@@ -165,8 +165,8 @@ def test_a_batch_with_one_event_that_is_held_leaves_no_trace_of_the_first_try(ur
     with opened(url) as sink:
         sink.write([replace(batch[held], event_id="pos:before") if held == 4 else batch[held]])
         results = sink.write(batch)
-        assert [r.effect for r in results if isinstance(r, Receipt)].count("written") == 4
-        assert results[held] == Receipt(batch[held].event_id, "duplicate")
+        assert [r.effect for r in results if isinstance(r, Accepted)].count("written") == 4
+        assert results[held] == Accepted(batch[held].event_id, "duplicate")
     with connected(url) as connection:
         (counts,) = connection.execute("""SELECT ARRAY[(SELECT count(*) FROM documents),
             (SELECT count(*) FROM document_lines), (SELECT count(*) FROM document_payments)]""")
@@ -176,7 +176,7 @@ def test_a_batch_with_one_event_that_is_held_leaves_no_trace_of_the_first_try(ur
 def test_events_of_an_unsorted_batch_keep_their_own_documents(url: str) -> None:
     batch = [document(number, event_id=f"pos:e-{-number % 7}", cashier=f"C{number}") for number in range(1, 7)]
     with opened(url) as sink:
-        assert sink.write(batch) == [Receipt(d.event_id, "written") for d in batch]
+        assert sink.write(batch) == [Accepted(d.event_id, "written") for d in batch]
         assert sink.read([d.external_ref for d in batch]) == batch
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from schemas.dead_letter import Reason
 from schemas.document import from_json, to_json
 from sinks import migrations
-from sinks.base import Refusal, Sink
+from sinks.base import Refused, Sink
 from sinks.erp.sink import ErpSink, bookings_of
 from sinks.registry import open_sink
 from sinks.sql.sink import SqlSink
@@ -145,11 +145,11 @@ def test_conflict_stays_refused_after_the_upgrade(old: SqlSink) -> None:
     ]
     old.write([before(**sent[0])])
     (refused,) = old.write([before(**sent[1])])
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, Refused)
     sink = upgraded(old)
     sink.write([today(3, revision=1, **{k: v for k, v in sent[0].items() if k != "number"})])
     (again,) = sink.write([today(**sent[1])])
-    assert isinstance(again, Refusal)
+    assert isinstance(again, Refused)
     assert again.reason is Reason.CONFLICTING_RECEIPT
 
 

@@ -11,23 +11,34 @@ import pytest
 from sqlalchemy import column, create_engine, select, table
 
 from schemas.dead_letter import Reason
-from schemas.document import ErpDocument, Payment, TaxTotal
-from sinks.base import Comparable, DocumentPrint, Forgetful, Kept, Receipt, Refusal, Remembering, Result, Sink, StoreDay
+from schemas.document import DocumentPayment, ErpDocument, TaxTotal
+from sinks.base import (
+    Accepted,
+    DocumentDigest,
+    ReferenceSnapshot,
+    Refused,
+    Result,
+    Sink,
+    StoreDay,
+    SupportsContentComparison,
+    SupportsDeliveryHistory,
+    SupportsRevoke,
+)
 from sinks.digests import added, in_digits, personal_print_of, print_of
 from sinks.sql.sink import SqlSink
-from sinks.sql.tables import Exact, deliveries
+from sinks.sql.tables import ExactDecimal, deliveries
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES
 from tests.support.documents import document, documents, line, sum_of
 
 
 def effects(results: list[Result]) -> list[str]:
     """A word for each result: its effect, or the reason of its refusal."""
-    return [result.effect if isinstance(result, Receipt) else result.reason.value for result in results]
+    return [result.effect if isinstance(result, Accepted) else result.reason.value for result in results]
 
 
 def test_a_document_is_held_as_it_was_written(sink: Sink) -> None:
     written = document(lines=[line(1), line(2, "-1.00", "-0.07", tax_rate=Decimal(7))], original_ref="pos/S1/R1/0/sale")
-    assert sink.write([written]) == [Receipt(written.event_id, "written")]
+    assert sink.write([written]) == [Accepted(written.event_id, "written")]
     assert sink.read([written.external_ref]) == [written]
 
 
@@ -106,7 +117,7 @@ def test_same_id_other_content_is_refused_as_conflicting_duplicate(sink: Sink) -
     first = document(1)
     sink.write([first])
     (refusal,) = sink.write([document(1, lines=[line(1, "8.40", "1.60")])])
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Refused)
     assert refusal.reason is Reason.CONFLICTING_DUPLICATE
     assert sink.read([first.external_ref]) == [first]
 
@@ -116,7 +127,7 @@ def test_same_revision_other_content_is_refused_as_conflicting_receipt(sink: Sin
     other = document(1, event_id="pos:another", lines=[line(1, "8.40", "1.60")])
     sink.write([first])
     (refusal,) = sink.write([other])
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Refused)
     assert refusal.reason is Reason.CONFLICTING_RECEIPT
     assert sink.read([first.external_ref]) == [first]
 
@@ -204,8 +215,8 @@ def test_tax_totals_can_be_selected(sql_sink: Sink, sql_url: str) -> None:
     lines = [line(1), line(2, "1.00", "0.07", tax_rate=Decimal(7)), line(3), line(4, tax_rate=Decimal("19.00"))]
     written = [document(1, lines=lines), document(2)]
     sql_sink.write(written)
-    sums = [column(name, Exact(AMOUNT_PLACES)) for name in ("net", "tax", "gross")]
-    taxes = table("document_taxes", column("external_ref"), column("tax_rate", Exact(FINE_PLACES)), *sums)
+    sums = [column(name, ExactDecimal(AMOUNT_PLACES)) for name in ("net", "tax", "gross")]
+    taxes = table("document_taxes", column("external_ref"), column("tax_rate", ExactDecimal(FINE_PLACES)), *sums)
     engine = create_engine(sql_url)
     with engine.connect() as connection:
         rows = connection.execute(select(taxes).order_by(taxes.c.external_ref, taxes.c.tax_rate)).all()
@@ -225,9 +236,9 @@ def test_refused_document_keeps_nobody_back(sink: Sink) -> None:
     for place in (0, 7, 8, 19):
         batch[place] = replace(batch[place], cashier="secret\0name")
     results = sink.write(batch)
-    refused = [place for place, result in enumerate(results) if isinstance(result, Refusal)]
+    refused = [place for place, result in enumerate(results) if isinstance(result, Refused)]
     assert refused == [0, 7, 8, 19]
-    assert {result.reason for result in results if isinstance(result, Refusal)} == {Reason.REFUSED_BY_SINK}
+    assert {result.reason for result in results if isinstance(result, Refused)} == {Reason.REFUSED_BY_SINK}
     assert "secret" not in repr(results)
     assert [day.documents for day in sink.totals()] == [16]
 
@@ -287,7 +298,11 @@ def test_totals_equal_an_independent_sum(sink: Sink) -> None:
 
 
 def test_tenders_of_a_day_are_summed_by_kind(sink: Sink) -> None:
-    mixed = [Payment("cash", Decimal("5.00")), Payment("cash", Decimal("-3.00")), Payment("card", Decimal("1.00"))]
+    mixed = [
+        DocumentPayment("cash", Decimal("5.00")),
+        DocumentPayment("cash", Decimal("-3.00")),
+        DocumentPayment("card", Decimal("1.00")),
+    ]
     sink.write([document(1, payments=mixed), document(2)])
     assert [day.tenders for day in sink.totals()] == [{"card": Decimal("4.00"), "cash": Decimal("2.00")}]
 
@@ -311,7 +326,7 @@ def assert_prints(sink: Sink, batch: list[ErpDocument]) -> None:
         assert day.personal == in_digits(added(map(personal_print_of, of_day)))
         assert day.unremembered == 0
         expected = [
-            DocumentPrint(
+            DocumentDigest(
                 *(d.external_ref, d.event_id, d.revision, d.content, d.currency, d.gross),
                 in_digits(print_of(d)),
                 in_digits(personal_print_of(d)),
@@ -331,7 +346,7 @@ def test_digest_follows_the_newest_revision(sink: Sink) -> None:
 
 def test_sink_remembers_what_it_did_with_an_event_and_when(remembering: Sink) -> None:
     sink = remembering
-    assert isinstance(sink, Remembering)
+    assert isinstance(sink, SupportsDeliveryHistory)
     before = datetime.now(UTC)
     for each in (document(1, 1), document(1), document(2), document(2, 3)):
         sink.write([each])
@@ -346,12 +361,12 @@ def test_sink_remembers_what_it_did_with_an_event_and_when(remembering: Sink) ->
 
 def test_what_has_left_for_elsewhere_can_not_be_forgotten(sink: Sink, request: pytest.FixtureRequest) -> None:
     tables = ("memory", "sqlite", "postgres")
-    assert isinstance(sink, Forgetful) == (request.node.callspec.params["sink"] in tables)
+    assert isinstance(sink, SupportsRevoke) == (request.node.callspec.params["sink"] in tables)
 
 
 def test_forgotten_document_is_new_when_it_comes_again(forgetful: Sink) -> None:
     sink = forgetful
-    assert isinstance(sink, Forgetful)
+    assert isinstance(sink, SupportsRevoke)
     first, second = document(1), document(2)
     sink.write([first, second])
     assert sink.forget(sink.keep([first.external_ref, "pos/S1/R1/9/sale"])) == []
@@ -360,14 +375,14 @@ def test_forgotten_document_is_new_when_it_comes_again(forgetful: Sink) -> None:
     assert sink.read([first.external_ref]) == [first]
 
 
-def through_json(kept: list[Kept]) -> list[Kept]:
-    return [Kept(each.external_ref, json.loads(json.dumps(each.rows))) for each in kept]
+def through_json(kept: list[ReferenceSnapshot]) -> list[ReferenceSnapshot]:
+    return [ReferenceSnapshot(each.external_ref, json.loads(json.dumps(each.rows))) for each in kept]
 
 
 def test_forgotten_document_is_put_back_as_it_was_and_once(forgetful: Sink) -> None:
     sink = forgetful
-    assert isinstance(sink, Forgetful)
-    assert isinstance(sink, Remembering)
+    assert isinstance(sink, SupportsRevoke)
+    assert isinstance(sink, SupportsDeliveryHistory)
     personal = {"customer_id": "C-1", "cashier": "Ada", "mapping": "m@1", "review": "late"}
     older, newer = document(1), document(1, 1, lines=[line(sku="a|b"), line(2, cost=Decimal("0.5"))], **personal)
     sink.write([older])
@@ -388,7 +403,7 @@ def test_forgotten_document_is_put_back_as_it_was_and_once(forgetful: Sink) -> N
 
 def test_document_is_not_put_back_where_something_else_is_held_now(forgetful: Sink) -> None:
     sink = forgetful
-    assert isinstance(sink, Forgetful)
+    assert isinstance(sink, SupportsRevoke)
     first, second = document(1), document(2)
     sink.write([first, second])
     kept = sink.keep([first.external_ref, second.external_ref])
@@ -402,7 +417,7 @@ def test_document_is_not_put_back_where_something_else_is_held_now(forgetful: Si
 
 def test_document_that_has_changed_since_it_was_kept_is_not_forgotten(forgetful: Sink) -> None:
     sink = forgetful
-    assert isinstance(sink, Forgetful)
+    assert isinstance(sink, SupportsRevoke)
     sink.write([document(1), document(2)])
     kept = sink.keep([document(1).external_ref, document(2).external_ref])
     sink.write([document(1, 1)])
@@ -428,7 +443,7 @@ def test_a_document_without_lines_and_payments_counts(store: Sink) -> None:
 
 
 def test_sink_says_what_its_digests_are_made_of(sink: Sink, request: pytest.FixtureRequest) -> None:
-    assert isinstance(sink, Comparable) == (request.node.callspec.params["sink"] != "jsonlines")
+    assert isinstance(sink, SupportsContentComparison) == (request.node.callspec.params["sink"] != "jsonlines")
 
 
 def test_a_sink_in_order_pings_and_has_no_complaints(sink: Sink) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.document import DocumentLine, ErpDocument, Payment
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument
 from schemas.money import minor_digits
-from sinks.base import Receipt, Refusal, Sink
+from sinks.base import Accepted, Refused, Sink
 from tests.support.documents import document, line
 
 SETTINGS = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -49,14 +49,14 @@ def money_documents(draw: st.DrawFn) -> ErpDocument:
     assert places is not None
     lines = [draw(money_lines(position, places)) for position in range(draw(st.integers(0, 3)))]
     numbers = {name: draw(amounts(places)) for name in ("net", "tax", "rounding", "gross")}
-    paid = [Payment("cash", draw(amounts(places)))]
+    paid = [DocumentPayment("cash", draw(amounts(places)))]
     return replace(document(next(NUMBERS), lines=lines, currency=currency), payments=paid, **numbers)
 
 
 @SETTINGS
 @given(written=money_documents())
 def test_amounts_come_back_to_the_last_place(store: Sink, written: ErpDocument) -> None:
-    assert [type(result) for result in store.write([written])] == [Receipt]
+    assert [type(result) for result in store.write([written])] == [Accepted]
     assert store.read([written.external_ref]) == [written]
 
 
@@ -71,11 +71,11 @@ def test_codes_of_a_mapping_come_back_equal(store: Sink, data: st.DataObject) ->
     written = document(
         next(NUMBERS),
         lines=[line(place, **codes("item_code", "item_unit", "tax_code"), cost=data.draw(cost)) for place in range(2)],
-        payments=[Payment("cash", Decimal("6.00"), **codes("payment_mode", "account"))],
+        payments=[DocumentPayment("cash", Decimal("6.00"), **codes("payment_mode", "account"))],
         mapping=data.draw(texts),
         **codes("company", "warehouse", "cost_centre", "customer_code", "review"),
     )
-    assert [type(result) for result in store.write([document(next(NUMBERS)), written])] == [Receipt, Receipt]
+    assert [type(result) for result in store.write([document(next(NUMBERS)), written])] == [Accepted, Accepted]
     assert store.read([written.external_ref]) == [written]
 
 
@@ -92,7 +92,7 @@ def test_a_new_revision_replaces_the_codes_of_the_old_one(sink: Sink) -> None:
 )
 def test_codes_that_cannot_be_held_are_refused(sink: Sink, changes: dict[str, Any]) -> None:
     (result,) = sink.write([document(902, mapping="m@1", **changes)])
-    assert isinstance(result, Refusal)
+    assert isinstance(result, Refused)
 
 
 @SETTINGS
@@ -115,14 +115,14 @@ def test_awkward_text_comes_back_equal(sink: Sink, data: st.DataObject) -> None:
         lines=[
             line(position, sku=data.draw(texts), description=data.draw(texts), item_code="A-1") for position in range(2)
         ],
-        payments=[Payment(data.draw(texts), Decimal("6.00"), payment_mode="card")],
+        payments=[DocumentPayment(data.draw(texts), Decimal("6.00"), payment_mode="card")],
         mapping="m@1",
         **{name: data.draw(maybe) for name in ("original_ref", "cashier", "customer_id")},
         **{name: data.draw(texts) for name in ("source", "store", "register_id", "receipt")},
     )
     prefix = f"{next(NUMBERS)}/"
     written = replace(written, event_id=prefix + data.draw(texts), external_ref=prefix + data.draw(texts))
-    assert [type(result) for result in sink.write([document(next(NUMBERS)), written])] == [Receipt, Receipt]
+    assert [type(result) for result in sink.write([document(next(NUMBERS)), written])] == [Accepted, Accepted]
     assert sink.read([written.external_ref]) == [written]
 
 
@@ -148,7 +148,7 @@ BEYOND: list[dict[str, Any]] = [
     {"gross": Decimal("999999999999.00000000000000000000000000000000000001")},
     {"lines": [line(1, unit_price=Decimal("0.0000001"))]},
     {"lines": [line(1, quantity=Decimal(10) ** 12)]},
-    {"payments": [Payment("cash", Decimal("0.00001"))]},
+    {"payments": [DocumentPayment("cash", Decimal("0.00001"))]},
     {"cashier": "lone \ud800 surrogate"},
     {"lines": [line(1, description="nul \0 character")]},
 ]
@@ -172,9 +172,9 @@ def test_what_a_table_can_not_hold_is_refused_alone(sql_sink: Sink, change: dict
 def require_refused_alone(sink: Sink, change: dict[str, Any]) -> None:
     bad = replace(document(2), **change)
     first, refused, last = sink.write([document(1), bad, document(3)])
-    assert isinstance(first, Receipt)
-    assert isinstance(refused, Refusal)
-    assert isinstance(last, Receipt)
+    assert isinstance(first, Accepted)
+    assert isinstance(refused, Refused)
+    assert isinstance(last, Accepted)
     assert sink.read([bad.external_ref]) == []
     assert [day.documents for day in sink.totals()] == [2]
 

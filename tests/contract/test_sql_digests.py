@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, text
 
-from schemas.document import DocumentLine, ErpDocument, Payment
-from sinks.base import Fragment, Fragmentary, Receipt, Sink
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument
+from sinks.base import Accepted, OrphanedParts, Sink, SupportsOrphanCheck
 from sinks.digests import added, in_digits, personal_print_of, print_of
 from sinks.sql.tables import document_lines, document_payments, documents
 from tests.contract.test_sink_values import AWKWARD, amounts
@@ -58,14 +58,14 @@ def any_documents(draw: st.DrawFn) -> ErpDocument:
         **said,
         **maybe,
     )
-    paid = [Payment(draw(texts), draw(amounts(4))) for _ in range(draw(st.integers(0, 2)))]
+    paid = [DocumentPayment(draw(texts), draw(amounts(4))) for _ in range(draw(st.integers(0, 2)))]
     return replace(plain, lines=draw(st.lists(any_lines(), max_size=3)), payments=paid, **money)
 
 
 @SETTINGS
 @given(written=any_documents())
 def test_sql_makes_the_print_that_python_makes(sql_sink: Sink, written: ErpDocument) -> None:
-    assert [type(result) for result in sql_sink.write([written])] == [Receipt]
+    assert [type(result) for result in sql_sink.write([written])] == [Accepted]
     found = {each.external_ref: each for each in sql_sink.prints("S|1", date(2026, 3, 10))}[written.external_ref]
     assert (found.digest, found.personal) == (in_digits(print_of(written)), in_digits(personal_print_of(written)))
     prints = [each.digest for each in sql_sink.prints("S|1", date(2026, 3, 10))]
@@ -159,7 +159,7 @@ def test_delivery_that_was_deleted_or_changed_shows(sql_sink: Sink, engine: Engi
 
 
 def test_parts_without_a_document_are_found(sql_sink: Sink, engine: Engine) -> None:
-    assert isinstance(sql_sink, Fragmentary)
+    assert isinstance(sql_sink, SupportsOrphanCheck)
     sql_sink.write([document(1, lines=[line(1), line(2)]), document(2), document(3)])
     sql_sink.write([document(3, 1)])
     assert sql_sink.fragments() == []
@@ -168,9 +168,9 @@ def test_parts_without_a_document_are_found(sql_sink: Sink, engine: Engine) -> N
         connection.execute(text(f"DELETE FROM documents WHERE external_ref IN ('{first}', '{second}')"))
         connection.execute(text(f"DELETE FROM deliveries WHERE external_ref = '{second}'"))
         connection.execute(text(f"DELETE FROM document_lines WHERE external_ref = '{second}'"))
-    assert sql_sink.fragments() == [Fragment(first, 2, 1, 1), Fragment(second, payments=1)]
-    assert sql_sink.fragments([first]) == [Fragment(first, 2, 1)]
-    assert sql_sink.fragments([second, "pos/S1/R1/9/sale"]) == [Fragment(second, payments=1)]
+    assert sql_sink.fragments() == [OrphanedParts(first, 2, 1, 1), OrphanedParts(second, payments=1)]
+    assert sql_sink.fragments([first]) == [OrphanedParts(first, 2, 1)]
+    assert sql_sink.fragments([second, "pos/S1/R1/9/sale"]) == [OrphanedParts(second, payments=1)]
 
 
 def test_whole_document_is_drawn() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from sinks.base import Receipt, SinkMisconfigured, SinkUnavailable
+from sinks.base import Accepted, SinkMisconfigured, SinkUnavailable
 from sinks.sqlite.sink import SqliteSink
 from tests.support.documents import document, documents, line
 
@@ -54,7 +54,7 @@ def test_a_file_locked_by_another_process_is_sink_unavailable(sink: SqliteSink, 
             assert caught.value.kind == "lock"
         assert sink.totals() == []  # reading goes on
         other.communicate(b"\n", timeout=10)
-    assert sink.write([document()]) == [Receipt("pos:e-1-0", "written")]
+    assert sink.write([document()]) == [Accepted("pos:e-1-0", "written")]
 
 
 def test_a_full_disk_is_sink_unavailable_and_leaves_nothing(sink: SqliteSink) -> None:
@@ -114,7 +114,7 @@ def test_kill_9_takes_back_nothing_that_was_acknowledged(sink: SqliteSink, file:
     assert day.documents >= acknowledged
     assert day.lines == day.documents
     again = sink.write(documents(acknowledged))
-    assert again == [Receipt(d.event_id, "duplicate") for d in documents(acknowledged)]
+    assert again == [Accepted(d.event_id, "duplicate") for d in documents(acknowledged)]
 
 
 @pytest.mark.parametrize(

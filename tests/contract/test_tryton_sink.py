@@ -14,9 +14,9 @@ from sqlalchemy import create_engine, text
 
 from ops.post import post_once
 from schemas.dead_letter import Reason
-from schemas.document import ErpDocument, Payment
-from sinks.base import Receipt, Refusal, SinkUnavailable
-from sinks.erp.delivery_log import Entry
+from schemas.document import DocumentPayment, ErpDocument
+from sinks.base import Accepted, Refused, SinkUnavailable
+from sinks.erp.delivery_log import DeliveryEntry
 from sinks.tryton import posting
 from sinks.tryton.rpc import TrytonRefused
 from sinks.tryton.sink import TrytonSink
@@ -45,13 +45,13 @@ def books(tryton: Running) -> Iterator[Books]:
 
 def book(sink: TrytonSink, *documents: ErpDocument) -> None:
     """Writes and posts; all must be taken."""
-    assert {type(result) for result in sink.write(documents)} == {Receipt}
+    assert {type(result) for result in sink.write(documents)} == {Accepted}
     assert sum(done.refused for done in posting.post(sink)) == 0
 
 
 def paid(d: ErpDocument, *payments: tuple[str, str]) -> ErpDocument:
     """The document with these payments."""
-    return replace(d, payments=[Payment(kind, Decimal(amount)) for kind, amount in payments])
+    return replace(d, payments=[DocumentPayment(kind, Decimal(amount)) for kind, amount in payments])
 
 
 def opposite(d: ErpDocument, external_ref: str, **changes: Any) -> ErpDocument:
@@ -114,7 +114,7 @@ def test_newer_revision_leaves_its_own_amounts_in_the_ledger(
     sink: TrytonSink, books: Books, posted_before: bool
 ) -> None:
     newer = document(1, 1, lines=[line(1, "5.00", "0.95")])
-    assert sink.write([document(1, 0)]) == [Receipt("pos:e-1-0", "written")]
+    assert sink.write([document(1, 0)]) == [Accepted("pos:e-1-0", "written")]
     if posted_before:
         assert sum(done.posted for done in posting.post(sink)) == 1
     book(sink, newer)
@@ -127,7 +127,7 @@ def test_newer_revision_leaves_its_own_amounts_in_the_ledger(
     assert books.balances()["Card clearing"] == Decimal("5.95")
     assert [(day.documents, day.gross) for day in sink.totals()] == [(1, Decimal("5.95"))]
     assert sink.ledger.find([newer.external_ref]) == [
-        Entry(newer.external_ref, 1, "posted", sales[newer.external_ref]["number"], attempts=2)
+        DeliveryEntry(newer.external_ref, 1, "posted", sales[newer.external_ref]["number"], attempts=2)
     ]
 
 
@@ -177,20 +177,20 @@ def test_what_cannot_be_booked_is_refused_with_its_reason_alone(
     sink: TrytonSink, bad: ErpDocument, reason: Reason, detail: str
 ) -> None:
     first, refused, last = sink.write([document(1), bad, document(3)])
-    assert (type(first), type(last)) == (Receipt, Receipt)
-    assert refused == Refusal(bad.event_id, reason, detail)
+    assert (type(first), type(last)) == (Accepted, Accepted)
+    assert refused == Refused(bad.event_id, reason, detail)
     assert sink.ledger.find([bad.external_ref]) == [
-        Entry(bad.external_ref, 0, "refused", attempts=1, last_error=f"{reason.value}: {detail}")
+        DeliveryEntry(bad.external_ref, 0, "refused", attempts=1, last_error=f"{reason.value}: {detail}")
     ]
 
 
 def test_store_without_a_point_of_sale_is_refused(tryton: Running, tmp_path: Path) -> None:
     sink = sink_of(tryton, tmp_path, point="S1")
-    assert [type(one) for one in sink.write([document(1, store="S9")])] == [Receipt]
+    assert [type(one) for one in sink.write([document(1, store="S9")])] == [Accepted]
     sink.close()
     sink = sink_of(tryton, tmp_path, point="nowhere")
     assert sink.write([document(2, store="S9")]) == [
-        Refusal("pos:e-2-0", Reason.UNMAPPED_STORE, "store: no_point_of_sale")
+        Refused("pos:e-2-0", Reason.UNMAPPED_STORE, "store: no_point_of_sale")
     ]
     sink.close()
 
@@ -207,8 +207,8 @@ def test_what_was_delivered_is_recognised_when_its_article_is_gone(
         later.close()
     finally:
         books.call("product.product", "write", [article], {"active": True})
-    assert again == Receipt("pos:e-1-0", "duplicate")
-    assert new == Refusal("pos:e-2-0", Reason.UNMAPPED_ITEM, "lines.0.sku: no_item")
+    assert again == Accepted("pos:e-1-0", "duplicate")
+    assert new == Refused("pos:e-2-0", Reason.UNMAPPED_ITEM, "lines.0.sku: no_item")
 
 
 def test_article_is_found_by_its_bar_code(sink: TrytonSink, books: Books) -> None:
@@ -294,14 +294,14 @@ def test_session_that_is_gone_is_renewed(sink: TrytonSink, tryton: Running) -> N
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM ir_session"))
     engine.dispose()
-    assert sink.write([document(2)]) == [Receipt("pos:e-2-0", "written")]
+    assert sink.write([document(2)]) == [Accepted("pos:e-2-0", "written")]
 
 
 def test_sale_that_somebody_reopened_is_done_again_when_its_event_comes_again(sink: TrytonSink, books: Books) -> None:
     sink.write([document(1)])
     (sale,) = books.call("sale.point.sale", "search", [], 0, None, None)
     books.call("sale.point.sale", "open", [sale])
-    assert sink.write([document(1), document(2)])[0] == Receipt("pos:e-1-0", "duplicate")
+    assert sink.write([document(1), document(2)])[0] == Accepted("pos:e-1-0", "duplicate")
     assert sink.ledger.counts() == {"confirmed": 2}
 
 
@@ -314,8 +314,8 @@ def test_sale_that_somebody_changed_is_left_alone_and_its_event_still_recognised
     (line_,) = books.call("sale.point.sale", "read", [sale], ["lines"])[0]["lines"]
     books.call("sale.point.sale.line", "write", [line_], {"quantity": 1.0})
     assert sink.write([document(1), document(2)]) == [
-        Receipt("pos:e-1-0", "duplicate"),
-        Receipt("pos:e-2-0", "written"),
+        Accepted("pos:e-1-0", "duplicate"),
+        Accepted("pos:e-2-0", "written"),
     ]
     assert sink.ledger.counts() == {"confirmed": 1, "created": 1}
 
@@ -339,7 +339,7 @@ def test_user_without_rights_is_refused(sink: TrytonSink, books: Books, tryton: 
     groups = books.call("res.user", "read", [user], ["groups"])[0]["groups"]
     books.call("res.user", "write", [user], {"groups": [["remove", groups]]})
     try:
-        assert [type(one) for one in sink.write([document(1)])] == [Refusal]
+        assert [type(one) for one in sink.write([document(1)])] == [Refused]
         wrong = {finding.subject for finding in sink.check() if not finding.ok}
     finally:
         books.call("res.user", "write", [user], {"groups": [["add", groups]]})

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sinks.base import Refusal, SinkMisconfigured, SinkUnavailable
-from sinks.erp.delivery_log import Entry
+from sinks.base import Refused, SinkMisconfigured, SinkUnavailable
+from sinks.erp.delivery_log import DeliveryEntry
 from sinks.registry import open_sink
 from sinks.webhook import WebhookSink
 from tests.contract.test_sink_contract import effects
@@ -118,7 +118,7 @@ def test_refused_document_keeps_nobody_back_and_its_code_is_kept(
     batch = [document(1), document(2, cashier="Eve"), document(3)]
     results = sink.write(batch)
     assert effects(results) == ["written", "refused_by_sink", "written"]
-    assert isinstance(results[1], Refusal)
+    assert isinstance(results[1], Refused)
     assert results[1].detail.endswith("unknown.store")
     assert "Ada" not in results[1].detail
     (entry,) = sink._ledger.find([batch[1].external_ref])
@@ -160,7 +160,7 @@ def test_ledger_says_what_could_not_be_brought_further(receiver: Website, open_w
     with pytest.raises(SinkUnavailable):
         sink.write([document()])
     assert sink._ledger.with_errors("new") == [
-        Entry(document().external_ref, 0, "new", attempts=1, last_error="fault: the webhook answers 503")
+        DeliveryEntry(document().external_ref, 0, "new", attempts=1, last_error="fault: the webhook answers 503")
     ]
 
 

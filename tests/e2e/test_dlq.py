@@ -353,12 +353,14 @@ def test_order_of_a_key_is_kept(office: Office) -> None:
 
 
 def test_letter_that_was_truncated_is_replayed_from_where_it_came(office: Office) -> None:
-    from streams.dead_letters.writer import Letter, truncated
+    from streams.dead_letters.writer import DeadLetterRecord, truncated
 
     office.kafka.create_topic(office.settings["topic"])
     office.kafka.produce(office.settings["topic"], [(b"S1", value(0), [])], partition=0)
     whole = dead(0)
-    letter = Letter(whole.key, whole.value, [(n, v) for n, v in whole.headers if n != "__connect.errors.topic"])
+    letter = DeadLetterRecord(
+        whole.key, whole.value, [(n, v) for n, v in whole.headers if n != "__connect.errors.topic"]
+    )
     letter.headers.append(("__connect.errors.topic", office.settings["topic"].encode()))
     part = truncated(letter, 40)
     gone = truncated(letter._replace(headers=[(n, b"77" if n.endswith("offset") else v) for n, v in letter.headers]), 9)

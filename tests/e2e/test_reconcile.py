@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ops.cli import program
-from ops.schedules.history import History
+from ops.schedules.history import ScheduleHistory
 from streams.assembly import build_desk
 from streams.batch import Batch
-from streams.dead_letters.writer import DeadLetters, Letter
-from streams.kafka.producer import Sender
+from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
+from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.topics import ensure_topics
 from streams.pipeline import process
 from streams.settings import Settings, load_settings
@@ -71,16 +71,16 @@ class Books:
         for record in self.shop.topics.records(self.shop.topic):
             if record.offset >= done.get(record.partition, 0):
                 waiting[record.partition].append(record)
-        sender = Sender(settings)
+        sender = ConfirmingProducer(settings)
 
-        async def publish(letters: Sequence[Letter]) -> None:
+        async def publish(letters: Sequence[DeadLetterRecord]) -> None:
             for letter in letters:
                 sender.send(settings.dead_letter_topic, *letter)
             sender.confirm()
 
         desk = build_desk(settings)
         try:
-            services = replace(desk.services, dead_letters=DeadLetters(publish, lambda: datetime.now(UTC)))
+            services = replace(desk.services, dead_letters=DeadLetterWriter(publish, lambda: datetime.now(UTC)))
             for partition, records in waiting.items():
                 asyncio.run(process(Batch(self.shop.topic, partition, records), services))
         finally:
@@ -387,8 +387,8 @@ def test_schedule_reconciles_what_it_has_missed_and_tells_prometheus_of_it(books
     daily = {"cron": "0 5 * * *", "reconcile": {"days": 0}}  # and all of which something came late
     books.settings |= {"data_folder": str(data_folder), "schedules": {"closing": daily}, "schedules_port": port}
     due = datetime.now(UTC) - timedelta(days=3)
-    History(data_folder).claim("closing", due, due)
-    History(data_folder).end("closing", due, due, "failed: it was away", {})
+    ScheduleHistory(data_folder).claim("closing", due, due)
+    ScheduleHistory(data_folder).end("closing", due, due, "failed: it was away", {})
     books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
     told = 'tillstream_reconciliation_differences{kind="altered",schedule="closing"}'
     with kept([sys.executable, "-m", "ops.cli", "schedule", "run", "--config", str(books.write())]):

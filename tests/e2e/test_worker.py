@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from ops.worker.metrics_page import Samples
+from ops.worker.metrics_page import MetricsPage
 from schemas.dead_letter import Reason
 from streams.dead_letters.writer import reason_of
 from tests.support.events import value
@@ -427,13 +427,13 @@ def test_sales_behind_an_open_transaction_are_counted_and_reported_until_it_ends
     pg_shop.send(*[value(number) for number in range(2, 7)], partition=0)
 
     def uncommitted() -> float:
-        return Samples(worker.get("/metrics")[1]).by("tillstream_uncommitted_records", "partition").get("0", 0.0)
+        return MetricsPage(worker.get("/metrics")[1]).by("tillstream_uncommitted_records", "partition").get("0", 0.0)
 
     wait_until(lambda: uncommitted() == 6, 30, "six records behind the transaction")
     assert worker.readings().lag == 0
     (warning,) = wait_until(lambda: warnings(worker), 40, "a warning")
     assert f"6 records of {pg_shop.topic} wait behind an open Kafka transaction" in warning
-    assert Samples(worker.get("/metrics")[1]).total("tillstream_uncommitted_age_seconds") >= 10
+    assert MetricsPage(worker.get("/metrics")[1]).total("tillstream_uncommitted_age_seconds") >= 10
     assert pg_shop.event_ids() == []
     till.commit_transaction(30)
     wait_until(lambda: pg_shop.event_ids() == ids(*range(1, 7)), 30, "all six in the ERP")

@@ -17,17 +17,17 @@ from typing import Any, cast
 from faust.types import TP
 
 from schemas.document import ErpDocument
-from sinks.base import Receipt, Result, Sink, SinkUnavailable
+from sinks.base import Accepted, Result, Sink, SinkUnavailable
 from streams.batch import Arrival
-from streams.dead_letters.writer import BudgetGuard, DeadLetters, Letter
+from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Store, Stores
-from streams.sink_retry import BackOff, PatientSink
+from streams.sink_retry import BackOff, RetryingSink
 from streams.worker.app import handle
-from streams.worker.receipt_gaps import ReceiptRuns
-from streams.worker.state import State
+from streams.worker.receipt_gaps import ReceiptGapTracker
+from streams.worker.state import WorkerState
 from streams.worker.transport import Slice
 from tests.support.events import FakeRecord
 from tests.support.line import MemoryChunks
@@ -46,11 +46,11 @@ class Surroundings:
 
     sink: Sink
     holds: Callable[[set[str]], bool]
-    metrics: Metrics
+    metrics: WorkerMetrics
     now: datetime
     log: list[FakeRecord] = field(default_factory=list)
     committed: int = 0
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[DeadLetterRecord] = field(default_factory=list)
     changelog: list[tuple[str, float, bytes | None]] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)  # of the next writes: before or after the commit
     writing: "Worker | None" = None
@@ -73,7 +73,7 @@ class Worker:
         self.at: str | None = None
         self.dead = False
         self._dies: str | None = None
-        self._state = State(lambda: 0.0)
+        self._state = WorkerState(lambda: 0.0)
         self._task: asyncio.Task[None] | None = None
         chunks = Changelogged(around.changelog, recovered)
         index = WindowIndex(86400, lambda: around.now.timestamp(), chunks)
@@ -81,7 +81,7 @@ class Worker:
         self._services = Services(
             seen=Seen(self, index),
             sink=GatedSink(self),
-            dead_letters=DeadLetters(self._publish, lambda: around.now),
+            dead_letters=DeadLetterWriter(self._publish, lambda: around.now),
             budget=BudgetGuard(1, 1_000_000),
             stores=Stores({}, Store()),
             now=lambda: around.now,
@@ -94,7 +94,9 @@ class Worker:
         self.position += len(polled)
         batch = Slice(TP("pos.sales", 0), cast(Any, polled))
         self._stopped = asyncio.Event()
-        work = handle(cast(Any, Polled(self, batch)), self._services, self.around.metrics, self._state, ReceiptRuns())
+        work = handle(
+            cast(Any, Polled(self, batch)), self._services, self.around.metrics, self._state, ReceiptGapTracker()
+        )
         self._task = asyncio.create_task(work)
         await self._until_it_stops()
 
@@ -137,7 +139,7 @@ class Worker:
             self.at = None
             self.dead = isinstance(self._task.exception(), Killed)
 
-    async def _publish(self, letters: Sequence[Letter]) -> None:
+    async def _publish(self, letters: Sequence[DeadLetterRecord]) -> None:
         for letter in letters:
             await self.gate("before a dead letter")
             self.around.letters.append(letter)
@@ -185,7 +187,7 @@ class Seen:
         self._worker.strike("after seen")
 
 
-class GatedSink(PatientSink):
+class GatedSink(RetryingSink):
     """The sink, and death, outages and lost answers around it."""
 
     def __init__(self, worker: Worker) -> None:
@@ -215,7 +217,7 @@ class FaultySink:
         around.writing = self._worker
         results = around.sink.write(documents)
         around.effects.update(
-            r.event_id for r in results if isinstance(r, Receipt) and r.effect in ("written", "replaced")
+            r.event_id for r in results if isinstance(r, Accepted) and r.effect in ("written", "replaced")
         )
         if outage == "after":
             raise SinkUnavailable("connection", "the answer is lost")

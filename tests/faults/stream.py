@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from ops.simulator.faults import FAULTS
-from ops.simulator.receipts import Receipt, compact, header, pay, ring_up
+from ops.simulator.receipts import SimulatedReceipt, compact, header, pay, ring_up
 from schemas.dead_letter import Reason
 from schemas.sale import EventType
 from tests.support.topics import Headers, Record
@@ -41,9 +41,9 @@ class Stream:
         self._pace = pace
         self._numbers = count(first)
         self._sent: list[Sending] = []
-        self._plain: list[Receipt] = []
-        self._contested: list[Receipt] = []
-        self._revised: list[tuple[Receipt, set[int]]] = []  # with the revisions sent
+        self._plain: list[SimulatedReceipt] = []
+        self._contested: list[SimulatedReceipt] = []
+        self._revised: list[tuple[SimulatedReceipt, set[int]]] = []  # with the revisions sent
 
     def take(self, most: int) -> list[Sending]:
         """The next `most` records."""
@@ -139,31 +139,31 @@ class Stream:
         event = header("day_close", "S1", "1", f"Z{number}", self._time(number))
         return str(number).encode(), compact(event | {"totals": {"gross": "0.00"}}), self._trace()
 
-    def _earlier(self) -> Receipt | None:
+    def _earlier(self) -> SimulatedReceipt | None:
         """A receipt that is not revised, and won't be."""
         if self._plain and (not self._contested or self._random.random() < 0.7):
             self._contested.append(self._pop_plain())
         return self._random.choice(self._contested) if self._contested else None
 
-    def _pop_plain(self) -> Receipt:
+    def _pop_plain(self) -> SimulatedReceipt:
         return self._plain.pop(self._random.randrange(len(self._plain)))
 
-    def _ring_up(self) -> Receipt:
+    def _ring_up(self) -> SimulatedReceipt:
         number = self._count()
         lines = ring_up(self._random)
         tenders = pay(self._random, sum(line.amount for line in lines))
         store, register = f"S{self._random.randint(1, 5)}", str(self._random.randint(1, 3))
-        return Receipt("sale", store, register, str(number), self._time(number), "K01", lines, tenders)
+        return SimulatedReceipt("sale", store, register, str(number), self._time(number), "K01", lines, tenders)
 
-    def _rung_up_anew(self, receipt: Receipt) -> Receipt:
+    def _rung_up_anew(self, receipt: SimulatedReceipt) -> SimulatedReceipt:
         """The same receipt with one line more, paid by card."""
         lines = receipt.lines + ring_up(self._random)[:1]
         return replace(receipt, lines=lines, tenders=(("card", sum(line.amount for line in lines)),))
 
-    def _record(self, receipt: Receipt, event: dict[str, Any]) -> Sending:
+    def _record(self, receipt: SimulatedReceipt, event: dict[str, Any]) -> Sending:
         return self._key(receipt), compact(event), self._trace()
 
-    def _key(self, receipt: Receipt) -> bytes:
+    def _key(self, receipt: SimulatedReceipt) -> bytes:
         return f"{receipt.store}/{receipt.register}/{receipt.number}".encode()
 
     def _trace(self) -> Headers:

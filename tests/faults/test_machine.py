@@ -34,7 +34,7 @@ from sinks.sql.tables import deliveries, documents
 from sinks.sqlite.sink import SqliteSink
 from streams.batch import Batch
 from streams.dead_letters.writer import reason_of
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.pipeline import process
 from tests.faults.conftest import LONG
 from tests.faults.stepwise import STRIKES, Surroundings, Worker
@@ -369,7 +369,7 @@ def letters_of(letters: list[Any]) -> list[tuple[int, Reason | None]]:
     return [(int(dict(letter.headers)["__connect.errors.offset"]), reason_of(letter.headers)) for letter in letters]
 
 
-METRICS = Metrics()
+METRICS = WorkerMetrics()
 
 
 class OpenMemorySink(MemorySink):

@@ -116,9 +116,9 @@ class TrytonWorld(World):
 def post_all(sink: TrytonSink) -> None:
     """Posts all that is left. The last call of a poster that was killed may still be going on in Tryton."""
 
-    def posted() -> list[posting.Progress] | None:
+    def posted() -> list[posting.PostingProgress] | None:
         try:
-            return [*posting.post(sink), posting.Progress(0, 0)]
+            return [*posting.post(sink), posting.PostingProgress(0, 0)]
         except SinkUnavailable:
             return None
 

@@ -23,13 +23,13 @@ from deploy.drills.outage import Plan, drill
 from deploy.drills.timeline import ALERT, Timeline
 from deploy.grafana.boards import FOLDER
 from deploy.prometheus.server import Prometheus, binary
-from ops.schedules.history import History
+from ops.schedules.history import ScheduleHistory
 from ops.schedules.metrics_server import served
-from ops.schedules.scheduler import Keeper
+from ops.schedules.scheduler import JobScheduler
 from ops.simulator.tills import Sent, Shares, traffic
 from streams.assembly import build_desk
 from streams.kafka.topics import ensure_topics
-from streams.settings import Reconciliation, Schedule, Settings
+from streams.settings import ReconciliationSettings, ScheduleSettings, Settings
 from tests.support.events import value
 from tests.support.kafka import Kafka
 from tests.support.postgres_server import LocalPostgres
@@ -154,7 +154,7 @@ def reconciled(kafka: Kafka, folder: Path) -> Iterator[int]:
         sink_url=f"sqlite:///{folder}/erp.sqlite",
         apply_migrations=True,
         data_folder=folder,
-        schedules={"closing": Schedule(cron="0 5 * * *", reconcile=Reconciliation(days=3660))},
+        schedules={"closing": ScheduleSettings(cron="0 5 * * *", reconcile=ReconciliationSettings(days=3660))},
         schedules_port=0,
     )
     build_desk(settings).sink.close()
@@ -162,8 +162,8 @@ def reconciled(kafka: Kafka, folder: Path) -> Iterator[int]:
     ensure_topics(settings)
     ((partition, offset),) = kafka.produce(topic, [(b"S1", value(1), [])])
     kafka.skip(topic, topic, {partition: offset + 1})
-    history = History(folder)
-    assert Keeper("closing", settings, history, lambda: datetime.now(UTC), threading.Event()).now() == "differs"
+    history = ScheduleHistory(folder)
+    assert JobScheduler("closing", settings, history, lambda: datetime.now(UTC), threading.Event()).now() == "differs"
     with served(settings, history) as port:
         yield port
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL, make_url
 
-from sinks.base import Receipt, Sink
+from sinks.base import Accepted, Sink
 from sinks.registry import open_sink
 from sinks.sql.queries import sold
 from sinks.sql.tables import metadata
@@ -91,12 +91,12 @@ def test_owner_creates_all_and_worker_finds_nothing_wrong(roles: Roles, worker: 
 
 def test_worker_can_do_all_that_the_line_asks_for(roles: Roles, worker: Sink) -> None:
     first = document(1)
-    assert worker.write([first, document(2)]) == [Receipt(d.event_id, "written") for d in (first, document(2))]
-    assert worker.write([first]) == [Receipt(first.event_id, "duplicate")]
+    assert worker.write([first, document(2)]) == [Accepted(d.event_id, "written") for d in (first, document(2))]
+    assert worker.write([first]) == [Accepted(first.event_id, "duplicate")]
     assert worker.write([document(1, revision=1)])[0].effect == "replaced"  # type: ignore[union-attr]  # not refused
     other = document(1, revision=1, event_id="pos:other", lines=[line(net="1.00", tax="0.19")])
-    assert not isinstance(worker.write([other])[0], Receipt)  # a conflict, which is remembered
-    assert worker.rehearse([document(3)]) == [Receipt(document(3).event_id, "written")]
+    assert not isinstance(worker.write([other])[0], Accepted)  # a conflict, which is remembered
+    assert worker.rehearse([document(3)]) == [Accepted(document(3).event_id, "written")]
     assert worker.holds([first.external_ref, "nothing"]) == {first.external_ref}
     assert [found.revision for found in worker.read([first.external_ref])] == [1]
     assert sum(day.documents for day in worker.totals()) == 2

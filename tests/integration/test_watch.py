@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from streams.dead_letters import backlog
-from streams.dead_letters.audit import Trail, alike
-from streams.dead_letters.backlog import Watch
-from streams.dead_letters.reprocess import Back
-from streams.dead_letters.retry import Retrier
-from streams.dead_letters.writer import Letter
-from streams.metrics import Metrics
+from streams.dead_letters.audit import AuditWriter, alike
+from streams.dead_letters.backlog import BacklogMonitor
+from streams.dead_letters.reprocess import RequeueOrPark
+from streams.dead_letters.retry import DeadLetterRetrier
+from streams.dead_letters.writer import DeadLetterRecord
+from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.worker.app import utc_now
 from tests.support.dead_letters import dead, head
@@ -29,10 +29,12 @@ class World:
     def __init__(self, kafka: Kafka, topic: str) -> None:
         self.kafka = kafka
         self.settings = Settings(broker=kafka.bootstrap, topic=topic, dead_letter_topic=f"{topic}.dlq")
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
         self.turn = True
         self.warning: str | None = None
-        self.watch = Watch(self.settings, self.metrics, lambda: NOON + timedelta(hours=2), lambda: self.turn, self.warn)
+        self.watch = BacklogMonitor(
+            self.settings, self.metrics, lambda: NOON + timedelta(hours=2), lambda: self.turn, self.warn
+        )
 
     def warn(self, reason: str | None) -> None:
         self.warning = reason
@@ -67,7 +69,7 @@ async def test_open_letters_are_counted_until_they_are_dealt_with(world: World) 
     world.send(1, 2)
     await until(lambda: world.has(2, 7200), "two open letters, two hours old")
     assert world.warning is None
-    trail = Trail(world.settings)
+    trail = AuditWriter(world.settings)
     trail.write_outcomes(alike("me", [(head(1), "resolved", "", ""), (head(2), "delivered", "", "")]))
     await asyncio.to_thread(trail.confirm)
     await until(lambda: world.has(0, 0), "no open letters")
@@ -92,8 +94,10 @@ async def test_retrier_warns_while_a_topic_is_missing(kafka: Kafka, topic_name: 
         pytest.skip("the mock broker makes every topic that is asked for")
     settings = Settings(broker=kafka.bootstrap, topic=topic_name, dead_letter_topic=f"{topic_name}.dlq")
     warnings: list[str | None] = []
-    back = Back(nowhere, settings.dead_letter_topic, settings.parked_topic, 3, utc_now)
-    retrier = Retrier(settings, Line().services, back, lambda _: None, Metrics(), utc_now, warn=warnings.append)
+    back = RequeueOrPark(nowhere, settings.dead_letter_topic, settings.parked_topic, 3, utc_now)
+    retrier = DeadLetterRetrier(
+        settings, Line().services, back, lambda _: None, WorkerMetrics(), utc_now, warn=warnings.append
+    )
     running = asyncio.create_task(retrier.run())
     try:
         await until(lambda: warnings, "a warning")
@@ -107,5 +111,5 @@ async def test_retrier_warns_while_a_topic_is_missing(kafka: Kafka, topic_name: 
             await running
 
 
-async def nowhere(topic: str, letters: Sequence[Letter]) -> None:
+async def nowhere(topic: str, letters: Sequence[DeadLetterRecord]) -> None:
     raise AssertionError("there is nothing to publish")

@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from ops.reconcile.compare import compare, settle_letters, unplaced
-from ops.reconcile.event_store import Book
-from ops.reconcile.expected_documents import Judge
-from ops.reconcile.rows import Fact, Letter
-from ops.reconcile.scope import Terms
-from ops.reconcile.store_day import Day
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.expected_documents import ExpectedDocuments
+from ops.reconcile.rows import DeadLetterRow, EventRow
+from ops.reconcile.scope import ReconciliationScope
+from ops.reconcile.store_day import DayReport
 from schemas.document import ErpDocument
 from sinks.memory import MemorySink
 from streams.batch import Batch
@@ -38,7 +38,7 @@ class World:
     lost_letters: set[int] = field(default_factory=set)
     lost_records: int = 0
     closed: dict[int, tuple[str, str, str]] = field(default_factory=dict)
-    unplaced: Day | None = None
+    unplaced: DayReport | None = None
 
     @property
     def sink(self) -> MemorySink:
@@ -56,21 +56,21 @@ class World:
         taken = [record for record in self.records[:end] if record.offset not in self.skipped]
         asyncio.run(_through(self.line, taken))
 
-    def letters(self) -> list[Letter]:
-        found: dict[int, Letter] = {}
+    def letters(self) -> list[DeadLetterRow]:
+        found: dict[int, DeadLetterRow] = {}
         for place, made in enumerate(self.line.letters):
             head = head_of(TopicRecord(0, place, 0, made.key, made.value, made.headers), "pos.sales.dlq")
             if head.origin.offset not in self.lost_letters:
                 where = (head.origin.partition, head.origin.offset, head.origin.digest)
                 closed = self.closed.get(head.origin.offset, ("", "", ""))
-                found[head.origin.offset] = Letter(*where, head.reason, head.place, *closed)
+                found[head.origin.offset] = DeadLetterRow(*where, head.reason, head.place, *closed)
         return list(found.values())
 
-    def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **terms: Any) -> list[Day]:
+    def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **terms: Any) -> list[DayReport]:
         """The days."""
         held = self.line.sink.totals(deep=deep)
-        book = Book()
-        judge = Judge(self.line.stores, None, None)
+        book = EventStore()
+        judge = ExpectedDocuments(self.line.stores, None, None)
         there = self.records[self.lost_records :]
         rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, there), now))
         book.add(rows)
@@ -79,7 +79,7 @@ class World:
             terms.setdefault("lost", datetime.fromtimestamp(there[0].timestamp / 1000, UTC) if there else now)
         settle_letters(book, self.letters(), self.line.sink)
         book.judge({0: len(self.records) if self.committed is None else self.committed})
-        known = Terms(now, ends, deep=deep, **terms)
+        known = ReconciliationScope(now, ends, deep=deep, **terms)
         known.sent = lambda facts: self._documents(judge, facts, now)
         try:
             self.unplaced = unplaced(book, known)
@@ -87,7 +87,7 @@ class World:
         finally:
             book.close()
 
-    def _documents(self, judge: Judge, facts: Sequence[Fact], now: datetime) -> dict[str, ErpDocument]:
+    def _documents(self, judge: ExpectedDocuments, facts: Sequence[EventRow], now: datetime) -> dict[str, ErpDocument]:
         """By reference what these receipts' records make."""
         records = [self.records[fact.offset] for fact in facts]
         made = asyncio.run(judge.documents(Batch("pos.sales", 0, records), now))

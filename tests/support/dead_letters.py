@@ -7,8 +7,8 @@ from typing import Any
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Rejection
-from streams.dead_letters.audit import End, Outcome, alike
-from streams.dead_letters.header import Head, head_of
+from streams.dead_letters.audit import AuditOutcome, End, alike
+from streams.dead_letters.header import DeadLetterHeader, head_of
 from streams.dead_letters.writer import letter
 from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON, FakeRecord, value
@@ -34,12 +34,12 @@ def dead(
     return TopicRecord(partition, offset, int(now.timestamp() * 1000), made.key, made.value, made.headers)
 
 
-def head(number: int = 1, **changes: Any) -> Head:
+def head(number: int = 1, **changes: Any) -> DeadLetterHeader:
     """What that letter says."""
     return head_of(dead(number, **changes), DLQ)
 
 
-def outcome_of(head: Head, action: str, end: End, reason: str = "", detail: str = "") -> Outcome:
+def outcome_of(head: DeadLetterHeader, action: str, end: End, reason: str = "", detail: str = "") -> AuditOutcome:
     """What became of a letter, as the audit trail tells it."""
     [told] = alike(action, [(head, end, reason, detail)])
     [outcome] = told.each()

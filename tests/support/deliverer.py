@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from sinks.base import Refusal, SinkUnavailable
+from sinks.base import Refused, SinkUnavailable
 from sinks.registry import open_sink
 
 
@@ -29,7 +29,7 @@ def main(url: str, password: str, batches_file: str, done_file: str) -> None:
                     break
                 except SinkUnavailable as error:
                     time.sleep(error.retry_after or 0.2)
-            refused = {one.event_id: one.reason.value for one in results if isinstance(one, Refusal)}
+            refused = {one.event_id: one.reason.value for one in results if isinstance(one, Refused)}
             done.write(json.dumps(refused) + "\n")
             done.flush()
     sink.close()

@@ -1,7 +1,7 @@
 """What the files under deploy/ have to fit."""
 
 from ops.worker.run import STOP_PATIENCE
-from streams.settings import Settings, Watchdog
+from streams.settings import Settings, WatchdogSettings
 from streams.worker.app import COMMIT_PATIENCE
 
 #: Seconds after which a worker that was told to stop has ended, or its watchdog ends it (`ops.worker.run`), by the defaults.
@@ -9,5 +9,5 @@ LONGEST_END: float = (
     Settings.model_fields["drain_seconds"].default
     + COMMIT_PATIENCE
     + STOP_PATIENCE
-    + Watchdog.model_fields["grace_seconds"].default
+    + WatchdogSettings.model_fields["grace_seconds"].default
 )

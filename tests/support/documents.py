@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from schemas.document import DocumentLine, ErpDocument, Payment
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument
 from schemas.money import minor_digits
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -62,7 +62,7 @@ def document(
         rounding=zero,
         gross=net + tax,
         lines=lines,
-        payments=[Payment("card", net + tax)],
+        payments=[DocumentPayment("card", net + tax)],
     )
     made = replace(plain, **changes)
     digest = hashlib.sha256(repr(made).encode(errors="surrogatepass")).hexdigest()

@@ -23,9 +23,9 @@ from aiokafka.producer.sender import SendProduceReqHandler
 
 from ops.cli import main
 from streams import pipeline
-from streams.dead_letters.writer import DeadLetters
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.dedupe import WindowIndex
-from streams.sink_retry import PatientSink
+from streams.sink_retry import RetryingSink
 from streams.worker import app
 from streams.worker.transport import Slice, SliceConsumer
 
@@ -111,14 +111,14 @@ def of_dead_letters(_: Any, response: Any) -> bool:
 KILLS = {
     "before-decode": Fault(pipeline, "decode", die, False),
     "after-decode": Fault(pipeline, "decode", die, True),
-    "before-sink": Fault(PatientSink, "write", die, False),
+    "before-sink": Fault(RetryingSink, "write", die, False),
     "before-sink-commit": Fault(sqlalchemy.Connection, "commit", die, False, in_a_write),
     "after-sink-commit": Fault(sqlalchemy.Connection, "commit", die, True, in_a_write),
     "between-sink-and-seen": Fault(WindowIndex, "add", die, False),
     "after-seen": Fault(WindowIndex, "add", die, True),
-    "between-seen-and-dead-letters": Fault(DeadLetters, "put", die, False),
+    "between-seen-and-dead-letters": Fault(DeadLetterWriter, "put", die, False),
     "dead-letters-there-but-unconfirmed": Fault(SendProduceReqHandler, "handle_response", die, False, of_dead_letters),
-    "between-dead-letters-and-ack": Fault(DeadLetters, "put", die, True),
+    "between-dead-letters-and-ack": Fault(DeadLetterWriter, "put", die, True),
     "before-ack": Fault(SliceConsumer, "ack", die, False, of_a_slice),
     "after-ack": Fault(SliceConsumer, "ack", die, True, of_a_slice),
     "before-commit": Fault(aiokafka.AIOKafkaConsumer, "commit", die, False),
@@ -126,13 +126,13 @@ KILLS = {
 }
 
 FAULTS = KILLS | {
-    "loop-hangs": Fault(DeadLetters, "put", hang, False),
+    "loop-hangs": Fault(DeadLetterWriter, "put", hang, False),
     "write-hangs": Fault(sqlalchemy.Connection, "commit", hang, False, in_a_write),
-    "fetching-stops": Fault(DeadLetters, "put", stop_fetching, True),
-    "bug": Fault(DeadLetters, "put", fail, False),
-    "clock-a-day-ahead": Fault(PatientSink, "write", lambda: clock.jump(DAY), False),
-    "clock-two-hours-ahead": Fault(PatientSink, "write", lambda: clock.jump(2 * HOUR), False),
-    "clock-a-day-behind": Fault(PatientSink, "write", lambda: clock.jump(-DAY), False),
+    "fetching-stops": Fault(DeadLetterWriter, "put", stop_fetching, True),
+    "bug": Fault(DeadLetterWriter, "put", fail, False),
+    "clock-a-day-ahead": Fault(RetryingSink, "write", lambda: clock.jump(DAY), False),
+    "clock-two-hours-ahead": Fault(RetryingSink, "write", lambda: clock.jump(2 * HOUR), False),
+    "clock-a-day-behind": Fault(RetryingSink, "write", lambda: clock.jump(-DAY), False),
 }
 
 

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from sinks.base import Sink
 from sinks.memory import MemorySink
-from streams.dead_letters.writer import BudgetGuard, DeadLetters, Letter
+from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
-from streams.metrics import Metrics
+from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Store, Stores
-from streams.sink_retry import BackOff, PatientSink
+from streams.sink_retry import BackOff, RetryingSink
 from tests.support.events import NOON
 
 
@@ -38,22 +38,22 @@ class Line:
     """Services and what they brought about."""
 
     sink: Sink = field(default_factory=MemorySink)
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[DeadLetterRecord] = field(default_factory=list)
     chunks: MemoryChunks = field(default_factory=MemoryChunks)
     budget: BudgetGuard = field(default_factory=lambda: BudgetGuard(1, 1_000_000))
     stores: Stores = field(default_factory=lambda: Stores({}, Store()))
     now: datetime = NOON
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     services: Services = field(init=False)
 
     def __post_init__(self) -> None:
-        async def publish(letters: Sequence[Letter]) -> None:
+        async def publish(letters: Sequence[DeadLetterRecord]) -> None:
             self.letters += letters
 
         self.services = Services(
             seen=WindowIndex(86400, self.now.timestamp, self.chunks),
-            sink=PatientSink(self.sink, self.metrics, BackOff(0.001, 0.002)),
-            dead_letters=DeadLetters(publish, lambda: self.now),
+            sink=RetryingSink(self.sink, self.metrics, BackOff(0.001, 0.002)),
+            dead_letters=DeadLetterWriter(publish, lambda: self.now),
             budget=self.budget,
             stores=self.stores,
             now=lambda: self.now,

@@ -14,25 +14,25 @@ from streams.batch import Rejection
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.mapping.mapper import Master
+from streams.mapping.mapper import Mapper
 from streams.mapping.master_data import MasterData
-from streams.mapping.tables import Database
+from streams.mapping.tables import QueryDatabase
 from streams.settings import Store, Stores
 from tests.support.events import NOON, batch, value
 
-NOWHERE = Database("memory://", None)
+NOWHERE = QueryDatabase("memory://", None)
 ANY_STORE = Stores({}, Store())
 
 
-def master(**sections: Any) -> Master:
+def master(**sections: Any) -> Mapper:
     """The master data of a mapping whose tables stand in itself, as lists of rows or as sections."""
     given = {name: {"rows": part} if isinstance(part, list) else part for name, part in sections.items()}
     mapping = Mapping.model_validate({"mapping": 1, "name": "test", **given})
     rows = {name: list(table.rows or ()) for name, table in mapping.tables().items()}
-    return Master(mapping, rows, Counter())
+    return Mapper(mapping, rows, Counter())
 
 
-def outcome(of: Master, stores: Stores = ANY_STORE, now: datetime = NOON, **changes: Any) -> ErpDocument | Rejection:
+def outcome(of: Mapper, stores: Stores = ANY_STORE, now: datetime = NOON, **changes: Any) -> ErpDocument | Rejection:
     """What becomes of the event."""
     arrivals, _, _ = decode(batch(value(1, **changes)))
     sound, held = check(arrivals, now, of.repair)
@@ -41,14 +41,14 @@ def outcome(of: Master, stores: Stores = ANY_STORE, now: datetime = NOON, **chan
     return only
 
 
-def mapped(of: Master, **changes: Any) -> ErpDocument:
+def mapped(of: Mapper, **changes: Any) -> ErpDocument:
     """The document that the event becomes."""
     made = outcome(of, **changes)
     assert isinstance(made, ErpDocument), made
     return made
 
 
-def refused(of: Master, **changes: Any) -> tuple[str, str]:
+def refused(of: Mapper, **changes: Any) -> tuple[str, str]:
     """Reason and detail of the dead letter that the event becomes."""
     made = outcome(of, **changes)
     assert isinstance(made, Rejection), made
@@ -64,6 +64,6 @@ def mapping_file(folder: Path, text: str | dict[str, Any], **files: str) -> Path
     return path
 
 
-def loaded(path: Path, database: Database = NOWHERE) -> Master:
+def loaded(path: Path, database: QueryDatabase = NOWHERE) -> Mapper:
     """The master data of a mapping file."""
     return MasterData(path, database).load()

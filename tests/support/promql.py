@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deploy.prometheus.server import RULES, promtool
-from streams.metrics import Metrics, ReconciliationMetrics, ScheduleMetrics
+from streams.metrics import ReconciliationMetrics, ScheduleMetrics, WorkerMetrics
 
 PROMTOOL: Path | None = promtool()
 STRICT = bool(os.environ.get("TILLSTREAM_TEST_STRICT"))
@@ -45,7 +45,7 @@ def names_served() -> set[str]:
         "histogram": ["_bucket", "_sum", "_count"],
         "info": ["_info"],
     }
-    registries = Metrics().registry, ReconciliationMetrics().registry, ScheduleMetrics().registry
+    registries = WorkerMetrics().registry, ReconciliationMetrics().registry, ScheduleMetrics().registry
     families = [family for registry in registries for family in registry.collect()]
     return {family.name + suffix for family in families for suffix in suffixes[family.type]}
 

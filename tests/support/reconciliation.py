@@ -17,8 +17,8 @@ from ops.cli import program
 from ops.demo.embedded_broker import PARTITIONS, PRODUCER, EmbeddedBroker
 from streams.assembly import build_desk
 from streams.batch import Batch
-from streams.dead_letters.writer import DeadLetters, Letter
-from streams.kafka.producer import Sender
+from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
+from streams.kafka.producer import ConfirmingProducer
 from streams.pipeline import process
 from streams.settings import Settings
 from tests.support.events import FakeRecord, value
@@ -106,16 +106,16 @@ class Office:
 
     def _work(self) -> None:
         """What workers do with all of it."""
-        sender = Sender(self.settings)
+        sender = ConfirmingProducer(self.settings)
 
-        async def publish(letters: Sequence[Letter]) -> None:
+        async def publish(letters: Sequence[DeadLetterRecord]) -> None:
             for letter in letters:
                 sender.send(self.settings.dead_letter_topic, *letter)
             sender.confirm()
 
         desk = build_desk(self.settings)
         try:
-            services = replace(desk.services, dead_letters=DeadLetters(publish, lambda: datetime.now(UTC)))
+            services = replace(desk.services, dead_letters=DeadLetterWriter(publish, lambda: datetime.now(UTC)))
             for partition, records in SENT.items():
                 batch = [FakeRecord(place, said, timestamp=arrived(day)) for place, (day, said) in enumerate(records)]
                 asyncio.run(process(Batch(TOPIC, partition, batch), services))

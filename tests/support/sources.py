@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from schemas.contract import Example
+from schemas.contract import ContractExample
 from schemas.document import ErpDocument
-from streams.batch import Noted, Rejection
+from streams.batch import Rejection, Skipped
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
@@ -30,7 +30,7 @@ def source(name: str) -> Source:
 
 
 @cache
-def examples() -> list[tuple[str, Example]]:
+def examples() -> list[tuple[str, ContractExample]]:
     """Every example of every built-in contract, with its contract's name."""
     return [(name, example) for name in built_in() for example in load(find(name)).examples]
 
@@ -42,7 +42,7 @@ def folder(name: str) -> Path:
 
 def through(
     name: str, *values: Any, headers: dict[str, str] | None = None
-) -> tuple[list[ErpDocument], list[Rejection], list[Noted]]:
+) -> tuple[list[ErpDocument], list[Rejection], list[Skipped]]:
     """The documents that the line makes of records, without the sink; what is rejected, and what is noted."""
     records = batch(*(value if isinstance(value, bytes) else json.dumps(value).encode() for value in values))
     for record in records.records:

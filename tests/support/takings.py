@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from random import Random
 
-from schemas.document import DocumentLine, ErpDocument, Kind, Payment
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument, Kind
 from tests.support.documents import document, line
 
 CENT = Decimal("0.01")
@@ -54,11 +54,11 @@ def _sale(random: Random, number: int, store: str, day: date) -> ErpDocument:
     if random.random() < 0.3:  # in cash, rounded to five cents, with change
         due = (sold.gross / 5).quantize(CENT, ROUND_HALF_UP) * 5
         given = due + random.choice([Decimal(0), Decimal("0.50"), Decimal(5)])
-        paid = [Payment("cash", given)] + [Payment("cash", due - given)] * (given != due)
+        paid = [DocumentPayment("cash", given)] + [DocumentPayment("cash", due - given)] * (given != due)
         return replace(sold, rounding=due - sold.gross, gross=due, payments=paid)
     if random.random() < 0.3:
         part = (sold.gross / 3).quantize(CENT)
-        return replace(sold, payments=[Payment("voucher", part), Payment("card", sold.gross - part)])
+        return replace(sold, payments=[DocumentPayment("voucher", part), DocumentPayment("card", sold.gross - part)])
     return sold
 
 

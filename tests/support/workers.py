@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from deploy.processes import is_free
-from ops.worker.process import Readings, parse
+from ops.worker.process import WorkerReadings, parse
 from tests.support.nursery import fork
 from tests.support.topics import Record, Topics
 from tests.support.wait import wait_until
@@ -94,7 +94,7 @@ class Worker:
         """(status, body) of the worker's http; (0, "") when it does not answer."""
         return get(self.port, path)
 
-    def readings(self) -> Readings:
+    def readings(self) -> WorkerReadings:
         """What its metrics say."""
         return parse(self.get("/metrics")[1])
 

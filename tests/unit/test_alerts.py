@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.metrics import Metrics, ReconciliationMetrics
+from streams.metrics import ReconciliationMetrics, WorkerMetrics
 from tests.support.promql import PROMTOOL, names_in, names_recorded, names_served, rules, selectors_in, with_promtool
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_latency_objective_is_a_bucket_of_the_histogram() -> None:
     bounds = {bound for rule in rules() for bound in re.findall(r'le="([^"]+)"', rule["expr"])}
     served = {
         sample.labels["le"]
-        for family in Metrics().registry.collect()
+        for family in WorkerMetrics().registry.collect()
         for sample in family.samples
         if sample.name == "tillstream_event_to_commit_seconds_bucket"
     }
@@ -120,6 +120,6 @@ def test_latency_objective_is_a_bucket_of_the_histogram() -> None:
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
 def test_every_metric_that_a_runbook_names_is_one(page: Path) -> None:
     named = set(re.findall(r"`(tillstream_\w+)`", page.read_text()))
-    registries = Metrics().registry, ReconciliationMetrics().registry
+    registries = WorkerMetrics().registry, ReconciliationMetrics().registry
     families = {family.name for registry in registries for family in registry.collect()}
     assert named <= names_served() | families

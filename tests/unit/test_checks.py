@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
 from streams.batch import Rejection
-from streams.checks import Sound, SoundLine, Unsound, amounts, check, gross_of_lines, rate_units
+from streams.checks import CheckedLine, CheckedReceipt, CheckFailed, amounts, check, gross_of_lines, rate_units
 from streams.decode import decode
 from tests.support.events import NOON, batch, value
 
 
-def judge(**changes: Any) -> Sound | Rejection:
+def judge(**changes: Any) -> CheckedReceipt | Rejection:
     arrivals, rejections, _ = decode(batch(value(1, **changes)))
     assert not rejections
     sound, held = check(arrivals, NOON)
@@ -29,9 +29,9 @@ def reason(**changes: Any) -> tuple[Reason, str]:
     return verdict.reason, verdict.detail
 
 
-def sound(**changes: Any) -> Sound:
+def sound(**changes: Any) -> CheckedReceipt:
     verdict = judge(**changes)
-    assert isinstance(verdict, Sound), verdict
+    assert isinstance(verdict, CheckedReceipt), verdict
     return verdict
 
 
@@ -281,7 +281,7 @@ def test_repair_is_asked_about_what_is_not_right_alone() -> None:
     arrivals, _, _ = decode(batch(value(1), value(2, lines=[]), value(3, currency="EUX")))
     asked: list[tuple[str, Reason]] = []
 
-    def repair(arrival: Any, fault: Unsound) -> Sound | None:
+    def repair(arrival: Any, fault: CheckFailed) -> CheckedReceipt | None:
         asked.append((arrival.id, fault.reason))
         return amounts(arrivals[0]) if fault.reason is Reason.EMPTY_RECEIPT else None
 
@@ -303,7 +303,7 @@ def test_fault_names_its_line() -> None:
         reason(**receipt([line("1", "1"), line("1", "1", tax_rate="101")], "2.00"))[1]
         == "lines.1.tax_rate: out_of_range"
     )
-    with pytest.raises(Unsound, match=r"lines\.1\.quantity: out_of_range"):
+    with pytest.raises(CheckFailed, match=r"lines\.1\.quantity: out_of_range"):
         gross_of([line("1", "1"), line("1e12", "1")], "EUR")
 
 
@@ -311,7 +311,7 @@ def test_fault_names_its_line() -> None:
 def test_gross_of_lines_is_their_sum_in_the_currencys_places(currency: str, gross: str) -> None:
     lines = [line("2", "2.50"), line("1", "2.60")]
     assert gross_of(lines, currency) == gross
-    with pytest.raises(Unsound, match="currency: not_in_iso_4217"):
+    with pytest.raises(CheckFailed, match="currency: not_in_iso_4217"):
         gross_of(lines, "EUX")
 
 
@@ -429,11 +429,11 @@ def test_tax_that_no_lines_can_take_changes_none() -> None:
     assert reason(**receipt(free, "1.00", tax="0.01"))[1] == "totals.tax: differs_from_lines"
 
 
-def with_slack(slack: str, **changes: Any) -> Sound | str:
+def with_slack(slack: str, **changes: Any) -> CheckedReceipt | str:
     (arrival,) = decode(batch(value(1, **changes)))[0]
     try:
         return amounts(arrival, Decimal(slack))
-    except Unsound as fault:
+    except CheckFailed as fault:
         return fault.detail
 
 
@@ -443,7 +443,7 @@ def test_totals_may_differ_by_the_slack_and_no_more(currency: str, places: int) 
     for sign in (1, -1):
         gross, beyond = 3 + sign * Decimal("0.05"), 3 + sign * (Decimal("0.05") + unit)
         within = with_slack("0.05", currency=currency, **receipt([line("1", "3.00")], str(gross)))
-        assert isinstance(within, Sound)
+        assert isinstance(within, CheckedReceipt)
         assert within.rounding == sign * Decimal("0.05").scaleb(places)
         assert with_slack("0.05", currency=currency, **receipt([line("1", "3.00")], str(beyond))) == (
             "totals.gross: differs_from_lines"
@@ -455,12 +455,12 @@ def test_net_and_tax_may_differ_by_a_cent_per_line_and_the_slack(name: str) -> N
     base = {"net": 252, "tax": 48}[name]
     for cents in (6, -6):
         totals = {"gross": "3.00", "net": "2.52", "tax": "0.48", name: str(Decimal(base + cents) / 100)}
-        assert isinstance(with_slack("0.05", totals=totals), Sound)
+        assert isinstance(with_slack("0.05", totals=totals), CheckedReceipt)
         totals[name] = str(Decimal(base + cents + cents // 6) / 100)
         assert with_slack("0.05", totals=totals) == f"totals.{name}: differs_from_lines"
 
 
-def above(one: SoundLine) -> Fraction:
+def above(one: CheckedLine) -> Fraction:
     """By how much a line's tax is above what its rate gives."""
     rate = Fraction(one.said["tax_rate"])
     share = rate / 100 if not one.said.get("tax_included", True) else rate / (100 + rate)
@@ -485,7 +485,7 @@ def test_difference_of_printed_tax_goes_to_the_lines_rounded_furthest_the_other_
     tax = sum(one.tax for one in plainly) + on_top + within
     totals = {"net": f"{Decimal(gross - tax) / 100}"} if says_net else {"tax": f"{Decimal(tax) / 100}"}
     verdict = judge(**receipt(plain, f"{Decimal(gross) / 100}", **totals))
-    assert isinstance(verdict, Sound), verdict
+    assert isinstance(verdict, CheckedReceipt), verdict
     assert (verdict.gross, verdict.tax, verdict.net, verdict.rounding) == (gross, tax, gross - tax, 0)
     assert all(one.net + one.tax == one.gross for one in verdict.lines)
     for difference, included in ((on_top, False), (within, True)):

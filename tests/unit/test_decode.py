@@ -13,7 +13,7 @@ from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import DIGEST
 from streams.decode import decode, stated_fields
-from streams.sources.source import Refused, Skipped, Source
+from streams.sources.source import RefusedRecord, SkippedPart, Source
 from tests.support.events import batch, event, value
 
 
@@ -158,15 +158,15 @@ def test_any_damage_to_a_valid_record_ends_somewhere(damage: bytes, place: int) 
 class Parts:
     """A source whose records hold JSON lists of parts: events, and words for what is none."""
 
-    def events(self, record: Any) -> Iterator[dict[str, Any] | Skipped | Refused]:
+    def events(self, record: Any) -> Iterator[dict[str, Any] | SkippedPart | RefusedRecord]:
         for part in json.loads(record.value):
             match part:
                 case "skip":
-                    yield Skipped("a copy")
+                    yield SkippedPart("a copy")
                 case "refuse":
-                    yield Refused(Reason.UNPLACED_RECORD, "kind: unknown")
+                    yield RefusedRecord(Reason.UNPLACED_RECORD, "kind: unknown")
                 case "break":
-                    raise Refused(Reason.UNCONVERTIBLE_VALUE, "events: not_found")
+                    raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, "events: not_found")
                 case "deep":
                     raise RecursionError
                 case _:
@@ -257,7 +257,7 @@ def test_digest_of_a_place_is_stable_across_versions() -> None:
 @pytest.mark.parametrize("written", [b"\\u0000", b"\0"])
 def test_nul_in_a_record_and_in_none_of_its_texts_is_no_fault(written: bytes) -> None:
     class Around(Parts):
-        def events(self, record: Any) -> Iterator[dict[str, Any] | Skipped | Refused]:
+        def events(self, record: Any) -> Iterator[dict[str, Any] | SkippedPart | RefusedRecord]:
             yield event(1)
             yield event(2, cashier="a\0b")
 

@@ -8,7 +8,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.logs import FIRST_SILENCE, LONGEST_SILENCE, MOST_KINDS, Damper
+from streams.logs import FIRST_SILENCE, LONGEST_SILENCE, MOST_KINDS, LogDamper
 
 
 class Clock:
@@ -23,14 +23,14 @@ def record(text: str, name: str = "aiokafka.conn", level: int = logging.ERROR) -
 
 
 def test_ours_and_what_is_no_warning_always_pass() -> None:
-    damper = Damper(Clock())
+    damper = LogDamper(Clock())
     for each in (record("x", "tillstream.line"), record("x", level=logging.INFO), record("x", "sqlalchemy.pool")):
         assert all(damper.filter(each) for _ in range(100))
 
 
 def test_flood_of_an_outage_is_a_few_lines_that_say_how_many_were_suppressed() -> None:
     clock = Clock()
-    damper = Damper(clock)
+    damper = LogDamper(clock)
     passed = []
     for number in range(30_400):
         clock.now = number * 0.05  # 25 minutes
@@ -42,7 +42,7 @@ def test_flood_of_an_outage_is_a_few_lines_that_say_how_many_were_suppressed() -
 
 
 def test_other_messages_are_not_held_back() -> None:
-    damper = Damper(Clock())
+    damper = LogDamper(Clock())
     assert damper.filter(record("Unable connect to node with id 1"))
     assert damper.filter(record("Heartbeat failed"))
     assert damper.filter(record("Unable connect to node with id 1", "faust.transport"))
@@ -52,7 +52,7 @@ def test_other_messages_are_not_held_back() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 2 * LONGEST_SILENCE)), max_size=100))
 def test_every_message_is_passed_or_counted_once(messages: list[tuple[str, float]]) -> None:
     clock = Clock()
-    damper = Damper(clock)
+    damper = LogDamper(clock)
     told = 0
     for text, pause in messages:
         clock.now += pause
@@ -65,7 +65,7 @@ def test_every_message_is_passed_or_counted_once(messages: list[tuple[str, float
 
 def test_message_after_a_long_silence_passes_without_a_count() -> None:
     clock = Clock()
-    damper = Damper(clock)
+    damper = LogDamper(clock)
     for _ in range(3):
         said = record("once an hour")
         assert damper.filter(said)
@@ -74,7 +74,7 @@ def test_message_after_a_long_silence_passes_without_a_count() -> None:
 
 
 def test_endless_kinds_of_messages_take_bounded_memory() -> None:
-    damper = Damper(Clock())
+    damper = LogDamper(Clock())
     for number in range(20_000):
         damper.filter(record("x" * (number % 90) + chr(0x4E00 + number)))
     assert len(damper._kinds) <= MOST_KINDS + 1

@@ -14,7 +14,7 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink
-from streams.batch import Arrival, Rejection, Settled
+from streams.batch import Arrival, BatchOutcome, Rejection
 from streams.dead_letters.writer import BudgetExceeded, BudgetGuard, reason_of
 from streams.decode import decode
 from streams.pipeline import first_turn, process, with_document
@@ -25,7 +25,7 @@ from tests.support.line import Line
 from tests.support.mapping import master
 
 
-async def send(line: Line, *values: bytes | None, first: int = 0) -> Settled:
+async def send(line: Line, *values: bytes | None, first: int = 0) -> BatchOutcome:
     return await process(batch(*values, first=first), line.services)
 
 

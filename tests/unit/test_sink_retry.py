@@ -8,8 +8,8 @@ from contextlib import suppress
 from schemas.document import ErpDocument
 from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink
-from streams.metrics import Metrics
-from streams.sink_retry import BackOff, PatientSink
+from streams.metrics import WorkerMetrics
+from streams.sink_retry import BackOff, RetryingSink
 from tests.support.documents import document
 
 
@@ -35,7 +35,7 @@ class Picky(MemorySink):
         return super().write(documents)
 
 
-async def failed(metrics: Metrics, times: int, kind: str = "connection") -> None:
+async def failed(metrics: WorkerMetrics, times: int, kind: str = "connection") -> None:
     """Return when so many calls have failed. Raises TimeoutError after half a minute."""
     async with asyncio.timeout(30):
         while (metrics.registry.get_sample_value("tillstream_sink_errors_total", {"kind": kind}) or 0) < times:
@@ -43,8 +43,8 @@ async def failed(metrics: Metrics, times: int, kind: str = "connection") -> None
 
 
 async def test_first_answer_after_an_outage_ends_the_waiting_of_all_calls() -> None:
-    sink, metrics = MemorySink(), Metrics()
-    patient = PatientSink(sink, metrics, AnHour(first=0.001))
+    sink, metrics = MemorySink(), WorkerMetrics()
+    patient = RetryingSink(sink, metrics, AnHour(first=0.001))
     for _ in range(2):
         sink.fail_next(SinkUnavailable("connection", "down"))
     waiting = [asyncio.create_task(patient.write([document(number)])) for number in (1, 2)]
@@ -56,8 +56,8 @@ async def test_first_answer_after_an_outage_ends_the_waiting_of_all_calls() -> N
 
 
 async def test_pause_that_the_system_asks_for_is_kept_whoever_is_answered() -> None:
-    sink, metrics = MemorySink(), Metrics()
-    patient = PatientSink(sink, metrics, BackOff(0.001, 0.001))
+    sink, metrics = MemorySink(), WorkerMetrics()
+    patient = RetryingSink(sink, metrics, BackOff(0.001, 0.001))
     sink.fail_next(SinkUnavailable("connection", "too many requests", retry_after=3600.0))
     waiting = asyncio.create_task(patient.write([document(1)]))
     await failed(metrics, 1)
@@ -69,7 +69,7 @@ async def test_pause_that_the_system_asks_for_is_kept_whoever_is_answered() -> N
 
 async def test_call_that_fails_while_others_are_answered_keeps_its_first_pause() -> None:
     sink = Picky(document(1).event_id)
-    patient = PatientSink(sink, Metrics(), AnHour(first=0.05))
+    patient = RetryingSink(sink, WorkerMetrics(), AnHour(first=0.05))
     waiting = asyncio.create_task(patient.write([document(1)]))
     number = 1
     while len(sink.tries) < 4:
@@ -82,8 +82,8 @@ async def test_call_that_fails_while_others_are_answered_keeps_its_first_pause()
 
 async def test_call_that_fails_is_in_trouble_until_it_is_answered_itself() -> None:
     sink = Picky(document(1).event_id)
-    metrics = Metrics()
-    patient = PatientSink(sink, metrics, AnHour())
+    metrics = WorkerMetrics()
+    patient = RetryingSink(sink, metrics, AnHour())
     waiting = asyncio.create_task(patient.write([document(1)]))
     await failed(metrics, 1, "lock")
     for number in range(2, 5):

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.mapping import Usual
+from schemas.mapping import OutlierRule
 from sinks.registry import open_sink
-from streams.cleaning.outliers import Span, median, usual_span
+from streams.cleaning.outliers import UsualRange, median, usual_span
 from streams.mapping.master_data import MasterData
-from streams.mapping.tables import Database
-from streams.metrics import Metrics
+from streams.mapping.tables import QueryDatabase
+from streams.metrics import WorkerMetrics
 from streams.sources.contracts import ContractError
 from tests.support.documents import document, line
 from tests.support.events import NOON, event
@@ -25,7 +25,7 @@ LINE = event()["lines"][0]
 TODAY = NOON.date()
 
 
-def sold(folder: Path, *prices: str, day: date = TODAY, first: int = 1) -> Database:
+def sold(folder: Path, *prices: str, day: date = TODAY, first: int = 1) -> QueryDatabase:
     """A sink that holds a receipt for each price of an apple."""
     url = f"sqlite:///{folder / 'sink.db'}"
     sink = open_sink(url)
@@ -33,10 +33,10 @@ def sold(folder: Path, *prices: str, day: date = TODAY, first: int = 1) -> Datab
     made = [line(sku="A", net=price, tax="0.00", unit_price=Decimal(price)) for price in prices]
     sink.write([document(first + n, lines=[one], business_date=day) for n, one in enumerate(made)])
     sink.close()
-    return Database(url, None)
+    return QueryDatabase(url, None)
 
 
-def learned(folder: Path, database: Database, clock: Any = lambda: NOON, **usual: Any) -> MasterData:
+def learned(folder: Path, database: QueryDatabase, clock: Any = lambda: NOON, **usual: Any) -> MasterData:
     cleaning = {"usual": {"prices": "flag", "receipts": "hold", "warm_up": 5, **usual}}
     data = MasterData(mapping_file(folder, {"mapping": 1, "cleaning": cleaning}), database, clock)
     data.load()
@@ -55,14 +55,14 @@ def test_median_has_half_of_the_values_on_each_side(numbers: list[int]) -> None:
 
 
 def test_price_that_never_changes_has_a_span_of_its_own_size() -> None:
-    rule = Usual(warm_up=5, times=Decimal(10))
-    assert usual_span(Counter({Decimal("2.00"): 5}), rule) == Span(Decimal("1.80"), Decimal("2.20"))
+    rule = OutlierRule(warm_up=5, times=Decimal(10))
+    assert usual_span(Counter({Decimal("2.00"): 5}), rule) == UsualRange(Decimal("1.80"), Decimal("2.20"))
     assert usual_span(Counter({Decimal("2.00"): 4}), rule) is None
 
 
 def test_one_wild_value_does_not_widen_the_span() -> None:
     values = [Decimal(price) for price in ("1.00", "1.10", "1.20", "1.30", "1.40", "9999")]
-    span = usual_span(Counter(values), Usual(warm_up=5, times=Decimal(3)))
+    span = usual_span(Counter(values), OutlierRule(warm_up=5, times=Decimal(3)))
     assert span is not None
     assert span.most < 2
 
@@ -73,7 +73,7 @@ def test_unusual_price_is_flagged_and_an_unusual_receipt_held(tmp_path: Path) ->
     assert mapped(master, **receipt("1.55")).review is None
     assert mapped(master, **receipt("15.00")).review == "lines.0.unit_price: far_from_usual"
     assert mapped(master, **receipt("15.00", currency="CHF")).review is None
-    holding = learned(tmp_path, Database(f"sqlite:///{tmp_path / 'sink.db'}", None), prices=None).current()
+    holding = learned(tmp_path, QueryDatabase(f"sqlite:///{tmp_path / 'sink.db'}", None), prices=None).current()
     assert holding is not None
     assert refused(holding, **receipt("15.00")) == ("held_outlier", "totals.gross: far_from_usual")
     assert mapped(holding, **receipt("15.00", type="return")).review is None
@@ -99,7 +99,7 @@ def test_what_is_usual_is_learned_again_after_a_while(tmp_path: Path) -> None:
     sold(tmp_path, *["1.50"] * 6, first=100)
     for minutes, review in ((59, None), (60, "lines.0.unit_price: far_from_usual")):
         now[0] = NOON + timedelta(minutes=minutes)
-        data.look(Metrics())
+        data.look(WorkerMetrics())
         master = data.current()
         assert master is not None
         assert mapped(master, **receipt("15.00")).review == review

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
-from schemas.mapping import Cleaning
+from schemas.mapping import CleaningRules
 from streams.cleaning.rules import REASONS
 from tests.support.events import NOON, event
 from tests.support.mapping import mapped, master, outcome, refused
@@ -132,14 +132,14 @@ def test_what_is_found_is_counted_by_rule_and_policy() -> None:
 
 
 def test_every_rule_has_its_reasons() -> None:
-    rules = set(Cleaning.model_fields) - {"usual", "refunds"} | {"usual_price", "usual_receipt"}
+    rules = set(CleaningRules.model_fields) - {"usual", "refunds"} | {"usual_price", "usual_receipt"}
     assert rules == set(REASONS)
     held = {reason for reason in Reason if reason.value.startswith("held_")} - {Reason.HELD_REFUND}
     assert held == {reasons[1] for reasons in REASONS.values()}
 
 
 def test_released_rules_hold_nothing_and_find_the_same() -> None:
-    held = Cleaning.model_validate(
+    held = CleaningRules.model_validate(
         {name: options for rule_of in BROKEN for name, options in rule(rule_of, "hold").items()}
         | {"refunds": {"then": "hold"}}
     )

@@ -13,22 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.demo.embedded_broker import PARTITIONS, EmbeddedBroker
-from sinks.base import Kept
+from sinks.base import ReferenceSnapshot
 from streams.dead_letters.audit import (
-    Action,
-    Done,
+    AuditAction,
+    AuditOutcome,
+    AuditTail,
+    AuditWriter,
     End,
     Entry,
-    Follower,
-    Ledger,
-    Outcome,
-    Trail,
+    LastOutcome,
+    ResolutionIndex,
     alike,
     entries,
     entries_of,
     new_id,
 )
-from streams.dead_letters.header import Head
+from streams.dead_letters.header import DeadLetterHeader
 from streams.dead_letters.removed_documents import erp_of, kept_by
 from streams.kafka.reader import TopicRecord
 from streams.kafka.topics import BrokerUnreachable
@@ -59,8 +59,8 @@ def settings(broker: EmbeddedBroker, request: pytest.FixtureRequest) -> Settings
     return made
 
 
-def action(name: str, **changes: Any) -> Action:
-    return Action(id=name, what="replay", state="begun", by="Ada", at=NOON, **changes)
+def action(name: str, **changes: Any) -> AuditAction:
+    return AuditAction(id=name, what="replay", state="begun", by="Ada", at=NOON, **changes)
 
 
 def delivered(name: str, *numbers: int) -> list[Any]:
@@ -71,11 +71,11 @@ SAID: dict[str, Any] = {
     "kind": "action", "id": "a", "what": "replay", "state": "begun", "by": "Ada", "at": NOON, "filter": {"store": "S1"},
     "reason": "corrected", "patch": [{"op": "test"}], "options": {"rate": 5}, "until": {3: 7}, "counts": {"noted": 2},
 }  # fmt: skip
-FULL = Action.model_validate(SAID)
+FULL = AuditAction.model_validate(SAID)
 
 
 def test_entries_come_back_whole_and_in_order(settings: Settings) -> None:
-    trail = Trail(settings)
+    trail = AuditWriter(settings)
     ended = list(alike("a", [(head(1), "failed", "unmapped_item", "lines.0.sku"), (head(2), "delivered", "", "")]))
     trail.write(FULL)
     trail.write_outcomes(ended)
@@ -86,27 +86,30 @@ def test_entries_come_back_whole_and_in_order(settings: Settings) -> None:
 
 
 def test_entries_of_all_partitions_are_read(settings: Settings) -> None:
-    trail = Trail(settings)
+    trail = AuditWriter(settings)
     for name in ACTIONS:
         trail.write(action(name))
     trail.confirm()
-    assert sorted(entry.id for entry in entries(settings, PARTITIONS) if isinstance(entry, Action)) == ACTIONS
+    assert sorted(entry.id for entry in entries(settings, PARTITIONS) if isinstance(entry, AuditAction)) == ACTIONS
 
 
 def test_documents_that_an_action_takes_back_are_kept_in_the_trail(settings: Settings) -> None:
-    both = [Kept("pos/S1/R1/1/sale", {"documents": [{"sku": "A"}]}), Kept("pos/S1/R1/2/sale", {})]
-    Trail(settings).keep("a", both)
+    both = [
+        ReferenceSnapshot("pos/S1/R1/1/sale", {"documents": [{"sku": "A"}]}),
+        ReferenceSnapshot("pos/S1/R1/2/sale", {}),
+    ]
+    AuditWriter(settings).keep("a", both)
     assert kept_by(settings, "a") == (both, [], erp_of(settings))
     assert kept_by(settings, "b") == ([], [], "")
 
 
 def test_keeping_fails_when_the_broker_does_not_take_the_documents(settings: Settings) -> None:
     with pytest.raises(BrokerUnreachable):
-        Trail(settings).keep("a", [Kept("x" * 200_000, {})])
+        AuditWriter(settings).keep("a", [ReferenceSnapshot("x" * 200_000, {})])
 
 
 def test_confirming_fails_when_the_broker_does_not_take_an_entry(settings: Settings) -> None:
-    trail = Trail(settings)
+    trail = AuditWriter(settings)
     trail.write(action("a", reason="x" * 200_000))
     with pytest.raises(BrokerUnreachable):
         trail.confirm()
@@ -120,13 +123,13 @@ class Followed:
     but: str = ""
 
     def __post_init__(self) -> None:
-        self.trail = Trail(self.settings)
-        self.ledger = Ledger()
+        self.trail = AuditWriter(self.settings)
+        self.ledger = ResolutionIndex()
 
     @cached_property
-    def follower(self) -> Follower:
+    def follower(self) -> AuditTail:
         """Opened when it is first asked for, so that it finds what was written before."""
-        return Follower(self.settings, PARTITIONS, self.ledger, self.but)
+        return AuditTail(self.settings, PARTITIONS, self.ledger, self.but)
 
     def write(self, name: str, *numbers: int) -> None:
         self.trail.write_outcomes(delivered(name, *numbers))
@@ -180,7 +183,7 @@ def test_partition_that_ends_twice_does_not_end_another(followed: Followed) -> N
 
 def test_entries_about_no_letter_are_passed_over(followed: Followed) -> None:
     followed.trail.write(action("a"))
-    followed.trail.keep("a", [Kept("pos/S1/R1/1/sale", {})])
+    followed.trail.keep("a", [ReferenceSnapshot("pos/S1/R1/1/sale", {})])
     followed.write("a", 1)
     assert followed.closed_after_reading(2) == [1]
 
@@ -207,7 +210,7 @@ def test_error_of_the_broker_ends_the_reading(followed: Followed, code: int) -> 
 
 
 def test_follower_that_is_closed_reads_no_more(settings: Settings) -> None:
-    follower = Follower(settings, PARTITIONS, Ledger())
+    follower = AuditTail(settings, PARTITIONS, ResolutionIndex())
     follower.close()
     with pytest.raises(RuntimeError):
         follower.read()
@@ -225,14 +228,14 @@ def test_record_of_another_make_has_no_entries(value: bytes | None) -> None:
 def test_fields_of_a_later_version_are_ignored() -> None:
     later = FULL.model_dump_json().encode()[:-1] + b',"colour":"red"}'
     (read,) = entries_of(record(later))
-    assert isinstance(read, Action)
+    assert isinstance(read, AuditAction)
     assert read.model_dump() == SAID
 
 
 def test_action_of_which_little_is_said_has_empty_fields() -> None:
     bare = b'{"kind":"action","id":"a","what":"replay","state":"begun","by":"Ada","at":"2026-03-10T12:00:00Z"}'
     (read,) = entries_of(record(bare))
-    assert isinstance(read, Action)
+    assert isinstance(read, AuditAction)
     nothing: dict[str, Any] = {"filter": {}, "reason": "", "patch": None, "options": {}, "until": {}, "counts": {}}
     assert read.model_dump() == SAID | nothing
 
@@ -242,8 +245,8 @@ def test_outcome_without_a_reason_has_an_empty_one() -> None:
         b'{"kind":"outcomes","action":"a","topic":"t","partition":1,"attempts":2,"end":"delivered",'
         b'"at":"2026-03-10T12:00:00Z","letters":[[3,"d",4,5]]}'
     )
-    assert entries_of(record(bare)) == (Outcome("a", "t", 1, 3, "d", 2, (4, 5), "delivered", NOON, "", ""),)
-    assert Outcome("a", "t", 1, 3, "d", 2, (4, 5), "delivered", NOON)[-2:] == ("", "")
+    assert entries_of(record(bare)) == (AuditOutcome("a", "t", 1, 3, "d", 2, (4, 5), "delivered", NOON, "", ""),)
+    assert AuditOutcome("a", "t", 1, 3, "d", 2, (4, 5), "delivered", NOON)[-2:] == ("", "")
 
 
 def test_outcomes_have_the_time_they_were_made_at() -> None:
@@ -261,7 +264,7 @@ def test_id_is_its_time_to_the_millisecond_and_two_digits_by_chance() -> None:
     assert len({each[-2:] for each in ids}) > 1
 
 
-def letter(attempts: int) -> Head:
+def letter(attempts: int) -> DeadLetterHeader:
     """Letter 1, whose record has failed `attempts` times."""
     return replace(head(1), attempts=attempts)
 
@@ -271,14 +274,14 @@ outcomes = st.lists(st.tuples(st.integers(1, 3), st.sampled_from([*CLOSING, *OPE
 
 @given(outcomes, st.sampled_from([CLOSING, ["delivered"], ["delivered", "failed"]]))
 def test_ledger_is_the_last_end_of_the_latest_attempt(ended: list[tuple[int, End]], closing: list[End]) -> None:
-    ledger = Ledger(closing) if closing is not CLOSING else Ledger()
+    ledger = ResolutionIndex(closing) if closing is not CLOSING else ResolutionIndex()
     for attempts, end in ended:
         ledger.note(outcome_of(letter(attempts), "a", end))
     last = max((attempts for attempts, _ in ended), default=0)
     ends = [end for attempts, end in ended if attempts == last]
     closed = [end for end in ends if end in closing]
     for attempts in range(1, 5):
-        about = Done(last, (closed or ends)[-1]) if ended and attempts <= last else None
+        about = LastOutcome(last, (closed or ends)[-1]) if ended and attempts <= last else None
         assert ledger.about(letter(attempts)) == about
         assert ledger.is_closed(letter(attempts)) == (about is not None and bool(closed))
     assert ledger.about(head(2)) is None

@@ -2,17 +2,17 @@
 
 from datetime import timedelta
 
-from streams.dead_letters.audit import End, Ledger
-from streams.dead_letters.backlog import OpenLetters
+from streams.dead_letters.audit import End, ResolutionIndex
+from streams.dead_letters.backlog import OpenDeadLetters
 from tests.support.dead_letters import DLQ, dead, head, outcome_of
 from tests.support.events import NOON
 
 HOUR = timedelta(hours=1)
 
 
-def ledger(**ends: End) -> Ledger:
+def ledger(**ends: End) -> ResolutionIndex:
     """What was done about letters: `n1="delivered"` about letter 1."""
-    made = Ledger()
+    made = ResolutionIndex()
     for number, end in ends.items():
         made.note(outcome_of(head(int(number[1:])), "me", end))
     return made
@@ -20,7 +20,7 @@ def ledger(**ends: End) -> Ledger:
 
 def test_letters_are_open_until_something_ends_them() -> None:
     done = ledger(n1="delivered", n2="failed")
-    letters = OpenLetters(done, DLQ)
+    letters = OpenDeadLetters(done, DLQ)
     letters.take_in([dead(number, now=NOON + number * HOUR) for number in (1, 2, 3)])
     assert (len(letters), letters.oldest()) == (2, NOON + 2 * HOUR)
     done.note(outcome_of(head(2), "me", "resolved"))
@@ -29,7 +29,7 @@ def test_letters_are_open_until_something_ends_them() -> None:
 
 
 def test_record_that_failed_again_is_one_letter_as_old_as_the_first() -> None:
-    letters = OpenLetters(Ledger(), DLQ)
+    letters = OpenDeadLetters(ResolutionIndex(), DLQ)
     first = dead(1)
     letters.take_in([first, dead(1, headers=first.headers, at=(0, 7), now=NOON + HOUR)])
     assert (len(letters), letters.oldest()) == (1, NOON)
@@ -38,7 +38,7 @@ def test_record_that_failed_again_is_one_letter_as_old_as_the_first() -> None:
 
 
 def test_letters_that_the_topic_has_no_more_are_not_open() -> None:
-    letters = OpenLetters(Ledger(), DLQ)
+    letters = OpenDeadLetters(ResolutionIndex(), DLQ)
     letters.take_in([dead(1), dead(2)])
     letters.drop({0: 2})
     assert len(letters) == 1
@@ -47,7 +47,7 @@ def test_letters_that_the_topic_has_no_more_are_not_open() -> None:
 
 
 def test_first_letters_of_too_many_are_remembered() -> None:
-    letters = OpenLetters(Ledger(), DLQ, most=2)
+    letters = OpenDeadLetters(ResolutionIndex(), DLQ, most=2)
     letters.take_in([dead(1), dead(2)])
     assert not letters.overflowed
     letters.take_in([dead(3, now=NOON + HOUR)])

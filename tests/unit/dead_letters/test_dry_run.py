@@ -4,21 +4,21 @@ import gc
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
-from sinks.base import Receipt, Refusal, Result
+from sinks.base import Accepted, Refused, Result
 from sinks.memory import MemorySink
-from streams.dead_letters.reprocess import Rehearsal
-from streams.sink_retry import PatientSink
+from streams.dead_letters.reprocess import DryRunSink
+from streams.sink_retry import RetryingSink
 from tests.support.documents import document, documents
 from tests.support.line import Line
 
 
-def rehearsal(line: Line, *forgotten: str) -> Rehearsal:
-    assert isinstance(line.services.sink, PatientSink)
-    return Rehearsal(line.services.sink, forgotten)
+def rehearsal(line: Line, *forgotten: str) -> DryRunSink:
+    assert isinstance(line.services.sink, RetryingSink)
+    return DryRunSink(line.services.sink, forgotten)
 
 
 def words(results: list[Result]) -> list[str | Reason]:
-    return [one.effect if isinstance(one, Receipt) else one.reason for one in results]
+    return [one.effect if isinstance(one, Accepted) else one.reason for one in results]
 
 
 async def test_answers_of_before_count() -> None:
@@ -28,7 +28,7 @@ async def test_answers_of_before_count() -> None:
     other = document(1, 1, store="S1", register_id="2", event_id="pos:another")
     answers = await asked.write([document(1, 1), document(1, 0), document(2), other])
     assert words(answers[:3]) == ["duplicate", "superseded", "written"]
-    assert isinstance(answers[3], Refusal)
+    assert isinstance(answers[3], Refused)
     assert isinstance(line.sink, MemorySink)
     assert line.sink.deliveries([document(1, 1).event_id, document(2).event_id]) == []
     assert await asked.holds([document(1).external_ref, document(3).external_ref]) == {document(1).external_ref}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
-from streams.dead_letters.header import UNKNOWN, Origin, head_of
+from streams.dead_letters.header import UNKNOWN, RecordOrigin, head_of
 from streams.kafka.reader import TopicRecord
 from tests.support.dead_letters import DLQ, dead, head
 from tests.support.events import NOON
@@ -30,7 +30,7 @@ def test_another_record_at_the_same_offset_is_another() -> None:
 
 def test_letter_of_ours_says_all_that_is_known_of_its_record() -> None:
     said = head(7)
-    assert (said.origin, said.place) == (Origin("pos.sales", 0, 7, said.origin.digest), "0:7")
+    assert (said.origin, said.place) == (RecordOrigin("pos.sales", 0, 7, said.origin.digest), "0:7")
     assert (said.reason, said.detail, said.stage) == ("unmapped_item", "lines.0.sku: unmapped 'A'", "map")
     assert (said.attempts, said.first_failed, said.last_failed) == (1, NOON, NOON)
     assert (said.event_id, said.source, said.store) == ("pos:e-7", "pos", "S1")
@@ -50,7 +50,7 @@ def test_letter_in_kafka_connects_convention_is_read() -> None:
         DLQ,
     )
     assert (said.origin, said.reason, said.stage) == (
-        Origin("orders", 2, 99, digest(b"v")),
+        RecordOrigin("orders", 2, 99, digest(b"v")),
         "DataException",
         "VALUE_CONVERTER",
     )
@@ -61,7 +61,7 @@ def test_record_that_says_nothing_is_unknown_and_its_own_origin() -> None:
     said = head_of(foreign(), DLQ)
     assert (said.reason, said.origin, said.attempts, said.amount) == (
         UNKNOWN,
-        Origin(DLQ, 3, 17, digest(b"v")),
+        RecordOrigin(DLQ, 3, 17, digest(b"v")),
         1,
         None,
     )

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from ops.dlq.filters import Filter
-from ops.reconcile.event_store import Book
-from ops.reconcile.expected_documents import Judge
-from streams.dead_letters.header import Head
+from ops.dlq.filters import DeadLetterFilter
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.expected_documents import ExpectedDocuments
+from streams.dead_letters.header import DeadLetterHeader
 from streams.settings import Store, Stores
 from tests.support.books import AFTER
 from tests.support.dead_letters import dead, head
@@ -19,8 +19,8 @@ SLASHES = {"register": "1", "receipt": "2/3"}
 SHIFTED = {"register": "1/2", "receipt": "3"}
 
 
-def finds(found: Head, **stated: tuple[str, ...]) -> bool:
-    return Filter(**stated).matcher()(found, dead(1))  # type: ignore[arg-type]  # the filters are texts
+def finds(found: DeadLetterHeader, **stated: tuple[str, ...]) -> bool:
+    return DeadLetterFilter(**stated).matcher()(found, dead(1))  # type: ignore[arg-type]  # the filters are texts
 
 
 @pytest.mark.parametrize("receipt", ["2/3", "pos/S1/1/2%2F3/sale"])
@@ -48,7 +48,7 @@ def test_letter_is_found_by_its_events_id(event_id: str) -> None:
 
 
 @pytest.fixture
-def book() -> Iterator[Book]:
+def book() -> Iterator[EventStore]:
     """What four tills have sent."""
     sent = batch(
         value(1, **SLASHES),
@@ -58,8 +58,8 @@ def book() -> Iterator[Book]:
         value(5, event_id=None, receipt="18"),
         value(6, event_id="S1/R1/18/sale/0", receipt="19"),
     )
-    book = Book()
-    rows, _ = asyncio.run(Judge(Stores({}, Store()), None, None).rows(sent, AFTER))
+    book = EventStore()
+    rows, _ = asyncio.run(ExpectedDocuments(Stores({}, Store()), None, None).rows(sent, AFTER))
     book.add(rows)
     yield book
     book.close()
@@ -81,5 +81,5 @@ def book() -> Iterator[Book]:
         ("S1/R1/18/sale/0", ["pos/S1/R1/18/sale", "pos/S1/R1/19/sale"]),
     ],
 )
-def test_receipt_is_meant_by_number_reference_or_event(book: Book, target: str, refs: list[str]) -> None:
+def test_receipt_is_meant_by_number_reference_or_event(book: EventStore, target: str, refs: list[str]) -> None:
     assert book.meant(target) == refs

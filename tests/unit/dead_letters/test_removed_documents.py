@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from sinks.base import Kept
+from sinks.base import ReferenceSnapshot
 from streams.dead_letters.audit import entries_of
-from streams.dead_letters.removed_documents import KeptPiece, in_pieces, put_together
+from streams.dead_letters.removed_documents import RemovedPiece, in_pieces, put_together
 from streams.kafka.reader import TopicRecord
 
 #: What a sender takes whatever the settings say is a little more.
 MOST = 2**17
 
 
-def kept(ref: str, text: str) -> Kept:
+def kept(ref: str, text: str) -> ReferenceSnapshot:
     rows: dict[str, list[dict[str, Any]]] = {"documents": [{"sku": text, "cashier": None, "revision": 3}]}
-    return Kept(ref, rows)
+    return ReferenceSnapshot(ref, rows)
 
 
 @pytest.mark.parametrize("text", ["", "a|b", '"\\', "\x01" * 40_000, '"' * 100_000, "𝕏" * 100_000, "ü漢🍏" * 50_000])
@@ -24,7 +24,7 @@ def test_documents_of_any_size_come_back_equal(text: str) -> None:
     pieces = list(in_pieces("a-1", "sqlite:///erp.db", both))
     sent = [piece.model_dump_json().encode() for piece in pieces]
     assert max(map(len, sent)) < MOST
-    read = [KeptPiece.model_validate_json(each) for each in reversed(sent)]
+    read = [RemovedPiece.model_validate_json(each) for each in reversed(sent)]
     assert put_together([*read, *read]) == (both, [])
 
 

@@ -11,12 +11,21 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result
 from sinks.memory import MemorySink
-from streams.dead_letters.audit import Done, End, Ledger, Outcome, alike, entries_of
-from streams.dead_letters.header import Head, head_of
-from streams.dead_letters.reprocess import Again, Back, Brought, Lanes, Redone, for_letters, for_rehearsal, redo
-from streams.dead_letters.writer import Letter
+from streams.dead_letters.audit import AuditOutcome, End, LastOutcome, ResolutionIndex, alike, entries_of
+from streams.dead_letters.header import DeadLetterHeader, head_of
+from streams.dead_letters.reprocess import (
+    PartitionLocks,
+    ReplayedDigests,
+    ReplayRecord,
+    ReplayResult,
+    RequeueOrPark,
+    for_letters,
+    for_rehearsal,
+    redo,
+)
+from streams.dead_letters.writer import DeadLetterRecord
 from streams.kafka.reader import TopicRecord
-from streams.sink_retry import PatientSink
+from streams.sink_retry import RetryingSink
 from tests.support.dead_letters import DLQ, dead, head, outcome_of
 from tests.support.events import NOON, value
 from tests.support.line import Line
@@ -27,11 +36,11 @@ class Desk:
 
     def __init__(self, most_attempts: int = 5) -> None:
         self.line = Line(sink=MemorySink())
-        self.sent: list[tuple[str, Letter]] = []
-        self.back = Back(self._publish, DLQ, "parked", most_attempts, lambda: NOON)
+        self.sent: list[tuple[str, DeadLetterRecord]] = []
+        self.back = RequeueOrPark(self._publish, DLQ, "parked", most_attempts, lambda: NOON)
         self.to = for_letters(self.line.services, self.back)
 
-    async def _publish(self, topic: str, letters: Sequence[Letter]) -> None:
+    async def _publish(self, topic: str, letters: Sequence[DeadLetterRecord]) -> None:
         self.sent += [(topic, one) for one in letters]
 
     @property
@@ -39,18 +48,18 @@ class Desk:
         assert isinstance(self.line.sink, MemorySink)
         return self.line.sink
 
-    async def redo(self, *letters: Again) -> list[tuple[str, str]]:
+    async def redo(self, *letters: ReplayRecord) -> list[tuple[str, str]]:
         return [(each.end, each.reason) for each in await redo(letters, self.to, 2, self.back)]
 
-    async def rehearse(self, *letters: Again) -> list[Redone]:
-        assert isinstance(self.line.services.sink, PatientSink)
+    async def rehearse(self, *letters: ReplayRecord) -> list[ReplayResult]:
+        assert isinstance(self.line.services.sink, RetryingSink)
         to, _ = for_rehearsal(self.line.services, self.line.services.sink)
         return await redo(letters, to, 2)
 
 
-def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> Again:
+def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> ReplayRecord:
     record = dead(number, **changes)
-    return Again(head_of(record, DLQ), record, mended if mended is not None else record.value, "r-1")
+    return ReplayRecord(head_of(record, DLQ), record, mended if mended is not None else record.value, "r-1")
 
 
 async def test_letter_that_passes_is_delivered_and_once_more_a_duplicate() -> None:
@@ -71,7 +80,7 @@ async def test_what_a_replay_brought_is_known_without_asking_the_sink_again() ->
             asked.extend(document.event_id for document in documents)
             return await desk.line.services.sink.write(documents)
 
-    desk.to = replace(for_letters(desk.line.services, desk.back, Brought()), sink=Counting())
+    desk.to = replace(for_letters(desk.line.services, desk.back, ReplayedDigests()), sink=Counting())
     other = again(1)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3, offset=7))
     assert await desk.redo(again(1), again(2)) == [("delivered", "")] * 2
@@ -141,7 +150,7 @@ async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
     desk.to.sink = Gated()
     other = again(3)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3))
-    lanes = Lanes()
+    lanes = PartitionLocks()
     first = asyncio.ensure_future(redo([again(1)], desk.to, 2, desk.back, lanes))
     second = asyncio.ensure_future(redo([again(2), other], desk.to, 2, desk.back, lanes))
     while ["3"] not in written:  # of another partition: it does not wait
@@ -153,12 +162,12 @@ async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
 
 
 def test_outcomes_that_are_alike_share_a_record_and_each_comes_back() -> None:
-    ended: list[tuple[Head, End, str, str]] = [(head(n), "delivered", "", "") for n in range(5_000)]
+    ended: list[tuple[DeadLetterHeader, End, str, str]] = [(head(n), "delivered", "", "") for n in range(5_000)]
     ended.insert(7, (head(1), "failed", "unmapped_item", "SKU-9"))
     records = [TopicRecord(0, 0, 0, b"", one.model_dump_json().encode(), []) for one in alike("a", ended)]
     assert [len(entries_of(record)) for record in records] == [4_000, 1_000, 1]
     assert max(len(record.value or b"") for record in records) < 2**18
-    back = [e for record in records for e in entries_of(record) if isinstance(e, Outcome)]
+    back = [e for record in records for e in entries_of(record) if isinstance(e, AuditOutcome)]
     told = [(e.action, e.origin, e.attempts, e.letter, e.end, e.reason, e.detail) for e in back]
     ended.append(ended.pop(7))
     assert told == [
@@ -178,17 +187,17 @@ async def test_rehearsal_tells_what_would_be_and_changes_nothing() -> None:
 async def test_rehearsal_of_two_letters_of_one_event_tells_of_the_conflict() -> None:
     desk = Desk()
     other = dead(9, event_id="e-1", receipt="1", cashier="B")
-    told = await desk.rehearse(again(1), Again(head_of(other, DLQ), other, other.value))
+    told = await desk.rehearse(again(1), ReplayRecord(head_of(other, DLQ), other, other.value))
     assert [(each.end, each.reason) for each in told] == [("delivered", ""), ("failed", "conflicting_duplicate")]
     newer = dead(10, event_id="e-2", receipt="1", revision=2)
-    told = await desk.rehearse(Again(head_of(newer, DLQ), newer, newer.value), again(1))
+    told = await desk.rehearse(ReplayRecord(head_of(newer, DLQ), newer, newer.value), again(1))
     assert [each.end for each in told] == ["delivered", "superseded"]
     assert told[1].documents == ()  # it would change nothing
 
 
 @pytest.mark.parametrize("end", ["delivered", "resolved", "parked"])
 def test_ledger_closes_what_was_dealt_with_until_a_later_attempt(end: Any) -> None:
-    ledger = Ledger()
+    ledger = ResolutionIndex()
     first = head(1)
     ledger.note(outcome_of(first, "a", end))
     later = head(1, headers=dead(1).headers, at=(0, 7))
@@ -199,20 +208,20 @@ def test_ledger_closes_what_was_dealt_with_until_a_later_attempt(end: Any) -> No
 
 
 def test_failure_leaves_a_letter_open_and_tells_that_it_was_tried() -> None:
-    ledger = Ledger()
+    ledger = ResolutionIndex()
     ledger.note(outcome_of(head(1), "a", "failed", Reason.UNMAPPED_ITEM.value))
-    assert (ledger.is_closed(head(1)), ledger.about(head(1))) == (False, Done(1, "failed"))
+    assert (ledger.is_closed(head(1)), ledger.about(head(1))) == (False, LastOutcome(1, "failed"))
 
 
 def test_failure_beside_an_end_of_the_same_attempt_opens_nothing() -> None:
-    ledger = Ledger()
+    ledger = ResolutionIndex()
     ledger.note(outcome_of(head(1), "a", "delivered"))
     ledger.note(outcome_of(head(1), "b", "refused"))
     assert ledger.is_closed(head(1))
 
 
 def test_earlier_outcome_does_not_undo_a_later_one() -> None:
-    ledger = Ledger()
+    ledger = ResolutionIndex()
     second = head(1, headers=dead(1).headers)
     ledger.note(outcome_of(second, "a", "delivered"))
     ledger.note(outcome_of(head(1), "b", "failed"))
@@ -220,7 +229,7 @@ def test_earlier_outcome_does_not_undo_a_later_one() -> None:
 
 
 class Bug:
-    """A window in which the line fails, for the records of one receipt. As `pipeline.Seen`."""
+    """A window in which the line fails, for the records of one receipt. As `pipeline.SeenRecords`."""
 
     def split(self, partition: int, arrivals: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         if any(arrival.event.receipt == "2" for arrival in arrivals):

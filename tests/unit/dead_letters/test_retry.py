@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
-from streams.dead_letters.header import Head
-from streams.dead_letters.retry import MOST_WAITING, Patience, WaitingList, due
+from streams.dead_letters.header import DeadLetterHeader
+from streams.dead_letters.retry import MOST_WAITING, RetrySchedule, WaitingList, due
 from tests.support.dead_letters import DLQ, dead, head
 from tests.support.events import NOON
 
 MINUTE = timedelta(minutes=1)
-HOUR = Patience(MINUTE, 60 * MINUTE)
+HOUR = RetrySchedule(MINUTE, 60 * MINUTE)
 
 
-def tried(minutes_after_the_first: int) -> Head:
+def tried(minutes_after_the_first: int) -> DeadLetterHeader:
     """A letter that failed first at noon, and last so many minutes later."""
     first = dead(1)
     return head(1, headers=first.headers, now=NOON + minutes_after_the_first * MINUTE)
@@ -33,7 +33,7 @@ def test_pauses_double_until_the_time_is_over() -> None:
 
 @given(st.integers(0, 100), st.integers(1, 90), st.integers(1, 90))
 def test_next_try_is_later_than_the_last_and_never_after_the_end(age: int, first: int, most: int) -> None:
-    when = due(tried(age), Patience(first * MINUTE, most * MINUTE, last=True), NOON)
+    when = due(tried(age), RetrySchedule(first * MINUTE, most * MINUTE, last=True), NOON)
     assert (when is None) == (age >= most)
     assert when is None or NOON + age * MINUTE < when <= NOON + most * MINUTE
 

@@ -12,8 +12,8 @@ from streams.batch import Rejection
 from streams.dead_letters.writer import (
     BudgetExceeded,
     BudgetGuard,
-    DeadLetters,
-    Letter,
+    DeadLetterRecord,
+    DeadLetterWriter,
     letter,
     reason_of,
     size_of,
@@ -27,7 +27,7 @@ def rejection(record: FakeRecord) -> Rejection:
     return Rejection(record, Reason.INVALID_JSON, "json_invalid", "decode")
 
 
-def headers(made: Letter) -> dict[str, str]:
+def headers(made: DeadLetterRecord) -> dict[str, str]:
     return {name: text.decode() for name, text in made.headers}
 
 
@@ -138,10 +138,10 @@ def test_truncated_letter_that_is_rejected_again_still_says_so() -> None:
 async def test_letters_go_out_in_the_order_of_their_offsets() -> None:
     sent: list[bytes | None] = []
 
-    async def publish(letters: list[Letter]) -> None:
+    async def publish(letters: list[DeadLetterRecord]) -> None:
         sent.extend(made.value for made in letters)
 
-    queue = DeadLetters(publish, lambda: datetime.now(UTC))  # type: ignore[arg-type]  # a list is a sequence
+    queue = DeadLetterWriter(publish, lambda: datetime.now(UTC))  # type: ignore[arg-type]  # a list is a sequence
     await queue.put("pos.sales", 0, [rejection(FakeRecord(offset, str(offset).encode())) for offset in (9, 2, 5)])
     assert sent == [b"2", b"5", b"9"]
 

@@ -8,8 +8,8 @@ import pytest
 
 from ops.demo.balance import Balance, balance
 from ops.demo.screen import print_balance
-from ops.simulator.tills import Sent, Tally
-from ops.worker.process import Readings
+from ops.simulator.tills import ConfirmedTally, Sent
+from ops.worker.process import WorkerReadings
 from schemas.dead_letter import Reason
 from sinks.base import StoreDay
 
@@ -20,12 +20,12 @@ def sent(gross: str, reason: Reason | None = None) -> Sent:
 
 def ended(*records: Sent, booked: str) -> Balance:
     """The end of a demo that has sold these records, with one document booked."""
-    tally = Tally()
+    tally = ConfirmedTally()
     for record in records:
         tally.confirm(record)
     day = StoreDay("S1", date(2026, 3, 10), "EUR", 1, 1, Decimal(booked), Decimal(0), Decimal(booked), Decimal(1), {})
     dead = Counter(str(record.reason) for record in records if record.reason is not None)
-    return balance(tally, [day], dead, Readings())
+    return balance(tally, [day], dead, WorkerReadings())
 
 
 def test_demo_with_dead_letters_is_accounted_for_and_not_balanced(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ops.dlq.patch import Patch, identity, same_identity
+from ops.dlq.patch import ValuePatch, identity, same_identity
 from streams.sources.source import Source, ready
 from tests.support.events import FakeRecord, event
 
@@ -41,7 +41,7 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def same(value: Any, patch: Any, source: Source | None = None) -> bool:
     """Whether the record is the same one after the patch."""
     raw = json.dumps(value).encode()
-    before, after = FakeRecord(0, raw), FakeRecord(0, Patch(json.dumps(patch)).applied(raw))
+    before, after = FakeRecord(0, raw), FakeRecord(0, ValuePatch(json.dumps(patch)).applied(raw))
     return same_identity(identity(before, source), identity(after, source))
 
 

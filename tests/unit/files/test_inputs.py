@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from ops.files.inputs import Input, Query, as_file, inputs
+from ops.files.inputs import ImportInput, QueryInput, as_file, inputs
 from ops.files.layout import NotReadable
 from sinks.base import SinkMisconfigured
 from tests.unit.files.test_receipts import BY_NO, contract, keys, read, rows
 
 
-def names(found: list[Input]) -> list[str]:
+def names(found: list[ImportInput]) -> list[str]:
     return [Path(each.name).name for each in found]
 
 
@@ -126,7 +126,7 @@ def test_rows_of_a_query_are_a_table(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "pos.sqlite", isolation_level=None)) as database:
         database.execute("CREATE TABLE sales (no INTEGER, sku TEXT, price REAL)")
         database.executemany("INSERT INTO sales VALUES (?, ?, ?)", [(1, "A", 2.5), (2, None, 3), (1, "B%", 0.4)])
-    query = Query(f"sqlite:///{tmp_path}/pos.sqlite", "SELECT * FROM sales WHERE coalesce(sku, '') NOT LIKE 'C%'")
+    query = QueryInput(f"sqlite:///{tmp_path}/pos.sqlite", "SELECT * FROM sales WHERE coalesce(sku, '') NOT LIKE 'C%'")
     (one,) = inputs([], query)
     with as_file(one, BY_NO) as (file, *_):
         _, made, _ = read(file)
@@ -145,7 +145,7 @@ def test_rows_of_a_query_are_a_table(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_query_is_told(url: str, text: str, message: str) -> None:
-    (one,) = inputs([], Query(url, text))
+    (one,) = inputs([], QueryInput(url, text))
     with pytest.raises(SinkMisconfigured, match=message) as fault, as_file(one, BY_NO):
         pass
     assert "secret" not in str(fault.value)
@@ -154,7 +154,7 @@ def test_wrong_query_is_told(url: str, text: str, message: str) -> None:
 def test_query_writes_nothing(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "pos.sqlite", isolation_level=None)) as database:
         database.execute("CREATE TABLE sales (no INTEGER)")
-    (one,) = inputs([], Query(f"sqlite:///{tmp_path}/pos.sqlite", "INSERT INTO sales VALUES (1) RETURNING no"))
+    (one,) = inputs([], QueryInput(f"sqlite:///{tmp_path}/pos.sqlite", "INSERT INTO sales VALUES (1) RETURNING no"))
     with pytest.raises(SinkMisconfigured, match="refuses the query"), as_file(one, BY_NO):
         pass
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ops.files import regroup
 from ops.files.layout import File, NotReadable
-from ops.files.receipts import Aside, Look, Receipt, header_of, look_through, receipts
+from ops.files.receipts import FileFindings, FileReceipt, RejectedLines, header_of, look_through, receipts
 from schemas.contract import Contract
 from streams.sources.rows import rows_to_records
 
@@ -31,20 +31,20 @@ def contract(*group_by: str, form: str = "csv") -> Contract:
 BY_NO = contract("no")
 
 
-def read(file: File, by: Contract = BY_NO, **how: Any) -> tuple[Look, list[Receipt], str]:
+def read(file: File, by: Contract = BY_NO, **how: Any) -> tuple[FileFindings, list[FileReceipt], str]:
     """What the file holds, its receipts, and what went aside."""
     put: list[str] = []
     found = look_through(file, by, lambda _: None, **how)
-    made = list(receipts(file, found, by, lambda _: None, Aside(header_of(found.layout), put.append)))
+    made = list(receipts(file, found, by, lambda _: None, RejectedLines(header_of(found.layout), put.append)))
     return found, made, "".join(put)
 
 
-def rows(receipt: Receipt) -> list[dict[str, str]]:
+def rows(receipt: FileReceipt) -> list[dict[str, str]]:
     listed: list[dict[str, str]] = json.loads(receipt.value)["rows"]
     return listed
 
 
-def keys(made: list[Receipt]) -> list[str]:
+def keys(made: list[FileReceipt]) -> list[str]:
     return [(receipt.key or b"").decode() for receipt in made]
 
 
@@ -254,7 +254,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, peak: Callable[[Call
         def through(path: Path = path) -> int:
             found = look_through(path, BY_NO, lambda _: None)
             assert not found.together
-            return sum(1 for _ in receipts(path, found, BY_NO, lambda _: None, Aside("", lambda _: None)))
+            return sum(1 for _ in receipts(path, found, BY_NO, lambda _: None, RejectedLines("", lambda _: None)))
 
         sizes.append(peak(through))
     assert sizes[1] < sizes[0] + 2**20, sizes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.files.layout import NotReadable
-from ops.importing.watch_folder import Folder
+from ops.importing.watch_folder import WatchedFolder
 
 
 def old(path: Path, text: str = "bon\n1\n") -> Path:
@@ -21,7 +21,7 @@ def names(paths: list[Path]) -> list[str]:
 
 
 def test_file_that_grows_is_not_taken(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, complete_after=0.2)
+    folder = WatchedFolder(tmp_path, complete_after=0.2)
     path = tmp_path / "sales.csv"
     for turn in range(4):
         path.write_text("x" * turn)
@@ -32,7 +32,7 @@ def test_file_that_grows_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_file_that_is_renamed_in_is_taken_at_once(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = WatchedFolder(tmp_path)
     old(tmp_path / "sales.csv.part")
     assert folder.taken() == []
     (tmp_path / "sales.csv.part").rename(tmp_path / "sales.csv")
@@ -40,7 +40,7 @@ def test_file_that_is_renamed_in_is_taken_at_once(tmp_path: Path) -> None:
 
 
 def test_what_a_watcher_that_died_had_taken_is_taken_again(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = WatchedFolder(tmp_path)
     old(folder.working / "sales.csv")
     old(tmp_path / "sales.csv")
     assert names(folder.taken()) == ["sales.csv"]
@@ -49,19 +49,19 @@ def test_what_a_watcher_that_died_had_taken_is_taken_again(tmp_path: Path) -> No
 
 
 def test_files_of_an_import_that_is_done_are_all_moved_also_after_a_kill(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = WatchedFolder(tmp_path)
     for name in ("1.csv", "2.csv"):
         old(folder.working / name)
     (folder.working / ".moves.json").write_text(
         '{"0.csv": "done/0.csv", "1.csv": "done/1.csv", "2.csv": "failed/2.csv"}'
     )
-    assert Folder(tmp_path).taken() == []
+    assert WatchedFolder(tmp_path).taken() == []
     assert names(sorted(folder.done.iterdir())) == ["1.csv"]
     assert names(sorted(folder.failed.iterdir())) == ["2.csv"]
 
 
 def test_hidden_files_and_folders_stay(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = WatchedFolder(tmp_path)
     old(tmp_path / ".sales.csv")
     (tmp_path / "more").mkdir()
     old(tmp_path / "more" / "sales.csv")
@@ -70,15 +70,15 @@ def test_hidden_files_and_folders_stay(tmp_path: Path) -> None:
 
 def test_folder_has_one_watcher(tmp_path: Path) -> None:
     with (
-        Folder(tmp_path).alone(),
+        WatchedFolder(tmp_path).alone(),
         pytest.raises(NotReadable, match="another process watches"),
-        Folder(tmp_path).alone(),
+        WatchedFolder(tmp_path).alone(),
     ):
         pass
-    with Folder(tmp_path).alone():
+    with WatchedFolder(tmp_path).alone():
         pass
 
 
 def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotReadable, match="no such folder"):
-        Folder(tmp_path / "none")
+        WatchedFolder(tmp_path / "none")

@@ -17,10 +17,10 @@ from ops.files import regroup
 from ops.files.as_imported import records_of
 from ops.files.inputs import inputs
 from ops.files.layout import NotReadable
-from ops.files.receipts import Aside, header_of
+from ops.files.receipts import RejectedLines, header_of
 from ops.importing import split_receipts
-from ops.importing.job import How, Looked, Watcher, looked_through
-from ops.maps.outcome import Bare
+from ops.importing.job import CheckedInput, ImportObserver, ReadOptions, looked_through
+from ops.maps.outcome import FileRecord
 from schemas.contract import Contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import Source
@@ -62,17 +62,17 @@ def imported(
 ) -> tuple[dict[str, list[list[str]]], list[str], list[str]]:
     """The skus of each record by its key, in a list for each record; faults; and what went aside."""
     by = by or contract()
-    given = How(by, source=Source(by, lambda _: ZoneInfo("UTC")), **how)
+    given = ReadOptions(by, source=Source(by, lambda _: ZoneInfo("UTC")), **how)
     sent: dict[str, list[list[str]]] = {}
     faults: list[str] = []
     put: list[str] = []
-    with looked_through(inputs(map(str, names)), given, Watcher()) as looks:
+    with looked_through(inputs(map(str, names)), given, ImportObserver()) as looks:
         for each in looks:
-            if not isinstance(each, Looked):
+            if not isinstance(each, CheckedInput):
                 faults.append(each)
                 continue
             faults += [f"{Path(each.one.name).name}:{bad.line}: {bad.fault}" for bad in each.found.bad]
-            aside = Aside(header_of(each.found.layout), put.append)
+            aside = RejectedLines(header_of(each.found.layout), put.append)
             for receipt in each.receipts(given, lambda _: None, aside):
                 skus = [row["sku"] for row in rows(receipt)]
                 sent.setdefault((receipt.key or b"").decode(), []).append(skus)
@@ -226,7 +226,9 @@ def test_statement_with_lines_above_and_below_its_table_is_read(tmp_path: Path, 
     assert keys(made) == ["2026031022001400000000000001", "2026031022001400000000000002"]
     assert [receipt.line for receipt in made] == [7, 9]
     source = Source(by, lambda _: ZoneInfo("UTC"))
-    skus = [line["sku"] for receipt in made for event in source.events(Bare(receipt.value)) for line in event["lines"]]  # type: ignore[index]  # an event, as nothing is refused
+    skus = [
+        line["sku"] for receipt in made for event in source.events(FileRecord(receipt.value)) for line in event["lines"]
+    ]  # type: ignore[index]  # an event, as nothing is refused
     assert skus == ["0069012345", "0069098765", "0069012345"]
     found, made, _ = read(path, contract(group_by=["订单号"], lines=lines))
     assert [bad.line for bad in found.bad] == [10, 11]  # and what stands before them is held back
@@ -374,14 +376,14 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path, monkeypat
             made = "".join(f"{file // 2}-{bon},{file}-{bon}-{'x' * 200},1\n" for bon in range(500))
             (folder / f"{file:02}.csv").write_text(f"no,sku,price\n{made}")
         by = contract()
-        how = How(by, source=Source(by, lambda _: ZoneInfo("UTC")))
+        how = ReadOptions(by, source=Source(by, lambda _: ZoneInfo("UTC")))
         tracemalloc.start()
-        with looked_through(inputs([str(folder)]), how, Watcher()) as looks:
+        with looked_through(inputs([str(folder)]), how, ImportObserver()) as looks:
             receipts = sum(
                 1
                 for each in looks
-                if isinstance(each, Looked)
-                for _ in each.receipts(how, lambda _: None, Aside("", lambda _: None))
+                if isinstance(each, CheckedInput)
+                for _ in each.receipts(how, lambda _: None, RejectedLines("", lambda _: None))
             )
         sizes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

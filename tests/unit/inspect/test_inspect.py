@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from ops.cli import program
 from ops.files.layout import look
 from ops.inspect import column as columns
-from ops.inspect.column import Column
+from ops.inspect.column import ValueColumn
 from ops.inspect.draft import draft
 from ops.inspect.survey import survey_file, survey_rows
 from ops.inspect.topic import shares
 from ops.inspect.value_kinds import read
-from ops.maps.outcome import Books
-from schemas.contract import Step
+from ops.maps.outcome import BookingRules
+from schemas.contract import ConversionStep
 from streams.privacy.detection import by_value, luhn
 from streams.privacy.field_names import by_name
 from streams.settings import Store, Stores
@@ -31,7 +31,7 @@ from streams.sources.source import ready
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial-sample.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
-ZONES = Books(Stores({}, Store())).zone_of
+ZONES = BookingRules(Stores({}, Store())).zone_of
 
 
 def tillstream(*arguments: object) -> Result:
@@ -48,8 +48,8 @@ def field(path: Path, name: str) -> dict[str, Any]:
     return next(each for each in found(path)["fields"] if each["path"] == name)
 
 
-def column(*values: str, name: str = "value") -> Column:
-    made = Column(name)
+def column(*values: str, name: str = "value") -> ValueColumn:
+    made = ValueColumn(name)
     made.add_texts(values)
     made.finish()
     return made
@@ -281,7 +281,7 @@ def test_signs_of_currencies_and_brackets_go_into_the_draft_which_reads_them(
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
     (price,) = [line for line in target.read_text().splitlines() if "unit_price" in line]
     assert yaml.safe_load(price)["unit_price"]["as"] == yaml.safe_load("{" + steps + "}")
-    convert = converter(Step.model_validate(yaml.safe_load("{" + steps + "}")))
+    convert = converter(ConversionStep.model_validate(yaml.safe_load("{" + steps + "}")))
     numbers = [Decimal(convert(value, None)) for value in values]  # type: ignore[arg-type]  # a number asks for nothing
     assert (column(*values).range.low, column(*values).range.high) == (min(numbers), max(numbers))
 

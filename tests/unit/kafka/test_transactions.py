@@ -1,6 +1,6 @@
 """What waits behind open transactions, and for how long."""
 
-from streams.kafka.topics import End
+from streams.kafka.topics import PartitionEnd
 from streams.kafka.transactions import SOON, OpenTransactions
 
 
@@ -14,9 +14,9 @@ class Clock:
 def test_records_beyond_the_last_stable_offset_wait_and_grow_old_while_it_stands() -> None:
     clock = Clock()
     open_ones = OpenTransactions("pos.sales", clock)
-    open_ones.note({0: End(10, 16), 1: End(5, 5)})
+    open_ones.note({0: PartitionEnd(10, 16), 1: PartitionEnd(5, 5)})
     clock.now += 150
-    open_ones.note({0: End(10, 20), 1: End(7, 7)})
+    open_ones.note({0: PartitionEnd(10, 20), 1: PartitionEnd(7, 7)})
     assert open_ones.waiting == {0: 10, 1: 0}
     assert open_ones.age() == 150
     assert open_ones.trouble() == (
@@ -29,7 +29,7 @@ def test_transactions_that_come_and_go_are_no_trouble() -> None:
     clock = Clock()
     open_ones = OpenTransactions("pos.sales", clock)
     for offset in range(100):
-        open_ones.note({0: End(offset, offset + 3)})
+        open_ones.note({0: PartitionEnd(offset, offset + 3)})
         clock.now += SOON / 2
         assert open_ones.trouble() is None
     assert open_ones.age() <= SOON / 2
@@ -38,8 +38,8 @@ def test_transactions_that_come_and_go_are_no_trouble() -> None:
 def test_transaction_that_ends_and_partition_that_goes_to_another_worker_are_forgotten() -> None:
     clock = Clock()
     open_ones = OpenTransactions("pos.sales", clock)
-    for ends in ({0: End(16, 16)}, {}):
-        open_ones.note({0: End(10, 16)})
+    for ends in ({0: PartitionEnd(16, 16)}, {}):
+        open_ones.note({0: PartitionEnd(10, 16)})
         clock.now += 60
         open_ones.note(ends)
         assert open_ones.age() == 0

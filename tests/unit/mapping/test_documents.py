@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from schemas.dead_letter import Reason
-from schemas.document import DocumentLine, ErpDocument, Payment, from_json, to_json
+from schemas.document import DocumentLine, DocumentPayment, ErpDocument, from_json, to_json
 from schemas.sale import SaleEvent, line_content
 from streams.batch import Rejection
-from streams.checks import Sound, check
+from streams.checks import CheckedReceipt, check
 from streams.decode import decode
 from streams.mapping.documents import business_date, minor_unit, to_document, to_documents
 from streams.settings import Store, Stores
@@ -184,7 +184,7 @@ def test_document_survives_json() -> None:
     assert from_json(to_json(document())) == document()
 
 
-def receipt(**changes: Any) -> Sound:
+def receipt(**changes: Any) -> CheckedReceipt:
     (made,), held = check(decode(batch(value(1, **changes)))[0], NOON)
     assert not held
     return made
@@ -223,7 +223,10 @@ def test_every_field_of_a_document_is_what_the_receipt_says(type_: str, sign: in
     assert (made.currency, made.cashier, made.customer_id) == ("EUR", "Ada", "C7")
     net, tax, rounding, gross = (sign * one for one in amounts("5.10", "0.40", "0.05", "5.55"))
     assert (made.net, made.tax, made.rounding, made.gross) == (net, tax, rounding, gross)
-    assert made.payments == [Payment("card", sign * Decimal(10)), Payment("cash", sign * Decimal("-4.45"))]
+    assert made.payments == [
+        DocumentPayment("card", sign * Decimal(10)),
+        DocumentPayment("cash", sign * Decimal("-4.45")),
+    ]
     quantity, price, discount, rate, net, tax, gross = amounts("1.250", "4.00", "0.60", "10", "4.00", "0.40", "4.40")
     assert made.lines == [
         DocumentLine("A", "Apple", sign * quantity, "kg", price, discount, rate, sign * net, sign * tax, sign * gross),
@@ -291,7 +294,7 @@ def test_what_a_mapping_makes_and_what_it_rejects_are_apart() -> None:
     arrivals, _, _ = decode(batch(value(1), value(2), value(3)))
     sound, _ = check(arrivals, NOON)
 
-    def mapped(one: Sound) -> ErpDocument | Rejection:
+    def mapped(one: CheckedReceipt) -> ErpDocument | Rejection:
         if one.arrival.event.receipt == "2":
             return Rejection(one.arrival.record, Reason.UNMAPPED_ITEM, "", "map")
         return to_document(one, BERLIN)

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from streams.mapping.master_data import MasterData
-from streams.mapping.tables import Database
-from streams.metrics import Metrics
+from streams.mapping.tables import QueryDatabase
+from streams.metrics import WorkerMetrics
 from tests.support.mapping import NOWHERE, mapped, mapping_file
 from tests.unit.mapping.test_tables import database
 
@@ -20,11 +20,13 @@ ITEMS = {"mapping": 1, "items": {"file": "items.csv"}}
 class Watched:
     """Master data in a folder, and the looks at them."""
 
-    def __init__(self, folder: Path, text: Any = ITEMS, items: str = "sku,item_code\nA,1\n", at: Database = NOWHERE):
+    def __init__(
+        self, folder: Path, text: Any = ITEMS, items: str = "sku,item_code\nA,1\n", at: QueryDatabase = NOWHERE
+    ):
         self.folder = folder
         self.data = MasterData(mapping_file(folder, text, items_csv=items), at)
         self.data.load()
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
         self.metrics.mapping_current.set(1)
         self.clock = 1_000_000_000
 

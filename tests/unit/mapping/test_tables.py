@@ -9,14 +9,14 @@ import pytest
 from schemas.mapping import Mapping
 from sinks.base import SinkUnavailable
 from streams.mapping.master_data import MasterData
-from streams.mapping.tables import Database
+from streams.mapping.tables import QueryDatabase
 from streams.sources.contracts import ContractError
 from tests.support.mapping import NOWHERE, loaded, mapped, mapping_file
 
 CSV = "sku,item_code,cost\nA,4711,0.80\nB,,\n"
 
 
-def fault(folder: Path, text: str | dict[str, Any], database: Database = NOWHERE, **files: str) -> str:
+def fault(folder: Path, text: str | dict[str, Any], database: QueryDatabase = NOWHERE, **files: str) -> str:
     """What is said of the mapping, the folder's name left out."""
     path = mapping_file(folder, text, **files)
     with pytest.raises(ContractError) as error:
@@ -47,13 +47,13 @@ def test_yaml_file_is_a_list_of_rows(tmp_path: Path) -> None:
     mapped(table, lines=[{"sku": "17", "quantity": "2", "unit_price": "1.50", "tax_rate": "19"}])
 
 
-def database(folder: Path, *statements: str) -> Database:
+def database(folder: Path, *statements: str) -> QueryDatabase:
     path = folder / "erp.db"
     with sqlite3.connect(path) as connection:
         for statement in ("CREATE TABLE items (sku, code, price, day)", *statements):
             connection.execute(statement)
     connection.close()
-    return Database(f"sqlite:///{path}", None)
+    return QueryDatabase(f"sqlite:///{path}", None)
 
 
 QUERY = {"query": "SELECT sku, code AS item_code FROM items WHERE sku LIKE 'A%'"}
@@ -72,7 +72,7 @@ def test_query_cannot_write(tmp_path: Path) -> None:
 
 
 def test_database_that_is_away_is_an_outage_and_no_fault_of_the_mapping(tmp_path: Path) -> None:
-    away = Database("postgresql://erp@127.0.0.1:1/erp", None)
+    away = QueryDatabase("postgresql://erp@127.0.0.1:1/erp", None)
     with pytest.raises(SinkUnavailable, match="does not answer"):
         loaded(mapping_file(tmp_path, items(sql=QUERY)), away)
 

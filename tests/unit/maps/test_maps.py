@@ -15,7 +15,7 @@ from ops.cli import program
 from ops.files.as_imported import records_of
 from ops.files.layout import NotReadable
 from ops.publish import FOLDER
-from streams.privacy.masking import Stars
+from streams.privacy.masking import TextMask
 from streams.sources.contracts import load
 from streams.sources.rows import RowsUnreadable, rows_to_records
 
@@ -217,21 +217,21 @@ def test_try_books_by_the_mapping_of_the_settings(contract: Path) -> None:
     ],
 )
 def test_personal_text_is_hidden_inside_of_others_and_a_short_one_alone(shown: object, stars: object) -> None:
-    hiding = Stars()
+    hiding = TextMask()
     hiding.hide({"names": ["Ann Example", "Example Street", "Strauß", "José"], "mail": "Ann@Example.org"})
     hiding.hide(["101", 10001, "1701234567", "FY", True, None])
     assert hiding.show(shown) == stars
 
 
 def test_text_beside_a_personal_element_is_hidden_too() -> None:
-    hiding = Stars()
+    hiding = TextMask()
     hiding.hide("Ann Example")
     element = etree.fromstring("<a b='to ann example'><c>ANN EXAMPLE</c> and Ann Example</a>")
     assert etree.tostring(hiding.show(element)) == b'<a b="to ***"><c>***</c> and ***</a>'
 
 
 def test_many_personal_texts_cost_no_more_than_one() -> None:
-    hiding = Stars()
+    hiding = TextMask()
     hiding.hide([f"CUSTOMER-{number:06}" for number in range(20_000)])
     text = " ".join(f"customer-{number:06}" for number in range(20_000))
     assert hiding.show(text) == " ".join(["***"] * 20_000)

@@ -16,7 +16,7 @@ from ops.reconcile import certificate
 from ops.reconcile.certificate_page import page
 from ops.reconcile.day_states import now_is
 from ops.reconcile.render import day_as_json
-from ops.reconcile.store_day import Day, Difference
+from ops.reconcile.store_day import DayDifference, DayReport
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
@@ -28,16 +28,16 @@ def world(*values: bytes | None) -> World:
     return made
 
 
-def only(days: list[Day]) -> Day:
+def only(days: list[DayReport]) -> DayReport:
     (day,) = days
     return day
 
 
-def named(days: list[Day]) -> Counter[tuple[str, str]]:
+def named(days: list[DayReport]) -> Counter[tuple[str, str]]:
     return Counter((one.kind, one.ref) for day in days for one in day.differences)
 
 
-def one_difference(days: list[Day]) -> Difference:
+def one_difference(days: list[DayReport]) -> DayDifference:
     (found,) = [one for day in days for one in day.differences]
     return found
 

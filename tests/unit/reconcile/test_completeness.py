@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.reconcile.completeness import Sums
+from ops.reconcile.completeness import CurrencySums
 from ops.reconcile.day_states import figures_digest, now_is, sign
 from ops.reconcile.render import as_json, report
-from ops.reconcile.run import Found, Now
-from ops.reconcile.store_day import Day
+from ops.reconcile.run import Now, ReconciliationResult
+from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import colour, is_right, verdict
 from streams.dead_letters.day_states import DayState, DayStates
 from tests.support.books import AFTER, World
@@ -36,14 +36,14 @@ def world(*values: bytes | None, **more: Any) -> World:
     return made
 
 
-def only(days: list[Day]) -> Day:
+def only(days: list[DayReport]) -> DayReport:
     (day,) = days
     return day
 
 
-def found_in(made: World, **terms: Any) -> tuple[Found, Now]:
+def found_in(made: World, **terms: Any) -> tuple[ReconciliationResult, Now]:
     days = made.reconcile(**terms)
-    found = Found(AFTER, days, None, unplaced=made.unplaced)
+    found = ReconciliationResult(AFTER, days, None, unplaced=made.unplaced)
     return found, {(day.store, day.day): now_is(day, [], AFTER, "ada") for day in days}
 
 
@@ -258,7 +258,7 @@ def test_of_any_lost_beginning_all_else_is_found(lost: int, deleted: set[int], a
 # What was noted and signed
 
 
-def noted_before(day: Day, state: str, why: str = "") -> DayState:
+def noted_before(day: DayReport, state: str, why: str = "") -> DayState:
     """An entry of the audit topic of before what is not booked was noted."""
     old = {"store": day.store, "day": day.day, "state": state, "at": NOON, "by": "grace", "why": why}
     plain = DayState.model_validate(old | {"figures": figures_digest(day)}).model_dump(mode="json")
@@ -302,7 +302,7 @@ def test_sign_off_covers_both_figures_until_one_changes() -> None:
     signed = sign(day, NOON, "grace", "the till was broken")
     assert signed.unbooked is not None
     assert (signed.books, signed.unbooked.amounts) == ("agree", {"EUR": "9.99"})
-    found = Found(AFTER, [day], None)
+    found = ReconciliationResult(AFTER, [day], None)
     now = {("S1", "2026-03-10"): now_is(day, [signed], AFTER, "ada")}
     text = "1 store-day: 1 signed off. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt, all signed off."
     assert verdict(found, now) == text
@@ -326,7 +326,7 @@ def test_signed_day_is_not_reopened_by_records_that_leave_the_topic_but_by_a_cha
 
 @given(st.lists(st.tuples(st.sampled_from(["EUR", "USD", "JPY"]), st.integers(-10_000, 10_000)), max_size=20))
 def test_sums_of_any_receipts_keep_currencies_and_signs_apart(receipts: list[tuple[str, int]]) -> None:
-    sums = Sums()
+    sums = CurrencySums()
     for currency, gross in receipts:
         sums.add(currency, 1, Decimal(gross))
     assert sums.count == len(receipts)

@@ -16,9 +16,9 @@ from ops.reconcile import certificate
 from ops.reconcile.certificate_page import page
 from ops.reconcile.day_states import figures_digest, now_is, sign
 from ops.reconcile.render import day_as_json
-from ops.reconcile.store_day import Day, Difference
+from ops.reconcile.store_day import DayDifference, DayReport
 from schemas.document import ErpDocument
-from sinks.base import Delivery
+from sinks.base import DeliveryRecord
 from sinks.digests import DOCUMENT, LINE, PAYMENT, PERSONAL
 from sinks.sql.tables import document_lines, document_payments, documents
 from streams.dead_letters.day_states import DayState
@@ -40,11 +40,11 @@ def ref(number: int) -> str:
     return f"pos/S1/R1/{number}/sale"
 
 
-def found(made: World, **terms: Any) -> list[Difference]:
+def found(made: World, **terms: Any) -> list[DayDifference]:
     return [one for day in made.reconcile(**terms) for one in day.differences]
 
 
-def only(made: World, **terms: Any) -> Difference:
+def only(made: World, **terms: Any) -> DayDifference:
     (one,) = found(made, **terms)
     return one
 
@@ -263,7 +263,7 @@ def test_day_with_an_orphan_is_not_balanced_though_its_sums_agree_and_all_is_boo
     del made.sink._delivered["pos:e-1"], made.sink.contents["pos:e-1"]
     (day,) = made.reconcile()
     assert (day.state, day.books, day.is_complete, day.is_wrong) == ("differs", "differ", True, True)
-    made.sink._delivered["pos:e-8"] = Delivery("pos:e-8", ref(8), 0, "written", NOON)
+    made.sink._delivered["pos:e-8"] = DeliveryRecord("pos:e-8", ref(8), 0, "written", NOON)
     made.sink.contents["pos:e-8"] = "0" * 32
     nowhere, _ = made.reconcile()
     assert (nowhere.day, nowhere.state, nowhere.books) == ("", "differs", "differ")
@@ -280,7 +280,7 @@ def test_event_that_came_again_and_whose_first_record_is_lost_may_be_the_one_tha
 
 def test_delivery_of_nothing_is_orphaned_unless_the_topic_has_lost_its_beginning() -> None:
     made = world(value(1))
-    made.sink._delivered["pos:e-8"] = Delivery("pos:e-8", ref(8), 0, "written", NOON)
+    made.sink._delivered["pos:e-8"] = DeliveryRecord("pos:e-8", ref(8), 0, "written", NOON)
     made.sink.contents["pos:e-8"] = "0" * 32
     one = only(made)
     assert (one.kind, one.store, one.day, one.ref) == ("orphaned", "", "", ref(8))
@@ -377,7 +377,7 @@ def test_state_that_was_noted_with_digests_of_less_stays_if_nothing_differs() ->
     assert now_is(day, [signed], AFTER, "ada").reopened
 
 
-def noted_before(day: Day, state: str) -> DayState:
+def noted_before(day: DayReport, state: str) -> DayState:
     """What the program noted when digests were made of less and what is not booked was not noted."""
     said = {"store": day.store, "day": day.day, "state": state, "at": NOON, "by": "grace", "figures": "0" * 32}
     return DayState.model_validate(said)

@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ops.reconcile import certificate
 from ops.reconcile.certificate_page import page
-from ops.reconcile.completeness import Sums
+from ops.reconcile.completeness import CurrencySums
 from ops.reconcile.day_states import figures_digest, now_is, sign
-from ops.reconcile.metrics import Summary, metrics_of, summary_of, write_metrics
+from ops.reconcile.metrics import ReconciliationSummary, metrics_of, summary_of, write_metrics
 from ops.reconcile.render import day_as_json
-from ops.reconcile.rows import Figures
-from ops.reconcile.run import Found
-from ops.reconcile.store_day import Account, Day
+from ops.reconcile.rows import ReceiptFigures
+from ops.reconcile.run import ReconciliationResult
+from ops.reconcile.store_day import CurrencyTotals, DayReport
 from streams.dead_letters.audit import entries_of
 from streams.dead_letters.day_states import DayStates
 from streams.kafka.reader import TopicRecord
@@ -40,10 +40,12 @@ PUBLIC = KEY.public_key()
 BETWEEN = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
 
 
-def day(receipts: int = 1, **changes: Any) -> Day:
-    figures = Figures(receipts, receipts, Decimal(receipts), Decimal(3), Decimal(0), Decimal(3), {"cash": Decimal(3)})
-    account = Account("EUR", {"erp": (receipts, Decimal(3))}, figures, replace(figures))
-    return replace(Day("S1", "2026-03-10", [account], "balanced"), **changes)
+def day(receipts: int = 1, **changes: Any) -> DayReport:
+    figures = ReceiptFigures(
+        receipts, receipts, Decimal(receipts), Decimal(3), Decimal(0), Decimal(3), {"cash": Decimal(3)}
+    )
+    account = CurrencyTotals("EUR", {"erp": (receipts, Decimal(3))}, figures, replace(figures))
+    return replace(DayReport("S1", "2026-03-10", [account], "balanced"), **changes)
 
 
 def test_state_stays_since_it_was_found_first() -> None:
@@ -184,7 +186,7 @@ def test_metrics_have_a_series_for_every_kind_and_state(tmp_path: Path) -> None:
     path = tmp_path / "tillstream.prom"
     one = day()
     now = {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")}
-    write_metrics(summary_of(Found(NOON, [one], None), now), path)
+    write_metrics(summary_of(ReconciliationResult(NOON, [one], None), now), path)
     lines = path.read_text().splitlines()
     assert 'tillstream_reconciliation_differences{kind="missing"} 0.0' in lines
     assert 'tillstream_reconciliation_store_days{state="balanced"} 1.0' in lines
@@ -195,29 +197,29 @@ def test_metrics_have_a_series_for_every_kind_and_state(tmp_path: Path) -> None:
 
 
 def test_metrics_have_what_is_not_booked_of_days_that_are_over_until_they_are_signed_off() -> None:
-    left = Sums()
+    left = CurrencySums()
     left.add("EUR", 2, Decimal("4.00"), Decimal("-3.00"))
     left.unknown = 1
     one = day(state="incomplete", unbooked={"dead": left})
-    found, signed = Found(NOON, [one], None), sign(one, NOON, "grace", "agreed")
+    found, signed = ReconciliationResult(NOON, [one], None), sign(one, NOON, "grace", "agreed")
     summary = summary_of(found, {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")})
     assert (summary.unbooked["dead"], summary.unbooked_gross, summary.incomplete) == (3, {"EUR": Decimal(10)}, 1)
     assert not summary.differs
     assert summary_of(found, {("S1", "2026-03-10"): signed}).unbooked_gross == {"EUR": 0}
     still_open = day(state="open", unbooked={"dead": left})
-    found, now = Found(NOON, [still_open], None), now_is(still_open, [], NOON, "ada")
+    found, now = ReconciliationResult(NOON, [still_open], None), now_is(still_open, [], NOON, "ada")
     assert summary_of(found, {("S1", "2026-03-10"): now}).unbooked["dead"] == 0
 
 
 def test_summary_of_before_is_read_and_says_nothing_of_what_is_not_booked() -> None:
     before = {"at": NOON, "differences": {"missing": 0}, "gross_difference": {}, "store_days": {"closed": 1}}
-    metrics = metrics_of(Summary.model_validate(before))
+    metrics = metrics_of(ReconciliationSummary.model_validate(before))
     names = {sample.name for family in metrics.registry.collect() for sample in family.samples}
     assert not [name for name in names if "unbooked" in name or "unproved" in name]
 
 
 def test_unreadable_records_of_the_range_count_as_a_store_day_that_is_incomplete() -> None:
     """The alert asks for those."""
-    unplaced = Day("", "", [], "incomplete", unbooked={"dead": Sums(unknown=1)})
-    summary = summary_of(Found(NOON, [], None, unplaced=unplaced), {})
+    unplaced = DayReport("", "", [], "incomplete", unbooked={"dead": CurrencySums(unknown=1)})
+    summary = summary_of(ReconciliationResult(NOON, [], None, unplaced=unplaced), {})
     assert (summary.store_days["incomplete"], summary.incomplete, summary.unbooked["dead"]) == (1, 1, 1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.explain import Way, _now
-from sinks.base import Numbering, SinkUnavailable
+from ops.reconcile.explain import ReceiptTrace, _now
+from sinks.base import SinkUnavailable, SupportsErpNumbers
 from sinks.registry import open_sink
 from tests.contract.conftest import erpnext_url
 from tests.support.books import World
@@ -77,8 +77,8 @@ def test_document_that_was_spoilt_is_no_difference_but_a_fault(shop: Shop) -> No
 
 def test_explanation_of_a_receipt_has_the_erps_own_number(shop: Shop) -> None:
     ref, sink = "pos/S1/R1/1/sale", shop.world.line.sink
-    assert isinstance(sink, Numbering)
-    told = _now(Way(ref, document=sink.read([ref])[0]), [], sink.numbers([ref])[ref])
+    assert isinstance(sink, SupportsErpNumbers)
+    told = _now(ReceiptTrace(ref, document=sink.read([ref])[0]), [], sink.numbers([ref])[ref])
     assert told.what == f"now: the ERP holds the invoice {shop.invoice(1)['name']}, posted"
     assert sink.numbers(["pos/S1/R1/9/sale"]) == {}
 

@@ -4,8 +4,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from ops.reconcile.event_store import Book
-from ops.reconcile.rows import Sent, milliseconds
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.rows import SentRow, milliseconds
 from ops.reconcile.run import _late
 
 FIRST = date(2026, 3, 10)
@@ -23,16 +23,16 @@ FIRST = date(2026, 3, 10)
     ],
 )
 def test_day_of_which_something_came_late_is_told(day: str, arrived: str, late: date | None) -> None:
-    book = Book()
+    book = EventStore()
     at = milliseconds(datetime.fromisoformat(arrived).replace(tzinfo=UTC))
-    book.add([Sent(0, 0, 0, "d", at, store="S1", day=day), Sent(0, 1, 0, "e", 0, store="S1", day="2026-03-08")])
+    book.add([SentRow(0, 0, 0, "d", at, store="S1", day=day), SentRow(0, 1, 0, "e", 0, store="S1", day="2026-03-08")])
     assert _late(book, FIRST) == late
     book.close()
 
 
 def test_no_day_is_too_far_away_to_be_late() -> None:
-    book = Book()
+    book = EventStore()
     days = enumerate(("0001-01-01", "9999-12-30"))
-    book.add([Sent(0, place, 0, "d", 10**15, store="S1", day=day) for place, day in days])
+    book.add([SentRow(0, place, 0, "d", 10**15, store="S1", day=day) for place, day in days])
     assert _late(book, date.max) == date.min
     book.close()

@@ -9,18 +9,18 @@ from ops.reconcile.certificate_page import page
 from ops.reconcile.day_states import now_is, sign
 from ops.reconcile.render import day_as_json, report
 from ops.reconcile.repair import what_is_left
-from ops.reconcile.run import Found
-from ops.reconcile.store_day import Day
+from ops.reconcile.run import ReconciliationResult
+from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted
-from streams.dead_letters.audit import Action, What
+from streams.dead_letters.audit import AuditAction, What
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
 
-def told(days: list[Day], capsys: pytest.CaptureFixture[str]) -> list[str]:
+def told(days: list[DayReport], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of the report."""
     now = {(day.store, day.day): now_is(day, [], AFTER, "ada") for day in days}
-    report(Found(AFTER, days, None), now, everything=True)
+    report(ReconciliationResult(AFTER, days, None), now, everything=True)
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
 
@@ -75,7 +75,11 @@ def test_what_a_terminal_would_obey_in_tills_names_is_shown_escaped(
 ) -> None:
     world.send(value(4, store="S\x1b[2J"))
     days = world.reconcile()
-    report(Found(AFTER, days, None), {(d.store, d.day): now_is(d, [], AFTER, "ada") for d in days}, everything=True)
+    report(
+        ReconciliationResult(AFTER, days, None),
+        {(d.store, d.day): now_is(d, [], AFTER, "ada") for d in days},
+        everything=True,
+    )
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert out.count(r"S\x1b[2J") >= 2
@@ -84,7 +88,7 @@ def test_what_a_terminal_would_obey_in_tills_names_is_shown_escaped(
 UNSIGNED = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key", "signature"), "")
 
 
-def paged(day: Day) -> str:
+def paged(day: DayReport) -> str:
     return page(UNSIGNED | {"found": day_as_json(day, now_is(day, [], AFTER, "ada"))})
 
 
@@ -125,7 +129,7 @@ def test_gap_is_not_said_to_be_missing_at_the_till_for_sure(capsys: pytest.Captu
 def test_audit_says_of_which_day_a_repair_was(
     what: What, options: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report_audit([Action(id="a", what=what, state="done", by="ada", at=NOON, options=options, counts={"kept": 1})])
+    report_audit([AuditAction(id="a", what=what, state="done", by="ada", at=NOON, options=options, counts={"kept": 1})])
     assert capsys.readouterr().out.splitlines()[1].split("done")[1].split("1 kept")[0].strip() == said
 
 

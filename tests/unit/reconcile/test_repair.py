@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.repair import Repaired, _forget, repair
-from ops.reconcile.store_day import Difference, Kind
-from sinks.base import Kept, SinkMisconfigured
+from ops.reconcile.repair import RepairResult, _forget, repair
+from ops.reconcile.store_day import DayDifference, Kind
+from sinks.base import ReferenceSnapshot, SinkMisconfigured
 from tests.support.reconciliation import DAYS, Desk, Office, ref
 
 ERP_HAS_CHANGED = (
@@ -158,8 +158,8 @@ def test_what_is_refused_is_a_dead_letter_afterwards(desk: Desk, office: Office)
     )
 
 
-def missing(number: int, place: str, kind: Kind = "missing") -> Difference:
-    return Difference(kind, "S1", DAYS[0], "EUR", ref(number), "", place)
+def missing(number: int, place: str, kind: Kind = "missing") -> DayDifference:
+    return DayDifference(kind, "S1", DAYS[0], "EUR", ref(number), "", place)
 
 
 def test_records_that_left_the_topic_are_counted(desk: Desk) -> None:
@@ -188,13 +188,13 @@ def test_only_copies_and_parts_of_no_document_are_taken_back_for_good(desk: Desk
 
 
 def test_repair_begins_with_nothing_done() -> None:
-    assert Repaired() == Repaired(*[0] * 10, reasons=[])
+    assert RepairResult() == RepairResult(*[0] * 10, reasons=[])
 
 
 def test_document_that_changes_meanwhile_is_left(desk: Desk) -> None:
     kept: list[str] = []
 
-    def keep(held: Sequence[Kept]) -> None:
+    def keep(held: Sequence[ReferenceSnapshot]) -> None:
         kept.extend(each.external_ref for each in held)
         desk.execute(f"UPDATE documents SET cashier = 'Bob' WHERE external_ref = '{ref(2)}'")
 
@@ -207,4 +207,4 @@ def test_document_that_changes_meanwhile_is_left(desk: Desk) -> None:
 def test_sink_that_can_not_forget_says_so() -> None:
     other: Any = object()
     with pytest.raises(SinkMisconfigured, match="can't forget"):
-        _forget(other, [ref(1)], None, Repaired())
+        _forget(other, [ref(1)], None, RepairResult())

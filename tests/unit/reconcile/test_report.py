@@ -9,39 +9,41 @@ import pytest
 
 from ops.reconcile.day_states import now_is
 from ops.reconcile.render import MOST, day_as_json, report, report_history
-from ops.reconcile.rows import Fact, Figures
-from ops.reconcile.run import Found
-from ops.reconcile.store_day import Account, Day, Difference
+from ops.reconcile.rows import EventRow, ReceiptFigures
+from ops.reconcile.run import ReconciliationResult
+from ops.reconcile.store_day import CurrencyTotals, DayDifference, DayReport
 from streams.dead_letters.day_states import DayState, NotBooked
 
 AT = datetime(2026, 3, 20, tzinfo=UTC)
 
 
-def day(number: int, state: Any = "balanced", **changes: Any) -> Day:
+def day(number: int, state: Any = "balanced", **changes: Any) -> DayReport:
     """A day of store `S{number}`."""
-    figures = Figures(receipts=1_234, gross=Decimal("3.00"))
-    account = Account("EUR", {"erp": (1_234, Decimal("3.00"))}, figures, figures)
-    return replace(Day(f"S{number}", "2026-03-10", [account], state), **changes)
+    figures = ReceiptFigures(receipts=1_234, gross=Decimal("3.00"))
+    account = CurrencyTotals("EUR", {"erp": (1_234, Decimal("3.00"))}, figures, figures)
+    return replace(DayReport(f"S{number}", "2026-03-10", [account], state), **changes)
 
 
-def shown(capsys: pytest.CaptureFixture[str], days: list[Day], *, everything: bool = False, **found: Any) -> list[str]:
+def shown(
+    capsys: pytest.CaptureFixture[str], days: list[DayReport], *, everything: bool = False, **found: Any
+) -> list[str]:
     """The lines of the report, with spaces as one."""
     now = {(each.store, each.day): now_is(each, [], AT, "ada") for each in days}
-    report(Found(AT, days, found.pop("reach", None), **found), now, everything=everything)
+    report(ReconciliationResult(AT, days, found.pop("reach", None), **found), now, everything=everything)
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def difference(number: int) -> Difference:
-    return Difference(
+def difference(number: int) -> DayDifference:
+    return DayDifference(
         "altered", "S1", "2026-03-10", "EUR", f"r{number}", "gross", "0:1", Decimal(3), Decimal(4), "fix it"
     )
 
 
-def letter(ref: str, gross: str, **changes: Any) -> Fact:
+def letter(ref: str, gross: str, **changes: Any) -> EventRow:
     """A dead letter."""
-    bare: dict[str, Any] = dict.fromkeys(Fact._fields, "") | {"fate": "dead", "currency": "EUR", "has_gross": True}
+    bare: dict[str, Any] = dict.fromkeys(EventRow._fields, "") | {"fate": "dead", "currency": "EUR", "has_gross": True}
     made = {"ref": ref, "gross": Decimal(gross), "letter": "0:1 not_json", "revision": 0, "arrived": 0}
-    return Fact(**(bare | made | changes))
+    return EventRow(**(bare | made | changes))
 
 
 def test_of_many_days_those_are_shown_at_which_somebody_has_to_look(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,15 +122,17 @@ def test_dead_letters_are_summed_up_by_reason_and_by_who_closed_them(capsys: pyt
 
 def test_rows_have_seldom_fates_and_what_differs_in_each_currency(capsys: pytest.CaptureFixture[str]) -> None:
     counts = {"erp": (1, Decimal(3)), "parked": (2, Decimal(4)), "vanished": (3, Decimal(5))}
-    euros = Account("EUR", counts, Figures(gross=Decimal(3)), Figures(gross=Decimal("2.50")))
-    yen = Account("JPY", {"erp": (1, Decimal(70))}, Figures(gross=Decimal(70)), Figures(gross=Decimal(70)))
-    lines = shown(capsys, [Day("", "2026-03-10", [euros, yen], "differs")])
+    euros = CurrencyTotals("EUR", counts, ReceiptFigures(gross=Decimal(3)), ReceiptFigures(gross=Decimal("2.50")))
+    yen = CurrencyTotals(
+        "JPY", {"erp": (1, Decimal(70))}, ReceiptFigures(gross=Decimal(70)), ReceiptFigures(gross=Decimal(70))
+    )
+    lines = shown(capsys, [DayReport("", "2026-03-10", [euros, yen], "differs")])
     assert "+ twice + replaced + dead + held + parked + vanished + waiting + noted" in lines[0]
     assert lines[1:3] == ["(no store) 2026-03-10 differs 6 2 3 3.00 2.50 -0.50 EUR", "1 70 70 JPY"]
 
 
 def test_last_arrival_of_a_day_of_which_nothing_arrived_is_unknown() -> None:
-    def said(one: Day) -> Any:
+    def said(one: DayReport) -> Any:
         return day_as_json(one, now_is(one, [], AT, "ada"))["last_arrival"]
 
     assert said(day(1)) is None

@@ -10,14 +10,25 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from ops.dlq.close import park, resolve
-from ops.dlq.filters import Filter
+from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile import fetch
 from ops.reconcile.day_states import now_is
-from ops.reconcile.event_store import Book
-from ops.reconcile.expected_documents import Judge
-from ops.reconcile.rows import Sent
-from ops.reconcile.run import Found, Now, _begins, _held, _late, opened, read_all, reconcile, states_now, unbalanced
-from ops.reconcile.store_day import Day
+from ops.reconcile.event_store import EventStore
+from ops.reconcile.expected_documents import ExpectedDocuments
+from ops.reconcile.rows import SentRow
+from ops.reconcile.run import (
+    Now,
+    ReconciliationResult,
+    _begins,
+    _held,
+    _late,
+    opened,
+    read_all,
+    reconcile,
+    states_now,
+    unbalanced,
+)
+from ops.reconcile.store_day import DayReport
 from sinks.base import SinkMisconfigured
 from sinks.memory import MemorySink
 from streams.batch import Batch
@@ -29,7 +40,7 @@ from tests.support.events import FakeRecord
 from tests.support.reconciliation import DAYS, TOPIC, Clock, Desk, ref, sold
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
-JUDGE = Judge(Stores({}, Store()), None, None)
+JUDGE = ExpectedDocuments(Stores({}, Store()), None, None)
 FIRST = date(2026, 3, 10)
 
 
@@ -72,9 +83,9 @@ def test_reading_begins_two_weeks_earlier_and_then_at_the_topics_beginning() -> 
     ],
 )
 def test_late_is_what_came_after_its_day_and_not_long_ago(day: str, arrived: str, late: bool) -> None:
-    book = Book()
+    book = EventStore()
     at = int(datetime.fromisoformat(f"{arrived}+00:00").timestamp() * 1000)
-    row = Sent(0, 0, 0, "d", at)._replace(event_id="e", ref="r", store="S1", day=day, source="pos")
+    row = SentRow(0, 0, 0, "d", at)._replace(event_id="e", ref="r", store="S1", day=day, source="pos")
     book.add([row, row._replace(offset=1, event_id="f", ref="", store="", day="")])
     assert _late(book, FIRST) == (date.fromisoformat(day) if late else None)
     book.close()
@@ -163,9 +174,9 @@ def test_money_in_dead_letters_is_told_when_their_records_have_left_the_topic(
     assert [step["what"] for step in way["steps"]][-1] == "now: NOT BOOKED"
 
 
-def read(desk: Desk, first: date | None = None) -> tuple[fetch.Extent, Book, list[int]]:
+def read(desk: Desk, first: date | None = None) -> tuple[fetch.TopicExtent, EventStore, list[int]]:
     """What is read of the topic, with how many records were read from time to time."""
-    book, told = Book(), list[int]()
+    book, told = EventStore(), list[int]()
     extent = asyncio.run(read_all(desk.settings, book, JUDGE, NOW, first, told.append))
     return extent, book, told
 
@@ -210,7 +221,7 @@ def test_letters_closed_by_hand_are_told_with_who_and_why(desk: Desk) -> None:
     (letter,) = fetch.dead_letters(desk.settings)
     digest = letter.digest
     assert letter == (1, 8, digest, "totals_mismatch", "3:0", "", "", "")
-    park(desk.settings, Filter(), "grace", "later")
+    park(desk.settings, DeadLetterFilter(), "grace", "later")
     *_, letter = fetch.dead_letters(desk.settings)
     assert letter == (1, 8, digest, "totals_mismatch", "3:0", "parked", "grace", "later")
     assert "dead letters, parked by grace (later): totals_mismatch (1; 9.99 EUR): tillstream dlq list --all" in (
@@ -219,7 +230,7 @@ def test_letters_closed_by_hand_are_told_with_who_and_why(desk: Desk) -> None:
 
 
 def test_letter_that_is_resolved_makes_its_day_balanced(desk: Desk) -> None:
-    resolve(desk.settings, Filter(), "grace", "a test sale")
+    resolve(desk.settings, DeadLetterFilter(), "grace", "a test sale")
     told = list(fetch.dead_letters(desk.settings))
     assert told[0][3:] == ("resolved", "3:0", "resolved", "grace", "a test sale")  # as the trail has it
     assert told[1][3:] == ("totals_mismatch", "3:0", "resolved", "grace", "a test sale")
@@ -267,13 +278,13 @@ def test_reading_that_fails_names_topic_and_broker(desk: Desk, monkeypatch: pyte
         asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, book.about(ref(11))))
 
 
-def day_of(state: Any, **changes: Any) -> Day:
-    return Day("S1", DAYS[0], [], state, **changes)
+def day_of(state: Any, **changes: Any) -> DayReport:
+    return DayReport("S1", DAYS[0], [], state, **changes)
 
 
 def test_states_are_noted_where_they_changed_and_the_topic_has_something(desk: Desk) -> None:
-    days = [day_of("balanced"), Day("S1", DAYS[1], [], "unproved", lost=True)]
-    found = Found(NOW, days, None)
+    days = [day_of("balanced"), DayReport("S1", DAYS[1], [], "unproved", lost=True)]
+    found = ReconciliationResult(NOW, days, None)
     assert [state.state for state in states_now(desk.settings, found, "ada", keep=False).values()] == [
         "balanced",
         "unproved",
@@ -282,25 +293,30 @@ def test_states_are_noted_where_they_changed_and_the_topic_has_something(desk: D
     states_now(desk.settings, found, "ada", keep=True)
     kept = days_noted(desk.settings)
     assert {key: [state.by for state in past] for key, past in kept.items()} == {("S1", DAYS[0]): ["ada"]}
-    states_now(desk.settings, Found(NOW, days, None, noted=kept), "grace", keep=True)
+    states_now(desk.settings, ReconciliationResult(NOW, days, None, noted=kept), "grace", keep=True)
     assert days_noted(desk.settings) == kept
 
 
 def test_states_and_signatures_are_noted_in_topics_that_are_there(desk: Desk) -> None:
     may_not = {"audit_topic": "absent.audit", "create_topics": False}
     with pytest.raises(TopicsUnusable, match=r"missing topics: absent\.audit; "):
-        states_now(desk.settings.model_copy(update=may_not), Found(NOW, [day_of("balanced")], None), "ada", keep=True)
+        states_now(
+            desk.settings.model_copy(update=may_not),
+            ReconciliationResult(NOW, [day_of("balanced")], None),
+            "ada",
+            keep=True,
+        )
     desk.config.write_text(json.dumps(desk.said | may_not))
     signed = desk.run("reconcile", "sign", "--store", "S1", "--day", DAYS[2], code=2)
     assert "missing topics: absent.audit; create them, or set create_topics: true" in signed
 
 
 def test_found_is_balanced_when_no_day_is_wrong_or_open() -> None:
-    assert Found(NOW, [day_of("balanced")], None).balanced
-    assert not Found(NOW, [day_of("open")], None).balanced
+    assert ReconciliationResult(NOW, [day_of("balanced")], None).balanced
+    assert not ReconciliationResult(NOW, [day_of("open")], None).balanced
     lost = day_of("unproved", lost=True)
-    assert not Found(NOW, [], None, unplaced=lost).balanced
-    found = Found(NOW, [day_of("balanced"), lost], None)
+    assert not ReconciliationResult(NOW, [], None, unplaced=lost).balanced
+    found = ReconciliationResult(NOW, [day_of("balanced"), lost], None)
     now: Now = {}
     assert unbalanced(found, now) == [lost]
     signed = now_is(lost, [], NOW, "ada").model_copy(update={"state": "signed off"})

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice
 
-from ops.simulator.traffic import Sent, Shares, traffic
+from ops.simulator.traffic import SimulatedRecord, TrafficShares, traffic
 from tests.support.books import World
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
-def sold(shares: Shares, records: int = 600) -> tuple[World, list[Sent]]:
+def sold(shares: TrafficShares, records: int = 600) -> tuple[World, list[SimulatedRecord]]:
     ticks = count()
     endless = traffic(7, lambda: START + timedelta(seconds=300) * next(ticks), shares=shares, day_close=True)
     sent = list(islice(endless, records))
@@ -22,7 +22,7 @@ def sold(shares: Shares, records: int = 600) -> tuple[World, list[Sent]]:
 
 
 def test_registers_totals_agree_with_what_they_sent_over_days() -> None:
-    made, sent = sold(Shares(broken=0))
+    made, sent = sold(TrafficShares(broken=0))
     days = made.reconcile()
     assert {day.state for day in days} == {"balanced"}
     assert sum(one.type == "day_close" for one in sent) >= 4 * 3 * 2  # of every register, twice
@@ -33,7 +33,7 @@ def test_registers_totals_agree_with_what_they_sent_over_days() -> None:
 
 
 def test_whatever_tills_do_wrong_only_their_own_totals_differ() -> None:
-    made, sent = sold(Shares(broken=0.05))
+    made, sent = sold(TrafficShares(broken=0.05))
     days = made.reconcile()
     assert {each.kind for day in days for each in day.differences} == {"register"}
     dead = sum(day.count("dead") for day in days)

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.metrics import Summary
-from ops.schedules.history import History
+from ops.reconcile.metrics import ReconciliationSummary
+from ops.schedules.history import ScheduleHistory
 from ops.schedules.metrics_server import served
-from streams.settings import Schedule, Settings, SettingsError
+from streams.settings import ScheduleSettings, Settings, SettingsError
 from tests.support.workers import get
 
 T0 = datetime(2026, 3, 2, 5, 0, tzinfo=UTC)
-FOUND = Summary(at=T0, differences={"missing": 2}, gross_difference={"EUR": "3.10"}, store_days={"differs": 1})
+FOUND = ReconciliationSummary(
+    at=T0, differences={"missing": 2}, gross_difference={"EUR": "3.10"}, store_days={"differs": 1}
+)
 
 
 class Served:
@@ -25,11 +27,11 @@ class Served:
             data_folder=folder,
             schedules_port=0,
             schedules={
-                "closing": Schedule(cron="0 5 * * *", reconcile={}),
-                "sales": Schedule(cron="0 4 * * *", files=["sales.csv"]),
+                "closing": ScheduleSettings(cron="0 5 * * *", reconcile={}),
+                "sales": ScheduleSettings(cron="0 4 * * *", files=["sales.csv"]),
             },
         )
-        self.history = History(folder)
+        self.history = ScheduleHistory(folder)
         self.runs = 0
 
     def ended(self, name: str, outcome: str, report: dict[str, Any] | None = None) -> None:

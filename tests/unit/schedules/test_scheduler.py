@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ops.files.layout import NotReadable
-from ops.schedules.history import History
-from ops.schedules.scheduler import Keeper, due_after, keep_all
-from streams.settings import Schedule, Settings, SettingsError, load_settings
+from ops.schedules.history import ScheduleHistory
+from ops.schedules.scheduler import JobScheduler, due_after, keep_all
+from streams.settings import ScheduleSettings, Settings, SettingsError, load_settings
 
 T0 = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -23,9 +23,9 @@ class World:
     """A clock to be set, runs that take so long as they are told, and one schedule for every minute."""
 
     def __init__(self, folder: Path, **policy: Any) -> None:
-        schedule = Schedule(cron="* * * * *", files=["sales.csv"], **policy)
+        schedule = ScheduleSettings(cron="* * * * *", files=["sales.csv"], **policy)
         self.settings = Settings(data_folder=folder, schedules={"every": schedule})
-        self.history = History(folder)
+        self.history = ScheduleHistory(folder)
         self.now = T0
         self.ran: list[datetime] = []
         self.takes = timedelta(0)
@@ -39,8 +39,8 @@ class World:
             raise self.fault
         return "done", {"confirmed": 3}
 
-    def keeper(self, run: Callable[..., Any] | None = None) -> Keeper:
-        return Keeper("every", self.settings, self.history, lambda: self.now, self.stop, run or self.run)
+    def keeper(self, run: Callable[..., Any] | None = None) -> JobScheduler:
+        return JobScheduler("every", self.settings, self.history, lambda: self.now, self.stop, run or self.run)
 
     def outcomes(self) -> list[tuple[int, str]]:
         """(minutes after the beginning, what became of it)"""
@@ -66,7 +66,7 @@ def started(world: World, minutes: int) -> datetime:
     ],
 )
 def test_due_times_are_those_of_the_zone_and_come_once(cron: str, zone: str, since: str, expected: list[str]) -> None:
-    schedule = Schedule(cron=cron, timezone=zone, files=["x"])
+    schedule = ScheduleSettings(cron=cron, timezone=zone, files=["x"])
     found = islice(due_after(schedule, datetime.fromisoformat(since).replace(tzinfo=UTC)), 2)
     assert [due.strftime("%Y-%m-%dT%H:%M") for due in found] == expected
 
@@ -216,10 +216,10 @@ def test_all_schedules_are_kept_until_they_are_told_to_stop(tmp_path: Path) -> N
 def test_bug_in_one_schedule_ends_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
 
-    def broken(keeper: Keeper) -> None:
+    def broken(keeper: JobScheduler) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Keeper, "keep", broken)
+    monkeypatch.setattr(JobScheduler, "keep", broken)
     with pytest.raises(ZeroDivisionError):
         keep_all(world.settings, world.stop, lambda _: None)
     assert world.stop.is_set()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from ops.simulator.tills import Pace, Sent, Tally, sell, till_producer, traffic
+from ops.simulator.tills import ConfirmedTally, EventPace, Sent, sell, till_producer, traffic
 from schemas.dead_letter import Reason
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ class InstantProducer:
 
 
 def test_tally_counts_what_the_broker_confirmed() -> None:
-    tally = Tally()
+    tally = ConfirmedTally()
     sell(mock_cluster(), "pos.sales", records(), None, threading.Event(), tally, limit=2_000)
     made = list(islice(records(), 2_000))
     assert (tally.sent, tally.failed.total()) == (2_000, 0)
@@ -71,7 +71,7 @@ def test_tally_counts_what_the_broker_confirmed() -> None:
 
 
 def test_unanswered_records_are_failed_not_sent() -> None:
-    tally = Tally()
+    tally = ConfirmedTally()
     nobody = till_producer("127.0.0.1:1", {"log_level": 0})
     sell(nobody, "pos.sales", records(), None, threading.Event(), tally, limit=20, flush_seconds=0.1)
     assert (tally.sent, tally.failed) == (0, {"_PURGE_QUEUE": 20})
@@ -79,7 +79,7 @@ def test_unanswered_records_are_failed_not_sent() -> None:
 
 
 def test_full_queue_is_waited_for_and_stop_ends_it() -> None:
-    stop, tally = threading.Event(), Tally()
+    stop, tally = threading.Event(), ConfirmedTally()
     nobody = till_producer("127.0.0.1:1", {"log_level": 0, "queue.buffering.max.messages": 5})
     timer = threading.Timer(0.3, stop.set)
     timer.start()
@@ -89,7 +89,7 @@ def test_full_queue_is_waited_for_and_stop_ends_it() -> None:
 
 
 def test_stop_ends_selling_with_everything_confirmed() -> None:
-    stop, tally = threading.Event(), Tally()
+    stop, tally = threading.Event(), ConfirmedTally()
     timer = threading.Timer(0.3, stop.set)
     timer.start()
     sell(mock_cluster(), "pos.sales", records(), 200, stop, tally)
@@ -101,13 +101,13 @@ def test_stop_ends_selling_with_everything_confirmed() -> None:
 def test_pace_is_kept() -> None:
     clock: Any = StoppingClock()
     producer: Any = InstantProducer()
-    sell(producer, "pos.sales", records(), 50, clock, Tally(), limit=500, monotonic=clock.monotonic)
+    sell(producer, "pos.sales", records(), 50, clock, ConfirmedTally(), limit=500, monotonic=clock.monotonic)
     assert clock.now == pytest.approx(499 / 50, abs=0.01)
 
 
 def test_backlog_of_more_than_a_second_is_forgotten() -> None:
     clock: Any = StoppingClock()
-    pace = Pace(10, clock.monotonic)
+    pace = EventPace(10, clock.monotonic)
     clock.now = 60.0
     due_at_once = 0
     while pace.ahead() <= 0:
@@ -117,7 +117,7 @@ def test_backlog_of_more_than_a_second_is_forgotten() -> None:
 
 
 def test_repetition_of_a_failed_event_is_its_first_arrival() -> None:
-    tally = Tally()
+    tally = ConfirmedTally()
     tally.fail(record("fresh"), "_MSG_TIMED_OUT")
     tally.confirm(record("resent"))
     tally.confirm(record("resent"))
@@ -126,7 +126,7 @@ def test_repetition_of_a_failed_event_is_its_first_arrival() -> None:
 
 
 def test_broken_records_and_day_closes_are_no_documents() -> None:
-    tally = Tally()
+    tally = ConfirmedTally()
     tally.confirm(record("broken", reason=Reason.INVALID_JSON))
     tally.confirm(record("fresh", type_="day_close")._replace(gross=Decimal(0)))
     assert (tally.sent, tally.fresh, tally.day_closes, tally.documents) == (2, 1, 1, 0)

@@ -18,7 +18,7 @@ from ops.simulator.faults import FAULTS
 from ops.simulator.receipts import assortment, compact
 from ops.simulator.tills import Sent, Shares, traffic
 from schemas.dead_letter import Reason
-from schemas.sale import Line, SaleEvent
+from schemas.sale import SaleEvent, SaleLine
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
@@ -46,7 +46,7 @@ def half_up(amount: Decimal) -> Decimal:
     return amount.quantize(CENT, ROUND_HALF_UP)
 
 
-def cost(line: Line) -> Decimal:
+def cost(line: SaleLine) -> Decimal:
     return half_up(
         Decimal(line["quantity"]) * Decimal(line["unit_price"])
         - sum(Decimal(reduction["amount"]) for reduction in line.get("discounts", ()))
@@ -226,7 +226,7 @@ def test_sum_or_value_is_wrong_as_stated(name: str, field: str, faulty: Callable
 
 def agrees(total: str, parts: Iterable[dict[str, Any]]) -> bool:
     """Whether the total is the sum of lines (by their own quantities and prices) or of tenders."""
-    sums = [cost(cast(Line, part)) if "quantity" in part else Decimal(part["amount"]) for part in parts]
+    sums = [cost(cast(SaleLine, part)) if "quantity" in part else Decimal(part["amount"]) for part in parts]
     return Decimal(total) == sum(sums)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.document import ErpDocument
-from sinks.base import DocumentsRefused, Receipt, Refusal, Result, SinkUnavailable, write_bisecting
+from sinks.base import Accepted, DocumentsRefused, Refused, Result, SinkUnavailable, write_bisecting
 from tests.support.documents import documents
 
 
@@ -21,11 +21,11 @@ def test_only_the_bad_are_refused_in_few_calls(size: int, data: st.DataObject) -
         calls.append(len(batch))
         if any(int(d.receipt) in bad for d in batch):
             raise DocumentsRefused("22003")
-        return [Receipt(d.event_id, "written") for d in batch]
+        return [Accepted(d.event_id, "written") for d in batch]
 
     results = write_bisecting(documents(size), write)
     assert [result.event_id for result in results] == [d.event_id for d in documents(size)]
-    assert {place for place, result in enumerate(results, 1) if isinstance(result, Refusal)} == bad
+    assert {place for place, result in enumerate(results, 1) if isinstance(result, Refused)} == bad
     assert len(calls) <= 1 + 2 * len(bad) * (log2(size) + 1)
 
 

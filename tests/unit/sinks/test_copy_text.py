@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from schemas.document import ErpDocument, Payment
+from schemas.document import DocumentPayment, ErpDocument
 from sinks.postgres import copy_text
 from tests.support.documents import document, documents, line
 
@@ -33,7 +33,7 @@ def test_columns_stand_in_the_order_they_are_named(columns: str, to_text: ToText
 
 CODED = replace(line(), item_code="4711", item_unit=None, tax_code="V\\19", cost=Decimal("0.5"))
 MAPPED = replace(
-    document(lines=[CODED, line(2)], payments=[Payment("card", Decimal("6.00"), "Card", None)]),
+    document(lines=[CODED, line(2)], payments=[DocumentPayment("card", Decimal("6.00"), "Card", None)]),
     mapping="retail@1",
     warehouse="W\t1",
     review="\\N",
@@ -74,7 +74,7 @@ def v_text(value: object) -> str:
 )
 def test_what_copy_would_take_for_its_own_is_escaped(text: str, escaped: str) -> None:
     batch = documents(3)
-    paid = [Payment(text, Decimal(1))]
+    paid = [DocumentPayment(text, Decimal(1))]
     batch[1] = replace(batch[1], cashier=text, lines=[line(1, description=text)], payments=paid)
     assert f"\t{escaped}\t" in copy_text.documents_text(batch, NOW).decode()
     assert f"\t{escaped}\t" in copy_text.lines_text(batch).decode()

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.dead_letter import Reason
-from sinks.base import Receipt, Refusal, SinkUnavailable
+from sinks.base import Accepted, Refused, SinkUnavailable
 from sinks.memory import MemorySink
 from tests.support.documents import document
 
@@ -16,15 +16,15 @@ def test_it_fails_as_often_as_told_and_does_nothing_then() -> None:
         with pytest.raises(SinkUnavailable) as caught:
             sink.write([document()])
         assert caught.value.kind == kind
-    assert sink.write([document()]) == [Receipt("pos:e-1-0", "written")]
+    assert sink.write([document()]) == [Accepted("pos:e-1-0", "written")]
 
 
 def test_it_refuses_what_it_is_told_to() -> None:
     sink = MemorySink()
     sink.refuse(lambda d: d.receipt == "2")
     assert sink.write([document(1), document(2)]) == [
-        Receipt("pos:e-1-0", "written"),
-        Refusal("pos:e-2-0", Reason.REFUSED_BY_SINK, "told_to_refuse"),
+        Accepted("pos:e-1-0", "written"),
+        Refused("pos:e-2-0", Reason.REFUSED_BY_SINK, "told_to_refuse"),
     ]
 
 

@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sinks.tryton.documents import Priced, priced
+from sinks.tryton.documents import PricedLine, priced
 
 
 class Euros:
@@ -42,7 +42,7 @@ def test_lines_come_to_the_amounts(quantity: Decimal, sign: int, net: Decimal, t
 
 
 def test_usual_line_is_one_with_the_price_of_the_till() -> None:
-    assert priced(Decimal(144), Decimal("144.00"), Decimal("144.00"), Euros()) == [Priced(Decimal(144), 1, 1)]
+    assert priced(Decimal(144), Decimal("144.00"), Decimal("144.00"), Euros()) == [PricedLine(Decimal(144), 1, 1)]
 
 
 def test_nothing_sold_for_nothing_is_no_line() -> None:

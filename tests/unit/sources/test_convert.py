@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.contract import Rule, Step
-from streams.sources.convert import StepError, Unconvertible, converter
+from schemas.contract import ConversionStep, FieldRule
+from streams.sources.convert import ConversionFailed, StepError, converter
 
 
 @dataclass
@@ -26,7 +26,7 @@ BERLIN = Around(zone=ZoneInfo("Europe/Berlin"))
 
 
 def convert(step: Any, value: Any, around: Around = BERLIN) -> Any:
-    for one in Rule.model_validate({"path": "x", "as": step}).steps:
+    for one in FieldRule.model_validate({"path": "x", "as": step}).steps:
         value = converter(one)(value, around)
     return value
 
@@ -140,12 +140,12 @@ def test_converted(step: Any, value: Any, result: Any) -> None:
     ],
 )
 def test_not_convertible(step: Any, value: Any, kind: str) -> None:
-    with pytest.raises(Unconvertible, match=f"^{kind}$"):
+    with pytest.raises(ConversionFailed, match=f"^{kind}$"):
         convert(step, value)
 
 
 def test_minor_units_of_an_unknown_currency_are_refused() -> None:
-    with pytest.raises(Unconvertible, match="unknown_currency"):
+    with pytest.raises(ConversionFailed, match="unknown_currency"):
         convert("minor_units", 1, Around(currency=None))
 
 
@@ -187,12 +187,12 @@ def test_moments(step: Any, value: Any, result: str) -> None:
 
 
 def test_hour_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(Unconvertible, match="time_in_gap"):
+    with pytest.raises(ConversionFailed, match="time_in_gap"):
         convert("time", "2026-03-29T02:30:00")
 
 
 def test_local_time_of_an_unknown_store_is_refused() -> None:
-    with pytest.raises(Unconvertible, match="local_time_of_unknown_store"):
+    with pytest.raises(ConversionFailed, match="local_time_of_unknown_store"):
         convert("time", "2026-03-02T10:00:00", Around())
 
 
@@ -200,7 +200,7 @@ def test_local_time_of_an_unknown_store_is_refused() -> None:
 def test_local_times_are_the_stores_or_in_a_gap(local: datetime) -> None:
     try:
         moment = datetime.fromisoformat(convert("time", local.isoformat()))
-    except Unconvertible:
+    except ConversionFailed:
         assert (local.month, local.hour) == (3, 2)
     else:
         assert moment.astimezone(BERLIN.zone).replace(tzinfo=None) == local
@@ -226,7 +226,7 @@ def test_decimals_come_through_every_way_of_writing(amount: Decimal) -> None:
 def test_any_value_is_converted_or_refused(step: Any, data: st.DataObject) -> None:
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
     value = data.draw(scalars | st.lists(scalars) | st.dictionaries(st.text(), scalars))
-    with suppress(Unconvertible):
+    with suppress(ConversionFailed):
         convert(step, value)
 
 
@@ -275,7 +275,7 @@ def test_any_value_is_converted_or_refused(step: Any, data: st.DataObject) -> No
     ],
 )
 def test_step_that_can_never_work_is_told_at_load(step: Any, message: str) -> None:
-    (one,) = Rule.model_validate({"path": "x", "as": step}).steps
+    (one,) = FieldRule.model_validate({"path": "x", "as": step}).steps
     with pytest.raises(StepError, match=message):
         converter(one)
 
@@ -283,7 +283,7 @@ def test_step_that_can_never_work_is_told_at_load(step: Any, message: str) -> No
 def test_step_is_exactly_one_conversion() -> None:
     for steps in ({}, {"decimal": {}, "multiply": "2"}):
         with pytest.raises(ValidationError, match="one conversion"):
-            Step.model_validate(steps)
+            ConversionStep.model_validate(steps)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_step_is_exactly_one_conversion() -> None:
     ],
 )
 def test_times_without_separators_have_all_their_digits(pattern: str, text: str) -> None:
-    with pytest.raises(Unconvertible, match="not_a_time"):
+    with pytest.raises(ConversionFailed, match="not_a_time"):
         convert({"time": {"formats": pattern}}, text)
 
 
@@ -330,7 +330,7 @@ def test_times_without_separators_are_read_by_their_widths(pattern: str, text: s
     ],
 )
 def test_zero_is_no_group_of_thousands(step: Any, text: str) -> None:
-    with pytest.raises(Unconvertible, match="not_a_decimal"):
+    with pytest.raises(ConversionFailed, match="not_a_decimal"):
         convert(step, text)
 
 

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from schemas.contract import Rule
+from schemas.contract import FieldRule
 from schemas.dead_letter import Reason
 from schemas.money import NotMoney, any_number, minor_text, parse_minor
 from streams.checks import check
 from streams.decode import decode
-from streams.sources.convert import Unconvertible, converter
-from streams.sources.formats import MOST_OBJECTS, Unreadable, parse_json
-from streams.sources.paths import NotFound, json_path
-from streams.sources.safe_schemas import MOST_DIGITS, Written, WrongDecimal, exact_decimal, hazard, tree
+from streams.sources.convert import ConversionFailed, converter
+from streams.sources.formats import MOST_OBJECTS, UnreadableRecord, parse_json
+from streams.sources.paths import PathFailed, json_path
+from streams.sources.safe_schemas import MOST_DIGITS, WrittenNumber, WrongDecimal, exact_decimal, hazard, tree
 from tests.support.events import NOON, batch, event
 
 pytest.importorskip("fastavro", reason="needs the extra `registry`")
@@ -49,7 +49,7 @@ def briefly() -> Iterator[None]:
 
 
 def step(**how: Any) -> Callable[[Any], Any]:
-    (one,) = Rule.model_validate({"path": "x", "as": how}).steps
+    (one,) = FieldRule.model_validate({"path": "x", "as": how}).steps
     convert = converter(one)
     return lambda value: convert(value, Around())
 
@@ -89,7 +89,7 @@ def test_avro_schema_with_an_impossible_decimal_is_refused(facts: dict[str, int]
 @given(st.from_regex(r"\A-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,20})?\Z"))
 def test_json_numbers_are_the_digits_that_were_written(text: str) -> None:
     assert str(parse_json(text.encode())) == (text if text != "-0" else "0")
-    assert tree(parse_json(text.encode(), Written)) == (text if "." in text else int(text))
+    assert tree(parse_json(text.encode(), WrittenNumber)) == (text if "." in text else int(text))
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**20), max_value=10**20))
@@ -154,14 +154,14 @@ STEPS: tuple[dict[str, Any], ...] = (
 def test_step_ends_soon_whatever_the_text(how: dict[str, Any]) -> None:
     convert = step(**how)
     for text in LONG_TEXTS:
-        with briefly(), suppress(Unconvertible, ArithmeticError):
+        with briefly(), suppress(ConversionFailed, ArithmeticError):
             convert(text)
 
 
 @pytest.mark.parametrize("path", ["@", "add(@, `1`)", "rounded(@, `2`)", "to_number(@)", "sum([@, @, @])"])
 def test_path_ends_soon_whatever_the_number(path: str) -> None:
     for value in (10**4299, "1" * HUGE, "0." + "0" * HUGE, "1e999999999", "0e-999999999", -(10**4000)):
-        with briefly(), suppress(NotFound):
+        with briefly(), suppress(PathFailed):
             found = json_path(path)(value)
             assert not isinstance(found, int) or len(str(found)) < 100
 
@@ -172,7 +172,7 @@ def test_path_ends_soon_whatever_the_number(path: str) -> None:
     ids=["digits", "lists", "objects", "many objects", "a text"],
 )
 def test_json_ends_soon_whatever_it_is(raw: bytes) -> None:
-    with briefly(), pytest.raises(Unreadable):
+    with briefly(), pytest.raises(UnreadableRecord):
         parse_json(raw)
     with briefly():
         assert decode(batch(raw))[1]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.contract import Contract, Example
+from schemas.contract import Contract, ContractExample
 from streams.sources.contracts import built_in
 from streams.sources.examples import run_example
 from streams.sources.source import Source
@@ -14,7 +14,7 @@ from tests.support.sources import examples, folder, source
 @pytest.mark.parametrize(
     ("name", "example"), [pytest.param(*pair, id=f"{pair[0]}: {pair[1].name}") for pair in examples()]
 )
-def test_example_comes_out_as_it_says(name: str, example: Example) -> None:
+def test_example_comes_out_as_it_says(name: str, example: ContractExample) -> None:
     assert run_example(source(name), folder(name), example) is None
 
 
@@ -72,7 +72,7 @@ RECORD = {"value": {"id": "7", "price": "3.00"}, "key": "R1", "headers": {"shop"
 
 
 def run(plain: Source, tmp_path: Path, **example: object) -> str | None:
-    return run_example(plain, tmp_path, Example.model_validate({"name": "it"} | example))
+    return run_example(plain, tmp_path, ContractExample.model_validate({"name": "it"} | example))
 
 
 def test_event_that_is_equal_in_full_is_no_difference(plain: Source, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lxml import etree
 from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from streams.decode import decode
-from streams.sources.formats import Read, Unreadable, reader
+from streams.sources.formats import Read, UnreadableRecord, reader
 from streams.sources.source import Source
 from tests.support.events import FakeRecord, batch, event
 
@@ -26,7 +26,7 @@ def reads(form: str, **how: Any) -> Read:
 
 
 def refused(form: str, raw: bytes, **headers: str) -> tuple[Reason, str]:
-    with pytest.raises(Unreadable) as fault:
+    with pytest.raises(UnreadableRecord) as fault:
         read(form, raw, **headers)
     return fault.value.reason, fault.value.detail
 
@@ -155,7 +155,7 @@ def test_headers_that_are_no_text_or_contradict_each_other_are_refused() -> None
         (("ce_id", b"8"), "(a header): given_twice"),
         (("ce_storeid", b"\xff"), "(a header): not_utf_8"),
     ):
-        with pytest.raises(Unreadable) as fault:
+        with pytest.raises(UnreadableRecord) as fault:
             reads("cloudevents")(FakeRecord(0, b"{}", headers=[*plain, more]))
         assert fault.value.detail == detail
 
@@ -263,7 +263,7 @@ def test_what_are_no_rows_is_refused(raw: bytes) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 @given(raw=st.binary(max_size=80))
 def test_any_bytes_are_a_tree_or_unreadable(form: str, raw: bytes) -> None:
-    with suppress(Unreadable):
+    with suppress(UnreadableRecord):
         read(form, raw)
 
 
@@ -275,7 +275,7 @@ header_lists = st.lists(
 
 @given(st.binary(max_size=20) | st.just(b"{}") | st.just(json.dumps(STRUCTURED).encode()), header_lists)
 def test_any_headers_are_a_cloudevent_or_unreadable(raw: bytes, headers: Any) -> None:
-    with suppress(Unreadable):
+    with suppress(UnreadableRecord):
         reads("cloudevents")(FakeRecord(0, raw, headers=headers))
 
 
@@ -285,7 +285,7 @@ scraps = st.sampled_from(SCRAPS.split())
 
 @given(st.lists(scraps, max_size=25))
 def test_any_scraps_of_xml_are_an_element_or_unreadable(parts: list[str]) -> None:
-    with suppress(Unreadable):
+    with suppress(UnreadableRecord):
         assert isinstance(read("xml", "".join(parts).encode()), etree._Element)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from streams.sources.paths import NotFound, PathError, json_path, xml_nodes, xml_path
+from streams.sources.paths import PathError, PathFailed, json_path, xml_nodes, xml_path
 
 names = st.sampled_from(["a", "b", "c"])
 values = st.recursive(
@@ -83,7 +83,7 @@ def test_all_expressions_find_what_jmespath_finds(path: str, value: Any) -> None
     try:
         expected = jmespath.search(path, value)
     except (jmespath.exceptions.JMESPathError, TypeError):
-        with pytest.raises(NotFound):
+        with pytest.raises(PathFailed):
             json_path(path)(value)
     else:
         found = json_path(path)(value)
@@ -134,7 +134,7 @@ def test_total_is_the_sum_to_the_cent(amounts: list[Decimal]) -> None:
 
 @pytest.mark.parametrize("unit", ["lb", "", None, 3])
 def test_quantity_in_a_unit_that_is_not_named_is_not_found(unit: Any) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(PathFailed):
         json_path("in_units(q, u, {g: '0.001', kg: '1'})")({"q": "1", "u": unit})
 
 
@@ -145,13 +145,13 @@ def test_namespaces_are_no_values(path: str) -> None:
 
 
 def test_text_beside_a_number_in_a_comparison_is_not_found_and_no_crash() -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(PathFailed):
         json_path("a[?@ > `1`]")({"a": ["x"]})
 
 
 @pytest.mark.parametrize("value", ["x", "1e999999999", "NaN", "Infinity", "1" * 40, "0." + "1" * 40, True, [], {}])
 def test_what_is_no_number_is_not_found(value: Any) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(PathFailed):
         json_path("add(a, '1')")({"a": value})
 
 

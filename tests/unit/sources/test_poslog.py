@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.contract import Example
+from schemas.contract import ContractExample
 from schemas.document import ErpDocument
 from streams.batch import Batch
 from streams.checks import check
@@ -20,7 +20,7 @@ from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from streams.sources.contracts import find
-from streams.sources.source import Refused, Skipped, Source, ready
+from streams.sources.source import RefusedRecord, SkippedPart, Source, ready
 from tests.support.events import FakeRecord
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "samples" / "poslog" / "small.xml"
@@ -758,13 +758,13 @@ def test_no_tree_of_its_words_crashes(trees: list[str]) -> None:
 
 
 @pytest.mark.parametrize("example", source().contract.examples, ids=lambda example: example.name)
-def test_example_comes_out_as_the_contract_says(example: Example) -> None:
+def test_example_comes_out_as_the_contract_says(example: ContractExample) -> None:
     made = []
-    with suppress(Refused):
+    with suppress(RefusedRecord):
         made = list(source().events(FakeRecord(0, example.value.encode())))
     if example.events is not None:
         assert [event for event in made if isinstance(event, dict)] == list(example.events)
     elif example.skipped:
-        assert [type(event) for event in made] == [Skipped]
+        assert [type(event) for event in made] == [SkippedPart]
     else:
-        assert [event.reason.value for event in made if isinstance(event, Refused)] == [example.rejected]
+        assert [event.reason.value for event in made if isinstance(event, RefusedRecord)] == [example.rejected]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.contract import Contract
-from streams.sources.source import Refused, Source, Unusable
+from streams.sources.source import RefusedRecord, Source, UnusableContract
 from tests.support.events import FakeRecord
 
 
@@ -39,18 +39,18 @@ def test_fact_of_a_kind_stands_in_for_the_contract_s() -> None:
 
 def test_fact_that_can_not_be_worked_out_is_named() -> None:
     refused = made({"a": "x"}, facts={"sum": "add(a, '1')"}, fields={"receipt": "sum"})
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedRecord)
     assert refused.detail == "facts.sum: not_a_number"
 
 
 def test_what_is_no_object_has_no_facts() -> None:
     refused = made(7, facts={"sum": "'1'"}, fields={"receipt": "sum"})
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedRecord)
     assert refused.detail == "facts.sum: not_an_object"
 
 
 def test_fact_that_is_no_path_is_found_at_load() -> None:
-    with pytest.raises(Unusable, match=r"facts\.sum: 'add\(' is no JMESPath"):
+    with pytest.raises(UnusableContract, match=r"facts\.sum: 'add\(' is no JMESPath"):
         made({}, facts={"sum": "add("})
 
 
@@ -134,5 +134,5 @@ def test_revision_fits_until_2068() -> None:
 @pytest.mark.parametrize("changed", ["yesterday", "2026-03-10T12:00:00", 7])
 def test_revision_wants_a_time_with_its_offset(changed: Any) -> None:
     refused = with_revision(changed)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedRecord)
     assert refused.detail == "revision: not_a_time"

@@ -32,7 +32,7 @@ from streams.pipeline import process
 from streams.settings import SchemaRegistry, Settings
 from streams.sink_retry import BackOff
 from streams.sources.contracts import ContractError
-from streams.sources.formats import Unreadable
+from streams.sources.formats import UnreadableRecord
 from streams.sources.schema_registry import RegistryReader
 from streams.sources.source import Source
 from tests.support.events import FakeRecord
@@ -94,7 +94,7 @@ async def read(reader: RegistryReader, raw: bytes, headers: list[tuple[str, byte
 
 
 async def refused(reader: RegistryReader, raw: bytes) -> tuple[Reason, str]:
-    with pytest.raises(Unreadable) as fault:
+    with pytest.raises(UnreadableRecord) as fault:
         await read(reader, raw)
     return fault.value.reason, fault.value.detail
 
@@ -378,14 +378,14 @@ prefixes = st.sampled_from([b"", b"\0\0\0\0\1", b"\0\0\0\0\5"])
 
 @given(st.binary(max_size=60), st.sampled_from(["avro", "json_schema"]), prefixes)
 def test_any_bytes_are_a_tree_or_unreadable(raw: bytes, form: str, prefix: bytes) -> None:
-    with suppress(Unreadable):
+    with suppress(UnreadableRecord):
         json.dumps(readers()[form].read(FakeRecord(0, prefix + raw)))
 
 
 @given(st.binary(max_size=4), st.integers(0, 90))
 def test_any_damage_is_a_tree_or_unreadable(damage: bytes, place: int) -> None:
     raw = avro()
-    with suppress(Unreadable):
+    with suppress(UnreadableRecord):
         json.dumps(readers()["avro"].read(FakeRecord(0, raw[:place] + damage + raw[place + len(damage) :])))
 
 

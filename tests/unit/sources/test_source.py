@@ -23,7 +23,7 @@ from streams.checks import check
 from streams.decode import decode, explain
 from streams.pipeline import process
 from streams.sources.contracts import ContractError, built_in, find
-from streams.sources.source import Refused, Skipped, Source, ready
+from streams.sources.source import RefusedRecord, SkippedPart, Source, ready
 from tests.support.events import NOON, FakeRecord, batch
 from tests.support.line import Line
 
@@ -132,13 +132,13 @@ def test_event_is_made_of_fields_lines_and_constants(source: Source) -> None:
 def test_kinds_are_tried_in_order_and_bring_rules_of_their_own(source: Source) -> None:
     sale, goods_back, none = read(source, bon(), bon(kind="R", of=" 16 "), bon(kind="?", refused=True))
     assert (sale["type"], goods_back["type"], goods_back["original"]) == ("sale", "return", {"receipt": "16"})
-    assert none == Skipped("refused by the till")
+    assert none == SkippedPart("refused by the till")
 
 
 def test_header_names_have_no_case_and_conditions_all_hold(source: Source) -> None:
     other = FakeRecord(0, record(bon()).value, b"S1", headers=[("X-TEST", b"trial")])
     (found,) = source.events(other)
-    assert isinstance(found, Refused)
+    assert isinstance(found, RefusedRecord)
     assert (found.reason, found.detail) == (Reason.UNPLACED_RECORD, "kinds: none_fits")
 
 
@@ -236,7 +236,7 @@ values = st.recursive(
 def test_whatever_a_record_holds_it_is_an_event_or_refused_and_both_ways_of_validating_agree(changes: Any) -> None:
     source = Source(Contract.model_validate(yaml.safe_load(CONTRACT)), {"S1": ZoneInfo("Europe/Berlin")}.get)
     for made in source.events(record(bon(**changes))):
-        if not isinstance(made, Skipped | Refused):
+        if not isinstance(made, SkippedPart | RefusedRecord):
             assert outcome(lambda made=made: SaleEvent.model_validate(made)) == outcome(
                 lambda made=made: SaleEvent.model_validate_json(json.dumps(made))
             )

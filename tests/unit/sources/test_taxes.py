@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.money import divide_half_up
 from streams.checks import taxed
-from streams.sources.convert import Unconvertible
+from streams.sources.convert import ConversionFailed
 from streams.sources.taxes import UncertainRate, charged, settle
 
 Taxes = list[dict[str, Any]]
@@ -179,12 +179,12 @@ def test_minor_unit_is_the_currency_s() -> None:
 
 
 def test_what_is_no_number_is_told() -> None:
-    with pytest.raises(Unconvertible, match="not_a_number"):
+    with pytest.raises(ConversionFailed, match="not_a_number"):
         rate(line(), [tax("example string")])
 
 
 def test_rate_of_one_tax_and_amount_of_another_are_no_rate() -> None:
-    with pytest.raises(Unconvertible, match="rate_or_amount_missing"):
+    with pytest.raises(ConversionFailed, match="rate_or_amount_missing"):
         rate(line(), [{"rate": "6"}, tax("1.50")])
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from streams.sources.paths import NotFound, PathError, xml_nodes, xml_path
+from streams.sources.paths import PathError, PathFailed, xml_nodes, xml_path
 
 RECORD = etree.fromstring("<a flag='TRUE'><b>1.10</b><b> 2.20 </b><c>x</c><d/></a>")
 
@@ -87,7 +87,7 @@ def test_xpaths_own_sum_would_not_be_exact() -> None:
     ],
 )
 def test_what_can_not_be_computed_is_told(path: str, fault: str) -> None:
-    with pytest.raises(NotFound, match=fault):
+    with pytest.raises(PathFailed, match=fault):
         xml_nodes(path)(RECORD)
 
 

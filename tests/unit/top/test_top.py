@@ -21,22 +21,22 @@ from click.testing import CliRunner, Result
 
 from ops.cli import program
 from ops.top.commands import address_of, addresses
-from ops.top.reading import Reading, look, rate, reading_of
-from ops.top.screen import View
+from ops.top.reading import WorkerReading, look, rate, reading_of
+from ops.top.screen import TopView
 from ops.worker.process import free_port
-from streams.metrics import OTHER_STORES, Metrics
+from streams.metrics import OTHER_STORES, WorkerMetrics
 from streams.settings import Settings, SettingsError
 from streams.worker.health import HealthServer
-from streams.worker.state import State
+from streams.worker.state import WorkerState
 
 
 class Worker:
     """What a worker has to say, served as a worker serves it."""
 
     def __init__(self) -> None:
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
         self.metrics.sink_up.set(1)
-        self.state = State(time.monotonic, recovered=lambda: True)
+        self.state = WorkerState(time.monotonic, recovered=lambda: True)
         self.server = HealthServer("127.0.0.1", 0, self.metrics.registry, self.state)
         self.url = f"http://127.0.0.1:{self.server.port}"
 
@@ -128,7 +128,7 @@ def test_all_that_a_worker_says_is_read(worker: Worker) -> None:
     told.sink_up.set(0)
     told.note_store("S001", 1_750_000_000.0)
     (reading,) = look([worker.url])
-    assert reading == Reading(
+    assert reading == WorkerReading(
         worker.url,
         reading.moment,
         partitions=2,
@@ -233,14 +233,14 @@ def test_totals_add_up_workers_and_the_lag_in_seconds_is_the_worst(workers: list
 
 
 def test_events_a_second_are_what_came_between_two_looks() -> None:
-    before, now = Reading("u", 10.0, events=100), Reading("u", 12.0, events=350)
+    before, now = WorkerReading("u", 10.0, events=100), WorkerReading("u", 12.0, events=350)
     assert rate(now, before) == 125
     assert rate(now, None) is None
 
 
 def test_rate_of_a_worker_that_started_again_is_not_known() -> None:
-    assert rate(Reading("u", 12.0, events=3), Reading("u", 10.0, events=100)) is None
-    assert rate(Reading("u", 12.0, silent="gone"), Reading("u", 10.0, events=100)) is None
+    assert rate(WorkerReading("u", 12.0, events=3), WorkerReading("u", 10.0, events=100)) is None
+    assert rate(WorkerReading("u", 12.0, silent="gone"), WorkerReading("u", 10.0, events=100)) is None
 
 
 def test_stalest_stores_come_first_by_the_newest_event_that_any_worker_has(workers: list[Worker]) -> None:
@@ -375,7 +375,7 @@ def read_until(terminal: int, sign: bytes | None) -> None:
 
 
 def test_view_of_nobody_has_no_rate() -> None:
-    view = View([Reading("u", 1.0, silent="gone")], {}, 0.0)
+    view = TopView([WorkerReading("u", 1.0, silent="gone")], {}, 0.0)
     assert view.total_rate() is None
     assert view.answering == []
 

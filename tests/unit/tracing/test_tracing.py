@@ -14,8 +14,8 @@ from sinks.base import Result
 from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.pipeline import process
-from streams.settings import Settings, SettingsError, Traces
-from streams.tracing.base import Off, find_tracing
+from streams.settings import Settings, SettingsError, TracingSettings
+from streams.tracing.base import NoTracing, find_tracing
 from tests.support.events import FakeRecord, value
 from tests.support.line import Line
 
@@ -189,13 +189,13 @@ async def test_off_brings_a_batch_to_its_end_all_the_same() -> None:
     line = Line()
     batch = Batch("sales", 0, [record(1, traceparent(1))])
     off = line.services.tracing
-    assert isinstance(off, Off)
+    assert isinstance(off, NoTracing)
     with off.batch(batch) as note:
         note(await process(batch, line.services))
     off.close()
 
 
-TRACES = Traces(endpoint="http://127.0.0.1:1/v1/traces", ratio=1)
+TRACES = TracingSettings(endpoint="http://127.0.0.1:1/v1/traces", ratio=1)
 
 
 async def test_collector_that_is_away_delays_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from streams.worker.broker_clock import TOLERANCE, ClockWatch
-from streams.worker.state import State
+from streams.worker.state import WorkerState
 
 SENT = 1_750_000_000.0
 
@@ -16,7 +16,7 @@ class Machine:
     def __init__(self, ahead: float = 0.0) -> None:
         self.ahead = ahead
         self.true = SENT
-        self.state = State(lambda: 0.0)
+        self.state = WorkerState(lambda: 0.0)
         self.watch = ClockWatch(lambda: self.true + self.ahead, self.state.warn)
 
     def send(self, seconds_to_broker: float = 0.01, seconds_back: float = 0.01, topic: str = "d") -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import pytest
 from structlog.testing import capture_logs
 
-from streams.kafka.topics import AccessLost, BrokerUnreachable, End, TopicsUnusable
-from streams.metrics import Metrics
+from streams.kafka.topics import AccessLost, BrokerUnreachable, PartitionEnd, TopicsUnusable
+from streams.metrics import WorkerMetrics
 from streams.worker.broker_watch import BrokerWatch
-from streams.worker.state import State
+from streams.worker.state import WorkerState
 
 GONE = BrokerUnreachable("no Kafka broker answers at k:9092")
 
@@ -19,14 +19,14 @@ class Kafka:
     def __init__(self) -> None:
         self.now = 0.0
         self.error: Exception | None = None
-        self.found = {0: End(10, 16)}
+        self.found = {0: PartitionEnd(10, 16)}
         self.ends: dict[int, int] = {}
         self.waited_for = False
-        self.metrics = Metrics()
-        self.state = State(lambda: self.now, recovered=lambda: True)
+        self.metrics = WorkerMetrics()
+        self.state = WorkerState(lambda: self.now, recovered=lambda: True)
         self.watch = BrokerWatch(self.ask, "pos.sales", self.state, self.metrics, lambda: self.waited_for)
 
-    def ask(self, partitions: Iterable[int]) -> dict[int, End]:
+    def ask(self, partitions: Iterable[int]) -> dict[int, PartitionEnd]:
         self.now += 1.0
         self.state.heartbeat = self.state.progress = self.now
         if self.error is not None:
@@ -92,7 +92,7 @@ async def test_ends_are_those_of_committed_records_and_what_is_beyond_is_a_metri
     assert value("tillstream_uncommitted_age_seconds") == 30
     assert kafka.state.not_ready() == []
     assert "open Kafka transaction" in kafka.state.warnings["transactions"]
-    kafka.found = {1: End(3, 3)}
+    kafka.found = {1: PartitionEnd(3, 3)}
     await kafka.look()
     assert value("tillstream_uncommitted_records", {"partition": "0"}) is None
     assert value("tillstream_uncommitted_age_seconds") == 0

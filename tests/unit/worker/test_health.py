@@ -15,10 +15,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from schemas.dead_letter import Reason
 from sinks.sql.errors import _KINDS, _SQLITE_KINDS
 from streams.dead_letters.audit import End
-from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, Metrics
-from streams.settings import Watchdog
+from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, WorkerMetrics
+from streams.settings import WatchdogSettings
 from streams.worker.health import HealthServer
-from streams.worker.state import EVERYONE, State
+from streams.worker.state import EVERYONE, WorkerState
 
 
 class Clock:
@@ -37,15 +37,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def state(clock: Clock) -> State:
-    made = State(clock)
+def state(clock: Clock) -> WorkerState:
+    made = WorkerState(clock)
     made.recovered = lambda: True
     return made
 
 
 @pytest.fixture
-def server(state: State) -> Iterator[HealthServer]:
-    made = HealthServer("127.0.0.1", 0, Metrics().registry, state)
+def server(state: WorkerState) -> Iterator[HealthServer]:
+    made = HealthServer("127.0.0.1", 0, WorkerMetrics().registry, state)
     yield made
     made.close()
 
@@ -75,7 +75,7 @@ def test_metrics_are_openmetrics_for_who_asks_for_them(server: HealthServer) -> 
     assert families["tillstream_events_delivered"] == "counter"
 
 
-def test_trouble_beside_the_line_is_a_warning_of_a_ready_worker(server: HealthServer, state: State) -> None:
+def test_trouble_beside_the_line_is_a_warning_of_a_ready_worker(server: HealthServer, state: WorkerState) -> None:
     assert get(server, "/readyz") == (200, '{"ok": true, "reasons": [], "warnings": []}\n')
     state.warn("retry", "dead letters are not tried again: no topic")
     assert json.loads(get(server, "/readyz")[1])["warnings"] == ["dead letters are not tried again: no topic"]
@@ -85,7 +85,7 @@ def test_trouble_beside_the_line_is_a_warning_of_a_ready_worker(server: HealthSe
 
 
 def test_what_may_be_counted_stands_at_0_from_the_beginning() -> None:
-    samples = [sample for family in Metrics().registry.collect() for sample in family.samples]
+    samples = [sample for family in WorkerMetrics().registry.collect() for sample in family.samples]
     found = {name: {s.labels[label] for s in samples if s.name == name and s.value == 0} for name, label in COUNTED}
     assert found["tillstream_sink_errors_total"] >= {*_KINDS.values(), *_SQLITE_KINDS.values(), "other"}
     ends_by_hand = {"resolved", "refused"}
@@ -101,14 +101,14 @@ COUNTED = [
 
 
 def test_tasks_in_trouble_are_1() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.note_troubles({"retry": "no topic"})
     name = "tillstream_dead_letters_trouble"
     found = [metrics.registry.get_sample_value(name, {"task": task}) for task in ("retry", "watch")]
     assert found == [1, 0]
 
 
-def test_worker_that_is_joining_is_live_but_not_ready(server: HealthServer, state: State) -> None:
+def test_worker_that_is_joining_is_live_but_not_ready(server: HealthServer, state: WorkerState) -> None:
     state.recovered = lambda: False
     assert get(server, "/healthz")[0] == 200
     status, body = get(server, "/readyz")
@@ -122,7 +122,7 @@ def test_loop_that_hangs_is_not_live(server: HealthServer, clock: Clock) -> None
     assert get(server, "/readyz")[0] == 503
 
 
-def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: State, clock: Clock) -> None:
+def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: WorkerState, clock: Clock) -> None:
     with state.at_work():
         clock.now += 121
         state.heartbeat = clock.now
@@ -134,7 +134,7 @@ def test_batch_that_is_stuck_is_not_live_unless_the_sink_is_down(state: State, c
     assert state.not_live() == []
 
 
-def test_records_that_wait_without_progress_are_not_live(state: State, clock: Clock) -> None:
+def test_records_that_wait_without_progress_are_not_live(state: WorkerState, clock: Clock) -> None:
     clock.now += 301
     state.heartbeat = clock.now
     assert state.not_live() == ["records wait and none was settled for 301 s"]
@@ -142,13 +142,13 @@ def test_records_that_wait_without_progress_are_not_live(state: State, clock: Cl
     assert state.not_live() == []
 
 
-def test_held_worker_is_live_but_not_ready(state: State) -> None:
+def test_held_worker_is_live_but_not_ready(state: WorkerState) -> None:
     state.hold("too many dead letters")
     assert state.not_live() == []
     assert state.not_ready() == ["held: too many dead letters"]
 
 
-async def test_held_worker_goes_on_when_it_is_told(state: State, clock: Clock) -> None:
+async def test_held_worker_goes_on_when_it_is_told(state: WorkerState, clock: Clock) -> None:
     assert not state.go_on()
     state.hold("too many dead letters")
     waiting = asyncio.ensure_future(state.wait_told())
@@ -162,7 +162,7 @@ async def test_held_worker_goes_on_when_it_is_told(state: State, clock: Clock) -
         await asyncio.wait_for(state.wait_told(), 0.01)
 
 
-def test_waiting_for_the_world_is_no_stall(state: State, clock: Clock) -> None:
+def test_waiting_for_the_world_is_no_stall(state: WorkerState, clock: Clock) -> None:
     clock.now = state.heartbeat = clock.now + 1000
     state.outage = "no broker answers"
     assert state.stalled() == []
@@ -170,12 +170,12 @@ def test_waiting_for_the_world_is_no_stall(state: State, clock: Clock) -> None:
 
 
 def test_limits_are_settings(clock: Clock) -> None:
-    state = State(clock, Watchdog(loop_seconds=3))
+    state = WorkerState(clock, WatchdogSettings(loop_seconds=3))
     clock.now += 4
     assert state.stalled() == ["the event loop hangs for 4 s"]
 
 
-async def test_idle_is_when_no_slice_is_in_flight(state: State) -> None:
+async def test_idle_is_when_no_slice_is_in_flight(state: WorkerState) -> None:
     assert await state.wait_idle(0)
     with state.at_work():
         assert not await state.wait_idle(0.01)
@@ -193,7 +193,7 @@ def test_histogram_counts_a_batch_as_prometheus_would() -> None:
 
 
 def test_lag_of_a_partition_that_went_away_disappears() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.note_lags({0: 5, 1: 7})
     metrics.note_lags({1: 6})
     lags = [metrics.registry.get_sample_value("tillstream_lag_records", {"partition": number}) for number in "01"]
@@ -201,7 +201,7 @@ def test_lag_of_a_partition_that_went_away_disappears() -> None:
 
 
 def test_stores_beyond_the_cap_share_one_series() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     for number in range(MOST_STORES + 5):
         metrics.note_store(f"S{number}", float(number))
     gauge = "tillstream_store_newest_event_timestamp_seconds"
@@ -210,7 +210,7 @@ def test_stores_beyond_the_cap_share_one_series() -> None:
 
 
 def test_missing_receipts_of_stores_beyond_the_cap_share_one_series() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     for number in range(MOST_STORES + 5):
         metrics.note_missing_receipts({f"S{number}": 1})
     metrics.note_missing_receipts({"S0": 2})
@@ -220,20 +220,20 @@ def test_missing_receipts_of_stores_beyond_the_cap_share_one_series() -> None:
 
 
 def test_reason_that_no_letter_waits_for_any_more_is_zero() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.note_waiting({"held_refund": 2})
     metrics.note_waiting({})
     assert metrics.registry.get_sample_value("tillstream_dead_letters_waiting", {"reason": "held_refund"}) == 0
 
 
 def test_every_reason_is_counted_from_zero_so_that_the_first_dead_letter_has_a_rate() -> None:
-    registry = Metrics().registry
+    registry = WorkerMetrics().registry
     for reason in Reason:
         assert registry.get_sample_value("tillstream_events_rejected_total", {"reason": reason.value}) == 0
 
 
 async def test_batch_that_waits_for_a_flapping_sink_is_no_stall_though_others_are_answered(
-    state: State, clock: Clock
+    state: WorkerState, clock: Clock
 ) -> None:
     answered = asyncio.Event()
     waiting: list[object] = []
@@ -258,7 +258,7 @@ async def test_batch_that_waits_for_a_flapping_sink_is_no_stall_though_others_ar
     await task
 
 
-async def test_batch_that_hangs_is_a_stall_though_another_waits_for_the_sink(state: State, clock: Clock) -> None:
+async def test_batch_that_hangs_is_a_stall_though_another_waits_for_the_sink(state: WorkerState, clock: Clock) -> None:
     other = asyncio.create_task(asyncio.sleep(0))
     state.waiting = lambda: [other]
     state.troubles = lambda: ["sink: connection: refused"]

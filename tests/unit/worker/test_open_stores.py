@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.opening_hours import DAYS, OpeningHours, parse_hours
-from streams.metrics import MOST_STORES, OTHER_STORES, Metrics
+from streams.metrics import MOST_STORES, OTHER_STORES, WorkerMetrics
 from streams.settings import Store, Stores
 from streams.worker.open_stores import open_now
 from tests.support.mapping import master
@@ -150,12 +150,12 @@ def test_hours_of_the_table_of_stores_go_before_those_of_the_settings() -> None:
     assert found == {"S1": True, "S2": True, "S3": False}  # at noon it is 8 o'clock in New York
 
 
-def shown(metrics: Metrics, store: str) -> float | None:
+def shown(metrics: WorkerMetrics, store: str) -> float | None:
     return metrics.registry.get_sample_value("tillstream_store_open", {"store": store})
 
 
 def test_stores_are_open_closed_or_gone() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.note_open({"S1": True, "S2": False, "S3": True})
     assert [shown(metrics, store) for store in ("S1", "S2", "S3")] == [1, 0, 1]
     metrics.note_open({"S1": False, "S2": True})
@@ -163,7 +163,7 @@ def test_stores_are_open_closed_or_gone() -> None:
 
 
 def test_stores_with_hours_have_the_series_that_the_cap_allows() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     names = [f"S{number}" for number in range(MOST_STORES + 5)]
     metrics.note_open(dict.fromkeys(names, True))
     for name in names:

@@ -18,10 +18,10 @@ from faust.exceptions import ProducerSendError
 
 from schemas.dead_letter import Reason
 from streams.batch import Rejection
-from streams.dead_letters.writer import Letter, letter
-from streams.metrics import Metrics
+from streams.dead_letters.writer import DeadLetterRecord, letter
+from streams.metrics import WorkerMetrics
 from streams.sink_retry import BackOff
-from streams.worker.publisher import Publisher
+from streams.worker.publisher import DeadLetterPublisher
 from tests.support.events import NOON, FakeRecord
 
 
@@ -31,7 +31,7 @@ class Topic:
 
     most: int = 1_000_000
     failures: list[Exception | None] = field(default_factory=list)
-    kept: list[Letter] = field(default_factory=list)
+    kept: list[DeadLetterRecord] = field(default_factory=list)
 
     async def maybe_start_producer(self) -> "Topic":
         return self
@@ -41,7 +41,7 @@ class Topic:
         if isinstance(failure, ProducerSendError):
             raise failure
         answer = asyncio.get_running_loop().create_future()
-        made = Letter(key, value, headers)
+        made = DeadLetterRecord(key, value, headers)
         if failure is not None:
             answer.set_exception(failure)
         elif len(value or b"") + sum(len(text) for _, text in headers) > self.most:
@@ -52,19 +52,21 @@ class Topic:
         return answer
 
 
-def letters(*values: bytes) -> list[Letter]:
+def letters(*values: bytes) -> list[DeadLetterRecord]:
     return [
         letter(Rejection(FakeRecord(offset, one), Reason.INVALID_JSON, "json_invalid", "decode"), "pos.sales", 0, NOON)
         for offset, one in enumerate(values)
     ]
 
 
-def publisher(topic: Topic, metrics: Metrics | None = None) -> Publisher:
-    return Publisher(cast(faust.App, topic), "pos.sales.dlq", metrics or Metrics(), BackOff(0.001, 0.002))
+def publisher(topic: Topic, metrics: WorkerMetrics | None = None) -> DeadLetterPublisher:
+    return DeadLetterPublisher(
+        cast(faust.App, topic), "pos.sales.dlq", metrics or WorkerMetrics(), BackOff(0.001, 0.002)
+    )
 
 
 async def test_letter_that_does_not_fit_is_kept_truncated_and_the_others_whole() -> None:
-    topic, metrics = Topic(most=2000), Metrics()
+    topic, metrics = Topic(most=2000), WorkerMetrics()
     await publisher(topic, metrics)(letters(b"a", b"x" * 5000, b"b"))
     assert [kept.value for kept in topic.kept[:2]] == [b"a", b"b"]
     (cut,) = topic.kept[2:]
@@ -76,7 +78,7 @@ async def test_letter_that_does_not_fit_is_kept_truncated_and_the_others_whole()
 
 
 async def test_letters_that_are_only_together_too_large_are_kept_whole() -> None:
-    topic, metrics = Topic(failures=[RecordListTooLargeError(), RecordListTooLargeError()]), Metrics()
+    topic, metrics = Topic(failures=[RecordListTooLargeError(), RecordListTooLargeError()]), WorkerMetrics()
     await publisher(topic, metrics)(letters(b"a", b"b"))
     assert [kept.value for kept in topic.kept] == [b"a", b"b"]
     assert metrics.registry.get_sample_value("tillstream_dead_letters_truncated_total") == 0

@@ -12,7 +12,7 @@ from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import DIGEST, Arrival
-from streams.worker.suspects import MOST_IN_A_ROW, Marks, Note, Suspects, noted, unpacked
+from streams.worker.suspects import MOST_IN_A_ROW, SuspectMarks, SuspectNote, SuspectPipeline, noted, unpacked
 from tests.support.events import batch, value
 from tests.support.line import Line
 
@@ -20,7 +20,7 @@ POISON = "poison"
 
 
 class Poisoned:
-    """A window in which a fault is, for some records. As `pipeline.Seen`."""
+    """A window in which a fault is, for some records. As `pipeline.SeenRecords`."""
 
     def __init__(self, fault: Exception) -> None:
         self.fault = fault
@@ -56,7 +56,7 @@ class Lives:
 
     async def live(self) -> list[int]:
         """The offsets that became dead letters, in a life that ended well. Raises what ended it otherwise."""
-        suspects = Suspects(self.write)
+        suspects = SuspectPipeline(self.write)
         suspects.load(self.notes, {0})
         self.window = Poisoned(self.fault)
         settled = await suspects.through(batch(*self.values), replace(self.line.services, seen=self.window))
@@ -135,13 +135,13 @@ async def test_outage_blames_nobody(fault: Exception) -> None:
 
 @given(*[st.integers(0, 2**40)] * 5, st.lists(st.integers(0, 2**40), max_size=12))
 def test_note_survives_its_bytes(first: int, last: int, until: int, deaths: int, row: int, dead: list[int]) -> None:
-    note = Note(first, last, until, deaths, row, "ZeroDivisionError", tuple(dead))
+    note = SuspectNote(first, last, until, deaths, row, "ZeroDivisionError", tuple(dead))
     assert unpacked(note.packed()) == note
     assert len(note.packed()) % DIGEST == 0
 
 
 def test_what_is_at_work_is_marked_as_long_as_it_is() -> None:
-    marks = Marks()
+    marks = SuspectMarks()
     with marks.at_work(1, noted(None, 5, 9, "hangs")), marks.at_work(2, noted(None, 0, 0, "hangs")):
         assert {number: unpacked(packed)[:3] for number, packed in marks.all().items()} == {1: (5, 9, 9), 2: (0, 0, 0)}
     assert marks.all() == {}

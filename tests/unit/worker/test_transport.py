@@ -19,7 +19,7 @@ from mode.utils.trees import Node
 from mode.utils.types.trees import NodeT
 
 from streams.worker.broker_clock import ClockWatch
-from streams.worker.state import State
+from streams.worker.state import WorkerState
 from streams.worker.transport import (
     POLL,
     SHORT_POLL,
@@ -58,7 +58,9 @@ async def no_wait() -> None:
 @pytest.fixture
 async def consumer() -> AsyncIterator[SliceConsumer]:
     app = LineApp("test", broker="kafka://127.0.0.1:1", store="memory://", web_enabled=False)
-    app.transport = SliceTransport(app, "pos.sales", 100, no_wait, ClockWatch(time.time, State(time.monotonic).warn))
+    app.transport = SliceTransport(
+        app, "pos.sales", 100, no_wait, ClockWatch(time.time, WorkerState(time.monotonic).warn)
+    )
     app.topics._acking_topics.add("pos.sales")
     made = app.consumer
     assert isinstance(made, SliceConsumer)

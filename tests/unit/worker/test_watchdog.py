@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from ops.worker.watchdog import AGAIN, Watchdog
-from streams.settings import Watchdog as Limits
-from streams.worker.state import State
+from ops.worker.watchdog import AGAIN, HangWatchdog
+from streams.settings import WatchdogSettings as Limits
+from streams.worker.state import WorkerState
 
 
 class World:
@@ -17,8 +17,8 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.ended: list[str] = []
-        self.state = State(lambda: self.now, Limits(loop_seconds=30, progress_seconds=300, grace_seconds=15))
-        self.watchdog = Watchdog(self.state, 15, self.ended.append)
+        self.state = WorkerState(lambda: self.now, Limits(loop_seconds=30, progress_seconds=300, grace_seconds=15))
+        self.watchdog = HangWatchdog(self.state, 15, self.ended.append)
 
     def pass_seconds(self, seconds: int, *, loop_runs: bool = True) -> None:
         for _ in range(seconds):
