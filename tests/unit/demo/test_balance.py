@@ -8,17 +8,17 @@ import pytest
 
 from ops.demo.balance import Balance, balance
 from ops.demo.screen import print_balance
-from ops.simulator.tills import ConfirmedTally, Sent
+from ops.simulator.tills import ConfirmedTally, SimulatedRecord
 from ops.worker.process import WorkerReadings
 from schemas.dead_letter import Reason
 from sinks.base import StoreDay
 
 
-def sent(gross: str, reason: Reason | None = None) -> Sent:
-    return Sent(b"S1", b"{}", "broken" if reason else "fresh", reason, Decimal(gross), "S1", "sale")
+def sent(gross: str, reason: Reason | None = None) -> SimulatedRecord:
+    return SimulatedRecord(b"S1", b"{}", "broken" if reason else "fresh", reason, Decimal(gross), "S1", "sale")
 
 
-def ended(*records: Sent, booked: str) -> Balance:
+def ended(*records: SimulatedRecord, booked: str) -> Balance:
     """The end of a demo that has sold these records, with one document booked."""
     tally = ConfirmedTally()
     for record in records:

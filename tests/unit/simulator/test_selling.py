@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from ops.simulator.tills import ConfirmedTally, EventPace, Sent, sell, till_producer, traffic
+from ops.simulator.tills import ConfirmedTally, EventPace, SimulatedRecord, sell, till_producer, traffic
 from schemas.dead_letter import Reason
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-def records(seed: int = 1) -> Iterator[Sent]:
+def records(seed: int = 1) -> Iterator[SimulatedRecord]:
     return traffic(seed, lambda: NOON)
 
 
@@ -24,8 +24,8 @@ def mock_cluster() -> Producer:
     return till_producer("mock:9092", {"test.mock.num.brokers": 1, "log_level": 3})
 
 
-def record(kind: Any, value: bytes = b"v", reason: Reason | None = None, type_: Any = "sale") -> Sent:
-    return Sent(b"S001", value, kind, reason, Decimal("1.10"), "S001", type_)
+def record(kind: Any, value: bytes = b"v", reason: Reason | None = None, type_: Any = "sale") -> SimulatedRecord:
+    return SimulatedRecord(b"S001", value, kind, reason, Decimal("1.10"), "S001", type_)
 
 
 class StoppingClock:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ops.simulator.faults import FAULTS
 from ops.simulator.receipts import assortment, compact
-from ops.simulator.tills import Sent, Shares, traffic
+from ops.simulator.tills import SimulatedRecord, TrafficShares, traffic
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent, SaleLine
 from streams.batch import Batch
@@ -33,12 +33,12 @@ def ticking(step: timedelta = timedelta(seconds=2)) -> Callable[[], datetime]:
 
 
 @pytest.fixture(scope="module")
-def sent() -> list[Sent]:
+def sent() -> list[SimulatedRecord]:
     return list(islice(traffic(7, ticking()), 20_000))
 
 
 @pytest.fixture(scope="module")
-def fresh(sent: list[Sent]) -> list[tuple[Sent, SaleEvent]]:
+def fresh(sent: list[SimulatedRecord]) -> list[tuple[SimulatedRecord, SaleEvent]]:
     return [(one, SaleEvent.model_validate_json(one.value)) for one in sent if one.kind == "fresh"]
 
 
@@ -55,11 +55,11 @@ def cost(line: SaleLine) -> Decimal:
 
 def broken_by(name: str, seed: int = 3) -> tuple[dict[str, Any], bytes]:
     """A sound sale and what the fault makes of it."""
-    value = next(traffic(seed, ticking(), shares=Shares(0, 0, 0, 0))).value
+    value = next(traffic(seed, ticking(), shares=TrafficShares(0, 0, 0, 0))).value
     return json.loads(value), FAULTS[name].spoil(json.loads(value), Random(seed))
 
 
-def test_every_fresh_event_adds_up(fresh: list[tuple[Sent, SaleEvent]]) -> None:
+def test_every_fresh_event_adds_up(fresh: list[tuple[SimulatedRecord, SaleEvent]]) -> None:
     for _, event in fresh:
         amounts = [cost(line) for line in event.lines]
         assert [line.get("amount") for line in event.lines] == list(map(str, amounts))
@@ -71,13 +71,13 @@ def test_every_fresh_event_adds_up(fresh: list[tuple[Sent, SaleEvent]]) -> None:
         assert min(amounts) > 0
 
 
-def test_gross_is_signed_from_the_stores_side(fresh: list[tuple[Sent, SaleEvent]]) -> None:
+def test_gross_is_signed_from_the_stores_side(fresh: list[tuple[SimulatedRecord, SaleEvent]]) -> None:
     for one, event in fresh:
         assert one.gross == Decimal(event.totals["gross"]) * (1 if event.type == "sale" else -1)
         assert (one.key, one.store, one.type) == (event.store.encode(), event.store, event.type)
 
 
-def test_traffic_looks_like_that_of_shops(fresh: list[tuple[Sent, SaleEvent]]) -> None:
+def test_traffic_looks_like_that_of_shops(fresh: list[tuple[SimulatedRecord, SaleEvent]]) -> None:
     lines = [line for _, event in fresh for line in event.lines]
     assert len({line["sku"] for line in lines}) > 190
     assert {line["tax_rate"] for line in lines} == {"7", "19"}
@@ -96,7 +96,7 @@ def test_assortment_has_200_distinct_products() -> None:
     assert len({product.description for product in assortment()}) == 200
 
 
-def test_receipt_numbers_run_per_register_and_ids_are_unique(sent: list[Sent]) -> None:
+def test_receipt_numbers_run_per_register_and_ids_are_unique(sent: list[SimulatedRecord]) -> None:
     numbers: dict[tuple[str, str], list[int]] = {}
     ids: set[str] = set()
     for one in sent:
@@ -110,7 +110,7 @@ def test_receipt_numbers_run_per_register_and_ids_are_unique(sent: list[Sent]) -
     assert len(ids) == sum(len(n) for n in numbers.values())
 
 
-def test_shares_are_as_stated(sent: list[Sent]) -> None:
+def test_shares_are_as_stated(sent: list[SimulatedRecord]) -> None:
     kinds = Counter(one.kind for one in sent)
     types = Counter(one.type for one in sent if one.kind == "fresh")
     assert 0.04 < kinds["resent"] / len(sent) < 0.06
@@ -119,12 +119,12 @@ def test_shares_are_as_stated(sent: list[Sent]) -> None:
     assert 0.003 < types["void"] / len(sent) < 0.008
 
 
-def test_same_seed_and_clock_give_the_same_bytes(sent: list[Sent]) -> None:
+def test_same_seed_and_clock_give_the_same_bytes(sent: list[SimulatedRecord]) -> None:
     assert list(islice(traffic(7, ticking()), 5_000)) == sent[:5_000]
     assert [one.value for one in islice(traffic(8, ticking()), 100)] != [one.value for one in sent[:100]]
 
 
-def test_repetition_is_identical_and_1_to_200_records_of_its_store_later(sent: list[Sent]) -> None:
+def test_repetition_is_identical_and_1_to_200_records_of_its_store_later(sent: list[SimulatedRecord]) -> None:
     places: dict[bytes, int] = {}
     position: Counter[str] = Counter()
     distances = []
@@ -140,7 +140,7 @@ def test_repetition_is_identical_and_1_to_200_records_of_its_store_later(sent: l
 
 
 def test_return_refers_to_an_earlier_sale_and_gives_back_its_lines_once(
-    fresh: list[tuple[Sent, SaleEvent]],
+    fresh: list[tuple[SimulatedRecord, SaleEvent]],
 ) -> None:
     sales: dict[tuple[str, str, str], SaleEvent] = {}
     for _, event in fresh:
@@ -165,13 +165,13 @@ def test_first_receipt_keeps_two_runs_apart() -> None:
 
 def test_shares_leave_room_for_each_other() -> None:
     with pytest.raises(ValueError, match="40 %"):
-        Shares(resent=0.5)
+        TrafficShares(resent=0.5)
 
 
 # The broken records
 
 
-def test_every_reason_of_a_fault_appears_and_broken_is_all_that_has_one(sent: list[Sent]) -> None:
+def test_every_reason_of_a_fault_appears_and_broken_is_all_that_has_one(sent: list[SimulatedRecord]) -> None:
     assert {one.reason for one in sent if one.kind == "broken"} == {fault.reason for fault in FAULTS.values()} | {
         Reason.CONFLICTING_DUPLICATE
     }
@@ -241,7 +241,7 @@ def test_double_key_states_two_currencies() -> None:
     assert keys.count("currency") == 2
 
 
-def test_conflict_has_an_earlier_events_id_and_other_content(sent: list[Sent]) -> None:
+def test_conflict_has_an_earlier_events_id_and_other_content(sent: list[SimulatedRecord]) -> None:
     earlier: dict[str, bytes] = {}
     conflicts = 0
     for one in sent:
@@ -264,7 +264,7 @@ class FakeRecord:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def test_the_line_rejects_what_is_broken_for_the_stated_reason_and_nothing_else(sent: list[Sent]) -> None:
+def test_the_line_rejects_what_is_broken_for_the_stated_reason_and_nothing_else(sent: list[SimulatedRecord]) -> None:
     records = [FakeRecord(one.value, offset) for offset, one in enumerate(sent)]
     arrivals, rejected, _ = decode(Batch("pos.sales", 0, records))
     _, held = check(arrivals, START + timedelta(days=1))
@@ -284,7 +284,7 @@ def test_day_close_states_the_registers_day_in_the_stores_zone() -> None:
     clock, berlin = ticking(timedelta(minutes=5)), ZoneInfo("Europe/Berlin")
     takings: Counter[tuple[str, str, str]] = Counter()
     closes: dict[tuple[str, str, str], Decimal] = {}
-    for one in islice(traffic(5, clock, zone=berlin, day_close=True, shares=Shares(broken=0)), 3_000):
+    for one in islice(traffic(5, clock, zone=berlin, day_close=True, shares=TrafficShares(broken=0)), 3_000):
         event = json.loads(one.value)
         if one.type == "day_close":
             SaleEvent.model_validate_json(one.value)

@@ -182,7 +182,7 @@ def test_off_is_the_default_and_loads_nothing_of_opentelemetry() -> None:
         "print(type(b.find_tracing(Settings())).__name__, [m for m in sys.modules if m.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "Off []\n"
+    assert done.stdout == "NoTracing []\n"
 
 
 async def test_off_brings_a_batch_to_its_end_all_the_same() -> None:
