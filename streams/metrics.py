@@ -132,7 +132,7 @@ class WorkerMetrics:
             registry=self.registry,
         )
         self.noted = Counter(
-            "tillstream_events_noted",
+            "tillstream_events_skipped",
             "Events without an effect in the ERP: tombstones, day_close events, and what the contract skips.",
             ["why"],
             registry=self.registry,

@@ -36,7 +36,7 @@ from streams.sources.contracts import find, load
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
-go_option = click.option("--go", is_flag=True, help="Do it; without this nothing is changed, only told.")
+go_option = click.option("--apply", is_flag=True, help="Do it; without this nothing is changed, only told.")
 
 
 def _parsed(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -76,11 +76,11 @@ _FILTERS = (
     click.option("--source", "sources", multiple=True, help="The source that sent it."),
     click.option("--event", "event_ids", multiple=True, help="The event's id."),
     click.option("--receipt", "receipts", multiple=True, help="The receipt's number, or its whole reference."),
-    click.option("--at", "places", multiple=True, metavar="P:O[-O]", help="Its place in the dead-letter topic."),
+    click.option("--location", "places", multiple=True, metavar="P:O[-O]", help="Its place in the dead-letter topic."),
     click.option("--since", callback=_parsed(_when), help="Failed last since then: 2026-03-10T12:00, or 90m, 2h, 3d."),
     click.option("--until", callback=_parsed(_when), help="Failed last before then."),
     click.option("--text", help="Has this text in its key or value, in whichever case."),
-    click.option("--over", callback=_parsed(_amount), help="The receipt's gross is above this."),
+    click.option("--min-amount", "over", callback=_parsed(_amount), help="The receipt's gross is above this."),
     click.option("--parked", is_flag=True, help="Of the parked topic."),
 )
 
@@ -151,24 +151,24 @@ def stats_command(config: Path | None, broker: str | None, wanted: DeadLetterFil
 @dlq_group.command(
     name="list",
     epilog="\b\nExamples:\n  tillstream dlq list --reason unmapped_item --since 2h\n"
-    "  tillstream dlq list --text SKU-9 --over 1000 --json | jq '.letters[].place'",
+    "  tillstream dlq list --text SKU-9 --min-amount 1000 --json | jq '.letters[].place'",
 )
 @with_broker
 @with_filter
 @click.option("--all", "closed", is_flag=True, help="Those that were dealt with as well.")
-@click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="Show so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show so many.")
 @as_one_object
 def list_command(
-    config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, most: int, as_json: bool
+    config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, limit: int, as_json: bool
 ) -> None:
     """List dead letters, a line each. Nothing of what their records say is shown."""
     shelf = _surveyed(_opened(wanted, config, broker=broker), wanted.model_copy(update={"closed": closed}))
     ledger = shelf.trail.ledger
     if as_json:
-        rows = [render.row(head, ledger) for head in shelf.letters[:most]]
+        rows = [render.row(head, ledger) for head in shelf.letters[:limit]]
         click.echo(json.dumps({"found": len(shelf.letters), "letters": rows}, ensure_ascii=False))
     else:
-        render.report_list(shelf.letters, ledger, most)
+        render.report_list(shelf.letters, ledger, limit)
 
 
 @dlq_group.command(
@@ -227,16 +227,16 @@ def show_command(
 @dlq_group.command(
     name="replay",
     epilog="\b\nExamples:\n  tillstream dlq replay --reason unmapped_item\n"
-    "  tillstream dlq replay --reason unmapped_item --go\n  tillstream dlq replay --fixed --go\n"
-    "  tillstream dlq replay --reason 'held_*' --store S17 --release --go\n"
-    '  tillstream dlq replay --at 3:1741 --patch \'{"currency": "EUR"}\' --go\n'
-    "  tillstream dlq replay --reason totals_mismatch --rate 100 --limit 1000 --go\n"
-    "  tillstream dlq replay --resume 20260310-120000-a1b2 --go",
+    "  tillstream dlq replay --reason unmapped_item --apply\n  tillstream dlq replay --only-passing --apply\n"
+    "  tillstream dlq replay --reason 'held_*' --store S17 --release --apply\n"
+    '  tillstream dlq replay --location 3:1741 --patch \'{"currency": "EUR"}\' --apply\n'
+    "  tillstream dlq replay --reason totals_mismatch --rate 100 --limit 1000 --apply\n"
+    "  tillstream dlq replay --resume 20260310-120000-a1b2 --apply",
 )
 @with_settings
 @with_filter
 @go_option
-@click.option("--fixed", is_flag=True, help="Only those that would pass now.")
+@click.option("--only-passing", is_flag=True, help="Only those that would pass now.")
 @click.option("--release", is_flag=True, help="Book what the cleaning rules would hold, with a remark in its review.")
 @click.option(
     "--patch",
@@ -247,7 +247,7 @@ def show_command(
 @click.option("--rate", callback=_parsed(_rate), help="At most so many letters a second.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many letters, those that failed longest ago first.")
 @click.option("--resume", metavar="ID", help="Go on with a replay that was stopped or killed.")
-@click.option("--why", default="", help="Why it is done, for the audit trail.")
+@click.option("--comment", default="", help="Why it is done, for the audit trail.")
 @click.option(
     "--show", "keep", type=click.IntRange(0), default=20, show_default=True, help="Show so many of a dry run."
 )
@@ -258,22 +258,22 @@ def replay_command(
     broker: str | None,
     sink_url: str | None,
     wanted: DeadLetterFilter,
-    go: bool,
-    fixed: bool,
+    apply: bool,
+    only_passing: bool,
     release: bool,
     patch: ValuePatch | None,
     new_identity: bool,
     rate: float | None,
     limit: int | None,
     resume: str | None,
-    why: str,
+    comment: str,
     keep: int,
     by: str,
     as_json: bool,
 ) -> None:
     """Take dead letters through the line again, by today's contract, mapping and rules, into the same ERP.
 
-    Without --go it is a dry run: it tells which would pass, which would not and why, and what would change in the ERP.
+    Without --apply it is a dry run: it tells which would pass, which would not and why, and what would change in the ERP.
     The ERP takes each event once, so a replay that is done twice, or killed and resumed, changes nothing more. What
     fails again keeps its bytes and gains an attempt. Ctrl-C stops between two parts.
 
@@ -282,11 +282,11 @@ def replay_command(
     settings = _opened(wanted, config, broker=broker, sink_url=sink_url)
     if patch is not None and settings.contract is not None and not patchable(load(find(settings.contract))):
         raise click.UsageError("patches are for records in JSON; the contract's format is another")
-    if resume is not None and not go:
-        raise click.UsageError("--resume goes on with a replay: it takes --go")
+    if resume is not None and not apply:
+        raise click.UsageError("--resume goes on with a replay: it takes --apply")
     if resume is not None and (
         patch is not None
-        or fixed
+        or only_passing
         or limit is not None
         or new_identity
         or wanted.model_copy(update=_OWN) != DeadLetterFilter()
@@ -294,8 +294,8 @@ def replay_command(
         raise click.UsageError(
             "--resume goes on as it was begun: only --rate, --text, --parked and --release beside it"
         )
-    order = ReplayOrder(wanted, by, why, patch, rate, limit, fixed, new_identity, release)
-    if go:
+    order = ReplayOrder(wanted, by, comment, patch, rate, limit, only_passing, new_identity, release)
+    if apply:
         sys.exit(_replayed(settings, order, resume, as_json=as_json))
     sys.exit(_rehearsed(settings, order, keep, as_json=as_json))
 
@@ -322,7 +322,7 @@ def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bo
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         replay_report.report_foreseen(found)
-        click.echo("this was a dry run: nothing was changed; --go replays them")
+        click.echo("this was a dry run: nothing was changed; --apply replays them")
     return FAILED if found["would_fail"] else 0
 
 
@@ -361,47 +361,47 @@ def _counting(told: Callable[[int], None]) -> Told:
 
 @dlq_group.command(
     name="park",
-    epilog="\b\nExample:\n  tillstream dlq park --reason invalid_json --until 30d --why 'old till, gone' --go",
+    epilog="\b\nExample:\n  tillstream dlq park --reason invalid_json --until 30d --comment 'old till, gone' --apply",
 )
 @with_broker
 @with_filter
 @go_option
-@click.option("--why", required=True, help="Why, for the audit trail.")
+@click.option("--comment", required=True, help="Why, for the audit trail.")
 @with_name
 def park_command(
-    config: Path | None, broker: str | None, wanted: DeadLetterFilter, go: bool, why: str, by: str
+    config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
     """Put dead letters aside: a copy of each, byte for byte, goes to the parked topic, and they are closed here."""
     if wanted.parked:
         raise click.UsageError("they are parked already")
     settings = _opened(wanted, config, broker=broker)
-    _close(settings, wanted, go, "parked", lambda: close.park(settings, wanted, by, why))
+    _close(settings, wanted, apply, "parked", lambda: close.park(settings, wanted, by, comment))
 
 
 @dlq_group.command(
     name="resolve",
-    epilog="\b\nExample:\n  tillstream dlq resolve --at 3:1741 --why 'booked by hand, voucher 4711' --go",
+    epilog="\b\nExample:\n  tillstream dlq resolve --location 3:1741 --comment 'booked by hand, voucher 4711' --apply",
 )
 @with_broker
 @with_filter
 @go_option
-@click.option("--why", required=True, help="How it was resolved, for the audit trail.")
+@click.option("--comment", required=True, help="How it was resolved, for the audit trail.")
 @with_name
 def resolve_command(
-    config: Path | None, broker: str | None, wanted: DeadLetterFilter, go: bool, why: str, by: str
+    config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
     """Close dead letters without a replay. They stay in the topic; the audit trail says why."""
     settings = _opened(wanted, config, broker=broker)
-    _close(settings, wanted, go, "resolved", lambda: close.resolve(settings, wanted, by, why))
+    _close(settings, wanted, apply, "resolved", lambda: close.resolve(settings, wanted, by, comment))
 
 
-def _close(settings: Settings, wanted: DeadLetterFilter, go: bool, word: str, close: Callable[[], int]) -> None:
-    if go:
+def _close(settings: Settings, wanted: DeadLetterFilter, apply: bool, word: str, close: Callable[[], int]) -> None:
+    if apply:
         click.echo(f"{render.letters_of(close())} {word}")
         return
     shelf = _surveyed(settings, wanted)
     render.report_list(shelf.letters, shelf.trail.ledger, 20)
-    click.echo(f"{render.letters_of(len(shelf.letters))} would be {word}; --go does it")
+    click.echo(f"{render.letters_of(len(shelf.letters))} would be {word}; --apply does it")
 
 
 @dlq_group.command(
@@ -434,20 +434,20 @@ def export_command(
 
 @dlq_group.command(
     name="purge",
-    epilog="\b\nExample:\n  tillstream dlq purge --older-than 90d --go",
+    epilog="\b\nExample:\n  tillstream dlq purge --older-than 90d --apply",
 )
 @with_broker
 @click.option("--older-than", "before", required=True, callback=_parsed(_when), help="Failed last before: 90d, a date.")
 @go_option
 @with_name
-def purge_command(config: Path | None, broker: str | None, before: datetime, go: bool, by: str) -> None:
+def purge_command(config: Path | None, broker: str | None, before: datetime, apply: bool, by: str) -> None:
     """Delete old dead letters that are closed, from the beginning of each partition up to the first that is not."""
     settings = settings_from(config, broker=broker)
-    spans = close.purge(settings, before, by, go=go)
+    spans = close.purge(settings, before, by, go=apply)
     for number, (begin, end) in sorted(spans.items()):
         click.echo(f"partition {number}: offsets {begin} to {end - 1}")
     total = sum(end - begin for begin, end in spans.values())
-    click.echo(f"{total:,} offsets {'purged' if go else 'would be purged; --go does it'}")
+    click.echo(f"{total:,} offsets {'purged' if apply else 'would be purged; --apply does it'}")
 
 
 @dlq_group.command(
@@ -455,12 +455,12 @@ def purge_command(config: Path | None, broker: str | None, before: datetime, go:
     epilog="\b\nExamples:\n  tillstream dlq audit\n  tillstream dlq audit --json | jq '.[] | .by'",
 )
 @with_broker
-@click.option("--most", type=click.IntRange(1), default=50, show_default=True, help="The last so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The last so many.")
 @as_one_object
-def audit_command(config: Path | None, broker: str | None, most: int, as_json: bool) -> None:
+def audit_command(config: Path | None, broker: str | None, limit: int, as_json: bool) -> None:
     """Show what was done about dead letters: who, when, which, with what reason, and what came of it."""
     trail = read_trail(settings_from(config, broker=broker))
-    actions = sorted(trail.actions.values(), key=lambda action: action.id)[-most:]
+    actions = sorted(trail.actions.values(), key=lambda action: action.id)[-limit:]
     if as_json:
         click.echo(json.dumps([action.model_dump(mode="json") for action in actions], ensure_ascii=False))
     else:

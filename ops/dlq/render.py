@@ -105,7 +105,7 @@ def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, mo
         )
     console.print(table)
     if len(letters) > most:
-        console.print(f"… and {len(letters) - most:,} more; narrow the filter, or --most")
+        console.print(f"… and {len(letters) - most:,} more; narrow the filter, or --limit")
 
 
 def report_audit(actions: Sequence[AuditAction]) -> None:

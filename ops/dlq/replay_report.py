@@ -115,7 +115,7 @@ def report_done(found: dict[str, Any]) -> None:
     click.echo(f"replay {found['replay']}: {ends} of {found['letters']:,}")
     _print_reasons(found["reasons"])
     if not found["drained"]:
-        click.echo(f"stopped before the end; go on with: tillstream dlq replay --resume {found['replay']} --go")
+        click.echo(f"stopped before the end; go on with: tillstream dlq replay --resume {found['replay']} --apply")
 
 
 def _reasons(report: ReplayReport) -> list[dict[str, Any]]:

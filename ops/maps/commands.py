@@ -132,7 +132,7 @@ def _first_receipt(contract: Contract, value: bytes) -> bytes:
 @click.argument("new")
 @with_broker
 @click.option("--from-topic", "topic", metavar="TOPIC", help="On the last records of this topic.")
-@click.option("--last", type=click.IntRange(1), default=LAST, show_default=True, help="So many of them.")
+@click.option("--limit", type=click.IntRange(1), default=LAST, show_default=True, help="So many of them.")
 @click.option("--from-file", "file", type=click.Path(path_type=Path), help="On the records of this file.")
 @as_one_object
 def diff(
@@ -141,7 +141,7 @@ def diff(
     config: Path | None,
     broker: str | None,
     topic: str | None,
-    last: int,
+    limit: int,
     file: Path | None,
     as_json: bool,
 ) -> None:
@@ -162,8 +162,8 @@ def diff(
             named = ((f"record {n}", FileRecord(value, key)) for n, (key, value) in enumerate(values, 1))
             found = difference(before, after, by, named, datetime.now(UTC))
     elif topic is not None:
-        with bar(f"reading {topic}", last) as told:
-            records = last_records(settings, topic, last, told)
+        with bar(f"reading {topic}", limit) as told:
+            records = last_records(settings, topic, limit, told)
         places = ((f"{record.partition}:{record.offset}", record) for record in records)
         found = difference(before, after, by, places, datetime.now(UTC))
     report_difference(found, as_json=as_json)

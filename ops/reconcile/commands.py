@@ -65,8 +65,8 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="\b\nExamples:\n  tillstream reconcile\n  tillstream reconcile --day 2026-03-10 --deep\n"
     "  tillstream reconcile --since 2026-03-03 --metrics /var/lib/node_exporter/tillstream.prom\n"
     "  tillstream reconcile --store S17 --json | jq '.days[] | select(.differences != [])'\n"
-    "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
-    "  tillstream reconcile sign --store S17 --day 2026-03-10 --why 'agreed with the store'\n"
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --apply\n"
+    "  tillstream reconcile sign --store S17 --day 2026-03-10 --comment 'agreed with the store'\n"
     "  tillstream reconcile certificate --store S17 --day 2026-03-10 --to S17.json --html S17.html",
 )
 @with_settings
@@ -80,7 +80,7 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--metrics", type=click.Path(path_type=Path), help="Write what was found for Prometheus into this .prom file."
 )
-@click.option("--look", is_flag=True, help="Do not keep the states that were found in the audit topic.")
+@click.option("--no-save", is_flag=True, help="Do not keep the states that were found in the audit topic.")
 @_allow_open_option
 @with_name
 @as_one_object
@@ -96,7 +96,7 @@ def reconcile_group(
     deep: bool,
     everything: bool,
     metrics: Path | None,
-    look: bool,
+    no_save: bool,
     allow_open: bool,
     by: str,
     as_json: bool,
@@ -123,7 +123,7 @@ def reconcile_group(
     if day is not None and since is not None:
         raise click.UsageError("give --day or --since, not both")
     found = _found(settings, store=store, first=day or since, last=day, deep=deep)
-    now = states_now(settings, found, by, keep=not look)
+    now = states_now(settings, found, by, keep=not no_save)
     if metrics is not None:
         write_metrics(summary_of(found, now), metrics)
     if as_json:
@@ -141,14 +141,14 @@ def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
 
 @reconcile_group.command(
     name="sign",
-    epilog="\b\nExample:\n  tillstream reconcile sign --store S17 --day 2026-03-10 --why 'two receipts on paper'",
+    epilog="\b\nExample:\n  tillstream reconcile sign --store S17 --day 2026-03-10 --comment 'two receipts on paper'",
 )
 @with_settings
 @_one_day
-@click.option("--why", default="", help="What is to be known of it; needed where the day is not balanced.")
+@click.option("--comment", default="", help="What is to be known of it; needed where the day is not balanced.")
 @with_name
 def sign_command(
-    config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, why: str, by: str
+    config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, comment: str, by: str
 ) -> None:
     """Sign a store's day off as it is now: its differences, and what is not booked. What comes or changes later reopens
     it."""
@@ -158,10 +158,10 @@ def sign_command(
     if one.state == "open" or one.count("waiting"):
         what = "open" if one.state == "open" else f"waiting for the worker ({one.unbooked['waiting'].in_words()})"
         raise click.UsageError(f"the day is {what}: it can be signed off when all of it is in")
-    if one.is_wrong and not why:
-        raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --why it is signed off like this")
+    if one.is_wrong and not comment:
+        raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --comment it is signed off like this")
     ensure_desk_topics(settings)
-    state = sign(one, datetime.now(UTC), by, why)
+    state = sign(one, datetime.now(UTC), by, comment)
     note_days(settings, [state])
     as_it_is = f", with {_of_day(one)}" if one.is_wrong else ""
     click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC{as_it_is}")
@@ -207,15 +207,15 @@ def history_command(
 @reconcile_group.command(
     name="repair",
     epilog="\b\nExamples:\n  tillstream reconcile repair --store S17 --day 2026-03-10\n"
-    "  tillstream reconcile repair --store S17 --day 2026-03-10 --go\n"
-    "  tillstream reconcile repair --store S17 --day 2026-03-10 --forget --go\n"
-    "  tillstream reconcile repair --undo 20260311-070000-1232a --go",
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --apply\n"
+    "  tillstream reconcile repair --store S17 --day 2026-03-10 --revoke --apply\n"
+    "  tillstream reconcile repair --undo 20260311-070000-1232a --apply",
 )
 @with_settings
 @_day_option
 @_store_option
 @click.option(
-    "--forget",
+    "--revoke",
     is_flag=True,
     help="Documents that were deleted or changed in the ERP's tables too: what is left of them is taken back, and "
     "booked again as it was sent. Copies of documents, and parts of none, are taken back. The audit trail keeps them.",
@@ -230,37 +230,37 @@ def repair_command(
     sink_url: str | None,
     day: date | None,
     store: str | None,
-    forget: bool,
+    revoke: bool,
     undone: str | None,
-    go: bool,
+    apply: bool,
     by: str,
     as_json: bool,
 ) -> None:
-    """Take the records that are missing in the ERP through the line again. Without --go it is a dry run.
+    """Take the records that are missing in the ERP through the line again. Without --apply it is a dry run.
 
     The ERP takes each event once, so nothing is booked twice. What is refused becomes a dead letter. Exit code 1 when
     something is left, or refused.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     if undone is not None:
-        if forget or day is not None or store is not None:
-            raise click.UsageError("--undo takes back a whole repair: give it without --forget, --day and --store")
-        sys.exit(undo.report(settings, undone, by, go=go, as_json=as_json))
+        if revoke or day is not None or store is not None:
+            raise click.UsageError("--undo takes back a whole repair: give it without --revoke, --day and --store")
+        sys.exit(undo.report(settings, undone, by, go=apply, as_json=as_json))
     made = ""
     found = _found(settings, store=store, first=day, last=day, deep=True)
     differences = [each for one in found.days for each in one.differences]
-    if go:
-        said = {"store": store, "day": None if day is None else day.isoformat(), "forget": forget}
+    if apply:
+        said = {"store": store, "day": None if day is None else day.isoformat(), "forget": revoke}
         with noted(settings, "repair", by, DeadLetterFilter(), "", **said) as (trail, action):
-            done = repair(settings, differences, keep=partial(trail.keep, action.id), forget=forget)
+            done = repair(settings, differences, keep=partial(trail.keep, action.id), forget=revoke)
             action.counts.update(done.as_json())
             made = action.id
     else:
-        done = repair(settings, differences, keep=None, forget=forget)
+        done = repair(settings, differences, keep=None, forget=revoke)
     if as_json:
-        click.echo(json.dumps(done.as_json() | {"done": go, "action": made, "reasons": done.reasons}))
+        click.echo(json.dumps(done.as_json() | {"done": apply, "action": made, "reasons": done.reasons}))
     else:
-        would = "" if go else "would be "
+        would = "" if apply else "would be "
         click.echo(
             f"{done.records:,} of {counted(len(differences), 'difference')}: {done.delivered:,} {would}booked, "
             f"{done.rejected:,} {would}dead {'letter' if done.rejected == 1 else 'letters'} again, "
@@ -268,7 +268,7 @@ def repair_command(
         )
         for reason, count in Counter(done.reasons).most_common():
             click.echo(f"{would}a dead letter: {reason} ({count:,})")
-        if go and done.refused:
+        if apply and done.refused:
             click.echo("what was refused is in the dead letters now: tillstream dlq list")
         if copies := done.taken_back - done.leftovers:
             click.echo(f"{counted(copies, 'copy', 'copies')} {would}taken back")
@@ -276,15 +276,15 @@ def repair_command(
             click.echo(f"{counted(done.leftovers, 'leftover')} of no document {would}taken back")
         if done.changed:
             click.echo(f"changed in the ERP meanwhile, and left: {done.changed:,}; reconcile again")
-        if go and done.kept:
+        if apply and done.kept:
             told = counted(done.kept, "document")
             click.echo(f"{told} kept in the audit trail first: tillstream reconcile repair --undo {made}")
         if done.remembered:
-            click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --forget books them again")
-        for line in what_is_left(differences, forget=forget):
+            click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --revoke books them again")
+        for line in what_is_left(differences, forget=revoke):
             click.echo(line)
-        if not go:
-            click.echo("this was a dry run: nothing was changed; --go repairs them")
+        if not apply:
+            click.echo("this was a dry run: nothing was changed; --apply repairs them")
     left = len(differences) - done.delivered - done.rejected - done.taken_back
     sys.exit(DIFFERS if left else 0)
 

@@ -279,7 +279,7 @@ def _remembered(absent: DayDifference, fact: EventRow, sink: Sink) -> DayDiffere
         since = "deleted" if absent.kind == "missing" else "undone"
         absent.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and {since} in the ERP since"
         if isinstance(sink, SupportsRevoke):
-            absent.repair += " --forget"
+            absent.repair += " --revoke"
     return absent
 
 
@@ -292,8 +292,8 @@ def _say_what_is_left(found: Sequence[DayDifference], sink: Sink) -> None:
         each = absent[fragment.external_ref]
         if words := parts_in_words(fragment):
             each.detail += f"; {words} of it are left"
-            if each.kind == "missing" and isinstance(sink, SupportsRevoke) and "--forget" not in each.repair:
-                each.repair += " --forget"
+            if each.kind == "missing" and isinstance(sink, SupportsRevoke) and "--revoke" not in each.repair:
+                each.repair += " --revoke"
 
 
 def _orphans(book: EventStore, sink: Sink, terms: ReconciliationScope) -> list[DayDifference]:

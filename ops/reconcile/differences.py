@@ -29,5 +29,5 @@ def repair_of(kind: Kind, store: str, day: str, ref: str) -> str:
     if kind in ("missing", "older_revision", "vanished"):
         return f"tillstream reconcile repair{where}"
     if kind in ("altered", "other_content", "doubled", "orphaned"):
-        return f"tillstream reconcile repair{where} --forget"
+        return f"tillstream reconcile repair{where} --revoke"
     return f"tillstream explain {ref}"  # a person has to say which side is right

@@ -98,7 +98,7 @@ def what_is_left(differences: Sequence[DayDifference], *, forget: bool) -> list[
     for_a_person, untouched = _left_out(differences, forget=True), _left_out(differences, forget=forget)
     said = []
     if more := untouched - for_a_person:
-        said.append(f"repaired with --forget alone: {_kinds(more)}")
+        said.append(f"repaired with --revoke alone: {_kinds(more)}")
     if for_a_person:
         said.append(f"left for a person who knows which side is right: {_kinds(for_a_person)}")
     return said

@@ -48,7 +48,7 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
         for ref in lost:
             click.echo(f"not put back: {printable(ref)}: the audit topic has lost a part of it")
         if not go:
-            click.echo("this was a dry run: nothing was changed; --go puts them back")
+            click.echo("this was a dry run: nothing was changed; --apply puts them back")
     return 1 if counts["occupied"] or lost else 0
 
 

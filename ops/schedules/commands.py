@@ -38,7 +38,7 @@ def list_command(config: Path | None, as_json: bool) -> None:
     history = ScheduleHistory(settings.data_folder)
     found: list[dict[str, object]] = []
     for name, schedule in settings.schedules.items():
-        last = next(iter(history.runs(name, 1)), None)
+        limit = next(iter(history.runs(name, 1)), None)
         found.append(
             {
                 "name": name,
@@ -46,8 +46,8 @@ def list_command(config: Path | None, as_json: bool) -> None:
                 "timezone": schedule.timezone,
                 "what": _what(schedule),
                 "next": _local(next(due_after(schedule, datetime.now(UTC))), schedule),
-                "last": _local(last.due, schedule) if last is not None else None,
-                "outcome": last.outcome if last is not None else None,
+                "last": _local(limit.due, schedule) if limit is not None else None,
+                "outcome": limit.outcome if limit is not None else None,
             }
         )
     if as_json:
@@ -92,9 +92,9 @@ def _keep(settings: Settings) -> None:
 @schedule_group.command(epilog="\b\nExamples:\n  tillstream schedule history\n  tillstream schedule history nightly")
 @click.argument("name", required=False)
 @with_config
-@click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="So many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many.")
 @as_one_object
-def history(name: str | None, config: Path | None, last: int, as_json: bool) -> None:
+def history(name: str | None, config: Path | None, limit: int, as_json: bool) -> None:
     """What became of each due time.
 
     done, bad lines, differs, incomplete, unreadable files, failed (with the reason), broken off, missed, or overlapped.
@@ -114,7 +114,7 @@ def history(name: str | None, config: Path | None, last: int, as_json: bool) -> 
             "not_booked": _not_booked(each.report),
             "report": each.report,
         }
-        for each in ScheduleHistory(settings.data_folder).runs(name, last)
+        for each in ScheduleHistory(settings.data_folder).runs(name, limit)
     ]
     if as_json:
         click.echo(json.dumps({"runs": found}, ensure_ascii=False))

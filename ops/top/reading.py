@@ -18,7 +18,7 @@ SETTLED = (
     OURS,
     "tillstream_events_duplicate_total",
     "tillstream_events_rejected_total",
-    "tillstream_events_noted_total",
+    "tillstream_events_skipped_total",
 )
 
 

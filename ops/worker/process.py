@@ -129,7 +129,7 @@ def parse(text: str) -> WorkerReadings:
         delivered=int(samples.total("tillstream_events_delivered_total")),
         duplicates=samples.counts("tillstream_events_duplicate_total", "layer"),
         rejected=samples.counts("tillstream_events_rejected_total", "reason"),
-        noted=int(samples.total("tillstream_events_noted_total")),
+        noted=int(samples.total("tillstream_events_skipped_total")),
         lag=int(samples.total("tillstream_lag_records")),
         latency=[(float(le), n) for le, n in samples.by("tillstream_event_to_commit_seconds_bucket", "le").items()],
     )

@@ -152,9 +152,9 @@ def test_letters_whose_header_names_are_not_utf8_are_shown_and_closed_as_any_oth
     assert [one["reason"] for one in office.told("list")["letters"]] == ["unknown"] * 21
     shown = office.dlq("show", "0:0")
     assert "tillstream.unreadable_headers: a name is not UTF-8" in shown
-    assert office.dlq("replay", "--go", "--why", "?", code=1)
+    assert office.dlq("replay", "--apply", "--comment", "?", code=1)
     assert office.documents() == 1
-    assert office.dlq("park", "--why", "whose is it?", "--go")
+    assert office.dlq("park", "--comment", "whose is it?", "--apply")
     parked = office.kafka.records(office.parked_topic)
     assert [(each.key, each.value) for each in parked] == [(b"S1", b"{")] * 20
     assert all(("tillstream.unreadable_headers", b"a name is not UTF-8") in each.headers for each in parked)
@@ -166,14 +166,14 @@ FILTERS: list[tuple[tuple[str, ...], list[str]]] = [
     (("--event", "pos:e-2"), ["2"]),
     (("--receipt", "3"), ["3"]),
     (("--receipt", "pos/S1/R1/3/sale", "--receipt", "1"), ["1", "3"]),
-    (("--over", "5"), ["3"]),
+    (("--min-amount", "5"), ["3"]),
     (("--text", "SKU-NINE"), ["2"]),
     (("--source", "pos"), ["1", "2", "3"]),
     (("--source", "shop"), []),
-    (("--at", "3:1-2"), ["2", "3"]),
+    (("--location", "3:1-2"), ["2", "3"]),
     (("--since", "2026-03-10T12:00"), ["1", "2", "3"]),
     (("--until", "2026-03-10T12:00"), []),
-    (("--reason", "totals_mismatch", "--over", "100"), []),
+    (("--reason", "totals_mismatch", "--min-amount", "100"), []),
 ]
 
 
@@ -187,11 +187,11 @@ def test_filter_means_what_it_says(office: Office) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--at", "x"),
-        ("--at", "99999999999:0"),
+        ("--location", "x"),
+        ("--location", "99999999999:0"),
         ("--since", "soon"),
         ("--since", "²d"),
-        ("--over", "nan"),
+        ("--min-amount", "nan"),
         ("--patch", "{"),
         ("--patch", '[{"op": "?"}]'),
         ("--rate", "inf"),
@@ -207,7 +207,7 @@ def test_option_that_can_not_be_is_wrong_usage(options: Sequence[str]) -> None:
 def test_doubled_letter_of_a_crashed_worker_shows_as_one(office: Office) -> None:
     office.put(dead(1), dead(1), dead(2))
     assert office.told("stats", code=1)["open"] == 2
-    office.dlq("replay", "--go")
+    office.dlq("replay", "--apply")
     assert (office.documents(), office.told("stats")["open"], ends(office)) == (2, 0, [{"delivered": 2}])
 
 
@@ -228,7 +228,7 @@ def test_dry_run_tells_what_would_be_and_changes_nothing(office: Office) -> None
 
 def test_dry_run_shows_what_changes_in_the_erp(office: Office) -> None:
     office.put(dead(1))
-    office.dlq("replay", "--go")
+    office.dlq("replay", "--apply")
     newer = dead(2, receipt="1", revision=1, tenders=[], totals={"gross": "4.50"})
     mended = json.loads(newer.value or b"")
     mended["lines"][0]["quantity"] = "3"
@@ -240,7 +240,7 @@ def test_dry_run_shows_what_changes_in_the_erp(office: Office) -> None:
 def test_replay_delivers_what_passes_and_what_fails_keeps_its_bytes_and_gains_an_attempt(office: Office) -> None:
     good, bad = dead(1, headers=[("trace", b"1")]), broken(2, headers=[("trace", b"2")])
     office.put(good, bad)
-    done = office.told("replay", "--go", "--why", "new prices", code=1)
+    done = office.told("replay", "--apply", "--comment", "new prices", code=1)
     assert (done["ends"], done["drained"]) == ({"delivered": 1, "failed": 1}, True)
     again = office.letters()[-1]
     stated = dict(again.headers)
@@ -257,23 +257,23 @@ def test_replay_delivers_what_passes_and_what_fails_keeps_its_bytes_and_gains_an
 def test_letter_that_failed_too_often_is_parked(office: Office) -> None:
     office.settings["most_attempts"] = 1
     office.put(broken(1))
-    assert office.told("replay", "--go", code=1)["ends"] == {"parked": 1}
+    assert office.told("replay", "--apply", code=1)["ends"] == {"parked": 1}
     assert office.told("stats")["open"] == 0
     assert [record.value for record in office.kafka.records(office.parked_topic)] == [broken(1).value]
-    assert office.told("replay", "--parked", "--go", code=1)["ends"] == {"parked": 1}
+    assert office.told("replay", "--parked", "--apply", code=1)["ends"] == {"parked": 1}
     [place] = [one["place"] for one in office.told("list", "--parked")["letters"]]
     assert office.told("show", place, "--parked")["attempts"] == 3
-    mended = office.told("replay", "--parked", "--patch", '{"totals": {"gross": "3.00"}}', "--go")
+    mended = office.told("replay", "--parked", "--patch", '{"totals": {"gross": "3.00"}}', "--apply")
     assert (mended["ends"], office.told("list", "--parked")["found"]) == ({"delivered": 1}, 0)
 
 
 def test_patch_mends_a_record_and_is_kept(office: Office) -> None:
     office.put(broken(1), broken(2))
     patch = '{"totals": {"gross": "3.00"}}'
-    assert office.told("replay", "--patch", patch, "--at", "3:0")["would_pass"] == 1
-    assert office.told("replay", "--patch", patch, "--at", "3:0", "--go")["ends"] == {"delivered": 1}
+    assert office.told("replay", "--patch", patch, "--location", "3:0")["would_pass"] == 1
+    assert office.told("replay", "--patch", patch, "--location", "3:0", "--apply")["ends"] == {"delivered": 1}
     json_patch = '[{"op": "replace", "path": "/totals/gross", "value": 3.00}]'
-    assert office.told("replay", "--patch", json_patch, "--go")["ends"] == {"delivered": 1}
+    assert office.told("replay", "--patch", json_patch, "--apply")["ends"] == {"delivered": 1}
     assert [action["patch"] for action in office.told("audit")] == [
         json.loads(patch),
         [{"op": "replace", "path": "/totals/gross", "value": "3.00"}],
@@ -284,10 +284,10 @@ def test_patch_mends_a_record_and_is_kept(office: Office) -> None:
 def test_patch_can_not_make_another_event_unless_it_is_said(office: Office) -> None:
     office.put(dead(1))
     patch = '{"event_id": "e-9"}'
-    refused = office.told("replay", "--patch", patch, "--go", code=1)
+    refused = office.told("replay", "--patch", patch, "--apply", code=1)
     assert refused["reasons"] == [{"end": "refused", "reason": "changes_identity", "letters": 1}]
     assert office.documents() == 0
-    office.dlq("replay", "--patch", patch, "--new-identity", "--go")
+    office.dlq("replay", "--patch", patch, "--new-identity", "--apply")
     assert office.documents() == 1
 
 
@@ -296,25 +296,25 @@ def test_fixed_finds_what_would_pass_now_and_leaves_the_others_as_they_are(offic
     (office.folder / "mapping.yaml").write_text("mapping: 1\nitems: {file: items.csv}\n")
     office.settings["mapping"] = str(office.folder / "mapping.yaml")
     office.put(dead(1, **UNMAPPED, lines=[LINE_B]), broken(2), dead(3, **UNMAPPED, lines=[LINE_B | {"sku": "C"}]))
-    assert office.told("replay", "--fixed", "--go")["ends"] == {}
+    assert office.told("replay", "--only-passing", "--apply")["ends"] == {}
     (office.folder / "items.csv").write_text("sku\nA\nB\n")
-    assert office.told("replay", "--fixed", "--go")["ends"] == {"delivered": 1}
+    assert office.told("replay", "--only-passing", "--apply")["ends"] == {"delivered": 1}
     assert (office.documents(), len(office.letters())) == (1, 3)
 
 
 def test_replay_twice_or_by_two_at_once_changes_nothing_more(office: Office) -> None:
     office.put(*(dead(number) for number in range(300)))
-    both = [office.process("replay", "--go", "--json") for _ in range(2)]
+    both = [office.process("replay", "--apply", "--json") for _ in range(2)]
     told = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert office.documents() == 300
-    assert office.told("replay", "--go")["letters"] == 0
+    assert office.told("replay", "--apply")["letters"] == 0
 
 
 def test_killed_replay_is_resumed_without_loss_or_doubling(big_office: Office) -> None:
     office = big_office
     office.put(*(broken(n) if n % 10 == 0 else dead(n) for n in range(400)))
-    process = office.process("replay", "--go", "--rate", "50")
+    process = office.process("replay", "--apply", "--rate", "50")
     wait_until(lambda: office.documents() >= 50, 60, "some letters to be delivered")
     process.kill()
     process.communicate()
@@ -322,7 +322,7 @@ def test_killed_replay_is_resumed_without_loss_or_doubling(big_office: Office) -
     assert before < 360
     [action] = office.told("audit")
     assert action["state"] == "begun"
-    done = office.told("replay", "--resume", action["id"], "--go", code=1)
+    done = office.told("replay", "--resume", action["id"], "--apply", code=1)
     assert done["letters"] < 400
     assert (done["drained"], office.documents()) == (True, 360)
     attempts = [dict(record.headers)["tillstream.attempts"] for record in office.letters()[400:]]
@@ -332,7 +332,7 @@ def test_killed_replay_is_resumed_without_loss_or_doubling(big_office: Office) -
 
 def test_stopped_replay_says_how_to_go_on(office: Office) -> None:
     office.put(*(dead(number) for number in range(200)))
-    process = office.process("replay", "--go", "--rate", "20", "--limit", "150")
+    process = office.process("replay", "--apply", "--rate", "20", "--limit", "150")
     wait_until(lambda: office.documents() > 0, 60, "the first letters to be delivered")
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=60)[0].decode()
@@ -340,14 +340,14 @@ def test_stopped_replay_says_how_to_go_on(office: Office) -> None:
     assert "stopped before the end; go on with: tillstream dlq replay --resume" in printed
     [action] = office.told("audit")
     assert (action["state"], action["counts"]) == ("stopped", {"delivered": office.documents()})
-    office.dlq("replay", "--resume", action["id"], "--go")
+    office.dlq("replay", "--resume", action["id"], "--apply")
     assert office.documents() == 150
-    assert "there is no replay x" in office.dlq("replay", "--resume", "x", "--go", code=2)
+    assert "there is no replay x" in office.dlq("replay", "--resume", "x", "--apply", code=2)
 
 
 def test_order_of_a_key_is_kept(office: Office) -> None:
     office.put(dead(1, receipt="7", cashier="A"), dead(2, receipt="7", cashier="B", revision=1))
-    office.dlq("replay", "--go")
+    office.dlq("replay", "--apply")
     [held] = office.sink.read(["pos/S1/R1/7/sale"])
     assert held.revision == 1
 
@@ -366,7 +366,7 @@ def test_letter_that_was_truncated_is_replayed_from_where_it_came(office: Office
     gone = truncated(letter._replace(headers=[(n, b"77" if n.endswith("offset") else v) for n, v in letter.headers]), 9)
     for one in (part, gone):
         office.kafka.produce(office.dead_letter_topic, [(one.key, one.value, list(one.headers))], partition=0)
-    done = office.told("replay", "--go", code=1)
+    done = office.told("replay", "--apply", code=1)
     assert done["ends"] == {"delivered": 1, "refused": 1}
     assert done["reasons"] == [{"end": "refused", "reason": "truncated_and_gone", "letters": 1}]
 
@@ -388,7 +388,7 @@ def test_letters_of_others_are_shown_and_not_fatal(office: Office) -> None:
     assert reasons == ["DataException", "unknown", "unknown"]
     for place in ("3:0", "3:1", "3:2"):
         assert "Ada" not in office.dlq("show", place)
-    done = office.told("replay", "--go", code=1)
+    done = office.told("replay", "--apply", code=1)
     assert done["ends"] == {"delivered": 1, "failed": 1, "noted": 1}
 
 
@@ -427,40 +427,40 @@ def test_what_the_schema_does_not_know_is_not_shown(office: Office) -> None:
 
 def test_another_record_at_a_known_offset_is_open(office: Office) -> None:
     office.put(dead(1))
-    office.dlq("replay", "--go")
+    office.dlq("replay", "--apply")
     office.put(dead(1, event_id="e-500", receipt="500"))  # of a source topic that was made anew
     assert [one["receipt"] for one in office.told("list")["letters"]] == ["pos/S1/R1/500/sale"]
 
 
 def test_failure_of_another_replay_opens_nothing_that_is_done(office: Office) -> None:
     office.put(dead(1))
-    office.dlq("replay", "--patch", '{"store": "S9"}', "--go", code=1)
-    office.dlq("replay", "--go")
-    office.dlq("park", "--why", "x", "--go")
+    office.dlq("replay", "--patch", '{"store": "S9"}', "--apply", code=1)
+    office.dlq("replay", "--apply")
+    office.dlq("park", "--comment", "x", "--apply")
     assert office.told("list")["found"] == 0
     assert ends(office) == [{"refused": 1}, {"delivered": 1}, {"parked": 0}]
 
 
 def test_letter_of_an_older_revision_would_change_nothing(office: Office) -> None:
     office.put(dead(2, receipt="1", revision=1))
-    office.dlq("replay", "--go")
+    office.dlq("replay", "--apply")
     office.put(dead(1))
     [would] = office.told("replay")["first"]
     assert (would["end"], would["documents"]) == ("superseded", [])
-    assert office.told("replay", "--go")["ends"] == {"superseded": 1}
+    assert office.told("replay", "--apply")["ends"] == {"superseded": 1}
 
 
 def test_words_of_tills_and_people_are_no_markup(office: Office) -> None:
     office.put(dead(1, reason=Reason.UNMAPPED_ITEM, detail="lines.0.sku: unmapped '[/b]'"))
     assert "[/b]" in office.dlq("stats", code=1)
     assert "[/b]" in office.dlq("list")
-    office.dlq("resolve", "--why", "see [/ticket]", "--go")
+    office.dlq("resolve", "--comment", "see [/ticket]", "--apply")
     assert "[/ticket]" in office.dlq("audit")
 
 
 def test_text_that_was_looked_for_is_not_kept(office: Office) -> None:
     office.put(dead(1, customer={"email": "ada@example.org"}), dead(2))
-    office.dlq("resolve", "--text", "ada@example.org", "--why", "x", "--go")
+    office.dlq("resolve", "--text", "ada@example.org", "--comment", "x", "--apply")
     assert "ada@" not in json.dumps(office.told("audit"))
     assert office.told("list")["found"] == 1
 
@@ -471,7 +471,7 @@ def test_replay_that_waits_for_the_erp_can_be_stopped(big_office: Office) -> Non
     engine = create_engine(str(office.url))
     with engine.begin() as connection:
         connection.execute(text("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE"))
-        process = office.process("replay", "--go", "--json")
+        process = office.process("replay", "--apply", "--json")
         assert process.stderr is not None
         while b"sink unavailable" not in process.stderr.readline():
             assert process.poll() is None
@@ -483,9 +483,9 @@ def test_replay_that_waits_for_the_erp_can_be_stopped(big_office: Office) -> Non
 
 def test_parked_and_resolved_letters_are_closed_with_their_reasons(office: Office) -> None:
     office.put(dead(1), broken(2), broken(3))
-    assert "1 letter would be parked" in office.dlq("park", "--at", "3:1", "--why", "old till")
-    office.dlq("park", "--at", "3:1", "--why", "old till", "--go")
-    office.dlq("resolve", "--at", "3:2", "--why", "booked by hand", "--go")
+    assert "1 letter would be parked" in office.dlq("park", "--location", "3:1", "--comment", "old till")
+    office.dlq("park", "--location", "3:1", "--comment", "old till", "--apply")
+    office.dlq("resolve", "--location", "3:2", "--comment", "booked by hand", "--apply")
     assert [one["place"] for one in office.told("list")["letters"]] == ["3:0"]
     assert [one["done"] for one in office.told("list", "--all")["letters"]] == [None, "parked", "resolved"]
     [parked] = office.kafka.records(office.parked_topic)
@@ -514,11 +514,11 @@ def test_letters_are_exported_without_personal_data(office: Office, ending: str)
 
 def test_purge_takes_old_letters_up_to_the_first_that_is_open(office: Office) -> None:
     office.put(*(dead(number) for number in range(5)), broken(5), dead(6))
-    office.dlq("replay", "--go", code=1)
-    office.dlq("resolve", "--at", "3:7", "--why", "x", "--go")
+    office.dlq("replay", "--apply", code=1)
+    office.dlq("resolve", "--location", "3:7", "--comment", "x", "--apply")
     office.put(dead(9))
     assert "8 offsets would be purged" in office.dlq("purge", "--older-than", "2027-01-01")
-    office.dlq("purge", "--older-than", "2027-01-01", "--go")
+    office.dlq("purge", "--older-than", "2027-01-01", "--apply")
     wait_until(lambda: [record.offset for record in office.letters()] == [8], 30, "the letters to be gone")
 
 
@@ -530,7 +530,7 @@ def test_topic_that_is_not_there_is_told(office: Office) -> None:
 def test_audit_survives_and_says_who_did_what(office: Office) -> None:
     assert "nothing was done" in office.dlq("audit")
     office.put(dead(1))
-    office.dlq("replay", "--reason", "unmapped_item", "--by", "grace", "--go")
+    office.dlq("replay", "--reason", "unmapped_item", "--by", "grace", "--apply")
     printed = office.dlq("audit")
     assert "grace" in printed
     assert "unmapped_item" in printed
@@ -542,6 +542,6 @@ def test_held_letters_are_released_with_a_remark(office: Office) -> None:
     office.settings["mapping"] = str(office.folder / "mapping.yaml")
     office.put(dead(1, reason=Reason.HELD_OUTLIER), dead(2, type="return", original={"receipt": "77"}))
     assert office.told("replay", code=1)["would_pass"] == 0
-    assert office.told("replay", "--release", "--go")["ends"] == {"delivered": 2}
+    assert office.told("replay", "--release", "--apply")["ends"] == {"delivered": 2}
     reviews = [held.review for held in office.sink.read(["pos/S1/R1/1/sale", "pos/S1/R1/2/return"])]
     assert reviews == ["totals.gross: above_limit", "totals.gross: above_limit; original: not_there"]

@@ -191,7 +191,7 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     # A range of a partition is dropped.
     days = books.reconcile("--deep", code=1)
     assert differences(days) == {(DAYS[0], "missing", ref(number)) for number in range(1, 11)}
-    assert "10 booked" in books.run("reconcile", "repair", "--go")
+    assert "10 booked" in books.run("reconcile", "repair", "--apply")
     days = books.reconcile("--deep", "--allow-open")
     assert states(days) == REPAIRED
     assert [sum(account["events"] for account in day["accounts"]) for day in days.values()] == [2, 10, 12, 11]
@@ -230,11 +230,11 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     assert "delivered before and deleted in the ERP: 11;" in books.run(
         "reconcile", "repair", f"--day={DAYS[2]}", code=1
     )
-    told = books.run("reconcile", "repair", "--forget")
+    told = books.run("reconcile", "repair", "--revoke")
     assert "15 of 16 differences: 15 would be booked" in told
     assert "1 copy would be taken back" in told
     for command in commands:
-        books.run(*command.removeprefix("tillstream ").split(), "--go")
+        books.run(*command.removeprefix("tillstream ").split(), "--apply")
     assert states(books.reconcile("--deep", code=1)) == REPAIRED
 
 
@@ -246,7 +246,7 @@ def shown(shop: Shop, ref: str) -> list[list[tuple[Any, ...]]]:
 
 def test_document_that_has_the_hash_of_another_is_not_taken_back_as_its_copy(big_books: Books) -> None:
     books = big_books
-    assert "10 booked" in books.run("reconcile", "repair", "--go")
+    assert "10 booked" in books.run("reconcile", "repair", "--apply")
     double(books.shop, 4)
     books.shop.execute(
         f"UPDATE documents SET gross = 7, net = 5.88, tax = 1.12 WHERE external_ref = '{ref(4)}x'",
@@ -255,7 +255,7 @@ def test_document_that_has_the_hash_of_another_is_not_taken_back_as_its_copy(big
     held = shown(books.shop, f"{ref(4)}x")
     days = books.reconcile("--deep", code=1)
     assert differences(days) == {(DAYS[0], "only_in_erp", f"{ref(4)}x")}
-    books.run("reconcile", "repair", "--forget", "--go", code=1)
+    books.run("reconcile", "repair", "--revoke", "--apply", code=1)
     assert shown(books.shop, f"{ref(4)}x") == held
 
 
@@ -263,18 +263,18 @@ def test_repair_that_took_a_copy_back_can_be_undone_once(big_books: Books) -> No
     books = big_books
     books.sell(sold(301, DAYS[0], cashier="Zoe Zimmer", customer={"id": "C-4711"}))
     books.work()
-    books.run("reconcile", "repair", "--go")
+    books.run("reconcile", "repair", "--apply")
     double(books.shop, 301)
     held = shown(books.shop, f"{ref(301)}x")
-    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    told = json.loads(books.run("reconcile", "repair", "--revoke", "--apply", "--json"))
     assert (told["taken_back"], told["kept"]) == (1, 1)
     assert shown(books.shop, f"{ref(301)}x") == [[], [], [], []]
     undo = ("reconcile", "repair", "--undo", told["action"])
     assert "1 of 1 document would be put back" in books.run(*undo)
     assert shown(books.shop, f"{ref(301)}x") == [[], [], [], []]
-    assert "1 of 1 document put back, 0 there already" in books.run(*undo, "--go")
+    assert "1 of 1 document put back, 0 there already" in books.run(*undo, "--apply")
     assert shown(books.shop, f"{ref(301)}x") == held
-    assert "0 of 1 document put back, 1 there already" in books.run(*undo, "--go")
+    assert "0 of 1 document put back, 1 there already" in books.run(*undo, "--apply")
     assert differences(books.reconcile("--deep", code=1)) == {(DAYS[0], "doubled", f"{ref(301)}x")}
     audit = books.run("dlq", "audit", "--json")
     assert [action["what"] for action in json.loads(audit)][-2:] == ["undo", "undo"]
@@ -289,11 +289,11 @@ def test_undo_puts_a_day_back_to_what_it_was_in_both_answers(books: Books) -> No
     double(books.shop, 101)
     before = answers(books, *narrowed, code=1)
     assert (before["state"], before["books"], before["unbooked"]["receipts"]) == ("differs", "differ", 1)
-    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    told = json.loads(books.run("reconcile", "repair", "--revoke", "--apply", "--json"))
     repaired = answers(books, *narrowed, "--allow-open")
     assert (repaired["state"], repaired["books"]) == ("incomplete", "agree")
     assert repaired["unbooked"] == before["unbooked"]
-    books.run("reconcile", "repair", "--undo", told["action"], "--go")
+    books.run("reconcile", "repair", "--undo", told["action"], "--apply")
     assert answers(books, *narrowed, code=1) == before
 
 
@@ -305,10 +305,10 @@ def answers(books: Books, *arguments: str, code: int = 0) -> dict[str, Any]:
 
 def test_undo_leaves_what_stands_there_now(books: Books) -> None:
     books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
-    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    told = json.loads(books.run("reconcile", "repair", "--revoke", "--apply", "--json"))
     assert (told["delivered"], told["kept"]) == (1, 1)
     held = shown(books.shop, ref(2))
-    printed = books.run("reconcile", "repair", "--undo", told["action"], "--go", code=1)
+    printed = books.run("reconcile", "repair", "--undo", told["action"], "--apply", code=1)
     assert f"not put back: {ref(2)}" in printed
     assert shown(books.shop, ref(2)) == held
 
@@ -323,12 +323,12 @@ def test_parts_of_no_document_are_named_and_taken_back(books: Books) -> None:
     assert differences(days) == {("", "orphaned", ref(999)), (DAYS[0], "orphaned", ref(3))}
     (one,) = days[""]["differences"]
     assert one["detail"] == "no document, but 1 payment"
-    assert "1 leftover of no document would be taken back" in books.run("reconcile", "repair", "--forget")
-    told = json.loads(books.run("reconcile", "repair", "--forget", "--go", "--json"))
+    assert "1 leftover of no document would be taken back" in books.run("reconcile", "repair", "--revoke")
+    told = json.loads(books.run("reconcile", "repair", "--revoke", "--apply", "--json"))
     assert states(books.reconcile("--deep", "--allow-open")) == REPAIRED
     elsewhere = ("--sink", f"sqlite:///{books.shop.folder}/another.sqlite")
     assert "give --sink" in books.run("reconcile", "repair", "--undo", told["action"], *elsewhere, code=2)
-    printed = books.run("reconcile", "repair", "--undo", told["action"], "--go", code=1)
+    printed = books.run("reconcile", "repair", "--undo", told["action"], "--apply", code=1)
     assert "1 of 2 documents put back" in printed
     assert f"not put back: {ref(3)}" in printed
 
@@ -340,7 +340,7 @@ def test_what_the_erp_refuses_of_a_repair_is_told_and_left(books: Books) -> None
     )
     told = books.run("reconcile", "repair", code=1)
     assert "1 of 1 difference: 0 would be booked, 0 would be dead letters again, 1 would be refused" in told
-    told = books.run("reconcile", "repair", "--go", code=1)
+    told = books.run("reconcile", "repair", "--apply", code=1)
     assert "1 refused" in told
     assert "a dead letter: refused_by_sink: " in told
     assert "tillstream dlq list" in told
@@ -425,8 +425,8 @@ def kept(command: list[str]) -> Iterator[None]:
 def test_difference_that_is_signed_off_is_settled(books: Books) -> None:
     books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
     narrowed = ("--store", "S1", "--day", DAYS[0])
-    assert "say --why" in books.run("reconcile", "sign", *narrowed, code=2)
-    books.run("reconcile", "sign", *narrowed, "--why", "a euro was found")
+    assert "say --comment" in books.run("reconcile", "sign", *narrowed, code=2)
+    books.run("reconcile", "sign", *narrowed, "--comment", "a euro was found")
     day = books.reconcile("--deep", *narrowed)[DAYS[0]]
     assert (day["state"], day["why"], len(day["differences"])) == ("signed off", "a euro was found", 1)
 
@@ -436,7 +436,7 @@ def test_what_digests_have_found_is_not_forgotten_by_sums(books: Books) -> None:
     books.shop.execute(changed.format("B"))
     assert books.reconcile("--deep", code=1)[DAYS[0]]["state"] == "differs"
     assert books.reconcile(code=1)[DAYS[0]]["state"] == "differs"
-    books.run("reconcile", "sign", "--store", "S1", "--day", DAYS[0], "--why", "the same article under two names")
+    books.run("reconcile", "sign", "--store", "S1", "--day", DAYS[0], "--comment", "the same article under two names")
     assert books.reconcile("--allow-open")[DAYS[0]]["state"] == "signed off"
     books.shop.execute(changed.format("A"))
     day = books.reconcile("--allow-open")[DAYS[0]]
@@ -465,8 +465,8 @@ def test_one_day_is_judged_by_what_was_sent_long_before(
 
 
 def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> None:
-    books.run("dlq", "resolve", "--why", "agreed", "--go")
-    books.run("dlq", "purge", "--older-than", "0m", "--go")
+    books.run("dlq", "resolve", "--comment", "agreed", "--apply")
+    books.run("dlq", "purge", "--older-than", "0m", "--apply")
     days = books.reconcile("--deep")
     assert {day["state"] for day in days.values()} == {"balanced"}
     assert [letter["letter"].split()[1] for letter in days[DAYS[1]]["dead_letters"]] == ["resolved"]
@@ -487,18 +487,18 @@ def test_money_in_dead_letters_is_not_balanced_until_a_person_has_decided_on_it(
     assert "NOT BOOKED: 9.99 EUR in 1 receipt." in page.read_text()
     assert "as it was signed" in books.run("reconcile", "verify", str(page))
     refused = books.run("reconcile", "sign", *narrowed, code=2)
-    assert "the day is not balanced (not booked: 9.99 EUR in 1 receipt): say --why" in refused
+    assert "the day is not balanced (not booked: 9.99 EUR in 1 receipt): say --comment" in refused
 
-    books.run("dlq", "park", "--why", "later", "--go")
+    books.run("dlq", "park", "--comment", "later", "--apply")
     assert "parked: 9.99 EUR in 1 receipt" in books.run("reconcile", code=1)
-    books.run("reconcile", "sign", *narrowed, "--why", "on paper")
+    books.run("reconcile", "sign", *narrowed, "--comment", "on paper")
     assert "1 signed off. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt, all signed off." in books.run(
         "reconcile", *narrowed
     )
 
 
 def test_letter_that_is_resolved_makes_a_day_complete_and_is_shown_with_who_and_why(books: Books) -> None:
-    books.run("dlq", "resolve", "--why", "a test sale", "--go")
+    books.run("dlq", "resolve", "--comment", "a test sale", "--apply")
     found = json.loads(books.run("reconcile", "--json"))
     assert (found["balanced"], found["books"], found["complete"]) == (True, "agree", True)
     assert found["resolved"]["amounts"] == {"EUR": {"receipts": 1, "gross": "9.99"}}
@@ -548,7 +548,7 @@ def test_days_of_which_the_topic_has_lost_records_are_compared_as_far_as_they_ca
     }
     assert days[DAYS[0]]["unproved"]["amounts"] == {"EUR": {"receipts": 5, "gross": "15.0001"}}
     narrowed = ("--store", "S1", "--day", DAYS[0])
-    books.run("reconcile", "sign", *narrowed, "--why", "seen on paper")
+    books.run("reconcile", "sign", *narrowed, "--comment", "seen on paper")
     assert books.reconcile(*narrowed, "--deep")[DAYS[0]]["state"] == "signed off"
 
 
@@ -560,7 +560,7 @@ def test_money_in_dead_letters_whose_records_have_left_the_topic_is_still_told(b
     assert found["unproved"]["receipts"] == 31
     (way,) = json.loads(books.run("explain", "111", "--json"))
     assert way["steps"][-1]["what"] == "now: NOT BOOKED"
-    books.run("dlq", "resolve", "--why", "agreed", "--go")
+    books.run("dlq", "resolve", "--comment", "agreed", "--apply")
     found = json.loads(books.run("reconcile", "--json", code=1))
     assert (found["unbooked"]["receipts"], found["resolved"]["receipts"]) == (0, 1)
 

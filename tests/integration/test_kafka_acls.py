@@ -175,10 +175,10 @@ def test_each_user_can_do_its_work_with_the_rights_of_the_script(cluster: Cluste
     finally:
         worker.kill()
 
-    replayed = cluster.tillstream("tillstream-desk", "dlq", "replay", "--parked", "--go", "--json", "--by", "me")
+    replayed = cluster.tillstream("tillstream-desk", "dlq", "replay", "--parked", "--apply", "--json", "--by", "me")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     assert json.loads(replayed.stdout)["ends"]["delivered"] == 1
-    purged = cluster.tillstream("tillstream-desk", "dlq", "purge", "--older-than", "0m", "--go", "--by", "me")
+    purged = cluster.tillstream("tillstream-desk", "dlq", "purge", "--older-than", "0m", "--apply", "--by", "me")
     assert "1 offsets purged" in purged.stdout, purged.stdout + purged.stderr
     looked = cluster.tillstream("tillstream-desk", "inspect", "pos.sales", "--json")
     assert looked.returncode == 0, looked.stdout + looked.stderr

@@ -27,7 +27,7 @@ def page() -> dict[str, Any]:
         "documents": 'sum(rate(tillstream_events_delivered_total{job="$job"}[$__rate_interval]))',
         "duplicates": 'sum(rate(tillstream_events_duplicate_total{job="$job"}[$__rate_interval]))',
         "dead letters": 'sum(rate(tillstream_events_rejected_total{job="$job"}[$__rate_interval]))',
-        "noted": 'sum(rate(tillstream_events_noted_total{job="$job"}[$__rate_interval])) or vector(0)',
+        "noted": 'sum(rate(tillstream_events_skipped_total{job="$job"}[$__rate_interval])) or vector(0)',
     }
     errors = 'sum by (kind) (rate(tillstream_sink_errors_total{job="$job"}[$__rate_interval])) * 60'
     silence = f'topk(20, time() - {NEWEST}{{job="$job"}})'

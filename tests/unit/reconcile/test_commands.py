@@ -66,7 +66,7 @@ def test_report_has_a_row_for_each_day_and_the_verdict_at_its_end(desk: Desk) ->
 
 def test_found_as_json_has_both_answers_and_all_sums(desk: Desk) -> None:
     before = datetime.now(UTC)
-    found = desk.reconcile("--deep", "--look", "--allow-open")
+    found = desk.reconcile("--deep", "--no-save", "--allow-open")
     assert before <= datetime.fromisoformat(found.pop("at")) <= datetime.now(UTC)
     days = by_day(found)
     del found["days"]
@@ -103,11 +103,11 @@ def test_found_as_json_has_both_answers_and_all_sums(desk: Desk) -> None:
 
 def test_days_that_are_not_asked_for_are_not_judged(desk: Desk) -> None:
     desk.execute(f"UPDATE documents SET gross = gross + 10000 WHERE external_ref = '{ref(2)}'")
-    assert list(by_day(desk.reconcile("--since", DAYS[1], "--store", S1, "--look", code=1))) == [
+    assert list(by_day(desk.reconcile("--since", DAYS[1], "--store", S1, "--no-save", code=1))) == [
         (S1, DAYS[1]),
         (S1, DAYS[2]),
     ]
-    assert list(by_day(desk.reconcile("--day", DAYS[0], "--store", S2, "--look"))) == [(S2, DAYS[0])]
+    assert list(by_day(desk.reconcile("--day", DAYS[0], "--store", S2, "--no-save"))) == [(S2, DAYS[0])]
     one = desk.run("reconcile", "--day", DAYS[0], code=1)
     assert one.endswith("2 store-days: 1 balanced, 1 differs. 1 difference.")
     assert "give --day or --since, not both" in desk.run("reconcile", "--day", DAYS[0], "--since", DAYS[0], code=2)
@@ -115,9 +115,9 @@ def test_days_that_are_not_asked_for_are_not_judged(desk: Desk) -> None:
 
 
 def test_money_that_is_not_booked_is_no_failure_where_that_is_allowed(desk: Desk) -> None:
-    assert LEFT in desk.run("reconcile", "--allow-open", "--look")
+    assert LEFT in desk.run("reconcile", "--allow-open", "--no-save")
     desk.execute(*DELETE_S2)
-    shown = desk.run("reconcile", "--allow-open", "--look", code=1)
+    shown = desk.run("reconcile", "--allow-open", "--no-save", code=1)
     assert shown.endswith(f"5 store-days: 3 balanced, 1 differs, 1 incomplete. 1 difference. {LEFT}")
 
 
@@ -125,8 +125,8 @@ def test_signed_day_is_right_until_something_changes(desk: Desk) -> None:
     narrowed = ("--store", S1, "--day", DAYS[1])
     what = "not booked: 9.99 EUR in 1 receipt"
     refused = desk.run("reconcile", "sign", *narrowed, code=2)
-    assert f"the day is not balanced ({what}): say --why it is signed off like this" in refused
-    signed = desk.run("reconcile", "sign", *narrowed, "--why", "on paper", "--by", "grace")
+    assert f"the day is not balanced ({what}): say --comment it is signed off like this" in refused
+    signed = desk.run("reconcile", "sign", *narrowed, "--comment", "on paper", "--by", "grace")
     assert signed.startswith("store S1, 2026-03-10: signed off by grace at 20")
     assert signed.endswith(f" UTC, with {what}")
     shown = desk.run("reconcile", *narrowed)

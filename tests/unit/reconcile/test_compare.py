@@ -80,7 +80,7 @@ def test_document_that_is_deleted_is_missing() -> None:
     found = one_difference(made.reconcile(deep=False))
     assert (found.kind, found.ref, found.place, found.sent) == ("missing", ref(1), "0:0", Decimal("3.00"))
     assert found.detail.startswith("event pos:e-1 was delivered at ")
-    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --revoke"
 
 
 def test_record_that_was_passed_over_was_never_delivered() -> None:
@@ -186,7 +186,7 @@ def test_newer_revision_that_the_erp_remembers_has_to_be_forgotten() -> None:
     made.sink.documents[ref(1)].revision = 0
     found = one_difference(made.reconcile())
     assert found.detail.startswith("revision 0 instead of 1: event pos:e-1b was delivered at ")
-    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
+    assert found.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --revoke"
 
 
 def test_document_on_another_day_is_moved() -> None:

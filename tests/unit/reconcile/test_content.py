@@ -71,7 +71,7 @@ def test_document_that_only_has_the_hash_of_another_is_no_copy_of_it() -> None:
     one = only(made)
     assert (one.kind, one.ref) == ("only_in_erp", copied.external_ref)
     assert one.detail == f"event pos:e-1; it has the content hash of {ref(2)}, and says something else"
-    assert "--forget" not in one.repair
+    assert "--revoke" not in one.repair
 
 
 CHANGES: list[Callable[[ErpDocument], dict[str, Any]]] = [
@@ -255,7 +255,7 @@ def test_document_whose_delivery_was_deleted_is_orphaned() -> None:
     one = only(made)
     assert (one.kind, one.ref) == ("orphaned", ref(1))
     assert one.detail == "the ERP does not remember that it took pos:e-1"
-    assert one.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --forget"
+    assert one.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --revoke"
 
 
 def test_day_with_an_orphan_is_not_balanced_though_its_sums_agree_and_all_is_booked() -> None:

@@ -141,5 +141,5 @@ def test_repair_says_which_kinds_it_does_not_touch() -> None:
     made.sink.documents["pos/S1/R1/2/sale"].store = "S2"
     differences = [each for day in made.reconcile() for each in day.differences]
     person = "left for a person who knows which side is right: 2 moved"
-    assert what_is_left(differences, forget=False) == ["repaired with --forget alone: 1 altered", person]
+    assert what_is_left(differences, forget=False) == ["repaired with --revoke alone: 1 altered", person]
     assert what_is_left(differences, forget=True) == [person]

@@ -36,7 +36,7 @@ COPY = [
 
 def kinds(desk: Desk, code: int = 1) -> list[tuple[str, str, str]]:
     """What differs: kind, receipt, and the command that repairs it."""
-    days = desk.reconcile("--deep", "--look", "--allow-open", code=code)["days"]
+    days = desk.reconcile("--deep", "--no-save", "--allow-open", code=code)["days"]
     return [(each["kind"], each["receipt"], each["repair"]) for day in days for each in day["differences"]]
 
 
@@ -45,26 +45,26 @@ def test_every_difference_is_named_and_its_command_repairs_it(desk: Desk) -> Non
     command = "tillstream reconcile repair"
     s1, s2 = (f"{command} --store {store} --day" for store in ("S1", "S2"))
     assert sorted(kinds(desk)) == [
-        ("altered", ref(11), f"{s1} {DAYS[1]} --forget"),
-        ("doubled", f"{ref(3)}x", f"{s1} {DAYS[0]} --forget"),
-        ("missing", ref(2), f"{s1} {DAYS[0]} --forget"),  # remembered as delivered
+        ("altered", ref(11), f"{s1} {DAYS[1]} --revoke"),
+        ("doubled", f"{ref(3)}x", f"{s1} {DAYS[0]} --revoke"),
+        ("missing", ref(2), f"{s1} {DAYS[0]} --revoke"),  # remembered as delivered
         ("missing", ref(2, "S2"), f"{s2} {DAYS[1]}"),
-        ("orphaned", ref(999), f"{command} --forget"),
+        ("orphaned", ref(999), f"{command} --revoke"),
     ]
     assert desk.run("reconcile", "repair", code=1) == (
         "2 of 5 differences: 1 would be booked, 0 would be dead letters again, 0 would be refused, "
         "0 not in the topic any more "
-        "delivered before and deleted in the ERP: 1; --forget books them again "
-        "repaired with --forget alone: 1 altered, 1 doubled, 1 orphaned "
-        "this was a dry run: nothing was changed; --go repairs them"
+        "delivered before and deleted in the ERP: 1; --revoke books them again "
+        "repaired with --revoke alone: 1 altered, 1 doubled, 1 orphaned "
+        "this was a dry run: nothing was changed; --apply repairs them"
     )
-    assert desk.run("reconcile", "repair", "--forget") == (
+    assert desk.run("reconcile", "repair", "--revoke") == (
         "3 of 5 differences: 3 would be booked, 0 would be dead letters again, 0 would be refused, "
         "0 not in the topic any more "
         "1 copy would be taken back 1 leftover of no document would be taken back "
-        "this was a dry run: nothing was changed; --go repairs them"
+        "this was a dry run: nothing was changed; --apply repairs them"
     )
-    done = desk.run("reconcile", "repair", "--forget", "--go")
+    done = desk.run("reconcile", "repair", "--revoke", "--apply")
     said, _, action = done.rpartition(" ")
     assert said == (
         "3 of 5 differences: 3 booked, 0 dead letters again, 0 refused, 0 not in the topic any more "
@@ -79,7 +79,7 @@ def test_every_difference_is_named_and_its_command_repairs_it(desk: Desk) -> Non
 
 def test_repair_that_is_undone_leaves_what_stands_there_now(desk: Desk) -> None:
     desk.execute(*ERP_HAS_CHANGED, *COPY)
-    done = json.loads(desk.raw("reconcile", "repair", "--forget", "--go", "--json"))
+    done = json.loads(desk.raw("reconcile", "repair", "--revoke", "--apply", "--json"))
     action = done.pop("action")
     assert done == {
         "records": 3, "taken_back": 2, "delivered": 3, "remembered": 0, "rejected": 0, "refused": 0, "gone": 0,
@@ -88,15 +88,15 @@ def test_repair_that_is_undone_leaves_what_stands_there_now(desk: Desk) -> None:
     undo = ("reconcile", "repair", "--undo", action)
     would = desk.run(*undo, code=1)
     assert would.startswith("2 of 4 documents would be put back, 0 there already not put back: ")
-    assert would.endswith("this was a dry run: nothing was changed; --go puts them back")
-    left = json.loads(desk.raw(*undo, "--go", "--json", code=1))
+    assert would.endswith("this was a dry run: nothing was changed; --apply puts them back")
+    left = json.loads(desk.raw(*undo, "--apply", "--json", code=1))
     held = {ref(999): "restored", f"{ref(3)}x": "restored", ref(2): "occupied", ref(11): "occupied"}
     assert left == {"restored": 2, "there": 0, "occupied": 2, "done": True, "lost": [], "receipts": held}
-    again = desk.run(*undo, "--go", code=1)
+    again = desk.run(*undo, "--apply", code=1)
     assert again.startswith("0 of 4 documents put back, 2 there already not put back: ")
     assert f"not put back: {ref(11)}: the ERP holds something else of it now, or its event elsewhere" in again
     assert [kind for kind, *_ in kinds(desk)] == ["orphaned", "doubled"]
-    assert "--undo takes back a whole repair" in desk.run(*undo, "--forget", code=2)
+    assert "--undo takes back a whole repair" in desk.run(*undo, "--revoke", code=2)
     assert "--undo takes back a whole repair" in desk.run(*undo, "--day", DAYS[0], code=2)
     assert "--undo takes back a whole repair" in desk.run(*undo, "--store", "S1", code=2)
     other = desk.run(*undo, "--sink", f"sqlite:///{desk.folder}/other.sqlite", code=2)
@@ -135,9 +135,9 @@ def test_record_that_vanished_becomes_a_dead_letter_again(desk: Desk, office: Of
         "1 of 1 difference: 0 would be booked, 1 would be dead letter again, 0 would be refused, "
         "0 not in the topic any more "
         "would be a dead letter: totals_mismatch: totals.gross: differs_from_lines (1) "
-        "this was a dry run: nothing was changed; --go repairs them"
+        "this was a dry run: nothing was changed; --apply repairs them"
     )
-    assert desk.run("reconcile", "repair", *narrowed, "--go") == (
+    assert desk.run("reconcile", "repair", *narrowed, "--apply") == (
         "1 of 1 difference: 0 booked, 1 dead letter again, 0 refused, 0 not in the topic any more "
         "a dead letter: totals_mismatch: totals.gross: differs_from_lines (1)"
     )
@@ -150,7 +150,7 @@ def test_what_is_refused_is_a_dead_letter_afterwards(desk: Desk, office: Office)
         f"DELETE FROM documents WHERE external_ref = '{ref(2)}'",
         f"DELETE FROM deliveries WHERE external_ref = '{ref(2)}'",
     )
-    done = desk.run("reconcile", "repair", "--store", "S1", "--day", DAYS[0], "--go", code=1)
+    done = desk.run("reconcile", "repair", "--store", "S1", "--day", DAYS[0], "--apply", code=1)
     assert done.startswith("1 of 1 difference: 0 booked, 0 dead letters again, 1 refused, 0 not in the topic any more ")
     assert done.endswith("what was refused is in the dead letters now: tillstream dlq list")
     assert "NOT BOOKED: 3.00 EUR in 1 receipt." in desk.run(
@@ -171,7 +171,7 @@ def test_records_that_left_the_topic_are_counted(desk: Desk) -> None:
 def test_document_without_its_delivery_is_booked_again_and_is_no_leftover(desk: Desk) -> None:
     desk.execute(f"DELETE FROM deliveries WHERE external_ref = '{ref(3)}'")
     assert [(kind, name) for kind, name, _ in kinds(desk)] == [("orphaned", ref(3))]
-    done = json.loads(desk.raw("reconcile", "repair", "--forget", "--go", "--json"))
+    done = json.loads(desk.raw("reconcile", "repair", "--revoke", "--apply", "--json"))
     assert {name: count for name, count in done.items() if count and name != "action"} == {
         "records": 1,
         "delivered": 1,

@@ -125,7 +125,7 @@ def test_all_of_the_topic_is_read_for_a_document_that_no_record_explains(
 ) -> None:
     desk.execute(f"UPDATE documents SET business_date = '2026-03-13' WHERE external_ref = '{ref(2)}'")
     spans = losing(monkeypatch)
-    found = desk.reconcile("--day", "2026-03-13", "--look", code=1)
+    found = desk.reconcile("--day", "2026-03-13", "--no-save", code=1)
     assert [each["kind"] for day in found["days"] for each in day["differences"]] == ["moved"]
     whole = {1: (0, 11), 2: (0, 3)}
     assert [each for each in spans if len(each) > 1 or each.get(1) == (9, 11)] == [{1: (9, 11)}, whole]
@@ -157,14 +157,14 @@ def test_documents_whose_records_have_left_the_topic_cannot_be_proved(
     found = desk.reconcile("--day", DAYS[0], "--store", "S1", "--allow-open")
     assert (found["lost_until"], found["unjudged"], found["books"]) == (DAYS[0], 1, "not proved")
     refused = desk.run("reconcile", "sign", "--day", DAYS[0], "--store", "S1", code=2)
-    assert f"the day is not balanced (not proved: {proof}): say --why" in refused
+    assert f"the day is not balanced (not proved: {proof}): say --comment" in refused
 
 
 def test_money_in_dead_letters_is_told_when_their_records_have_left_the_topic(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losing(monkeypatch, {1: 99, 2: 99})
-    found = desk.reconcile("--allow-open", "--look")
+    found = desk.reconcile("--allow-open", "--no-save")
     assert found["unbooked"]["amounts"] == {"EUR": {"receipts": 1, "gross": "9.99"}}
     assert found["unproved"]["receipts"] == 10
     assert found["lost_until"] == f"{datetime.now(UTC):%Y-%m-%d}"
@@ -225,7 +225,7 @@ def test_letters_closed_by_hand_are_told_with_who_and_why(desk: Desk) -> None:
     *_, letter = fetch.dead_letters(desk.settings)
     assert letter == (1, 8, digest, "totals_mismatch", "3:0", "parked", "grace", "later")
     assert "dead letters, parked by grace (later): totals_mismatch (1; 9.99 EUR): tillstream dlq list --all" in (
-        desk.run("reconcile", "--look", code=1)
+        desk.run("reconcile", "--no-save", code=1)
     )
 
 
@@ -234,7 +234,7 @@ def test_letter_that_is_resolved_makes_its_day_balanced(desk: Desk) -> None:
     told = list(fetch.dead_letters(desk.settings))
     assert told[0][3:] == ("resolved", "3:0", "resolved", "grace", "a test sale")  # as the trail has it
     assert told[1][3:] == ("totals_mismatch", "3:0", "resolved", "grace", "a test sale")
-    shown = desk.run("reconcile", "--look")
+    shown = desk.run("reconcile", "--no-save")
     decided = "Not to be booked, as a person has decided: 9.99 EUR in 1 receipt."
     assert shown.endswith(f"5 store-days: 5 balanced. Books agree. {decided} Balanced.")
     (way,) = json.loads(desk.raw("explain", "13", "--json"))
@@ -259,7 +259,7 @@ def test_group_that_has_read_nothing_is_at_the_beginning(desk: Desk) -> None:
 def test_records_that_no_worker_has_come_to_wait(desk: Desk) -> None:
     desk.config.write_text(json.dumps(desk.said | {"group": "newer"}))
     desk.execute("DELETE FROM documents", "DELETE FROM deliveries")
-    shown = desk.run("reconcile", "--look", code=1)
+    shown = desk.run("reconcile", "--no-save", code=1)
     assert "not booked, waiting for the worker: 24.00 EUR in 10 receipts" in shown
     narrowed = ("--store", "S2", "--day", DAYS[1])
     waits = "the day is waiting for the worker (3.00 EUR in 1 receipt): it can be signed off when all of it is in"
