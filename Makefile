@@ -93,7 +93,7 @@ up: ## Kafka, PostgreSQL, two workers, tills, Prometheus and Grafana in containe
 down: ## Stop the containers; data volumes stay
 	docker compose down
 
-schemas: $(READY) ## Generate schemas/published from the models, docs/metrics.md, and Grafana's dashboards
+schemas: $(READY) ## Generate schemas/published from the models, docs/reference/metrics.md, and Grafana's dashboards
 	$(BIN)/python -m ops.publish
 	$(BIN)/python -m deploy.grafana.boards
 

@@ -19,7 +19,7 @@ from streams.metrics import MOST_STORES, OTHER_STORES, ReconciliationMetrics, Sc
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "schemas" / "published"
-METRICS = ROOT / "docs" / "metrics.md"
+METRICS = ROOT / "docs/reference/metrics.md"
 MODELS: dict[str, Any] = {
     "sale_event": SaleEvent,
     "erp_document": ErpDocument,

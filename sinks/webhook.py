@@ -10,7 +10,7 @@ Nothing can be read back from there, so a *journal*, which is an SQL sink, holds
 So every document arrives at least once, and the journal answers as every other sink does. A worker that shares its
 journal with others (PostgreSQL) knows what they have delivered.
 
-Signatures are those of Standard Webhooks 1.0 (https://www.standardwebhooks.com). What a receiver does: docs/webhook.md.
+Signatures are those of Standard Webhooks 1.0 (https://www.standardwebhooks.com). What a receiver does: docs/how-to/webhook.md.
 """
 
 import base64

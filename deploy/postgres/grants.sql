@@ -1,6 +1,6 @@
 -- What each role may do in the ERP database. As the owner of the tables, after every migration:
 --   psql --set ON_ERROR_STOP=1 --file deploy/postgres/grants.sql 'postgresql://tillstream_owner@db/erp'
--- The roles are there before (docs/operations.md). A test runs a worker's sink with exactly these.
+-- The roles are there before (docs/how-to/operate.md). A test runs a worker's sink with exactly these.
 
 -- The worker: what it writes, and a temporary table for batches with repetitions. No TRUNCATE, no DDL.
 GRANT SELECT, INSERT, UPDATE, DELETE

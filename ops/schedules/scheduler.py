@@ -180,7 +180,7 @@ def keep_all(settings: Settings, stop: threading.Event, say: Callable[[str], Non
     Raises SettingsError where there is none.
     """
     if not settings.schedules:
-        raise SettingsError("no schedules in the settings; see docs/schedules.md")
+        raise SettingsError("no schedules in the settings; see docs/how-to/schedule-jobs.md")
     history = ScheduleHistory(settings.data_folder)
     bugs: list[BaseException] = []
 

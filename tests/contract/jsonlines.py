@@ -1,4 +1,4 @@
-"""The sink of docs/writing-a-sink.md: documents as lines of a file, by one process at a time."""
+"""The sink of docs/how-to/write-a-sink.md: documents as lines of a file, by one process at a time."""
 
 import fcntl
 import os

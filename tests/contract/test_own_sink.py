@@ -1,4 +1,4 @@
-"""The sink of docs/writing-a-sink.md: what it promises beyond the contract, and how its URL is found."""
+"""The sink of docs/how-to/write-a-sink.md: what it promises beyond the contract, and how its URL is found."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def test_example_has_under_100_lines() -> None:
 
 
 def test_page_shows_the_example_as_it_is() -> None:
-    page = (ROOT / "docs/writing-a-sink.md").read_text()
+    page = (ROOT / "docs/how-to/write-a-sink.md").read_text()
     assert (ROOT / "tests/contract/jsonlines.py").read_text() in page
 
 

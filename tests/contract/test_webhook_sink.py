@@ -179,7 +179,7 @@ def test_certificate_is_verified_by_the_authority_that_is_named(tmp_path: Path) 
 
 
 def test_receiver_of_the_page_holds_each_receipt_once(tmp_path: Path) -> None:
-    page = (ROOT / "docs/webhook.md").read_text()
+    page = (ROOT / "docs/how-to/webhook.md").read_text()
     [code] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)

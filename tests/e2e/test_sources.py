@@ -68,7 +68,7 @@ def test_records_of_a_contract_become_documents_or_dead_letters_that_name_it(sho
 
 
 def test_file_is_imported_inspected_run_and_imported_again(shop: Shop, tmp_path: Path) -> None:
-    sample = Path(__file__).parents[2] / "docs" / "tutorial-sample.csv"
+    sample = Path(__file__).parents[2] / "docs" / "tutorial" / "sample.csv"
     shop.settings["contract"] = "online_retail"
     known = {"broker": shop.topics.bootstrap, "topic": shop.topic, "dead_letter_topic": shop.dead_letter_topic}
 

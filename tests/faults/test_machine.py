@@ -2,7 +2,7 @@
 
 Hypothesis sends records, starts, steps and kills workers, moves the partition while the old owner goes on (a zombie),
 takes the window, the clock and the sink away, and resets the offsets. After each of that the promises of
-docs/delivery.md are held against what is there; at the end the outcome is that of a run without any crash.
+docs/explanation/delivery.md are held against what is there; at the end the outcome is that of a run without any crash.
 
 The long version (`make faults`) tries more and longer histories.
 """
@@ -137,7 +137,7 @@ def sent(kind: str, sale: Sale, number: int, source: str) -> Sent:
 
 @dataclass
 class Verdicts:
-    """What must become of each record of a topic, as docs/delivery.md has it, without a word from the product."""
+    """What must become of each record of a topic, as docs/explanation/delivery.md has it, without a word from the product."""
 
     rejected: dict[int, Reason]  # by offset
     taken: dict[str, Sale]  # by event id: each has its one effect

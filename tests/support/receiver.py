@@ -1,4 +1,4 @@
-"""A receiver of webhooks, as docs/webhook.md says that one has to be."""
+"""A receiver of webhooks, as docs/how-to/webhook.md says that one has to be."""
 
 import base64
 import hashlib

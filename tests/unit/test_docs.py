@@ -43,11 +43,11 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_guarantee_names_tests_of_every_kind() -> None:
-    linked = {(name, target) for name, target, _ in LINK.findall((ROOT / "docs/delivery.md").read_text())}
-    folders = {target.split("/")[2] for name, target in linked if name.startswith("test_")}
+    linked = {(name, target) for name, target, _ in LINK.findall((ROOT / "docs/explanation/delivery.md").read_text())}
+    folders = {target.split("tests/")[1].split("/")[0] for name, target in linked if name.startswith("test_")}
     assert folders == {"unit", "contract", "e2e", "faults"}
     named = {target for _, target in linked}
-    assert {f"../tests/faults/{path.name}" for path in (ROOT / "tests/faults").glob("test_*.py")} <= named
+    assert {f"../../tests/faults/{path.name}" for path in (ROOT / "tests/faults").glob("test_*.py")} <= named
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_guarantee_names_tests_of_every_kind() -> None:
     ],
 )
 def test_wrong_link_is_found(link: str) -> None:
-    assert len(wrong_links(ROOT / "docs/delivery.md", link)) == 1
+    assert len(wrong_links(ROOT / "docs/explanation/delivery.md", link)) == 1

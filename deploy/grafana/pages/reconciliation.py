@@ -77,7 +77,7 @@ def page() -> dict[str, Any]:
                     {"{{currency}}": money},
                     SOME,
                 ),
-                graph("Differences", "By kind: docs/reconciliation.md.", "short", {"{{kind}}": kinds}, decimals=0),
+                graph("Differences", "By kind: docs/how-to/reconcile.md.", "short", {"{{kind}}": kinds}, decimals=0),
             ),
             row(
                 8,

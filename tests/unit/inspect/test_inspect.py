@@ -29,7 +29,7 @@ from streams.settings import Store, Stores
 from streams.sources.convert import converter
 from streams.sources.source import ready
 
-SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial-sample.csv"
+SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial" / "sample.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
 ZONES = BookingRules(Stores({}, Store())).zone_of
 

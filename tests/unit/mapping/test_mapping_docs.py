@@ -13,7 +13,7 @@ from streams.assembly import find_master_data, find_source
 from streams.settings import Settings
 from tests.support.mapping import mapping_file
 
-PAGE = Path(__file__).parents[3] / "docs" / "mapping.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "map-codes.md"
 
 
 def example() -> str:

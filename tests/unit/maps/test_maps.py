@@ -21,13 +21,13 @@ from streams.sources.rows import RowsUnreadable, rows_to_records
 
 SALE = {"InvoiceNo": "1", "StockCode": "A", "Quantity": "1", "InvoiceDate": "2010-12-01 12:00:00", "UnitPrice": "2.5"}
 DOCS = Path(__file__).parents[3] / "docs"
-SAMPLE = DOCS / "tutorial-sample.csv"
+SAMPLE = DOCS / "tutorial/sample.csv"
 
 
 @pytest.fixture
 def contract(tmp_path: Path) -> Path:
     """The contract that the tutorial shows."""
-    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "tutorial.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "tutorial/first-feed.md").read_text(), re.DOTALL)
     path = tmp_path / "online-retail.yaml"
     path.write_text(next(block for block in blocks if "contract: 1" in block))
     return path

@@ -12,7 +12,7 @@ from ops.cli import program
 
 ROOT = Path(__file__).parents[3]
 #: The changelog names commands as they were.
-PAGES = [*(set(ROOT.glob("*.md")) - {ROOT / "CHANGELOG.md"}), *ROOT.glob("docs/**/*.md")]
+PAGES = [*sorted(set(ROOT.glob("*.md")) - {ROOT / "CHANGELOG.md"}), *ROOT.glob("docs/**/*.md")]
 #: `tillstream …` at the beginning of a line of a block, or in backquotes; "…" stands for whatever belongs there.
 SHOWN = re.compile(r"(?:^(?:\$ |\.venv/bin/)?(?:TILLSTREAM_\S+ )*|`|\| )tillstream ([^`\n]*)", re.MULTILINE)
 ENDS = {"|", ">", "<", "&", ";", "&&", "2>&1", "#", "*"}

@@ -1,1 +1,1 @@
-"""Point-of-sale documents from Tillstream: see docs/tryton.md of that project."""
+"""Point-of-sale documents from Tillstream: see docs/how-to/tryton.md of that project."""
