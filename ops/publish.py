@@ -113,11 +113,11 @@ METRICS_PAGE = """\
 
 A worker serves these at `/metrics` (`http_host` and `http_port` in the settings). Every one of `--workers N` has a
 port of its own: `http_port`, the next one, and so on; Prometheus scrapes each, and sums. The scrape configuration, the
-rules and the alerts are in [deploy/prometheus](../deploy/prometheus/prometheus.yml); what to do about each alert is in
-the [runbooks](runbooks/README.md).
+rules and the alerts are in [deploy/prometheus](../../deploy/prometheus/prometheus.yml); what to do about each alert is in
+the [runbooks](../runbooks/README.md).
 
 Units are seconds, records and ratios. Labels have few values: `partition` those of the worker, `reason` the
-[reasons of dead letters](../schemas/published/dead_letter_reasons.md), `store` {most_stores} stores, and one series
+[reasons of dead letters](../../schemas/published/dead_letter_reasons.md), `store` {most_stores} stores, and one series
 `{others}` for all above. `python_…`, `process_…` and the like are not served. Metrics are updated once per batch, or
 once a second.
 
@@ -136,7 +136,7 @@ maximum. By reason, store and money `tillstream dlq stats --json` tells them.
 ## Reconciliation
 
 `tillstream schedule run` serves these of each schedule that reconciles, with a label `schedule` more, at `/metrics` of
-`schedules_port` ([schedules](schedules.md)). They come from the schedules' history: they are there after a restart, and
+`schedules_port` ([schedules](../how-to/schedule-jobs.md)). They come from the schedules' history: they are there after a restart, and
 after a run by hand. Where something else schedules it, `tillstream reconcile --metrics FILE` writes them for the
 collector `textfile` of Prometheus' node exporter:
 
