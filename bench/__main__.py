@@ -2,8 +2,8 @@
 
 200,000 events wait in a topic of a real Kafka; each contender, in a process of its own and one after the other, brings
 them into a fresh database of a real PostgreSQL with fsync on. That is repeated in rounds (a, b, c, a, b, c, …); the
-medians are shown and, unless one ran alone, kept in `bench/results/latest.json`. `bench.race` says what is measured.
-The naive rival is so slow that it gets a smaller job of the same make.
+medians are shown and, unless one ran alone, kept in `bench/results/latest.json`. `bench.race` documents the
+measurement. The naive rival is so slow that it gets a smaller job of the same make.
 """
 
 import argparse

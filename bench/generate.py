@@ -135,7 +135,7 @@ def _money(cents: int) -> str:
 
 
 def _wrong_totals(value: str, gross: int) -> str:
-    # What was paid agrees with the wrong total, so that the totals alone are wrong.
+    # The payments agree with the wrong total, so that only the totals are wrong.
     more = _money(gross + 500)
     head, tail = value.split('"tenders"')
     old = _money(gross)
@@ -160,7 +160,7 @@ _FAULTS: tuple[tuple[Reason, Callable[[str, int], str]], ...] = (
 
 
 def main() -> None:
-    """Prints what the job is made of and how long making it takes."""
+    """Print the job's composition and the time it takes to generate."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=1)

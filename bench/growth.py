@@ -1,10 +1,10 @@
-"""What grows with what: `python -m bench.growth`.
+"""How cost grows with size: `python -m bench.growth`.
 
 - The dedupe window, from ten thousand to ten million records in it: the CPU time of looking up and adding a batch, how
   much memory a record takes (of this process: the index, its chunks, and a table that keeps them), the longest time
   that any batch took, and how long a worker that comes back takes to load a million of them from its table.
 - A receipt, from one line to fifty: the CPU time of the whole line, with a sink in memory.
-- A backlog, of a million records unless told otherwise, in a real Kafka, brought into a real PostgreSQL by a worker in
+- A backlog, of a million records by default, in a real Kafka, brought into a real PostgreSQL by a worker in
   a process of its own: the most memory that it ever has.
 """
 
@@ -45,7 +45,7 @@ RESULTS = LATEST.with_name("growth.json")
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 LINES = (1, 2, 5, 10, 20, 50)
 BATCH = 1500
-#: So many batches before a size is reached are measured.
+#: Number of batches measured before each size is reached.
 LAST = 100
 DAY = 24 * 3600.0
 
@@ -87,7 +87,7 @@ class TableInMemory:
 
 @dataclass(frozen=True)
 class Loading:
-    """What loading `records` took."""
+    """Load `records`; return the time it took."""
 
     records: int
     seconds: float

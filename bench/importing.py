@@ -1,9 +1,9 @@
-"""How fast a CSV file is imported: `python -m bench.importing`.
+"""Speed of importing a CSV file: `python -m bench.importing`.
 
-`tillstream import`, as people start it, brings a file of receipts of ten lines into a topic of a real Kafka: one whose
-receipts stand together, one whose rows are as far from each other as can be, and the first one packed. The clock runs
-from the start of the process to its end, so the start of Python, both readings of the file and the last confirmation
-count. What is in the topic afterwards is counted. Medians of the rounds, the files by turns.
+`tillstream import`, started as users start it, sends a file of ten-line receipts to a topic of a real Kafka: one file
+with the rows of each receipt adjacent, one with them as far apart as possible, and the first one compressed.
+The clock runs from the start of the process to its end, so the start of Python, both readings of the file and the last
+confirmation count. The records in the topic are counted afterwards. Medians over rounds that alternate between the files.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Where the time of the line goes, without Kafka: `python -m bench.inprocess`.
 
 The whole POS job goes through `streams.pipeline.process` in batches of one partition, into a real PostgreSQL, with the
-garbage collector tuned as in a worker. Every step is timed where the line calls it, so what is measured is the line
-itself. Per step: wall time, and the CPU time of this process within it. For all steps but the write the two are the
-same on an idle machine; where they differ, the machine was busy. For the write the difference is the server's time.
+garbage collector tuned as in a worker. Every step is timed where the line calls it, so the figures are those of the
+line itself. Per step: wall time, and the CPU time of this process within it. For all steps but the write the two are
+the same on an idle machine; where they differ, the machine was busy. For the write the difference is the server's time.
 """
 
 import argparse
@@ -97,7 +97,8 @@ def show(console: Console, runs: list[Stopwatch], events: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs, prints the table; 0 when every run delivered exactly what it should, 1 when not, 3 without a PostgreSQL."""
+    """Run and print the table; return 0 when every run delivered exactly the expected documents, 1 if not, 3 without
+    PostgreSQL."""
     parser = argparse.ArgumentParser(prog="python -m bench.inprocess", description="Where the time of the line goes.")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,8 +1,8 @@
-"""What a contract costs: `python -m bench.mapped`.
+"""The cost of a contract: `python -m bench.mapped`.
 
 The same receipts, of three lines each, as canonical JSON and as a source of its own would send them: other names,
 cents, nested. The processor time of `decode`, in batches of 300 as the line has them, by turns; medians of 30 batches.
-What the mapped ones cost more is the contract's price: the paths and the conversions.
+The extra time of the mapped ones is the price of the contract: its paths and conversions.
 """
 
 import json

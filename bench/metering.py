@@ -1,4 +1,4 @@
-"""What counting a batch costs, metrics and receipt numbers: `python -m bench.metering`. Processor time per event."""
+"""The cost of counting a batch, metrics and receipt gaps: `python -m bench.metering`. Processor time per event."""
 
 from statistics import median
 from time import process_time

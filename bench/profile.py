@@ -1,9 +1,9 @@
 """Where a worker's time goes: `python -m bench.profile`, which needs py-spy (pip install py-spy).
 
 A worker in a process of its own brings the POS job from a real Kafka into a real PostgreSQL, as in `python -m bench`.
-Meanwhile py-spy looks 200 times a second at which function holds the interpreter, and so keeps the others waiting. The
-table shows, for the functions of the project and of its libraries, the share of the looks that found the function
-itself at work, and the share that found it or what it calls; written to `bench/results/profile.txt` as well.
+Meanwhile py-spy samples 200 times a second which function holds the interpreter. The
+table shows, for the functions of the project and of its libraries, the share of samples in which the function itself
+was running, and the share in which it or a callee was; it is also written to `bench/results/profile.txt`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ WORTH_TELLING = 0.005
 
 
 def looks(kafka: Topics, url: str, preloaded: Preloaded) -> str:
-    """What py-spy saw until all was done: one line per stack, with how often. Raises ContenderFailed."""
+    """Return py-spy's samples until the job is done: one line per stack, with its count. Raises ContenderFailed."""
     task = new_task(TILLSTREAM, kafka, preloaded.topic, url)
     with started(TILLSTREAM, task) as worker, tempfile.TemporaryDirectory(prefix="tillstream-bench-") as folder:
         worker.wait_until(lambda: has_begun(task))
@@ -48,13 +48,13 @@ def looks(kafka: Topics, url: str, preloaded: Preloaded) -> str:
             stderr=subprocess.DEVNULL,
         )
         worker.wait_until(lambda: preloaded.done(task.group))
-        spy.send_signal(signal.SIGINT)  # it writes what it has
+        spy.send_signal(signal.SIGINT)  # py-spy writes its samples
         spy.wait(60)
         return raw.read_text()
 
 
 def shares(stacks: str) -> tuple[Counter[str], Counter[str]]:
-    """(at work itself, it or what it calls), per function, in looks."""
+    """Return samples per function: (the function itself, the function or a callee)."""
     own, whole = Counter[str](), Counter[str]()
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")

@@ -1,4 +1,4 @@
-"""One contender's run, and what it is measured by: the same for all.
+"""One contender's run and its measurement, the same for all.
 
 The clock is the database's own. PostgreSQL keeps the time of every commit (track_commit_timestamp), so when all is
 done it tells when the first document and when the last one became visible, and how many became visible with the
@@ -58,7 +58,7 @@ def ending_in_words() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What it left behind."""
+    """Return the documents, lines, amounts and dead letters that the run left behind."""
 
     documents: int
     lines: int

@@ -83,7 +83,7 @@ def send(shop: Shop, period: str | None) -> tuple[int, int]:
 
 
 def reconcile(shop: Shop) -> Counter[tuple[str, str]]:
-    """What differs, by kind and receipt."""
+    """Return the differences by kind and receipt."""
     started = monotonic()
     config = shop.folder / "tillstream.yaml"
     config.write_text(yaml.safe_dump(shop.settings))

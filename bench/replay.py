@@ -1,9 +1,9 @@
-"""How fast dead letters are replayed, beside the line itself: `python -m bench.replay`.
+"""Speed of replaying dead letters, compared with the line itself: `python -m bench.replay`.
 
-The events of the POS job stand in a dead-letter topic as letters, and in a source topic as they are. `tillstream dlq
-replay` brings the ones into a fresh database, a worker the others, in the same run, one after the other, and which of
-them is the first changes from round to round. The clock is the database's own, as in `bench.race`; the looks at 100,000
-letters, and the dry run, which has a database of its own (it leaves work for a vacuum), are timed from outside.
+The events of the POS job are in a dead-letter topic as dead letters, and in a source topic as they are. `tillstream dlq
+replay` brings the former into a fresh database, a worker the latter, in the same run, one after the other, and which of
+them is the first changes from round to round. The clock is the database's own, as in `bench.race`; listing 100,000 dead
+letters and the dry run, which has a database of its own (it leaves work for a vacuum), are timed from outside.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def settings(kafka: Topics, topic: str, url: str, folder: Path) -> Path:
 
 
 def timed(*arguments: str) -> tuple[float, Any]:
-    """(seconds, what it printed as JSON) of a command."""
+    """Run a command; return (seconds, its JSON output)."""
     begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "ops.cli", "dlq", *arguments, "--json"], capture_output=True, text=True, check=False
@@ -100,7 +100,7 @@ def timed(*arguments: str) -> tuple[float, Any]:
 
 
 def measure(kafka: Topics, postgres: Postgres, job: Job, line_first: bool) -> dict[str, float]:
-    """One round. Raises ContenderFailed where what came of it is not what the job says."""
+    """One round. Raises ContenderFailed when the outcome differs from the job."""
     topic = put_letters(kafka, job)
     preloaded = Preloaded(kafka, job)
     with tempfile.TemporaryDirectory() as folder, fresh_database(postgres) as url:
@@ -111,7 +111,7 @@ def measure(kafka: Topics, postgres: Postgres, job: Job, line_first: bool) -> di
         raise ContenderFailed(f"{found['open']} letters are open, and not {len(job.records)}")
 
     def line() -> float:
-        os.sync()  # what was written until here would be written out meanwhile
+        os.sync()  # earlier writes would be flushed during the measurement
         return run(TILLSTREAM, preloaded, postgres).events_per_s
 
     def replay() -> tuple[float, float]:

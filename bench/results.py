@@ -1,4 +1,4 @@
-"""What came out: medians, as a table and as JSON."""
+"""Results: medians, as a table and as JSON."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def as_json(runs: Mapping[str, Sequence[Run]], events: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Describe the machine."""
     return {
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

@@ -55,7 +55,7 @@ def open_kafka(bootstrap: str | None) -> Iterator[str]:
 
 @contextmanager
 def fresh_database(postgres: Postgres) -> Iterator[str]:
-    """The URL of an empty database, dropped afterwards; the server has written out what came before."""
+    """The URL of an empty database, dropped afterwards; the server has flushed earlier writes."""
     name = f"bench_{uuid.uuid4().hex[:12]}"
     url = postgres.create_database(name)
     try:

@@ -37,7 +37,7 @@ class Stopwatch:
 
     @contextmanager
     def span(self, step: str) -> Iterator[None]:
-        """Counts what is done inside for `step`."""
+        """Add the time spent inside to `step`."""
         # The whole line runs in two threads, one at a time; a step runs in one.
         clock = time.process_time if step == _WHOLE else time.thread_time
         wall, cpu = time.perf_counter(), clock()

@@ -1,11 +1,11 @@
-"""How fast a Tryton takes documents: by the sink, and by plain batches of Tryton's own calls, in turns in one run.
+"""Speed of delivery to Tryton: by the sink, and by plain batches of Tryton's own calls, in turns in one run.
 
     python -m bench.tryton [--documents 400] [--rounds 3] [--postgres URL]
 
-Documents have three lines and one tender. The plain calls are what a careful push does: `create` with a list, `process`
-and `post` with a list of ids, in the same batch sizes, of sales without a reference: no recognition of what is sent
-again, no conflicts, no revisions, no check of totals. Tryton is one `trytond` on this machine with an SQLite database.
-Beside the rate stands the processor time that Tryton takes, which other programs on the machine change little.
+Documents have three lines and one tender. The plain calls are those of a careful push: `create` with a list, `process`
+and `post` with a list of ids, in the same batch sizes, of sales without a reference: no recognition of repeated
+events, no conflicts, no revisions, no check of totals. Tryton is one `trytond` on this machine with an SQLite database.
+The table also shows Tryton's processor time, which other programs on the machine hardly change.
 """
 
 import argparse
@@ -33,13 +33,13 @@ NUMBERS = count(1)
 
 
 def receipts(number: int) -> list[ErpDocument]:
-    """So many that were never sold before."""
+    """Return N documents that were never sold before."""
     lines = [line(1), line(2), line(3, "5.00", "0.95")]
     return [document(next(NUMBERS), lines=lines) for _ in range(number)]
 
 
 def parts(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """The rows, so many at a time."""
+    """Yield the rows in chunks."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
@@ -58,7 +58,7 @@ class Plain:
             self.ids += ids
 
     def post(self) -> None:
-        """Posts what was delivered."""
+        """Post the delivered sales."""
         for ids in parts(self.ids, posting.BATCH):
             self.call("post", ids)
         self.ids = []
@@ -94,7 +94,7 @@ class Plain:
 
 
 def cpu_seconds(pid: int | None) -> float:
-    """What a process has used so far."""
+    """Return the CPU seconds that a process has used so far."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 

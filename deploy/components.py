@@ -77,7 +77,7 @@ COMPONENTS = (
 
 
 def main() -> None:
-    """Fetch what is missing; print one line, and one more for what can't be had."""
+    """Fetch what is missing; print one line, and one more for components that can't be fetched."""
     wanted = [component for component in COMPONENTS if not component.is_here()]
     faults = dict(_fetch(wanted))
     fetched = [component.name for component in wanted if component.is_here()]

@@ -1,4 +1,4 @@
-"""What rivals that take values in batches share: the handwritten loop's model and its way into the database."""
+"""Shared by rivals that take values in batches: the handwritten loop's model and its way into the database."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,7 +28,7 @@ def once(bookings: Iterable[Booking]) -> list[Booking]:
 
 
 def sort_out(values: Iterable[bytes]) -> tuple[list[Booking], list[bytes]]:
-    """The receipts, each once, and the values that are none."""
+    """Return the receipts, each once, and the invalid values."""
     bookings: list[Booking] = []
     bad: list[bytes] = []
     for value in values:

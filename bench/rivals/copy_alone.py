@@ -24,7 +24,7 @@ def main() -> None:
     """Does it, and waits for SIGTERM."""
     task = Task.read()
     tables.create(task.database)
-    settings = {"enable.partition.eof": True, "enable.auto.commit": False}  # by itself it commits what is not written
+    settings = {"enable.partition.eof": True, "enable.auto.commit": False}  # it would commit unwritten records
     consumer = Consumer({"bootstrap.servers": task.broker, "group.id": task.group, **settings})
     batches: list[Rows] = []
     ends: dict[int, TopicPartition] = {}

@@ -19,7 +19,7 @@ from bench.rivals.receipt import Task
 
 
 async def undecoded(message: Any) -> Any:
-    """What came, as it came."""
+    """Pass the message through as it is."""
     return message.body
 
 

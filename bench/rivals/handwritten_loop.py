@@ -1,7 +1,7 @@
-"""What a good engineer writes by hand for this one job: poll, validate, COPY, insert what is new, commit.
+"""A good engineer's handwritten loop for this one job: poll, validate, COPY, insert what is new, commit.
 
 At least once, with inserts that leave out what is there. No back-off, no bisecting, no metrics, no revisions, no
-reasons beside the dead letters; a second receipt with a known number, or a database that is away, ends it.
+reasons with the dead letters; a second receipt with a known number, or a database that is away, ends it.
 """
 
 import signal
@@ -66,7 +66,7 @@ def run(task: Task) -> None:
 
 
 def sort_out(messages: Sequence[Message]) -> tuple[list[Booking], list[Message]]:
-    """The receipts, each once, and the messages that are none."""
+    """Return the receipts, each once, and the invalid messages."""
     bookings: dict[str, Booking] = {}
     bad: list[Message] = []
     for message in messages:

@@ -18,7 +18,7 @@ PARTITIONS = 4
 
 
 class Documents(BatchingSink):
-    """COPY and insert as the handwritten loop has them, one transaction for what a partition brought."""
+    """COPY and insert as in the handwritten loop, one transaction per partition."""
 
     def __init__(self, database: str) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Documents(BatchingSink):
 
 
 def booking_or_value(value: bytes) -> Booking | bytes:
-    """The receipt, or the value when it is none."""
+    """Return the receipt, or the value if it is not valid."""
     try:
         return book(value)
     except ValueError:
@@ -42,7 +42,7 @@ def booking_or_value(value: bytes) -> Booking | bytes:
 
 
 def is_bad(value: Any) -> bool:
-    """Whether it is a value that is no receipt."""
+    """Return whether the value is not a receipt."""
     return isinstance(value, bytes)
 
 

@@ -1,5 +1,5 @@
 """The rivals' own model of an event: compact, and less strict than `schemas.sale` (lengths and ranges are not checked,
-nor doubled keys). It rejects what is wrong in the POS job, and computes what the tables hold.
+nor doubled keys). It rejects the POS job's faults, and computes the columns of the tables.
 """
 
 import json
@@ -34,7 +34,7 @@ class Tender(BaseModel):
 
 
 class Totals(BaseModel):
-    """What the receipt prints."""
+    """The printed totals."""
 
     gross: Decimal
     net: Decimal
@@ -97,7 +97,7 @@ def line_amounts(line: Line) -> Amounts:
 
 @dataclass
 class Task:
-    """What a rival is told on its standard input, as JSON."""
+    """A rival's instructions on its standard input, as JSON."""
 
     broker: str
     topic: str

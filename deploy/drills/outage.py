@@ -1,4 +1,4 @@
-"""The outage drill: the ERP's database is away for a minute under load, and Prometheus tells of it as the runbook says.
+"""The outage drill: the ERP's database is away for a minute under load, and Prometheus alerts as the runbook says.
 
     python -m deploy.drills.outage [--json FILE] [--picture FILE] [--away 60] …
 
@@ -44,7 +44,7 @@ PATIENCE = 180.0
 class Plan:
     """Seconds before, during and after the outage, records per second, and how often Prometheus scrapes.
 
-    `hurry` makes the durations of the alert rules so many times shorter. `settings` are further ones of the workers.
+    `hurry` divides the durations of the alert rules. `settings` are further ones of the workers.
     `schedules` are ports at which schedules are kept: they are scraped as well.
     """
 
@@ -90,7 +90,7 @@ class Tills:
 
 
 def sales() -> Iterator[Sent]:
-    """What the tills of some stores sell; so few of the records are broken that no alert tells of them."""
+    """Sales of some stores, with too few broken records for an alert."""
     shares = Shares(broken=0.0005)
     return traffic(1, lambda: datetime.now(UTC), stores=8, first_receipt=time.time_ns() // 1_000_000, shares=shares)
 
@@ -172,21 +172,21 @@ def settled(workers: Sequence[WorkerProcess]) -> int:
 
 
 def told_nothing(prometheus: Prometheus) -> bool:
-    """Whether the sink is up, and no alert is told of the workers."""
+    """Return whether the sink is up and no alert about the workers is active."""
     told = [alert for alert in prometheus.alerts() if alert["labels"].get("job") == JOB]
     return bool(prometheus.query("min(tillstream_sink_up) == 1")) and not told
 
 
 def is_over(prometheus: Prometheus) -> bool:
-    """Whether the ERP is current, and nothing is told about the sink any more. What the outage cost may be told."""
+    """Return whether the ERP is current and no sink alert is active. Alerts about the latency budget may be active."""
     current = prometheus.query(f"min(tillstream_sink_up) == 1 and max(tillstream_lag_seconds) < {CURRENT}")
     return bool(current) and not any(alert["labels"]["alertname"] == ALERT for alert in prometheus.alerts())
 
 
 def balance_of(settings: Settings, tally: ConfirmedTally) -> Balance:
-    """What the tills sent against the ERP's tables and the dead-letter topic.
+    """Compare the tills' records with the ERP's tables and the dead-letter topic.
 
-    What was sent again is taken as recognised, since the tables show it: a second document would be one too many. The
+    Repeated records count as recognised, since the tables prove it: a second document would be one too many. The
     workers may have counted more, as a write whose answer the outage swallowed is recognised, too.
     """
     sink = open_sink(settings.sink_url, password=settings.password())

@@ -1,4 +1,4 @@
-"""A drill's timeline as a picture: what the tills send, what the ERP gets, how far it is behind, what is told. SVG.
+"""A drill's timeline as a picture: rates of tills and ERP, lag, and alerts. SVG.
 
 Own code, and not a plotting library: three simple charts on one axis of time, in a file that is small enough to read.
 """
@@ -96,7 +96,7 @@ def band(chart: Chart, row: int, alert: Alert) -> Iterable[str]:
 
 
 def said_below(timeline: Timeline) -> str:
-    """What the picture can't show."""
+    """Describe the picture for readers who can't see it."""
     books = timeline.balance
     return (
         f"{books['sent']:,} records sent: {books['delivered']:,} documents, {books['duplicates']:,} sent again, "
@@ -105,7 +105,7 @@ def said_below(timeline: Timeline) -> str:
 
 
 def legend(x: float, y: float, entries: Iterable[tuple[str, str]]) -> Iterable[str]:
-    """What each colour means."""
+    """Draw the legend."""
     for color, words in entries:
         yield f"<rect x='{x}' y='{y - 9}' width='18' height='8' fill='{color}'/>"
         yield text(x + 26, y, words)

@@ -1,4 +1,4 @@
-"""What happened in a drill, from Prometheus and from the facts: told in words, as JSON, and judged."""
+"""A drill's timeline, from Prometheus and from the facts: as text, as JSON, and checked."""
 
 import json
 import time
@@ -20,7 +20,7 @@ Point = tuple[float, float]
 
 
 class Happened:
-    """The moments of a drill, by the clock of the world."""
+    """The moments of a drill, in wall-clock time."""
 
     def __init__(self) -> None:
         self.moments: list[tuple[float, str]] = []
@@ -34,7 +34,7 @@ class Happened:
         return next(moment for moment, happened in self.moments if happened == what)
 
     def spend(self, seconds: float, doing: Callable[[], None] = lambda: None) -> None:
-        """Returns after so many seconds, and not before `doing` does."""
+        """Return after `seconds`, and not before `doing` does."""
         end = time.monotonic() + seconds
         doing()
         time.sleep(max(0.0, end - time.monotonic()))
@@ -42,8 +42,8 @@ class Happened:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the drill found in the end, not by Prometheus: the Kafka timestamps (ms) of all records, what the group has
-    not committed, and the workers' exit codes. `recognised` is what the workers took for sent again."""
+    """The drill's final findings, without Prometheus: Kafka timestamps (ms) of all records, the group's uncommitted
+    records, and the workers' exit codes. `recognised` counts the records that workers took for repetitions."""
 
     sent_at: list[int]
     books: Balance
@@ -65,7 +65,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Timeline:
-    """All times are seconds since the database was stopped. `findings` is what was not as promised."""
+    """All times are seconds since the database was stopped. `findings` lists broken promises."""
 
     started_at: str
     every: float
@@ -108,7 +108,7 @@ class Timeline:
 
 
 def ending(books: dict[str, Any]) -> str:
-    """Return how the books ended: every record is accounted for, and what is in dead letters is not booked."""
+    """Return how the books ended: every record is accounted for, and dead letters are reported as not booked."""
     if not books["accounted"]:
         return "NOT ACCOUNTED FOR"
     letters = books["dead_letters"]
@@ -171,7 +171,7 @@ def rate_of(sent_at: Iterable[int], zero: float, every: float) -> list[Point]:
 
 
 def findings(made: Timeline, facts: Facts) -> list[str]:
-    """What is not as delivery.md and the runbook say, a sentence each."""
+    """Return a sentence for each deviation from delivery.md and the runbook."""
     found = [f"not accounted for: {difference}" for difference in facts.books.differences]
     if facts.recognised < facts.books.duplicates:
         found.append(f"{facts.books.duplicates} records were sent again, and {facts.recognised} recognised")
@@ -185,7 +185,7 @@ def findings(made: Timeline, facts: Facts) -> list[str]:
 
 
 def told_wrongly(made: Timeline) -> list[str]:
-    """What the alert does not tell as its runbook says."""
+    """Return the alert's deviations from its runbook."""
     found = []
     away = made.at("database started")
     lives = {alert.severity: alert for alert in made.alerts if alert.name == ALERT}

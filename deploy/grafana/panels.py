@@ -10,7 +10,7 @@ from typing import Any
 #: As `provisioning/datasources` names it.
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
 COLUMNS = 24
-#: What a legend says, to a query. The legend may hold labels: `{{store}}`.
+#: Legend to query. The legend may hold labels: `{{store}}`.
 Queries = Mapping[str, str]
 #: From which value on which colour; the first has no bound.
 Steps = Sequence[tuple[float | None, str]]

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from deploy.kafka import distribution
 from deploy.processes import HOST, Process, ServerError, accepts, free_port, is_free
 
-#: The first compiler only: half a second less to start, and fewer threads beside a test on a small machine.
+#: The first compiler only: half a second less to start, and fewer threads next to a test on a small machine.
 QUICK_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 _LOGGER = "-Dorg.slf4j.simpleLogger."

@@ -92,7 +92,7 @@ def _stop(folder: Path, *, keep: bool) -> int:
 
 
 def _running(folder: Path) -> dict[str, Any] | None:
-    """What `start` wrote, if that broker still runs."""
+    """Return the state that `start` wrote, if that broker is still running."""
     if not _is_held(folder):
         return None
     state: dict[str, Any] = json.loads((folder / _STATE).read_text())

@@ -1,4 +1,4 @@
-"""Kafka's jars, as `pom.xml` names them, fetched by Maven once and kept in `.dist/` beside this file."""
+"""Kafka's jars, as `pom.xml` names them, fetched by Maven once and kept in `.dist/` next to this file."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""A virtual environment with Tryton, and Tillstream's module, made once each and kept in `.dist/` beside this file."""
+"""A virtual environment with Tryton, and Tillstream's module, made once each and kept in `.dist/` next to this file."""
 
 import fcntl
 import hashlib
@@ -79,7 +79,7 @@ def _make_environment(folder: Path) -> None:
 
 def _install_module(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
-        source = shutil.copytree(MODULE, Path(work) / "module")  # building leaves files beside the sources
+        source = shutil.copytree(MODULE, Path(work) / "module")  # the build leaves files next to the sources
         run([*_pip(environment()), "--no-deps", "--target", folder, source], "installing Tillstream's module")
 
 

@@ -156,7 +156,7 @@ def fill(folder: Path, configuration: Path) -> None:
 
 
 def main() -> int:
-    """Runs one until it is told to stop."""
+    """Run one until it is stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8000, help="its port (%(default)s)")
     parser.add_argument("--data", type=Path, help="a folder for its data, kept (default: a temporary folder)")

@@ -1,4 +1,4 @@
-"""What is refused, why, and what becomes of it?"""
+"""Which records are rejected, why, and how are they resolved?"""
 
 from typing import Any
 

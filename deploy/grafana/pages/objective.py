@@ -11,7 +11,7 @@ def page() -> dict[str, Any]:
     windows = {window: f'{OVER}:ratio_rate{window}{{job="$job"}}' for window in ("5m", "30m", "1h", "6h", "3d", "30d")}
     burns = {window: f"{query} / {ALLOWED}" for window, query in windows.items()}
     left = f"1 - {burns['30d']}"
-    # 0.001: a rate of 0 would last for ever, which no panel can show; so nothing lasts longer than 30 days.
+    # 0.001: a rate of 0 would last forever, which no panel can show; so nothing lasts longer than 30 days.
     lasts = f"clamp(30 * {DAY} * ({left}) / clamp_min({burns['6h']}, 0.001), 0, 30 * {DAY})"
     long_steps: Steps = [(None, "red"), (5 * DAY, "orange"), (20 * DAY, "green")]
     fast: Steps = [(None, "green"), (6, "orange"), (14.4, "red")]

@@ -15,7 +15,7 @@ def page() -> dict[str, Any]:
     """The dashboard."""
 
     def days(wanted: str) -> str:
-        # Of each schedule; several processes may tell of the same.
+        # Per schedule; several processes may report the same one.
         return f'sum(max by (state) (tillstream_reconciliation_store_days{{{OF_IT},state=~"{wanted}"}}))'
 
     age = f"time() - max(tillstream_reconciliation_timestamp_seconds{{{OF_IT}}})"

@@ -1,4 +1,4 @@
-"""What more than one page shows."""
+"""Panels that more than one page shows."""
 
 from deploy.grafana.panels import Panel, Steps, graph, stat, states, variable
 
@@ -77,7 +77,7 @@ def waiting() -> Panel:
 def alerts(more: str = "", job: str = "$job") -> Panel:
     says = "What Prometheus is about to tell, or tells. Every alert has a page: docs/runbooks."
     matchers = f'job="{job}"{more}'
-    # A firing alert has no pending series; severity page and ticket of one name are told together.
+    # A firing alert has no pending series; page and ticket alerts of one name are shown together.
     query = (
         f'max by (alertname) (ALERTS{{{matchers},alertstate="firing"}} * 2'
         f' or ALERTS{{{matchers},alertstate="pending"}})'

@@ -1,4 +1,4 @@
-"""What do the workers do, and what do they wait for?"""
+"""Are the workers busy, idle or waiting, and for which dependency?"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What was delivered, and what was refused for its receipt: never deleted, or the same event would land again."""
+"""Delivered events, and events refused for their receipt: never deleted, or the same event would be booked again."""
 
 from hashlib import sha256
 
@@ -9,7 +9,7 @@ from trytond.transaction import Transaction
 
 
 class _Told:
-    """An event of a company, and a digest of what it said."""
+    """An event of a company, with a digest of its content."""
 
     company = fields.Many2One("company.company", "Company", required=True, ondelete="RESTRICT")
     event_id = fields.Text("Event", required=True)
@@ -39,11 +39,11 @@ class Delivery(_Told, ModelSQL):
 
     @classmethod
     def take_turn(cls, what="deliver"):
-        """Makes this transaction the company's only one that does this, until it ends.
+        """Serialize this transaction with the company's others, until it ends.
 
-        What is looked up afterwards stays true until then. When another one does it, this one begins anew: by
-        Tryton's own retries, and then, after an answer 503, by the client's. It can't wait, since what it would see
-        afterwards would be from before.
+        Lookups made afterwards stay true until then. When another transaction holds the lock, this one starts again: by
+        Tryton's own retries, and then, after a 503 response, by the client's. Waiting would not help: its snapshot
+        would be older than the other's commit.
         """
         transaction = Transaction()
         table = cls.__table__()

@@ -1,4 +1,4 @@
-"""What Tillstream asks about the company's master data, and whether it may deliver."""
+"""The company's master data as Tillstream needs it, and whether its user may deliver."""
 
 import importlib.metadata
 from decimal import Decimal
@@ -23,7 +23,7 @@ class Sale(metaclass=PoolMeta):
 
     @classmethod
     def till_facts(cls, date):
-        """The company, its points of sale and means of payment, what the user may, and whether `date` can be posted.
+        """The company, its points of sale and means of payment, the user's rights, and whether `date` can be posted.
 
         No date can be posted if none is given.
         """

@@ -1,4 +1,4 @@
-"""What the tills call a point of sale and a means of payment."""
+"""The tills' codes of points of sale and means of payment."""
 
 from trytond.model import Unique, fields
 from trytond.pool import PoolMeta

@@ -19,7 +19,7 @@ INVISIBLE = {"invisible": ~Eval("external_ref")}
 class Sale(metaclass=PoolMeta):
     """A receipt is held by the sale whose `external_ref` it is, at that sale's `revision`.
 
-    What has a number stays: a newer revision is a new sale. The older one hands its reference on, gets one with its
+    A numbered sale stays: a newer revision is a new sale. The older one hands its reference on, gets one with its
     revision behind a `#`, and is taken back by a third sale, which is its negative. Both name the new one.
     """
 
@@ -111,7 +111,7 @@ class Sale(metaclass=PoolMeta):
 
     @classmethod
     def _till_lock_numbers(cls, points):
-        """Locks the numbers of these points of sale. Later, Tryton would begin the whole transaction anew for it."""
+        """Locks the numbers of these points of sale. Later, Tryton would start the whole transaction again for it."""
         pool = Pool()
         Point, Sequence = pool.get("sale.point"), pool.get("ir.sequence.strict")
         Sequence.lock({point.sequence for point in Point.browse(sorted(points))})
@@ -134,7 +134,7 @@ class Sale(metaclass=PoolMeta):
 
     @classmethod
     def _till_confirm(cls, sales):
-        """Processes the sales, having checked that they come to what the till says."""
+        """Process the sales, after checking that their totals equal the till's."""
         for sale in sales:
             if not sale._till_comes_to_the_same():
                 total, tax = sale._till_amounts()
@@ -150,7 +150,7 @@ class Sale(metaclass=PoolMeta):
         cls.process([sale for sale in sales if sale.lines])  # those that are not paid stay open
 
     def _till_comes_to_the_same(self):
-        """Whether the sale is what the till says, to the cent."""
+        """Return whether the sale equals the till's receipt, to the cent."""
         return self._till_amounts() == (self.till_gross, self.till_tax)
 
     def _till_amounts(self):
@@ -204,7 +204,7 @@ class Sale(metaclass=PoolMeta):
 
 
 class _Known:
-    """What is known of some documents and their events when they come."""
+    """The state of some documents and their events before delivery."""
 
     def __init__(self, Sale, Delivery, Conflict, documents):
         events = [("event_id", "in", [d["event_id"] for d in documents])]
@@ -218,7 +218,7 @@ class _Known:
         self.refused = {(told.event_id, told.content) for told in Conflict.search(own + events)}
 
     def effect(self, document):
-        """What delivering the document does."""
+        """Return the effect of delivering the document."""
         content, revision = document["content"], document["revision"]
         refused = (document["event_id"], content) in self.refused
         before = self.delivered.get(document["event_id"])
@@ -236,7 +236,7 @@ class _Known:
         return "written" if held is None else "replaced"
 
     def left_open(self, documents, effects):
-        """The held sales of duplicates that are open still, or again, unless somebody has changed what they come to."""
+        """The held sales of duplicates that are open still, or again, unless somebody has changed their totals."""
         sales = [
             self.held.get(d["external_ref"])
             for d, effect in zip(documents, effects, strict=True)
