@@ -1,4 +1,4 @@
-"""The tutorial, followed as a reader does: every command in a shell, every file saved under the name that the text gives."""
+"""The tutorial, followed as by a reader: every command in a shell, every file saved under the name that it is given."""
 
 import os
 import re
@@ -17,11 +17,12 @@ from tests.support.workers import own_port
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tutorial/first-feed.md").read_text()
 #: A fenced block, after the name under which the text has the reader save it, if any.
-BLOCK = re.compile(r"(?:[Ss]ave this as\s+`([^`]+)`:)?\s*^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:[Ss]ave\s+this\s+as\s+`([^`]+)`:)?\s*^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: The programs that the tutorial's commands use.
 NEEDED = ("bash", "curl", "grep", "gzip", "sed", "zcat")
-#: The reader waits for half a minute, the test until four partitions have no lag.
-WAIT, DRAINED = "sleep 30", (
+#: The reader's wait for the worker, and the test's: until four partitions have no lag.
+WAIT = "sleep 30"
+DRAINED = (
     "for _ in $(seq 300); do sleep 0.2; curl -s {address}/metrics | awk "
     """'/^tillstream_lag_records/ {{ n += 1; lag += $2 }} /^tillstream_events_delivered_total/ {{ done = $2 }} """
     """END {{ exit !(n == 4 && lag == 0 && done > 0) }}' && break; done"""
@@ -65,8 +66,7 @@ def folder(tmp_path: Path) -> Path:
     record = f'echo "$code $*" >> "{tmp_path}/calls"; cat "{tmp_path}/out.$$"; exit $code'
     scripts = {
         "python": f'exec {sys.executable} "$@"',
-        "tillstream": f'[ "$1" = run ] && exec {program} "$@"\n'
-        f'{program} "$@" > "{tmp_path}/out.$$"; code=$?; {record}',
+        "tillstream": f'[ "$1" = run ] && exec {program} "$@"\n{program} "$@" > "{tmp_path}/out.$$"; code=$?; {record}',
     }
     for name, text in scripts.items():
         path = tmp_path / "bin" / name

@@ -1,4 +1,4 @@
-"""Facts about the documentation: its links lead to files, headings and tests that exist; versions and paths are current."""
+"""Facts about the documentation: links lead to files, headings and tests that exist; versions and paths are current."""
 
 import re
 import tomllib
