@@ -63,6 +63,10 @@ def test_ten_changes_name_files_that_exist() -> None:
     named = set(re.findall(r"`([\w./]+\.\w+)`", section)) - {"commands.py"}
     assert len(re.findall(r"^\| (?!---|change)", section, re.MULTILINE)) == 10
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+    pairs = re.findall(r"`([\w./]+\.py)` \(`(\w+)`\)|`(\w+)` in `([\w./]+\.py)`", section)
+    defined = [(before or after, first or second) for before, first, second, after in pairs]
+    assert len(defined) >= 4
+    assert [pair for pair in defined if not re.search(rf"(def|class) {pair[1]}\b", (ROOT / pair[0]).read_text())] == []
 
 
 def test_one_version_is_stated_everywhere() -> None:
