@@ -1,9 +1,10 @@
 """Speed of importing a CSV file: `python -m bench.importing`.
 
 `tillstream import`, started as users start it, sends a file of ten-line receipts to a topic of a real Kafka: one file
-with the rows of each receipt adjacent, one with them as far apart as possible, and the first one compressed.
-The clock runs from the start of the process to its end, so the start of Python, both readings of the file and the last
-confirmation count. The records in the topic are counted afterwards. Medians over rounds that alternate between the files.
+with the rows of each receipt adjacent, one with them as far apart as possible, and the first one compressed. The clock
+runs from the start of the process to its end, so the start of Python, both readings of the file and the last
+confirmation count. The records in the topic are counted afterwards. Medians over rounds that alternate between the
+files.
 """
 
 import argparse

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from schemas.document import ErpDocument
+from schemas.store import Store, Stores
 from sinks.base import Result, Sink
 from sinks.postgres import copy_text
 from streams import pipeline
@@ -15,7 +16,6 @@ from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLette
 from streams.dedupe import WindowIndex
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
-from streams.settings import Store, Stores
 from streams.sink_retry import RetryingSink
 
 _STEPS = ("decode", "with_document", "first_turn", "check", "to_documents", "by_result")

@@ -31,6 +31,7 @@ from functools import partial
 from typing import Protocol
 
 from schemas.document import ErpDocument
+from schemas.store import Stores
 from sinks.base import Accepted, Refused, Result
 from streams.batch import Arrival, Batch, BatchOutcome, Rejection, Skipped
 from streams.checks import CheckedReceipt, check
@@ -39,7 +40,6 @@ from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.mapping.mapper import Mapper
 from streams.mapping.refunds import NOT_YET, without_their_sale
-from streams.settings import Stores
 from streams.sources.source import Source
 from streams.tracing.base import NoTracing, Tracing
 

@@ -5,8 +5,7 @@ stars wherever settings are printed.
 """
 
 import re
-from collections.abc import Iterator
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -25,43 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from schemas.dead_letter import Reason
-from schemas.opening_hours import OpeningHours, parse_hours
-from schemas.store import CutOff, TimeZone
-
-
-class Store(BaseModel):
-    """One store's own facts: the business day starts at `cutoff`, store time. Without hours it is always open."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    timezone: TimeZone = "UTC"
-    cutoff: CutOff = time(0, 0)
-    opening_hours: OpeningHours | None = None
-
-    def open_at(self, moment: datetime) -> bool:
-        """Whether the store is open at that moment, an aware one."""
-        return self.opening_hours is None or parse_hours(self.opening_hours).open_at(moment.astimezone(self.zone))
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The time zone (cached by zoneinfo itself)."""
-        return ZoneInfo(self.timezone)
-
-
-class Stores:
-    """Looks stores up: the listed ones, else `default`; with no default an unlisted store is unknown."""
-
-    def __init__(self, listed: dict[str, Store], default: Store | None) -> None:
-        self._listed = listed
-        self._default = default
-
-    def find(self, store: str) -> Store | None:
-        """The facts of `store`, or None when it is unknown."""
-        return self._listed.get(store, self._default)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of those that are listed."""
-        return iter(self._listed)
+from schemas.store import Store, Stores, TimeZone
 
 
 class KafkaSecurity(BaseModel):

@@ -1,4 +1,4 @@
-"""The demo's reconciliation: what the tills sent against what ERP and dead-letter topic hold, from the facts."""
+"""The demo's reconciliation: the tills' records compared with the ERP and the dead-letter topic, from the facts."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from streams.dead_letters.writer import reason_of
 class Balance:
     """Counts of records, and money to the cent; `differences` is empty when every record is accounted for.
 
-    `money_tills` is the gross that must be in the ERP, and `money_unbooked` what the tills rang up on receipts that are
+    `money_tills` is the gross that must be in the ERP, and `money_unbooked` the gross of the receipts that are
     dead letters now.
     """
 
@@ -98,7 +98,7 @@ def balance(tally: ConfirmedTally, held: Iterable[StoreDay], dead: Counter[str],
 
 
 def differences(made: Balance, tally: ConfirmedTally, gross: dict[str, Decimal], dead: Counter[str]) -> list[str]:
-    """What does not agree, one sentence each."""
+    """Return one sentence for each disagreement."""
     found = []
     accounted = made.delivered + made.duplicates + made.dead_letters + made.noted
     pairs: list[tuple[str, object, object]] = [

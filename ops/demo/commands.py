@@ -31,13 +31,14 @@ from streams.settings import Settings, SettingsError, load_settings
 
 UNATTENDED_SECONDS = 12.0
 DRAIN_SECONDS = 60.0
-#: The embedded broker keeps 5 MB per partition: faster than this, what a stopped worker has not read may be gone.
+#: The embedded broker keeps 5 MB per partition: at a higher rate, records may be deleted before a stopped worker has
+#: read them.
 EMBEDDED_RATE = 2000.0
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What can be chosen; see `tillstream demo --help`."""
+    """The demo's options; see `tillstream demo --help`."""
 
     seconds: float | None
     rate: float
@@ -66,7 +67,7 @@ class DemoStage:
     started: float = field(default_factory=time.monotonic)
 
     def held(self) -> list[StoreDay]:
-        """What the ERP has gained since the start, per store and day."""
+        """Return the ERP's gain since the start, per store and day."""
         return [gained(day, self.before.get(key_of(day))) for day in self.sink.totals()]
 
 
@@ -145,14 +146,14 @@ def set_up(options: DemoOptions, stack: ExitStack) -> DemoStage:
 
 
 def worker_settings(settings: Settings) -> dict[str, Any]:
-    """The worker's own settings file: what the demo decides. Secrets go through the environment."""
+    """Write the worker's settings file. Secrets go through the environment."""
     names = {"broker", "topic", "dead_letter_topic", "group", "sink_url", "apply_migrations", "max_record_bytes"}
     zone = {"default_store": {"timezone": settings.default_store.timezone}} if settings.default_store else {}
     return settings.model_dump(include=names, mode="json") | zone
 
 
 def records(options: DemoOptions, stop: threading.Event) -> Iterator[SimulatedRecord]:
-    """What the tills send: simulated traffic, or real baskets at their own pace, sped up."""
+    """Yield the tills' records: simulated traffic, or real baskets at their original pace, sped up."""
     if options.data is None:
         # Receipt numbers start at the time, so that a second run into the same database is new to it.
         first = time.time_ns() // 1_000_000
@@ -171,7 +172,7 @@ def played(events: Iterator[dict[str, Any]], speed_up: float, stop: threading.Ev
         if stop.wait(max(0.0, due - (time.monotonic() - started))):
             return
         key, value = as_record(event)
-        # What the data set contradicts itself in: a value without a quantity.
+        # The data set contradicts itself: a value without a quantity.
         odd = any(Decimal(line["quantity"]) == 0 and Decimal(line["amount"]) != 0 for line in event["lines"])
         reason = Reason.LINE_MISMATCH if odd else None
         gross = Decimal(event["totals"]["gross"])
@@ -200,7 +201,7 @@ def sell_to_the_end(stage: DemoStage, sold: Iterator[SimulatedRecord], rate: flo
 
 
 def watch(stage: DemoStage, seller: threading.Thread, screen: DemoScreen, seconds: float | None) -> None:
-    """Shows what is going on until the time is up, the data are played or someone presses Ctrl-C."""
+    """Refresh the screen until the time is up, the data set ends or someone presses Ctrl-C."""
     try:
         while seller.is_alive() and (seconds is None or time.monotonic() - stage.started < seconds):
             if stage.worker.held() is not None:
@@ -249,12 +250,12 @@ def report(result: Balance, stage: DemoStage, readings: WorkerReadings, options:
 
 
 def key_of(day: StoreDay) -> tuple[Any, ...]:
-    """What a row of totals is about."""
+    """Return the store, day and currency of a row of totals."""
     return day.store, day.business_date, day.currency
 
 
 def gained(now: StoreDay, before: StoreDay | None) -> StoreDay:
-    """What a store's day has more than before."""
+    """Return the growth of a store's day since `before`."""
     if before is None:
         return now
     return StoreDay(

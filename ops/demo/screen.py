@@ -22,7 +22,7 @@ MOST_STORES_SHOWN = 12
 
 @dataclass(frozen=True)
 class DemoMoment:
-    """What there is to show, `seconds` after the start."""
+    """The demo's figures, `seconds` after the start."""
 
     phase: str
     seconds: float
@@ -89,7 +89,7 @@ def view(moment: DemoMoment) -> Panel:
 
 
 def counts(moment: DemoMoment) -> Table:
-    """What became of the records so far."""
+    """Return the records' outcomes so far."""
     now = moment.readings
     table = Table.grid(padding=(0, 3))
     on_the_way = max(0, moment.tally.sent - now.settled)

@@ -1,7 +1,7 @@
-"""What there is to import: files, folders, members of archives, standard input, the rows of a query.
+"""The inputs of an import: files, folders, members of archives, standard input, the rows of a query.
 
-Tables that are no CSV (Excel, rows as JSON, a query) are first written into a temporary one, row by row, so that
-everything behind has one kind of table to read.
+Tables in other formats (Excel, rows as JSON, a query) are first converted to a temporary CSV file, row by row, so that
+the rest of the import reads one kind of table.
 """
 
 import csv
@@ -43,21 +43,21 @@ class QueryInput(NamedTuple):
 
 @dataclass(frozen=True)
 class ImportInput:
-    """One thing to import, by the name that is said of it. Bad rows go to a file whose name begins with `beside`."""
+    """One input with its display name. Bad rows go to a file whose name begins with `bad_rows_prefix`."""
 
     name: str
-    beside: Path
+    bad_rows_prefix: Path
     file: File | None = None
     query: QueryInput | None = None
 
 
 def inputs(names: Iterable[str], query: QueryInput | None = None) -> list[ImportInput]:
-    """Everything that the names stand for, folders and archives unfolded, in the order of names. Raises NotReadable."""
+    """Return all inputs, with folders and archives expanded, in the order of `names`. Raises NotReadable."""
     found = [each for name in names for each in _unfolded(name)]
     if query is not None:
         found.append(ImportInput("query", Path("query"), query=query))
     if not found:
-        raise NotReadable("nothing to import: no file in there")
+        raise NotReadable("nothing to import: no file found")
     return found
 
 
@@ -87,7 +87,7 @@ def _unfolded(name: str) -> Iterator[ImportInput]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file of a folder is one to import: not hidden, not being written, not what was put aside."""
+    """Return whether a file of a folder is to be imported: not hidden, being written, or rejected rows."""
     return not name.startswith((".", "__MACOSX", "~$")) and ".bad." not in name and not name.endswith(_NOT_OURS)
 
 
@@ -103,26 +103,26 @@ def _is_archive(path: Path) -> bool:
 
 
 class OpenedInput(NamedTuple):
-    """An input as a file; of a workbook the sheet that it is, and the names of those that were left out.
+    """An input as a file; for a workbook, the chosen sheet and the names of the others.
 
-    `alike` are tables of sheets that were left out though they have the same columns, each with what is said of it.
-    `in_words` makes of a message about the file one about the input.
+    `alike` are tables of unread sheets that have the same columns, each with its display name.
+    `rephrase` turns a message about the temporary file into one about the input.
     """
 
     file: File
     sheet: str = ""
     left_out: tuple[str, ...] = ()
     alike: tuple[tuple[Path, str], ...] = ()
-    in_words: Callable[[str], str] = str
+    rephrase: Callable[[str], str] = str
 
 
 @contextmanager
 def as_file(
     one: ImportInput, contract: Contract | None, encoding: str | None = None, sheet: str | None = None
 ) -> Iterator[OpenedInput]:
-    """The input as a file that can be read again and again; what had to be written for that is gone afterwards.
+    """Provide the input as a file that can be read repeatedly; temporary files are deleted afterwards.
 
-    Of a workbook the `sheet`, or its first one. Raises NotReadable, and for a query SinkUnavailable and
+    A workbook gives `sheet`, or its first sheet. Raises NotReadable, and for a query SinkUnavailable and
     SinkMisconfigured.
     """
     with tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder, _named(one.name, folder) as named:
@@ -130,7 +130,7 @@ def as_file(
         file = one.file
         if one.query is not None:
             _write(made, _queried(one.query))
-            yield OpenedInput(made, in_words=named)
+            yield OpenedInput(made, rephrase=named)
             return
         if file is None:
             file = Path(folder) / "stdin"
@@ -149,20 +149,20 @@ def as_file(
             yield OpenedInput(made, chosen, left_out, alike, named)
         elif contract is not None and contract.format == "csv" and _holds_json(file, encoding):
             _write(made, _objects(one.name, file, encoding))
-            yield OpenedInput(made, in_words=named)
+            yield OpenedInput(made, rephrase=named)
         else:
-            yield OpenedInput(file, in_words=named)
+            yield OpenedInput(file, rephrase=named)
 
 
-class _InWords:
-    """Has what is said of a file in the folder said of the input that it was made of, and of its sheet."""
+class _Rephrase:
+    """Turns messages about a temporary file into messages about its input and sheet."""
 
     def __init__(self, name: str, folder: str) -> None:
         self._name = self._shown = name
         self._folder = Path(folder)
 
     def sheet(self, chosen: str, left_out: Sequence[str]) -> None:
-        """Name the sheet from now on."""
+        """Name the sheet in messages from now on."""
         self._shown = f"{self._name}, sheet {chosen!r}"
         if left_out:
             self._shown += f" (--sheet takes another one: {', '.join(map(repr, left_out))})"
@@ -175,8 +175,8 @@ class _InWords:
 
 
 @contextmanager
-def _named(name: str, folder: str) -> Iterator[_InWords]:
-    named = _InWords(name, folder)
+def _named(name: str, folder: str) -> Iterator[_Rephrase]:
+    named = _Rephrase(name, folder)
     try:
         yield named
     except NotReadable as error:
@@ -212,7 +212,7 @@ def _write(path: Path, rows: Iterator[Sequence[Any]]) -> None:
 
 
 def _text(value: Any) -> str:
-    """A cell as CSV has it: nothing for nothing, times in ISO, numbers without an exponent."""
+    """Return a cell as CSV text: empty cells as empty text, times in ISO 8601, numbers without an exponent."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -227,7 +227,7 @@ def _text(value: Any) -> str:
 
 
 def _is_workbook(file: File) -> bool:
-    """By its name in an archive; a zip file on disk that is no archive is one."""
+    """Decide by name within an archive; on disk, a zip file that is not an archive is a workbook."""
     if not isinstance(file, Path):
         return file.name.endswith((".xlsx", ".xlsm"))
     with file.open("rb") as raw:
@@ -236,7 +236,7 @@ def _is_workbook(file: File) -> bool:
 
 @contextmanager
 def _workbook(name: str, file: File) -> Iterator["Workbook"]:
-    """The workbook, whose cells are read as they are asked for. Raises NotReadable, meanwhile too."""
+    """Open the workbook for reading cell by cell. Raises NotReadable, also while it is read."""
     from openpyxl import load_workbook  # and NumPy, where there is one: no other command should wait for them
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -253,16 +253,15 @@ def _kept(cell: Any) -> Any:
 
 
 def _lost(number: float) -> str:
-    """Return the number with an exponent, so that it is taken for no code and no amount.
+    """Return the number with an exponent, so that it is accepted neither as a code nor as an amount.
 
-    Its last digits are zeros, or what binary fractions made of them: 2026031022001400000000000001 and its neighbour
-    would be one receipt.
+    Its last digits are lost to binary rounding: 2026031022001400000000000001 and its neighbour would be one receipt.
     """
     return f"{number:.{EXACT_DIGITS - 1}E}"
 
 
 def _rows_of(sheet: Any) -> Iterator[Sequence[Any]]:
-    """The rows of a sheet, as far as it has a header; cut or filled up to its width, empty ones without a cell."""
+    """Yield the rows of a sheet, cut or padded to the width of its header; empty rows have no cell."""
     sheet.reset_dimensions()  # some programs write wrong ones
     width = 0
     for cells in sheet.iter_rows(values_only=True):
@@ -281,7 +280,7 @@ def _holds_json(file: File, encoding: str | None) -> bool:
 
 
 def _objects(name: str, file: File, encoding: str | None) -> Iterator[Sequence[Any]]:
-    """JSON objects of plain values as rows; the columns are those of all of them."""
+    """Yield JSON objects of plain values as rows; the columns are the union of their keys."""
     layout = look(file, None, encoding)
     columns: dict[str, None] = {}
     for number, text in enumerate(texts(file, layout, lambda _: None), 1):
@@ -298,7 +297,7 @@ def _object(name: str, number: int, text: str) -> dict[str, Any]:
         row = json.loads(text, parse_float=str)
     if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
         raise NotReadable(
-            f"{name}: record {number} is no row, an object of plain values, as the contract's format csv is"
+            f"{name}: record {number} is not an object of plain values, which the contract's format csv needs"
         )
     return row
 

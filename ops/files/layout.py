@@ -34,11 +34,11 @@ _DELIMITERS = ",;\t|"
 _MOST_ABOVE = 100
 #: Bytes that Windows' code page leaves undefined.
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
-#: So much of the lines beyond ASCII tells in which encoding they are.
+#: Bytes of non-ASCII lines that suffice to detect an encoding.
 _SAMPLE = 2**16
-#: UTF-8 with a broken byte here and there is UTF-8: so many of its characters beyond ASCII must be right for each.
+#: UTF-8 with a few broken bytes is UTF-8: the number of valid non-ASCII characters required for each broken byte.
 _RIGHT_FOR_A_WRONG = 10
-#: The usual Chinese characters are pairs of high bytes, where Western letters mostly stand alone.
+#: The usual Chinese characters are pairs of high bytes, where Western letters are mostly single ones.
 _PAIRED = re.compile(rb"[\xa1-\xf7][\xa1-\xfe]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -50,9 +50,9 @@ class NotReadable(Exception):
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How a file is written; `record` is the element that an XML file repeats, if it repeats one.
+    """The layout of a file; `record` is the element that an XML file repeats, if any.
 
-    `above` lines stand above a table's header.
+    `above` is the number of lines above a table's header.
     """
 
     format: FileFormat
@@ -72,7 +72,7 @@ def look(
     delimiter: str | None = None,
     named: Sequence[str] = (),
 ) -> FileLayout:
-    """The layout of the file; encoding and delimiter are those given, or what it looks like. Raises NotReadable.
+    """Detect the file's layout; a given encoding or delimiter is taken as it is. Raises NotReadable.
 
     A table's header is its first line, or the first one that names all of the columns `named`.
     """
@@ -104,7 +104,7 @@ def look(
 
 @contextmanager
 def opened(path: File) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if it is gzip. What is wrong with them, whoever finds it, is told as NotReadable."""
+    """The file's bytes, unpacked if it is gzip. Damage found while reading is raised as NotReadable."""
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
@@ -125,12 +125,12 @@ def opened(path: File) -> Iterator[IO[bytes]]:
 
 
 def as_text(file: IO[bytes], layout: FileLayout, errors: str | None = None) -> io.TextIOWrapper:
-    """The bytes as text, line ends as they stand; `errors` as for `open`."""
+    """Decode the bytes, keeping line ends; `errors` as for `open`."""
     return io.TextIOWrapper(file, encoding=layout.encoding, errors=errors or _errors(layout.encoding), newline="")
 
 
 def _errors(encoding: str) -> str:
-    """What to do about bytes that the encoding does not have: what was taken for UTF-8 may hold a few."""
+    """Return advice on bytes that are invalid in the encoding: a file detected as UTF-8 may hold a few."""
     return "replace" if encoding == "utf-8" else "strict"
 
 
@@ -221,7 +221,7 @@ def _csv(path: File, text: str, delimiter: str | None) -> tuple[str, tuple[str, 
 
 
 def _lines_above(text: str, delimiter: str | None, named: Sequence[str]) -> int:
-    """How many lines stand above the first that names all of these columns; 0 where none does."""
+    """Return the number of lines above the first that names all of these columns; 0 if no line does."""
     wanted = set(named)
     for number, line in enumerate(islice(io.StringIO(text, newline=""), _MOST_ABOVE) if wanted else ()):
         for mark in delimiter or _DELIMITERS:

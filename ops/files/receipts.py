@@ -1,8 +1,8 @@
-"""A file's receipts, in two readings: one that looks through all of it, and one that gives them.
+"""A file's receipts, in two passes: the first checks the whole file, the second yields the receipts.
 
-The first tells the encoding, the digest, how many rows and receipts there are, which lines are bad, and whether the
-rows of every receipt stand together. If they do, the second reading gives each receipt as its last row has passed; if
-not, they are brought together on disk (`ops.files.regroup`). Neither holds more than a receipt.
+The first pass finds the encoding, the digest, the numbers of rows and receipts, the bad lines, and whether the rows of
+every receipt are adjacent. If they are, the second pass yields each receipt after its last row; if not, the rows are
+regrouped on disk (`ops.files.regroup`). Neither pass holds more than one receipt in memory.
 """
 
 import csv
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ops.files.layout import File, FileLayout, NotReadable, as_text, look, opened
 from ops.files.records import Progress, position, texts
-from ops.files.regroup import RepeatedNumbers, RowGroup, brought_together
+from ops.files.regroup import RepeatedNumbers, RowGroup, regrouped
 from schemas.contract import Contract
 from streams.sources.rows import (
     BadRow,
@@ -35,7 +35,7 @@ _EVERY = 2_000
 _PIECE = 2**20
 #: Lines that are read together.
 _AT_ONCE = 500
-#: Of bad lines; when there are more, it is not they that are wrong.
+#: With more bad lines than this, the contract or the file as a whole is wrong.
 MOST_BAD = 10_000
 _KEEPING = "surrogateescape"
 
@@ -49,7 +49,7 @@ class FileReceipt(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line that is no row or record, and why."""
+    """A line that is not a valid row or record, and its fault."""
 
     line: int
     fault: str
@@ -57,10 +57,11 @@ class BadLine(NamedTuple):
 
 @dataclass
 class FileFindings:
-    """The findings about a file. `together`: no receipt's rows stand apart. `held`: receipts that are not sent.
+    """The findings about a file. `together`: the rows of every receipt are adjacent. `held`: receipts that are not
+    sent,
 
-    These are those that a bad line may belong to. `first` and `last` are the receipts of the first row and the last
-    that name one; `begins_bad` and `ends_bad` say that bad lines stand before the one and behind the other.
+    because a bad line may belong to them. `first` and `last` are the receipts of the first and the last row that name
+    one; `begins_bad` and `ends_bad` say whether bad lines come before or after them.
     """
 
     layout: FileLayout
@@ -76,7 +77,7 @@ class FileFindings:
     ends_bad: bool = False
 
     def is_bad(self, line: int, fault: str) -> None:
-        """Notes it. Raises NotReadable when there are too many."""
+        """Record a bad line. Raises NotReadable when there are too many."""
         self.bad.append(BadLine(line, fault))
         if len(self.bad) > MOST_BAD:
             first = self.bad[0]
@@ -84,7 +85,7 @@ class FileFindings:
 
 
 class RejectedLines:
-    """Where lines go that are not sent, with the header above the first of them; text as it stood, in UTF-8."""
+    """Receives the lines that are not sent, with the header above the first of them; text unchanged, in UTF-8."""
 
     def __init__(self, header: str, put: Callable[[str], None]) -> None:
         self._header = header
@@ -92,45 +93,46 @@ class RejectedLines:
         self.lines = 0
 
     def take(self, text: str) -> None:
-        """A line."""
+        """Write a line."""
         if not self.lines and self._header:
             self._put(self._header)
         self.lines += 1
         self._put(text if text.endswith(("\n", "\r")) else f"{text}\n")
 
 
-def look_through(
+def check_file(
     file: File,
     contract: Contract | None,
-    told: Progress,
+    on_progress: Progress,
     encoding: str | None = None,
     delimiter: str | None = None,
     on_receipt: Callable[[Key], None] | None = None,
 ) -> FileFindings:
-    """Read all of the file and return what it holds; `on_receipt` hears of each receipt's rows. Raises NotReadable."""
+    """Read the whole file and return the findings; `on_receipt` is called for each group of adjacent rows. Raises
+    NotReadable."""
     is_table = contract is not None and contract.format == "csv"
     named = contract.group_by if contract is not None and is_table else ()
     layout = look(file, "csv" if is_table else None, encoding, delimiter, named)
     if layout.format == "csv" and not is_table:
         raise NotReadable(f"{file} is CSV, and the contract is not: it needs `format: csv`")
-    found = FileFindings(layout, _digest(file))
+    findings = FileFindings(layout, _digest(file))
     try:
         if contract is not None and is_table:
-            _look_at_rows(file, found, columns_of(layout, contract), told, on_receipt)
+            _look_at_rows(file, findings, columns_of(layout, contract), on_progress, on_receipt)
         else:
-            for one in _json_or_xml(file, layout, told):
-                found.rows += 1
-                if isinstance(one, BadRow):
-                    found.is_bad(one.line, one.fault)
+            for item in _json_or_xml(file, layout, on_progress):
+                findings.rows += 1
+                if isinstance(item, BadRow):
+                    findings.is_bad(item.line, item.fault)
                 else:
-                    found.receipts += 1
+                    findings.receipts += 1
     except (RowsUnreadable, NotReadable) as error:
         if isinstance(error, RowsUnreadable) and not layout.header:
             error = RowsUnreadable(
                 f"{error}: the first line has numbers, or a name twice or none, so it names no columns"
             )
         raise NotReadable(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from None
-    return found
+    return findings
 
 
 def _digest(file: File) -> str:
@@ -147,44 +149,48 @@ def columns_of(layout: FileLayout, contract: Contract) -> TableColumns:
 
 
 def _look_at_rows(
-    file: File, found: FileFindings, columns: TableColumns, told: Progress, on_receipt: Callable[[Key], None] | None
+    file: File,
+    findings: FileFindings,
+    columns: TableColumns,
+    on_progress: Progress,
+    on_receipt: Callable[[Key], None] | None,
 ) -> None:
     if columns.key is None:
-        for some in _rows(file, found.layout, columns, told):
-            if isinstance(some, BadRow):
-                found.rows += 1
-                found.is_bad(some.line, some.fault)
+        for chunk in _rows(file, findings.layout, columns, on_progress):
+            if isinstance(chunk, BadRow):
+                findings.rows += 1
+                findings.is_bad(chunk.line, chunk.fault)
             else:
-                found.rows += len(some.rows)
-                found.receipts += len(some.rows)
+                findings.rows += len(chunk.rows)
+                findings.receipts += len(chunk.rows)
         return
     with closing(RepeatedNumbers()) as repeats:
-        for run in runs_of(_rows(file, found.layout, columns, told), columns):
+        for run in runs_of(_rows(file, findings.layout, columns, on_progress), columns):
             if isinstance(run, BadRow):
-                found.rows += 1
-                found.is_bad(run.line, run.fault)
-                found.held.update(_may_be_of(run, found.last, columns))
-                found.begins_bad |= found.last is None
-                found.ends_bad = True
+                findings.rows += 1
+                findings.is_bad(run.line, run.fault)
+                findings.held.update(_may_be_of(run, findings.last, columns))
+                findings.begins_bad |= findings.last is None
+                findings.ends_bad = True
                 continue
-            found.rows += len(run.rows)
-            if found.ends_bad:
-                found.held.add(run.key)
-                found.ends_bad = False
-            if run.key != found.last:
-                found.last = run.key
-                found.first = run.key if found.first is None else found.first
-                found.receipts += 1
+            findings.rows += len(run.rows)
+            if findings.ends_bad:
+                findings.held.add(run.key)
+                findings.ends_bad = False
+            if run.key != findings.last:
+                findings.last = run.key
+                findings.first = run.key if findings.first is None else findings.first
+                findings.receipts += 1
                 repeats.add(hash(run.key))
                 if on_receipt is not None:
                     on_receipt(run.key)
-        found.together = not repeats.found()
-        if not found.together:
-            found.receipts = repeats.different()
+        findings.together = not repeats.found()
+        if not findings.together:
+            findings.receipts = repeats.different()
 
 
 def _may_be_of(row: BadRow, last: Key | None, columns: TableColumns) -> Iterator[Key]:
-    """The receipts that a bad line may be a part of: that of the row before, and the one that its own cells name."""
+    """Yield the receipts that a bad line may belong to: the previous row's, and the one that its own cells name."""
     if last is not None:
         yield last
     with suppress(csv.Error, StopIteration, IndexError, NoReceipt):
@@ -194,92 +200,92 @@ def _may_be_of(row: BadRow, last: Key | None, columns: TableColumns) -> Iterator
 
 def receipts(
     file: File,
-    found: FileFindings,
+    findings: FileFindings,
     contract: Contract | None,
-    told: Progress,
-    aside: RejectedLines,
+    on_progress: Progress,
+    rejected: RejectedLines,
     whole: Callable[[RowGroup], RowGroup | None] | None = None,
 ) -> Iterator[FileReceipt]:
-    """Give the receipts that are whole, in the order in which they begin, in the same way whenever the file is read.
+    """Yield the complete receipts in the order of their first rows; the order is the same for every pass.
 
-    A receipt that a bad line may belong to is not sent without it: its rows go aside with the line. `whole` gives for a
-    receipt of this file that of all files, or None where another file gives it. Raises NotReadable.
+    A receipt that a bad line may belong to is not sent without it: its rows are rejected with the line. `whole` returns
+    a receipt's rows from all files, or None if another file sends it. Raises NotReadable.
     """
-    layout = found.layout
+    layout = findings.layout
     if contract is None or contract.format != "csv":
-        for one in _json_or_xml(file, layout, told):
-            if isinstance(one, BadRow):
-                aside.take(one.text)
+        for item in _json_or_xml(file, layout, on_progress):
+            if isinstance(item, BadRow):
+                rejected.take(item.text)
             else:
-                yield one
+                yield item
         return
     columns = columns_of(layout, contract)
-    runs = receipt_runs(file, found, columns, told, aside)
-    for run in runs if found.together else brought_together(runs):
+    runs = receipt_runs(file, findings, columns, on_progress, rejected)
+    for run in runs if findings.together else regrouped(runs):
         given = run if whole is None else whole(run)
         if given is not None:
             yield FileReceipt(*record(given.key, given.rows), given.line)
 
 
 def receipt_runs(
-    file: File, found: FileFindings, columns: TableColumns, told: Progress, aside: RejectedLines
+    file: File, findings: FileFindings, columns: TableColumns, on_progress: Progress, rejected: RejectedLines
 ) -> Iterator[RowGroup]:
-    """Give the rows of one receipt that stand together, but for receipts that are not sent. Raises NotReadable."""
-    as_json, held = columns.as_json, found.held
+    """Yield groups of adjacent rows of one receipt, except for receipts that are not sent. Raises NotReadable."""
+    as_json, held = columns.as_json, findings.held
     key: Key | None = None
     begins = 0
-    made: list[str] = []
-    for run in runs_of(_rows(file, found.layout, columns, told), columns):
+    rows: list[str] = []
+    for run in runs_of(_rows(file, findings.layout, columns, on_progress), columns):
         if isinstance(run, BadRow):
-            aside.take(run.text)
+            rejected.take(run.text)
             continue
         if held and run.key in held:
             for cells in run.rows:
-                aside.take(columns.as_csv(cells))
+                rejected.take(columns.as_csv(cells))
             continue
         if run.key != key:
             if key is not None:
-                yield RowGroup(key, begins, made)
-            key, begins, made = run.key, run.line, []
-        made += map(as_json, run.rows)
-        if len(made) > MOST_PARTS:
+                yield RowGroup(key, begins, rows)
+            key, begins, rows = run.key, run.line, []
+        rows += map(as_json, run.rows)
+        if len(rows) > MOST_PARTS:
             raise NotReadable(
                 f"{file}: line {run.line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
             )
     if key is not None:
-        yield RowGroup(key, begins, made)
+        yield RowGroup(key, begins, rows)
 
 
 def header_of(layout: FileLayout) -> str:
-    """The line above a table that has these columns."""
+    """Return the header line of a table with these columns."""
     return (
         TableColumns(layout.columns, (), (), layout.delimiter).as_csv(layout.columns) if layout.format == "csv" else ""
     )
 
 
-def _rows(file: File, layout: FileLayout, columns: TableColumns, told: Progress) -> Iterator[TableRows | BadRow]:
-    """The rows of a table, without its header."""
+def _rows(file: File, layout: FileLayout, columns: TableColumns, on_progress: Progress) -> Iterator[TableRows | BadRow]:
+    """Yield the rows of a table, without its header."""
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as text:
         lines = without(iter(text), columns.skip_lines, layout.above)
-        found = read_rows(lines, layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
+        findings = read_rows(lines, layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
         waits_for_header = layout.header
-        for some in found:
-            told(position(raw))
-            if waits_for_header and isinstance(some, TableRows):
+        for chunk in findings:
+            on_progress(position(raw))
+            if waits_for_header and isinstance(chunk, TableRows):
                 waits_for_header = False
-                some = TableRows(some.line + 1, some.rows[1:])
-            yield some
+                chunk = TableRows(chunk.line + 1, chunk.rows[1:])
+            yield chunk
 
 
-def _json_or_xml(file: File, layout: FileLayout, told: Progress) -> Iterator[FileReceipt | BadRow]:
+def _json_or_xml(file: File, layout: FileLayout, on_progress: Progress) -> Iterator[FileReceipt | BadRow]:
     if layout.format != "json_lines":
-        for number, text in enumerate(texts(file, layout, told, _KEEPING), 1):
+        for number, text in enumerate(texts(file, layout, on_progress, _KEEPING), 1):
             yield FileReceipt(None, text.encode(errors=_KEEPING), number)
         return
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as lines:
         for number, line in enumerate(lines, 1):
             if number % _EVERY == 0:
-                told(position(raw))
+                on_progress(position(raw))
             if not line.strip():
                 continue
             try:
@@ -287,5 +293,5 @@ def _json_or_xml(file: File, layout: FileLayout, told: Progress) -> Iterator[Fil
                 yield FileReceipt(None, line.strip().encode(), number)
             except RecursionError:
                 yield BadRow(number, line, "nested too deeply")
-            except ValueError as error:  # no JSON, or half of a character
+            except ValueError as error:  # not JSON, or half of a character
                 yield BadRow(number, line, f"not JSON: {getattr(error, 'msg', 'not UTF-8')}")

@@ -34,7 +34,7 @@ def rows(path: File, layout: FileLayout, progress: Progress) -> Iterator[list[st
 
 
 def texts(path: File, layout: FileLayout, progress: Progress, errors: str | None = None) -> Iterator[str]:
-    """The records of a JSON or XML file, each as it stands there; `errors` as for `open`. Raises NotReadable."""
+    """Yield the records of a JSON or XML file, their text unchanged; `errors` as for `open`. Raises NotReadable."""
     if layout.format == "xml":
         yield from _xml(path, layout)
         return

@@ -1,4 +1,4 @@
-"""Receipts whose rows stand apart, brought together on disk: memory does not grow with the file.
+"""Regroup receipts whose rows are not adjacent, on disk: memory does not grow with the file.
 
 SQLite sorts; it is the one external sort in the standard library.
 """
@@ -23,7 +23,7 @@ _CACHE_KIB = 2**15
 
 
 class RowGroup(NamedTuple):
-    """Rows of one receipt, as JSON, and the line on which the first stands."""
+    """Rows of one receipt, as JSON, and the line of the first."""
 
     key: Key
     line: int
@@ -75,7 +75,7 @@ class RepeatedNumbers:
         self._some.clear()
 
 
-def brought_together(runs: Iterable[RowGroup]) -> Iterator[RowGroup]:
+def regrouped(runs: Iterable[RowGroup]) -> Iterator[RowGroup]:
     """One run for each key: its rows in their order, the keys in the order in which they come first."""
     with scratch() as disk:
         disk.execute("CREATE TABLE runs (n INTEGER PRIMARY KEY, key BLOB, line INTEGER, rows BLOB)")

@@ -11,15 +11,16 @@ from streams.settings import Settings
 
 
 class ImportCheckpoint:
-    """One import's: of these bytes, read in this way, into this topic. A file that changed is another import.
+    """The checkpoint of one import: of these bytes, read with these options, into this topic. A changed file is another
+    import.
 
-    `among` is a digest of all files of the import, where they decide together which receipts this one gives.
+    `among` is a digest of all files of the import, if together they decide which receipts this one sends.
 
-    The file is small, written beside its place and moved there, so a kill leaves the old one or the new one.
+    The file is written under another name and renamed, so a kill leaves the old one or the new one.
     """
 
     def __init__(self, settings: Settings, found: FileFindings, contract: Contract | None, among: str = "") -> None:
-        how: dict[str, object] = {
+        options: dict[str, object] = {
             "digest": found.digest,
             "broker": settings.broker,
             "topic": settings.topic,
@@ -29,14 +30,14 @@ class ImportCheckpoint:
             "group_by": list(contract.group_by) if contract is not None else [],
         }
         if contract is not None and (contract.fill_down or contract.skip_lines):
-            how["rows"] = [list(contract.fill_down), list(contract.skip_lines)]
+            options["rows"] = [list(contract.fill_down), list(contract.skip_lines)]
         if among:
-            how["among"] = among
-        name = hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]
+            options["among"] = among
+        name = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:32]
         self._path = settings.data_folder / "imports" / f"{name}.json"
 
     def read(self, ends: Callable[[], dict[int, int]]) -> int:
-        """How many receipts were confirmed; 0 too where the topic `ends` before them, as it was made anew."""
+        """Return the number of confirmed receipts; 0 if the topic `ends` before them, because it was created again."""
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`tillstream import`: what people give and what they are told."""
+"""`tillstream import`: options, progress and reports."""
 
 import json
 import os
@@ -82,10 +82,10 @@ def import_command(
 ) -> None:
     """Send files to the topic: CSV, Excel, JSON, JSON Lines, XML; gzip and zip too, folders, standard input (-).
 
-    Of tables the rows of a receipt become one record, wherever they stand. Importing a file again does no harm: its
-    receipts are recognised as duplicates. What ends early goes on where the broker has confirmed all. Bad lines are
-    kept in FILE.bad.csv, with the rows of the same receipts: repair that file, and import it. Exit code 1 when there
-    are any.
+    The rows of a receipt become one record, wherever they are in the table. Importing a file again does no harm: its
+    receipts are recognised as duplicates. An interrupted import continues after the last receipt that the broker has
+    confirmed. Bad lines are kept in FILE.bad.csv, with the other rows of their receipts: repair that file and import
+    it. Exit code 1 if there are any.
     """
     if (sql is None) != (query is None):
         raise click.UsageError("--sql and --query belong together")
@@ -95,18 +95,18 @@ def import_command(
     if bool(files) + (asked is not None) + (watch is not None) != 1 or (watch is not None and dry_run):
         raise click.UsageError("name files, folders or -, or --sql and --query, or --watch DIR")
     settings = settings_from(config, broker=broker, sink_url=sink_url, topic=topic, contract=contract)
-    how = how_to_read(settings, encoding, delimiter, sheet, from_start=from_start)
+    options = how_to_read(settings, encoding, delimiter, sheet, from_start=from_start)
     if watch is not None:
-        watch_folder(settings, WatchedFolder(watch), how, _telling(settings, as_json=as_json), stopping())
+        watch_folder(settings, WatchedFolder(watch), options, _telling(settings, as_json=as_json), stopping())
         return
     todo = inputs(files, asked)
     if dry_run:
-        _rehearse(settings, todo, how, as_json=as_json)
+        _rehearse(settings, todo, options, as_json=as_json)
     reports: list[InputReport] = []
     faults: list[str] = []
     sender = ReceiptSender(settings)
-    with shown() as watcher:
-        for each in import_all(settings, todo, how, watcher, sender):
+    with shown() as observer:
+        for each in import_all(settings, todo, options, observer, sender):
             if isinstance(each, str):
                 faults.append(each)
                 click.echo(f"tillstream: {each}", err=True)
@@ -157,7 +157,7 @@ def how_to_read(
 
 
 def as_object(settings: Settings, reports: Sequence[InputReport], faults: Sequence[str]) -> dict[str, Any]:
-    """What became of all, as JSON."""
+    """Return the results as JSON."""
     return {
         "topic": settings.topic,
         "confirmed": sum(report.sent for report in reports),
@@ -169,7 +169,7 @@ def as_object(settings: Settings, reports: Sequence[InputReport], faults: Sequen
 
 
 def tell(report: InputReport) -> None:
-    """What was found in a file, and what became of it, in words, beside the result."""
+    """Print the findings about a file and the outcome, in sentences."""
     layout = report.found.layout
     detected = [layout.format, layout.encoding, *(["gzip"] if layout.compressed else [])]
     if layout.delimiter:
@@ -199,7 +199,7 @@ def tell(report: InputReport) -> None:
         )
 
 
-def _rehearse(settings: Settings, todo: Sequence[ImportInput], how: ReadOptions, *, as_json: bool) -> NoReturn:
+def _rehearse(settings: Settings, todo: Sequence[ImportInput], options: ReadOptions, *, as_json: bool) -> NoReturn:
     def say(verdict: DryRunVerdict) -> None:
         if as_json:
             click.echo(json.dumps(verdict._asdict(), ensure_ascii=False))
@@ -207,8 +207,8 @@ def _rehearse(settings: Settings, todo: Sequence[ImportInput], how: ReadOptions,
             said = f"{verdict.word}: {verdict.detail}" if verdict.detail else verdict.word
             click.echo(f"line {verdict.line:,}  {verdict.key}  {said}")
 
-    with shown() as watcher:
-        found = rehearse(settings, todo, how, watcher, say)
+    with shown() as observer:
+        found = rehearse(settings, todo, options, observer, say)
     reports = [each for each in found if not isinstance(each, str)]
     faults = [each for each in found if isinstance(each, str)]
     for fault in faults:
@@ -240,13 +240,13 @@ class ProgressBars(ImportObserver):
         self._progress = progress
         self._task: TaskID | None = None
 
-    def looks(self, name: str, file: File) -> Told:
+    def checking(self, name: str, file: File) -> Told:
         """As Watcher."""
         return self._bar(f"looking through {Path(name).name}", file)
 
-    def sends(self, name: str, file: File, found: FileFindings) -> tuple[Told, Callable[[int], None]]:
+    def sending(self, name: str, file: File, found: FileFindings) -> tuple[Told, Callable[[int], None]]:
         """As Watcher."""
-        told = self._bar(f"importing {Path(name).name}", file)
+        on_progress = self._bar(f"importing {Path(name).name}", file)
         task = self._task
         begun = self._progress.get_time()
 
@@ -255,7 +255,7 @@ class ProgressBars(ImportObserver):
             if task is not None:
                 self._progress.update(task, rate=f"{receipts:,} of {found.receipts:,} receipts, {rate:,.0f}/s")
 
-        return told, counted
+        return on_progress, counted
 
     def _bar(self, what: str, file: File) -> Told:
         if self._task is not None:
@@ -265,7 +265,7 @@ class ProgressBars(ImportObserver):
 
 
 def size_of(file: File) -> int:
-    """In the bytes in which positions are told: of a member of an archive unpacked."""
+    """Return the input's size in the bytes in which positions are counted: unpacked, for a member of an archive."""
     return file.stat().st_size if isinstance(file, Path) else file.root.getinfo(file.at).file_size
 
 

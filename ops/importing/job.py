@@ -16,9 +16,9 @@ from ops.files.receipts import (
     FileFindings,
     FileReceipt,
     RejectedLines,
+    check_file,
     columns_of,
     header_of,
-    look_through,
     receipt_runs,
     receipts,
 )
@@ -39,9 +39,9 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How inputs are read: by which contract (None: canonical JSON), and what is not to be guessed.
+    """How inputs are read: by which contract (None: canonical JSON), encoding, delimiter and sheet (None: detected).
 
-    `source` is the contract made ready, by which receipts in several files are told apart.
+    `source` is the compiled contract, which distinguishes receipts that are in several files.
     """
 
     contract: Contract | None
@@ -54,11 +54,11 @@ class ReadOptions:
 
 @dataclass
 class InputReport:
-    """What became of one input.
+    """The result of one input.
 
-    `sheet`: of a workbook that which was read; `left_out`: its others. `whole`: receipts that no bad line belongs to.
-    `put_aside`: lines in the file `aside`, bad ones and those of the same receipts. `elsewhere`: receipts that another
-    file of the import gives, in whole; `one_of`: how many inputs the import has.
+    `sheet`: the workbook's sheet that was read; `left_out`: its others. `whole`: receipts without a bad line.
+    `put_aside`: lines in the file `aside`: bad ones, and other rows of their receipts. `elsewhere`: receipts that
+    another file of the import sends, complete; `one_of`: how many inputs the import has.
     """
 
     name: str
@@ -78,11 +78,11 @@ class InputReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether everything in it has gone, or would."""
+        """Whether everything in the input was sent, or would be."""
         return not (self.refused or self.found.bad or any(word.startswith("dead letter") for word in self.verdicts))
 
     def as_json(self) -> dict[str, Any]:
-        """For machines, and for the history of schedules."""
+        """Return the result as JSON, for machines and the history of schedules."""
         layout = self.found.layout
         return {
             "file": self.name,
@@ -109,23 +109,23 @@ class InputReport:
 
 
 class ImportObserver:
-    """Told how an import goes; this one does not care."""
+    """Receives the progress of an import; this one ignores it."""
 
     def heed(self, so_far: int) -> None:
-        """It goes on."""
+        """Receive the position reached so far."""
 
-    def looks(self, name: str, file: File) -> Progress:
-        """It is being looked through; the answer is told the position in the file."""
+    def checking(self, name: str, file: File) -> Progress:
+        """Start checking an input; the returned callback receives positions in the file."""
         return lambda _: None
 
-    def sends(self, name: str, file: File, found: FileFindings) -> tuple[Progress, Callable[[int], None]]:
-        """It is being sent; the answers are told the position, and how many receipts have gone."""
+    def sending(self, name: str, file: File, found: FileFindings) -> tuple[Progress, Callable[[int], None]]:
+        """Start sending an input; the returned callbacks receive the position, and the number of receipts sent."""
         return (lambda _: None), (lambda _: None)
 
 
 @dataclass
 class CheckedInput:
-    """An input that was looked through: as the file `opened`, which is number `number` of the import."""
+    """A checked input: the file `opened`, number `number` of the import."""
 
     one: ImportInput
     opened: OpenedInput
@@ -137,12 +137,14 @@ class CheckedInput:
     elsewhere: int = 0
 
     def report(self) -> InputReport:
-        """Return a report of which only the findings are known."""
+        """Return a report with the findings alone."""
         return InputReport(self.one.name, self.found, self.opened.sheet, self.opened.left_out, one_of=self.one_of)
 
-    def receipts(self, how: ReadOptions, told: Progress, aside: RejectedLines) -> Iterator[FileReceipt]:
-        """Give the receipts that this file gives in this import. Raises NotReadable."""
-        return receipts(self.opened.file, self.found, how.contract, told, aside, self._of_all if self.whole else None)
+    def receipts(self, options: ReadOptions, on_progress: Progress, aside: RejectedLines) -> Iterator[FileReceipt]:
+        """Yield the receipts that this file sends in this import. Raises NotReadable."""
+        return receipts(
+            self.opened.file, self.found, options.contract, on_progress, aside, self._of_all if self.whole else None
+        )
 
     def _of_all(self, run: RowGroup) -> RowGroup | None:
         given = self.whole(run) if self.whole is not None else run
@@ -151,67 +153,67 @@ class CheckedInput:
 
 
 @contextmanager
-def looked_through(
-    todo: Sequence[ImportInput], how: ReadOptions, watcher: ImportObserver
+def checked_inputs(
+    todo: Sequence[ImportInput], options: ReadOptions, observer: ImportObserver
 ) -> Iterator[list[CheckedInput | str]]:
-    """Look through all inputs of an import, so that it is known which file gives which receipts; then they can be sent.
+    """Check all inputs of an import, which decides which file sends which receipt.
 
-    Gives an entry for each input: why it can't be read, or what was found. Raises BrokerUnreachable, and for queries
+    Yields an entry for each input: an error message, or the findings. Raises BrokerUnreachable, and for queries
     SinkUnavailable and SinkMisconfigured.
     """
-    contract = how.contract
+    contract = options.contract
     with ExitStack() as stack:
         spread = None
-        if how.source is not None and contract is not None and contract.format == "csv" and contract.group_by:
-            spread = stack.enter_context(closing(SplitReceipts(how.source)))
-        looks: list[CheckedInput | str] = []
+        if options.source is not None and contract is not None and contract.format == "csv" and contract.group_by:
+            spread = stack.enter_context(closing(SplitReceipts(options.source)))
+        checked: list[CheckedInput | str] = []
         sheets: list[tuple[int, Path, str]] = []  # that are looked at alone
         for one in todo:
-            number = len(looks) + len(sheets)
+            number = len(checked) + len(sheets)
             inner = stack.enter_context(ExitStack())
             try:
-                opened = inner.enter_context(as_file(one, contract, how.encoding, how.sheet))
+                opened = inner.enter_context(as_file(one, contract, options.encoding, options.sheet))
             except NotReadable as error:
-                looks.append(str(error))
+                checked.append(str(error))
                 continue
             heard = spread.listener(number) if spread is not None and (len(todo) > 1 or opened.alike) else None
             try:
-                told = watcher.looks(one.name, opened.file)
-                found = look_through(opened.file, contract, told, how.encoding, how.delimiter, heard)
+                on_progress = observer.checking(one.name, opened.file)
+                found = check_file(opened.file, contract, on_progress, options.encoding, options.delimiter, heard)
             except NotReadable as error:
-                looks.append(opened.in_words(str(error)))
+                checked.append(opened.rephrase(str(error)))
                 inner.close()
                 continue
-            looks.append(CheckedInput(one, opened, found, number))
+            checked.append(CheckedInput(one, opened, found, number))
             for path, name in opened.alike:
-                sheets.append((len(looks) + len(sheets), path, name))
+                sheets.append((len(checked) + len(sheets), path, name))
             if opened.file is one.file:
                 inner.close()  # nothing had to be written for it
-        if spread is not None and len(looks) + len(sheets) > 1:
+        if spread is not None and len(checked) + len(sheets) > 1:
             try:
-                looks = _judged(looks, sheets, spread, how, watcher)
+                checked = _judged(checked, sheets, spread, options, observer)
             except NotReadable as error:
-                looks = [each if isinstance(each, str) else f"{each.one.name}: not sent: {error}" for each in looks]
-        yield looks
+                checked = [each if isinstance(each, str) else f"{each.one.name}: not sent: {error}" for each in checked]
+        yield checked
 
 
 def _judged(
-    looks: list[CheckedInput | str],
+    checked: list[CheckedInput | str],
     sheets: list[tuple[int, Path, str]],
     spread: SplitReceipts,
-    how: ReadOptions,
-    watcher: ImportObserver,
+    options: ReadOptions,
+    observer: ImportObserver,
 ) -> list[CheckedInput | str]:
     """Decide which file gives which receipts; those that are in doubt are held back in all of them."""
-    contract = how.contract
-    tables = [each for each in looks if isinstance(each, CheckedInput)]
+    contract = options.contract
+    tables = [each for each in checked if isinstance(each, CheckedInput)]
     assert contract is not None
     beside = [
         (
             number,
             name,
             path,
-            look_through(path, contract, lambda _: None, delimiter=",", on_receipt=spread.listener(number)),
+            check_file(path, contract, lambda _: None, delimiter=",", on_receipt=spread.listener(number)),
         )
         for number, path, name in sheets
     ]
@@ -224,9 +226,9 @@ def _judged(
     files += [(number, path, found, name) for number, name, path, found in beside]
     for number, file, found, name in sorted(files, key=itemgetter(0)):
         if number in numbers:
-            told = watcher.looks(name, file)
+            on_progress = observer.checking(name, file)
             aside = RejectedLines("", lambda _: None)
-            spread.gather(number, receipt_runs(file, found, columns_of(found.layout, contract), told, aside))
+            spread.gather(number, receipt_runs(file, found, columns_of(found.layout, contract), on_progress, aside))
     by_number = {each.number: each for each in tables}
     unsent = frozenset(number for number, *_ in beside)
     for doubt in spread.judge(unsent):
@@ -237,14 +239,14 @@ def _judged(
                 by_number[part.file].found.is_bad(
                     part.line, f"its receipt has rows in {others} too: {doubt.why}; put all rows of it into one file"
                 )
-    unreadable = next((each for each in looks if isinstance(each, str)), None)
+    unreadable = next((each for each in checked if isinstance(each, str)), None)
     if unreadable is not None and spread.reaches_over:
         why = "not sent, as receipts of this import reach over its files, and one of them can't be read"
-        return [each if isinstance(each, str) else f"{each.one.name}: {why}" for each in looks]
+        return [each if isinstance(each, str) else f"{each.one.name}: {why}" for each in checked]
     among = _digest_of(tables) if numbers or held else ""
     for each in tables:
-        each.whole, each.among, each.one_of = spread.given_by(each.number), among, len(looks)
-    return looks
+        each.whole, each.among, each.one_of = spread.given_by(each.number), among, len(checked)
+    return checked
 
 
 def _held(tables: Sequence[CheckedInput]) -> set[Key]:
@@ -265,19 +267,19 @@ def _digest_of(tables: Sequence[CheckedInput]) -> str:
 def _import_one(
     settings: Settings,
     one: CheckedInput,
-    how: ReadOptions,
-    watcher: ImportObserver,
+    options: ReadOptions,
+    observer: ImportObserver,
     sender: ReceiptSender,
     checkpoint: ImportCheckpoint,
 ) -> InputReport:
-    """Send the receipts that this file gives; go on behind what an import of the same had confirmed."""
+    """Send this file's receipts, continuing after those that an earlier import of the same file had confirmed."""
     confirmed, refused = sender.confirmed, sender.failed
     report = one.report()
-    if not how.from_start:
+    if not options.from_start:
         report.resumed = checkpoint.read(lambda: _ends(settings))
-    told, counted = watcher.sends(report.name, one.opened.file, one.found)
+    on_progress, counted = observer.sending(report.name, one.opened.file, one.found)
     with _put_aside(one.one, report) as aside:
-        made = one.receipts(how, told, aside)
+        made = one.receipts(options, on_progress, aside)
         report.whole = send(report.name, made, sender, checkpoint, report.resumed, counted)
     report.sent, report.refused = sender.confirmed - confirmed, sender.failed - refused
     report.reason = sender.reason if report.refused else ""
@@ -286,28 +288,32 @@ def _import_one(
 
 
 def import_all(
-    settings: Settings, todo: Sequence[ImportInput], how: ReadOptions, watcher: ImportObserver, sender: ReceiptSender
+    settings: Settings,
+    todo: Sequence[ImportInput],
+    options: ReadOptions,
+    observer: ImportObserver,
+    sender: ReceiptSender,
 ) -> Iterator[InputReport | str]:
-    """Send the receipts of all inputs, which are one import; give a report for each, or why it can't be read.
+    """Send the receipts of all inputs, as one import; yield a report for each, or an error message.
 
-    All of them are looked through before anything is sent. Goes on behind what an import of the same bytes had
-    confirmed when it ended early. Raises BrokerUnreachable, and for queries SinkUnavailable and SinkMisconfigured.
+    All of them are checked before anything is sent. Continues after the receipts that an interrupted import of the same
+    bytes had confirmed. Raises BrokerUnreachable, and for queries SinkUnavailable and SinkMisconfigured.
     """
     done: list[ImportCheckpoint] = []
-    with looked_through(todo, how, watcher) as looks:
-        for each in looks:
+    with checked_inputs(todo, options, observer) as checked:
+        for each in checked:
             if isinstance(each, str):
                 yield each
                 continue
-            checkpoint = ImportCheckpoint(settings, each.found, how.contract, each.among)
+            checkpoint = ImportCheckpoint(settings, each.found, options.contract, each.among)
             try:
-                report = _import_one(settings, each, how, watcher, sender, checkpoint)
-            except NotReadable as error:  # the others are none the worse
-                yield each.opened.in_words(str(error))
+                report = _import_one(settings, each, options, observer, sender, checkpoint)
+            except NotReadable as error:  # the others can still be imported
+                yield each.opened.rephrase(str(error))
                 continue
             if not report.refused:
                 done.append(checkpoint)
-                if len(looks) > 1:
+                if len(checked) > 1:
                     checkpoint.write(report.name, report.whole, sender.offsets)
             yield report
         for checkpoint in done:
@@ -317,31 +323,31 @@ def import_all(
 def rehearse(
     settings: Settings,
     todo: Sequence[ImportInput],
-    how: ReadOptions,
-    watcher: ImportObserver,
+    options: ReadOptions,
+    observer: ImportObserver,
     say: Callable[[DryRunVerdict], None],
 ) -> list[InputReport | str]:
     """Say the line's verdict on each receipt of an import; nothing is sent or written. Raises as `import_all`."""
     reports: list[InputReport | str] = []
     owners: deque[InputReport] = deque()
 
-    with looked_through(todo, how, watcher) as looks:
+    with checked_inputs(todo, options, observer) as checked:
 
         def made() -> Iterator[FileReceipt]:
-            for each in looks:
+            for each in checked:
                 if isinstance(each, str):
                     reports.append(each)
                     continue
                 report = each.report()
-                told, counted = watcher.sends(report.name, each.opened.file, each.found)
+                on_progress, counted = observer.sending(report.name, each.opened.file, each.found)
                 aside = RejectedLines(header_of(each.found.layout), lambda _: None)
                 try:
-                    for report.whole, receipt in enumerate(each.receipts(how, told, aside), 1):
+                    for report.whole, receipt in enumerate(each.receipts(options, on_progress, aside), 1):
                         owners.append(report)
                         counted(report.whole)
                         yield receipt
                 except NotReadable as error:
-                    reports.append(each.opened.in_words(str(error)))
+                    reports.append(each.opened.rephrase(str(error)))
                     continue
                 report.put_aside, report.elsewhere = aside.lines, each.elsewhere
                 reports.append(report)
@@ -362,7 +368,7 @@ def _ends(settings: Settings) -> dict[int, int]:
 def _put_aside(one: ImportInput, report: InputReport) -> Iterator[RejectedLines]:
     """Where bad lines go: a file that is there when the import is done, and only if there were any."""
     ending = {"csv": "csv", "json_lines": "jsonl"}.get(report.found.layout.format, "txt")
-    growing = one.beside.with_name(f".{one.beside.name}.bad.part")
+    growing = one.bad_rows_prefix.with_name(f".{one.bad_rows_prefix.name}.bad.part")
     opened: list[IO[str]] = []
 
     def put(text: str) -> None:
@@ -378,15 +384,15 @@ def _put_aside(one: ImportInput, report: InputReport) -> Iterator[RejectedLines]
             file.close()
     report.put_aside = aside.lines
     if opened:
-        report.aside = _free(one.beside, ending, growing.read_bytes())
+        report.aside = _free(one.bad_rows_prefix, ending, growing.read_bytes())
         growing.replace(report.aside)
 
 
-def _free(beside: Path, ending: str, content: bytes) -> Path:
+def _free(bad_rows_prefix: Path, ending: str, content: bytes) -> Path:
     """A name that is free, or whose file is the same: what somebody has begun to repair is not written over."""
     number = 1
     while True:
-        path = beside.with_name(f"{beside.name}.bad{f'-{number}' if number > 1 else ''}.{ending}")
+        path = bad_rows_prefix.with_name(f"{bad_rows_prefix.name}.bad{f'-{number}' if number > 1 else ''}.{ending}")
         if not path.exists() or path.read_bytes() == content:
             return path
         number += 1

@@ -26,9 +26,9 @@ _PRODUCER: dict[str, Any] = {
 
 
 class ReceiptSender:
-    """A producer to the settings' topic, which is created if it is missing.
+    """A producer for the settings' topic, which is created if it is missing.
 
-    It counts what the broker has confirmed, and what it has refused, with the last reason; `offsets` are the last
+    It counts the records that the broker has confirmed and refused, with the last reason; `offsets` are the last
     confirmed ones. Raises BrokerUnreachable and TopicsUnusable.
     """
 
@@ -84,11 +84,11 @@ def send(
     sender: ReceiptSender,
     checkpoint: ImportCheckpoint,
     skip: int,
-    told: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> int:
     """Sends all receipts but the first `skip`, and returns how many there are, those among them.
 
-    `told` hears how many have gone. Raises BrokerUnreachable, and what reading raises.
+    `on_progress` hears how many have gone. Raises BrokerUnreachable, and what reading raises.
     """
     number = 0
     refused = sender.failed
@@ -97,12 +97,12 @@ def send(
         if number > skip:
             sender.send(receipt.key, receipt.value)
         if number % _LOOK == 0:
-            told(number)
+            on_progress(number)
             if number > skip and time.monotonic() - saved > _PAUSE:
                 sender.settle()
                 if sender.failed == refused:
                     checkpoint.write(name, number, sender.offsets)
                 saved = time.monotonic()
     sender.settle()
-    told(number)
+    on_progress(number)
     return number

@@ -1,8 +1,8 @@
-"""Receipts whose rows stand in several files of one import: found, judged, and put together on disk.
+"""Receipts whose rows are spread over several files of one import: found, classified, and joined on disk.
 
 A receipt is sent whole or not at all, so before anything is sent it is known which receipts have rows in more than one
 file. They are parts of one receipt, the same receipt twice (exports that overlap), or different ones that the contract
-tells apart. What is none of these for certain is not sent. Memory does not grow with the files; the disk holds a number
+tells apart. Unclear ones are not sent. Memory does not grow with the files; the disk holds a number
 for each receipt of each file, and the rows of those receipts that are in several.
 """
 
@@ -33,7 +33,7 @@ class ReceiptPart(NamedTuple):
 
 
 class DoubtfulReceipt(NamedTuple):
-    """A receipt that is not sent, where its parts stand, and why."""
+    """A receipt that is not sent, with the locations of its parts and the reason."""
 
     key: Key
     parts: Sequence[ReceiptPart]
@@ -57,7 +57,7 @@ class SplitReceipts:
         self._stack.close()
 
     def listener(self, file: int) -> Callable[[Key], None]:
-        """Return what is to be called with each receipt of a file, before `find`."""
+        """Return a callback for each receipt of a file, to be called before `find`."""
 
         def heard(key: Key) -> None:
             self._waiting.append((hash(key), file))
@@ -145,7 +145,7 @@ class SplitReceipts:
         return None, given
 
     def _event(self, key: Key, part: ReceiptPart) -> dict[str, Any]:
-        """Return what the contract makes of the part alone: its identity, its moment, its lines."""
+        """Convert the part alone by the contract; return its identity, time and lines."""
         name, value = record(key, [part.rows.decode()])
         sample = FileRecord(value, name)
         try:

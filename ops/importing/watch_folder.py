@@ -1,8 +1,9 @@
-"""`tillstream import --watch DIR`: files that come into a folder, each taken once, and what became of it beside it.
+"""`tillstream import --watch DIR`: files that arrive in a folder, each imported once, with a report next to each.
 
-A file is taken when it is complete, by a rename into `working/`, which only one can do. The files that are complete at
-one look are one import. From there they go to `done/`, or to `failed/` when nothing in it could be read or the broker
-refused some of it. A report lies beside each; bad lines lie in `failed/`. While the broker is away they stay there.
+A file is taken when it is complete, by a rename into `working/`, which only one can do. The files that are complete in
+one scan are one import. From there they go to `done/`, or to `failed/` if the file could not be read or the broker
+refused part of it. Each gets a report next to it; bad lines are put into `failed/`. While the broker is unreachable
+files stay in `working/`.
 """
 
 import fcntl
@@ -27,7 +28,7 @@ from streams.settings import Settings
 
 _LOOK = 1.0
 _AGAIN = 5.0
-#: A file that has not changed for so long is complete, if it was not renamed in.
+#: Seconds without a change after which a file counts as complete, unless it was renamed in.
 COMPLETE = 5.0
 #: Where the files of an import go that is done, while they go there.
 _MOVES = ".moves.json"
@@ -38,16 +39,16 @@ class ImportStopped(Exception):
 
 
 class StoppableObserver(ImportObserver):
-    """Ends what it watches when it is told to stop."""
+    """Stops the import when it is asked to."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
-    def looks(self, name: str, file: File) -> Progress:
+    def checking(self, name: str, file: File) -> Progress:
         """As Watcher."""
         return self.heed
 
-    def sends(self, name: str, file: File, found: FileFindings) -> tuple[Progress, Callable[[int], None]]:
+    def sending(self, name: str, file: File, found: FileFindings) -> tuple[Progress, Callable[[int], None]]:
         """As Watcher."""
         return self.heed, self.heed
 
@@ -80,7 +81,7 @@ class WatchedFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else watches it meanwhile; what a watcher that died had taken is taken again. Raises NotReadable."""
+        """Lock the folder, and take over the files of a watcher that died. Raises NotReadable."""
         with (self.path / ".tillstream.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,7 +147,7 @@ class WatchedFolder:
 
 
 def work_off(
-    settings: Settings, folder: WatchedFolder, how: ReadOptions, watcher: ImportObserver, sender: ReceiptSender
+    settings: Settings, folder: WatchedFolder, options: ReadOptions, observer: ImportObserver, sender: ReceiptSender
 ) -> Iterator[InputReport | str]:
     """Import the files that are taken by now, as one import; give a report for each input, or why it can't be read.
 
@@ -158,11 +159,14 @@ def work_off(
     todo: list[tuple[Path, ImportInput]] = []
     for path in paths:
         try:
-            todo += ((path, replace(one, beside=folder.failed / one.beside.name)) for one in inputs([str(path)]))
+            todo += (
+                (path, replace(one, bad_rows_prefix=folder.failed / one.bad_rows_prefix.name))
+                for one in inputs([str(path)])
+            )
         except NotReadable as error:
             faults[path].append(str(error))
             yield str(error)
-    found = import_all(settings, [one for _, one in todo], how, watcher, sender) if todo else iter(())
+    found = import_all(settings, [one for _, one in todo], options, observer, sender) if todo else iter(())
     for (path, _), each in zip(todo, found, strict=True):
         faults[path].append(each) if isinstance(each, str) else reports[path].append(each)
         yield each
@@ -179,17 +183,17 @@ def work_off(
 def watch(
     settings: Settings,
     folder: WatchedFolder,
-    how: ReadOptions,
+    options: ReadOptions,
     say: Callable[[InputReport | str], None],
     stop: threading.Event,
 ) -> None:
-    """Imports what comes, until it is told to stop. Raises NotReadable when somebody else watches the folder."""
+    """Import arriving files until stopped. Raises NotReadable if another process watches the folder."""
     with folder.alone():
         sender = None
         while not stop.is_set():
             try:
                 sender = sender or ReceiptSender(settings)
-                for each in work_off(settings, folder, how, StoppableObserver(stop), sender):
+                for each in work_off(settings, folder, options, StoppableObserver(stop), sender):
                     say(each)
                 stop.wait(_LOOK)
             except BrokerUnreachable as error:
@@ -214,7 +218,7 @@ def stopping() -> threading.Event:
 
 
 def _free(path: Path, taken: Collection[Path] = ()) -> Path:
-    """The path, or one with a number, so that nothing is written over, nor what is to be at the paths `taken`."""
+    """Return the path, with a number if needed, so that no existing file and none of `taken` is overwritten."""
     number, free = 1, path
     while free.exists() or free in taken:
         number += 1

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter
 
 from schemas.document import ErpDocument
+from schemas.store import Stores
 from streams.assembly import find_master_data
 from streams.batch import Arrival, Batch, Record, Rejection
 from streams.checks import check
@@ -16,7 +17,7 @@ from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.mapping.mapper import Mapper
 from streams.pipeline import with_document
-from streams.settings import Settings, Stores
+from streams.settings import Settings
 from streams.sources.source import Source
 
 _DOCUMENT = TypeAdapter(ErpDocument)

@@ -10,6 +10,7 @@ from ops.reconcile.rows import NOWHERE, CloseRow, SentRow, milliseconds, tenders
 from schemas.document import ErpDocument
 from schemas.money import NotMoney, minor_digits, parse_minor
 from schemas.sale import SaleEvent, line_content
+from schemas.store import Store, Stores, business_date
 from sinks.base import DocumentsRefused
 from sinks.digests import personal_print_of, print_of
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, to_scaled
@@ -17,9 +18,8 @@ from streams.batch import Arrival, Batch, Record
 from streams.checks import CheckedReceipt, check
 from streams.dead_letters.header import DIGITS
 from streams.decode import decode
-from streams.mapping.documents import KINDS, business_date, to_document
+from streams.mapping.documents import KINDS, to_document
 from streams.mapping.mapper import Mapper
-from streams.settings import Store, Stores
 from streams.sources.source import Source
 
 

@@ -15,6 +15,7 @@ from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.rows import DeadLetterRow, EventRow, milliseconds
 from schemas.document import ErpDocument
+from schemas.store import Store, end_of_business_date
 from streams.batch import Batch
 from streams.dead_letters.audit import CLOSED, AuditAction, entries
 from streams.dead_letters.header import head_of
@@ -249,13 +250,5 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
 
 
 def day_ends(judge: ExpectedDocuments, store: str, day: date) -> datetime:
-    """When the store's business day is over: at a cut-off that its clock shows twice, the second time."""
-    facts = judge.store(store)
-    try:
-        after = day + timedelta(days=1)
-        if facts is None:
-            return datetime.combine(after, time(), UTC)
-        cutoff = datetime.combine(after, facts.cutoff, facts.zone)
-        return max(cutoff.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
-    except OverflowError:  # the last day that there is
-        return datetime.max.replace(tzinfo=UTC)
+    """Return when the store's business day is over; for an unknown store, when the day is over in UTC."""
+    return end_of_business_date(day, judge.store(store) or Store())

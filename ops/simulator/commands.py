@@ -1,4 +1,4 @@
-"""`tillstream tills`: simulated tills that sell into a real topic until they are told to stop."""
+"""`tillstream tills`: simulated tills that sell into a real topic until stopped."""
 
 import signal
 import threading
@@ -13,7 +13,7 @@ from streams.settings import Settings
 
 
 def sell_until_stopped(settings: Settings, *, rate: float, stores: int, seconds: float | None, seed: int) -> None:
-    """Sells until SIGTERM, Ctrl-C or `seconds`; says at the end what was sent. Creates the topic if it is missing."""
+    """Sell until SIGTERM, Ctrl-C or `seconds`, then print a summary. Create the topic if it is missing."""
     create_source_topic(settings, settings.partitions)
     stop, tally = threading.Event(), ConfirmedTally()
     for number in (signal.SIGTERM, signal.SIGINT):

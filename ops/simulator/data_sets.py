@@ -1,6 +1,6 @@
 """Real point-of-sale data as sale events, in the format of `schemas.sale` and in order of time.
 
-Nothing is cleaned: what the data has, the events say, so that the checks of the line can be seen at work.
+Nothing is cleaned: the events carry the data as they are, so that the line's checks can be seen at work.
 """
 
 import csv
@@ -99,7 +99,7 @@ def _in_order(lines: "pa.Table") -> "pa.Table":
 
 
 def _descriptions(products: "pa.Table") -> dict[int, str]:
-    """What is known of each product: its type, or else its category or department, and its package."""
+    """Return each product's type, or else its category or department, and its package."""
     fields = ("product_type", "product_category", "department", "package_size")
     columns = (products[field].to_pylist() for field in fields)
     return {
@@ -146,11 +146,11 @@ def online_retail(path: Path | str) -> Iterator[Event]:
     """Every invoice of a UCI Online Retail file (.csv or .csv.gz) as one event, in order of its first row.
 
     Cancellations (`C…`) are returns with positive quantities, all others (also adjustments, `A…`) sales with
-    the signs they have. Prices stand as printed and lines have no amount, so each costs quantity × price,
+    the signs they have. Prices are as printed and lines have no amount, so each costs quantity × price,
     rounded half up to the penny. Equal rows remain lines of their own. There are no tenders. The times are
     London's; an invoice that spans two minutes has the first. The whole file is read before the first event,
     as an invoice's rows need not be adjacent; that step raises DataSetMissing when the file is not there,
-    KeyError when it lacks a column, ValueError for a quantity or a date that is none.
+    KeyError when it lacks a column, ValueError for an invalid quantity or date.
     """
     file = Path(path)
     if not file.is_file():

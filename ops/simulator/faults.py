@@ -91,7 +91,7 @@ def wrong_line(event: Event, rng: Random) -> bytes:
 
 
 def wrong_totals(event: Event, rng: Random) -> bytes:
-    """Totals that are not the sum of the lines; what was paid agrees with them."""
+    """Make totals that differ from the sum of the lines; the payments agree with them."""
     _add(event["totals"], "gross", rng)
     event["tenders"] = [{"kind": "card", "amount": event["totals"]["gross"]}]
     return compact(event)

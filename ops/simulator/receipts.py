@@ -1,4 +1,4 @@
-"""What a simulated till rings up: an assortment, and receipts that add up to the cent.
+"""A simulated till's assortment and receipts, which add up to the cent.
 
 All amounts are integers in minor units (cents) and all quantities integers in thousandths, so that nothing
 here can round twice; `SimulatedReceipt.event` prints them in the format of `schemas.sale`.
@@ -106,7 +106,7 @@ class ReceiptLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SimulatedReceipt:
-    """A receipt as its register printed it; `original` is (register, receipt) of what it returns or voids."""
+    """A receipt as its register printed it; `original` is (register, receipt) of the returned or voided sale."""
 
     type: EventType
     store: str
@@ -121,7 +121,7 @@ class SimulatedReceipt:
 
     @property
     def gross(self) -> int:
-        """What the customer pays or gets back, in cents, as printed (not signed)."""
+        """The amount that the customer pays or gets back, in cents, as printed (not signed)."""
         return sum(line.amount for line in self.lines)
 
     def event(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Simulated tills: `traffic` makes their records, `sell` sends them and counts what the broker confirmed."""
+"""Simulated tills: `traffic` makes their records, `sell` sends them and counts confirmations."""
 
 import threading
 import time
@@ -21,11 +21,11 @@ _NAP = 0.1  # seconds between two looks at `stop` and at the broker's answers
 
 @dataclass
 class ConfirmedTally:
-    """What the broker has confirmed, for the reconciliation: the ERP must hold `documents` in the end.
+    """The broker's confirmations, for the reconciliation: the ERP must hold `documents` in the end.
 
     `fresh` are the sound events (with the `day_closes`, which become no document), `resent` their
     repetitions, `broken` the dead letters to expect by reason. `gross` sums the fresh ones by store,
-    and `broken_gross` what was rung up on receipts that come to no document (not of ids used again: those are booked).
+    and `broken_gross` the gross of receipts that become no document (without reused ids: those are booked).
     `failed` counts, by error, the records that were not confirmed: each may be in the topic or not.
     One thread writes; others may read.
     """
@@ -118,8 +118,8 @@ def sell(
 ) -> None:
     """Sends `records` at `rate` per second (None: as fast as the broker takes them) until `stop` or `limit`.
 
-    Returns when every record is in `tally`, confirmed or failed: what the broker has not answered within
-    `flush_seconds` after the end is given up and counted as failed. Raises KafkaException if a record can't
+    Returns when every record is in `tally`, confirmed or failed: records without an answer within
+    `flush_seconds` after the end are counted as failed. Raises KafkaException if a record can't
     be sent at all (an unknown topic, a fatal error of the producer).
     """
     pace = EventPace(rate, monotonic)

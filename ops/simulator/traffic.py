@@ -1,4 +1,4 @@
-"""Simulated traffic: what the tills of some stores send, sound, repeated and broken, in a fixed order."""
+"""Simulated traffic: records of some stores' tills, valid, repeated and broken, in a fixed order."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -20,11 +20,11 @@ _REMEMBERED = 500  # sales per store that may still come back
 
 
 class SimulatedRecord(NamedTuple):
-    """One record for Kafka and what must become of it.
+    """One record for Kafka with its expected outcome.
 
-    `key` is the store's id, `reason` what a broken record's dead letter must say. `gross` is what the receipt
-    is worth to the store: returns and voids are negative, a day's close is 0. Of a broken record it is what
-    the till had rung up (of an id used again: what the second content says), whatever the bytes tell.
+    `key` is the store's id, `reason` the expected reason of a broken record's dead letter. `gross` is the receipt's
+    value to the store: returns and voids are negative, a day's close is 0. For a broken record it is the amount that
+    the till rang up (for a reused id, that of the second content), whatever the bytes say.
     """
 
     key: bytes
@@ -38,9 +38,9 @@ class SimulatedRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class TrafficShares:
-    """Which part of all records is what; the rest are sound sales.
+    """The shares of each kind of record; the rest are valid sales.
 
-    Repetitions come later than what they repeat, so a short run has fewer of them.
+    Repetitions come later than their originals, so a short run has fewer of them.
     """
 
     resent: float = 0.05
@@ -206,7 +206,7 @@ class _SimulatedStore:
             del self.sold[0]
 
     def close(self, local: datetime) -> None:
-        """Queues the Z totals of the day that ended: all a register printed, also what was spoilt later."""
+        """Queue the Z totals of the day that ended: everything a register printed, including receipts broken later."""
         for register, gross in sorted(self.takings.items()):
             at = local.isoformat(timespec="milliseconds")
             event = header("day_close", self.name, register, f"Z{self.day:%Y%m%d}", at)

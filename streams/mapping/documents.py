@@ -4,7 +4,7 @@ Master data map to themselves, unless there is a mapping: then `streams.mapping.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC
 from decimal import Decimal
 from functools import cache, lru_cache
 
@@ -12,9 +12,9 @@ from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, DocumentPayment, ErpDocument, Kind
 from schemas.reference import join_reference
 from schemas.sale import EventType, SaleEvent
+from schemas.store import Store, Stores, business_date
 from streams.batch import Rejection
 from streams.checks import LINES_KEPT, CheckedLine, CheckedReceipt
-from streams.settings import Store, Stores
 
 KINDS: dict[EventType, tuple[Kind, int]] = {
     "sale": ("invoice", 1),
@@ -116,12 +116,6 @@ def to_line(line: CheckedLine, sign: int, unit: Decimal) -> DocumentLine:
 def minor_unit(digits: int) -> Decimal:
     """The smallest unit of a currency with so many places."""
     return Decimal(1).scaleb(-digits)
-
-
-def business_date(occurred_at: datetime, store: Store) -> date:
-    """The store's local date, or the day before when its clock shows less than the cut-off."""
-    local = occurred_at.astimezone(store.zone)
-    return local.date() if local.time() >= store.cutoff else local.date() - timedelta(days=1)
 
 
 def original_ref(event: SaleEvent) -> str | None:

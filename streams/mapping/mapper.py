@@ -11,13 +11,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, ErpDocument
 from schemas.mapping import CustomerRow, ItemRow, LookupKey, Mapping, MasterRow, StoreRow, TaxRow, TenderRow, tax_key
+from schemas.store import Store, Stores
 from streams.batch import Arrival, QualityIssue, Rejection
 from streams.checks import LINES_KEPT, CheckedLine, CheckedReceipt, CheckFailed
 from streams.cleaning.outliers import Baselines, unusual
 from streams.cleaning.rules import REASONS, line_dirt, receipt_dirt, repaired
 from streams.mapping.documents import UNKNOWN_STORE, kind_sign_unit, to_document, to_line
 from streams.privacy.detection import by_value
-from streams.settings import Store, Stores
 
 R = TypeVar("R", bound=MasterRow)
 #: So many codes, or findings, are named for one receipt.

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from schemas.store import Stores
 from streams.mapping.mapper import Mapper
-from streams.settings import Stores
 
 
 def open_now(heard: Iterable[str], stores: Stores, master: Mapper | None, now: datetime) -> dict[str, bool]:

@@ -17,13 +17,13 @@ from typing import Any, cast
 from faust.types import TP
 
 from schemas.document import ErpDocument
+from schemas.store import Store, Stores
 from sinks.base import Accepted, Result, Sink, SinkUnavailable
 from streams.batch import Arrival
 from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
-from streams.settings import Store, Stores
 from streams.sink_retry import BackOff, RetryingSink
 from streams.worker.app import handle
 from streams.worker.receipt_gaps import ReceiptGapTracker

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from schemas.store import Store, Stores
 from sinks.base import Sink
 from sinks.memory import MemorySink
 from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
-from streams.settings import Store, Stores
 from streams.sink_retry import BackOff, RetryingSink
 from tests.support.events import NOON
 

@@ -10,6 +10,7 @@ import yaml
 
 from schemas.document import ErpDocument
 from schemas.mapping import Mapping
+from schemas.store import Store, Stores
 from streams.batch import Rejection
 from streams.checks import check
 from streams.decode import decode
@@ -17,7 +18,6 @@ from streams.mapping.documents import to_documents
 from streams.mapping.mapper import Mapper
 from streams.mapping.master_data import MasterData
 from streams.mapping.tables import QueryDatabase
-from streams.settings import Store, Stores
 from tests.support.events import NOON, batch, value
 
 NOWHERE = QueryDatabase("memory://", None)

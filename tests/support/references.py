@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from schemas.document import ErpDocument
+from schemas.store import Store, Stores
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.settings import Store, Stores
 from tests.support.events import NOON, batch, value
 
 

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 from schemas.contract import ContractExample
 from schemas.document import ErpDocument
+from schemas.store import Store, Stores
 from streams.batch import Rejection, Skipped
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.settings import Store, Stores
 from streams.sources.contracts import built_in, find, load
 from streams.sources.source import Source, ready
 from tests.support.events import NOON, batch

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
+from schemas.store import Store, Stores
 from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import Arrival, BatchOutcome, Rejection
 from streams.dead_letters.writer import BudgetExceeded, BudgetGuard, reason_of
 from streams.decode import decode
 from streams.pipeline import first_turn, process, with_document
-from streams.settings import Store, Stores
 from streams.sources.source import Source
 from tests.support.events import batch, event, value
 from tests.support.line import Line

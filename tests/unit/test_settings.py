@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas.store import Store, Stores
 from streams.kafka.topics import client_config
-from streams.settings import SettingsError, Store, Stores, load_settings
+from streams.settings import SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def test_unlisted_store_gets_the_default() -> None:
     [
         ("brokre: x:1\n", "brokre: Extra inputs are not permitted"),
         ("window_hours: -1\n", "window_hours: Input should be greater than 0"),
-        ("stores: {S1: {timezone: Berlin}}\n", "stores.S1.timezone: Value error, 'Berlin' is no time zone"),
+        ("stores: {S1: {timezone: Berlin}}\n", "stores.S1.timezone: Value error, 'Berlin' is not a time zone"),
         ("sink_url: postgresql://erp:secret@db/erp\n", "sink_url contains a password"),
         ("kafka: {protocol: SASL_SSL}\n", "needs kafka.username"),
         ("tracing: {endpoint: 'http://u:secret@c/v1/traces'}\n", "endpoint contains a user"),

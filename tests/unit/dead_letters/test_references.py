@@ -9,8 +9,8 @@ import pytest
 from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
+from schemas.store import Store, Stores
 from streams.dead_letters.header import DeadLetterHeader
-from streams.settings import Store, Stores
 from tests.support.books import AFTER
 from tests.support.dead_letters import dead, head
 from tests.support.events import batch, value

@@ -35,7 +35,7 @@ def test_archive_gives_its_members(tmp_path: Path) -> None:
             archive.writestr(name, f"no,sku\n{name[0]},A\n")
     found = inputs([str(path)])
     assert names(found) == ["a.csv", "b.csv"]
-    assert found[0].beside == tmp_path / "sales.zip.a.csv"
+    assert found[0].bad_rows_prefix == tmp_path / "sales.zip.a.csv"
     with as_file(found[1], BY_NO) as (file, *_):
         assert keys(read(file)[1]) == ["2"]
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ops.files import regroup
 from ops.files.layout import File, NotReadable
-from ops.files.receipts import FileFindings, FileReceipt, RejectedLines, header_of, look_through, receipts
+from ops.files.receipts import FileFindings, FileReceipt, RejectedLines, check_file, header_of, receipts
 from schemas.contract import Contract
 from streams.sources.rows import rows_to_records
 
@@ -31,10 +31,10 @@ def contract(*group_by: str, form: str = "csv") -> Contract:
 BY_NO = contract("no")
 
 
-def read(file: File, by: Contract = BY_NO, **how: Any) -> tuple[FileFindings, list[FileReceipt], str]:
+def read(file: File, by: Contract = BY_NO, **options: Any) -> tuple[FileFindings, list[FileReceipt], str]:
     """What the file holds, its receipts, and what went aside."""
     put: list[str] = []
-    found = look_through(file, by, lambda _: None, **how)
+    found = check_file(file, by, lambda _: None, **options)
     made = list(receipts(file, found, by, lambda _: None, RejectedLines(header_of(found.layout), put.append)))
     return found, made, "".join(put)
 
@@ -252,7 +252,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, peak: Callable[[Call
                 file.writelines(f"{bon},{turn:>1000}\n" for bon in range(bons))
 
         def through(path: Path = path) -> int:
-            found = look_through(path, BY_NO, lambda _: None)
+            found = check_file(path, BY_NO, lambda _: None)
             assert not found.together
             return sum(1 for _ in receipts(path, found, BY_NO, lambda _: None, RejectedLines("", lambda _: None)))
 

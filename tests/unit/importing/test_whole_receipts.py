@@ -19,7 +19,7 @@ from ops.files.inputs import inputs
 from ops.files.layout import NotReadable
 from ops.files.receipts import RejectedLines, header_of
 from ops.importing import split_receipts
-from ops.importing.job import CheckedInput, ImportObserver, ReadOptions, looked_through
+from ops.importing.job import CheckedInput, ImportObserver, ReadOptions, checked_inputs
 from ops.maps.outcome import FileRecord
 from schemas.contract import Contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
@@ -58,16 +58,16 @@ def fields(**more: Any) -> Contract:
 
 
 def imported(
-    names: Sequence[Path], by: Contract | None = None, **how: Any
+    names: Sequence[Path], by: Contract | None = None, **options: Any
 ) -> tuple[dict[str, list[list[str]]], list[str], list[str]]:
     """The skus of each record by its key, in a list for each record; faults; and what went aside."""
     by = by or contract()
-    given = ReadOptions(by, source=Source(by, lambda _: ZoneInfo("UTC")), **how)
+    given = ReadOptions(by, source=Source(by, lambda _: ZoneInfo("UTC")), **options)
     sent: dict[str, list[list[str]]] = {}
     faults: list[str] = []
     put: list[str] = []
-    with looked_through(inputs(map(str, names)), given, ImportObserver()) as looks:
-        for each in looks:
+    with checked_inputs(inputs(map(str, names)), given, ImportObserver()) as checking:
+        for each in checking:
             if not isinstance(each, CheckedInput):
                 faults.append(each)
                 continue
@@ -376,14 +376,14 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path, monkeypat
             made = "".join(f"{file // 2}-{bon},{file}-{bon}-{'x' * 200},1\n" for bon in range(500))
             (folder / f"{file:02}.csv").write_text(f"no,sku,price\n{made}")
         by = contract()
-        how = ReadOptions(by, source=Source(by, lambda _: ZoneInfo("UTC")))
+        options = ReadOptions(by, source=Source(by, lambda _: ZoneInfo("UTC")))
         tracemalloc.start()
-        with looked_through(inputs([str(folder)]), how, ImportObserver()) as looks:
+        with checked_inputs(inputs([str(folder)]), options, ImportObserver()) as checking:
             receipts = sum(
                 1
-                for each in looks
+                for each in checking
                 if isinstance(each, CheckedInput)
-                for _ in each.receipts(how, lambda _: None, RejectedLines("", lambda _: None))
+                for _ in each.receipts(options, lambda _: None, RejectedLines("", lambda _: None))
             )
         sizes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -23,9 +23,9 @@ from ops.inspect.topic import shares
 from ops.inspect.value_kinds import read
 from ops.maps.outcome import BookingRules
 from schemas.contract import ConversionStep
+from schemas.store import Store, Stores
 from streams.privacy.detection import by_value, luhn
 from streams.privacy.field_names import by_name
-from streams.settings import Store, Stores
 from streams.sources.convert import converter
 from streams.sources.source import ready
 

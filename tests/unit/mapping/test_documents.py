@@ -13,11 +13,11 @@ import pytest
 from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, DocumentPayment, ErpDocument, from_json, to_json
 from schemas.sale import SaleEvent, line_content
+from schemas.store import Store, Stores, business_date
 from streams.batch import Rejection
 from streams.checks import CheckedReceipt, check
 from streams.decode import decode
-from streams.mapping.documents import business_date, minor_unit, to_document, to_documents
-from streams.settings import Store, Stores
+from streams.mapping.documents import minor_unit, to_document, to_documents
 from tests.support.events import NOON, batch, event, value
 
 BERLIN = Store(timezone="Europe/Berlin", cutoff=time(4, 0))

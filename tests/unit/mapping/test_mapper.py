@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.document import ErpDocument
+from schemas.store import Store, Stores
 from streams.privacy.detection import by_value
-from streams.settings import Store, Stores
 from tests.support.events import event
 from tests.support.mapping import ANY_STORE, mapped, master, outcome, refused
 

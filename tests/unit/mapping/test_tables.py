@@ -91,7 +91,7 @@ FAULTS = [
     (
         "mapping: 1\nstores:\n  rows:\n  - {store: S1}\n  - {store: S2, timezone: Mars}\n",
         "",
-        "mapping.yaml:5: stores.rows.1.timezone: 'Mars' is no time zone; use a name like Europe/Berlin",
+        "mapping.yaml:5: stores.rows.1.timezone: 'Mars' is not a time zone; use a name like Europe/Berlin",
     ),
     (items(file="items.csv"), "sku,cost\nA,1\nB,1\nA,2\n", "items.csv:4: the same key as in items.csv:2; keep one"),
     (items(file="items.csv"), "sku,cost\nA,1\nB,x\n", "items.csv:3: cost: Input should be a valid decimal"),

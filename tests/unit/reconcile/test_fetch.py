@@ -8,8 +8,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.reconcile import fetch
 from ops.reconcile.expected_documents import ExpectedDocuments
+from schemas.store import Store, Stores
 from streams.kafka.topics import BrokerUnreachable
-from streams.settings import Settings, Store, Stores
+from streams.settings import Settings
 
 
 class Coordinator:

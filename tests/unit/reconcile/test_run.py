@@ -29,13 +29,13 @@ from ops.reconcile.run import (
     unbalanced,
 )
 from ops.reconcile.store_day import DayReport
+from schemas.store import Store, Stores
 from sinks.base import SinkMisconfigured
 from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.dead_letters.day_states import days_noted
 from streams.kafka import reader as topics
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
-from streams.settings import Store, Stores
 from tests.support.events import FakeRecord
 from tests.support.reconciliation import DAYS, TOPIC, Clock, Desk, ref, sold
 

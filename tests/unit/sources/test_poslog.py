@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from schemas.contract import ContractExample
 from schemas.document import ErpDocument
+from schemas.store import Store, Stores
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.settings import Store, Stores
 from streams.sources.contracts import find
 from streams.sources.source import RefusedRecord, SkippedPart, Source, ready
 from tests.support.events import FakeRecord

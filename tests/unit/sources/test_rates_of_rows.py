@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from schemas.store import Store, Stores
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.settings import Store, Stores
 from streams.sources.contracts import ContractError
 from streams.sources.source import Source, ready
 from tests.support.events import NOON, FakeRecord

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.opening_hours import DAYS, OpeningHours, parse_hours
+from schemas.store import Store, Stores
 from streams.metrics import MOST_STORES, OTHER_STORES, WorkerMetrics
-from streams.settings import Store, Stores
 from streams.worker.open_stores import open_now
 from tests.support.mapping import master
 
