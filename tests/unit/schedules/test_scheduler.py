@@ -191,7 +191,7 @@ def test_stop_ends_a_keeper(tmp_path: Path) -> None:
         ("{cron: '0 8 * * *', reconcile: {}, topic: b}", "by the contract and the topic of the settings"),
         ("{cron: '0 8 * * *', sql: 'sqlite:///a'}", "sql and query belong together"),
         ("{cron: '0 8 * * *', sql: 'postgresql://a:b@c/d', query: SELECT 1}", "contains a password"),
-        ("{cron: '0 8 * * *', files: [a], timezone: Europe/Bonn}", "is no time zone"),
+        ("{cron: '0 8 * * *', files: [a], timezone: Europe/Bonn}", "is not a time zone"),
     ],
 )
 def test_wrong_schedule_is_told(tmp_path: Path, schedule: str, message: str) -> None:
