@@ -1,4 +1,4 @@
-"""What every sink promises, and the errors it may raise."""
+"""The protocol that every sink implements, and the errors it may raise."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def in_conflict(document: ErpDocument, conflict: Reason) -> Refused:
     return Refused(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
 
 
-#: In which ways the world may be bad.
+#: Kinds of unavailability.
 KINDS = (
     "auth",
     "connection",
@@ -63,7 +63,7 @@ KINDS = (
 
 
 class SinkUnavailable(Exception):
-    """The world is bad, not the document: nothing of this call may be taken as done, write the same again later.
+    """The sink is temporarily unavailable. Assume nothing was written and retry the same call later.
 
     `kind` is one of `KINDS`, for metrics; `retry_after` is the number of seconds the system asks for, if it does.
     """
@@ -75,14 +75,14 @@ class SinkUnavailable(Exception):
 
 
 class SinkMisconfigured(Exception):
-    """The sink can't be used as it is set up; the message says what is wrong and what to do."""
+    """The sink's configuration is wrong; the message names the fault and the remedy."""
 
 
 @dataclass(slots=True)
 class PreflightFinding:
-    """One thing a preflight looked at. `advice` says what to do when it is not `ok`.
+    """The result of one preflight check. `advice` names the remedy if it is not `ok`.
 
-    A worker starts without what is not `vital`: then some documents are refused, or are not booked to their end.
+    A worker starts even if a check that is not `vital` fails: then some documents are refused or not fully booked.
     """
 
     subject: str
@@ -94,7 +94,7 @@ class PreflightFinding:
 
 @dataclass(slots=True)
 class StoreDay:
-    """What the sink holds of one store, business day and currency; signed as the documents are.
+    """The sink's sums for one store, business day and currency; signed as the documents are.
 
     `quantity` is the sum over the lines, whatever their units. `tenders` are sums by kind, as the till names them.
     `digest` is the sum of the documents' prints (`sinks.digests`), where it was asked for, and `personal` that of their
@@ -144,13 +144,13 @@ class Sink(Protocol):
         Returns one result per document, in their order. The caller sees to it that no two documents of one call share
         an event_id or an external_ref. One document's refusal never keeps the others from landing. An event_id that
         was delivered with other content is refused as `conflicting_duplicate`; an external_ref that is held at the
-        same revision with other content, from another event, as `conflicting_receipt`, now and for ever. Raises
+        same revision with other content, from another event, as `conflicting_receipt`, now and always. Raises
         SinkUnavailable.
         """
         ...
 
     def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """What `write` would answer now. Nothing of it is kept. Raises SinkUnavailable."""
+        """Return the results that `write` would give now, without keeping anything. Raises SinkUnavailable."""
         ...
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
@@ -173,7 +173,7 @@ class Sink(Protocol):
         ...
 
     def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
-        """What the sink holds per store, business day and currency, ordered by them; all where not narrowed.
+        """Return the sums per store, business day and currency, in that order; all unless narrowed.
 
         `deep`: with digests, made where the documents are. Raises SinkUnavailable.
         """
@@ -190,7 +190,7 @@ class Sink(Protocol):
 
 @dataclass(slots=True)
 class DeliveryRecord:
-    """What the sink did with an event, and when."""
+    """The effect that an event had in the sink, and when."""
 
     event_id: str
     external_ref: str
@@ -204,7 +204,8 @@ class SupportsDeliveryHistory(Protocol):
     """A sink that knows when it took an event."""
 
     def deliveries(self, event_ids: Sequence[str]) -> list[DeliveryRecord]:
-        """What was done with these events, ordered by time; nothing of those it never took. Raises SinkUnavailable."""
+        """Return the effects of these events, ordered by time; events it never took are left out. Raises
+        SinkUnavailable."""
         ...
 
 
@@ -230,7 +231,7 @@ class SupportsContentComparison(Protocol):
 
 @dataclass(slots=True)
 class OrphanedParts:
-    """What is held under a reference that has no document: numbers of lines, payments and deliveries."""
+    """Parts held under a reference without a document: numbers of lines, payments and deliveries."""
 
     external_ref: str
     lines: int = 0
@@ -279,15 +280,15 @@ class SupportsRevoke(Protocol):
         ...
 
     def forget(self, kept: Sequence[ReferenceSnapshot]) -> list[str]:
-        """Delete what was kept, and that its events were delivered; what comes again is new.
+        """Delete the rows of these snapshots and the record of their deliveries; their events are new if sent again.
 
-        What is not as it was kept any more stays; its references are returned. For repairs alone: it breaks the promise
-        of `write` for whoever sends these events a second time. Raises SinkUnavailable.
+        Rows that have changed since the snapshot stay; their references are returned. For repairs only: it breaks the
+        promise of `write` for anyone who sends these events a second time. Raises SinkUnavailable.
         """
         ...
 
     def restore(self, kept: Sequence[ReferenceSnapshot], *, rehearse: bool = False) -> dict[str, Restored]:
-        """Put what was forgotten back, and return by reference what came of it; with `rehearse` what would.
+        """Put revoked documents back and return the outcome by reference; with `rehearse`, return it without a change.
 
         Raises SinkUnavailable.
         """

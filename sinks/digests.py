@@ -32,7 +32,7 @@ _DIGITS = 16  # hexadecimal
 How = Literal["text", "whole", "amount", "fine", "date", "moment"]
 Columns = dict[str, How]
 
-#: What a print covers of each table: every column that comes from the event, in this order.
+#: The columns of each table that a digest covers: every column that comes from the event, in this order.
 DOCUMENT: Columns = {
     "external_ref": "text",
     "event_id": "text",

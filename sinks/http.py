@@ -1,7 +1,8 @@
-"""HTTP for sinks: a request and its answer, and what it means when there is none.
+"""HTTP for sinks: requests, responses, and the errors of failed requests.
 
-Secrets stand in headers, and nothing here puts headers, bodies or answers into an error's text. TLS is verified, by the
-system's authorities or by `ca_file`. Nothing is redirected and nothing is sent twice: that is for the caller to decide.
+Secrets are sent in headers, and nothing here puts headers, bodies or responses into an error's text. TLS is verified,
+by the system's authorities or by `ca_file`. Nothing is redirected and nothing is sent twice: that is for the caller to
+decide.
 """
 
 import json
@@ -24,17 +25,17 @@ from sinks.base import SinkMisconfigured, SinkUnavailable
 TIMEOUT = urllib3.Timeout(connect=5, read=100)
 #: Nobody is waited for longer than that before being asked again.
 LONGEST_WAIT = 300.0
-#: Characters that a path may have as they are (RFC 3986, 3.3), "%" among them: it stands before two digits.
+#: Characters that a path may have as they are (RFC 3986, 3.3), "%" among them: it precedes two digits.
 _IN_PATHS = "/%:@!$&'()*+,;="
 _HERE = ("localhost", "127.0.0.1", "::1")
 
-#: What a status means, apart from 2xx and those that a sink takes for itself.
+#: Meanings of statuses, except 2xx and those that a sink handles itself.
 _KINDS = {401: "auth", 403: "privilege", 404: "schema", 405: "schema", 408: "timeout", 410: "schema", 429: "limit"}
 
 
 @dataclass(slots=True, repr=False)
 class HttpAnswer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: Mapping[str, str]
@@ -73,9 +74,10 @@ class HttpClient:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HttpAnswer:
-        """The answer, whatever its status. Raises SinkUnavailable where there is none.
+        """Send the request and return the response, whatever its status. Raises SinkUnavailable if there is no
+        response.
 
-        `path` is that of a URL: names in it are quoted, with their slashes (`%2F`), so that none is taken for two.
+        `path` is a URL path: names in it are quoted, including their slashes (`%2F`), so that none is read as two.
         """
         url = self._root + quote(path, safe=_IN_PATHS) + (f"?{urlencode(query)}" if query else "")
         said = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | dict(headers or {})

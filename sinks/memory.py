@@ -31,7 +31,7 @@ from sinks.store_days import prints_of, totals_of
 
 
 class MemorySink:
-    """Holds documents and what was delivered in dictionaries, `documents` by external_ref."""
+    """Holds documents and deliveries in dictionaries, `documents` by external_ref."""
 
     compared = "the documents, and that each of them is remembered"
 

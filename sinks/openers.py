@@ -1,6 +1,6 @@
-"""What the URLs of sinks that are no tables of ours say: a topic, a webhook, an ERP behind an API.
+"""Open the sinks that are not SQL tables by their URLs: a topic, a webhook, an ERP behind an API.
 
-All raise SinkMisconfigured where a URL can't be meant.
+All raise SinkMisconfigured for an invalid URL.
 """
 
 import re
@@ -135,7 +135,7 @@ def odoo(url: URL) -> Sink:
 
 
 def _ledger(url: URL) -> tuple[DeliveryLog, EventLog]:
-    """What is kept beside an ERP, in the database that the URL's parameter `ledger` names."""
+    """Open the logs kept next to an ERP, in the database that the URL's parameter `ledger` names."""
     bare, ledger = split_ledger(url)
     options = {"timeout": 10.0} if ledger.get_backend_name() == "sqlite" else {}
     engine = create_engine(ledger, connect_args=options, hide_parameters=True)
@@ -143,9 +143,9 @@ def _ledger(url: URL) -> tuple[DeliveryLog, EventLog]:
 
 
 def parameters(url: URL, *known: str, many: tuple[str, ...] = ()) -> dict[str, str]:
-    """What stands after the '?' of a URL; those of `many` may stand there several times and are joined with commas.
+    """Return the query parameters of a URL; those of `many` may be repeated and are joined with commas.
 
-    Raises SinkMisconfigured for what is not known, so that a misspelt parameter is not just without effect.
+    Raises SinkMisconfigured for an unknown parameter, so that a misspelt one is not silently ignored.
     """
     unknown = sorted(set(url.query) - set(known))
     if unknown:

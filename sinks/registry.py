@@ -19,7 +19,7 @@ _NUMBERS = ("connect_timeout", "keepalives_idle", "keepalives_interval", "keepal
 
 
 def open_sink(url: str, *, password: str | None = None) -> Sink:
-    """The sink at `url`, not connected yet: `check` and `ping` tell whether it can be used.
+    """The sink at `url`, not connected yet: `check` and `ping` verify that it can be used.
 
     The password is no part of the URL, which is seen in process lists and files. Raises SinkMisconfigured.
     """
@@ -37,13 +37,13 @@ def open_sink(url: str, *, password: str | None = None) -> Sink:
 
 
 def _openers() -> "dict[str, Callable[[URL], Sink]]":
-    """What opens a URL, by its scheme. Packages add theirs as entry points of the group `tillstream.sinks`."""
+    """Return the opener of a URL's scheme. Packages add theirs as entry points of the group `tillstream.sinks`."""
     others = {point.name: partial(_load, point) for point in entry_points(group="tillstream.sinks")}
     return others | _SCHEMES
 
 
 def _load(point: EntryPoint, url: URL) -> Sink:
-    return point.load()(url)  # type: ignore[no-any-return]  # what the package promises
+    return point.load()(url)  # type: ignore[no-any-return]  # as the package promises
 
 
 def shown(url: str) -> str:
@@ -141,7 +141,7 @@ def _odoo(url: URL) -> Sink:
 
 
 def _require_parameters(url: URL) -> None:
-    """Returns if the parameters make sense, as far as that can be told without a server."""
+    """Validate the parameters as far as possible without a server."""
     import psycopg
 
     for name in _NUMBERS:

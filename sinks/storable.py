@@ -1,4 +1,5 @@
-"""What every sink can hold, decided once: exact amounts in a fixed number of places, and text that is Unicode.
+"""The values that every sink can hold, decided once: exact amounts in a fixed number of places, and text that is
+Unicode.
 
 A value outside is refused, never rounded, cut off or replaced: Raises DocumentsRefused throughout.
 """
@@ -13,10 +14,10 @@ from sinks.base import DocumentsRefused
 #: Places of amounts: no ISO 4217 currency has more minor digits.
 AMOUNT_PLACES = 4
 #: Places of quantities, prices, printed discounts and tax rates: what `invalid_amount` allows a till. A value below
-#: LIMIT (10 ** 12) in so many places is an integer below 10 ** 18, which an integer of 64 bits holds.
+#: LIMIT (10 ** 12) with that many places is an integer below 10 ** 18, which an integer of 64 bits holds.
 FINE_PLACES = 6
 
-#: The default context would round a number of more than 28 digits before anyone could see what it was.
+#: The default context would round a number of more than 28 digits before it could be checked.
 _EXACT = Context(prec=40, traps=[Inexact, InvalidOperation])
 
 

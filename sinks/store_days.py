@@ -15,9 +15,9 @@ from sinks.digests import added, in_digits, personal_print_of, print_of
 def as_held(
     text: str | None, store: str, day: date, currency: str, *, net: Decimal, tax: Decimal, gross: Decimal
 ) -> ErpDocument:
-    """A document that an ERP keeps with what it booked, but with the place and the sums that the ERP has now.
+    """Return the document as an ERP keeps it with the booking, but with the ERP's current place and sums.
 
-    So what somebody changes in the ERP shows in totals and prints as far as it changes one of these. Lines, quantities
+    So changes made in the ERP show in totals and digests as far as they change one of these. Lines, quantities
     and tenders are those of the document. Raises SinkUnavailable where somebody has spoilt it.
     """
     try:

@@ -1,16 +1,16 @@
-"""A webhook: documents are posted to a URL, signed, and whoever is there does with them what they like.
+"""A webhook: documents are posted to a URL, signed, for any receiver.
 
-Nothing can be read back from there, so a *journal*, which is an SQL sink, holds what was delivered. Writing:
+Nothing can be read back from a receiver, so a *journal*, an SQL sink, holds the delivered documents. Writing:
 
-1. Ask the journal what is new (`rehearse`).
-2. Post that. The receiver has to recognise what it has had before, by the document's `event_id`, or by the message's
+1. Ask the journal which documents are new (`rehearse`).
+2. Post those. The receiver has to recognise repetitions, by the document's `event_id`, or by the message's
    id, which stays the same as long as the same documents are sent.
-3. Write what was accepted into the journal. A crash between 2 and 3 has the same sent again.
+3. Write the accepted documents into the journal. After a crash between 2 and 3 they are sent again.
 
 So every document arrives at least once, and the journal answers as every other sink does. A worker that shares its
 journal with others (PostgreSQL) knows what they have delivered.
 
-Signatures are those of Standard Webhooks 1.0 (https://www.standardwebhooks.com). What a receiver does: docs/how-to/webhook.md.
+Signatures are those of Standard Webhooks 1.0 (https://www.standardwebhooks.com). For receivers: docs/how-to/webhook.md.
 """
 
 import base64
@@ -77,7 +77,7 @@ class WebhookSink:
         self._clock = clock
 
     def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """As in the protocol. What was accepted before an outage is in the journal when this raises."""
+        """As in the protocol. Documents accepted before an outage are in the journal when this raises."""
         told = zip(documents, self._journal.rehearse(documents), strict=True)
         new = [d for d, r in told if isinstance(r, Accepted) and r.effect in ("written", "replaced")]
         self._ledger.attempt([(d.external_ref, d.revision) for d in new])
@@ -103,7 +103,7 @@ class WebhookSink:
         return [(kept | refused)[d.event_id] for d in documents]
 
     def _keep(self, documents: Sequence[ErpDocument]) -> dict[str, Result]:
-        """What the journal says of documents that are delivered, now or before."""
+        """Return the journal's results for documents delivered now or before."""
         results = {result.event_id: result for result in self._journal.write(documents)}
         new = [d for d in documents if results[d.event_id] in (_written(d), _replaced(d))]
         self._ledger.note(DeliveryEntry(d.external_ref, d.revision, "confirmed") for d in new)
@@ -204,7 +204,7 @@ def message_id(documents: Sequence[ErpDocument]) -> str:
 
 
 def refusals(body: bytes) -> dict[str, str]:
-    """What a receiver says that it does not take: `{"refused": [{"event_id": …, "code": …}]}`, by event."""
+    """Return the events that a receiver refuses: `{"refused": [{"event_id": …, "code": …}]}`, by event."""
     try:
         said = json.loads(body or b"{}")
         rows = said.get("refused", []) if isinstance(said, dict) else []

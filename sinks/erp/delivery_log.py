@@ -1,4 +1,4 @@
-"""What became of each document in an ERP behind an API: a small SQL table beside the worker.
+"""The state of each document in an ERP behind an API: a small SQL table next to the worker.
 
     new ──▶ created ──▶ confirmed ──▶ posted
      └──────────┴──────────▶ refused
@@ -6,8 +6,8 @@
 `new`: about to be sent, or sent without an answer. `created`: the ERP holds it and does not count it yet. `confirmed`:
 it is a sale there. `posted`: it is in the ERP's ledger. `refused`: the ERP will not take it as it is.
 
-The ERP is the truth. This is what one looks at without asking it, and can be rebuilt from it at any time; nothing that
-decides whether a document is sent is read from here.
+The ERP is the truth. This log can be read without querying it and rebuilt from it at any time; no decision to
+send a document depends on it.
 """
 
 import sqlite3
@@ -154,7 +154,7 @@ class DeliveryLog:
             return {cast(State, state): count for state, count in connection.execute(query)}
 
     def rebuild(self, entries: Iterable[DeliveryEntry]) -> None:
-        """Makes the ledger say what the ERP holds: `entries`, beside the refused ones, which no ERP holds."""
+        """Replace the log's entries by those of the ERP, `entries`; refused ones stay, since no ERP holds them."""
         own = _states.c.erp == self._erp
         with self._transaction() as connection:
             connection.execute(delete(_states).where(own, _states.c.state != "refused"))
@@ -227,4 +227,4 @@ def _engine(url: URL) -> Engine:
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL").close()
-    connection.execute("PRAGMA synchronous = NORMAL").close()  # what a power cut takes can be rebuilt
+    connection.execute("PRAGMA synchronous = NORMAL").close()  # entries lost to a power cut can be rebuilt

@@ -1,8 +1,8 @@
-"""What came of events that have no document of their own in an ERP: superseded ones, repeated ones, conflicts.
+"""Outcomes of events that have no document of their own in an ERP: superseded ones, repetitions, conflicts.
 
-Two tables of the SQL sinks, in the database of the ledger. An ERP has no place for them, and the documents in it don't
-depend on them: where they are lost, an old revision that comes again, saying something else, is superseded again
-instead of being called a conflict.
+Two tables of the SQL sinks, in the database of the ledger. An ERP has no place for them, and its documents don't
+depend on them: if they are lost, an old revision that is sent again with other content is superseded again
+instead of being reported as a conflict.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,18 +1,18 @@
-"""How documents land in an ERP behind an API: the algorithm that `sinks.erpnext.sink` and `sinks.odoo.sink` share.
+"""Write documents to an ERP behind an API: the algorithm that `sinks.erpnext.sink` and `sinks.odoo.sink` share.
 
-The ERP is the truth. Its invoices carry what is needed to recognise them: a key that is unique there, made of the
+The ERP is the truth. Its invoices carry the means to recognise them: a key that is unique there, made of the
 receipt and its revision, and the document itself. Writing a batch:
 
-1. Look up which revisions of the receipts are there, and decide, as every sink does, what is new.
-2. Create drafts of the new ones, in list calls, halved where the ERP refuses one. The unique key sees to it that a
-   draft is made once, whoever else does the same at the same time.
-3. Look again. What another writer has made meanwhile is seen now: the newest revision goes on and withdraws older
+1. Look up which revisions of the receipts are there, and decide, as every sink does, which documents are new.
+2. Create drafts of the new ones, in list calls, halved where the ERP refuses one. The unique key ensures that a
+   draft is created once, even if other writers do the same at the same time.
+3. Look up again. Invoices of other writers are visible now: the newest revision continues and withdraws older
    ones, an older one withdraws itself. The ERP's own sums must be the document's, to the cent, or nothing is posted.
-4. Post. Then write down what came of it.
+4. Post. Then record the outcome.
 
-Every step finds what an earlier attempt has left and goes on from there, so a crash costs nothing but time. Nothing is
-read from the ledger. `sinks.erp.event_log` knows the events that have no invoice of their own, and what each event said; that
-a receipt is booked is for the ERP alone to say.
+Every step finds the results of an earlier attempt and continues from there, so a crash costs nothing but time. Nothing
+is read from the ledger. `sinks.erp.event_log` knows the events that have no invoice of their own, and each event's
+content; that a receipt is booked is for the ERP alone to say.
 """
 
 import hashlib
@@ -96,7 +96,7 @@ class ErpSystem(Protocol):
         ...
 
     def withdraw(self, booking: ErpBooking) -> None:
-        """Deletes a draft, cancels what is posted. Raises DocumentsRefused."""
+        """Delete a draft, cancel a posted invoice. Raises DocumentsRefused."""
         ...
 
     def post(self, bookings: Sequence[ErpBooking]) -> None:
@@ -232,7 +232,7 @@ class ErpSink:
     # ---- 2 to 4
 
     def _book(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """What became of documents that are not posted yet. Nothing for those that went as it had been decided."""
+        """Return the outcomes of documents that are not posted yet, except for those that went as decided."""
         if not documents:
             return []
         before = self._find(documents)
@@ -314,11 +314,11 @@ class ErpSink:
         }
 
     def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
-        """As in the protocol, from what the bookings say."""
+        """As in the protocol, from the bookings."""
         return totals_of(self.system.booked(store, day), deep=deep)
 
     def prints(self, store: str, day: date) -> list[DocumentDigest]:
-        """As in the protocol, from what the bookings say."""
+        """As in the protocol, from the bookings."""
         return prints_of(self.system.booked(store, day))
 
     def numbers(self, external_refs: Sequence[str]) -> dict[str, str]:
@@ -368,7 +368,7 @@ def _unescaped(external_refs: Collection[str]) -> set[str]:
 
 
 def key_of(document: ErpDocument) -> str:
-    """The name of a document's invoice, the same for ever."""
+    """Return the name of a document's invoice; it never changes."""
     return f"TS-{digest(document.external_ref)}-{document.revision}"
 
 

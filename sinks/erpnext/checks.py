@@ -1,4 +1,4 @@
-"""What a preflight asks of an ERPNext, before anything is written to it."""
+"""Preflight checks of an ERPNext site, before anything is written to it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -49,7 +49,7 @@ def findings(erp: "ErpNextSystem", *, apply: bool) -> list[PreflightFinding]:
 
 
 def _if_allowed(subject: str, look: Callable[[], PreflightFinding]) -> PreflightFinding:
-    """What `look` finds, if the user may look."""
+    """Return the findings of `look`, if the user has the right to read."""
     try:
         return look()
     except (SinkUnavailable, DocumentsRefused) as fault:
@@ -93,7 +93,7 @@ def _fields(erp: "ErpNextSystem", *, apply: bool) -> PreflightFinding:
 
 
 def _permissions(erp: "ErpNextSystem", user: str) -> PreflightFinding:
-    """Frappe answers for an invoice that is there; where there is none, the first one will tell."""
+    """Frappe reports the rights on an existing invoice; without one, they show with the first."""
     some = erp.rows("Sales Invoice", ["name"], [], limit_page_length=1)
     if not some:
         return PreflightFinding("permissions", True, "can be asked when there is an invoice")

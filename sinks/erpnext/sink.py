@@ -1,9 +1,9 @@
 """ERPNext: a receipt is a Sales Invoice with `is_pos` and `update_stock`, by Frappe's REST API.
 
 Refunds and voids are returns (`is_return`, `return_against` where the ERP holds the sale); an invoice is cancelled
-where a newer revision takes its place. Invoices are recognised by custom fields, which `check` creates if it is told
-to: `tillstream_key` is unique. It is offered as the invoice's name too, which Frappe takes where Sales Invoice is named
-by prompt, and replaces by one of its series otherwise (frappe/model/naming.py).
+where a newer revision takes its place. Invoices are recognised by custom fields, which `check --apply` creates:
+`tillstream_key` is unique. It is offered as the invoice's name too, which Frappe takes where Sales Invoice is named by
+prompt, and replaces by one of its series otherwise (frappe/model/naming.py).
 
 Taxes are booked as the till computed them (charge type Actual), so ERPNext has nothing to compute differently. It
 rounds rates to `precision` places, so a line may come out a cent off: that cent goes to `rounding_account`, as cash
@@ -54,7 +54,7 @@ _TAG = re.compile(r"<[^>]*>")
 
 @dataclass(frozen=True, slots=True)
 class ErpNextDefaults:
-    """What a document's mapping does not say."""
+    """Values for documents whose mapping does not give them."""
 
     company: str
     customer: str
@@ -263,7 +263,7 @@ class ErpNextSystem:
         return self._adjusted(d) + d.rounding
 
     def _adjusted(self, d: ErpDocument) -> Decimal:
-        """What ERPNext's line amounts differ by from the document's net."""
+        """Return the difference between ERPNext's line amounts and the document's net."""
         return d.net - sum((self._amount(line) for line in d.lines), Decimal(0))
 
     def _rate(self, line: DocumentLine) -> Decimal:
@@ -337,7 +337,7 @@ def _result(answer: HttpAnswer) -> Any:
 
 
 def error_of(answer: HttpAnswer) -> dict[str, Any]:
-    """What Frappe says of an error; nothing, where a proxy or a page answers."""
+    """Return Frappe's error messages; none if a proxy or an HTML page answered."""
     try:
         said = json.loads(answer.body)
     except ValueError:

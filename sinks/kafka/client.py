@@ -1,4 +1,4 @@
-"""What the Kafka sink says to the broker: transactions that fence, reading to the end, and errors as a sink's."""
+"""The Kafka sink's client: fencing transactions, reading to the end, and the translation of Kafka's errors."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from sinks.base import DocumentsRefused, SinkUnavailable
 from sinks.sql.errors import SCHEMA_ADVICE
 
 TIMEOUT = 10.0
-#: Seconds after which the broker ends a transaction whose writer has died. Readers of committed records wait so long.
+#: Seconds after which the broker ends a transaction whose writer has died. Readers of committed records wait that long.
 TRANSACTION_SECONDS = 30
 #: The topic's own limit decides; ours is beyond all that a broker takes.
 _MOST_BYTES = 64 * 2**20
@@ -57,7 +57,7 @@ def told() -> Iterator[None]:
         yield
     except KafkaException as error:
         raise of_kafka(error.args[0]) from None
-    except SystemError as error:  # the client raises what is fatal, and then calls back all the same
+    except SystemError as error:  # the client raises fatal errors, and then calls back all the same
         if not isinstance(error.__cause__, KafkaException):
             raise
         raise of_kafka(error.__cause__.args[0]) from None
@@ -66,7 +66,7 @@ def told() -> Iterator[None]:
 
 
 def of_kafka(error: KafkaError) -> Exception:
-    """What to raise for an error of the client."""
+    """Return the exception to raise for an error of the client."""
     if error.code() in _TOO_LARGE:
         return DocumentsRefused("too_large_for_the_topic")
     kind = _KINDS.get(error.code(), "connection")
@@ -97,10 +97,10 @@ class TransactionalWriter:
             self._producer.init_transactions(TIMEOUT)
 
     def commit(self, documents: Sequence[tuple[ErpDocument, str]]) -> int:
-        """All of the documents and their effects as records, or none of them. Returns the offset of the last one.
+        """Write all documents and their effects as records, or none. Return the offset of the last one.
 
-        Raises DocumentsRefused, where nothing was written, and SinkUnavailable, where what became of the transaction
-        is unknown. After either this can't be used any more.
+        Raises DocumentsRefused if nothing was written, and SinkUnavailable if the transaction's outcome is unknown.
+        After either, this writer can't be used any more.
         """
         offsets: list[int] = []
         refused: list[KafkaError] = []
@@ -125,7 +125,7 @@ class TransactionalWriter:
                         confirmed,
                         headers=[(f"tillstream.{name}", value.encode()) for name, value in headers.items()],
                     )
-                except KafkaException as error:  # an earlier one broke the transaction; what became of it tells why
+                except KafkaException as error:  # an earlier record broke the transaction; its error is the cause
                     failed.append(error.args[0])
                     break
                 self._producer.poll(0)
@@ -137,7 +137,7 @@ class TransactionalWriter:
         return max(offsets)
 
     def close(self) -> None:
-        """Gives up what is under way. What can't be given up now, the broker ends by itself."""
+        """Abort the open transaction. If that fails, the broker ends it after its timeout."""
         with suppress(SinkUnavailable, DocumentsRefused), told():
             self._producer.abort_transaction(1)
         with suppress(SinkUnavailable, DocumentsRefused), told():  # a fatal error may still be waiting to be raised
@@ -146,7 +146,7 @@ class TransactionalWriter:
 
 
 class CommittedReader:
-    """Reads what is committed, from any offset to the end. Not for several threads at once."""
+    """Reads committed records from any offset to the end. Not thread-safe."""
 
     def __init__(self, config: dict[str, Any], topic: str) -> None:
         self._topic = topic
@@ -192,7 +192,7 @@ class CommittedReader:
 
 
 class TopicDescription:
-    """What the broker says about the topic."""
+    """The broker's description of the topic."""
 
     def __init__(self, config: dict[str, Any], name: str) -> None:
         self.name = name
@@ -226,7 +226,7 @@ class TopicDescription:
         return {name: entry.value for name, entry in found.items()}
 
     def create(self, partitions: int, replication: int) -> None:
-        """Creates it, to keep everything for ever, and waits until all know it. Raises SinkUnavailable."""
+        """Create the topic with unlimited retention and wait until all brokers know it. Raises SinkUnavailable."""
         wanted = NewTopic(
             self.name,
             num_partitions=partitions,

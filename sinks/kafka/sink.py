@@ -1,17 +1,17 @@
 """A Kafka topic: one record per document and revision, whatever crashes, whoever else writes.
 
-A store's documents stand in one partition, in the order of their effects; a record's key is the external_ref, its value
-the document as JSON. Whether a document is in the topic already is answered by an *index*, which is an SQLite sink that
-holds what the topic holds. Writing:
+A store's documents are in one partition, in the order of their effects; a record's key is the external_ref, its value
+the document as JSON. An *index*, an SQLite sink with the same content, answers whether a document is in the topic
+already. Writing:
 
 1. Own the partition: take its transactional id over, which fences every other writer off and decides its last
    transaction, and then read the partition to its end into the index. Whoever owns a partition knows all of it.
-2. In one transaction of the index, decide what is new, as in any SQL sink (`sinks.sql.sink`).
+2. In one transaction of the index, decide which documents are new, as in any SQL sink (`sinks.sql.sink`).
 3. Commit the new documents to Kafka, in one transaction. A writer that was fenced off meanwhile fails here.
-4. Commit the index. A crash between 3 and 4 leaves an index that lacks what the topic holds: step 1 reads it.
+4. Commit the index. A crash between 3 and 4 leaves an index that lacks the last documents: step 1 reads them.
 
-Where anything fails, the ownership is given up, so the next call begins with 1. The index is a cache: the topic is the
-truth. What the topic does not hold is lost with it: which events were superseded, or refused for their receipt.
+If anything fails, the ownership is given up, so the next call begins with 1. The index is a cache: the topic is the
+truth. Facts that the topic does not hold are lost with the index: which events were superseded or in conflict.
 """
 
 import tempfile
@@ -69,16 +69,16 @@ _positions = Table(
     Column("topic", Text, nullable=False),
 )
 
-#: An index that is read anew has to tell when the topic got its records, and not when they were read.
+#: A rebuilt index has to report the times at which the topic got its records, not those of reading them.
 _DELIVERED_AT = (
     update(deliveries).where(deliveries.c.event_id == bindparam("event")).values(delivered_at=bindparam("at"))
 )
 
 
 class KafkaSink(SqliteSink):
-    """The topic `topic`, created with the `wanted` partitions and replicas where `check` is told to apply.
+    """The topic `topic`, created with the `wanted` partitions and replicas by `check --apply`.
 
-    `index`: the file to keep the index in; without one the topic is read anew at each start.
+    `index`: the file to keep the index in; without one the topic is read again at each start.
     """
 
     compared = "the index of the topic's records: that the topic still has them is not looked at"
@@ -128,7 +128,7 @@ class KafkaSink(SqliteSink):
         try:
             parts = [documents[start : start + self.max_batch] for start in range(0, len(documents), self.max_batch)]
             return [r for part in parts for r in write_bisecting(part, lambda each: self._commit(partition, each))]
-        except BaseException:  # what became of the last transaction is unknown: it has to be read
+        except BaseException:  # the outcome of the last transaction is unknown: the topic has to be read
             self._disown(partition)
             raise
 
@@ -180,7 +180,7 @@ class KafkaSink(SqliteSink):
         return self._partitions
 
     def _catch_up(self, partitions: Sequence[int]) -> None:
-        """Reads what others have written since the last time."""
+        """Read the records that others have written since the last call."""
         with self._connection() as connection:
             rows = connection.execute(select(_positions.c.partition, _positions.c.next_offset))
             known = {row.partition: row.next_offset for row in rows}
@@ -287,7 +287,7 @@ class KafkaSink(SqliteSink):
 
 
 def partition_of(store: str, partitions: int) -> int:
-    """Where a store's documents stand: where librdkafka's producers put records of that key."""
+    """Return the partition of a store's documents: the one that librdkafka's producers choose for that key."""
     return crc32(store.encode(errors="surrogatepass")) % partitions
 
 

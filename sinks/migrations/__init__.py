@@ -1,7 +1,7 @@
 """The schema's versions, applied by `tillstream check --apply`.
 
-A change to `sinks.sql.tables` comes with a new file in `versions`, which names the one before it as its `down_revision`;
-a test compares what all of them make with what the tables say. There is no way down: restore a backup.
+A change to `sinks.sql.tables` comes with a new file in `versions`, which names the one before it as its
+`down_revision`; a test compares the migrated schema with the declared tables. There is no way down: restore a backup.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a preflight asks of an Odoo, before anything is written to it, and the master data that the sink needs."""
+"""Preflight checks of an Odoo database, before anything is written to it, and the master data that the sink needs."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 OLDEST, NEWEST = 16, 19
 _HAS_ACCESS_SINCE = 18
 MOVE = "account.move"
-#: Custom fields of account.move, and what they are.
+#: Custom fields of account.move with their definitions.
 FIELDS = {
     "x_tillstream_ref": "char",
     "x_tillstream_revision": "integer",
@@ -48,7 +48,7 @@ class OdooTax:
 
 @dataclass(frozen=True, slots=True)
 class OdooMasterData:
-    """The ids of what the settings name."""
+    """The ids of the records named in the settings."""
 
     company: int
     journal: int
@@ -97,7 +97,7 @@ def _fields(odoo: "OdooSystem", *, apply: bool) -> PreflightFinding:
 
 
 def _rights(odoo: "OdooSystem") -> PreflightFinding:
-    """Whether the user may do with invoices what the sink does."""
+    """Return whether the user has the rights on invoices that the sink needs."""
     lacking = []
     for right in ("read", "write", "create", "unlink"):
         if odoo.client.series() >= _HAS_ACCESS_SINCE:
@@ -139,7 +139,8 @@ def _places(odoo: "OdooSystem") -> list[PreflightFinding]:
 
 
 def master_data(odoo: "OdooSystem") -> OdooMasterData:
-    """The ids of what the settings name. Raises SinkUnavailable of kind `schema` where something is missing."""
+    """Return the ids of the records named in the settings. Raises SinkUnavailable of kind `schema` if one is
+    missing."""
     places = odoo.places
     company = _id(odoo, "res.company", [["name", "=", places.company]])
     journal = [["code", "=", places.journal], ["type", "=", "sale"], ["company_id", "=", company]]

@@ -1,7 +1,7 @@
 """Odoo's API: JSON-2 from version 19 on, JSON-RPC before; calls in, answers out, its errors as a sink's.
 
-What Odoo says is never matched by its text, which is in the user's language: only by the class of the exception, which
-both protocols name. Calls ask for English, so that what people read in details is in one language.
+Odoo's error texts, which are in the user's language, are never matched: only the class of the exception, which
+both protocols name. Calls ask for English, so that details are in one language.
 """
 
 import json
@@ -53,7 +53,7 @@ class OdooClient:
         return self._version
 
     def series(self) -> int:
-        """The number before the point; 0 where there is none, such as `saas~17.2`'s."""
+        """Return the number before the point; 0 if there is none, as in `saas~17.2`."""
         number = self.version().removeprefix("saas~").partition(".")[0]
         return int(number) if number.isdecimal() else 0
 
@@ -104,7 +104,8 @@ def _error_in(answer: HttpAnswer) -> dict[str, Any]:
 
 
 def _fault(answer: HttpAnswer, error: dict[str, Any]) -> Exception:
-    """What to raise for an error: `name` is the qualified name of an exception (odoo/http.py, serialize_exception)."""
+    """Return the exception to raise for an error: `name` is the qualified name of an exception (odoo/http.py,
+    serialize_exception)."""
     module, _, name = str(error.get("name") or "").rpartition(".")
     if answer.status == 413 or (name in _REFUSING and not module.startswith("werkzeug")):
         message = " ".join(str(error.get("message") or "").split())[:200]

@@ -1,8 +1,8 @@
 """Odoo: a receipt is a customer invoice (`account.move`, `out_invoice`) or a credit note (`out_refund`), posted.
 
 Invoices and their lines are created by `load`, the import of Odoo, with external ids made of the receipt and its
-revision: what is loaded again is the same invoice again. They are recognised by custom fields (`x_tillstream_…`), which
-`check` creates if it is told to. An invoice is cancelled where a newer revision takes its place.
+revision: loading the same document again gives the same invoice. They are recognised by custom fields
+(`x_tillstream_…`), which `check --apply` creates. An invoice is cancelled where a newer revision takes its place.
 
 Odoo computes the taxes itself, by its own `account.tax` of that rate, so tax reports are right. It has to round as the
 tills do (per line; prices with or without tax, as the tax says): an invoice whose sums differ is refused, not posted.
@@ -57,7 +57,7 @@ class OdooSystem:
         self._known: OdooMasterData | None = None
 
     def rows(self, model: str, domain: list[Any], fields: Sequence[str], **more: Any) -> list[dict[str, Any]]:
-        """What the domain is true of."""
+        """Return the records that match the domain."""
         return list(self.client.call(model, "search_read", domain=domain, fields=[*fields], **more))
 
     # ---- sinks.erp.sink.ErpSystem
@@ -141,7 +141,7 @@ class OdooSystem:
             last = rows[-1]["id"]
 
     def ping(self) -> None:
-        """As in the protocol: asks for master data anew."""
+        """As in the protocol; reloads the master data."""
         self._known = None
         self._master()
 

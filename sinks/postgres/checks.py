@@ -1,4 +1,4 @@
-"""What a preflight says about a PostgreSQL server."""
+"""Preflight checks of a PostgreSQL server."""
 
 from sqlalchemy import Connection
 

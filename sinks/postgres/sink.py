@@ -1,9 +1,9 @@
 """PostgreSQL: batches go in by COPY, which takes this process one f-string per row.
 
 Nearly all batches hold nothing but new documents: four COPYs straight into the tables. Where one of them meets a key
-that is held already, the batch is rolled back and goes the way of `sinks.sql.sink`: by COPY into a temporary table, and from
-there by one INSERT of claims and one upsert, whatever its size. The short way takes both processes a fifth less time
-than the long one; having tried it in vain costs a tenth more.
+that is held already, the batch is rolled back and goes the way of `sinks.sql.sink`: by COPY into a temporary table, and
+from there by one INSERT of claims and one upsert, whatever its size. The short way takes both processes a fifth less
+time than the long one; having tried it in vain costs a tenth more.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from sinks.sql.sink import Clock, SqlSink, utc_now
 _SETTINGS = {
     "statement_timeout": "60s",  # a batch takes milliseconds; what takes a minute is stuck, and the retry is safe
     "lock_timeout": "10s",  # another worker with the same event is done in milliseconds
-    "idle_in_transaction_session_timeout": "60s",  # a worker that stands still must not hold its locks for ever
+    "idle_in_transaction_session_timeout": "60s",  # a stuck worker must not hold its locks forever
     "client_min_messages": "warning",  # "relation already exists" is what IF NOT EXISTS is for
     "timezone": "UTC",
 }
@@ -82,7 +82,7 @@ class PostgresSink(SqlSink):
             url,
             connect_args={**{k: v for k, v in _CONNECT.items() if k not in url.query}, "options": options},
             hide_parameters=True,  # an error must not show what customers bought
-            isolation_level="READ COMMITTED",  # the algorithm counts on each statement seeing what was committed
+            isolation_level="READ COMMITTED",  # the algorithm relies on each statement seeing the latest commits
             pool_pre_ping=True,
             pool_timeout=10,
             use_native_hstore=False,  # or each new connection asks for a type we don't have
@@ -101,7 +101,7 @@ class PostgresSink(SqlSink):
             try:
                 return self._insert_all(documents, self._clock())
             except DocumentsRefused:
-                pass  # something is held already, or can't be held: the long way tells what
+                pass  # a document is held already, or can't be held: the long way finds out which
         return super()._write_all(documents)
 
     def _insert_all(self, documents: Sequence[ErpDocument], now: datetime) -> list[Result]:

@@ -1,4 +1,5 @@
-"""The prints of `sinks.digests`, made where the documents are: what leaves the database is a row a day, or a receipt."""
+"""The prints of `sinks.digests`, made where the documents are: what leaves the database is a row a day, or a
+receipt."""
 
 from typing import Any
 

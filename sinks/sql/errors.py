@@ -1,4 +1,4 @@
-"""A database's error as a sink's: is the document bad, is the world bad, or is it a bug?
+"""Translate a database's errors: a refused document, an unavailable database, or a bug.
 
 Nothing here quotes an error's own text about a refused document: it may contain the values.
 """
@@ -43,8 +43,8 @@ _COPY_COLUMN = re.compile(r"^COPY (\w+), line \d+, column (\w+)")
 
 
 def of_postgres(error: "psycopg.Error") -> Exception:
-    """What to raise for an error of psycopg. Errors without a SQLSTATE are broken connections, or misuse: those are
-    returned as they are."""
+    """Return the exception to raise for an error of psycopg. Errors without a SQLSTATE are broken connections, or
+    misuse: those are returned as they are."""
     state = error.sqlstate
     if state is None:
         if _is_misuse(error):
@@ -90,7 +90,8 @@ _SQLITE_KINDS = {
 
 
 def of_sqlite(error: sqlite3.Error) -> Exception:
-    """What to raise for an error of sqlite3. Misuse of the module, which has no SQLite code, is returned as it is."""
+    """Return the exception to raise for an error of sqlite3. Misuse of the module, which has no SQLite code, is
+    returned as it is."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return error

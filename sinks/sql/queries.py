@@ -1,4 +1,4 @@
-"""What is read for the mapping: master data, by queries on the sink's database or another, and what was usual."""
+"""Queries for mappings: master data, from the sink's database or another, and values for outlier baselines."""
 
 import sqlite3
 from collections import Counter
@@ -54,7 +54,7 @@ class SoldValues(NamedTuple):
 
 
 def sold(url: str, since: date, *, password: str | None = None) -> SoldValues:
-    """What the sink's tables hold of business days from `since` on. Raises as `rows` does."""
+    """Return the prices and amounts in the sink's tables of business days from `since` on. Raises as `rows` does."""
     lately = documents.c.business_date >= since
     same = document_lines.c.external_ref == documents.c.external_ref
     price = (document_lines.c.sku, documents.c.currency, document_lines.c.unit_price)
@@ -111,7 +111,7 @@ def _only_read(connection: Connection, *, export: bool) -> None:
 
 
 def _told(error: BaseException) -> Exception:
-    """Wrong queries are for somebody to mend (SQLSTATE 42, 22, 25006); all else is an outage."""
+    """Wrong queries (SQLSTATE 42, 22, 25006) have to be fixed by a person; all other errors are outages."""
     state = getattr(error, "sqlstate", None)
     if state is not None and state.startswith(("42", "22", "25", "3F")):
         return SinkMisconfigured(f"PostgreSQL refuses the query: {error.diag.message_primary}")  # type: ignore[attr-defined]  # psycopg's, as it has a state

@@ -1,4 +1,4 @@
-"""What the SQL sinks hold, read back."""
+"""Read documents and sums back from the SQL sinks."""
 
 from collections.abc import Sequence
 from datetime import date

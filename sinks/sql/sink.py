@@ -1,14 +1,14 @@
-"""How a batch lands in an SQL database: the algorithm that `sinks.postgres.sink` and `sinks.sqlite.sink` share.
+"""Write a batch to an SQL database: the algorithm that `sinks.postgres.sink` and `sinks.sqlite.sink` share.
 
 One transaction per batch:
 1. Claim the event ids in `deliveries`. An id that is there already was delivered before: a duplicate if the content
    is the same, else a conflict.
 2. Take the claimed documents: insert them, or replace those held at a lower revision.
 3. Settle the claimed ones that were not taken, because the same or a newer revision is held: superseded, a duplicate,
-   or a conflict, whose claim is given up again and which is noted in `conflicts`. What stands there is refused again
-   whenever it comes, so that the outcome does not depend on how often a record is read, or on what came after it.
+   or a conflict, whose claim is given up again and which is recorded in `conflicts`. Events recorded there are refused
+   again whenever they come, so that the outcome does not depend on how often a record is read, or on later records.
 4. Delete the parts of the replaced documents, append the parts of all taken ones.
-5. Note every effect other than `written` beside its claim, and commit.
+5. Record every effect other than `written` with its claim, and commit.
 
 Where two workers write the same event at once (a rebalance), the second waits in step 1 for the first to commit, and
 then finds a duplicate. When the answer to a commit is lost, the call raises SinkUnavailable, and the next call with
@@ -59,11 +59,11 @@ class _NotKept(Exception):
 class SqlSink(ABC):
     """A sink in an SQL database. A subclass says how each step is done best there, and what its errors mean."""
 
-    #: What the driver raises.
+    #: The driver's exceptions.
     driver_errors: ClassVar[tuple[type[Exception], ...]]
     #: Documents per transaction at most: drivers bound the number of parameters of one statement.
     max_batch: ClassVar[int] = 10_000
-    #: What a transaction begins with that is to see one moment.
+    #: The first statement of a transaction that reads one snapshot.
     snapshot: ClassVar[str]
     #: As in `Comparable`.
     compared: str = "the rows of its tables, summed and digested by the database; and that each document is remembered"
@@ -85,7 +85,7 @@ class SqlSink(ABC):
             return self._deliver(connection, documents, self._clock())
 
     def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """As in the protocol: the transactions of `write`, rolled back. Until then what they claim is locked."""
+        """As in the protocol: the transactions of `write`, rolled back. Until then their claims are locked."""
         results: list[Result] = []
         for start in range(0, len(documents), self.max_batch):
             results += write_bisecting(documents[start : start + self.max_batch], self._rehearse_all)
@@ -153,7 +153,7 @@ class SqlSink(ABC):
 
     @abstractmethod
     def _server_findings(self, connection: Connection) -> list[PreflightFinding]:
-        """What a preflight has to say about the database itself."""
+        """Return the preflight's findings about the database itself."""
 
     def totals(self, store: str | None = None, day: date | None = None, *, deep: bool = False) -> list[StoreDay]:
         """As in the protocol."""
@@ -248,7 +248,7 @@ class SqlSink(ABC):
                 yield connection
         except PoolTimeoutError:
             raise SinkUnavailable("connection", "All connections of this process are in use.") from None
-        except StatementError as error:  # SQLAlchemy's wrapper of what the driver, or a column's type, raised
+        except StatementError as error:  # SQLAlchemy's wrapper of errors of the driver, or of a column's type
             raise self._classified(error.orig or error) from None
         except self.driver_errors as error:
             raise self._classified(error) from None

@@ -1,4 +1,4 @@
-"""What the SQL sinks hold under references, as rows: kept before it is deleted, put back as it was; and fragments."""
+"""Snapshots of the rows under references, taken before a deletion and restored by an undo; and orphaned parts."""
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
@@ -33,7 +33,7 @@ def keep(connection: Connection, external_refs: Sequence[str]) -> list[Reference
 
 
 def forget(connection: Connection, kept: Sequence[ReferenceSnapshot]) -> list[str]:
-    """As `Forgetful.forget`, within the caller's transaction, which locks what is kept."""
+    """As `Forgetful.forget`, within the caller's transaction, which locks the rows."""
     now = {each.external_ref: each for each in keep(connection, [each.external_ref for each in kept])}
     changed = [each.external_ref for each in kept if now.get(each.external_ref) not in (None, each)]
     refs = [each.external_ref for each in kept if each.external_ref not in changed]

@@ -45,10 +45,10 @@ def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str
 
 
 def refused_before(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str, Result]:
-    """The results for events that were refused for their receipt before, saying what they say now.
+    """Return the results for events that were refused before, with the same content, for their receipt.
 
-    Without it, an event that is read again after a crash would pass for superseded where a newer revision has come
-    meanwhile: its conflict would have been seen by nobody.
+    Without it, an event that is read again after a crash would count as superseded if a newer revision has arrived
+    meanwhile, and nobody would see its conflict.
     """
     if not documents:
         return {}
@@ -67,7 +67,7 @@ def delete_parts(connection: Connection, external_refs: Sequence[str]) -> None:
 
 
 def note_effects(connection: Connection, results: dict[str, Result]) -> None:
-    """Makes the claims tell what came of them. `results` are those of claimed events."""
+    """Record the outcomes with their claims. `results` are those of claimed events."""
     effects: dict[Effect | None, list[str]] = {}
     for event_id, result in results.items():
         effects.setdefault(result.effect if isinstance(result, Accepted) else None, []).append(event_id)

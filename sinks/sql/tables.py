@@ -1,16 +1,17 @@
 """The tables of the SQL sinks, the same on PostgreSQL and SQLite. `sinks.migrations` brings a database to them.
 
 Amounts are exact, in SQL too. PostgreSQL holds them as NUMERIC with a CHECK on the places, not as NUMERIC(18, 4): that
-would round what does not fit, silently, where the check refuses it; and each amount keeps its currency's own number of
-places. SQLite has no decimals, so it holds integers (ten-thousandths, or millionths of quantities and prices).
+would silently round values that don't fit, where the check refuses them; and each amount keeps its currency's own
+number of places. SQLite has no decimals, so it holds integers (ten-thousandths, or millionths of quantities and
+prices).
 
-Columns of the ERP's own codes are NULL where no mapping gave them: what the till says counts then.
+Columns of the ERP's own codes are NULL where no mapping gave them: then the till's codes count.
 
-There are no foreign keys. Only `sinks.sql.sink` writes these tables, a document and its parts in one transaction, so a key
-could catch nothing, and looking it up for every part costs the server two thirds more (measured, with tax totals stored
-as well: 25 against 41 ms of its CPU for 1000 documents of three lines).
+There are no foreign keys. Only `sinks.sql.sink` writes these tables, a document and its parts in one transaction, so a
+key could catch nothing, and looking it up for every part costs the server two thirds more (measured, with tax totals
+stored as well: 25 against 41 ms of its CPU for 1000 documents of three lines).
 
-Tax totals are the view `document_taxes`: they are sums over the lines, and what is not stored costs nothing to write.
+Tax totals are the view `document_taxes`: they are sums over the lines, and a view costs nothing to write.
 So are the documents of a store's day, for ERPs that book days: `day_documents`, `day_lines` and `day_payments`.
 """
 
@@ -165,8 +166,8 @@ deliveries = Table(
     Column("delivered_at", UtcDateTime, nullable=False),
 )
 
-#: One row per event, and what it said, that was refused for its receipt. Never deleted: it stays refused, also when a
-#: newer revision has replaced what it was in conflict with.
+#: One row per event that was refused for its receipt, with its content. Never deleted: it stays refused, even when a
+#: newer revision has replaced the document that it was in conflict with.
 conflicts = Table("conflicts", metadata, _key("event_id", primary_key=True), _key("content", primary_key=True))
 
 #: The tables that hold a document's parts, all keyed by external_ref first.

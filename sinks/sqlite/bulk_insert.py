@@ -12,7 +12,8 @@ _DIALECT = sqlite.dialect()
 
 
 class BulkInsert:
-    """Inserts objects into a table: each column takes its namesake attribute, and `given` what the caller says."""
+    """Inserts objects into a table: each column takes the attribute of its name, `given` columns take the caller's
+    values."""
 
     def __init__(self, table: Table, *given: str, verb: str = "INSERT") -> None:
         columns = [column for column in table.columns if column.name not in given and column.server_default is None]

@@ -1,8 +1,8 @@
 """SQLite: one file, no server. The default for a single machine.
 
 A commit waits until the write-ahead log is on the disk (synchronous=FULL): a batch costs one fsync, and neither
-`kill -9` nor a power cut takes back what was acknowledged to Kafka. NORMAL would survive `kill -9` as well, but a power
-cut could take back the last commits, while the broker, on another machine, holds them for delivered.
+`kill -9` nor a power cut undoes anything acknowledged to Kafka. NORMAL would survive `kill -9` as well, but a power
+cut could take back the last commits, while the broker, on another machine, considers them delivered.
 """
 
 import sqlite3
@@ -73,7 +73,7 @@ class SqliteSink(SqlSink):
             yield connection
             connection.commit()
 
-    # There is one writer at a time, so what is looked up here stays true until the commit.
+    # There is one writer at a time, so these lookups stay true until the commit.
 
     def _claim(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> set[str]:
         require_storable_text(documents)  # PostgreSQL refuses the same by itself

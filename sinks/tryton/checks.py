@@ -1,6 +1,6 @@
-"""What a preflight says about a Tryton, and what to do. Reads only.
+"""Preflight checks of a Tryton, with advice. Reads only.
 
-A worker starts without what only keeps some receipts from being booked, or all from being posted for now.
+A worker starts despite faults that keep only some receipts from being booked, or all from being posted for now.
 """
 
 import re

@@ -130,9 +130,9 @@ def require_tax(line: DocumentLine, item: TrytonArticle, digits: int) -> None:
 
 
 def priced(quantity: Decimal, net: Decimal, gross: Decimal, books: CompanyMasterData) -> list[PricedLine]:
-    """One line that comes to these amounts; or two, where the price for so many would need more places.
+    """Return one line with these amounts; or two, if the price for the quantity would need more places.
 
-    Then the second one is of a single unit, whose price makes up for what the others differ by.
+    Then the second one is of a single unit, whose price makes up for the difference.
     """
     if not quantity:
         if net or gross:

@@ -13,7 +13,7 @@ from sinks.tryton.rpc import LANGUAGE, TrytonClient
 
 #: Seconds that master data are remembered for.
 FRESH = 300.0
-#: What is not found is looked for again, but not more often than this.
+#: Missing records are looked up again, but not more often than this.
 _LOOK_AGAIN = 5.0
 SALE = "model.sale.point.sale."
 
@@ -30,7 +30,7 @@ class TrytonArticle:
 
 @dataclass(frozen=True, slots=True)
 class CompanyFacts:
-    """What Tryton says of the company, and of the user in it; points and methods by the names that tills give them."""
+    """The company and the user's rights in it, from Tryton; points of sale and payment methods by the tills' codes."""
 
     version: str
     company: int
@@ -58,7 +58,7 @@ class TrytonMasterData:
         self._lock = Lock()
 
     def context(self) -> dict[str, Any]:
-        """What goes with every call: the user's company, and the language."""
+        """Return the context of every call: the user's company, and the language."""
         if self._company is None:
             told = self._client.call("model.res.user.get_preferences", True, {})
             if told.get("company") is None:
@@ -67,7 +67,7 @@ class TrytonMasterData:
         return {"company": self._company, "language": LANGUAGE}
 
     def facts(self, *, no_older_than: float = FRESH, on: date | None = None) -> CompanyFacts:
-        """The facts; `has_period` is about the day `on`, if given, and then they are asked for anew."""
+        """The facts; `has_period` is about the day `on`, if given, and then they are queried again."""
         with self._lock:
             now = self._clock()
             if on is None and self._facts is not None and now - self._facts[0] < no_older_than:

@@ -1,8 +1,8 @@
 """The second stage: sales that are done are posted to Tryton's stock and ledger, in batches, at a pace of their own.
 
-What is to be posted is asked of Tryton each time, so that a run that ends anywhere is taken up by the next one. What
-Tryton refuses to post (a closed period, a missing account) stays done, with the reason in the delivery ledger, and is
-tried again by the next run, after all others and one by one.
+The sales to post are queried from Tryton each time, so that the next run continues after one that was interrupted. A
+sale that Tryton refuses to post (a closed period, a missing account) stays done, with the reason in the delivery log,
+and the next run retries it, after all others and one by one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -89,11 +89,11 @@ def _post(sink: TrytonSink, sales: Sequence[_PendingSale]) -> Iterator[PostingPr
 
 
 def _catch_up(sink: TrytonSink) -> None:
-    """Notes what a run that was killed has posted and not noted."""
+    """Record the sales that a killed run has posted without recording them."""
     behind = [entry.external_ref for entry in sink.ledger.in_state("confirmed")]
     sink.ledger.note(entry for entry in sink.entries_of(behind) if entry.state != "confirmed")
 
 
 def _note(sink: TrytonSink, sales: Sequence[_PendingSale]) -> None:
-    """Notes what has become of these, as Tryton says it."""
+    """Record the state of these sales in Tryton."""
     sink.ledger.note(sink.entries_of([sale.external_ref for sale in sales]))

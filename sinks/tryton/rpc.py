@@ -1,7 +1,7 @@
 """Tryton's JSON-RPC over HTTP: calls in, answers out, its errors as a sink's.
 
-What Tryton says is never matched by its text, which is in the user's language: only by the HTTP status and the name of
-the exception. All calls ask for English, so that what people read in details is in one language.
+Tryton's error texts, which are in the user's language, are never matched: only the HTTP status and the name of
+the exception. All calls ask for English, so that details are in one language.
 """
 
 import base64
@@ -25,7 +25,7 @@ _LOCKED_AGAIN_IN = 0.5
 _VALUE = re.compile(r'value "[^"]*"')
 _LONGEST = 300
 
-#: (kind, what it means) of HTTP statuses other than 200.
+#: (kind, meaning) of HTTP statuses other than 200.
 _STATUSES = {
     401: ("auth", "user or password is wrong"),
     403: ("schema", "its module tillstream is missing, or older than this program"),
@@ -37,7 +37,7 @@ _STATUSES = {
 
 
 class TrytonRefused(DocumentsRefused):
-    """A UserError: Tryton does not take what the call says."""
+    """A UserError: Tryton refuses the call's data."""
 
 
 class TrytonClient:

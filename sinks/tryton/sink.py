@@ -1,11 +1,11 @@
-"""Tryton: sales at a point of sale, by JSON-RPC and a small module of ours in Tryton (`deploy/tryton/module`).
+"""Tryton: sales at a point of sale, by JSON-RPC and a small Tryton module of this project (`deploy/tryton/module`).
 
-A call delivers a list of documents in one transaction of Tryton's: what is known is recognised, sales are created and
-processed (`done`), and every event is noted, so that nothing is left half done, and what is sent again is recognised.
+A call delivers a list of documents in one transaction of Tryton's: known documents are recognised, sales are created
+and processed (`done`), and every event is recorded, so that nothing is left half done, and repetitions are recognised.
 Posting, which takes ten times as long, is a stage of its own: `sinks.tryton.posting`.
 
-One transaction at a time delivers to a company: calls of this process take turns here, those of others get an answer
-503 and come again. More than one writer is right, and no faster.
+One transaction at a time delivers to a company: calls of this process take turns here, those of others get a 503
+response and retry. More than one writer is safe, and no faster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,12 +38,12 @@ from sinks.tryton.documents import ROUNDING, UnbookableDocument, item_codes, to_
 from sinks.tryton.master_data import SALE, CompanyFacts, TrytonMasterData
 from sinks.tryton.rpc import TrytonClient
 
-#: Documents per call: more are hardly quicker, and a lock is held for so long.
+#: Documents per call: more are hardly quicker, and the lock is held longer.
 BATCH = 100
 _READ = 500
 _ENTRY = ["external_ref", "revision", "number", "state", "till_corrected_by"]
 
-#: What the states of a sale are called in the ledger.
+#: The delivery log's names of a sale's states.
 STATES: dict[str, State] = {"open": "created", "done": "confirmed", "posted": "posted", "cancelled": "refused"}
 
 
@@ -99,7 +99,7 @@ class TrytonSink:
         return self.ledger.numbers(external_refs)
 
     def ping(self) -> None:
-        """As in the protocol: asks for master data anew."""
+        """As in the protocol; reloads the master data."""
         self.master.facts(no_older_than=0)
 
     def check(self, *, apply: bool = False) -> list[PreflightFinding]:
@@ -130,7 +130,7 @@ class TrytonSink:
         self.ledger.close()
 
     def entries(self) -> Iterator[DeliveryEntry]:
-        """What Tryton holds, as the ledger says it; from this it can be rebuilt."""
+        """Return Tryton's sales as entries of the delivery log, which can be rebuilt from them."""
         return map(_entry_of_row, self._sales([["till_corrected_by", "=", None]], _ENTRY))
 
     def entries_of(self, external_refs: Sequence[str]) -> list[DeliveryEntry]:
@@ -225,7 +225,7 @@ class TrytonSink:
         return [_result(d, effect, asked[d.event_id]) for d, (effect, *_) in zip(documents, answers, strict=True)]
 
     def _note_refusal(self, document: ErpDocument, refusal: Refused) -> None:
-        """Nothing is held under its reference, or what is held stays as it is."""
+        """Nothing is held under the document's reference, or the held document stays."""
         (entry,) = self.ledger.find([document.external_ref])
         error = f"{refusal.reason.value}: {refusal.detail}"
         if entry.state in ("new", "refused"):

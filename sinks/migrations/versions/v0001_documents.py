@@ -1,6 +1,6 @@
 """Documents with their parts, tax totals as a view of the lines, and deliveries.
 
-A migration stands for itself: it does not import the tables of today.
+A migration is self-contained: it does not import the tables of today.
 """
 
 import sqlalchemy as sa

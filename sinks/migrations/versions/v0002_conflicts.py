@@ -1,6 +1,6 @@
 """Events that were refused for their receipt.
 
-A migration stands for itself: it does not import the tables of today.
+A migration is self-contained: it does not import the tables of today.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
-"""The ERP's own codes, from a mapping, and what somebody should look at.
+"""The ERP's own codes, from a mapping, and remarks for review.
 
 New columns without a value take no time on a full table; the check on `cost` is read through once.
-A migration stands for itself: it does not import the tables of today.
+A migration is self-contained: it does not import the tables of today.
 """
 
 import sqlalchemy as sa

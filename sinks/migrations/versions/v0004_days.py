@@ -1,6 +1,6 @@
-"""One document per store and day, for ERPs that book days: views, so that they are what the receipts are, always.
+"""One document per store and day, for ERPs that book days: views, so that they always agree with the receipts.
 
-A migration stands for itself: it does not import the tables of today.
+A migration is self-contained: it does not import the tables of today.
 """
 
 from alembic import op

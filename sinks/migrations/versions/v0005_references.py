@@ -1,12 +1,12 @@
-"""References whose parts are escaped: rows of before get the references that the same receipts have now.
+"""References whose parts are escaped: older rows get the references that the same receipts have now.
 
 Parts were joined with "/" as they were, so register `1` with receipt `2/3` and register `1/2` with receipt `3` shared
 one reference. Now a part's "/" is written "%2F". The parts are in the columns of `documents`. Rows without a "/" in a
 part, nearly all of them, are not written.
 
-What can't be known stays as it was: a delivery under a shared reference, of an event that the document is not from,
+Ambiguous rows stay as they are: a delivery under a shared reference, of an event that the document is not from,
 may be another receipt's. Its event is recognised by its id, and taking a receipt back takes its old reference along.
-A migration stands for itself: it does not import the tables of today, nor today's way of joining.
+A migration is self-contained: it does not import the tables of today, nor today's way of joining.
 """
 
 import re
@@ -68,7 +68,7 @@ def reference_of(row: Any) -> tuple[str, str]:
 
 
 def event_of(event_id: str, row: Any) -> str:
-    """What an event of this document's receipt is called now."""
+    """Return the current identity of an event of this document's receipt."""
     if not event_id.startswith(f"{row.source}:"):
         return event_id
     name = event_id[len(row.source) + 1 :]
