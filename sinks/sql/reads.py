@@ -12,7 +12,7 @@ from schemas.money import minor_digits
 from sinks.base import DocumentDigest, StoreDay
 from sinks.digests import added, in_digits
 from sinks.sql import digests
-from sinks.sql.tables import deliveries, document_lines, document_payments
+from sinks.sql.tables import deliveries, document_lines, document_payments, exact_sum
 from sinks.sql.tables import documents as held
 
 _SCALARS = [column for column in held.columns if column.name != "written_at"]
@@ -22,7 +22,9 @@ def totals(connection: Connection, store: str | None, day: date | None, *, deep:
     """As `Sink.totals`. Digests are made in the same passes over the tables as the sums."""
     days = (held.c.store, held.c.business_date, held.c.currency)
     narrowed = _narrowed(store, day)
-    sums: list[ColumnElement[Any]] = [func.sum(held.c[name]).label(name) for name in ("net", "tax", "gross")]
+    sums: list[ColumnElement[Any]] = [
+        exact_sum(connection, held.c[name]).label(name) for name in ("net", "tax", "gross")
+    ]
     sums += _deep_sums(connection) if deep else []
     money = select(*days, func.count().label("documents"), *sums).select_from(_remembered() if deep else held)
     found: dict[Key, StoreDay] = {}
@@ -33,7 +35,7 @@ def totals(connection: Connection, store: str | None, day: date | None, *, deep:
             prints[_key(row)] = [int(row.print)]
             found[_key(row)].personal = in_digits(int(row.personal))
             found[_key(row)].unremembered = row.unremembered
-    of_lines = [func.count().label("lines"), func.sum(document_lines.c.quantity).label("quantity")]
+    of_lines = [func.count().label("lines"), exact_sum(connection, document_lines.c.quantity).label("quantity")]
     for row in connection.execute(
         _by_day(document_lines, of_lines + _print(connection, document_lines, deep), narrowed)
     ):
@@ -41,7 +43,11 @@ def totals(connection: Connection, store: str | None, day: date | None, *, deep:
         if deep:
             prints[_key(row)].append(int(row.print))
     kind = document_payments.c.kind
-    amounts = [kind, func.sum(document_payments.c.amount).label("amount"), *_print(connection, document_payments, deep)]
+    amounts = [
+        kind,
+        exact_sum(connection, document_payments.c.amount).label("amount"),
+        *_print(connection, document_payments, deep),
+    ]
     tenders = _by_day(document_payments, amounts, narrowed)
     for row in connection.execute(tenders.group_by(kind).order_by(kind)):
         found[_key(row)].tenders[row.kind] = _in_minor_places(row.amount, row.currency)

@@ -23,6 +23,8 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
+    Connection,
     Date,
     DateTime,
     Dialect,
@@ -33,12 +35,18 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    cast,
+    func,
+    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import TEXT
 from sqlalchemy.types import TypeEngine
 
 from schemas.money import LIMIT
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled, to_scaled
+
+#: Where `exact_sum` splits scaled integers.
+_PART = 10**6
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
@@ -59,6 +67,37 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         return value if value is None or dialect.name == "postgresql" else from_scaled(value, self.places)
+
+
+class _SumOfParts(TypeDecorator[Decimal]):
+    """A sum of scaled integers that SQLite returns as text, `high,low`: high × _PART + low."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, places: int) -> None:
+        super().__init__()
+        self.places = places
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        if value is None:
+            return None
+        high, low = map(int, value.split(","))
+        return from_scaled(high * _PART + low, self.places)
+
+
+def exact_sum(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the sum of an `ExactDecimal` column, exact for any number of rows.
+
+    SQLite adds integers of 64 bits, which ten quantities can exceed: the parts above and below _PART are added apart.
+    """
+    if connection.dialect.name != "sqlite":
+        return func.sum(column)
+    scaled = type_coerce(column, BigInteger)
+    high, low = (func.sum(part, type_=BigInteger) for part in (scaled.op("/")(_PART), scaled.op("%")(_PART)))
+    kind = column.type
+    assert isinstance(kind, ExactDecimal)
+    return type_coerce(cast(high, Text) + "," + cast(low, Text), _SumOfParts(kind.places))
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -425,6 +425,18 @@ def test_document_that_has_changed_since_it_was_kept_is_not_forgotten(forgetful:
     assert sink.read([each.external_ref for each in kept]) == [document(1, 1)]
 
 
+def test_totals_of_the_largest_values_are_exact(sql_sink: Sink) -> None:
+    """Twelve of them exceed 64 bits."""
+    most, many = Decimal("999999999999.9999"), Decimal("999999999999.999999")
+    largest = [
+        document(number, gross=most, net=most, tax=Decimal(0), lines=[line(quantity=many)], payments=[])
+        for number in range(1000)
+    ]
+    assert all(isinstance(result, Accepted) for result in sql_sink.write(largest))
+    (day,) = sql_sink.totals()
+    assert (day.gross, day.quantity) == (most * 1000, many * 1000)
+
+
 def test_totals_of_currencies_stay_apart_and_have_their_places(store: Sink) -> None:
     yen = document(2, currency="JPY", lines=[line(1, "500", "50")])
     store.write([document(1), yen, document(3, currency="BHD", lines=[line(1, "1.234", "0.001")])])
