@@ -1,5 +1,5 @@
-"""Publishes what flows and what is measured: JSON Schema files, an AsyncAPI document and the table of metrics,
-generated from the models and from `streams.metrics` (`make schemas`)."""
+"""Generate JSON Schema files, an AsyncAPI document and the table of metrics from the models and `streams.metrics`
+(`make schemas`)."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def published() -> dict[str, str]:
 
 
 def json_schema(model: Any) -> dict[str, Any]:
-    """The model's JSON Schema, draft 2020-12, by the names that stand in the JSON."""
+    """The model's JSON Schema, draft 2020-12, with the names of the JSON."""
     schema = TypeAdapter(model).json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -101,7 +101,7 @@ def dead_letter_headers() -> dict[str, Any]:
 
 
 def reasons() -> str:
-    """Every reason code, what it means and what to do about it, as a table."""
+    """Return the table of reason codes with their meaning and remedy."""
     rows = [f"| `{reason.value}` | {reason.meaning} | {reason.advice} |" for reason in Reason]
     return "\n".join(
         ["# Dead-letter reasons", "", "| reason | what was found | what to do |", "| --- | --- | --- |", *rows, ""]
@@ -111,10 +111,10 @@ def reasons() -> str:
 METRICS_PAGE = """\
 # Metrics
 
-A worker serves these at `/metrics` (`http_host` and `http_port` in the settings). Every one of `--workers N` has a
-port of its own: `http_port`, the next one, and so on; Prometheus scrapes each, and sums. The scrape configuration, the
-rules and the alerts are in [deploy/prometheus](../../deploy/prometheus/prometheus.yml); what to do about each alert is in
-the [runbooks](../runbooks/README.md).
+A worker serves these at `/metrics` (`http_host` and `http_port` in the settings). Every one of `--workers N` has a port
+of its own: `http_port`, the next one, and so on; Prometheus scrapes each, and sums. The scrape configuration, the rules
+and the alerts are in [deploy/prometheus](../../deploy/prometheus/prometheus.yml); what to do about each alert is in the
+[runbooks](../runbooks/README.md).
 
 Units are seconds, records and ratios. Labels have few values: `partition` those of the worker, `reason` the
 [reasons of dead letters](../../schemas/published/dead_letter_reasons.md), `store` {most_stores} stores, and one series
@@ -136,9 +136,9 @@ maximum. By reason, store and money `tillstream dlq stats --json` tells them.
 ## Reconciliation
 
 `tillstream schedule run` serves these of each schedule that reconciles, with a label `schedule` more, at `/metrics` of
-`schedules_port` ([schedules](../how-to/schedule-jobs.md)). They come from the schedules' history: they are there after a restart, and
-after a run by hand. Where something else schedules it, `tillstream reconcile --metrics FILE` writes them for the
-collector `textfile` of Prometheus' node exporter:
+`schedules_port` ([schedules](../how-to/schedule-jobs.md)). They come from the schedules' history: they are there after
+a restart, and after a run by hand. Where something else schedules it, `tillstream reconcile --metrics FILE` writes them
+for the collector `textfile` of Prometheus' node exporter:
 
 | metric | type | labels | says |
 | --- | --- | --- | --- |

@@ -43,7 +43,7 @@ def bare_code(text: str) -> str:
 
 @lru_cache(4096)
 def is_damaged(text: str) -> bool:
-    """Return whether the text, or a part of it between marks, is what a spreadsheet makes of a code it can't keep."""
+    """Return whether the text, or a part of it between marks, is a code that a spreadsheet has damaged."""
     return _EXPONENT.search(text) is not None or _WHOLE.fullmatch(text.strip()) is not None
 
 

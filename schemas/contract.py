@@ -1,12 +1,12 @@
-"""`Contract`: what one source sends, and how it becomes a `SaleEvent`. The model of a contract file (YAML).
+"""`Contract`: the format of one source, and its conversion to `SaleEvent`s. The model of a contract file (YAML).
 
-A contract has a rule for each field of the event: where the value stands in the record, and the steps that make of it
-what `SaleEvent` wants. Whatever comes out is validated as a `SaleEvent`, like a record of the canonical format: a
-contract can't make valid what is not.
+A contract has a rule for each field of the event: where the value is in the record, and the steps that convert it
+for `SaleEvent`. The result is validated as a `SaleEvent`, like a record of the canonical format: a contract can't
+make an invalid event valid.
 
 Paths are JMESPath, on the record's JSON, or, in XML, XPath; inside `lines` and `tenders` they begin at the part, or,
-with `of: record`, at the record. What a path does not find is absent, as null is. `facts` are values worked out once
-for a record, which its paths then find by their names: what several rules need, and what they decide by.
+with `of: record`, at the record. A value that a path does not find is absent, as null is. `facts` are values computed
+once per record, which its paths then find by name: values that several rules need, or that conditions test.
 """
 
 from difflib import get_close_matches
@@ -75,10 +75,10 @@ class DecimalNumber(ContractModel):
 
 
 class TimeFormats(ContractModel):
-    """How a moment is written; formats are tried in order.
+    """How a time is written; formats are tried in order.
 
     A time without an offset is local: of `zone`, or of the event's store. When clocks go forward an hour does not
-    exist, when they go back one comes twice: `gap` and `fold` say what a till means then.
+    exist, when they go back one comes twice: `gap` and `fold` say which time a till means then.
     """
 
     formats: Annotated[
@@ -112,7 +112,8 @@ class BooleanTexts(ContractModel):
 
 
 class ListLookup(ContractModel):
-    """The row of a list of the record whose `by` is the value, and what stands at `take` in it; absent if none is."""
+    """Finds the item of a list in the record whose `by` equals the value, and takes its `take`; absent without a
+    match."""
 
     rows: Annotated[str, Field(alias="in", description="JMESPath, from the record")]
     by: str
@@ -157,7 +158,7 @@ class ConversionStep(ContractModel):
 
     @property
     def word(self) -> str:
-        """What it is called where it is shown: `trim` and `negate` rather than `text` and `sign`."""
+        """The step's display name: `trim` and `negate` rather than `text` and `sign`."""
         value = getattr(self, self.name)
         return (
             value if self.name in ("text", "sign") else f"{self.name} {value}" if isinstance(value, str) else self.name
@@ -191,7 +192,7 @@ def _steps(steps: Any) -> Any:
 
 
 class FieldRule(ContractModel):
-    """Where a field's value comes from (one of `path`, `header`, `key`, `value`, `derive`), and what is made of it."""
+    """The source of a field's value (one of `path`, `header`, `key`, `value`, `derive`), and its conversion."""
 
     path: str | None = Field(None, description="JMESPath, or XPath in XML")
     of: Literal["part", "record"] = Field("part", description="where `path` begins; they differ inside a list only")
@@ -274,7 +275,7 @@ class DiscountList(ContractModel):
 
 
 class TaxList(ContractModel):
-    """The taxes of the line, of which its `tax_rate` is made: `rate` in percent, `amount` what was charged, or both.
+    """The taxes of the line, of which its `tax_rate` is made: `rate` in percent, `amount` in money, or both.
 
     The line's rate is the sum of the stated rates. Where only amounts are stated, it is a rate that gives them to the
     cent: one that the receipt states elsewhere, one of the contract's `tax_rates`, or a round one that alone does so.
@@ -328,9 +329,9 @@ class Condition(ContractModel):
 
 
 class RecordKind(ContractModel):
-    """One kind of record: `type` says which event it becomes, `skip` why it becomes none.
+    """One kind of record: `type` says which event it becomes, or `skip` why it doesn't become one.
 
-    The first kind of which every `when` holds is taken; its rules stand beside the contract's own, and win.
+    The first kind whose every `when` holds is taken; its rules are added to the contract's own, and take precedence.
     """
 
     when: tuple[Annotated[Condition, BeforeValidator(_rule, json_schema_input_type=Condition | str)], ...] = ()
@@ -355,7 +356,7 @@ class RecordKind(ContractModel):
 
 
 class ContractExample(ContractModel):
-    """A record and what becomes of it: `events`, nothing (`skipped`), or a dead letter (`rejected`: its reason)."""
+    """A record and its outcome: `events`, nothing (`skipped`), or a dead letter (`rejected`: its reason)."""
 
     name: str
     file: str | None = Field(None, description="the record's value, beside the contract")

@@ -3,7 +3,7 @@
 In the dead-letter topic the record's own key, value and headers are unchanged. What Tillstream adds are headers:
 `__connect.errors.*`, as Kafka Connect writes them, so that existing tools understand them, and `tillstream.*`. A
 later pass overwrites these headers, it never appends. The source topic, partition and offset are the record's
-identity: after a crash the same record may stand in the topic twice.
+identity: after a crash the same record may be in the topic twice.
 """
 
 from datetime import datetime
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Reason(StrEnum):
-    """Why a record is dead: a closed set, stable for ever. `advice` says what to do about each."""
+    """The reason for a dead letter: a closed set of permanent codes. `advice` gives the remedy for each."""
 
     INVALID_JSON = "invalid_json"
     AMBIGUOUS_JSON = "ambiguous_json"
@@ -58,7 +58,7 @@ class Reason(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """One sentence: what was found."""
+        """One sentence: the fault that was found."""
         return _TEXTS[self][0]
 
     @property
@@ -248,7 +248,8 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
 
 
 class DeadLetter(BaseModel):
-    """What the headers of a dead letter say. Never personal data: `detail` is a field path and a kind, no value."""
+    """The contents of a dead letter's headers. Never personal data: `detail` is a field path and a kind of fault, no
+    value."""
 
     model_config = ConfigDict(frozen=True)
 

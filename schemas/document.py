@@ -1,11 +1,11 @@
-"""`ErpDocument`: what an ERP is told, one per receipt.
+"""`ErpDocument`: the document that an ERP receives, one per receipt.
 
 Amounts are signed from the store's side: invoices add to revenue, credit notes and cancellations carry negative
 amounts, so that a plain sum over documents is revenue. They are exact, with the currency's own number of places.
 Dates are business dates; times are UTC.
 
-These are plain dataclasses, filled by `streams.mapping.documents` from validated events: a batch builds thousands of them, and
-validating what was just computed would cost more than computing it. `from_json` validates.
+These are plain dataclasses, filled by `streams.mapping.documents` from validated events: a batch builds thousands of
+them, and validating computed values would cost more than computing them. `from_json` validates.
 """
 
 from dataclasses import dataclass
@@ -73,13 +73,13 @@ class ErpDocument:
 
     `event_id` is the event's identity (`source:id`), `external_ref` the receipt's (`source/store/register/receipt/
     type`, a part's own "/" written as "%2F"): an ERP holds one document per external_ref, that of the highest
-    `revision`. `content` is a digest of all that the event says, apart from its id: two events, or an event sent twice,
-    say the same where it is equal, and are in conflict where it is not. `gross` is what the customer paid: net + tax +
-    rounding, where net and tax are the sums over the lines and `rounding` what the till's own total differs by.
+    `revision`. `content` is a digest of the whole event apart from its id: two events, or an event sent twice, agree
+    if it is equal, and conflict if it is not. `gross` is the amount paid by the customer: net + tax + rounding, where
+    net and tax are the sums over the lines and `rounding` is the difference to the till's own total.
 
     `mapping` is the version of the mapping that the ERP's own codes are from: `company`, `warehouse`, `cost_centre`,
-    `customer_code`, and those of lines and payments. Without one all of them are None, and what the till says counts.
-    `review` says what somebody should look at, and does not keep the document from being booked.
+    `customer_code`, and those of lines and payments. Without one all of them are None, and the till's codes count.
+    `review` is a remark for a person, and does not keep the document from being booked.
     """
 
     event_id: str

@@ -1,6 +1,6 @@
-"""`Mapping`: how the ERP names what the tills sell, and how their dirt is cleaned. The model of a mapping file (YAML).
+"""`Mapping`: the ERP's codes for the tills' codes, and the cleaning rules. The model of a mapping file (YAML).
 
-A table comes from a file (CSV, or YAML: a list of rows), from an SQL query, or stands in the mapping itself (`rows`).
+A table comes from a file (CSV, or YAML: a list of rows), from an SQL query, or is in the mapping itself (`rows`).
 A row of items, tenders or taxes that names a `store` holds in that store alone; what it leaves empty is as in the row
 of the same code without a store.
 """
@@ -19,7 +19,7 @@ from schemas.store import CutOff, TimeZone
 
 
 class LookupKey(NamedTuple):
-    """What a row is looked up by; `store` is None for a row that holds in every store."""
+    """The key by which a row is looked up; `store` is None for a row that applies to every store."""
 
     store: str | None
     code: str
@@ -60,12 +60,12 @@ class MasterRow(ContractModel):
 
     @property
     def key(self) -> LookupKey:
-        """What it is looked up by."""
+        """Return the key by which the row is looked up."""
         raise NotImplementedError
 
 
 class ItemRow(MasterRow):
-    """What is sold. Without `item_code` its code in the ERP is the sku."""
+    """An article or service. Without `item_code` its code in the ERP is the sku."""
 
     sku: ErpCode
     store: ErpCode | None = None
@@ -165,9 +165,9 @@ R = TypeVar("R", bound=MasterRow)
 
 
 class MasterTable(ContractModel, Generic[R]):
-    """Where the rows of one kind of master data are, and what becomes of a code that is in none.
+    """The location of one kind of master data, and the handling of unknown codes.
 
-    Without `columns` the columns must have our names. With it those named are read, and no others.
+    Without `columns` the columns must have the field names. With it the named ones are read, and no others.
     """
 
     file: Annotated[str, Storable] | None = Field(None, description="beside the mapping: .csv, .yaml")
@@ -191,7 +191,7 @@ Share = Annotated[Decimal, Field(gt=0, description="0.3 is 30 %")]
 
 
 class ValueLimits(ContractModel):
-    """What lies outside is an outlier; signs don't count."""
+    """Values outside are outliers; signs don't count."""
 
     at_least: Annotated[Decimal, Field(ge=0)] | None = None
     at_most: Annotated[Decimal, Field(ge=0)] | None = None
@@ -219,7 +219,7 @@ class FutureLimit(ContractModel):
 
 
 class AgeLimit(ContractModel):
-    """Receipts that are older than so many days."""
+    """Receipts that are older than this number of days."""
 
     days: Annotated[int, NUMBER, Field(ge=1)]
     then: NoFix
@@ -237,10 +237,10 @@ class TotalsTolerance(ContractModel):
 
 
 class OutlierRule(ContractModel):
-    """What is far from usual, by what the ERP's tables hold of the last `days`: the median, and the median deviation.
+    """Values far from the median of the last `days` in the ERP's tables, measured in median deviations.
 
-    `times`: how many median deviations (of at least one percent of the median) are far. Nothing is judged by less than
-    `warm_up` values. What is usual is computed every `minutes`; the tables keep it, so a restart does not forget it.
+    `times`: how many median deviations (of at least one percent of the median) are far. Fewer than `warm_up` values
+    give no baseline. Baselines are computed every `minutes` from the tables, so a restart does not lose them.
     """
 
     days: Annotated[int, NUMBER, Field(ge=1, le=3660)] = 90
@@ -254,7 +254,7 @@ class OutlierRule(ContractModel):
 class RefundRule(ContractModel):
     """Returns and voids that refer to a receipt which the ERP does not have: tills don't send in each other's order.
 
-    They wait as dead letters `held_refund`, which the worker takes up again by itself, for so long; then they stay
+    They wait as dead letters `held_refund`, which the worker retries by itself for this time; then they stay
     there (`hold`), or are booked with a remark (`flag`).
     """
 
@@ -263,10 +263,10 @@ class RefundRule(ContractModel):
 
 
 class CleaningRules(ContractModel):
-    """Rules, none of which applies unless it is given.
+    """Cleaning rules; each applies only if it is given.
 
-    reject: a dead letter, to be mended at the source. hold: a dead letter `held_…`, to be looked at. flag: booked, with
-    the finding in the document's `review`. fix: set right, where what is right is certain.
+    reject: a dead letter, to be fixed at the source. hold: a dead letter `held_…`, to be reviewed. flag: booked, with
+    the finding in the document's `review`. fix: corrected, if the right value is certain.
     """
 
     duplicate_lines: Literal["reject", "fix", "flag", "hold"] | None = Field(
@@ -292,7 +292,7 @@ class CleaningRules(ContractModel):
     refunds: RefundRule | None = None
 
     def released(self) -> "CleaningRules":
-        """The same rules, but what they would hold is booked, with the finding in its review."""
+        """Return the same rules with `hold` replaced by `flag`: receipts are booked, with the finding in the review."""
         stated = self.model_dump(exclude_none=True)
         return CleaningRules.model_validate({name: _flagged(rule) for name, rule in stated.items()})
 
@@ -306,7 +306,7 @@ def _flagged(rule: Any) -> Any:
 
 
 class Mapping(ContractModel):
-    """The ERP's names for what the tills say. What has no table is not mapped: the till's code counts."""
+    """The ERP's codes for the tills' codes. Codes without a table are not mapped: the till's code counts."""
 
     mapping: Annotated[Literal[1], NUMBER] = Field(description="the version of this format")
     name: Annotated[str, Field(min_length=1, max_length=64)] = "mapping"
@@ -335,7 +335,7 @@ class Mapping(ContractModel):
         return {name: table for name, table in named.items() if table is not None}
 
 
-#: What the rows of each table are.
+#: The row model of each table.
 ROWS: dict[str, type[MasterRow]] = {
     "items": ItemRow,
     "stores": StoreRow,

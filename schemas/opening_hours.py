@@ -1,9 +1,9 @@
-"""When a store is open, as a line of text: `Mo-Fr 08:00-20:00; Sa 09:00-13:00,15:00-02:00; Dec 25-26 closed`.
+"""A store's opening hours as a line of text: `Mo-Fr 08:00-20:00; Sa 09:00-13:00,15:00-02:00; Dec 25-26 closed`.
 
 It is the part of OpenStreetMap's `opening_hours` that stores need: days of the week, dates with or without a year,
-`closed` (or `off`), and `24/7`. Times are what the clock in the store shows. Of the rules that name a day the last one
-holds; a day that none names is closed. Hours that end at or before their beginning end the day after, and belong to the
-day on which they begin, whatever is said of the next one.
+`closed` (or `off`), and `24/7`. Times are local. The last rule that names a day
+applies; a day that no rule names is closed. Hours that end at or before their beginning end the day after, and belong
+to the day on which they begin, whatever the rules say of the next one.
 """
 
 import re
@@ -70,7 +70,7 @@ class HoursRules(NamedTuple):
 
 @lru_cache(4096)  # stores share their hours
 def parse_hours(text: str) -> HoursRules:
-    """The hours that `text` states. Raises ValueError, which says what is wrong."""
+    """Parse opening hours. Raises ValueError with the fault."""
     return HoursRules(tuple(_rule(" ".join(part.split())) for part in text.strip().removesuffix(";").split(";")))
 
 

@@ -1,7 +1,7 @@
 """References and identities made of parts: different parts never make the same one, and they can be taken apart again.
 
 The parts of a reference are joined with "/". A part's own "/" is written "%2F", and a "%" is written "%25" where "2F"
-or "25" follows it, so all other parts stand as they are: `pos/S1/2/48121/sale`, `pos/S1/2/2026%2F00123/sale`.
+or "25" follows it, so all other parts stay as they are: `pos/S1/2/48121/sale`, `pos/S1/2/2026%2F00123/sale`.
 
 An event's identity is its source, ":", and its id or, without one, a reference to the receipt and its revision. A
 source's own ":" is written "%3A". An id that reads like such a reference has a "/" in front, which no reference has.
@@ -18,7 +18,7 @@ _IN_SOURCE = re.compile("%(?=3A|25)|:")
 _OF_SOURCE = re.compile("%3A|%25")
 _CODES = {"/": "%2F", ":": "%3A", "%": "%25"}
 _CHARACTERS = {code: character for character, code in _CODES.items()}
-#: What the identity of an event without an id looks like behind its source, and one that was marked not to.
+#: The part behind the source in the identity of an event without an id, and the mark of an id that looks like it.
 _DERIVED = re.compile(f"/*[^/]+/[^/]+/[^/]+/(?:{'|'.join(_TYPES)})/[0-9]+")
 
 
@@ -74,7 +74,7 @@ def derived_identity(source: str, store: str, register: str, receipt: str, kind:
 
 
 def split_identity(identity: str) -> tuple[str, str]:
-    """Return the event's source, and its id (or what it has in place of one)."""
+    """Return the event's source, and its id (or its substitute for one)."""
     source, _, event_id = identity.partition(":")
     if "%" in source:
         source = _OF_SOURCE.sub(_character, source)

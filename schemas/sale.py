@@ -1,9 +1,9 @@
-"""`SaleEvent`: what a till says happened, one JSON object per Kafka record.
+"""`SaleEvent`: an event as a till reports it, one JSON object per Kafka record.
 
 Amounts are as the receipt prints them: a return shows the goods and the money given back as positive numbers, the
 type says which way they went. Send amounts as JSON strings ("12.30"); JSON numbers are read too. Unknown fields are
-ignored, so that a till may be updated before Tillstream is. What a model can't say (sums, precision, time zones)
-`streams.checks` checks.
+ignored, so that a till may be updated before Tillstream is. `streams.checks` checks the facts that a model can't
+express (sums, precision, time zones).
 
 The event is a model; its parts are TypedDicts, and amounts stay text until `streams.checks` computes with them. A
 receipt has half a dozen parts and twenty numbers: as models and decimals they take pydantic half as long again, and
@@ -93,7 +93,7 @@ class Tender(TypedDict):
 
 
 class ReceiptTotals(TypedDict):
-    """The totals that the receipt prints. `gross` is what the customer pays (or gets back)."""
+    """The totals that the receipt prints. `gross` is the amount that the customer pays (or gets back)."""
 
     gross: Amount
     net: NotRequired[Amount | None]
@@ -174,7 +174,7 @@ class SaleEvent(BaseModel):
 
     @property
     def receipt_ref(self) -> str:
-        """The receipt's identity, `source/store/register/receipt/type`: what an ERP keeps as its external reference."""
+        """The receipt's identity, `source/store/register/receipt/type`: an ERP keeps it as the external reference."""
         return join_reference(self.source, self.store, self.register_id, self.receipt, self.type)
 
     def content(self, lines: Iterable[bytes]) -> str:

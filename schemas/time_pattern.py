@@ -35,7 +35,7 @@ _DATES = (
     frozenset({"ISO year", "ISO week", "weekday"}),
 )
 _OF_A_DATE = frozenset().union(*_DATES)
-#: Digits of what is always a number of as many, where nothing stands between it and the next.
+#: Number of digits of directives that always have that many, for those adjacent to the next one.
 _WIDTHS = dict.fromkeys("ymdHIMSUWV", 2) | {"Y": 4, "G": 4, "j": 3, "w": 1, "u": 1}
 _PIECE = re.compile(r"%(.)|(\s+)|(.)", re.DOTALL)
 _OF_A_LOCALE = {"c": "%Y-%m-%d %H:%M:%S", "x": "%Y-%m-%d", "X": "%H:%M:%S"}
@@ -67,7 +67,7 @@ def has_hour(pattern: str) -> bool:
 
 
 def whole_numbers(pattern: str) -> re.Pattern[str] | None:
-    """Return what a text is like that has all digits of the numbers which stand side by side; None where none do.
+    """Return a regular expression for texts in which adjacent numbers have all their digits; None without such numbers.
 
     `strptime` takes a digit less where a zero has been lost, and reads 00:15:00, written 1500, as 15:00:00.
     """

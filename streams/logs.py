@@ -18,7 +18,7 @@ CHATTY = ("aiokafka", "faust", "mode", "asyncio", "alembic")
 DAMPED = ("aiokafka", "faust", "mode", "asyncio", "kafka")
 #: Seconds of silence after a library's message; doubled each time that it was needed.
 FIRST_SILENCE, LONGEST_SILENCE = 10.0, 600.0
-#: Kinds of messages that are told apart; what comes beyond shares one kind per logger.
+#: Number of distinct kinds of messages; further ones share one kind per logger.
 MOST_KINDS = 500
 _NUMBERS = re.compile(r"\d+")
 

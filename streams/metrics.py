@@ -23,9 +23,9 @@ RECOVERY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: Above this many stores the per-store gauges keep the stores they know and count the others together.
 MOST_STORES = 2000
 OTHER_STORES = "(other)"
-#: What a worker does with dead letters beside the line, which goes on without it.
+#: A worker's background tasks for dead letters; the line continues without them.
 BESIDE_THE_LINE = ("retry", "watch")
-#: What becomes of a dead letter that is tried again.
+#: Outcomes of a retried dead letter.
 RETRY_ENDS = ("delivered", "superseded", "duplicate", "noted", "failed", "parked")
 
 
@@ -261,7 +261,7 @@ class WorkerMetrics:
             buckets=RECOVERY_BUCKETS,
             registry=self.registry,
         )
-        # A counter that comes into being at 3 has no rate: what may be counted stands at 0 from the beginning.
+        # A counter that comes into being at 3 has no rate: all possible counters start at 0.
         for reason in Reason:
             self.rejected.labels(reason.value)
         for layer in ("window", "sink"):
@@ -300,7 +300,7 @@ class WorkerMetrics:
             self.waiting.labels(reason).set(number)
 
     def note_troubles(self, tasks: Container[str]) -> None:
-        """Which of the tasks beside the line are in trouble."""
+        """Set which of the background tasks are in trouble."""
         for task in BESIDE_THE_LINE:
             self.letters_trouble.labels(task).set(task in tasks)
 
@@ -340,7 +340,7 @@ class WorkerMetrics:
 
 
 class ReconciliationMetrics:
-    """What the last reconciliation found. `tillstream schedule run` serves them, with a label `schedule` more; the
+    """Results of the last reconciliation. `tillstream schedule run` serves them, with an extra label `schedule`; the
     command `tillstream reconcile` writes them to a file for Prometheus' node exporter (its collector `textfile`)."""
 
     def __init__(self) -> None:
@@ -396,7 +396,7 @@ class ReconciliationMetrics:
 
 
 class ScheduleMetrics:
-    """How schedules go: served by `tillstream schedule run`, beside what the reconciliations among them found."""
+    """The state of schedules: served by `tillstream schedule run`, next to the results of scheduled reconciliations."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -61,7 +61,7 @@ class KafkaSecurity(BaseModel):
 
 
 class SchemaRegistry(BaseModel):
-    """Where the schemas of Avro and JSON Schema records stand."""
+    """The schema registry of Avro and JSON Schema records."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -87,7 +87,7 @@ class SchemaRegistry(BaseModel):
 
 
 class TracingSettings(BaseModel):
-    """Where traces go. `headers` are what the collector wants to see: `authorization=Bearer …`, with commas between."""
+    """The collector of traces. `headers` are sent to it: `authorization=Bearer …`, separated by commas."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -160,8 +160,8 @@ class WatchdogSettings(BaseModel):
 
 
 class ReconciliationSettings(BaseModel):
-    """Which business days a schedule reconciles: today, so many `days` before, and all since the earliest that is not
-    settled yet or of which something came late. `deep` compares digests of every field from the tills, not sums alone.
+    """Which business days a schedule reconciles: today, the `days` before, and all since the earliest that is not
+    settled yet or has late records. `deep` compares digests of every field from the tills, not sums alone.
     With `allow_open` a run is `done` although not everything is booked, or can be proved.
     """
 
@@ -173,11 +173,11 @@ class ReconciliationSettings(BaseModel):
 
 
 class ScheduleSettings(BaseModel):
-    """What is run at the times of a cron expression, in a time zone: an import of files, of what comes into a folder or
-    of a query; or a reconciliation of tills and ERP.
+    """A job at the times of a cron expression, in a time zone: an import of files, of a watched folder or of a query;
+    or a reconciliation of tills and ERP.
 
-    `missed` and `overlap` say what becomes of due times that passed while nobody was there, or while the run before was
-    still at work: one run for all of them, or none.
+    `missed` and `overlap` control due times that passed while no scheduler was running, or while the previous run was
+    still going: one run for all of them, or none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -216,7 +216,7 @@ class ScheduleSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """What a worker needs to know. Every field has a default that works on one machine."""
+    """A worker's settings. Every field has a default that works on one machine."""
 
     model_config = SettingsConfigDict(env_prefix="TILLSTREAM_", env_nested_delimiter="__", extra="forbid")
 
@@ -337,7 +337,7 @@ class Settings(BaseSettings):
         return _secret(self.sink_password, self.sink_password_file)
 
     def certificate_secret(self) -> str | None:
-        """What certificates are signed with, or None."""
+        """Return the private key that signs certificates, or None."""
         return _secret(self.certificate_key, self.certificate_key_file)
 
     def find_stores(self) -> Stores:

@@ -273,9 +273,9 @@ def replay_command(
 ) -> None:
     """Take dead letters through the line again, by today's contract, mapping and rules, into the same ERP.
 
-    Without --apply it is a dry run: it tells which would pass, which would not and why, and what would change in the ERP.
-    The ERP takes each event once, so a replay that is done twice, or killed and resumed, changes nothing more. What
-    fails again keeps its bytes and gains an attempt. Ctrl-C stops between two parts.
+    Without --apply it is a dry run: it tells which would pass, which would not and why, and what would change in the
+    ERP. The ERP takes each event once, so a replay that is done twice, or killed and resumed, changes nothing more.
+    What fails again keeps its bytes and gains an attempt. Ctrl-C stops between two parts.
 
     Exit code 1 when a letter fails (or would), or when the replay was stopped before its end.
     """

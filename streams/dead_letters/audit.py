@@ -6,7 +6,8 @@ A topic, because it must outlive the tool that writes it, and be where the lette
 - The outcomes of letters of an action that ended alike (`OutcomeGroup`), keyed by its id too. They are confirmed before
   the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
 - The states of some hundred store-days (`streams.dead_letters.day_states`), which are no entries of this trail.
-- The documents that a repair took back (`streams.dead_letters.removed_documents`), keyed by its id, which are no entries either.
+- The documents that a repair took back (`streams.dead_letters.removed_documents`), keyed by its id, which are no
+  entries either.
 """
 
 import secrets

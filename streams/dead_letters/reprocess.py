@@ -118,7 +118,8 @@ class NoDedupe:
 
 
 class ReplayedDigests:
-    """What was brought into the ERP by now, in about 40 bytes a record. As `pipeline.SeenRecords`, of all partitions at once.
+    """What was brought into the ERP by now, in about 40 bytes a record. As `pipeline.SeenRecords`, of all partitions at
+    once.
 
     A batch with one event that the sink holds already costs it half as much again as one of new ones.
     """

@@ -1,4 +1,5 @@
-"""What looks like personal data, whatever the field is called: e-mail addresses, card numbers, phone numbers."""
+"""Detect values that look like personal data, whatever the field is called: e-mail addresses, card numbers, phone
+numbers."""
 
 import re
 

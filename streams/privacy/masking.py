@@ -1,4 +1,4 @@
-"""Personal texts as stars, wherever they stand: known by the contract's paths, and by the event's personal fields."""
+"""Mask personal texts wherever they appear: known by the contract's paths, and by the event's personal fields."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from schemas.sale import Customer
 
 STARS = "***"
 PERSONAL_FIELDS = frozenset(f"customer.{name}" for name in Customer.__annotations__)
-#: A shorter text is hidden where it is all there is: inside of others it stands by chance.
+#: A shorter text is masked only where it is the whole value: inside other texts it appears by chance.
 _SHORTEST = 3
 #: A shorter number is hidden where no other digit follows or goes before: 101 is not in 21019.
 _NUMBER = 7
@@ -38,7 +38,7 @@ class TextMask:
                 self._lengths[folded[:_SHORTEST]].add(len(folded))
 
     def show(self, value: Any, depth: int = 0) -> Any:
-        """The value with stars for what is personal in it, in capitals or not; a copy. What is very deep is cut off."""
+        """Return a copy of the value with stars for personal texts, in any case. Very deep values are cut off."""
         if depth > _DEEPEST:
             return _CUT
         if isinstance(value, dict):

@@ -2,7 +2,8 @@
 
 - `json`: one JSON text in UTF-8. Numbers with a fraction are their text.
 - `cloudevents`: a CloudEvent 1.0 in either Kafka binding, as in its structured form: its attributes, and `data`.
-- `avro`, `json_schema`: Confluent's wire format (`streams.sources.schema_registry`). Without a registry, as in a contract's
+- `avro`, `json_schema`: Confluent's wire format (`streams.sources.schema_registry`). Without a registry, as in a
+  contract's
   examples, the record is given as the JSON that it stands for.
 - `xml`: an element; no document type, no entities.
 - `csv`: the rows of one receipt, as `streams.sources.rows` makes them of a file: `{"rows": [{column: text, …}, …]}`.

@@ -1,4 +1,5 @@
-"""Traces of batches: off by default, and then nothing. With an endpoint in the settings `streams.tracing.otel` makes them."""
+"""Traces of batches: off by default, and then nothing. With an endpoint in the settings `streams.tracing.otel` makes
+them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,7 +8,7 @@ from typing import Protocol
 from streams.batch import Batch, BatchOutcome
 from streams.settings import Settings, SettingsError
 
-#: Told what became of the batch.
+#: Called with the batch's outcome.
 Note = Callable[[BatchOutcome], None]
 
 
@@ -15,15 +16,15 @@ class Tracing(Protocol):
     """A span for each batch, and in it one for each step."""
 
     def batch(self, batch: Batch) -> AbstractContextManager[Note]:
-        """The time in which the batch comes to its end. What is raised in it is its fault, and raised."""
+        """Span for one batch. Exceptions are recorded on the span and re-raised."""
         ...
 
     def step(self, name: str, size: int) -> AbstractContextManager[object]:
-        """The time of one step, for so many records, events or documents."""
+        """Span for one step, with the number of its records, events or documents."""
         ...
 
     def close(self) -> None:
-        """Sends what was not sent yet. Blocks for some seconds at most."""
+        """Send the spans that were not sent yet. Blocks for some seconds at most."""
         ...
 
 
@@ -44,7 +45,7 @@ class NoTracing:
 
 
 def find_tracing(settings: Settings) -> Tracing:
-    """What the settings say. Raises SettingsError where the extra `tracing` is missing."""
+    """Return the tracing of the settings. Raises SettingsError if the extra `tracing` is missing."""
     if settings.tracing is None:
         return NoTracing()
     try:

@@ -116,12 +116,12 @@ class OpenTelemetry:
                 raise
 
     def close(self) -> None:
-        """Sends what was not sent yet."""
+        """Send the spans that were not sent yet."""
         self._provider.shutdown()
 
 
 class LinkedOrByRatio(Sampler):
-    """Samples what is linked to something that was sampled, and of the rest a share."""
+    """Samples spans linked to a sampled span, and a share of the rest."""
 
     def __init__(self, ratio: float) -> None:
         self._by_ratio = TraceIdRatioBased(ratio)
@@ -158,7 +158,7 @@ def exporting(settings: Settings, traces: TracingSettings) -> OpenTelemetry:
 
 
 def contexts_of(records: Sequence[Record]) -> list[SpanContext]:
-    """The contexts that records carry, each once, so many at most: those that were sampled before the others."""
+    """Return the contexts that records carry, each once, up to a limit: sampled ones first."""
     carried = {_carried(record.headers): None for record in records if record.headers}
     carried.pop(None, None)
     sampled_first = sorted((each for each in carried if each is not None), key=lambda each: each[0][-1:] not in _ODD)
@@ -171,7 +171,7 @@ _ODD = tuple(b"%x" % digit for digit in range(1, 16, 2))
 
 
 def _carried(headers: Headers) -> tuple[bytes, bytes] | None:
-    """`traceparent` and `tracestate`, the last of each, as they stand in the headers."""
+    """Return the last `traceparent` and `tracestate` of the headers."""
     parent, state = None, b""
     for name, value in headers:
         if name == "traceparent":

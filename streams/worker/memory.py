@@ -1,9 +1,9 @@
 """Gives memory back after a rebalance, which otherwise grows with each of them (measured: 4 MB under load).
 
 A rebalance cuts fetches off. What aiokafka had fetched and nobody read, up to 4 MiB a partition, refers to itself, so
-only the cyclic collector frees it, which seldom runs (`streams.assembly.tune_interpreter`); meanwhile the heap grows around
-it. And glibc keeps what is freed below something that is still in use: of 197 MB of heap after 24 rebalances 140 MB
-were free.
+only the cyclic collector frees it, which seldom runs (`streams.assembly.tune_interpreter`); meanwhile the heap grows
+around it. And glibc keeps what is freed below something that is still in use: of 197 MB of heap after 24 rebalances 140
+MB were free.
 """
 
 import ctypes

@@ -137,7 +137,8 @@ def sent(kind: str, sale: Sale, number: int, source: str) -> Sent:
 
 @dataclass
 class Verdicts:
-    """What must become of each record of a topic, as docs/explanation/delivery.md has it, without a word from the product."""
+    """What must become of each record of a topic, as docs/explanation/delivery.md has it, without a word from the
+    product."""
 
     rejected: dict[int, Reason]  # by offset
     taken: dict[str, Sale]  # by event id: each has its one effect

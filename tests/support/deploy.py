@@ -4,7 +4,8 @@ from ops.worker.run import STOP_PATIENCE
 from streams.settings import Settings, WatchdogSettings
 from streams.worker.app import COMMIT_PATIENCE
 
-#: Seconds after which a worker that was told to stop has ended, or its watchdog ends it (`ops.worker.run`), by the defaults.
+#: Seconds after which a worker that was told to stop has ended, or its watchdog ends it (`ops.worker.run`), by the
+#: defaults.
 LONGEST_END: float = (
     Settings.model_fields["drain_seconds"].default
     + COMMIT_PATIENCE

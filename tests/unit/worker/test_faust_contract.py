@@ -1,4 +1,5 @@
-"""What `streams.worker.transport` rests on inside Faust. When one of these fails, read that file again before upgrading."""
+"""What `streams.worker.transport` rests on inside Faust. When one of these fails, read that file again before
+upgrading."""
 
 import inspect
 
