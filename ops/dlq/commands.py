@@ -217,8 +217,7 @@ def show_command(
     head = head_of(record, settings.dead_letter_topic)
     past, done = history(settings, head.origin)
     source = find_source(settings)
-    if source is not None:
-        asyncio.run(source.prepare([record]))
+    asyncio.run(source.prepare([record]))
     value = render.value_of(record, source, reveal=reveal)
     found = render.letter(head, record, past, done, value, reveal=reveal)
     click.echo(json.dumps(found, ensure_ascii=False)) if as_json else render.report_letter(found)

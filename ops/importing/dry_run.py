@@ -46,8 +46,8 @@ def verdicts(settings: Settings, receipts: Iterator[FileReceipt]) -> Iterator[Dr
                 words[arrival.record.offset].append("document")
             for arrival in settled.seen_in_sink:
                 words[arrival.record.offset].append("duplicate")
-            for noted in settled.noted:
-                words[noted.record.offset].append(f"skipped ({noted.why})")
+            for skipped in settled.skipped:
+                words[skipped.record.offset].append(f"skipped ({skipped.why})")
             for rejection in settled.rejected:
                 words[rejection.record.offset].append(f"dead letter ({rejection.reason.value})")
                 details[rejection.record.offset].append(rejection.detail)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from ops.inspect.commands import LAST, bar, inspect
 from ops.inspect.topic import last_records
 from ops.maps.diff import difference, report_difference
 from ops.maps.examples import report_examples, run_examples, write_junit
-from ops.maps.outcome import BookingRules, FileRecord, books
+from ops.maps.outcome import FileRecord
 from ops.maps.render import report_try
 from ops.maps.try_record import try_record
 from ops.publish import json_schema
 from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
 from schemas.contract import Contract
+from streams.assembly import find_master_data
+from streams.mapping.mapper import IdentityMapper, store_zone
 from streams.sources.contracts import find, load
 from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import ready
@@ -72,7 +75,7 @@ def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as
 
     Exit code 1 when one does not become what it says.
     """
-    tested = run_examples(contracts, BookingRules(settings_from(config).find_stores()).zone_of)
+    tested = run_examples(contracts, partial(store_zone, IdentityMapper(settings_from(config).find_stores())))
     if junit is not None:
         write_junit(tested, junit)
     report_examples(tested, as_json=as_json)
@@ -109,7 +112,7 @@ def try_command(
     except RowsUnreadable as error:
         raise NotReadable(f"{record.name}: {error}") from None
     bare = FileRecord(value, os.fsencode(key) if key is not None else None, pairs)
-    found = try_record(path, books(settings_from(config)), bare, datetime.now(UTC))
+    found = try_record(path, find_master_data(settings_from(config)).load(), bare, datetime.now(UTC))
     click.echo(json.dumps(found, ensure_ascii=False)) if as_json else report_try(found)
     bad = [part for part in (found, *found["parts"]) if "rejected" in part or "faults" in part]
     sys.exit(FAILED if bad else 0)
@@ -154,18 +157,18 @@ def diff(
     if (topic is None) == (file is None):
         raise click.UsageError("name either --from-topic or --from-file")
     settings = settings_from(config, broker=broker)
-    by = books(settings)
-    before, after = ready(find(old), by.zone_of), ready(find(new), by.zone_of)
+    mapper = find_master_data(settings).load()
+    before, after = (ready(find(contract), partial(store_zone, mapper)) for contract in (old, new))
     if file is not None:
         with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
             values = records_of(file, after.contract, told)
             named = ((f"record {n}", FileRecord(value, key)) for n, (key, value) in enumerate(values, 1))
-            found = difference(before, after, by, named, datetime.now(UTC))
+            found = difference(before, after, mapper, named, datetime.now(UTC))
     elif topic is not None:
         with bar(f"reading {topic}", limit) as told:
             records = last_records(settings, topic, limit, told)
         places = ((f"{record.partition}:{record.offset}", record) for record in records)
-        found = difference(before, after, by, places, datetime.now(UTC))
+        found = difference(before, after, mapper, places, datetime.now(UTC))
     report_difference(found, as_json=as_json)
     sys.exit(FAILED if found.worse else 0)
 

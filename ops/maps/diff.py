@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.inspect.render import console
-from ops.maps.outcome import BookingRules, RecordOutcome, as_json, outcome
+from ops.maps.outcome import RecordOutcome, as_json, outcome
 from streams.batch import Record
-from streams.sources.source import Source
+from streams.mapping.mapper import Mapper
+from streams.sources.canonical import RecordSource
 
 _SHOWN = 10
 
@@ -36,12 +37,12 @@ class ContractDifference:
 
 
 def difference(
-    old: Source | None, new: Source | None, by: BookingRules, records: Iterable[tuple[str, Record]], now: datetime
+    old: RecordSource, new: RecordSource, mapper: Mapper, records: Iterable[tuple[str, Record]], now: datetime
 ) -> ContractDifference:
-    """What the records, each with its name, become by either contract; None is the canonical format."""
+    """Compare the outcomes of the records, each with its name, by either contract."""
     result = ContractDifference()
     for name, record in records:
-        was, becomes = outcome(old, by, record, now), outcome(new, by, record, now)
+        was, becomes = outcome(old, mapper, record, now), outcome(new, mapper, record, now)
         result.records += 1
         _add(result.before, was)
         _add(result.after, becomes)

@@ -1,17 +1,20 @@
 """`tillstream map try`: one record, every step of it shown; personal texts are stars."""
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from ops.maps.outcome import BookingRules, FileRecord, as_json
+from ops.maps.outcome import FileRecord, as_json
 from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Arrival
 from streams.decode import NUL, TOO_DEEP, has_nul, path_of
+from streams.mapping.mapper import Mapper, store_zone
+from streams.pipeline import evaluate
 from streams.privacy.masking import PERSONAL_FIELDS, STARS, TextMask
 from streams.sources.source import RefusedRecord, SkippedPart, ready, shown
 
@@ -29,10 +32,14 @@ class StepValue(NamedTuple):
         return self.place.partition("fields.")[2] in PERSONAL_FIELDS
 
 
-def try_record(path: Path, books: BookingRules, record: FileRecord, now: datetime) -> dict[str, Any]:
+def try_record(path: Path, mapper: Mapper, record: FileRecord, now: datetime) -> dict[str, Any]:
     """Every step of the record, as one JSON object. Raises ContractError."""
     seen: list[StepValue] = []
-    source = ready(path, books.zone_of, watch=lambda place, step, value: seen.append(StepValue(place, step, value)))
+
+    def watch(place: str, step: str, value: Any) -> None:
+        seen.append(StepValue(place, step, value))
+
+    source = ready(path, partial(store_zone, mapper), watch=watch)
     contract, stars = source.contract, TextMask()
     result: dict[str, Any] = {"contract": contract.label, "format": contract.format, "record": None, "parts": []}
     made: list[tuple[dict[str, Any] | SkippedPart | RefusedRecord, list[StepValue]]] = []
@@ -51,7 +58,7 @@ def try_record(path: Path, books: BookingRules, record: FileRecord, now: datetim
         for step in steps:
             if step.personal:
                 stars.hide(step.value)
-    trial = _Trial(contract, books, record, now, stars)
+    trial = _Trial(contract, mapper, record, now, stars)
     result["record"] = shown(stars.show(tree))
     result["parts"] = [trial.part(each, steps) for each, steps in made]
     return result
@@ -61,7 +68,7 @@ class _Trial(NamedTuple):
     """What the parts of a record are tried with."""
 
     contract: Contract
-    books: BookingRules
+    mapper: Mapper
     record: FileRecord
     now: datetime
     stars: TextMask
@@ -89,7 +96,9 @@ class _Trial(NamedTuple):
             return self._refused(*NUL)
         if event.type == "day_close":
             return {"skipped": "day_close"}
-        documents, rejected, cleaned = self.books.judge([Arrival(self.record, event, event.identity, b"")], self.now)
+        arrival = Arrival(self.record, event, event.identity, b"")
+        _, documents, rejected, findings = evaluate([arrival], self.mapper, self.now)
+        cleaned = sorted({f"{finding.rule} ({finding.policy})" for finding in findings})
         result: dict[str, Any] = {"cleaning": cleaned} if cleaned else {}
         for fault in rejected:
             return result | self._refused(fault.reason, fault.detail)

@@ -11,7 +11,7 @@ from sinks.base import SinkUnavailable
 from streams.mapping.master_data import MasterData
 from streams.mapping.tables import QueryDatabase
 from streams.sources.contracts import ContractError
-from tests.support.mapping import NOWHERE, loaded, mapped, mapping_file
+from tests.support.mapping import ANY_STORE, NOWHERE, loaded, mapped, mapping_file
 
 CSV = "sku,item_code,cost\nA,4711,0.80\nB,,\n"
 
@@ -20,7 +20,7 @@ def fault(folder: Path, text: str | dict[str, Any], database: QueryDatabase = NO
     """What is said of the mapping, the folder's name left out."""
     path = mapping_file(folder, text, **files)
     with pytest.raises(ContractError) as error:
-        MasterData(path, database).load()
+        MasterData(path, database, ANY_STORE).load()
     return str(error.value).replace(f"{folder}/", "")
 
 
