@@ -33,10 +33,10 @@ class ReplayPipeline:
 
     services: Services
     sink: Sink
-    patient: RetryingSink
+    retrying_sink: RetryingSink
 
 
-def build_desk(settings: Settings, *, release: bool = False) -> ReplayPipeline:
+def build_replay_pipeline(settings: Settings, *, release: bool = False) -> ReplayPipeline:
     """Build the line with today's contract, mapping and rules, with an empty window and without a dead-letter topic.
 
     With `release`, receipts that the cleaning rules would hold are booked, with the finding in their review.
@@ -45,17 +45,17 @@ def build_desk(settings: Settings, *, release: bool = False) -> ReplayPipeline:
     master_data = find_master_data(settings, release=release)
     source = find_source(settings, master_data)
     sink = open_checked(settings, master_data)
-    patient = RetryingSink(sink, WorkerMetrics())
+    retrying_sink = RetryingSink(sink, WorkerMetrics())
     services = Services(
         seen=NoDedupe(),
-        sink=patient,
+        sink=retrying_sink,
         dead_letters=DiscardRejections(),
         budget=BudgetGuard(1, NO_LIMIT),
         mapper=master_data.current,
         now=utc_now,
         source=source,
     )
-    return ReplayPipeline(services, sink, patient)
+    return ReplayPipeline(services, sink, retrying_sink)
 
 
 def open_checked(settings: Settings, master_data: MapperVersions) -> Sink:

@@ -27,7 +27,7 @@ from ops.schedules.history import ScheduleHistory
 from ops.schedules.metrics_server import served
 from ops.schedules.scheduler import JobScheduler
 from ops.simulator.tills import Sent, Shares, traffic
-from streams.assembly import build_desk
+from streams.assembly import build_replay_pipeline
 from streams.kafka.topics import ensure_topics
 from streams.settings import ReconciliationSettings, ScheduleSettings, Settings
 from tests.support.events import value
@@ -157,7 +157,7 @@ def reconciled(kafka: Kafka, folder: Path) -> Iterator[int]:
         schedules={"closing": ScheduleSettings(cron="0 5 * * *", reconcile=ReconciliationSettings(days=3660))},
         schedules_port=0,
     )
-    build_desk(settings).sink.close()
+    build_replay_pipeline(settings).sink.close()
     kafka.create_topic(topic)
     ensure_topics(settings)
     ((partition, offset),) = kafka.produce(topic, [(b"S1", value(1), [])])
