@@ -94,7 +94,7 @@ class RetryingSink:
         finally:
             self._troubles.pop(task, None)
 
-    async def look_after_idle_sink(self) -> None:
+    async def ping_if_idle(self) -> None:
         """Pings the sink when nothing was written for a while, so that trouble shows before the next sale."""
         if time.monotonic() - self._last_call < PING_AFTER:
             return

@@ -140,7 +140,7 @@ def create_app(
             state.progress = state.clock()
         if accepting and state.recovered() and consumer.ends and not any(lags.values()):
             services.budget, accepting = budget_of(settings), False
-        await patient.look_after_idle_sink()
+        await patient.ping_if_idle()
         metrics.partitions.set(len(lags))
         metrics.note_lags(lags)
         metrics.skipped.inc(consumer.take_skipped())
