@@ -96,18 +96,18 @@ FAULTS = [
     (items(file="items.csv"), "sku,cost\nA,1\nB,1\nA,2\n", "items.csv:4: the same key as in items.csv:2; keep one"),
     (items(file="items.csv"), "sku,cost\nA,1\nB,x\n", "items.csv:3: cost: Input should be a valid decimal"),
     (items(file="items.csv"), "sku,cost\n,1\n", "items.csv:2: sku: Field required"),
-    (items(file="items.csv"), "sku,cost\nA,1,5\n", "items.csv:2: not 2 columns, as the first line has; quote what"),
+    (items(file="items.csv"), "sku,cost\nA,1,5\n", "items.csv:2: not 2 columns, as the first line has; quote values"),
     (
         items(file="items.csv"),
         "sku,price\nA,1\n",
-        "items.csv:1: column 'price' is none of sku, store, item_code, unit, tax_category, cost, list_price, "
+        "items.csv:1: column 'price' is not one of sku, store, item_code, unit, tax_category, cost, list_price, "
         "description; "
-        "say which to read with `columns: {our name: its name}`",
+        "name the columns to read with `columns: {our name: its name}`",
     ),
     (items(file="items.csv"), "item_code\n1\n", "items.csv:1: column 'sku' is missing"),
     (items(file="items.csv", columns={"sku": "EAN"}), "sku\nA\n", "items.csv:1: column 'EAN' is missing"),
     (items(file="items.csv", columns={"ean": "EAN"}), "EAN\nA\n", "items.csv:1: items.columns: there is no ean; there"),
-    (items(file="items.csv"), "sku,sku\nA,B\n", "items.csv:1: column 'sku' stands twice"),
+    (items(file="items.csv"), "sku,sku\nA,B\n", "items.csv:1: column 'sku' occurs twice"),
     (items(file="items.csv"), "sku\n", "items.csv: no rows; a table that is empty by mistake would reject everything"),
     (items(file="items.csv"), 'sku\n"A\n', "items.csv: not a CSV file: unexpected end of data"),
     (items(file="other.csv"), "", "other.csv: No such file or directory"),
@@ -145,7 +145,7 @@ def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: st
         ("SELECT sku FROM items; SELECT 1", "mapping.yaml: sql: SQLite refuses the query: You can only execute one"),
         ("SELECT ? AS sku", "mapping.yaml: sql: SQLite refuses the query: Incorrect number of bindings supplied"),
         ("SELECT CAST(x'ff' AS text) AS sku", "mapping.yaml: sql: SQLite refuses the query: Could not decode"),
-        ("SELECT sku, day FROM items", "mapping.yaml: items: column 'day' is none of sku, store"),
+        ("SELECT sku, day FROM items", "mapping.yaml: items: column 'day' is not one of sku, store"),
         ("SELECT sku, 'x' AS cost FROM items", "mapping.yaml: items: row 1: cost: Input should be a valid decimal"),
         ("SELECT sku FROM items WHERE sku = 'Z'", "mapping.yaml: items: no rows"),
     ],
