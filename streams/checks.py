@@ -9,12 +9,12 @@ The rules, all to the minor unit, rounding half up:
   rounded).
 - Taxes are booked as printed. Tills round tax per line, per rate or per receipt, so `totals.tax` may differ from the
   lines' sum by one minor unit per taxed line; the lines nearest to the next unit then take the difference. Without it,
-  `totals.gross` (tax on top) or `totals.net` say what the tax is.
+  the tax follows from `totals.gross` (tax on top) or `totals.net`.
 - `totals.gross` = sum of the lines' gross + `totals.rounding`, exactly, and `totals.tax` is the sum of the lines' tax.
 - `totals.net`, where stated, is within one minor unit per line of the sum.
 - Tenders, where there are any, add up to `totals.gross` exactly.
 - Cash rounding (`totals.rounding`) is under one currency unit, or at most 5 % of gross, for currencies of small units.
-- Returns and voids state what they give back as positive amounts.
+- Returns and voids state the refunded amounts as positive numbers.
 """
 
 from collections.abc import Callable, Sequence

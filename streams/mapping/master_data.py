@@ -146,5 +146,5 @@ class NoMasterData:
         return self._mapper
 
 
-#: The versions of the mapper over time, one of which is current.
+#: Mapper versions over time; `current` returns the newest.
 MapperVersions = MasterData | NoMasterData

@@ -20,7 +20,7 @@ from streams.privacy.detection import by_value
 from streams.settings import Store, Stores
 
 R = TypeVar("R", bound=MasterRow)
-#: Codes, or findings, named for one receipt.
+#: The maximum number of codes, or of findings, in the detail of one receipt.
 MAX_NAMED = 10
 _GTIN = 14  # digits of the longest
 
@@ -41,7 +41,7 @@ class MissingCode(NamedTuple):
         if self.reason is Reason.UNMAPPED_CUSTOMER:
             return True
         if self.reason is Reason.UNMAPPED_ITEM and len(self.code) <= _GTIN:
-            return False  # one barcode in ten could be a card number by its last digit
+            return False  # one barcode in ten has the check digit of a card number
         return by_value(self.code.strip()) in ("e-mail", "bank or card number")
 
 

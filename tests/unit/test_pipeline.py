@@ -19,7 +19,7 @@ from streams.decode import decode
 from streams.pipeline import first_turn, process, split_day_closes
 from streams.settings import Store, Stores
 from streams.sources.source import Source
-from tests.support.events import batch, event, value
+from tests.support.events import LINE, batch, event, value
 from tests.support.line import Line
 from tests.support.mapping import table_mapper
 
@@ -451,3 +451,26 @@ async def test_window_is_the_batchs_partitions_own() -> None:
     assert [key for key, _, _ in line.chunks.rows()] == ["3/0"]
     assert len((await process(batch(value(1), partition=3), line.services)).seen_in_window) == 1
     assert len((await process(batch(value(1), partition=4), line.services)).seen_in_sink) == 1
+
+
+async def test_findings_are_counted_once_when_the_batch_is_settled() -> None:
+    line = Line()
+    counted: list[Any] = []
+    mapper = table_mapper(cleaning={"gross": {"at_most": 3, "then": "flag"}})
+    line.services.mapper = lambda: mapper
+    line.services.count_findings = counted.append
+    large = {"lines": [{**LINE, "quantity": "9"}], "totals": {"gross": "13.50"}, "tenders": []}
+    outcome = await send(line, value(1, **large), value(1, **large), value(2))
+    assert counted == [outcome.findings]
+    assert [(finding.rule, finding.policy) for finding in outcome.findings] == [("gross", "flag")]
+
+
+async def test_findings_of_a_batch_that_exceeds_the_budget_are_not_counted() -> None:
+    line = Line(budget=BudgetGuard(0.5, 5))
+    counted: list[Any] = []
+    mapper = table_mapper(cleaning={"old": {"days": 1, "then": "reject"}})
+    line.services.mapper = lambda: mapper
+    line.services.count_findings = counted.append
+    with pytest.raises(BudgetExceeded):
+        await send(line, *(value(n, occurred_at="2020-01-01T00:00:00Z") for n in range(5)))
+    assert not counted
