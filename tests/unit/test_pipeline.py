@@ -19,7 +19,7 @@ from streams.decode import decode
 from streams.pipeline import first_turn, process, split_day_closes
 from streams.settings import Store, Stores
 from streams.sources.source import Source
-from tests.support.events import LINE, batch, event, value
+from tests.support.events import batch, event, value
 from tests.support.line import Line
 from tests.support.mapping import table_mapper
 
@@ -459,7 +459,11 @@ async def test_findings_are_counted_once_when_the_batch_is_settled() -> None:
     mapper = table_mapper(cleaning={"gross": {"at_most": 3, "then": "flag"}})
     line.services.mapper = lambda: mapper
     line.services.count_findings = counted.append
-    large = {"lines": [{**LINE, "quantity": "9"}], "totals": {"gross": "13.50"}, "tenders": []}
+    large = {
+        "lines": [{"sku": "A", "quantity": "9", "unit_price": "1.50", "tax_rate": "19"}],
+        "totals": {"gross": "13.50"},
+        "tenders": [],
+    }
     outcome = await send(line, value(1, **large), value(1, **large), value(2))
     assert counted == [outcome.findings]
     assert [(finding.rule, finding.policy) for finding in outcome.findings] == [("gross", "flag")]
