@@ -74,7 +74,7 @@ def test_minor_units_are_the_currencys_own(currency: str, gross: str, minor: int
 
 
 @pytest.mark.parametrize("currency", ["EUX", "XXX", "XAU"])
-def test_currency_that_is_none_is_unknown(currency: str) -> None:
+def test_code_outside_iso_4217_is_an_unknown_currency(currency: str) -> None:
     assert reason(currency=currency)[0] is Reason.UNKNOWN_CURRENCY
 
 
@@ -277,7 +277,7 @@ def test_receipt_that_is_not_right_is_held_with_its_event_and_keeps_nobody_back(
     assert rejection.event is arrivals[1].event
 
 
-def test_repair_is_asked_about_what_is_not_right_alone() -> None:
+def test_repair_is_called_for_failed_receipts_only() -> None:
     arrivals, _, _ = decode(batch(value(1), value(2, lines=[]), value(3, currency="EUX")))
     asked: list[tuple[str, Reason]] = []
 
@@ -535,7 +535,7 @@ def test_receipts_share_lines_that_say_the_same() -> None:
     assert sound().lines[0] is not sound(currency="USD", lines=[line("2", "1.50", tax_rate="19")]).lines[0]
 
 
-def test_what_is_remembered_of_rates_is_bounded_whatever_records_say() -> None:
+def test_cache_of_rates_is_bounded() -> None:
     for number in range(300):
         rate_units(f"{number / 10:.4f}")
     assert rate_units.cache_info().currsize < 300

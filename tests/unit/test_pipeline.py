@@ -436,7 +436,7 @@ async def test_dead_letters_carry_the_versions_that_they_were_read_by(
     assert bad == ([] if contract and not mapping else [3])
 
 
-async def test_what_reading_takes_is_fetched_before_for_the_whole_batch() -> None:
+async def test_schemas_are_fetched_before_the_whole_batch_is_read() -> None:
     line = Line()
     source = Fetching()
     line.services.source = cast(Source, source)

@@ -60,7 +60,7 @@ def test_price_that_never_changes_has_a_span_of_its_own_size() -> None:
     assert usual_range(Counter({Decimal("2.00"): 4}), rule) is None
 
 
-def test_one_wild_value_does_not_widen_the_span() -> None:
+def test_one_outlier_does_not_widen_the_range() -> None:
     values = [Decimal(price) for price in ("1.00", "1.10", "1.20", "1.30", "1.40", "9999")]
     span = usual_range(Counter(values), OutlierRule(warm_up=5, times=Decimal(3)))
     assert span is not None
@@ -83,13 +83,13 @@ def test_nothing_is_judged_before_it_is_known_well_enough(tmp_path: Path) -> Non
     assert mapped(mapper, **receipt("15.00")).review is None
 
 
-def test_what_is_older_than_the_window_does_not_count(tmp_path: Path) -> None:
+def test_documents_older_than_the_window_do_not_count(tmp_path: Path) -> None:
     long_ago = NOON.date() - timedelta(days=31)
     mapper = learned(tmp_path, sold(tmp_path, *["1.50"] * 6, day=long_ago), days=30).current()
     assert mapped(mapper, **receipt("15.00")).review is None
 
 
-def test_what_is_usual_is_learned_again_after_a_while(tmp_path: Path) -> None:
+def test_baselines_are_computed_again_after_a_while(tmp_path: Path) -> None:
     now: list[datetime] = [NOON]
     database = sold(tmp_path, "1.50")
     data = learned(tmp_path, database, lambda: now[0], receipts=None, minutes=60)
@@ -101,6 +101,6 @@ def test_what_is_usual_is_learned_again_after_a_while(tmp_path: Path) -> None:
         assert mapped(mapper, **receipt("15.00")).review == review
 
 
-def test_sink_that_holds_no_tables_is_told(tmp_path: Path) -> None:
+def test_sink_that_holds_no_tables_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"cleaning\.usual: There are no queries on memory"):
         learned(tmp_path, NOWHERE)

@@ -106,7 +106,7 @@ def ruled(name: str, policy: str) -> Any:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_breaks_a_rule_is_rejected_or_held_by_its_reason(name: str) -> None:
+def test_receipt_that_breaks_a_rule_is_rejected_or_held_with_its_reason(name: str) -> None:
     _, _, broken, told, _ = BROKEN[name]
     rejected, held = REASONS[name]
     assert refused(ruled(name, "reject"), **broken) == (rejected.value, told)
@@ -114,7 +114,7 @@ def test_what_breaks_a_rule_is_rejected_or_held_by_its_reason(name: str) -> None
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_flagged_is_booked_with_a_review(name: str) -> None:
+def test_flagged_receipt_is_booked_with_a_review(name: str) -> None:
     _, _, broken, told, whole = BROKEN[name]
     assert mapped(ruled(name, "flag"), **broken).review == told
     assert mapped(ruled(name, "flag"), **whole).review is None
@@ -237,7 +237,7 @@ sold = st.lists(st.sampled_from([LINE, {**LINE, "sku": "B"}, {**LINE, "quantity"
 
 
 @given(lines=sold, gross=cents, fixes=st.sets(st.sampled_from(["duplicate_lines", "totals"])))
-def test_fixing_never_changes_what_was_paid(lines: Sequence[dict[str, Any]], gross: str, fixes: set[str]) -> None:
+def test_fixing_never_changes_the_paid_amount(lines: Sequence[dict[str, Any]], gross: str, fixes: set[str]) -> None:
     cleaning = {name: TOLERANCE["totals"] if name == "totals" else "fix" for name in fixes}
     made = outcome(table_mapper(cleaning=cleaning), **receipt(gross, *lines))
     if isinstance(made, ErpDocument):

@@ -111,7 +111,7 @@ def test_a_stores_own_row_goes_before_that_of_all_and_what_it_leaves_empty_is_as
         ("customers", [{"id": "C8", "customer_code": "D"}], ("unmapped_customer", "customer.id: unmapped")),
     ],
 )
-def test_what_has_no_row_is_a_dead_letter_that_names_it(
+def test_code_without_a_row_is_a_dead_letter_that_names_it(
     table: str, rows: list[dict[str, Any]], told: tuple[str, str]
 ) -> None:
     assert refused(table_mapper(**{table: rows}), customer={"id": "C7"}) == told

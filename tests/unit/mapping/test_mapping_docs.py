@@ -30,7 +30,7 @@ def test_example_is_a_mapping_and_its_schema_says_so() -> None:
     jsonschema.validate(shown, json_schema(Mapping))
 
 
-def test_preflight_tells_how_many_rows_there_are_and_what_is_wrong(tmp_path: Path) -> None:
+def test_preflight_reports_the_number_of_rows_and_the_faults(tmp_path: Path) -> None:
     path = mapping_file(tmp_path, "mapping: 1\nitems: {file: items.csv}\n", items_csv="sku\nA\nB\n")
     findings, code = check_mapping(Settings(mapping=path))
     assert ([finding.detail for finding in findings], code) == (["mapping@1: 2 items"], 0)

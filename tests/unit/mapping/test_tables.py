@@ -118,7 +118,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "content", "told"), FAULTS, ids=[told for _, _, told in FAULTS])
-def test_fault_is_told_with_its_place(tmp_path: Path, text: str | dict[str, Any], content: str, told: str) -> None:
+def test_fault_is_reported_with_its_place(tmp_path: Path, text: str | dict[str, Any], content: str, told: str) -> None:
     assert fault(tmp_path, text, items_csv=content).startswith(told)
 
 
@@ -134,7 +134,7 @@ def test_fault_is_told_with_its_place(tmp_path: Path, text: str | dict[str, Any]
         ('- {sku: "A\\uD800"}\n', "items.yaml:1: half of a character"),
     ],
 )
-def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: str, told: str) -> None:
+def test_fault_in_a_yaml_table_is_reported_with_its_line(tmp_path: Path, content: str, told: str) -> None:
     assert fault(tmp_path, items(file="items.yaml"), items_yaml=content).startswith(told)
 
 
@@ -150,18 +150,18 @@ def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: st
         ("SELECT sku FROM items WHERE sku = 'Z'", "mapping.yaml: items: no rows"),
     ],
 )
-def test_fault_of_a_query_is_told(tmp_path: Path, query: str, told: str) -> None:
+def test_fault_of_a_query_is_reported(tmp_path: Path, query: str, told: str) -> None:
     erp = database(tmp_path, "INSERT INTO items VALUES ('A', 1, 1, '2026-01-01')")
     assert fault(tmp_path, items(sql={"query": query}), erp).startswith(told)
 
 
-def test_faults_of_a_table_are_told_together_and_their_number_is_bounded(tmp_path: Path) -> None:
+def test_faults_of_a_table_are_reported_together_and_their_number_is_bounded(tmp_path: Path) -> None:
     told = fault(tmp_path, items(file="items.csv"), items_csv="sku,cost\n" + "A,x\n" * 25).splitlines()
     assert len(told) == 21
     assert told[-1] == "… and 5 more"
 
 
-def test_customers_ids_are_not_told(tmp_path: Path) -> None:
+def test_customers_ids_are_not_reported(tmp_path: Path) -> None:
     text = {"mapping": 1, "customers": {"file": "customers.csv"}}
     content = "id,customer_code\nADA@EXAMPLE.ORG,1\nADA@EXAMPLE.ORG,2\n" + "x" * 65 + ",3\n"
     told = fault(tmp_path, text, customers_csv=content)
@@ -175,7 +175,7 @@ def test_plainest_mapping_is_one() -> None:
 
 
 @pytest.mark.parametrize("code", ['"4,00638E+12"', "4.00638E+12", "3-Mar"])
-def test_code_that_a_spreadsheet_has_damaged_is_told_with_its_line(tmp_path: Path, code: str) -> None:
+def test_code_that_a_spreadsheet_has_damaged_is_reported_with_its_line(tmp_path: Path, code: str) -> None:
     said = fault(tmp_path, items(file="items.csv"), items_csv=f"sku,item_code\nA,1\n{code},2\n")
     assert said.startswith("items.csv:3: sku: a spreadsheet has turned this code into a number or a date")
     said = fault(tmp_path, items(file="items.csv"), items_csv=f"sku,item_code\nA,{code}\n")
