@@ -14,15 +14,16 @@ from sinks.postgres import copy_text
 from streams import pipeline
 from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
+from streams.mapping.mapper import IdentityMapper
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.sink_retry import RetryingSink
 
-_STEPS = ("decode", "with_document", "first_turn", "check", "to_documents", "by_result")
+_STEPS = ("decode", "split_day_closes", "first_turn", "check", "by_result")
 _TEXTS = ("deliveries_text", "documents_text", "lines_text", "payments_text")
 _WHOLE = "whole line"
 _SHOWN = (
-    *("decode", "with_document", "first_turn", "seen.split", "check", "to_documents"),
+    *("decode", "split_day_closes", "first_turn", "seen.split", "check", "map"),
     *("sink.write", *(f"  of it {name}" for name in _TEXTS), "by_result", "seen.add", _WHOLE),
 )
 
@@ -94,6 +95,8 @@ def timed_line(sink: Sink, watch: Stopwatch) -> Iterator[Services]:
     seen: Any = WindowIndex(24 * 3600, time.time, NoChunks())
     seen.split = watch.timed("seen.split", seen.split)
     seen.add = watch.timed("seen.add", seen.add)
+    mapper: Any = IdentityMapper(Stores({}, Store()))
+    mapper.map = watch.timed("map", mapper.map)
     steps: dict[str, Any] = {name: watch.timed(name, getattr(pipeline, name)) for name in _STEPS}
     texts: dict[str, Any] = {name: watch.timed(f"  of it {name}", getattr(copy_text, name)) for name in _TEXTS}
     with patch.multiple(pipeline, **steps), patch.multiple(copy_text, **texts):
@@ -102,6 +105,6 @@ def timed_line(sink: Sink, watch: Stopwatch) -> Iterator[Services]:
             sink=RetryingSink(TimedSink(sink, watch), WorkerMetrics()),
             dead_letters=DeadLetterWriter(publish, now),
             budget=BudgetGuard(0.5, 1000),
-            stores=Stores({}, Store()),
+            mapper=lambda: mapper,
             now=now,
         )

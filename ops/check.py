@@ -20,6 +20,7 @@ from streams.kafka.topics import (
     partitions_of_topics,
     smaller_dead_letters,
 )
+from streams.mapping.master_data import NoMasterData
 from streams.settings import Settings
 from streams.sources.contracts import ContractError
 
@@ -112,15 +113,15 @@ def check_mapping(settings: Settings) -> tuple[list[PreflightFinding], int]:
     subject = f"mapping {settings.mapping}"
     try:
         master_data = find_master_data(settings)
-        if master_data is None:
+        if isinstance(master_data, NoMasterData):
             return [], 0
-        master = master_data.load()
+        mapper = master_data.load()
     except ContractError as error:
         return [PreflightFinding(subject, False, "can't be used", str(error))], WRONG_USAGE
     except SinkUnavailable as error:
         return [PreflightFinding(subject, False, "a table's database is unreachable", str(error))], UNREACHABLE
-    rows = ", ".join(f"{count} {name}" for name, count in master.rows.items())
-    return [PreflightFinding(subject, True, f"{master.label}: {rows or 'no tables'}")], 0
+    rows = ", ".join(f"{count} {name}" for name, count in mapper.rows.items())
+    return [PreflightFinding(subject, True, f"{mapper.label}: {rows or 'no tables'}")], 0
 
 
 def report_findings(findings: list[PreflightFinding], *, as_json: bool) -> None:

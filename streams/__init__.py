@@ -1,1 +1,1 @@
-"""How sales flow. Read `pipeline` first: the whole way of a batch."""
+"""The line that carries sales from Kafka to the ERP. Read `pipeline` first: the whole path of a batch."""

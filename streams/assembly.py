@@ -1,6 +1,6 @@
-"""The line without a worker around it, and what both are put together from.
+"""Builds the parts that workers and tools share: contract, mapping, sink; and the line without a worker around it.
 
-Tools start by the second, and Faust takes most of one to be imported: nothing here knows it.
+Nothing here imports Faust, which takes most of a second: tools are started often.
 """
 
 import gc
@@ -15,93 +15,99 @@ from sinks.base import Sink, SinkMisconfigured
 from sinks.registry import open_sink
 from streams.dead_letters.reprocess import DiscardRejections, NoDedupe
 from streams.dead_letters.writer import NO_LIMIT, BudgetGuard
-from streams.mapping.master_data import MasterData, utc_now
+from streams.mapping.mapper import store_zone
+from streams.mapping.master_data import MapperVersions, MasterData, NoMasterData, utc_now
 from streams.mapping.tables import QueryDatabase
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Settings
 from streams.sink_retry import RetryingSink
+from streams.sources.canonical import CANONICAL, RecordSource
 from streams.sources.contracts import ContractError, find, load
-from streams.sources.source import SchemaReader, Source, ready
+from streams.sources.source import SchemaReader, ready
 
 
 @dataclass(slots=True)
 class ReplayPipeline:
-    """The line without a topic before it: for dead letters that people take through it again."""
+    """The line without a topic in front of it, for replaying dead letters."""
 
     services: Services
     sink: Sink
-    patient: RetryingSink
+    retrying_sink: RetryingSink
 
 
-def build_desk(settings: Settings, *, release: bool = False) -> ReplayPipeline:
-    """The line by today's contract, mapping and rules. Its window is empty, its dead letters go nowhere.
+def build_replay_pipeline(settings: Settings, *, release: bool = False) -> ReplayPipeline:
+    """Build the line with today's contract, mapping and rules, with an empty window and without a dead-letter topic.
 
-    With `release` what the cleaning rules would hold is booked, with the finding in its review.
+    With `release`, receipts that the cleaning rules would hold are booked, with the finding in their review.
     Raises ContractError, SinkUnavailable and SinkMisconfigured.
     """
     master_data = find_master_data(settings, release=release)
     source = find_source(settings, master_data)
     sink = open_checked(settings, master_data)
-    patient = RetryingSink(sink, WorkerMetrics())
+    retrying_sink = RetryingSink(sink, WorkerMetrics())
     services = Services(
         seen=NoDedupe(),
-        sink=patient,
+        sink=retrying_sink,
         dead_letters=DiscardRejections(),
         budget=BudgetGuard(1, NO_LIMIT),
-        stores=settings.find_stores(),
+        mapper=master_data.current,
         now=utc_now,
         source=source,
     )
-    if master_data is not None:
-        services.master = master_data.current
-    return ReplayPipeline(services, sink, patient)
+    return ReplayPipeline(services, sink, retrying_sink)
 
 
-def open_checked(settings: Settings, master_data: MasterData | None) -> Sink:
-    """The sink, right in version and schema; the master data, whose tables may be in its database, are loaded."""
+def open_checked(settings: Settings, master_data: MapperVersions) -> Sink:
+    """Open the sink, check its version and schema, and load the master data, whose tables may be in its database.
+
+    Raises ContractError, SinkUnavailable and SinkMisconfigured.
+    """
     sink = open_sink(settings.sink_url, password=settings.password())
     try:
         findings = sink.check(apply=settings.apply_migrations)
         wrong = [finding for finding in findings if not finding.ok]
         if any(finding.vital for finding in wrong):
             raise SinkMisconfigured(
-                "\n".join(f"{one.subject}: {one.detail.rstrip('.')}; {one.advice}" for one in wrong)
+                "\n".join(f"{finding.subject}: {finding.detail.rstrip('.')}; {finding.advice}" for finding in wrong)
             )
-        for one in wrong:
-            structlog.get_logger("tillstream.sink").warning(one.subject, found=one.detail, advice=one.advice)
-        if master_data is not None:
-            master_data.load()
+        for finding in wrong:
+            structlog.get_logger("tillstream.sink").warning(
+                finding.subject, found=finding.detail, advice=finding.advice
+            )
+        master_data.load()
     except BaseException:
         sink.close()
         raise
     return sink
 
 
-def find_master_data(settings: Settings, *, release: bool = False) -> MasterData | None:
-    """The master data of the settings' mapping, not loaded yet; None without one. Raises ContractError."""
-    if settings.mapping is None:
-        return None
-    return MasterData(settings.mapping, QueryDatabase(settings.sink_url, settings.password()), release=release)
-
-
-def find_source(settings: Settings, master_data: MasterData | None = None) -> Source | None:
-    """The source of the settings' contract, ready; None: the topic's records are canonical. Raises ContractError."""
-    if settings.contract is None:
-        return None
+def find_master_data(settings: Settings, *, release: bool = False) -> MapperVersions:
+    """Return the master data of the settings' mapping, not loaded yet. Raises ContractError."""
     stores = settings.find_stores()
+    if settings.mapping is None:
+        return NoMasterData(stores)
+    return MasterData(settings.mapping, QueryDatabase(settings.sink_url, settings.password()), stores, release=release)
+
+
+def find_source(settings: Settings, master_data: MapperVersions | None = None) -> RecordSource:
+    """Return the source of the settings' contract, or the canonical one without a contract. Raises ContractError.
+
+    The stores' time zones are those of `master_data`, as currently loaded, or of the settings.
+    """
+    if settings.contract is None:
+        return CANONICAL
+    versions = master_data or NoMasterData(settings.find_stores())
 
     def zone_of(name: str) -> ZoneInfo | None:
-        master = master_data.current() if master_data is not None else None
-        store = stores.find(name) if master is None else master.store(name, stores)
-        return store.zone if store is not None else None
+        return store_zone(versions.current(), name)
 
     path = find(settings.contract)
     return ready(path, zone_of, _schemas(path, settings))
 
 
 def _schemas(path: Path, settings: Settings) -> SchemaReader | None:
-    """What reads the contract's records by the schemas of a registry, if they have any. Raises ContractError."""
+    """Return the reader of records whose schemas are in a registry, or None for other formats. Raises ContractError."""
     form = load(path).format
     if form not in ("avro", "json_schema"):
         return None
@@ -117,12 +123,12 @@ def _schemas(path: Path, settings: Settings) -> SchemaReader | None:
 
 
 def tune_interpreter() -> None:
-    """Keeps the cyclic collector from walking live events over and over, and lets threads take turns quickly.
+    """Keep the cyclic collector from walking live events over and over, and let threads take turns quickly.
 
     Events and documents have no cycles: reference counts free them. With default thresholds collections took more than
-    half of the time of validating; with these they still bound what cycles the libraries make. The threads of the sink
+    half of the time of validating; with these they still bound the cycles that libraries make. The threads of the sink
     and of the consumer need the interpreter for a moment between two waits: at the default of 5 ms they wait longer for
-    it than for the database (measured: 5 % more events/s at 1 ms, none at less).
+    it than for the database (measured: 5 % more events/s at 1 ms, no gain below).
     """
     sys.setswitchinterval(0.001)
     gc.collect()

@@ -1,4 +1,4 @@
-"""What the steps of the line hand to each other. No framework and no I/O here."""
+"""The values that the steps of the line pass to each other. No framework and no I/O here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,10 @@ from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 
 Headers = Sequence[tuple[str, bytes]]
-#: Bytes of the digests of records: 10 ** 12 of them hold two equal ones with a chance of 10 ** -15.
+#: Bytes of a record's digest: among 10 ** 12 records two digests are equal with a probability of 10 ** -15.
 DIGEST = 16
-Policy = Literal["reject", "fix", "flag", "hold"]
+#: How a rule treats its findings; only a rule for refunds lets them wait.
+Policy = Literal["reject", "fix", "flag", "hold", "wait"]
 #: `line`: the record ended the worker, at whichever step.
 Stage = Literal["decode", "check", "map", "write", "line"]
 
@@ -41,7 +42,7 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """A valid event and its record. `digest` identifies the record's bytes (and the place in it), `id` the event."""
+    """A valid event and its record. `digest` identifies the record's bytes (and the index in them), `id` the event."""
 
     record: Record = field(repr=False)
     event: SaleEvent = field(repr=False)
@@ -50,11 +51,11 @@ class Arrival:
 
 
 class QualityIssue(NamedTuple):
-    """What a cleaning rule found, and its policy. `what` is a field and a kind of fault, without a value."""
+    """A finding of a cleaning rule and the rule's policy. `detail` names a field and a kind of fault, never a value."""
 
     rule: str
     policy: Policy
-    what: str
+    detail: str
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +70,7 @@ class Rejection:
 
 
 class Skipped(NamedTuple):
-    """What has no effect in the ERP, and why: a tombstone, a `day_close`, or what a contract skips."""
+    """A record, or a part of one, without effect in the ERP: a tombstone, a `day_close`, or skipped by the contract."""
 
     record: Record
     why: str
@@ -77,11 +78,12 @@ class Skipped(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class BatchOutcome:
-    """What became of every event of a batch: each is in exactly one of these, `superseded` aside."""
+    """The outcome of every event of a batch: each is in exactly one of these lists, `superseded` aside."""
 
     delivered: list[Arrival] = field(default_factory=list)
-    superseded: list[Arrival] = field(default_factory=list)  # of the delivered, those that came after a newer revision
+    superseded: list[Arrival] = field(default_factory=list)  # those delivered after a newer revision
     seen_in_window: list[Arrival] = field(default_factory=list)
     seen_in_sink: list[Arrival] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
-    noted: list[Skipped] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    findings: list[QualityIssue] = field(default_factory=list)  # of the cleaning rules, in any of the receipts

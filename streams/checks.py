@@ -1,4 +1,4 @@
-"""Is the receipt right in itself? Computes its amounts in whole minor units and checks them against its totals.
+"""Checks a receipt in itself: computes its amounts in whole minor units and compares them with its totals.
 
 The rules, all to the minor unit, rounding half up:
 
@@ -9,12 +9,12 @@ The rules, all to the minor unit, rounding half up:
   rounded).
 - Taxes are booked as printed. Tills round tax per line, per rate or per receipt, so `totals.tax` may differ from the
   lines' sum by one minor unit per taxed line; the lines nearest to the next unit then take the difference. Without it,
-  `totals.gross` (tax on top) or `totals.net` say what the tax is.
+  the tax follows from `totals.gross` (tax on top) or `totals.net`.
 - `totals.gross` = sum of the lines' gross + `totals.rounding`, exactly, and `totals.tax` is the sum of the lines' tax.
 - `totals.net`, where stated, is within one minor unit per line of the sum.
 - Tenders, where there are any, add up to `totals.gross` exactly.
 - Cash rounding (`totals.rounding`) is under one currency unit, or at most 5 % of gross, for currencies of small units.
-- Returns and voids state what they give back as positive amounts.
+- Returns and voids state the refunded amounts as positive numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,9 +35,9 @@ PLACES = 6
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _RATE_PLACES = 4
 _WHOLE = 100 * 10**_RATE_PLACES  # 100 % in the unit of rates
-#: Minor units that a line's printed tax may be above what its rate gives.
+#: Minor units by which a line's printed tax may exceed the product of its rate.
 _TAX_ABOVE = 2
-#: Lines remembered, about 1.5 kB each: the articles that a large shop sells in a day, in their usual quantities.
+#: Lines cached, about 1.5 kB each: the articles that a large shop sells in a day, in their usual quantities.
 LINES_KEPT = 16_384
 
 
@@ -45,7 +45,7 @@ LINES_KEPT = 16_384
 class CheckedLine:
     """A line whose amounts add up, in minor units, as printed. Receipts with the same line share it."""
 
-    said: SaleLine
+    sale_line: SaleLine
     content: bytes
     quantity: Decimal
     unit_price: Decimal
@@ -60,8 +60,8 @@ class CheckedLine:
 class CheckedReceipt:
     """An arrival whose amounts add up; all in minor units, as printed (not yet signed).
 
-    `digits` is the number of places of the currency. A receipt that was set right has the `dirt` that was in it, and
-    as `said` all of its lines, of which `lines` are those that count.
+    `digits` is the number of decimal places of the currency. A repaired receipt has the `issues` that were repaired; if
+    repeated lines were dropped, `all_lines` has them as well and `lines` only those that count.
     """
 
     arrival: Arrival
@@ -72,45 +72,49 @@ class CheckedReceipt:
     tax: int
     rounding: int
     gross: int
-    dirt: tuple[QualityIssue, ...] = ()
-    said: list[CheckedLine] | None = None
+    issues: tuple[QualityIssue, ...] = ()
+    all_lines: list[CheckedLine] | None = None
 
 
 class CheckFailed(Exception):
-    """Why a receipt is not right: a reason, and the field with the kind of fault."""
+    """A receipt breaks a rule; has a reason, and a detail with the field and the kind of fault."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
         self.detail = detail
 
 
-#: Sets a receipt right that is not, where that is certain and allowed; else None.
+#: Repairs a receipt that failed, if the result is certain and a rule allows it; else returns None.
 Repair = Callable[[Arrival, CheckFailed], CheckedReceipt | None]
 
 
+def no_repair(arrival: Arrival, fault: CheckFailed) -> None:
+    """Repair nothing."""
+
+
 def check(
-    arrivals: Sequence[Arrival], now: datetime, repair: Repair | None = None
+    arrivals: Sequence[Arrival], now: datetime, repair: Repair = no_repair
 ) -> tuple[list[CheckedReceipt], list[Rejection]]:
-    """The receipts that are right in themselves, or can be set right, and the others."""
-    sound: list[CheckedReceipt] = []
-    held: list[Rejection] = []
+    """Return the receipts that pass, as they are or repaired, and rejections of the others."""
+    checked: list[CheckedReceipt] = []
+    rejections: list[Rejection] = []
     latest = now + timedelta(days=1)
     for arrival in arrivals:
         try:
             if not _EARLIEST <= arrival.event.occurred_at <= latest:
                 raise CheckFailed(Reason.IMPLAUSIBLE_TIME, "occurred_at: out_of_range")
-            sound.append(amounts(arrival))
+            checked.append(check_receipt(arrival))
         except CheckFailed as fault:
-            right = repair(arrival, fault) if repair is not None else None
-            if right is not None:
-                sound.append(right)
+            repaired = repair(arrival, fault)
+            if repaired is not None:
+                checked.append(repaired)
             else:
-                held.append(Rejection(arrival.record, fault.reason, fault.detail, "check", arrival.event))
-    return sound, held
+                rejections.append(Rejection(arrival.record, fault.reason, fault.detail, "check", arrival.event))
+    return checked, rejections
 
 
-def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> CheckedReceipt:
-    """The receipt's amounts; totals may differ by `slack`, in the currency. Raises Unsound where they break a rule."""
+def check_receipt(arrival: Arrival, slack: Decimal = Decimal(0)) -> CheckedReceipt:
+    """Compute and check the receipt's amounts; totals may differ by `slack` currency units. Raises CheckFailed."""
     event = arrival.event
     digits = minor_digits(event.currency)
     if digits is None:
@@ -121,12 +125,12 @@ def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> CheckedReceipt:
     net = tax = 0
     for line in event.lines:
         try:
-            sound = sound_line(line, digits)
+            checked = check_line(line, digits)
         except CheckFailed as fault:
             raise CheckFailed(fault.reason, f"lines.{len(lines)}{fault.detail}") from None
-        lines.append(sound)
-        net += sound.net
-        tax += sound.tax
+        lines.append(checked)
+        net += checked.net
+        tax += checked.tax
     gross = minor(event.totals["gross"], digits, "totals.gross")
     if gross < 0 and event.type != "sale":
         raise CheckFailed(Reason.WRONG_SIGN, "totals.gross: negative")
@@ -144,37 +148,38 @@ def amounts(arrival: Arrival, slack: Decimal = Decimal(0)) -> CheckedReceipt:
 
 
 def gross_of_lines(lines: Sequence[SaleLine], currency: str) -> str:
-    """What the lines come to in all, for a source that prints no total. Raises Unsound where they break a rule."""
+    """Return the gross sum of the lines, for a source that prints no total. Raises CheckFailed."""
     digits = minor_digits(currency)
     if digits is None:
         raise CheckFailed(Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217")
     gross = 0
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         try:
-            gross += sound_line(line, digits).gross
+            gross += check_line(line, digits).gross
         except CheckFailed as fault:
-            raise CheckFailed(fault.reason, f"lines.{place}{fault.detail}") from None
+            raise CheckFailed(fault.reason, f"lines.{index}{fault.detail}") from None
     return format(Decimal(gross).scaleb(-digits), "f")
 
 
-def sound_line(line: SaleLine, digits: int) -> CheckedLine:
-    """The line's amounts. The detail of the Unsound that it raises begins after `lines.N`.
+def check_line(line: SaleLine, digits: int) -> CheckedLine:
+    """Compute the line's amounts. Raises CheckFailed with a detail that begins after `lines.N`.
 
-    Receipts share few articles and quantities, so most lines of a day have been computed before.
+    Receipts share few articles and quantities, so most lines of a day are in the cache already.
     """
-    if "discounts" in line:  # which can't be a key of the memory, and differ from receipt to receipt
+    if "discounts" in line:  # a list, so not hashable; and discounts differ from receipt to receipt
         return compute_line(line, digits)
-    return _remembered_line(digits, *line, *line.values())
+    return _cached_line(digits, *line, *line.values())
 
 
 @lru_cache(LINES_KEPT)
-def _remembered_line(digits: int, *said: object) -> CheckedLine:
-    fields = len(said) // 2
-    return compute_line(cast(SaleLine, dict(zip(said[:fields], said[fields:], strict=True))), digits)
+def _cached_line(digits: int, *names_and_values: object) -> CheckedLine:
+    fields = len(names_and_values) // 2
+    pairs = zip(names_and_values[:fields], names_and_values[fields:], strict=True)
+    return compute_line(cast(SaleLine, dict(pairs)), digits)
 
 
 def compute_line(line: SaleLine, digits: int) -> CheckedLine:
-    """As `sound_line`, anew."""
+    """As `check_line`, without the cache."""
     if is_damaged(line["sku"]):
         raise CheckFailed(Reason.DAMAGED_CODE, ".sku: damaged_by_spreadsheet")
     quantity, price = number(line["quantity"], "quantity"), number(line["unit_price"], "unit_price")
@@ -204,7 +209,7 @@ def compute_line(line: SaleLine, digits: int) -> CheckedLine:
 
 
 def number(text: str, field: str) -> Decimal:
-    """A quantity or a price."""
+    """Parse a quantity or a price. Raises CheckFailed."""
     try:
         value = Decimal(text)
     except InvalidOperation:  # an exponent beyond all bounds
@@ -217,12 +222,12 @@ def number(text: str, field: str) -> Decimal:
 
 
 def _plain(value: Decimal) -> Decimal:
-    """The number itself; a zero that states millions of places loses them, as they would be written out."""
+    """Return the number; a zero with millions of decimal places loses them, since they would be written out."""
     return value if value or abs(value.adjusted()) <= PLACES else Decimal(0)
 
 
 def product(quantity: Decimal, price: Decimal, digits: int) -> int:
-    """quantity × price in minor units, rounded half up."""
+    """Return quantity × price in minor units, rounded half up. Raises CheckFailed."""
     exact = EXACT.multiply(quantity, price)
     if not -LIMIT < exact < LIMIT:
         raise CheckFailed(Reason.INVALID_AMOUNT, ": out_of_range")
@@ -230,7 +235,7 @@ def product(quantity: Decimal, price: Decimal, digits: int) -> int:
 
 
 def taxed(amount: int, rate: int, included: bool) -> tuple[int, int, int]:
-    """(net, tax, gross) of a line's amount; `rate` as `rate_units` gives it."""
+    """Return (net, tax, gross) of a line's amount; `rate` as `rate_units` returns it."""
     if included:
         net = divide_half_up(amount * _WHOLE, _WHOLE + rate)
         return net, amount - net, amount
@@ -239,9 +244,9 @@ def taxed(amount: int, rate: int, included: bool) -> tuple[int, int, int]:
 
 
 def _printed_tax(event: SaleEvent, gross: int, computed: int, tax: int, digits: int) -> tuple[int, int]:
-    """What the receipt's printed tax differs from the lines' by: of taxes on top, and of included ones.
+    """Return how far the printed tax differs from the lines' tax: (taxes on top, included taxes).
 
-    `gross` is without cash rounding, and `computed` what the lines come to, of which `tax`.
+    `gross` is without cash rounding; `computed` is the gross sum of the lines, and `tax` the tax in it.
     """
     on_top = gross - computed
     printed, net = event.totals.get("tax"), event.totals.get("net")
@@ -253,38 +258,38 @@ def _printed_tax(event: SaleEvent, gross: int, computed: int, tax: int, digits: 
 
 
 def _with_printed_tax(lines: list[CheckedLine], on_top: int, included: int) -> list[CheckedLine]:
-    """The lines with so much more tax, at most one minor unit each; as they are where that is not enough."""
+    """Spread the difference in tax over the lines, at most one minor unit each; leave them if that is not enough."""
     changed = list(lines)
     for difference, adds in ((on_top, True), (included, False)):
         taxable = [
-            place
-            for place, line in enumerate(lines)
-            if line.tax_rate and line.gross and line.said.get("tax_included", True) is not adds
+            index
+            for index, line in enumerate(lines)
+            if line.tax_rate and line.gross and line.sale_line.get("tax_included", True) is not adds
         ]
         if abs(difference) > len(taxable):
             return lines
-        one = 1 if difference > 0 else -1
-        taxable.sort(key=lambda place: one * _above(lines[place]))
-        for place in taxable[: abs(difference)]:
-            line = changed[place]
+        unit = 1 if difference > 0 else -1
+        taxable.sort(key=lambda index: unit * _above_exact(lines[index]))
+        for index in taxable[: abs(difference)]:
+            line = changed[index]
             if adds:
-                changed[place] = replace(line, tax=line.tax + one, gross=line.gross + one)
+                changed[index] = replace(line, tax=line.tax + unit, gross=line.gross + unit)
             else:
-                changed[place] = replace(line, tax=line.tax + one, net=line.net - one)
+                changed[index] = replace(line, tax=line.tax + unit, net=line.net - unit)
     return changed
 
 
-def _above(line: CheckedLine) -> Fraction:
-    """How far the line's tax is above what its rate gives exactly."""
+def _above_exact(line: CheckedLine) -> Fraction:
+    """Return how far the line's tax is above the exact product of its rate."""
     rate = Fraction(line.tax_rate)
-    included = line.said.get("tax_included", True)
+    included = line.sale_line.get("tax_included", True)
     return line.tax - (Fraction(line.gross) * rate / (100 + rate) if included else Fraction(line.net) * rate / 100)
 
 
 def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int, digits: int, slack: int = 0) -> None:
-    """Raises Unsound unless the printed totals agree with the lines' sums; `rounding` is what gross differs by.
+    """Check the printed totals against the sums of the lines; `rounding` is the difference in gross.
 
-    They may differ by `slack` minor units more than the rules say.
+    They may differ by `slack` minor units more than the rules say. Raises CheckFailed.
     """
     totals = event.totals
     stated = minor(totals["rounding"], digits, "totals.rounding") if "rounding" in totals else 0
@@ -292,8 +297,11 @@ def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int
         raise CheckFailed(Reason.TOTALS_MISMATCH, "totals.rounding: too_large")
     if abs(rounding - stated) > slack:
         raise CheckFailed(Reason.TOTALS_MISMATCH, "totals.gross: differs_from_lines")
-    many = len(event.lines) + slack
-    of_lines = (("net", totals.get("net"), net, many), ("tax", totals.get("tax"), tax, many if slack else 0))
+    tolerance_net = len(event.lines) + slack
+    of_lines = (
+        ("net", totals.get("net"), net, tolerance_net),
+        ("tax", totals.get("tax"), tax, tolerance_net if slack else 0),
+    )
     for name, printed, computed, tolerated in of_lines:
         if printed is not None:
             difference = minor(printed, digits, f"totals.{name}") - computed
@@ -302,7 +310,7 @@ def check_totals(event: SaleEvent, net: int, tax: int, rounding: int, gross: int
 
 
 def minor(amount: str, digits: int, field: str) -> int:
-    """`amount` in minor units. Raises Unsound when it is too large or the currency has fewer places."""
+    """Return `amount` in minor units. Raises CheckFailed if it is too large or has more places than the currency."""
     try:
         return parse_minor(amount, digits)
     except NotMoney as fault:
@@ -310,7 +318,7 @@ def minor(amount: str, digits: int, field: str) -> int:
 
 
 def tolerance(quantity: Decimal, price: Decimal, digits: int) -> Decimal:
-    """How far a printed line amount may be from the product, in minor units."""
+    """Return how far a printed line amount may be from the product, in minor units."""
     exponent = price.as_tuple().exponent
     places = max(digits, -exponent if isinstance(exponent, int) else 0)
     half, factor = Decimal(5).scaleb(-places - 1), Decimal(10) ** digits
@@ -319,7 +327,7 @@ def tolerance(quantity: Decimal, price: Decimal, digits: int) -> Decimal:
 
 @lru_cache
 def rate_units(rate: str) -> int:
-    """A tax rate in ten-thousandths of a percent. Raises Unsound when it has more places, or is none."""
+    """Return a tax rate in ten-thousandths of a percent. Raises CheckFailed if it has more places or is not a rate."""
     try:
         units = parse_minor(rate, _RATE_PLACES)
     except NotMoney as fault:

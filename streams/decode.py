@@ -13,35 +13,36 @@ from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from schemas.strict import CHOICE
 from streams.batch import DIGEST, Arrival, Batch, Record, Rejection, Skipped
+from streams.sources.canonical import CANONICAL, RecordSource
 from streams.sources.formats import MOST_OBJECTS
 from streams.sources.source import RefusedRecord, SkippedPart, Source
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-KEY_TWICE = (Reason.AMBIGUOUS_JSON, "duplicate_key")
+DUPLICATE_KEY = (Reason.AMBIGUOUS_JSON, "duplicate_key")
 NUL = (Reason.SCHEMA_MISMATCH, "(a text): nul_character")
 TOO_MANY = (Reason.INVALID_JSON, "too_many_objects")
 TOO_DEEP = (Reason.UNCONVERTIBLE_VALUE, "(a value): too_deeply_nested")
 _WHITE_SPACE = b" \t\r\n"
 
 
-def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], list[Rejection], list[Skipped]]:
-    """The batch's valid events, what is none, and what has no effect; canonical records without a `source`."""
+def decode(batch: Batch, source: RecordSource = CANONICAL) -> tuple[list[Arrival], list[Rejection], list[Skipped]]:
+    """Return valid events, rejections and skipped records."""
     arrivals: list[Arrival] = []
     rejections: list[Rejection] = []
-    noted: list[Skipped] = []
+    skipped: list[Skipped] = []
     validate = SaleEvent.model_validate_json
     for record in batch.records:
         value = record.value
         if value is None:
-            noted.append(Skipped(record, "tombstone"))
+            skipped.append(Skipped(record, "tombstone"))
             continue
         if len(value) > MOST_OBJECTS and value.count(b"{") > MOST_OBJECTS:
             rejections.append(Rejection(record, *TOO_MANY, "decode"))
             continue
-        if source is not None:
-            _decode_mapped(record, value, source, arrivals, rejections, noted)
+        if not source.is_canonical:
+            _decode_converted(record, value, source, arrivals, rejections, skipped)
             continue
         try:
             event = validate(value)
@@ -54,47 +55,47 @@ def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], l
             rejections.append(Rejection(record, *fault, "decode", event))
             continue
         arrivals.append(Arrival(record, event, event.identity, sha256(value).digest()[:DIGEST]))
-    return arrivals, rejections, noted
+    return arrivals, rejections, skipped
 
 
-def _decode_mapped(
+def _decode_converted(
     record: Record,
     value: bytes,
     source: Source,
     arrivals: list[Arrival],
     rejections: list[Rejection],
-    noted: list[Skipped],
+    skipped: list[Skipped],
 ) -> None:
-    """What the source's contract makes of a record, validated as a canonical one is.
+    """Convert a record by the source's contract, and validate its events as canonical ones.
 
-    A record may hold several events; each has its own digest, as each may come to another end.
+    A record may hold several events; each has its own digest, since their outcomes may differ.
     """
     digest = sha256(value)
     try:
-        for place, made in enumerate(source.events(record)):
-            if isinstance(made, SkippedPart):
-                noted.append(Skipped(record, made.why))
-            elif isinstance(made, RefusedRecord):
-                rejections.append(Rejection(record, made.reason, made.detail, "decode"))
+        for index, part in enumerate(source.events(record)):
+            if isinstance(part, SkippedPart):
+                skipped.append(Skipped(record, part.why))
+            elif isinstance(part, RefusedRecord):
+                rejections.append(Rejection(record, part.reason, part.detail, "decode"))
             else:
-                _arrive(record, value, made, digest, place, arrivals, rejections)
+                _validate_part(record, value, part, digest, index, arrivals, rejections)
     except RefusedRecord as fault:
         rejections.append(Rejection(record, fault.reason, fault.detail, "decode"))
     except RecursionError:
         rejections.append(Rejection(record, *TOO_DEEP, "decode"))
 
 
-def _arrive(
+def _validate_part(
     record: Record,
     value: bytes,
-    made: dict[str, Any],
+    part: dict[str, Any],
     digest: "_Hash",
-    place: int,
+    index: int,
     arrivals: list[Arrival],
     rejections: list[Rejection],
 ) -> None:
     try:
-        event = SaleEvent.model_validate(made)
+        event = SaleEvent.model_validate(part)
     except ValidationError as error:
         rejections.append(Rejection(record, *explain(error), "decode"))
         return
@@ -105,20 +106,20 @@ def _arrive(
     if fault is not None:
         rejections.append(Rejection(record, *fault, "decode", event))
         return
-    if place:
+    if index:
         digest = digest.copy()
-        digest.update(b"\0%d" % place)
+        digest.update(b"\0%d" % index)
     arrivals.append(Arrival(record, event, event.identity, digest.digest()[:DIGEST]))
 
 
 def explain(error: ValidationError) -> tuple[Reason, str]:
-    """The first fault of a record as `field.path: kind`; how many more there are is said, what stood there is not."""
+    """Return reason and detail of a record's first fault: `field.path: kind` and the number of others, no value."""
     faults = error.errors()
-    # A path holds field names of the model and indexes only: unknown keys are never looked at.
+    # A path holds only field names of the model and indexes: unknown keys are ignored by the model.
     kinds: dict[str, str] = {}
     for fault in faults:
         path, kind = path_of(fault), fault["type"]
-        if kinds.get(path, "string_type") == "string_type":  # a number that is none is not said to be no text
+        if kinds.get(path, "string_type") == "string_type":  # a more specific kind of fault replaces this one
             kinds[path] = kind
     path, kind = next(iter(kinds.items()))
     if kind == "json_invalid":
@@ -128,27 +129,27 @@ def explain(error: ValidationError) -> tuple[Reason, str]:
 
 
 def path_of(fault: ErrorDetails) -> str:
-    """Return the field that a fault is of, without the one of its types that was tried."""
+    """Return the path of the faulty field, without the name of the type that was tried for it."""
     return ".".join(str(step) for step in fault["loc"] if not str(step).startswith(CHOICE))
 
 
 def ambiguity(event: SaleEvent, value: bytes) -> tuple[Reason, str] | None:
-    """What a parser lets pass and an ERP must not see: keys given twice, and NUL characters.
+    """Return the fault if the record has duplicate keys or NUL characters, which a parser accepts and an ERP must not.
 
-    Both are looked for cheaply first: a record has as many `":` as the event has fields, white space aside, unless it
-    has unknown fields or `":` inside a text, and only then is it parsed again to be sure.
+    A cheap test comes first: a record has as many `":` as the event has fields, white space aside, unless it has
+    unknown fields or `":` inside a text. Only then is it parsed again.
     """
     if b"\\" in value and b"\\u0000" in value and has_nul(event):
         return NUL
     alike = value.translate(None, _WHITE_SPACE).count(b'":') == stated_fields(event)
-    return None if alike or not has_key_twice(value) else KEY_TWICE
+    return None if alike or not has_duplicate_key(value) else DUPLICATE_KEY
 
 
 def damaged_code(event: SaleEvent) -> tuple[Reason, str] | None:
-    """Return the fault of the first code of the receipt itself that a spreadsheet has damaged.
+    """Return the fault of the receipt's first code that a spreadsheet has damaged, if there is one.
 
-    It is looked for before duplicates are: all receipts of a damaged number would be the same one. The lines' codes are
-    seen to by `streams.checks`, which remembers lines.
+    This comes before the search for duplicates: all receipts with a damaged number would seem to be the same one.
+    `streams.checks` checks the lines' codes, since it caches lines.
     """
     customer = event.customer.get("id") if event.customer else None
     codes = f"{event.receipt}|{event.event_id}|{event.store}|{event.register_id}|{event.cashier}|{customer}"
@@ -169,12 +170,12 @@ def damaged_code(event: SaleEvent) -> tuple[Reason, str] | None:
 
 
 def has_nul(event: SaleEvent) -> bool:
-    """Whether a text of the event has a NUL character, which databases don't take."""
+    """Whether a text of the event has a NUL character, which databases don't accept."""
     return "\\u0000" in event.model_dump_json().replace("\\\\", "")
 
 
 def stated_fields(event: SaleEvent) -> int:
-    """How many keys the event's JSON text has, if it has no unknown ones."""
+    """Return the number of keys in the event's JSON text, if it has no unknown ones."""
     # The attribute behind the property `model_fields_set`, which costs twice as much to read.
     count = len(event.__pydantic_fields_set__) + len(event.totals)
     for line in event.lines:
@@ -194,15 +195,15 @@ class _DuplicateKey(Exception):
     pass
 
 
-def has_key_twice(value: bytes) -> bool:
-    """Whether an object of the JSON text, which has been read before, has a key twice."""
+def has_duplicate_key(value: bytes) -> bool:
+    """Whether an object in this valid JSON text has a duplicate key."""
     try:
-        json.loads(value, object_pairs_hook=_refuse_key_twice)
+        json.loads(value, object_pairs_hook=_refuse_duplicate_key)
     except _DuplicateKey:
         return True
     return False
 
 
-def _refuse_key_twice(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_duplicate_key(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) != len(pairs):
         raise _DuplicateKey

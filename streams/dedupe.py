@@ -1,16 +1,16 @@
-"""The dedupe window in memory: digests of delivered records, by partition and event-time window. Knows no framework.
+"""The dedupe window in memory: digests of delivered records, by partition and event-time window. No framework here.
 
-A record that is sent again is the same bytes, so it has the same event time and belongs to the same window. Kept are
-the current window and the previous one, so a re-sent record is recognised for at least one window's length, also
-across a boundary; the current window is the one of the newest event time of the partition (never ahead of the clock:
-a till whose clock runs ahead must not push everybody else's window out).
+A resent record has the same bytes, so it has the same event time and belongs to the same window. The index keeps the
+current window and the previous one, so it recognises a resent record for at least one window's length, also across a
+boundary. The current window is that of the partition's newest event time, but never ahead of the clock: a till whose
+clock runs ahead must not push out the windows of all others.
 
-Growth: about 40 bytes a record, of which 18 are the table's own copy, so 10 million records take 0.4 GB. Looking a
-record up and adding it takes 1.5 to 2.5 µs, from ten thousand to ten million records, and no batch waits for a growth
-of the whole: the packed sets grow by one bucket at a time. `python -m bench.growth` measures it.
+Growth: about 40 bytes a record, 18 of them in the table's own copy, so 10 million records take 0.4 GB. Looking a record
+up and adding it takes 1.5 to 2.5 µs, from ten thousand to ten million records, and no batch waits for a rehash: the
+packed sets grow by one bucket at a time. `python -m bench.growth` measures it.
 
-A digest is compared whole, all its 128 bits: among 10 million records the chance that a new one is taken for one of
-them is 3e-32, and that is the only way in which a sale could be mistaken for a duplicate.
+All 128 bits of a digest are compared: among 10 million records the probability that a new one equals another is 3e-32,
+and that is the only way in which a sale could be mistaken for a duplicate.
 """
 
 import struct
@@ -21,31 +21,31 @@ from typing import Protocol
 
 from streams.batch import DIGEST, Arrival
 
-#: A chunk is one key of the table. A batch fills up the open chunk, so that a trickle of single events does not make
+#: A chunk is one key of the table. A batch is appended to the open chunk, so a trickle of single events does not create
 #: one key per event, and a full poll is one write.
 CHUNK_RECORDS = 256
-#: Digests in a bucket, on average at most. A bucket costs about 45 bytes beside its digests and is searched from its
-#: start, so more make it smaller and slower.
+#: The maximum average number of digests in a bucket. A bucket costs about 45 bytes besides its digests and is searched
+#: from its start, so a larger number saves memory and costs time.
 BUCKET_RECORDS = 12
 
 
 class ChunkStore(Protocol):
-    """Where chunks are kept beyond this process: `(partition, number)` in a window, packed digests as value."""
+    """Durable storage for chunks: the key is `partition/number` in a window, the value packed digests."""
 
     def put(self, key: str, start: float, digests: bytes) -> None: ...
     def forget(self, key: str, start: float) -> None: ...
 
 
 class PackedDigests:
-    """A set of digests that lie side by side in buckets of bytes: a quarter of what a Python set takes.
+    """A set of digests, concatenated in buckets of bytes: it takes a quarter of the memory of a Python set.
 
-    Linear hashing: when buckets are full on average, the next one in turn is split in two, so there is no moment at
-    which all are moved.
+    Linear hashing: when buckets are full on average, the next one in turn is split in two, so they are never all moved
+    at once.
     """
 
     def __init__(self) -> None:
         self._buckets = [b""]
-        self._mask = 0  # all buckets' numbers lie in it; those above the last one have not been split off yet
+        self._mask = 0  # covers all bucket numbers; those above the last bucket have not been split off yet
         self._size = 0
 
     def __len__(self) -> int:
@@ -53,31 +53,31 @@ class PackedDigests:
 
     def __contains__(self, digest: bytes) -> bool:
         number = hash(digest)
-        place = number & self._mask
-        if place >= len(self._buckets):
-            place = number & (self._mask >> 1)
-        bucket = self._buckets[place]
+        index = number & self._mask
+        if index >= len(self._buckets):
+            index = number & (self._mask >> 1)
+        bucket = self._buckets[index]
         # Not `in`: on bytes it costs nearly twice as much as `find`.
         return bucket.find(digest) >= 0 and digest in unpack(bucket)
 
     def update(self, digests: Sequence[bytes]) -> None:
-        """Adds those that are not there."""
+        """Add the digests that are not in the set."""
         self.make_room(len(digests))
         buckets, count, mask = self._buckets, len(self._buckets), self._mask
         added = 0
         for digest in digests:
             number = hash(digest)
-            place = number & mask
-            if place >= count:
-                place = number & (mask >> 1)
-            bucket = buckets[place]
+            index = number & mask
+            if index >= count:
+                index = number & (mask >> 1)
+            bucket = buckets[index]
             if bucket.find(digest) < 0 or digest not in unpack(bucket):
-                buckets[place] = bucket + digest
+                buckets[index] = bucket + digest
                 added += 1
         self._size += added
 
     def make_room(self, more: int) -> None:
-        """Splits as many buckets as `more` digests will ask for."""
+        """Split as many buckets as `more` digests require."""
         while len(self._buckets) * BUCKET_RECORDS < self._size + more:
             self._split_next()
 
@@ -123,11 +123,11 @@ class WindowIndex:
         return sum(len(window.digests) for windows in self._partitions.values() for window in windows.values())
 
     def start_of(self, timestamp: float) -> float:
-        """The start of the window that `timestamp` (seconds) falls into."""
+        """Return the start of the window that `timestamp` (seconds) falls into."""
         return timestamp // self._length * self._length
 
     def split(self, partition: int, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
-        """(not known, known as delivered)"""
+        """Return (not known, known as delivered)."""
         windows = [window.digests for window in self._partitions[partition].values()]
         fresh: list[Arrival] = []
         known: list[Arrival] = []
@@ -142,7 +142,7 @@ class WindowIndex:
         return fresh, known
 
     def add(self, partition: int, arrivals: Sequence[Arrival]) -> None:
-        """Remembers delivered arrivals, in one chunk per window that they fall into."""
+        """Remember delivered arrivals, in one chunk per window that they fall into."""
         by_start: dict[float, list[bytes]] = defaultdict(list)
         for arrival in arrivals:
             by_start[self.start_of(arrival.event.occurred_at.timestamp())].append(arrival.digest)
@@ -155,12 +155,12 @@ class WindowIndex:
         self._forget_before(partition, oldest)
 
     def take_late(self) -> int:
-        """Arrivals added since the last call that were too old to be remembered."""
+        """Return the number of arrivals added since the last call that were too old to be remembered."""
         late, self._late = self._late, 0
         return late
 
     def load(self, chunks: Sequence[tuple[str, float, bytes]]) -> None:
-        """Starts anew from chunks as they were put; open ones are not continued."""
+        """Replace the contents by chunks from the store. Open chunks are not continued."""
         self._partitions.clear()
         self._next_chunk.clear()
         for key, start, packed in chunks:

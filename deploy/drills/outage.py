@@ -27,7 +27,7 @@ from deploy.kafka.broker import Broker
 from deploy.processes import ServerError, await_condition
 from deploy.prometheus.server import JOB, Prometheus
 from ops.demo.balance import Balance, balance, dead_letter_reasons
-from ops.simulator.tills import ConfirmedTally, Sent, Shares, sell, till_producer, traffic
+from ops.simulator.tills import ConfirmedTally, SimulatedRecord, TrafficShares, sell, till_producer, traffic
 from ops.worker.process import WorkerProcess, WorkerReadings
 from sinks.registry import open_sink
 from streams.kafka.topics import client_config, create_source_topic
@@ -66,7 +66,7 @@ Look = Callable[[str, Prometheus], None]
 class Tills:
     """Tills that sell, on a thread of their own, until they are closed."""
 
-    def __init__(self, settings: Settings, rate: float, records: Iterator[Sent]) -> None:
+    def __init__(self, settings: Settings, rate: float, records: Iterator[SimulatedRecord]) -> None:
         self.tally = ConfirmedTally()
         self._stop = threading.Event()
         self._failure: Exception | None = None
@@ -89,14 +89,14 @@ class Tills:
             self._failure = error
 
 
-def sales() -> Iterator[Sent]:
+def sales() -> Iterator[SimulatedRecord]:
     """Sales of some stores, with too few broken records for an alert."""
-    shares = Shares(broken=0.0005)
+    shares = TrafficShares(broken=0.0005)
     return traffic(1, lambda: datetime.now(UTC), stores=8, first_receipt=time.time_ns() // 1_000_000, shares=shares)
 
 
 def drill(
-    plan: Plan, broker: str, postgres: LocalPostgres, records: Iterator[Sent], look: Look = lambda *_: None
+    plan: Plan, broker: str, postgres: LocalPostgres, records: Iterator[SimulatedRecord], look: Look = lambda *_: None
 ) -> Timeline:
     """Stops the database under load and starts it again; what happened. Raises ServerError and WorkerDied."""
     happened = Happened()

@@ -25,7 +25,7 @@ from ops.dlq.stats import stats
 from ops.inspect.commands import bar
 from ops.terminal.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
-from streams.assembly import build_desk, find_source, tune_interpreter
+from streams.assembly import build_replay_pipeline, find_source, tune_interpreter
 from streams.dead_letters.header import head_of
 from streams.dead_letters.reprocess import ReplayResult
 from streams.kafka.reader import record_at
@@ -217,8 +217,7 @@ def show_command(
     head = head_of(record, settings.dead_letter_topic)
     past, done = history(settings, head.origin)
     source = find_source(settings)
-    if source is not None:
-        asyncio.run(source.prepare([record]))
+    asyncio.run(source.prepare([record]))
     value = render.value_of(record, source, reveal=reveal)
     found = render.letter(head, record, past, done, value, reveal=reveal)
     click.echo(json.dumps(found, ensure_ascii=False)) if as_json else render.report_letter(found)
@@ -309,7 +308,7 @@ def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bo
         _, chosen = choose(settings, order, told)
     tune_interpreter()
     set_up_logs("console", "warning")
-    desk = build_desk(settings.model_copy(update={"apply_migrations": False}), release=order.release)
+    desk = build_replay_pipeline(settings.model_copy(update={"apply_migrations": False}), release=order.release)
     try:
         with bar("trying them", len(chosen)) as told:
             report = asyncio.run(rehearse(settings, desk, order, chosen, _counting(told), keep))
@@ -329,7 +328,7 @@ def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bo
 def _replayed(settings: Settings, order: ReplayOrder, resume: str | None, *, as_json: bool) -> int:
     tune_interpreter()
     set_up_logs("console", "warning")
-    desk = build_desk(settings, release=order.release)
+    desk = build_replay_pipeline(settings, release=order.release)
 
     async def run() -> Any:
         stop = asyncio.Event()

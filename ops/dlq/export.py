@@ -12,7 +12,7 @@ from streams.dead_letters.audit import ResolutionIndex
 from streams.dead_letters.header import DeadLetterHeader
 from streams.kafka.reader import Progress
 from streams.settings import Settings
-from streams.sources.source import Source
+from streams.sources.canonical import RecordSource
 
 #: Of the columns that are no text.
 _KINDS = {"attempts": "int64", "truncated": "bool"}
@@ -29,7 +29,7 @@ async def export(
     letters: Sequence[DeadLetterHeader],
     ledger: ResolutionIndex,
     to: Path,
-    source: Source | None,
+    source: RecordSource,
     told: Progress,
     *,
     reveal: bool,
@@ -102,14 +102,13 @@ async def _rows(
     settings: Settings,
     letters: Sequence[DeadLetterHeader],
     ledger: ResolutionIndex,
-    source: Source | None,
+    source: RecordSource,
     *,
     reveal: bool,
 ) -> AsyncIterator[dict[str, Any]]:
     async with reading_chosen(settings, letters) as (_, pieces):
         async for found in pieces:
-            if source is not None:
-                await source.prepare([record for _, record in found])
+            await source.prepare([record for _, record in found])
             for head, record in found:
                 value = value_of(record, source, reveal=reveal).encode("utf-8", "backslashreplace").decode()
                 yield row(head, ledger) | {"value": value}

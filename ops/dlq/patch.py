@@ -11,8 +11,9 @@ import jsonpatch
 
 from schemas.contract import Contract
 from streams.batch import Record
+from streams.sources.canonical import RecordSource
 from streams.sources.formats import UnreadableRecord, parse_json
-from streams.sources.source import RefusedRecord, Source
+from streams.sources.source import RefusedRecord
 
 #: What makes a record the one it is.
 IDENTITY = ("source", "event_id", "store", "register", "receipt", "type", "revision")
@@ -76,14 +77,8 @@ def merged(target: Any, patch: Any) -> Any:
     return result
 
 
-def identity(record: Record, source: Source | None) -> list[dict[str, str] | None] | None:
+def identity(record: Record, source: RecordSource) -> list[dict[str, str] | None] | None:
     """What makes the record's events the ones they are, as far as it can be told; None when nothing can."""
-    if source is None:
-        try:
-            tree = parse_json(record.value or b"")
-        except UnreadableRecord:
-            return None
-        return [{name: str(tree[name]) for name in IDENTITY if name in tree}] if isinstance(tree, dict) else None
     try:
         return source.identities(record, IDENTITY)
     except RefusedRecord:

@@ -18,8 +18,9 @@ from streams.dead_letters.writer import CONNECT, OWN
 from streams.kafka.reader import TopicRecord
 from streams.privacy.detection import by_value
 from streams.privacy.masking import STARS, TextMask, texts
-from streams.sources.formats import UnreadableRecord, parse_json
-from streams.sources.source import Source, shown
+from streams.sources.canonical import RecordSource
+from streams.sources.formats import UnreadableRecord
+from streams.sources.source import shown
 
 _HIDDEN = "(not shown: it may hold personal data; see --reveal)"
 
@@ -158,14 +159,14 @@ def row(head: DeadLetterHeader, ledger: ResolutionIndex) -> dict[str, Any]:
     }
 
 
-def value_of(record: TopicRecord, source: Source | None, *, reveal: bool) -> str:
+def value_of(record: TopicRecord, source: RecordSource, *, reveal: bool) -> str:
     """The record's value for people; what may be personal in it is stars, what can't be read is not shown.
 
     The schemas that `source` reads by must have been asked for.
     """
     raw = record.value or b""
     try:
-        tree = parse_json(raw) if source is None else source.read(record)
+        tree = source.read(record)
     except (UnreadableRecord, RecursionError):
         if reveal:
             return raw.decode("utf-8", "backslashreplace")
@@ -173,7 +174,7 @@ def value_of(record: TopicRecord, source: Source | None, *, reveal: bool) -> str
     if reveal:
         return shown(tree)
     stars = TextMask()
-    if source is None:
+    if source.is_canonical:
         return shown(stars.show(known(tree, _EVENT)))
     stars.hide(list(source.personal(tree)))
     stars.hide([text for text in texts(tree) if by_value(text) == _EMAIL])

@@ -119,7 +119,7 @@ async def rehearse(
     The first `keep` outcomes are kept with their documents.
     """
     report = ReplayReport(letters=len(chosen))
-    to, _ = for_rehearsal(desk.services, desk.patient)
+    to, _ = for_rehearsal(desk.services, desk.retrying_sink)
     most = settings.slice_records
     async with reading_chosen(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
         async for part in parts:
@@ -154,7 +154,7 @@ async def replay(
         _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
     )
     to = for_letters(desk.services, back, ReplayedDigests())
-    rehearsal, _ = for_rehearsal(desk.services, desk.patient)
+    rehearsal, _ = for_rehearsal(desk.services, desk.retrying_sink)
     follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), but=action.id)
     pace = _RateLimit(order.rate)
     left = order.limit
@@ -280,7 +280,7 @@ async def _unless_stopped(
     stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait([trying, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if not trying.done() and desk.patient.trouble is not None:
+        if not trying.done() and desk.retrying_sink.trouble is not None:
             trying.cancel()
             await asyncio.wait({trying})
         return None if trying.cancelled() else await trying

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ops.files.receipts import FileReceipt
 from ops.maps.outcome import FileRecord
-from streams.assembly import build_desk
+from streams.assembly import build_replay_pipeline
 from streams.batch import Batch
 from streams.dead_letters.reprocess import for_rehearsal
 from streams.pipeline import process
@@ -33,9 +33,9 @@ def verdicts(settings: Settings, receipts: Iterator[FileReceipt]) -> Iterator[Dr
     What the sink would have taken by now counts; it is remembered on disk. Raises ContractError, SinkUnavailable and
     SinkMisconfigured.
     """
-    desk = build_desk(settings)
+    desk = build_replay_pipeline(settings)
     with closing(desk.sink), asyncio.Runner() as runner:
-        to, rehearsal = for_rehearsal(desk.services, desk.patient)
+        to, rehearsal = for_rehearsal(desk.services, desk.retrying_sink)
         while some := list(islice(receipts, _AT_ONCE)):
             records = [FileRecord(receipt.value, receipt.key, offset=offset) for offset, receipt in enumerate(some)]
             settled = runner.run(process(Batch(settings.topic, 0, records), to))
@@ -46,8 +46,8 @@ def verdicts(settings: Settings, receipts: Iterator[FileReceipt]) -> Iterator[Dr
                 words[arrival.record.offset].append("document")
             for arrival in settled.seen_in_sink:
                 words[arrival.record.offset].append("duplicate")
-            for noted in settled.noted:
-                words[noted.record.offset].append(f"skipped ({noted.why})")
+            for skipped in settled.skipped:
+                words[skipped.record.offset].append(f"skipped ({skipped.why})")
             for rejection in settled.rejected:
                 words[rejection.record.offset].append(f"dead letter ({rejection.reason.value})")
                 details[rejection.record.offset].append(rejection.detail)

@@ -1,1 +1,1 @@
-"""`tillstream map`: contracts proved on examples, tried on a record, compared on a topic."""
+"""`tillstream map`: test contracts on their examples, try them on a record, compare two on a topic."""

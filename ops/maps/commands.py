@@ -1,9 +1,10 @@
-"""The commands for connecting a source: `inspect`, `map …`. Each one's work has its own module."""
+"""The commands for connecting a source: `inspect`, `map …`. Each has a module of its own that does the work."""
 
 import json
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from ops.inspect.commands import LAST, bar, inspect
 from ops.inspect.topic import last_records
 from ops.maps.diff import difference, report_difference
 from ops.maps.examples import report_examples, run_examples, write_junit
-from ops.maps.outcome import BookingRules, FileRecord, books
+from ops.maps.outcome import FileRecord
 from ops.maps.render import report_try
 from ops.maps.try_record import try_record
 from ops.publish import json_schema
 from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
 from schemas.contract import Contract
+from streams.assembly import find_master_data
+from streams.mapping.mapper import IdentityMapper, store_zone
 from streams.sources.contracts import find, load
 from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import ready
@@ -36,9 +39,9 @@ FAILED = 1
 )
 @click.argument("what", metavar="FILE|TOPIC")
 @with_broker
-@click.option("--sample", type=click.IntRange(1), help=f"Only so many records (a topic: the last; default {LAST:,}).")
-@click.option("--format", "wanted", type=click.Choice(FORMATS), help="Do not guess the format of a file.")
-@click.option("--draft", type=click.Path(path_type=Path), help="Write a contract with what was found, which loads.")
+@click.option("--sample", type=click.IntRange(1), help=f"Number of records (of a topic: the last {LAST:,} by default).")
+@click.option("--format", "wanted", type=click.Choice(FORMATS), help="The format of a file, instead of guessing it.")
+@click.option("--draft", type=click.Path(path_type=Path), help="Write a draft contract from the findings.")
 @as_one_object
 def inspect_command(
     what: str,
@@ -49,9 +52,10 @@ def inspect_command(
     draft: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what a strange file or topic holds: its format, every field, what is odd, what is likely personal.
+    """Describe a file or topic: format, fields, oddities.
 
-    Values of likely personal fields are never shown. Of a topic nothing is committed: other readers don't notice.
+    Shows which fields are likely personal, and never their values. Commits nothing of a topic, so other readers are
+    not affected.
     """
     settings = settings_from(config, broker=broker)
     inspect(settings, what, sample=sample, wanted=wanted, draft_to=draft, as_json=as_json)
@@ -59,24 +63,25 @@ def inspect_command(
 
 @click.group(name="map")
 def map_group() -> None:
-    """Contracts: prove them on their examples, try them on a record, compare two on a topic."""
+    """Test contracts, try one on a record, compare two."""
 
 
 @map_group.command(epilog="\b\nExamples:\n  tillstream map test\n  tillstream map test shop.yaml --junit report.xml")
 @click.argument("contracts", nargs=-1, metavar="[CONTRACT]…")
 @with_config
-@click.option("--junit", type=click.Path(path_type=Path), help="Write the result as JUnit XML too.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Also write the results as JUnit XML.")
 @as_one_object
 def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as_json: bool) -> None:
-    """Run the examples in contracts (files, or names of built-in ones; all built-in ones if none is named).
+    """Run the examples in contracts.
 
-    Exit code 1 when one does not become what it says.
+    Contracts are files or names of built-in ones; without any, all built-in ones are tested. Exit code 1 when a result
+    differs from the expected one.
     """
-    tested = run_examples(contracts, BookingRules(settings_from(config).find_stores()).zone_of)
+    results = run_examples(contracts, partial(store_zone, IdentityMapper(settings_from(config).find_stores())))
     if junit is not None:
-        write_junit(tested, junit)
-    report_examples(tested, as_json=as_json)
-    sys.exit(FAILED if any(each.difference is not None for each in tested) else 0)
+        write_junit(results, junit)
+    report_examples(results, as_json=as_json)
+    sys.exit(FAILED if any(result.difference is not None for result in results) else 0)
 
 
 @map_group.command(
@@ -94,10 +99,11 @@ def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as
 def try_command(
     contract: str, record: Any, config: Path | None, headers: tuple[str, ...], key: str | None, as_json: bool
 ) -> None:
-    """Show every step of one record: what was read, which kind, each field's conversions, the event, the document.
+    """Show every step of one record, up to its document.
 
-    The document has the codes of the settings' mapping, if there is one. Personal texts are stars, wherever they
-    stand. Exit code 1 when the record becomes a dead letter.
+    Steps are the record as read, its kind, the conversions of each field, the event and the document, with the codes of
+    the settings' mapping, if there is one. Personal texts are masked everywhere. Exit code 1 when the record becomes a
+    dead letter.
     """
     wrong = [header for header in headers if "=" not in header]
     if wrong:
@@ -109,19 +115,19 @@ def try_command(
     except RowsUnreadable as error:
         raise NotReadable(f"{record.name}: {error}") from None
     bare = FileRecord(value, os.fsencode(key) if key is not None else None, pairs)
-    found = try_record(path, books(settings_from(config)), bare, datetime.now(UTC))
-    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else report_try(found)
-    bad = [part for part in (found, *found["parts"]) if "rejected" in part or "faults" in part]
+    result = try_record(path, find_master_data(settings_from(config)).load(), bare, datetime.now(UTC))
+    click.echo(json.dumps(result, ensure_ascii=False)) if as_json else report_try(result)
+    bad = [part for part in (result, *result["parts"]) if "rejected" in part or "faults" in part]
     sys.exit(FAILED if bad else 0)
 
 
 def _first_receipt(contract: Contract, value: bytes) -> bytes:
-    """The record as it would be imported, if it is CSV as it stands in a file."""
+    """Return the first receipt as it would be imported, if the record is CSV from a file; else the record."""
     if contract.format != "csv" or value.lstrip()[:1] in (b"{", b"["):
         return value
     lines = value.splitlines(keepends=True)
-    made = rows_to_records(lines, contract.group_by, fill_down=contract.fill_down, skip_lines=contract.skip_lines)
-    return next((receipt for _, receipt in made), value)
+    receipts = rows_to_records(lines, contract.group_by, fill_down=contract.fill_down, skip_lines=contract.skip_lines)
+    return next((receipt for _, receipt in receipts), value)
 
 
 @map_group.command(
@@ -131,9 +137,9 @@ def _first_receipt(contract: Contract, value: bytes) -> bytes:
 @click.argument("old")
 @click.argument("new")
 @with_broker
-@click.option("--from-topic", "topic", metavar="TOPIC", help="On the last records of this topic.")
-@click.option("--limit", type=click.IntRange(1), default=LAST, show_default=True, help="So many of them.")
-@click.option("--from-file", "file", type=click.Path(path_type=Path), help="On the records of this file.")
+@click.option("--from-topic", "topic", metavar="TOPIC", help="Compare on the last records of this topic.")
+@click.option("--limit", type=click.IntRange(1), default=LAST, show_default=True, help="Number of its records.")
+@click.option("--from-file", "file", type=click.Path(path_type=Path), help="Compare on the records of this file.")
 @as_one_object
 def diff(
     old: str,
@@ -145,29 +151,30 @@ def diff(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say which records come to another end by the contract NEW than by OLD, and how the money changes.
+    """Compare the outcomes of records by two contracts.
 
-    Both book by the settings' mapping, if there is one. Exit code 1 when a record comes to a worse end: a dead letter
-    is new, or other money is booked, or under another receipt. What was a dead letter and is booked now is no worse,
-    nor is a receipt of nothing that is left out.
+    Reports the records whose outcome by NEW differs from that by OLD, and how the booked amounts change. Both use the
+    settings' mapping, if there is one. Exit code 1 when an outcome is worse: there is a new dead letter, or other
+    amounts are booked, or the same under another receipt. A dead letter that is booked now is not worse, and neither is
+    a missing receipt with a gross of zero.
     """
     if (topic is None) == (file is None):
         raise click.UsageError("name either --from-topic or --from-file")
     settings = settings_from(config, broker=broker)
-    by = books(settings)
-    before, after = ready(find(old), by.zone_of), ready(find(new), by.zone_of)
+    mapper = find_master_data(settings).load()
+    before, after = (ready(find(contract), partial(store_zone, mapper)) for contract in (old, new))
     if file is not None:
-        with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
-            values = records_of(file, after.contract, told)
+        with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as on_progress:
+            values = records_of(file, after.contract, on_progress)
             named = ((f"record {n}", FileRecord(value, key)) for n, (key, value) in enumerate(values, 1))
-            found = difference(before, after, by, named, datetime.now(UTC))
+            result = difference(before, after, mapper, named, datetime.now(UTC))
     elif topic is not None:
-        with bar(f"reading {topic}", limit) as told:
-            records = last_records(settings, topic, limit, told)
-        places = ((f"{record.partition}:{record.offset}", record) for record in records)
-        found = difference(before, after, by, places, datetime.now(UTC))
-    report_difference(found, as_json=as_json)
-    sys.exit(FAILED if found.worse else 0)
+        with bar(f"reading {topic}", limit) as on_progress:
+            records = last_records(settings, topic, limit, on_progress)
+        located = ((f"{record.partition}:{record.offset}", record) for record in records)
+        result = difference(before, after, mapper, located, datetime.now(UTC))
+    report_difference(result, as_json=as_json)
+    sys.exit(FAILED if result.worse else 0)
 
 
 @map_group.command(epilog="\b\nExample:\n  tillstream map schema > contract.schema.json")

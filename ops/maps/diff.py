@@ -1,4 +1,4 @@
-"""`tillstream map diff`: which records come to another end by a new contract, and what that does to the money."""
+"""`tillstream map diff`: which records have another outcome by a new contract, and how the amounts change."""
 
 import json
 from collections import Counter
@@ -12,18 +12,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.inspect.render import console
-from ops.maps.outcome import BookingRules, RecordOutcome, as_json, outcome
+from ops.maps.outcome import RecordOutcome, as_json, outcome
 from streams.batch import Record
-from streams.sources.source import Source
+from streams.mapping.mapper import Mapper
+from streams.sources.canonical import RecordSource
 
-_SHOWN = 10
+_MAX_SHOWN = 10
 
 
 @dataclass
 class ContractDifference:
-    """Two contracts on the same records. `changed`: (record, before, after, what differs).
+    """The outcomes of the same records by two contracts. `changed` has rows of (record, before, after, difference).
 
-    `worse` are records of which a dead letter is new, or of which other money is booked than was.
+    `worse` counts records that have a new dead letter, or for which other amounts are booked than before.
     """
 
     records: int = 0
@@ -36,23 +37,23 @@ class ContractDifference:
 
 
 def difference(
-    old: Source | None, new: Source | None, by: BookingRules, records: Iterable[tuple[str, Record]], now: datetime
+    old: RecordSource, new: RecordSource, mapper: Mapper, records: Iterable[tuple[str, Record]], now: datetime
 ) -> ContractDifference:
-    """What the records, each with its name, become by either contract; None is the canonical format."""
+    """Compare the outcomes of the records, each with its name, by either contract."""
     result = ContractDifference()
     for name, record in records:
-        was, becomes = outcome(old, by, record, now), outcome(new, by, record, now)
+        old_outcome, new_outcome = outcome(old, mapper, record, now), outcome(new, mapper, record, now)
         result.records += 1
-        _add(result.before, was)
-        _add(result.after, becomes)
-        what = _differs(was, becomes)
-        if what is None:
+        _add(result.before, old_outcome)
+        _add(result.after, new_outcome)
+        difference_text = _difference(old_outcome, new_outcome)
+        if difference_text is None:
             result.same += 1
             continue
-        result.worse += _is_worse(was, becomes)
-        result.ends[was.word, becomes.word] += 1
-        if len(result.changed) < _SHOWN:
-            result.changed.append((name, was.word, becomes.word, what))
+        result.worse += _is_worse(old_outcome, new_outcome)
+        result.ends[old_outcome.word, new_outcome.word] += 1
+        if len(result.changed) < _MAX_SHOWN:
+            result.changed.append((name, old_outcome.word, new_outcome.word, difference_text))
     return result
 
 
@@ -61,72 +62,75 @@ def _add(totals: dict[str, Decimal], result: RecordOutcome) -> None:
         totals[document.currency] = totals.get(document.currency, Decimal(0)) + document.gross
 
 
-def _is_worse(was: RecordOutcome, becomes: RecordOutcome) -> bool:
-    """Money that comes of what was a dead letter is none that was booked otherwise."""
-    before, after = _booked(was), _booked(becomes)
-    repaired = len(was.details) - len(becomes.details)
+def _is_worse(old: RecordOutcome, new: RecordOutcome) -> bool:
+    """Whether there is a new dead letter, or other amounts, unless these come from a dead letter that is booked now."""
+    before, after = _booked(old), _booked(new)
+    repaired = len(old.details) - len(new.details)
     return repaired < 0 or bool(before - after) or (bool(after - before) and not repaired)
 
 
 def _booked(result: RecordOutcome) -> Counter[tuple[str, str, Decimal]]:
-    """The receipts that are booked, and their money; receipts of nothing are left out."""
-    return Counter((each.external_ref, each.currency, each.gross) for each in result.documents if each.gross)
+    """Return reference, currency and gross of the booked receipts, except those with a gross of zero."""
+    return Counter((d.external_ref, d.currency, d.gross) for d in result.documents if d.gross)
 
 
-def _differs(was: RecordOutcome, becomes: RecordOutcome) -> str | None:
-    """What is different, in words that show no value; None: nothing is."""
-    if (was.words, was.details) != (becomes.words, becomes.details):
-        faults = [
-            f"{when}: {'; '.join(each.details)}" for when, each in (("before", was), ("after", becomes)) if each.details
-        ]
-        return ", ".join(faults)
+def _difference(old: RecordOutcome, new: RecordOutcome) -> str | None:
+    """Describe the difference without showing a value; None if there is no difference."""
+    if (old.words, old.details) != (new.words, new.details):
+        outcomes = (("before", old), ("after", new))
+        return ", ".join(f"{when}: {'; '.join(result.details)}" for when, result in outcomes if result.details)
     fields: set[str] = set()
-    for one, other in zip(was.documents, becomes.documents, strict=True):
-        first, second = as_json(one), as_json(other)
-        fields |= {name for name in first if first[name] != second[name]}
+    for old_document, new_document in zip(old.documents, new.documents, strict=True):
+        before, after = as_json(old_document), as_json(new_document)
+        fields |= {name for name in before if before[name] != after[name]}
     # The digest of the content follows from the others.
     return ", ".join(sorted(fields - {"content"} or fields)) if fields else None
 
 
-def report_difference(found: ContractDifference, *, as_json: bool) -> None:
-    """As tables, or as one JSON object."""
-    currencies = sorted(found.before.keys() | found.after.keys())
+def report_difference(diff: ContractDifference, *, as_json: bool) -> None:
+    """Print tables, or one JSON object."""
+    currencies = sorted(diff.before.keys() | diff.after.keys())
     if as_json:
-        click.echo(json.dumps(_object(found, currencies), ensure_ascii=False))
+        click.echo(json.dumps(_object(diff, currencies), ensure_ascii=False))
         return
     out = console()
-    worse = f", {found.worse:,} to a worse one: a new dead letter, or other money" if found.worse else ""
-    out.print(f"{found.records:,} records, {found.records - found.same:,} come to another end{worse}", soft_wrap=True)
-    if found.ends:
+    worse = f", {diff.worse:,} a worse one: a new dead letter, or other amounts" if diff.worse else ""
+    out.print(
+        f"{diff.records:,} records, {diff.records - diff.same:,} have another outcome{worse}",
+        soft_wrap=True,
+    )
+    if diff.ends:
         table = Table("records", "before", "after", box=None, header_style="bold")
-        for (was, becomes), count in found.ends.most_common():
-            table.add_row(f"{count:,}", escape(was), escape(becomes))
+        for (before_word, after_word), count in diff.ends.most_common():
+            table.add_row(f"{count:,}", escape(before_word), escape(after_word))
         out.print(table)
-        table = Table("record", "before", "after", "what", box=None, header_style="bold")
-        for row in found.changed:
+        table = Table("record", "before", "after", "difference", box=None, header_style="bold")
+        for row in diff.changed:
             table.add_row(*map(escape, row))
         out.print(table)
-        more = found.records - found.same - len(found.changed)
+        more = diff.records - diff.same - len(diff.changed)
         if more:
             out.print(f"… and {more:,} more")
     table = Table("gross", "before", "after", "difference", box=None, header_style="bold")
     for currency in currencies:
-        before, after = found.before.get(currency, Decimal(0)), found.after.get(currency, Decimal(0))
+        before, after = diff.before.get(currency, Decimal(0)), diff.after.get(currency, Decimal(0))
         table.add_row(currency, f"{before:,}", f"{after:,}", f"{after - before:+,}")
     out.print(table)
 
 
-def _object(found: ContractDifference, currencies: list[str]) -> dict[str, object]:
+def _object(diff: ContractDifference, currencies: list[str]) -> dict[str, object]:
     return {
-        "records": found.records,
-        "same": found.same,
-        "worse": found.worse,
-        "ends": [{"before": was, "after": then, "records": count} for (was, then), count in found.ends.most_common()],
-        "changed": [dict(zip(("record", "before", "after", "what"), row, strict=True)) for row in found.changed],
+        "records": diff.records,
+        "same": diff.same,
+        "worse": diff.worse,
+        "ends": [
+            {"before": before, "after": after, "records": count} for (before, after), count in diff.ends.most_common()
+        ],
+        "changed": [dict(zip(("record", "before", "after", "what"), row, strict=True)) for row in diff.changed],
         "gross": {
             currency: {
-                "before": str(found.before.get(currency, Decimal(0))),
-                "after": str(found.after.get(currency, Decimal(0))),
+                "before": str(diff.before.get(currency, Decimal(0))),
+                "after": str(diff.after.get(currency, Decimal(0))),
             }
             for currency in currencies
         },

@@ -1,4 +1,4 @@
-"""`tillstream map test`: do the examples in contracts become what they say?"""
+"""`tillstream map test`: runs the examples in contracts and compares the results with the expected ones."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from streams.sources.source import ready
 
 
 class ExampleResult(NamedTuple):
-    """An example and its difference; None: it is as expected."""
+    """An example and how its result differs from the expected one; None if it does not."""
 
     contract: str
     example: str
@@ -26,47 +26,47 @@ class ExampleResult(NamedTuple):
 
 
 def run_examples(names: Sequence[str], zone_of: ZoneOf) -> list[ExampleResult]:
-    """Runs the examples of the contracts, or of all built-in ones. Raises ContractError."""
-    tested = []
+    """Run the examples of the contracts, or of all built-in ones. Raises ContractError."""
+    results = []
     for name in names or built_in():
         path = find(name)
         source = ready(path, zone_of)
         for example in source.contract.examples:
-            tested.append(ExampleResult(name, example.name, run_example(source, path.parent, example)))
-    return tested
+            results.append(ExampleResult(name, example.name, run_example(source, path.parent, example)))
+    return results
 
 
-def report_examples(tested: Sequence[ExampleResult], *, as_json: bool) -> None:
-    """Says what passed and shows what did not."""
-    failed = [each for each in tested if each.difference is not None]
+def report_examples(results: Sequence[ExampleResult], *, as_json: bool) -> None:
+    """Print the number of examples that passed, and the differences of those that failed."""
+    failed = [result for result in results if result.difference is not None]
     if as_json:
-        examples = [{"contract": t.contract, "example": t.example, "difference": t.difference} for t in tested]
-        click.echo(json.dumps({"ok": not failed, "passed": len(tested) - len(failed), "examples": examples}))
+        examples = [result._asdict() for result in results]
+        click.echo(json.dumps({"ok": not failed, "passed": len(results) - len(failed), "examples": examples}))
         return
     out = console()
-    for each in tested:
-        mark = "[green]ok    [/]" if each.difference is None else "[red]failed[/]"
-        out.print(f"{mark} {escape(f'{each.contract}: {each.example}')}", soft_wrap=True)
-        for line in (each.difference or "").splitlines():
+    for result in results:
+        mark = "[green]ok    [/]" if result.difference is None else "[red]failed[/]"
+        out.print(f"{mark} {escape(f'{result.contract}: {result.example}')}", soft_wrap=True)
+        for line in (result.difference or "").splitlines():
             style = "green" if line.startswith("-") else "red" if line.startswith("+") else None
             out.print(f"         {line}", style=style, markup=False, soft_wrap=True)
-    if not tested:
-        out.print("no examples: add some under `examples:`, each with a record and what becomes of it")
+    if not results:
+        out.print("no examples: add some under `examples:`, each with a record and its expected result")
     else:
-        out.print(f"{len(tested) - len(failed)} passed, {len(failed)} failed")
+        out.print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
 
 
-def write_junit(tested: Sequence[ExampleResult], to: Path) -> None:
-    """The result as build servers read it. Raises NotReadable."""
-    failed = sum(each.difference is not None for each in tested)
+def write_junit(results: Sequence[ExampleResult], to: Path) -> None:
+    """Write the results as JUnit XML. Raises NotReadable."""
+    failed = sum(result.difference is not None for result in results)
     suite = ElementTree.Element(
-        "testsuite", name="tillstream map test", tests=str(len(tested)), failures=str(failed), errors="0"
+        "testsuite", name="tillstream map test", tests=str(len(results)), failures=str(failed), errors="0"
     )
-    for each in tested:
-        case = ElementTree.SubElement(suite, "testcase", classname=each.contract, name=each.example)
-        if each.difference is not None:
+    for result in results:
+        case = ElementTree.SubElement(suite, "testcase", classname=result.contract, name=result.example)
+        if result.difference is not None:
             failure = ElementTree.SubElement(case, "failure", message="not as expected")
-            failure.text = each.difference
+            failure.text = result.difference
     try:
         ElementTree.ElementTree(suite).write(to, encoding="utf-8", xml_declaration=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What `map try` found, for people."""
+"""Prints the result of `map try`."""
 
 import json
 from collections import Counter
@@ -11,17 +11,17 @@ from rich.markup import escape
 from ops.inspect.render import console
 
 
-def report_try(found: dict[str, Any]) -> None:
-    """Prints every step."""
+def report_try(result: dict[str, Any]) -> None:
+    """Print every step."""
     out = console()
-    _title(out, f"the record, read as {found['format']} by {found['contract']}")
-    if "rejected" in found:
-        _rejected(out, found["rejected"])
+    _title(out, f"the record, read as {result['format']} by {result['contract']}")
+    if "rejected" in result:
+        _rejected(out, result["rejected"])
         return
-    out.print(found["record"], markup=False, soft_wrap=True)
-    for number, part in enumerate(found["parts"], 1):
-        if len(found["parts"]) > 1:
-            _title(out, f"part {number} of {len(found['parts'])}")
+    out.print(result["record"], markup=False, soft_wrap=True)
+    for number, part in enumerate(result["parts"], 1):
+        if len(result["parts"]) > 1:
+            _title(out, f"part {number} of {len(result['parts'])}")
         _report_part(out, part)
 
 
@@ -53,12 +53,12 @@ def _report_part(out: Console, part: dict[str, Any]) -> None:
 
 
 def _conditions(kind: dict[str, Any]) -> str:
-    said = []
+    conditions = []
     for condition in kind["conditions"]:
         if condition["step"] == "found":
-            where = condition["place"].partition(".when.")[2]
-            said.append(f"when.{where} sees {_value(condition)}")
-    return escape(": " + ", ".join(said)) if said else ""
+            path = condition["place"].partition(".when.")[2]
+            conditions.append(f"when.{path} sees {_value(condition)}")
+    return escape(": " + ", ".join(conditions)) if conditions else ""
 
 
 def _fields(out: Console, steps: list[dict[str, Any]]) -> None:
@@ -72,18 +72,18 @@ def _fields(out: Console, steps: list[dict[str, Any]]) -> None:
 
 
 def _chain(steps: list[dict[str, Any]]) -> str:
-    said: list[str] = []
+    texts: list[str] = []
     last = ""
     for step in steps:
         value = _value(step)
         if step["step"] == "found":
-            said.append(value)
+            texts.append(value)
         elif step["step"] != "result":
-            said.append(f"{step['step']} → {value}")
+            texts.append(f"{step['step']} → {value}")
         elif value != last and not last.startswith("FAULT"):
-            said.append(f"default → {value}")
+            texts.append(f"default → {value}")
         last = value
-    return "  ".join(said)
+    return "  ".join(texts)
 
 
 def _value(step: dict[str, Any]) -> str:

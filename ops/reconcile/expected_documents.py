@@ -10,32 +10,31 @@ from ops.reconcile.rows import NOWHERE, CloseRow, SentRow, milliseconds, tenders
 from schemas.document import ErpDocument
 from schemas.money import NotMoney, minor_digits, parse_minor
 from schemas.sale import SaleEvent, line_content
-from schemas.store import Store, Stores, business_date
+from schemas.store import Store, business_date
 from sinks.base import DocumentsRefused
 from sinks.digests import personal_print_of, print_of
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, to_scaled
 from streams.batch import Arrival, Batch, Record
-from streams.checks import CheckedReceipt, check
 from streams.dead_letters.header import DIGITS
 from streams.decode import decode
-from streams.mapping.documents import KINDS, to_document
+from streams.mapping.documents import KINDS
 from streams.mapping.mapper import Mapper
-from streams.sources.source import Source
+from streams.pipeline import evaluate, split_day_closes
+from streams.sources.canonical import RecordSource
 
 
 class ExpectedDocuments:
     """What the line of today makes of records. The codes of a mapping are left out: no amount depends on them."""
 
-    def __init__(self, stores: Stores, source: Source | None, master: Mapper | None) -> None:
-        self._stores = stores
+    def __init__(self, source: RecordSource, mapper: Mapper) -> None:
         self._source = source
-        self._master = master
+        self._mapper = mapper
+        self._without_codes = mapper.without_codes()
 
     async def rows(self, batch: Batch, now: datetime) -> tuple[list[SentRow], list[CloseRow]]:
         """The batch's events, and its records that are none; and its registers' totals."""
-        if self._source is not None:
-            await self._source.prepare(batch.records)
-        arrivals, undecodable, noted = decode(batch, self._source)
+        await self._source.prepare(batch.records)
+        arrivals, undecodable, skipped = decode(batch, self._source)
         places: Counter[int] = Counter()
         digests = {record.offset: sha256(record.value or b"").hexdigest()[:DIGITS] for record in batch.records}
 
@@ -44,45 +43,32 @@ class ExpectedDocuments:
             place = places[record.offset] - 1
             return SentRow(batch.partition, record.offset, place, digests[record.offset], record.timestamp)
 
-        rows = [bare(each.record)._replace(noted=each.why) for each in noted]
+        rows = [bare(part.record)._replace(noted=part.why) for part in skipped]
         for each in undecodable:
             row = bare(each.record)._replace(reason=each.reason.value)
             rows.append(row if each.event is None else self._stated(row, each.event))
+        receipts, day_closes = split_day_closes(arrivals)
         closes: list[CloseRow] = []
-        receipts: list[Arrival] = []
-        for arrival in arrivals:
-            if arrival.event.type == "day_close":
-                rows.append(
-                    self._stated(bare(arrival.record)._replace(noted="day_close"), arrival.event)._replace(gross=0)
-                )
-                closes += self._close(arrival)
-            else:
-                receipts.append(arrival)
-        repair = self._master.repair if self._master is not None else None
-        sound, unsound = check(receipts, now, repair)
-        for receipt in sound:
-            rows.append(self._sound(bare(receipt.arrival.record), receipt))
-        for each in unsound:
-            assert each.event is not None
-            rows.append(self._stated(bare(each.record)._replace(reason=each.reason.value), each.event))
+        for arrival in day_closes:
+            row = self._stated(bare(arrival.record)._replace(noted="day_close"), arrival.event)
+            rows.append(row._replace(gross=0))
+            closes += self._close(arrival)
+        for arrival in receipts:  # one at a time: a batch may have an event more than once
+            row = bare(arrival.record)
+            _, documents, rejections, _ = evaluate([arrival], self._without_codes, now)
+            rows += [self._expected(row, arrival.event, document) for document in documents]
+            reasons = [rejection.reason.value for rejection in rejections]
+            rows += [self._stated(row._replace(reason=reason), arrival.event) for reason in reasons]
         return rows, closes
 
     async def documents(self, batch: Batch, now: datetime) -> list[ErpDocument]:
         """Return the documents that the batch's events make."""
-        if self._source is not None:
-            await self._source.prepare(batch.records)
+        await self._source.prepare(batch.records)
         arrivals, _, _ = decode(batch, self._source)
-        receipts = [each for each in arrivals if each.event.type != "day_close"]
-        sound, _ = check(receipts, now, self._master.repair if self._master is not None else None)
-        stores = [self.store(receipt.arrival.event.store) for receipt in sound]
-        return [to_document(receipt, store) for receipt, store in zip(sound, stores, strict=True) if store is not None]
+        receipts, _ = split_day_closes(arrivals)
+        return evaluate(receipts, self._without_codes, now).documents
 
-    def _sound(self, row: SentRow, receipt: CheckedReceipt) -> SentRow:
-        event = receipt.arrival.event
-        store = self.store(event.store)
-        if store is None:
-            return self._stated(row._replace(reason="unknown_store"), event)
-        document = to_document(receipt, store)
+    def _expected(self, row: SentRow, event: SaleEvent, document: ErpDocument) -> SentRow:
         try:
             return self._due(self._stated(row, event, document.content), document)
         except DocumentsRefused as refused:
@@ -100,7 +86,7 @@ class ExpectedDocuments:
             gross=to_scaled(document.gross, AMOUNT_PLACES),
             has_gross=1,
             tenders=tenders_text(tenders),
-            print=print_of(document if self._master is None else self._master.described(document)),
+            print=print_of(self._mapper.with_descriptions(document)),
             personal=personal_print_of(document),
         )
 
@@ -139,7 +125,7 @@ class ExpectedDocuments:
 
     def store(self, name: str) -> Store | None:
         """The store's time zone and cut-off."""
-        return self._stores.find(name) if self._master is None else self._master.store(name, self._stores)
+        return self._mapper.stores.find(name)
 
 
 def _stated_gross(event: SaleEvent) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.reconcile.store_day import DayDifference, Kind
 from sinks.base import ReferenceSnapshot, Sink, SinkMisconfigured, SupportsRevoke
-from streams.assembly import ReplayPipeline, build_desk
+from streams.assembly import ReplayPipeline, build_replay_pipeline
 from streams.batch import Batch, BatchOutcome
 from streams.dead_letters.reprocess import for_rehearsal
 from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
@@ -62,7 +62,7 @@ def repair(
     The sink takes each event once, so doing it twice changes nothing more. `forget`: what the ERP holds of these
     receipts is taken back first, as if it had never been delivered, and so are copies of documents and parts of none;
     only for sinks that can (SQL tables). Nothing is deleted before `keep` has returned with all of it. Raises
-    SinkMisconfigured for other sinks, and as `build_desk`.
+    SinkMisconfigured for other sinks, and as `build_replay_pipeline`.
     """
     go = keep is not None
     chosen = [each for each in differences if _has_record(each, forget=forget)]
@@ -71,7 +71,7 @@ def repair(
     leftovers = {each.ref for each in differences if each.kind == "orphaned" and not each.place}.intersection(copies)
     repaired = RepairResult(records=len(chosen), taken_back=len(copies), leftovers=len(leftovers))
     vanished = {_place(each.place) for each in chosen if each.kind == "vanished"}
-    desk = build_desk(settings)
+    desk = build_replay_pipeline(settings)
     try:
         if forgotten:
             changed = _forget(desk.sink, forgotten, keep, repaired)
@@ -79,7 +79,7 @@ def repair(
             repaired.leftovers -= len(changed & leftovers)
             chosen = [each for each in chosen if each.ref not in changed]
         records = _records(settings, chosen, repaired)
-        rehearsal = None if go else for_rehearsal(desk.services, desk.patient, forgotten)[0]
+        rehearsal = None if go else for_rehearsal(desk.services, desk.retrying_sink, forgotten)[0]
         for partition, of_one in records.items():
             settled = asyncio.run(_through(settings, desk, Batch(settings.topic, partition, of_one), rehearsal))
             repaired.delivered += len(settled.delivered)

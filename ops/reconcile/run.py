@@ -227,13 +227,6 @@ def opened(settings: Settings) -> Iterator[tuple[Sink, ExpectedDocuments]]:
     source = find_source(settings, master_data)
     sink = open_sink(settings.sink_url, password=settings.password())
     try:
-        if master_data is not None:
-            master_data.load()
-        yield (
-            sink,
-            ExpectedDocuments(
-                settings.find_stores(), source, master_data.current() if master_data is not None else None
-            ),
-        )
+        yield sink, ExpectedDocuments(source, master_data.load())
     finally:
         sink.close()

@@ -10,7 +10,7 @@ from ops.dlq.close import noted
 from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile.verdict import counted
 from sinks.base import ReferenceSnapshot, Restored, SinkMisconfigured, SupportsRevoke
-from streams.assembly import build_desk
+from streams.assembly import build_replay_pipeline
 from streams.dead_letters.header import printable
 from streams.dead_letters.removed_documents import erp_of, kept_by
 from streams.settings import Settings
@@ -56,9 +56,9 @@ def undo(settings: Settings, kept: Sequence[ReferenceSnapshot], *, go: bool) -> 
     """Put back what a repair has taken back and return by reference what came of it; without `go` what would.
 
     Twice is as good as once. What stands under a reference now is never touched. Raises SinkMisconfigured for sinks
-    that can't, and as `build_desk`.
+    that can't, and as `build_replay_pipeline`.
     """
-    desk = build_desk(settings)
+    desk = build_replay_pipeline(settings)
     try:
         if not isinstance(desk.sink, SupportsRevoke):
             raise SinkMisconfigured("this sink can't put documents back: it never takes any back")

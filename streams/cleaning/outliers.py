@@ -1,6 +1,7 @@
-"""What is usual, by what the ERP's tables hold: medians, and how far values are from them at the median.
+"""Outliers: values far from the median of the ERP's documents, measured by the median deviation from it.
 
-The tables are the memory: all workers see the same, and neither a restart nor a rebalance forgets anything.
+These baselines are computed from the ERP's tables: all workers have the same ones, and a restart or a rebalance
+loses none.
 """
 
 from collections import Counter
@@ -15,49 +16,49 @@ from streams.batch import QualityIssue
 from streams.checks import CheckedReceipt
 from streams.mapping.tables import QueryDatabase
 
-#: The least deviation that counts, as a share of the median: prices that never change have none of their own.
-_LEAST = Decimal("0.01")
+#: The smallest deviation used, as a share of the median: prices that never change have a deviation of zero.
+_MIN_DEVIATION = Decimal("0.01")
 
 
 class UsualRange(NamedTuple):
-    """From where to where values are usual."""
+    """The range of usual values, both ends included."""
 
-    least: Decimal
-    most: Decimal
+    low: Decimal
+    high: Decimal
 
 
 class Baselines(NamedTuple):
-    """What is usual, by (sku, currency) and (store, currency); what is not known well enough is left out."""
+    """Usual ranges by (sku, currency) and (store, currency); those with too few values are left out."""
 
     prices: dict[tuple[str, str], UsualRange]
     receipts: dict[tuple[str, str], UsualRange]
 
 
-def habits(rule: OutlierRule, database: QueryDatabase, today: date) -> Baselines:
-    """What is usual by now. Raises SinkUnavailable, and SinkMisconfigured where the sink is no SQL database."""
+def learn_baselines(rule: OutlierRule, database: QueryDatabase, today: date) -> Baselines:
+    """Compute today's baselines. Raises SinkUnavailable, and SinkMisconfigured if the sink is not an SQL database."""
     sold = queries.sold(database.url, today - timedelta(days=rule.days), password=database.password)
     return Baselines(
         *(
-            {key: span for key, values in by_key.items() if (span := usual_span(values, rule)) is not None}
+            {key: span for key, values in by_key.items() if (span := usual_range(values, rule)) is not None}
             for by_key in sold
         )
     )
 
 
-def usual_span(values: Counter[Decimal], rule: OutlierRule) -> UsualRange | None:
-    """From `times` deviations below the median to as many above it; None for fewer values than `warm_up`."""
+def usual_range(values: Counter[Decimal], rule: OutlierRule) -> UsualRange | None:
+    """Return the median ± `times` deviations; None for fewer values than `warm_up`."""
     if values.total() < rule.warm_up:
         return None
     middle = median(values)
     apart: Counter[Decimal] = Counter()
     for value, times in values.items():
         apart[abs(value - middle)] += times
-    reach = rule.times * max(median(apart), abs(middle) * _LEAST)
+    reach = rule.times * max(median(apart), abs(middle) * _MIN_DEVIATION)
     return UsualRange(middle - reach, middle + reach) if middle else None
 
 
 def median(values: Counter[Decimal]) -> Decimal:
-    """The (lower) median of values that stand as often as they are counted."""
+    """Return the (lower) median of the counted values."""
     half, passed = (values.total() + 1) // 2, 0
     for value in sorted(values):
         passed += values[value]
@@ -66,13 +67,15 @@ def median(values: Counter[Decimal]) -> Decimal:
     raise ValueError("no values")
 
 
-def unusual(rule: OutlierRule, known: Baselines, receipt: CheckedReceipt, unit: Decimal) -> Iterable[QualityIssue]:
-    """What is far from usual in a receipt."""
+def outlier_issues(
+    rule: OutlierRule, known: Baselines, receipt: CheckedReceipt, unit: Decimal
+) -> Iterable[QualityIssue]:
+    """Yield the values of a receipt that are outside of their usual range."""
     event = receipt.arrival.event
     if rule.prices is not None:
-        for place, line in enumerate(receipt.lines):
-            if _is_outside(known.prices.get((line.said["sku"], event.currency)), line.unit_price):
-                yield QualityIssue("usual_price", rule.prices, f"lines.{place}.unit_price: far_from_usual")
+        for index, line in enumerate(receipt.lines):
+            if _is_outside(known.prices.get((line.sale_line["sku"], event.currency)), line.unit_price):
+                yield QualityIssue("usual_price", rule.prices, f"lines.{index}.unit_price: far_from_usual")
     if rule.receipts is None or event.type != "sale":
         return
     if _is_outside(known.receipts.get((event.store, event.currency)), receipt.gross * unit):
@@ -80,4 +83,4 @@ def unusual(rule: OutlierRule, known: Baselines, receipt: CheckedReceipt, unit: 
 
 
 def _is_outside(span: UsualRange | None, value: Decimal) -> bool:
-    return span is not None and not span.least <= value <= span.most
+    return span is not None and not span.low <= value <= span.high

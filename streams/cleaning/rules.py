@@ -1,4 +1,4 @@
-"""Dirt: what a mapping's cleaning rules find in receipts that add up, and what can be set right in those that don't."""
+"""A mapping's cleaning rules: issues in receipts that add up, and repairs of receipts that don't."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -9,9 +9,9 @@ from schemas.dead_letter import Reason
 from schemas.mapping import CleaningRules, ItemRow, StoreRow, ValueLimits
 from schemas.money import minor_digits
 from streams.batch import Arrival, QualityIssue
-from streams.checks import CheckedLine, CheckedReceipt, CheckFailed, amounts, sound_line
+from streams.checks import CheckedLine, CheckedReceipt, CheckFailed, check_line, check_receipt
 
-#: What becomes of dirt: by rule, rejected and held.
+#: Reasons of the dead letters by rule: rejected, held.
 REASONS: dict[str, tuple[Reason, Reason]] = {
     **dict.fromkeys(
         ("quantity", "unit_price", "discount_share", "gross", "list_price", "usual_price", "usual_receipt"),
@@ -25,9 +25,9 @@ REASONS: dict[str, tuple[Reason, Reason]] = {
 }
 
 
-def line_dirt(rules: CleaningRules, line: CheckedLine, unit: Decimal, item: ItemRow | None) -> Iterable[QualityIssue]:
-    """What the rules find in a line by itself; `unit` is the currency's smallest."""
-    if rules.description is not None and not line.said.get("description"):
+def line_issues(rules: CleaningRules, line: CheckedLine, unit: Decimal, item: ItemRow | None) -> Iterable[QualityIssue]:
+    """Yield the issues of a line by itself; `unit` is the currency's smallest unit."""
+    if rules.description is not None and not line.sale_line.get("description"):
         found = item is not None and bool(item.description)
         yield QualityIssue(
             "description",
@@ -47,10 +47,10 @@ def line_dirt(rules: CleaningRules, line: CheckedLine, unit: Decimal, item: Item
         yield from [QualityIssue("list_price", rules.list_price.then, "unit_price: far_from_list_price")] if far else []
 
 
-def receipt_dirt(
+def receipt_issues(
     rules: CleaningRules, receipt: CheckedReceipt, unit: Decimal, store: StoreRow | None, now: datetime
 ) -> Iterable[QualityIssue]:
-    """What the rules find in a receipt as a whole."""
+    """Yield the issues of a receipt as a whole."""
     event = receipt.arrival.event
     if rules.future is not None and event.occurred_at > now + timedelta(minutes=rules.future.minutes):
         yield QualityIssue("future", rules.future.then, "occurred_at: in_the_future")
@@ -60,8 +60,8 @@ def receipt_dirt(
         yield QualityIssue("currency", rules.currency, "currency: not_the_stores_own")
     yield from _outside(rules.gross, "gross", receipt.gross * unit, "totals.gross")
     if rules.duplicate_lines not in (None, "fix"):
-        for place in repeats(receipt.lines):
-            yield QualityIssue("duplicate_lines", rules.duplicate_lines, f"lines.{place}: repeats_another")
+        for index in repeats(receipt.lines):
+            yield QualityIssue("duplicate_lines", rules.duplicate_lines, f"lines.{index}: repeats_another")
 
 
 def _outside(limits: ValueLimits | None, rule: str, value: Decimal, field: str | None = None) -> Iterable[QualityIssue]:
@@ -74,40 +74,41 @@ def _outside(limits: ValueLimits | None, rule: str, value: Decimal, field: str |
 
 
 def repeats(lines: Sequence[CheckedLine]) -> list[int]:
-    """The places of lines that say exactly what an earlier one says."""
+    """Return the indexes of lines that repeat an earlier line exactly."""
     if len({line.content for line in lines}) == len(lines):
         return []
     first: dict[bytes, int] = {}
-    return [place for place, line in enumerate(lines) if first.setdefault(line.content, place) != place]
+    return [index for index, line in enumerate(lines) if first.setdefault(line.content, index) != index]
 
 
 def repaired(rules: CleaningRules, arrival: Arrival, fault: CheckFailed) -> CheckedReceipt | None:
-    """The receipt set right, if a rule allows it and it adds up then; money stays what its totals say.
+    """Return the repaired receipt, if a rule allows the repair and the receipt then adds up; else None.
 
-    Its `dirt` tells what was done, and its `said` all lines that the event has: what it says does not change.
+    Its amounts are those of the printed totals. Its `issues` are those repaired, and its `all_lines` keep every line of
+    the event, so that the digest of its content does not change.
     """
     if fault.reason is not Reason.TOTALS_MISMATCH:
         return None
-    right = _without_repeats(arrival) if rules.duplicate_lines == "fix" else None
-    if right is not None or rules.totals is None:
-        return right
+    receipt = _without_repeats(arrival) if rules.duplicate_lines == "fix" else None
+    if receipt is not None or rules.totals is None:
+        return receipt
     try:
-        right = amounts(arrival, rules.totals.amount)
+        receipt = check_receipt(arrival, rules.totals.amount)
     except CheckFailed:
         return None
-    return replace(right, dirt=(QualityIssue("totals", rules.totals.then, "totals: differ_from_lines"),))
+    return replace(receipt, issues=(QualityIssue("totals", rules.totals.then, "totals: differ_from_lines"),))
 
 
 def _without_repeats(arrival: Arrival) -> CheckedReceipt | None:
     event = arrival.event
     digits = minor_digits(event.currency)
-    assert digits is not None  # or the fault would have been another
-    said = [sound_line(line, digits) for line in event.lines]
-    repeated = repeats(said)
-    lines = tuple(line for place, line in enumerate(event.lines) if place not in repeated)
+    assert digits is not None  # else the check would have failed with another reason
+    all_lines = [check_line(line, digits) for line in event.lines]
+    repeated = repeats(all_lines)
+    lines = tuple(line for index, line in enumerate(event.lines) if index not in repeated)
     try:
-        right = amounts(replace(arrival, event=event.model_copy(update={"lines": lines})))
+        receipt = check_receipt(replace(arrival, event=event.model_copy(update={"lines": lines})))
     except CheckFailed:
         return None
-    dirt = tuple(QualityIssue("duplicate_lines", "fix", f"lines.{place}: repeats_another") for place in repeated)
-    return replace(right, arrival=arrival, dirt=dirt, said=said)
+    issues = tuple(QualityIssue("duplicate_lines", "fix", f"lines.{index}: repeats_another") for index in repeated)
+    return replace(receipt, arrival=arrival, issues=issues, all_lines=all_lines)

@@ -278,7 +278,7 @@ async def _put_back(again: ReplayRecord, error: Exception, to: Services, back: R
     origin, detail = again.head.origin, f"(the whole record): {type(error).__name__}"
     if back is not None:
         rejection = Rejection(again, Reason.ENDS_WORKER, detail, "line")
-        await back.put(origin.topic, origin.partition, [rejection], versions(to.source, to.master()))
+        await back.put(origin.topic, origin.partition, [rejection], versions(to.source, to.mapper()))
     parks = back is not None and back.parks(again.head)
     return ReplayResult(again, "parked" if parks else "failed", Reason.ENDS_WORKER.value, detail)
 

@@ -1,18 +1,19 @@
-"""A sound receipt to the document the ERP books: signs, business date, tax summary.
+"""Turns a checked receipt into the document that the ERP books: signs, business date, tax summary.
 
-Master data map to themselves, unless there is a mapping: then `streams.mapping.mapper` adds the ERP's own codes.
+Codes map to themselves here; with a mapping file `streams.mapping.table_mapper` adds the ERP's own codes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from decimal import Decimal
 from functools import cache, lru_cache
+from typing import Protocol
 
 from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, DocumentPayment, ErpDocument, Kind
 from schemas.reference import join_reference
 from schemas.sale import EventType, SaleEvent
-from schemas.store import Store, Stores, business_date
+from schemas.store import Store, business_date
 from streams.batch import Rejection
 from streams.checks import LINES_KEPT, CheckedLine, CheckedReceipt
 
@@ -21,47 +22,49 @@ KINDS: dict[EventType, tuple[Kind, int]] = {
     "return": ("credit_note", -1),
     "void": ("cancellation", -1),
 }
-
-
+#: Reason and detail of a receipt whose store is unknown.
 UNKNOWN_STORE = (Reason.UNKNOWN_STORE, "store: not_in_settings")
 
 
+class StoreDirectory(Protocol):
+    """Time zone, cut-off and opening hours of the stores."""
+
+    def find(self, store: str) -> Store | None:
+        """Return the store's facts, or None when it is unknown."""
+        ...
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the listed stores."""
+        ...
+
+
 def to_documents(
-    sound: Sequence[CheckedReceipt],
-    stores: Stores,
-    mapped: Callable[[CheckedReceipt], ErpDocument | Rejection] | None = None,
+    receipts: Sequence[CheckedReceipt], stores: StoreDirectory
 ) -> tuple[list[ErpDocument], list[Rejection]]:
-    """One document per receipt, as `mapped` makes it, if given; and the receipts whose master data are unknown."""
+    """Return one document per receipt, and rejections of the receipts whose store is unknown."""
     documents: list[ErpDocument] = []
-    unmapped: list[Rejection] = []
-    if mapped is not None:
-        for made in map(mapped, sound):
-            if isinstance(made, Rejection):
-                unmapped.append(made)
-            else:
-                documents.append(made)
-        return documents, unmapped
-    for receipt in sound:
+    rejections: list[Rejection] = []
+    for receipt in receipts:
         store = stores.find(receipt.arrival.event.store)
         if store is None:
             arrival = receipt.arrival
-            unmapped.append(Rejection(arrival.record, *UNKNOWN_STORE, "map", arrival.event))
+            rejections.append(Rejection(arrival.record, *UNKNOWN_STORE, "map", arrival.event))
         else:
             documents.append(to_document(receipt, store))
-    return documents, unmapped
+    return documents, rejections
 
 
 def kind_sign_unit(receipt: CheckedReceipt) -> tuple[Kind, int, Decimal]:
-    """The document's kind, the sign of what the receipt prints, and its currency's smallest unit."""
+    """Return the document's kind, the sign of the receipt's printed amounts, and its currency's smallest unit."""
     event = receipt.arrival.event
     kind, sign = KINDS[event.type]
     if kind == "cancellation" and event.original is not None and event.original.get("type") == "return":
-        sign = 1  # what the return took away comes back
+        sign = 1  # voiding a return books its amounts again
     return kind, sign, minor_unit(receipt.digits)
 
 
 def to_document(receipt: CheckedReceipt, store: Store, lines: list[DocumentLine] | None = None) -> ErpDocument:
-    """The receipt as the ERP books it; `lines`, where a mapping has made them."""
+    """Return the receipt as the ERP books it, with these `lines` if a mapping has already built them."""
     event = receipt.arrival.event
     kind, sign, unit = kind_sign_unit(receipt)
     signed = unit * sign
@@ -70,7 +73,7 @@ def to_document(receipt: CheckedReceipt, store: Store, lines: list[DocumentLine]
         external_ref=event.receipt_ref,
         kind=kind,
         revision=event.revision,
-        content=event.content([line.content for line in receipt.said or receipt.lines]),
+        content=event.content([line.content for line in receipt.all_lines or receipt.lines]),
         source=event.source,
         store=event.store,
         register_id=event.register_id,
@@ -95,14 +98,14 @@ def to_document(receipt: CheckedReceipt, store: Store, lines: list[DocumentLine]
 
 @lru_cache(LINES_KEPT)  # by identity: receipts share their lines
 def to_line(line: CheckedLine, sign: int, unit: Decimal) -> DocumentLine:
-    """The line as the ERP books it; `unit` is the currency's smallest."""
-    said = line.said
+    """Return the line as the ERP books it; `unit` is the currency's smallest unit."""
+    sale_line = line.sale_line
     signed = unit * sign
     return DocumentLine(
-        sku=said["sku"],
-        description=said.get("description", ""),
+        sku=sale_line["sku"],
+        description=sale_line.get("description", ""),
         quantity=line.quantity if sign > 0 else -line.quantity,
-        unit=said.get("unit", "each"),
+        unit=sale_line.get("unit", "each"),
         unit_price=line.unit_price,
         discount=line.discount * unit,
         tax_rate=line.tax_rate,
@@ -114,12 +117,12 @@ def to_line(line: CheckedLine, sign: int, unit: Decimal) -> DocumentLine:
 
 @cache
 def minor_unit(digits: int) -> Decimal:
-    """The smallest unit of a currency with so many places."""
+    """Return the smallest unit of a currency with this many decimal places."""
     return Decimal(1).scaleb(-digits)
 
 
 def original_ref(event: SaleEvent) -> str | None:
-    """The external_ref of the sale that a return or a void refers to."""
+    """Return the external_ref of the receipt that a return or a void refers to, if it names one."""
     original = event.original
     if original is None:
         return None

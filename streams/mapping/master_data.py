@@ -1,6 +1,5 @@
-"""`MasterData`: the mapping and its tables, read again when they change. A version that is wrong is refused."""
+"""`MasterData`: the mapping and its tables, reloaded when they change. An invalid version is refused."""
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,112 +7,120 @@ from pathlib import Path
 import structlog
 
 from schemas.mapping import Mapping, MasterRow
+from schemas.store import Stores
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from streams.cleaning.outliers import Baselines, habits
-from streams.mapping.mapper import Mapper
+from streams.cleaning.outliers import Baselines, learn_baselines
+from streams.mapping.mapper import IdentityMapper, Mapper
+from streams.mapping.table_mapper import TableMapper
 from streams.mapping.tables import QueryDatabase, read, stamp, stamp_of_file
 from streams.metrics import WorkerMetrics
 from streams.sources.contracts import ContractError, load_as
 
 
 def utc_now() -> datetime:
-    """The clock outside tests."""
+    """Return the current time; tests pass another clock."""
     return datetime.now(UTC)
 
 
 class MasterData:
-    """The master data of a mapping file, in the newest version that is right. Raises ContractError.
+    """The master data of a mapping file, in the newest valid version. Raises ContractError.
 
-    With `release` what its cleaning rules would hold is booked, with the finding in its review.
+    With `release`, receipts that its cleaning rules would hold are booked, with the finding in their review.
     """
 
     def __init__(
-        self, path: Path, database: QueryDatabase, clock: Callable[[], datetime] = utc_now, *, release: bool = False
+        self,
+        path: Path,
+        database: QueryDatabase,
+        stores: Stores,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        release: bool = False,
     ) -> None:
         self.path = path
         self._release = release
         self.mapping = self._read_mapping()
-        self.master: Mapper | None = None
-        self.found: Counter[tuple[str, str]] = Counter()
         self._database = database
+        self._stores = stores
+        self._mapper: Mapper = IdentityMapper(stores)
         self._clock = clock
         self._learned_at = clock()
         self._rows: dict[str, list[MasterRow]] = {}
-        self._watched = self.mapping  # the newest that could be read: a new table of it may be what is wrong
-        self._held: object = None
-        self._stamped: object = None
-        self._noticed: object = None
-        self._refused: object = None
+        self._watched = self.mapping  # the newest readable one: a table added in it may be the invalid one
+        self._loaded_stamp: object = None
+        self._stamp_before_load: object = None
+        self._changed_stamp: object = None
+        self._refused_stamp: object = None
         self._log = structlog.get_logger("tillstream.mapping")
 
-    def current(self) -> Mapper | None:
-        """The newest version, once there is one."""
-        return self.master
+    @property
+    def reload_seconds(self) -> float:
+        """Seconds between two checks for changes."""
+        return float(self.mapping.reload_seconds)
 
-    def load(self) -> Mapper:
-        """Reads all of it. Raises ContractError and SinkUnavailable, and keeps what there was then."""
+    def current(self) -> Mapper:
+        """Return the newest valid version; the identity until one is loaded."""
+        return self._mapper
+
+    def load(self) -> TableMapper:
+        """Read the mapping and all tables. Raises ContractError and SinkUnavailable; the current version then stays."""
         mapping = self._watched = self._read_mapping()
-        self._stamped = self._stamp()  # before reading: what changes meanwhile is read again
+        self._stamp_before_load = self._stamp()  # before reading: changes made meanwhile are read the next time
         rows = {name: read(name, table, self.path, self._database) for name, table in mapping.tables().items()}
-        habits = self._habits_of(mapping)
-        self.mapping, self._rows, self._held = mapping, rows, self._stamped
-        self.master = Mapper(mapping, rows, self.found, habits)
-        return self.master
+        baselines = self._baselines(mapping)
+        self.mapping, self._rows, self._loaded_stamp = mapping, rows, self._stamp_before_load
+        mapper = self._mapper = TableMapper(mapping, rows, self._stores, baselines)
+        return mapper
 
-    def look(self, metrics: WorkerMetrics) -> None:
-        """Loads what has changed, when it has not changed since the look before: somebody may be writing still.
+    def reload_if_changed(self, metrics: WorkerMetrics) -> None:
+        """Reload after a change, once two checks in a row see the same version: somebody may still be writing it.
 
-        What can't be used is told once, and the version before stays. Blocks; raises nothing that the world may do.
+        An invalid version is logged once, and the version before stays. Blocks. Raises neither ContractError nor
+        SinkUnavailable.
         """
         try:
-            seen = self._stamp()
-            if seen == self._held:
-                self._noticed = self._refused = None
+            stamp = self._stamp()
+            if stamp == self._loaded_stamp:
+                self._changed_stamp = self._refused_stamp = None
                 metrics.mapping_current.set(1)
-            elif seen == self._refused:
-                self._noticed = None
-            elif seen != self._noticed:
-                self._noticed = seen
+            elif stamp == self._refused_stamp:
+                self._changed_stamp = None
+            elif stamp != self._changed_stamp:
+                self._changed_stamp = stamp
             else:
-                self._reload(seen, metrics)
+                self._reload(stamp, metrics)
             usual = self.mapping.cleaning.usual
             if usual is not None and self._clock() >= self._learned_at + timedelta(minutes=usual.minutes):
-                self.master = Mapper(self.mapping, self._rows, self.found, self._habits_of(self.mapping))
+                self._mapper = TableMapper(self.mapping, self._rows, self._stores, self._baselines(self.mapping))
         except (ContractError, SinkUnavailable) as error:
             metrics.mapping_errors.labels("unreachable").inc()
             self._log.warning("master data can't be read, the version before stays", error=str(error))
 
-    def take_found(self) -> dict[tuple[str, str], int]:
-        """What the cleaning rules have found since the last call, by rule and policy."""
-        found = dict(self.found)
-        self.found.clear()
-        return found
-
-    def _reload(self, seen: object, metrics: WorkerMetrics) -> None:
-        self._stamped = seen
+    def _reload(self, stamp: object, metrics: WorkerMetrics) -> None:
+        self._stamp_before_load = stamp
         try:
-            master = self.load()
+            mapper = self.load()
         except ContractError as error:
-            self._refused = self._stamped
+            self._refused_stamp = self._stamp_before_load
             metrics.mapping_errors.labels("refused").inc()
             metrics.mapping_current.set(0)
             self._log.error("new master data refused, the version before stays", error=str(error))
         else:
-            self._refused = None
+            self._refused_stamp = None
             metrics.mapping_current.set(1)
-            self._log.info("master data read again", mapping=master.label, **master.rows)
+            self._log.info("master data read again", mapping=mapper.label, **mapper.rows)
 
-    def _habits_of(self, mapping: Mapping) -> Baselines | None:
+    def _baselines(self, mapping: Mapping) -> Baselines | None:
         rule = mapping.cleaning.usual
         if rule is None:
             return None
         now = self._clock()
         try:
-            known = habits(rule, self._database, now.date())
+            baselines = learn_baselines(rule, self._database, now.date())
         except SinkMisconfigured as error:
             raise ContractError(f"{self.path}: cleaning.usual: {error}") from None
         self._learned_at = now
-        return known
+        return baselines
 
     def _read_mapping(self) -> Mapping:
         mapping = load_as(self.path, Mapping, "mapping")
@@ -122,3 +129,22 @@ class MasterData:
     def _stamp(self) -> object:
         tables = [stamp(table, self.path, self._database) for table in self._watched.tables().values()]
         return stamp_of_file(self.path), tables
+
+
+class NoMasterData:
+    """A null object for `MasterData`, where the settings name no mapping: the identity, always."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._mapper = IdentityMapper(stores)
+
+    def current(self) -> IdentityMapper:
+        """Return the identity mapper."""
+        return self._mapper
+
+    def load(self) -> IdentityMapper:
+        """Return the identity mapper; there is nothing to load."""
+        return self._mapper
+
+
+#: Mapper versions over time; `current` returns the newest.
+MapperVersions = MasterData | NoMasterData

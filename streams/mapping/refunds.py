@@ -1,75 +1,80 @@
-"""Refunds whose sale the ERP does not have yet: they wait for it, outside of the line, for as long as a rule says."""
+"""Refunds whose sale the ERP does not have yet: they wait as dead letters, for as long as a rule says."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from schemas.mapping import RefundRule
-from streams.batch import Arrival, Rejection
+from streams.batch import Arrival, Policy, QualityIssue, Rejection
 from streams.checks import CheckedReceipt
 from streams.dead_letters.writer import first_failed
-from streams.mapping.mapper import Mapper
 
 _MISSING = "original: not_there"
-#: What is said of a refund that waits.
+#: The detail of a refund that waits.
 NOT_YET = "original: not_there_yet"
 
 
 class ReceiptLookup(Protocol):
-    """Knows what the ERP has."""
+    """Looks up receipts in the ERP."""
 
     async def holds(self, external_refs: Sequence[str]) -> set[str]:
-        """Those of the references under which a document is held."""
+        """Return the references under which a document is held."""
         ...
 
 
-async def without_their_sale(
-    documents: Sequence[ErpDocument],
-    sound: Sequence[CheckedReceipt],
-    master: Mapper,
+class SortedRefunds(NamedTuple):
+    """Documents to write now, arrivals whose sale is in the same round, rejections, and findings of the rule."""
+
+    ready: list[ErpDocument]
+    early: list[Arrival]
+    rejections: list[Rejection]
+    findings: list[QualityIssue]
+
+
+async def hold_back_refunds(
+    documents: list[ErpDocument],
+    checked: Sequence[CheckedReceipt],
+    rule: RefundRule | None,
     sink: ReceiptLookup,
     now: datetime,
-) -> tuple[list[ErpDocument], list[Arrival], list[Rejection]]:
-    """(what may be written, what its own batch has the sale of, what has to wait or has waited in vain)
+) -> SortedRefunds:
+    """Separate the documents that may be written from the refunds whose sale is missing.
 
-    A refund whose sale is among `documents` is judged when that one is written, or is not. One that has waited long
-    enough, counted from its first failure, is flagged or held, as the rule says.
+    A refund whose sale is among `documents` is `early`: decide on it after that sale is written or refused. A refund
+    that has waited long enough, counted from its first failure, is flagged or held, as the rule says.
     """
-    rule = master.rules.refunds
     if rule is None:
-        return list(documents), [], []
+        return SortedRefunds(documents, [], [], [])
     original_of = {d.event_id: d.original_ref for d in documents if d.kind != "invoice" and d.original_ref is not None}
     if not original_of:
-        return list(documents), [], []
+        return SortedRefunds(documents, [], [], [])
     held = await sink.holds(sorted(set(original_of.values())))
     coming = _coming(documents, original_of, held)
-    arrivals = {receipt.arrival.id: receipt.arrival for receipt in sound}
-    ready: list[ErpDocument] = []
-    early: list[Arrival] = []
-    premature: list[Rejection] = []
+    arrivals = {receipt.arrival.id: receipt.arrival for receipt in checked}
+    result = SortedRefunds([], [], [], [])
     for document in documents:
         original, arrival = original_of.get(document.event_id), arrivals[document.event_id]
         if original is None or original in held:
-            ready.append(document)
+            result.ready.append(document)
         elif original in coming:
-            early.append(arrival)
+            result.early.append(arrival)
         elif _waits(arrival, rule, now):
-            master.found["refunds", "wait"] += 1
-            premature.append(_held(arrival, NOT_YET))
+            result.findings.append(_finding("wait", NOT_YET))
+            result.rejections.append(_held(arrival, NOT_YET))
         elif rule.then == "flag":
-            master.found["refunds", "flag"] += 1
+            result.findings.append(_finding("flag", _MISSING))
             document.review = "; ".join(filter(None, (document.review, _MISSING)))
-            ready.append(document)
+            result.ready.append(document)
         else:
-            master.found["refunds", "hold"] += 1
-            premature.append(_held(arrival, _MISSING))
-    return ready, early, premature
+            result.findings.append(_finding("hold", _MISSING))
+            result.rejections.append(_held(arrival, _MISSING))
+    return result
 
 
 def _coming(documents: Sequence[ErpDocument], original_of: dict[str, str], held: set[str]) -> set[str]:
-    """What is written now, or after it: a refund comes after its sale, and what takes the refund back after that."""
+    """Return the references written in this round or after it: a sale, then its refund, then the refund's void."""
     coming: set[str] = set()
     size = -1
     while len(coming) > size:
@@ -84,6 +89,10 @@ def _coming(documents: Sequence[ErpDocument], original_of: dict[str, str], held:
 def _waits(arrival: Arrival, rule: RefundRule, now: datetime) -> bool:
     since = first_failed(arrival.record.headers) or now
     return now - since < timedelta(minutes=rule.wait_minutes)
+
+
+def _finding(policy: Policy, detail: str) -> QualityIssue:
+    return QualityIssue("refunds", policy, detail)
 
 
 def _held(arrival: Arrival, detail: str) -> Rejection:

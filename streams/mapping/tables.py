@@ -1,4 +1,4 @@
-"""Master data read: the rows of a table, each checked; every fault told with file and line, or the row's number."""
+"""Reads the tables of master data and checks each row; a fault names the file and line, or the number of the row."""
 
 import csv
 from collections.abc import Iterator
@@ -14,101 +14,103 @@ from sinks.base import SinkMisconfigured
 from sinks.sql import queries
 from streams.sources.contracts import ContractError, parsed
 
-#: Faults of one table that are told: with the first of them mended the others often are as well.
-MOST_FAULTS = 20
+#: Faults of one table in the message: fixing the first ones often fixes the others as well.
+MAX_FAULTS = 20
 
 
 class QueryDatabase(NamedTuple):
-    """Where queries without a URL of their own go: the sink's."""
+    """The sink's database, for queries without a URL of their own."""
 
     url: str
     password: str | None
 
 
 class RawRow(NamedTuple):
-    """A row as it stands somewhere."""
+    """A row before validation, and its location for messages."""
 
-    where: str
+    location: str
     values: dict[str, Any]
 
 
 def read(name: str, table: MasterTable[Any], mapping: Path, database: QueryDatabase) -> list[MasterRow]:
-    """The rows of the table `name` of a mapping file. Raises ContractError, and SinkUnavailable for a query."""
+    """Read the table `name` of a mapping file. Raises ContractError, and SinkUnavailable for a query."""
     rows: list[MasterRow] = []
-    places: dict[Any, str] = {}
+    locations: dict[Any, str] = {}
     faults: list[str] = []
-    for where, values in _raw(name, table, mapping, database):
+    for location, values in _raw_rows(name, table, mapping, database):
         try:
             row = ROWS[name].model_validate(values)
         except ValidationError as error:
-            faults += [f"{where}: {_told(fault)}" for fault in error.errors(include_url=False, include_input=False)]
+            faults += [
+                f"{location}: {_fault_text(fault)}" for fault in error.errors(include_url=False, include_input=False)
+            ]
             continue
-        if row.key in places:
-            faults.append(f"{where}: the same key as in {places[row.key]}; keep one")
-        places[row.key] = where
+        if row.key in locations:
+            faults.append(f"{location}: the same key as in {locations[row.key]}; keep one")
+        locations[row.key] = location
         rows.append(row)
     if not rows and not faults:
         faults.append(
-            f"{_place(name, table, mapping)}: no rows; a table that is empty by mistake would reject everything"
+            f"{_location(name, table, mapping)}: no rows; a table that is empty by mistake would reject everything"
         )
     if faults:
-        more = [f"… and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
-        raise ContractError("\n".join([*faults[:MOST_FAULTS], *more]))
+        more = [f"… and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+        raise ContractError("\n".join([*faults[:MAX_FAULTS], *more]))
     return rows
 
 
 def stamp(table: MasterTable[Any], mapping: Path, database: QueryDatabase) -> object:
-    """What changes whenever the table does. Raises SinkUnavailable for a query."""
+    """Return a value that changes whenever the table does. Raises SinkUnavailable for a query."""
     if table.file is not None:
         return stamp_of_file(mapping.parent / table.file)
     if table.sql is None:
         return None
     try:
-        answer = _query(table.sql, table.sql.changed or table.sql.query, mapping, database)
+        rows = _query(table.sql, table.sql.changed or table.sql.query, mapping, database)
     except ContractError as error:
         return str(error)
-    return sha256(repr(answer).encode()).digest()
+    return sha256(repr(rows).encode()).digest()
 
 
 def stamp_of_file(path: Path) -> object:
-    """Its time, size and identity; None when it is not there."""
+    """Return the file's time, size and inode; None if it does not exist."""
     try:
-        facts = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _told(fault: Any) -> str:
+def _fault_text(fault: Any) -> str:
     field = ".".join(map(str, fault["loc"])) or "row"
     return f"{field}: {fault['msg'].removeprefix('Value error, ')}"
 
 
-def _place(name: str, table: MasterTable[Any], mapping: Path) -> str:
+def _location(name: str, table: MasterTable[Any], mapping: Path) -> str:
     return str(mapping.parent / table.file) if table.file is not None else f"{mapping}: {name}"
 
 
-def _raw(name: str, table: MasterTable[Any], mapping: Path, database: QueryDatabase) -> Iterator[RawRow]:
-    place = _place(name, table, mapping)
+def _raw_rows(name: str, table: MasterTable[Any], mapping: Path, database: QueryDatabase) -> Iterator[RawRow]:
+    location = _location(name, table, mapping)
     if table.rows is not None:
         listed = [row.model_dump(exclude_none=True) for row in table.rows]
-        yield from (RawRow(f"{place}.rows.{number}", values) for number, values in enumerate(listed))
+        yield from (RawRow(f"{location}.rows.{index}", values) for index, values in enumerate(listed))
         return
     if table.sql is not None:
-        answer = _query(table.sql, table.sql.query, mapping, database)
-        found = iter([RawRow(f"{place}: row {number}", values) for number, values in enumerate(answer, 1)])
-        if answer:
-            _check_columns(list(answer[0]), name, table, place)
+        rows = _query(table.sql, table.sql.query, mapping, database)
+        raw = iter([RawRow(f"{location}: row {number}", values) for number, values in enumerate(rows, 1)])
+        if rows:
+            _check_columns(list(rows[0]), name, table, location)
     elif str(table.file).endswith((".yaml", ".yml")):
-        found = _yaml(Path(place))
+        raw = _yaml(Path(location))
     elif str(table.file).endswith(".csv"):
-        found = _csv(Path(place), name, table)
+        raw = _csv(Path(location), name, table)
     else:
         raise ContractError(f"{mapping}: {name}.file: {table.file}: neither .csv nor .yaml")
-    for where, values in found:
+    for row_location, values in raw:
         named = values if table.columns is None else {our: values.get(their) for our, their in table.columns.items()}
         stripped = {key: value.strip() if isinstance(value, str) else value for key, value in named.items()}
-        yield RawRow(where, {key: value for key, value in stripped.items() if value not in (None, "")})
+        yield RawRow(row_location, {key: value for key, value in stripped.items() if value not in (None, "")})
 
 
 def _csv(path: Path, name: str, table: MasterTable[Any]) -> Iterator[RawRow]:
@@ -118,13 +120,13 @@ def _csv(path: Path, name: str, table: MasterTable[Any]) -> Iterator[RawRow]:
             header = list(reader.fieldnames or [])
             _check_columns(header, name, table, f"{path}:1")
             for row in reader:
-                where = f"{path}:{reader.line_num}"
+                location = f"{path}:{reader.line_num}"
                 if None in row or None in row.values():
                     raise ContractError(
-                        f"{where}: not {len(header)} columns, as the first line has; quote what holds "
+                        f"{location}: not {len(header)} columns, as the first line has; quote values that contain "
                         f"{table.delimiter!r}"
                     )
-                yield RawRow(where, row)
+                yield RawRow(location, row)
     except OSError as error:
         raise ContractError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -133,14 +135,14 @@ def _csv(path: Path, name: str, table: MasterTable[Any]) -> Iterator[RawRow]:
         raise ContractError(f"{path}: not a CSV file: {error}") from None
 
 
-def _check_columns(header: list[str], name: str, table: MasterTable[Any], where: str) -> None:
-    """Raises ContractError where a column is missing, stands twice, or has a name that is none of ours."""
+def _check_columns(header: list[str], name: str, table: MasterTable[Any], location: str) -> None:
+    """Raise ContractError if a column is missing, occurs twice, or has an unknown name."""
     fields = ROWS[name].model_fields
     if table.columns is not None:
         unknown = sorted(table.columns.keys() - fields.keys())
         if unknown:
             raise ContractError(
-                f"{where}: {name}.columns: there is no {', '.join(unknown)}; there are {', '.join(fields)}"
+                f"{location}: {name}.columns: there is no {', '.join(unknown)}; there are {', '.join(fields)}"
             )
     read = list(table.columns.values()) if table.columns is not None else header
     twice = sorted({column for column in read if header.count(column) > 1})
@@ -150,12 +152,12 @@ def _check_columns(header: list[str], name: str, table: MasterTable[Any], where:
     unknown = sorted(set(header) - fields.keys()) if table.columns is None else []
     for kind, columns in (
         ("is missing", missing),
-        ("stands twice", twice),
-        (f"is none of {', '.join(fields)}", unknown),
+        ("occurs twice", twice),
+        (f"is not one of {', '.join(fields)}", unknown),
     ):
         if columns:
-            advice = "; say which to read with `columns: {our name: its name}`" if columns is not twice else ""
-            raise ContractError(f"{where}: column {', '.join(map(repr, columns))} {kind}{advice}")
+            advice = "; name the columns to read with `columns: {our name: its name}`" if columns is not twice else ""
+            raise ContractError(f"{location}: column {', '.join(map(repr, columns))} {kind}{advice}")
 
 
 def _yaml(path: Path) -> Iterator[RawRow]:
@@ -163,10 +165,10 @@ def _yaml(path: Path) -> Iterator[RawRow]:
     if not isinstance(root, yaml.SequenceNode):
         raise ContractError(f"{path}:1: a table is a list of rows: `- {{name: value, …}}`")
     for node, row in zip(root.value, listed, strict=True):
-        where = f"{path}:{node.start_mark.line + 1}"
+        location = f"{path}:{node.start_mark.line + 1}"
         if not isinstance(row, dict):
-            raise ContractError(f"{where}: a row is `{{name: value, …}}`")
-        yield RawRow(where, {str(name): value for name, value in row.items()})
+            raise ContractError(f"{location}: a row is `{{name: value, …}}`")
+        yield RawRow(location, {str(name): value for name, value in row.items()})
 
 
 def _query(sql: TableQuery, query: str, mapping: Path, database: QueryDatabase) -> list[dict[str, Any]]:

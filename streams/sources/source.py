@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from lxml import etree
 from pydantic import TypeAdapter, ValidationError
@@ -71,6 +71,8 @@ class Source:
     the way.
     """
 
+    is_canonical: Literal[False] = False
+
     def __init__(
         self, contract: Contract, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None
     ) -> None:
@@ -87,6 +89,11 @@ class Source:
         self._personal = [planner.each(path, f"personal.{number}") for number, path in enumerate(contract.personal)]
         if planner.faults:
             raise UnusableContract("\n".join(dict.fromkeys(planner.faults)))
+
+    @property
+    def label(self) -> str:
+        """Name and version of the contract."""
+        return self.contract.label
 
     @property
     def trouble(self) -> str | None:

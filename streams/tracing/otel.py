@@ -198,5 +198,5 @@ def _ends(settled: BatchOutcome) -> dict[str, AttributeValue]:
         "tillstream.delivered": len(settled.delivered),
         "tillstream.duplicates": len(settled.seen_in_window) + len(settled.seen_in_sink),
         "tillstream.rejected": len(settled.rejected),
-        "tillstream.noted": len(settled.noted),
+        "tillstream.noted": len(settled.skipped),
     }

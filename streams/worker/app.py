@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,19 +17,19 @@ from faust.types import TP, AgentT, EventT, StreamT
 
 from schemas.dead_letter import Reason
 from sinks.base import Sink
-from streams.batch import BatchOutcome
+from streams.batch import BatchOutcome, QualityIssue
 from streams.dead_letters.backlog import BacklogMonitor
 from streams.dead_letters.reprocess import RequeueOrPark, for_letters
 from streams.dead_letters.retry import DeadLetterRetrier, RetrySchedule
 from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.kafka.topics import BrokerUnreachable, TopicMonitor
 from streams.logs import report_suppressed
-from streams.mapping.master_data import MasterData
+from streams.mapping.master_data import MapperVersions, MasterData
 from streams.metrics import WorkerMetrics
-from streams.pipeline import CANONICAL, Services, process
+from streams.pipeline import Services, process
 from streams.settings import KafkaSecurity, Settings
 from streams.sink_retry import RetryingSink
-from streams.sources.source import Source
+from streams.sources.canonical import RecordSource
 from streams.tracing.base import NoTracing, Tracing
 from streams.worker import memory
 from streams.worker.broker_clock import ClockWatch
@@ -68,8 +69,8 @@ def create_app(
     metrics: WorkerMetrics,
     state: WorkerState,
     partitions: int,
-    source: Source | None = None,
-    master_data: MasterData | None = None,
+    source: RecordSource,
+    master_data: MapperVersions,
     *,
     accept_budget: bool = False,
     tracing: Tracing | None = None,
@@ -95,26 +96,26 @@ def create_app(
     patient = RetryingSink(sink, metrics)
     publisher = DeadLetterPublisher(app, settings.dead_letter_topic, metrics)
     state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
-    around = [each for each in (patient, source, publisher) if each is not None]
+    around = (patient, source, publisher)
     state.troubles = lambda: [trouble for each in around if (trouble := each.trouble) is not None]
     # What the source waits for (its registry), every partition waits for.
     state.waiting = lambda: [
         *patient.waiting,
         *publisher.waiting,
-        *([EVERYONE] if source is not None and source.trouble is not None else []),
+        *([EVERYONE] if source.trouble is not None else []),
     ]
     services = Services(
         seen=seen,
         sink=patient,
         dead_letters=DeadLetterWriter(publisher, utc_now),
         budget=BudgetGuard(1, NO_LIMIT) if accept_budget else budget_of(settings),
-        stores=settings.find_stores(),
+        mapper=master_data.current,
         now=utc_now,
         source=source,
         tracing=tracing or NoTracing(),
+        count_findings=partial(count_findings, metrics),
     )
-    if master_data is not None:
-        services.master = master_data.current
+    if isinstance(master_data, MasterData):
         keep_current(app, services, master_data, metrics, state)
     tell_versions(services, metrics)
     topic = app.topic(settings.topic, schema=PassThrough())
@@ -139,7 +140,7 @@ def create_app(
             state.progress = state.clock()
         if accepting and state.recovered() and consumer.ends and not any(lags.values()):
             services.budget, accepting = budget_of(settings), False
-        await patient.look_after_idle_sink()
+        await patient.ping_if_idle()
         metrics.partitions.set(len(lags))
         metrics.note_lags(lags)
         metrics.skipped.inc(consumer.take_skipped())
@@ -153,7 +154,7 @@ def create_app(
 
     @app.timer(OPEN_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
     async def look_who_is_open() -> None:
-        metrics.note_open(open_now(metrics.stores_heard_of(), services.stores, services.master(), utc_now()))
+        metrics.note_open(open_now(metrics.stores_heard_of(), services.mapper().stores, utc_now()))
 
     tidy_up(app, sales, state)
     take_up_again(app, settings, services, publisher, metrics, state)
@@ -177,35 +178,24 @@ def budget_of(settings: Settings) -> BudgetGuard:
 
 def tell_versions(services: Services, metrics: WorkerMetrics) -> None:
     """Shows what records are read by now, as dead letters say it."""
-    source, master = services.source, services.master()
-    metrics.read_by.info(
-        {
-            "contract": source.contract.label if source is not None else CANONICAL,
-            "mapping": master.label if master is not None else "",
-        }
-    )
+    metrics.read_by.info({"contract": services.source.label, "mapping": services.mapper().label})
 
 
 def keep_current(
     app: LineApp, services: Services, master_data: MasterData, metrics: WorkerMetrics, state: WorkerState
 ) -> None:
-    """Looks after the master data as long as the app runs, and counts what their rules find.
+    """Looks after the master data as long as the app runs.
 
     What the dead-letter budget holds is judged again by new ones.
     """
 
-    @app.timer(float(master_data.mapping.reload_seconds))  # type: ignore[untyped-decorator]  # Faust does not type it
+    @app.timer(master_data.reload_seconds)  # type: ignore[untyped-decorator]  # Faust does not type it
     async def look() -> None:
         before = master_data.current()
-        await asyncio.to_thread(master_data.look, metrics)
+        await asyncio.to_thread(master_data.reload_if_changed, metrics)
         tell_versions(services, metrics)
         if master_data.current() is not before and state.go_on(passing=False):
             structlog.get_logger("tillstream.mapping").warning("new master data: what was held is judged again")
-
-    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def count_dirt() -> None:
-        for (rule, policy), times in master_data.take_found().items():
-            metrics.cleaning.labels(rule, policy).inc(times)
 
 
 def tidy_up(app: LineApp, agent: AgentT[Any], state: WorkerState) -> None:
@@ -249,8 +239,7 @@ def take_up_again(
         await publishers[topic](letters)
 
     def patience_of(reason: str) -> RetrySchedule | None:
-        master = services.master()
-        refunds = master.rules.refunds if master is not None else None
+        refunds = services.mapper().refunds
         retry = next((how for name, how in settings.retries.items() if name == reason), None)
         if reason == Reason.HELD_REFUND and refunds is not None:
             first = retry.patience[0] if retry is not None else REFUND_FIRST
@@ -353,12 +342,12 @@ def count(settled: BatchOutcome, metrics: WorkerMetrics) -> None:
     """Counts what became of a batch: once per batch, whatever its size."""
     now = time.time()
     held = settled.delivered + settled.seen_in_sink
-    everything = len(held) + len(settled.seen_in_window) + len(settled.rejected) + len(settled.noted)
+    everything = len(held) + len(settled.seen_in_window) + len(settled.rejected) + len(settled.skipped)
     metrics.delivered.inc(len(settled.delivered))
     metrics.duplicates.labels("window").inc(len(settled.seen_in_window))
     metrics.duplicates.labels("sink").inc(len(settled.seen_in_sink))
-    for noted in settled.noted:
-        metrics.noted.labels(noted.why).inc()
+    for skipped in settled.skipped:
+        metrics.noted.labels(skipped.why).inc()
     for rejection in settled.rejected:
         metrics.rejected.labels(rejection.reason.value).inc()
     metrics.latency.observe_all(now - arrival.record.timestamp / 1000 for arrival in settled.delivered)
@@ -371,6 +360,12 @@ def count(settled: BatchOutcome, metrics: WorkerMetrics) -> None:
         metrics.note_store(store, moment.timestamp())
     metrics.batch_records.observe(everything)
     metrics.last_progress.set(now)
+
+
+def count_findings(metrics: WorkerMetrics, findings: Sequence[QualityIssue]) -> None:
+    """Count what the cleaning rules found in a batch, of the topic or of dead letters that are tried again."""
+    for (rule, policy), times in Counter((finding.rule, finding.policy) for finding in findings).items():
+        metrics.cleaning.labels(rule, policy).inc(times)
 
 
 def in_our_words(error: BaseException, settings: Settings) -> BaseException:

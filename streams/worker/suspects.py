@@ -200,7 +200,7 @@ class SuspectPipeline:
             return await self._marked(batch, to)
         rejection = Rejection(record, Reason.ENDS_WORKER, f"(the whole record): {note.error}", "line")
         to.budget.spend(1, 1, (True,))
-        await to.dead_letters.put(batch.topic, batch.partition, [rejection], versions(to.source, to.master()))
+        await to.dead_letters.put(batch.topic, batch.partition, [rejection], versions(to.source, to.mapper()))
         return BatchOutcome(rejected=[rejection])
 
     async def _marked(self, batch: Batch, to: Services) -> BatchOutcome:
@@ -247,7 +247,8 @@ def _add(whole: BatchOutcome, part: BatchOutcome) -> None:
     whole.seen_in_window += part.seen_in_window
     whole.seen_in_sink += part.seen_in_sink
     whole.rejected += part.rejected
-    whole.noted += part.noted
+    whole.skipped += part.skipped
+    whole.findings += part.findings
 
 
 #: As `pipeline.process`.

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ops.cli import program
 from ops.schedules.history import ScheduleHistory
-from streams.assembly import build_desk
+from streams.assembly import build_replay_pipeline
 from streams.batch import Batch
 from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
 from streams.kafka.producer import ConfirmingProducer
@@ -78,7 +78,7 @@ class Books:
                 sender.send(settings.dead_letter_topic, *letter)
             sender.confirm()
 
-        desk = build_desk(settings)
+        desk = build_replay_pipeline(settings)
         try:
             services = replace(desk.services, dead_letters=DeadLetterWriter(publish, lambda: datetime.now(UTC)))
             for partition, records in waiting.items():

@@ -22,6 +22,7 @@ from sinks.base import Accepted, Result, Sink, SinkUnavailable
 from streams.batch import Arrival
 from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
+from streams.mapping.mapper import IdentityMapper
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.sink_retry import BackOff, RetryingSink
@@ -83,7 +84,7 @@ class Worker:
             sink=GatedSink(self),
             dead_letters=DeadLetterWriter(self._publish, lambda: around.now),
             budget=BudgetGuard(1, 1_000_000),
-            stores=Stores({}, Store()),
+            mapper=lambda: IdentityMapper(Stores({}, Store())),
             now=lambda: around.now,
         )
 

@@ -26,8 +26,8 @@ from deploy.prometheus.server import Prometheus, binary
 from ops.schedules.history import ScheduleHistory
 from ops.schedules.metrics_server import served
 from ops.schedules.scheduler import JobScheduler
-from ops.simulator.tills import Sent, Shares, traffic
-from streams.assembly import build_desk
+from ops.simulator.tills import SimulatedRecord, TrafficShares, traffic
+from streams.assembly import build_replay_pipeline
 from streams.kafka.topics import ensure_topics
 from streams.settings import ReconciliationSettings, ScheduleSettings, Settings
 from tests.support.events import value
@@ -103,12 +103,12 @@ def everything() -> dict[str, str]:
     return when | {RULES[name]: due for name, due in STAGED.items()}
 
 
-def sales() -> Iterator[Sent]:
+def sales() -> Iterator[SimulatedRecord]:
     """Three stores, of which one sold days ago, and two sell now: their registers leave numbers out, many of the
     records are broken, and the others are sent again in other bytes, which the dedupe window does not know."""
 
-    def sold(seed: int, first: int, stores: int, age: timedelta = timedelta()) -> Iterator[Sent]:
-        shares, clock = Shares(broken=0.05), lambda: datetime.now(UTC) - age
+    def sold(seed: int, first: int, stores: int, age: timedelta = timedelta()) -> Iterator[SimulatedRecord]:
+        shares, clock = TrafficShares(broken=0.05), lambda: datetime.now(UTC) - age
         return traffic(seed, clock, stores=stores, registers=1, first_receipt=first, shares=shares)
 
     yield from islice(sold(1, 1, 3, timedelta(days=4)), 30)
@@ -157,7 +157,7 @@ def reconciled(kafka: Kafka, folder: Path) -> Iterator[int]:
         schedules={"closing": ScheduleSettings(cron="0 5 * * *", reconcile=ReconciliationSettings(days=3660))},
         schedules_port=0,
     )
-    build_desk(settings).sink.close()
+    build_replay_pipeline(settings).sink.close()
     kafka.create_topic(topic)
     ensure_topics(settings)
     ((partition, offset),) = kafka.produce(topic, [(b"S1", value(1), [])])

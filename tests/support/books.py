@@ -17,7 +17,9 @@ from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.dead_letters.header import head_of
 from streams.kafka.reader import TopicRecord
+from streams.mapping.mapper import IdentityMapper
 from streams.pipeline import process
+from streams.sources.canonical import CANONICAL
 from tests.support.events import NOON, FakeRecord
 from tests.support.line import Line
 
@@ -70,7 +72,7 @@ class World:
         """The days."""
         held = self.line.sink.totals(deep=deep)
         book = EventStore()
-        judge = ExpectedDocuments(self.line.stores, None, None)
+        judge = ExpectedDocuments(CANONICAL, IdentityMapper(self.line.stores))
         there = self.records[self.lost_records :]
         rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, there), now))
         book.add(rows)

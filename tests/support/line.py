@@ -9,6 +9,7 @@ from sinks.base import Sink
 from sinks.memory import MemorySink
 from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.dedupe import WindowIndex
+from streams.mapping.mapper import IdentityMapper
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.sink_retry import BackOff, RetryingSink
@@ -55,7 +56,7 @@ class Line:
             sink=RetryingSink(self.sink, self.metrics, BackOff(0.001, 0.002)),
             dead_letters=DeadLetterWriter(publish, lambda: self.now),
             budget=self.budget,
-            stores=self.stores,
+            mapper=lambda: IdentityMapper(self.stores),
             now=lambda: self.now,
         )
 

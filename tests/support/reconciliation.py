@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ops.cli import program
 from ops.demo.embedded_broker import PARTITIONS, PRODUCER, EmbeddedBroker
-from streams.assembly import build_desk
+from streams.assembly import build_replay_pipeline
 from streams.batch import Batch
 from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
 from streams.kafka.producer import ConfirmingProducer
@@ -113,7 +113,7 @@ class Office:
                 sender.send(self.settings.dead_letter_topic, *letter)
             sender.confirm()
 
-        desk = build_desk(self.settings)
+        desk = build_replay_pipeline(self.settings)
         try:
             services = replace(desk.services, dead_letters=DeadLetterWriter(publish, lambda: datetime.now(UTC)))
             for partition, records in SENT.items():

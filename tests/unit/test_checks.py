@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
 from streams.batch import Rejection
-from streams.checks import CheckedLine, CheckedReceipt, CheckFailed, amounts, check, gross_of_lines, rate_units
+from streams.checks import CheckedLine, CheckedReceipt, CheckFailed, check, check_receipt, gross_of_lines, rate_units
 from streams.decode import decode
 from tests.support.events import NOON, batch, value
 
@@ -74,7 +74,7 @@ def test_minor_units_are_the_currencys_own(currency: str, gross: str, minor: int
 
 
 @pytest.mark.parametrize("currency", ["EUX", "XXX", "XAU"])
-def test_currency_that_is_none_is_unknown(currency: str) -> None:
+def test_code_outside_iso_4217_is_an_unknown_currency(currency: str) -> None:
     assert reason(currency=currency)[0] is Reason.UNKNOWN_CURRENCY
 
 
@@ -277,13 +277,13 @@ def test_receipt_that_is_not_right_is_held_with_its_event_and_keeps_nobody_back(
     assert rejection.event is arrivals[1].event
 
 
-def test_repair_is_asked_about_what_is_not_right_alone() -> None:
+def test_repair_is_called_for_failed_receipts_only() -> None:
     arrivals, _, _ = decode(batch(value(1), value(2, lines=[]), value(3, currency="EUX")))
     asked: list[tuple[str, Reason]] = []
 
     def repair(arrival: Any, fault: CheckFailed) -> CheckedReceipt | None:
         asked.append((arrival.id, fault.reason))
-        return amounts(arrivals[0]) if fault.reason is Reason.EMPTY_RECEIPT else None
+        return check_receipt(arrivals[0]) if fault.reason is Reason.EMPTY_RECEIPT else None
 
     right, held = check(arrivals, NOON, repair)
     assert asked == [("pos:e-2", Reason.EMPTY_RECEIPT), ("pos:e-3", Reason.UNKNOWN_CURRENCY)]
@@ -432,7 +432,7 @@ def test_tax_that_no_lines_can_take_changes_none() -> None:
 def with_slack(slack: str, **changes: Any) -> CheckedReceipt | str:
     (arrival,) = decode(batch(value(1, **changes)))[0]
     try:
-        return amounts(arrival, Decimal(slack))
+        return check_receipt(arrival, Decimal(slack))
     except CheckFailed as fault:
         return fault.detail
 
@@ -462,9 +462,9 @@ def test_net_and_tax_may_differ_by_a_cent_per_line_and_the_slack(name: str) -> N
 
 def above(one: CheckedLine) -> Fraction:
     """By how much a line's tax is above what its rate gives."""
-    rate = Fraction(one.said["tax_rate"])
-    share = rate / 100 if not one.said.get("tax_included", True) else rate / (100 + rate)
-    return one.tax - (one.net if not one.said.get("tax_included", True) else one.gross) * share
+    rate = Fraction(one.sale_line["tax_rate"])
+    share = rate / 100 if not one.sale_line.get("tax_included", True) else rate / (100 + rate)
+    return one.tax - (one.net if not one.sale_line.get("tax_included", True) else one.gross) * share
 
 
 taxed_lines = st.lists(
@@ -478,7 +478,7 @@ def test_difference_of_printed_tax_goes_to_the_lines_rounded_furthest_the_other_
 ) -> None:
     plain = [line("1", f"{Decimal(c) / 100}", tax_rate=rate, tax_included=included) for c, rate, included in lines]
     plainly = [sound(**receipt([one], gross_of([one], "EUR"))).lines[0] for one in plain]
-    able = [one.said.get("tax_included") for one in plainly if one.tax_rate and one.gross]
+    able = [one.sale_line.get("tax_included") for one in plainly if one.tax_rate and one.gross]
     on_top = data.draw(st.integers(-able.count(False), able.count(False)))
     within = data.draw(st.integers(-able.count(True), able.count(True)))
     gross = sum(one.gross for one in plainly) + on_top
@@ -492,7 +492,7 @@ def test_difference_of_printed_tax_goes_to_the_lines_rounded_furthest_the_other_
         pairs = [
             (before, after)
             for before, after in zip(plainly, verdict.lines, strict=True)
-            if before.said.get("tax_included") is included
+            if before.sale_line.get("tax_included") is included
         ]
         changed = [before for before, after in pairs if after.tax != before.tax]
         step = 1 if difference > 0 else -1
@@ -535,7 +535,7 @@ def test_receipts_share_lines_that_say_the_same() -> None:
     assert sound().lines[0] is not sound(currency="USD", lines=[line("2", "1.50", tax_rate="19")]).lines[0]
 
 
-def test_what_is_remembered_of_rates_is_bounded_whatever_records_say() -> None:
+def test_cache_of_rates_is_bounded() -> None:
     for number in range(300):
         rate_units(f"{number / 10:.4f}")
     assert rate_units.cache_info().currsize < 300

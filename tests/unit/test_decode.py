@@ -13,6 +13,7 @@ from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import DIGEST
 from streams.decode import decode, stated_fields
+from streams.sources.canonical import CANONICAL
 from streams.sources.source import RefusedRecord, SkippedPart, Source
 from tests.support.events import batch, event, value
 
@@ -44,7 +45,7 @@ def test_identity_without_event_id_is_the_natural_key() -> None:
     assert arrivals[0].id == "pos:S1/R1/7/sale/2"
 
 
-def test_tombstone_is_noted() -> None:
+def test_tombstone_is_skipped() -> None:
     _, rejections, tombstones = decode(batch(None))
     assert len(tombstones) == 1
     assert not rejections
@@ -156,7 +157,9 @@ def test_any_damage_to_a_valid_record_ends_somewhere(damage: bytes, place: int) 
 
 
 class Parts:
-    """A source whose records hold JSON lists of parts: events, and words for what is none."""
+    """A source whose records hold JSON lists of parts: events, and words for parts that are not events."""
+
+    is_canonical = False
 
     def events(self, record: Any) -> Iterator[dict[str, Any] | SkippedPart | RefusedRecord]:
         for part in json.loads(record.value):
@@ -178,11 +181,11 @@ def parts(*said: Any) -> bytes:
 
 
 def outcomes(*values: bytes | None, source: bool) -> tuple[list[Any], list[Any], list[Any]]:
-    arrivals, rejections, noted = decode(batch(*values), cast(Source, Parts()) if source else None)
+    arrivals, rejections, skipped = decode(batch(*values), cast(Source, Parts()) if source else CANONICAL)
     return (
         [(arrival.record.value, arrival.event, arrival.id, arrival.digest) for arrival in arrivals],
         [(one.record.value, one.reason, one.detail, one.stage, one.event) for one in rejections],
-        [(one.record.value, one.why) for one in noted],
+        [(one.record.value, one.why) for one in skipped],
     )
 
 
@@ -216,17 +219,17 @@ def test_record_is_decoded_in_a_batch_as_by_itself(source: bool, records: list[b
     ],
 )
 def test_part_that_is_no_event_is_rejected_with_its_reason(part: Any, expected: tuple[Reason, str]) -> None:
-    arrivals, rejections, noted = outcomes(parts(part, event(2)), source=True)
+    arrivals, rejections, skipped = outcomes(parts(part, event(2)), source=True)
     assert [one[1:4] for one in rejections] == [(*expected, "decode")]
     assert len(arrivals) == (0 if part in ("break", "deep") else 1)
-    assert not noted
+    assert not skipped
 
 
-def test_part_that_is_skipped_is_noted_with_the_contracts_word() -> None:
+def test_part_that_is_skipped_is_skipped_with_the_contracts_word() -> None:
     assert outcomes(parts("skip"), source=True)[2] == [(parts("skip"), "a copy")]
 
 
-def test_tombstones_and_why_they_are_noted() -> None:
+def test_tombstones_and_why_they_are_skipped() -> None:
     assert outcomes(None, source=False)[2] == outcomes(None, source=True)[2] == [(None, "tombstone")]
 
 

@@ -106,7 +106,7 @@ def test_single_events_share_a_chunk() -> None:
     assert [len(packed) // DIGEST for packed in chunks.kept.values()] == [CHUNK_RECORDS, CHUNK_RECORDS, 1]
 
 
-def test_loaded_index_knows_what_was_put_and_puts_beside_it() -> None:
+def test_loaded_index_knows_what_was_put_and_adds_to_it() -> None:
     chunks = MemoryChunks()
     new_index(chunks).add(0, arrivals(1, 2))
     again = new_index(chunks)
@@ -241,7 +241,7 @@ def test_batch_of_more_than_a_chunk_is_not_written_again_with_the_next_event() -
     assert [len(packed) // DIGEST for packed in chunks.kept.values()] == [CHUNK_RECORDS + 1, 1]
 
 
-def test_loading_starts_anew() -> None:
+def test_loading_replaces_the_contents() -> None:
     chunks = MemoryChunks()
     index = new_index(chunks)
     index.add(0, arrivals(1))

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,11 +17,11 @@ from sinks.memory import MemorySink
 from streams.batch import Arrival, BatchOutcome, Rejection
 from streams.dead_letters.writer import BudgetExceeded, BudgetGuard, reason_of
 from streams.decode import decode
-from streams.pipeline import first_turn, process, with_document
+from streams.pipeline import first_turn, process, split_day_closes
 from streams.sources.source import Source
 from tests.support.events import batch, event, value
 from tests.support.line import Line
-from tests.support.mapping import master
+from tests.support.mapping import table_mapper
 
 
 async def send(line: Line, *values: bytes | None, first: int = 0) -> BatchOutcome:
@@ -49,7 +48,7 @@ async def test_good_and_bad_of_a_batch_go_their_ways() -> None:
         Reason.UNKNOWN_CURRENCY: 1,
         Reason.TOTALS_MISMATCH: 1,
     }
-    assert len(settled.noted) == 1
+    assert len(settled.skipped) == 1
 
 
 async def test_resent_event_is_written_once() -> None:
@@ -147,7 +146,7 @@ async def test_two_events_that_claim_one_receipt_conflict() -> None:
 async def test_day_close_is_noted_and_writes_nothing() -> None:
     line = Line()
     settled = await send(line, value(1, type="day_close", lines=[], tenders=[]))
-    assert len(settled.noted) == 1
+    assert len(settled.skipped) == 1
     assert not documents(line)
     assert not line.letters
 
@@ -235,10 +234,10 @@ def test_outcome_does_not_depend_on_how_the_stream_is_cut(stream: list[bytes | N
 
 async def test_unmapped_records_are_dead_letters_that_one_row_and_one_replay_repair() -> None:
     line = Line()
-    line.services.master = lambda: master(items=[{"sku": "B", "item_code": "4711"}])
+    line.services.mapper = lambda: table_mapper(items=[{"sku": "B", "item_code": "4711"}])
     first = await process(batch(value(1), value(2)), line.services)
     assert [rejection.reason for rejection in first.rejected] == [Reason.UNMAPPED_ITEM] * 2
-    line.services.master = lambda: master(items=[{"sku": "A", "item_code": "4712"}])
+    line.services.mapper = lambda: table_mapper(items=[{"sku": "A", "item_code": "4712"}])
     again = await process(batch(value(1), value(2)), line.services)
     assert len(again.delivered) == 2
     assert isinstance(line.sink, MemorySink)
@@ -249,7 +248,7 @@ async def test_mapping_that_changes_makes_no_conflict_of_an_event_sent_again() -
     line = Line()
     for code in ("1", "2"):
         line.wipe_window()
-        line.services.master = lambda code=code: master(items=[{"sku": "A", "item_code": code}])
+        line.services.mapper = lambda code=code: table_mapper(items=[{"sku": "A", "item_code": code}])
         settled = await process(batch(value(1)), line.services)
         assert not settled.rejected
     assert len(settled.seen_in_sink) == 1
@@ -257,7 +256,7 @@ async def test_mapping_that_changes_makes_no_conflict_of_an_event_sent_again() -
 
 async def test_held_records_are_dead_letters_and_the_others_are_delivered() -> None:
     line = Line()
-    line.services.master = lambda: master(cleaning={"old": {"days": 1, "then": "hold"}})
+    line.services.mapper = lambda: table_mapper(cleaning={"old": {"days": 1, "then": "hold"}})
     settled = await process(batch(value(1), value(2, occurred_at="2026-03-01T12:00:00Z")), line.services)
     assert [rejection.reason for rejection in settled.rejected] == [Reason.HELD_TIME]
     assert [arrival.id for arrival in settled.delivered] == ["pos:e-1"]
@@ -299,12 +298,12 @@ def test_rounds_keep_the_order_of_each_event_and_each_receipt(stream: list[tuple
         assert (place[later] == 0) == (not meeting)
 
 
-def test_day_closes_are_apart_from_what_becomes_a_document() -> None:
+def test_day_closes_are_split_from_receipts() -> None:
     close = {"type": "day_close", "lines": [], "tenders": []}
     events = arrived(value(1), value(2, **close), value(3, type="return"), value(4, type="void"), value(5, **close))
-    documents, noted = with_document(events)
-    assert [arrival.record.offset for arrival in documents] == [0, 2, 3]
-    assert [(one.record.offset, one.why) for one in noted] == [(1, "day_close"), (4, "day_close")]
+    receipts, day_closes = split_day_closes(events)
+    assert [arrival.record.offset for arrival in receipts] == [0, 2, 3]
+    assert [arrival.record.offset for arrival in day_closes] == [1, 4]
 
 
 async def test_replaced_document_is_delivered_and_a_late_one_is_superseded_too() -> None:
@@ -381,7 +380,7 @@ async def test_refund_that_waits_for_its_sale_is_not_charged_to_the_budget() -> 
     line = Line()
     accounts = Accounts()
     line.services.budget = cast(BudgetGuard, accounts)
-    line.services.master = lambda: master(cleaning={"refunds": {"wait_minutes": 10, "then": "hold"}})
+    line.services.mapper = lambda: table_mapper(cleaning={"refunds": {"wait_minutes": 10, "then": "hold"}})
     settled = await send(line, value(1, type="return", original={"receipt": "9"}), b"{")
     assert len(settled.rejected) == 2
     assert accounts.charged == [(2, 1, [False, True])]
@@ -400,7 +399,8 @@ class Box:
 class Fetching:
     """A source that can read the records that were prepared, and no others."""
 
-    contract = SimpleNamespace(label="shop@7")
+    is_canonical = False
+    label = "shop@7"
 
     def __init__(self) -> None:
         self.prepared: list[Any] = []
@@ -425,18 +425,18 @@ async def test_dead_letters_carry_the_versions_that_they_were_read_by(
 ) -> None:
     line = Line()
     box = line.services.dead_letters = Box()
-    of = master(items=[{"sku": "B", "item_code": "4711"}])
+    of = table_mapper(items=[{"sku": "B", "item_code": "4711"}])
     if contract:
         line.services.source = cast(Source, Fetching())
     if mapping:
-        line.services.master = lambda: of
+        line.services.mapper = lambda: of
     settled = await process(batch(value(1, lines=[]), first=3, partition=2), line.services)
     bad = [rejection.record.offset for rejection in settled.rejected]
     assert box.put_in == [("pos.sales", 2, bad, versions.format(of.label))]
     assert bad == ([] if contract and not mapping else [3])
 
 
-async def test_what_reading_takes_is_fetched_before_for_the_whole_batch() -> None:
+async def test_schemas_are_fetched_before_the_whole_batch_is_read() -> None:
     line = Line()
     source = Fetching()
     line.services.source = cast(Source, source)
@@ -451,3 +451,30 @@ async def test_window_is_the_batchs_partitions_own() -> None:
     assert [key for key, _, _ in line.chunks.rows()] == ["3/0"]
     assert len((await process(batch(value(1), partition=3), line.services)).seen_in_window) == 1
     assert len((await process(batch(value(1), partition=4), line.services)).seen_in_sink) == 1
+
+
+async def test_findings_are_counted_once_when_the_batch_is_settled() -> None:
+    line = Line()
+    counted: list[Any] = []
+    mapper = table_mapper(cleaning={"gross": {"at_most": 3, "then": "flag"}})
+    line.services.mapper = lambda: mapper
+    line.services.count_findings = counted.append
+    large = {
+        "lines": [{"sku": "A", "quantity": "9", "unit_price": "1.50", "tax_rate": "19"}],
+        "totals": {"gross": "13.50"},
+        "tenders": [],
+    }
+    outcome = await send(line, value(1, **large), value(1, **large), value(2))
+    assert counted == [outcome.findings]
+    assert [(finding.rule, finding.policy) for finding in outcome.findings] == [("gross", "flag")]
+
+
+async def test_findings_of_a_batch_that_exceeds_the_budget_are_not_counted() -> None:
+    line = Line(budget=BudgetGuard(0.5, 5))
+    counted: list[Any] = []
+    mapper = table_mapper(cleaning={"old": {"days": 1, "then": "reject"}})
+    line.services.mapper = lambda: mapper
+    line.services.count_findings = counted.append
+    with pytest.raises(BudgetExceeded):
+        await send(line, *(value(n, occurred_at="2020-01-01T00:00:00Z") for n in range(5)))
+    assert not counted

@@ -1,4 +1,4 @@
-"""An unavailable sink is waited out, by all calls together."""
+"""An unavailable sink is retried by all calls together."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ class Picky(MemorySink):
 
 
 async def failed(metrics: WorkerMetrics, times: int, kind: str = "connection") -> None:
-    """Return when so many calls have failed. Raises TimeoutError after half a minute."""
+    """Return when this many calls have failed. Raises TimeoutError after half a minute."""
     async with asyncio.timeout(30):
         while (metrics.registry.get_sample_value("tillstream_sink_errors_total", {"kind": kind}) or 0) < times:
             await asyncio.sleep(0.001)

@@ -14,7 +14,7 @@ from schemas.document import ErpDocument
 from schemas.mapping import CleaningRules
 from streams.cleaning.rules import REASONS
 from tests.support.events import NOON, event
-from tests.support.mapping import mapped, master, outcome, refused
+from tests.support.mapping import evaluated, mapped, outcome, refused, table_mapper
 
 LINE = event()["lines"][0]
 APPLE = [{"sku": "A", "list_price": "1.50", "description": "Boskoop"}]
@@ -102,11 +102,11 @@ def rule(name: str, policy: str) -> dict[str, Any]:
 
 
 def ruled(name: str, policy: str) -> Any:
-    return master(cleaning=rule(name, policy), **BROKEN[name][1])
+    return table_mapper(cleaning=rule(name, policy), **BROKEN[name][1])
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_breaks_a_rule_is_rejected_or_held_by_its_reason(name: str) -> None:
+def test_receipt_that_breaks_a_rule_is_rejected_or_held_with_its_reason(name: str) -> None:
     _, _, broken, told, _ = BROKEN[name]
     rejected, held = REASONS[name]
     assert refused(ruled(name, "reject"), **broken) == (rejected.value, told)
@@ -114,7 +114,7 @@ def test_what_breaks_a_rule_is_rejected_or_held_by_its_reason(name: str) -> None
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_flagged_is_booked_with_a_review(name: str) -> None:
+def test_flagged_receipt_is_booked_with_a_review(name: str) -> None:
     _, _, broken, told, whole = BROKEN[name]
     assert mapped(ruled(name, "flag"), **broken).review == told
     assert mapped(ruled(name, "flag"), **whole).review is None
@@ -122,13 +122,14 @@ def test_what_is_flagged_is_booked_with_a_review(name: str) -> None:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_nothing_is_on_unless_it_is_configured(name: str) -> None:
-    assert mapped(master(**BROKEN[name][1]), **BROKEN[name][2]).review is None
+    assert mapped(table_mapper(**BROKEN[name][1]), **BROKEN[name][2]).review is None
 
 
-def test_what_is_found_is_counted_by_rule_and_policy() -> None:
-    table = master(cleaning=rule("quantity", "flag") | rule("old", "hold"))
-    refused(table, **BROKEN["quantity"][2], occurred_at="2020-01-01T00:00:00Z")
-    assert table.found == {("quantity", "flag"): 1, ("old", "hold"): 1}
+def test_findings_are_returned_with_rule_and_policy() -> None:
+    table = table_mapper(cleaning=rule("quantity", "flag") | rule("old", "hold"))
+    evaluation = evaluated(table, **BROKEN["quantity"][2], occurred_at="2020-01-01T00:00:00Z")
+    assert {(found.rule, found.policy) for found in evaluation.findings} == {("quantity", "flag"), ("old", "hold")}
+    assert len(evaluation.findings) == 2
 
 
 def test_every_rule_has_its_reasons() -> None:
@@ -153,9 +154,9 @@ def test_released_rules_hold_nothing_and_find_the_same() -> None:
 def test_rejecting_goes_before_holding_and_holding_before_booking() -> None:
     broken = BROKEN["quantity"][2] | {"occurred_at": "2020-01-01T00:00:00Z"}
     both = rule("quantity", "hold") | rule("old", "reject")
-    assert refused(master(cleaning=both), **broken) == ("implausible_time", "occurred_at: too_old")
+    assert refused(table_mapper(cleaning=both), **broken) == ("implausible_time", "occurred_at: too_old")
     both = rule("quantity", "hold") | rule("old", "flag")
-    assert refused(master(cleaning=both), **broken) == ("held_outlier", "lines.0.quantity: above_limit")
+    assert refused(table_mapper(cleaning=both), **broken) == ("held_outlier", "lines.0.quantity: above_limit")
 
 
 def test_signs_do_not_count() -> None:
@@ -164,18 +165,18 @@ def test_signs_do_not_count() -> None:
 
 
 def test_missing_description_is_looked_up() -> None:
-    table = master(cleaning={"description": "fix"}, items=APPLE)
+    table = table_mapper(cleaning={"description": "fix"}, items=APPLE)
     for line in ({**LINE, "description": ""}, {key: text for key, text in LINE.items() if key != "description"}):
         assert mapped(table, lines=[line]).lines[0].description == "Boskoop"
     assert mapped(table).lines[0].description == "Apple"
 
 
 def test_description_that_cannot_be_looked_up_is_rejected() -> None:
-    table = master(cleaning={"description": "fix"}, items=[{"sku": "A"}])
+    table = table_mapper(cleaning={"description": "fix"}, items=[{"sku": "A"}])
     assert refused(table, lines=[{**LINE, "description": ""}]) == ("missing_value", "lines.0.description: missing")
 
 
-FIX_LINES = master(cleaning={"duplicate_lines": "fix"})
+FIX_LINES = table_mapper(cleaning={"duplicate_lines": "fix"})
 
 
 def test_repeated_line_is_taken_off_where_only_then_the_receipt_adds_up() -> None:
@@ -193,7 +194,7 @@ def test_receipt_that_adds_up_neither_way_is_rejected() -> None:
 
 def test_taking_off_a_line_does_not_change_what_the_event_says() -> None:
     fixed = mapped(FIX_LINES, lines=[LINE, LINE])
-    tolerant = master(cleaning={"totals": {"amount": 100, "then": "fix"}})
+    tolerant = table_mapper(cleaning={"totals": {"amount": 100, "then": "fix"}})
     assert fixed.content == mapped(tolerant, lines=[LINE, LINE]).content
 
 
@@ -201,34 +202,34 @@ TOLERANCE = {"totals": {"amount": "0.05", "then": "fix"}}
 
 
 def test_difference_within_the_tolerance_becomes_rounding() -> None:
-    fixed = mapped(master(cleaning=TOLERANCE), **receipt("3.05", LINE))
+    fixed = mapped(table_mapper(cleaning=TOLERANCE), **receipt("3.05", LINE))
     assert (fixed.gross, fixed.rounding, fixed.net + fixed.tax) == (Decimal("3.05"), Decimal("0.05"), Decimal("3.00"))
 
 
 def test_difference_beyond_the_tolerance_is_rejected_as_ever() -> None:
     told = ("totals_mismatch", "totals.gross: differs_from_lines")
-    assert refused(master(cleaning=TOLERANCE), **receipt("3.06", LINE)) == told
-    assert refused(master(), **receipt("3.01", LINE)) == told
+    assert refused(table_mapper(cleaning=TOLERANCE), **receipt("3.06", LINE)) == told
+    assert refused(table_mapper(), **receipt("3.01", LINE)) == told
 
 
 def test_difference_within_the_tolerance_may_be_flagged_or_held() -> None:
     flag, hold = ({"totals": {"amount": "0.05", "then": then}} for then in ("flag", "hold"))
     off = receipt("3.05", LINE)
-    assert mapped(master(cleaning=flag), **off).review == "totals: differ_from_lines"
-    assert refused(master(cleaning=hold), **off) == ("held_totals", "totals: differ_from_lines")
+    assert mapped(table_mapper(cleaning=flag), **off).review == "totals: differ_from_lines"
+    assert refused(table_mapper(cleaning=hold), **off) == ("held_totals", "totals: differ_from_lines")
 
 
 def test_tolerance_is_in_the_receipts_currency() -> None:
     yen = [{**LINE, "unit_price": "150"}]
-    table = master(cleaning={"totals": {"amount": 5, "then": "fix"}})
+    table = table_mapper(cleaning={"totals": {"amount": 5, "then": "fix"}})
     assert mapped(table, currency="JPY", **receipt("305", *yen)).gross == 305
     assert refused(table, currency="JPY", **receipt("306", *yen))[0] == "totals_mismatch"
 
 
 def test_tolerance_holds_for_net_and_tax() -> None:
     totals = {"gross": "3.00", "net": "2.58", "tax": "0.42"}
-    assert refused(master(), totals=totals)[0] == "totals_mismatch"
-    assert mapped(master(cleaning=TOLERANCE), totals=totals).net == Decimal("2.52")
+    assert refused(table_mapper(), totals=totals)[0] == "totals_mismatch"
+    assert mapped(table_mapper(cleaning=TOLERANCE), totals=totals).net == Decimal("2.52")
 
 
 cents = st.integers(0, 400).map(lambda amount: f"{amount / 100:.2f}")
@@ -236,9 +237,9 @@ sold = st.lists(st.sampled_from([LINE, {**LINE, "sku": "B"}, {**LINE, "quantity"
 
 
 @given(lines=sold, gross=cents, fixes=st.sets(st.sampled_from(["duplicate_lines", "totals"])))
-def test_fixing_never_changes_what_was_paid(lines: Sequence[dict[str, Any]], gross: str, fixes: set[str]) -> None:
+def test_fixing_never_changes_the_paid_amount(lines: Sequence[dict[str, Any]], gross: str, fixes: set[str]) -> None:
     cleaning = {name: TOLERANCE["totals"] if name == "totals" else "fix" for name in fixes}
-    made = outcome(master(cleaning=cleaning), **receipt(gross, *lines))
+    made = outcome(table_mapper(cleaning=cleaning), **receipt(gross, *lines))
     if isinstance(made, ErpDocument):
         assert made.gross == Decimal(gross)
         assert made.gross == sum(line.gross for line in made.lines) + made.rounding

@@ -11,6 +11,8 @@ from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from schemas.store import Store, Stores
 from streams.dead_letters.header import DeadLetterHeader
+from streams.mapping.mapper import IdentityMapper
+from streams.sources.canonical import CANONICAL
 from tests.support.books import AFTER
 from tests.support.dead_letters import dead, head
 from tests.support.events import batch, value
@@ -59,7 +61,7 @@ def book() -> Iterator[EventStore]:
         value(6, event_id="S1/R1/18/sale/0", receipt="19"),
     )
     book = EventStore()
-    rows, _ = asyncio.run(ExpectedDocuments(Stores({}, Store()), None, None).rows(sent, AFTER))
+    rows, _ = asyncio.run(ExpectedDocuments(CANONICAL, IdentityMapper(Stores({}, Store()))).rows(sent, AFTER))
     book.add(rows)
     yield book
     book.close()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ops.dlq.patch import ValuePatch, identity, same_identity
+from streams.sources.canonical import CANONICAL, RecordSource
 from streams.sources.source import Source, ready
 from tests.support.events import FakeRecord, event
 
@@ -38,7 +39,7 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return ready(path, {}.get)
 
 
-def same(value: Any, patch: Any, source: Source | None = None) -> bool:
+def same(value: Any, patch: Any, source: RecordSource = CANONICAL) -> bool:
     """Whether the record is the same one after the patch."""
     raw = json.dumps(value).encode()
     before, after = FakeRecord(0, raw), FakeRecord(0, ValuePatch(json.dumps(patch)).applied(raw))

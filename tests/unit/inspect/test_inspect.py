@@ -4,6 +4,7 @@ import codecs
 import gzip
 import json
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from ops.inspect.draft import draft
 from ops.inspect.survey import survey_file, survey_rows
 from ops.inspect.topic import shares
 from ops.inspect.value_kinds import read
-from ops.maps.outcome import BookingRules
 from schemas.contract import ConversionStep
 from schemas.store import Store, Stores
+from streams.mapping.mapper import IdentityMapper, store_zone
 from streams.privacy.detection import by_value, luhn
 from streams.privacy.field_names import by_name
 from streams.sources.convert import converter
@@ -31,7 +32,7 @@ from streams.sources.source import ready
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial" / "sample.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
-ZONES = BookingRules(Stores({}, Store())).zone_of
+ZONES = partial(store_zone, IdentityMapper(Stores({}, Store())))
 
 
 def tillstream(*arguments: object) -> Result:

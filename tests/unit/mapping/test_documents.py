@@ -14,7 +14,6 @@ from schemas.dead_letter import Reason
 from schemas.document import DocumentLine, DocumentPayment, ErpDocument, from_json, to_json
 from schemas.sale import SaleEvent, line_content
 from schemas.store import Store, Stores, business_date
-from streams.batch import Rejection
 from streams.checks import CheckedReceipt, check
 from streams.decode import decode
 from streams.mapping.documents import minor_unit, to_document, to_documents
@@ -288,17 +287,3 @@ def test_receipts_of_unknown_stores_are_apart_and_the_others_keep_their_order() 
         (offset, Reason.UNKNOWN_STORE, "store: not_in_settings", "map") for offset in (0, 2, 4)
     ]
     assert [one.event.receipt for one in unmapped if one.event] == ["0", "2", "4"]
-
-
-def test_what_a_mapping_makes_and_what_it_rejects_are_apart() -> None:
-    arrivals, _, _ = decode(batch(value(1), value(2), value(3)))
-    sound, _ = check(arrivals, NOON)
-
-    def mapped(one: CheckedReceipt) -> ErpDocument | Rejection:
-        if one.arrival.event.receipt == "2":
-            return Rejection(one.arrival.record, Reason.UNMAPPED_ITEM, "", "map")
-        return to_document(one, BERLIN)
-
-    documents, unmapped = to_documents(sound, Stores({}, None), mapped)
-    assert [made.receipt for made in documents] == ["1", "3"]
-    assert [one.record.offset for one in unmapped] == [1]

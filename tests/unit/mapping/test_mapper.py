@@ -12,7 +12,7 @@ from schemas.document import ErpDocument
 from schemas.store import Store, Stores
 from streams.privacy.detection import by_value
 from tests.support.events import event
-from tests.support.mapping import ANY_STORE, mapped, master, outcome, refused
+from tests.support.mapping import mapped, outcome, refused, table_mapper
 
 APPLE = {"sku": "A", "item_code": "4711", "unit": "Nos", "tax_category": "food", "cost": "0.80"}
 LINE = event()["lines"][0]
@@ -25,49 +25,49 @@ def lines(*skus: str) -> dict[str, Any]:
 
 
 def test_without_tables_nothing_is_mapped_but_the_version_is_noted() -> None:
-    document = mapped(master(version="7"))
+    document = mapped(table_mapper(version="7"))
     assert (document.mapping, document.warehouse, document.lines[0].item_code) == ("test@7", None, None)
 
 
 def test_item_gives_its_code_unit_and_cost() -> None:
-    line = mapped(master(items=[APPLE])).lines[0]
+    line = mapped(table_mapper(items=[APPLE])).lines[0]
     assert (line.sku, line.item_code, line.item_unit, line.cost) == ("A", "4711", "Nos", Decimal("0.80"))
 
 
 def test_item_without_a_code_of_its_own_keeps_the_sku() -> None:
-    assert mapped(master(items=[{"sku": "A", "cost": 1}])).lines[0].item_code == "A"
+    assert mapped(table_mapper(items=[{"sku": "A", "cost": 1}])).lines[0].item_code == "A"
 
 
 def test_store_gives_company_warehouse_and_cost_centre() -> None:
-    document = mapped(master(stores=[{"store": "S1", "company": "C", "warehouse": "W", "cost_centre": 12}]))
+    document = mapped(table_mapper(stores=[{"store": "S1", "company": "C", "warehouse": "W", "cost_centre": 12}]))
     assert (document.company, document.warehouse, document.cost_centre) == ("C", "W", "12")
 
 
 def test_store_of_the_table_has_its_own_business_day() -> None:
-    table = master(stores=[{"store": "S1", "timezone": "Asia/Tokyo", "cutoff": "22:00"}])
+    table = table_mapper(stores=[{"store": "S1", "timezone": "Asia/Tokyo", "cutoff": "22:00"}])
     assert mapped(table, occurred_at="2026-03-10T12:59:00Z").business_date == date(2026, 3, 9)
     assert mapped(table, occurred_at="2026-03-10T13:00:00Z").business_date == date(2026, 3, 10)
 
 
 def test_store_that_states_no_time_zone_has_that_of_the_settings() -> None:
     listed = Stores({"S1": Store(timezone="Asia/Tokyo", cutoff=time(1, 0))}, None)
-    table = master(stores=[{"store": "S1", "warehouse": "W"}, {"store": "S2", "warehouse": "W"}])
-    assert table.store("S1", listed) == listed.find("S1")
-    assert table.store("S2", listed) is None
-    made = outcome(table, stores=listed, store="S2")
+    table = table_mapper(listed, stores=[{"store": "S1", "warehouse": "W"}, {"store": "S2", "warehouse": "W"}])
+    assert table.stores.find("S1") == listed.find("S1")
+    assert table.stores.find("S2") is None
+    made = outcome(table, store="S2")
     assert not isinstance(made, ErpDocument)
     assert made.reason == "unknown_store"
 
 
 def test_cut_off_of_the_table_may_be_midnight_where_the_settings_say_later() -> None:
     listed = Stores({"S1": Store(cutoff=time(4, 0))}, None)
-    found = master(stores=[{"store": "S1", "cutoff": "00:00"}]).store("S1", listed)
+    found = table_mapper(listed, stores=[{"store": "S1", "cutoff": "00:00"}]).stores.find("S1")
     assert found is not None
     assert found.cutoff == time(0, 0)
 
 
 def test_tender_gives_payment_mode_and_account() -> None:
-    paid = mapped(master(tenders=[{"kind": "cash", "payment_mode": "Cash", "account": 1000}])).payments[0]
+    paid = mapped(table_mapper(tenders=[{"kind": "cash", "payment_mode": "Cash", "account": 1000}])).payments[0]
     assert (paid.kind, paid.payment_mode, paid.account) == ("cash", "Cash", "1000")
 
 
@@ -82,22 +82,22 @@ def test_tender_gives_payment_mode_and_account() -> None:
     ids=["rate", "category before rate", "both before category", "another category"],
 )
 def test_tax_code_goes_by_the_most_exact_row(taxes: list[dict[str, Any]], code: str) -> None:
-    assert mapped(master(items=[APPLE], taxes=taxes)).lines[0].tax_code == code
+    assert mapped(table_mapper(items=[APPLE], taxes=taxes)).lines[0].tax_code == code
 
 
 def test_customer_is_mapped_and_a_receipt_without_one_needs_none() -> None:
-    table = master(customers=[{"id": "C7", "customer_code": "D-1"}])
+    table = table_mapper(customers=[{"id": "C7", "customer_code": "D-1"}])
     assert mapped(table, customer={"id": "C7"}).customer_code == "D-1"
     assert mapped(table).customer_code is None
 
 
 def test_a_stores_own_row_goes_before_that_of_all_and_what_it_leaves_empty_is_as_there() -> None:
-    table = master(items=[APPLE, {"sku": "A", "store": "S2", "item_code": "4712"}])
+    table = table_mapper(items=[APPLE, {"sku": "A", "store": "S2", "item_code": "4712"}])
     here, there = (mapped(table, store=store).lines[0] for store in ("S1", "S2"))
     assert (here.item_code, here.cost) == ("4711", Decimal("0.80"))
     assert (there.item_code, there.cost) == ("4712", Decimal("0.80"))
     tenders = [{"kind": "cash", "payment_mode": "Cash"}, {"kind": "cash", "store": "S2", "payment_mode": "Till 2"}]
-    modes = [mapped(master(tenders=tenders), store=store).payments[0].payment_mode for store in ("S1", "S2")]
+    modes = [mapped(table_mapper(tenders=tenders), store=store).payments[0].payment_mode for store in ("S1", "S2")]
     assert modes == ["Cash", "Till 2"]
 
 
@@ -111,14 +111,14 @@ def test_a_stores_own_row_goes_before_that_of_all_and_what_it_leaves_empty_is_as
         ("customers", [{"id": "C8", "customer_code": "D"}], ("unmapped_customer", "customer.id: unmapped")),
     ],
 )
-def test_what_has_no_row_is_a_dead_letter_that_names_it(
+def test_code_without_a_row_is_a_dead_letter_that_names_it(
     table: str, rows: list[dict[str, Any]], told: tuple[str, str]
 ) -> None:
-    assert refused(master(**{table: rows}), customer={"id": "C7"}) == told
+    assert refused(table_mapper(**{table: rows}), customer={"id": "C7"}) == told
 
 
 def test_all_that_is_missing_is_named_each_once() -> None:
-    table = master(items=[APPLE], taxes=[{"rate": 7, "tax_code": "V7"}], stores=[{"store": "S2"}])
+    table = table_mapper(items=[APPLE], taxes=[{"rate": 7, "tax_code": "V7"}], stores=[{"store": "S2"}])
     assert refused(table, **lines("B", "A", "C", "B")) == (
         "unmapped_store",
         "store: unmapped 'S1'; lines.0.sku: unmapped 'B'; lines.0.tax_rate: unmapped '19'; "
@@ -127,32 +127,32 @@ def test_all_that_is_missing_is_named_each_once() -> None:
 
 
 def test_how_many_codes_are_named_is_bounded() -> None:
-    _, detail = refused(master(items=[APPLE]), **lines(*(f"B{number}" for number in range(50))))
+    _, detail = refused(table_mapper(items=[APPLE]), **lines(*(f"B{number}" for number in range(50))))
     assert detail.endswith("lines.9.sku: unmapped 'B9'; and 40 more")
 
 
 def test_one_row_repairs_all_that_it_blocked() -> None:
     receipts = [lines("B"), lines("A", "B"), lines("B", "B")]
     for receipt in receipts:
-        assert refused(master(items=[APPLE]), **receipt)[0] == "unmapped_item"
-        mapped(master(items=[APPLE, {"sku": "B"}]), **receipt)
+        assert refused(table_mapper(items=[APPLE]), **receipt)[0] == "unmapped_item"
+        mapped(table_mapper(items=[APPLE, {"sku": "B"}]), **receipt)
 
 
 def test_code_is_shown_so_that_no_character_of_it_hides() -> None:
-    assert refused(master(items=[APPLE]), **lines("A\n"))[1] == r"lines.0.sku: unmapped 'A\n'"
+    assert refused(table_mapper(items=[APPLE]), **lines("A\n"))[1] == r"lines.0.sku: unmapped 'A\n'"
 
 
 @pytest.mark.parametrize("kind", ["4242424242424242", "4242 4242 4242 4242", "3782-822463-10005", "ann@example.org"])
 def test_code_that_may_be_personal_is_not_named(kind: str) -> None:
     tenders = [{"kind": kind, "amount": "3.00"}]
-    table = master(tenders=[{"kind": "cash", "payment_mode": "Cash"}])
+    table = table_mapper(tenders=[{"kind": "cash", "payment_mode": "Cash"}])
     assert refused(table, tenders=tenders) == ("unmapped_tender", "tenders.0.kind: unmapped")
-    assert refused(master(items=[APPLE]), **lines(kind)) == ("unmapped_item", "lines.0.sku: unmapped")
+    assert refused(table_mapper(items=[APPLE]), **lines(kind)) == ("unmapped_item", "lines.0.sku: unmapped")
 
 
 def test_barcode_is_named_even_if_a_card_number_could_end_so() -> None:
     assert by_value("4006381333924") == "bank or card number"
-    assert refused(master(items=[APPLE]), **lines("4006381333924"))[1] == "lines.0.sku: unmapped '4006381333924'"
+    assert refused(table_mapper(items=[APPLE]), **lines("4006381333924"))[1] == "lines.0.sku: unmapped '4006381333924'"
 
 
 def test_what_may_pass_goes_to_the_erp_as_the_till_calls_it() -> None:
@@ -163,16 +163,16 @@ def test_what_may_pass_goes_to_the_erp_as_the_till_calls_it() -> None:
         "taxes": {"rows": [{"rate": 7, "tax_code": "V7"}], "unmapped": "pass"},
         "customers": {"rows": [{"id": "C8", "customer_code": "D"}], "unmapped": "pass"},
     }
-    document = mapped(master(**passing), customer={"id": "C7"})
+    document = mapped(table_mapper(**passing), customer={"id": "C7"})
     line, paid = document.lines[0], document.payments[0]
     assert (line.item_code, line.tax_code, paid.payment_mode) == ("A", "19", "cash")
     assert (document.warehouse, document.customer_code) == ("S1", "C7")
 
 
 def test_lines_are_shared_between_documents_of_one_version() -> None:
-    table = master(items=[APPLE])
+    table = table_mapper(items=[APPLE])
     assert mapped(table).lines[0] is mapped(table, event_id="other").lines[0]
-    assert mapped(table).lines[0] is not mapped(master(items=[APPLE])).lines[0]
+    assert mapped(table).lines[0] is not mapped(table_mapper(items=[APPLE])).lines[0]
 
 
 codes = st.sampled_from(["A", "B", "C"])
@@ -192,7 +192,7 @@ policies = st.sampled_from(["reject", "pass"])
 def test_money_of_the_document_is_money_of_the_event_whatever_the_mapping(
     skus: list[str], items: list[dict[str, Any]], unmapped: str, type_: str
 ) -> None:
-    table = master(items={"rows": items, "unmapped": unmapped}, tenders={"rows": [], "unmapped": "pass"})
+    table = table_mapper(items={"rows": items, "unmapped": unmapped}, tenders={"rows": [], "unmapped": "pass"})
     made = outcome(table, type=type_, **lines(*skus))
     if not isinstance(made, ErpDocument):
         assert unmapped == "reject"
@@ -205,9 +205,9 @@ def test_money_of_the_document_is_money_of_the_event_whatever_the_mapping(
 
 
 def test_a_mapped_event_has_the_content_of_a_plain_one() -> None:
-    table = master(items=[{**APPLE, "description": "Boskoop"}], cleaning={"description": "fix"})
-    plain = outcome(master(), stores=ANY_STORE, lines=[{**LINE, "description": ""}])
-    fixed = outcome(table, stores=ANY_STORE, lines=[{**LINE, "description": ""}])
+    table = table_mapper(items=[{**APPLE, "description": "Boskoop"}], cleaning={"description": "fix"})
+    plain = outcome(table_mapper(), lines=[{**LINE, "description": ""}])
+    fixed = outcome(table, lines=[{**LINE, "description": ""}])
     assert isinstance(plain, ErpDocument)
     assert isinstance(fixed, ErpDocument)
     assert (plain.content, fixed.lines[0].description) == (fixed.content, "Boskoop")

@@ -10,7 +10,9 @@ from ops.check import check_mapping
 from ops.publish import json_schema
 from schemas.mapping import Mapping
 from streams.assembly import find_master_data, find_source
+from streams.mapping.master_data import MasterData
 from streams.settings import Settings
+from streams.sources.source import Source
 from tests.support.mapping import mapping_file
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "map-codes.md"
@@ -28,7 +30,7 @@ def test_example_is_a_mapping_and_its_schema_says_so() -> None:
     jsonschema.validate(shown, json_schema(Mapping))
 
 
-def test_preflight_tells_how_many_rows_there_are_and_what_is_wrong(tmp_path: Path) -> None:
+def test_preflight_reports_the_number_of_rows_and_the_faults(tmp_path: Path) -> None:
     path = mapping_file(tmp_path, "mapping: 1\nitems: {file: items.csv}\n", items_csv="sku\nA\nB\n")
     findings, code = check_mapping(Settings(mapping=path))
     assert ([finding.detail for finding in findings], code) == (["mapping@1: 2 items"], 0)
@@ -50,9 +52,9 @@ def test_contract_reads_local_times_in_the_zone_of_the_table_of_stores(tmp_path:
     rows = [{"store": "S1", "timezone": "Asia/Tokyo"}]
     settings = Settings(mapping=mapping_file(tmp_path, {"mapping": 1, "stores": {"rows": rows}}), contract="square")
     master_data = find_master_data(settings)
-    assert master_data is not None
+    assert isinstance(master_data, MasterData)
     source = find_source(settings, master_data)
-    assert source is not None
+    assert isinstance(source, Source)
     assert str(source._zone_of("S1")) == "UTC"
     master_data.load()
     assert str(source._zone_of("S1")) == "Asia/Tokyo"

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from streams.mapping.master_data import MasterData
 from streams.mapping.tables import QueryDatabase
 from streams.metrics import WorkerMetrics
-from tests.support.mapping import NOWHERE, mapped, mapping_file
+from tests.support.mapping import ANY_STORE, NOWHERE, mapped, mapping_file
 from tests.unit.mapping.test_tables import database
 
 ITEMS = {"mapping": 1, "items": {"file": "items.csv"}}
@@ -24,7 +24,7 @@ class Watched:
         self, folder: Path, text: Any = ITEMS, items: str = "sku,item_code\nA,1\n", at: QueryDatabase = NOWHERE
     ):
         self.folder = folder
-        self.data = MasterData(mapping_file(folder, text, items_csv=items), at)
+        self.data = MasterData(mapping_file(folder, text, items_csv=items), at, ANY_STORE)
         self.data.load()
         self.metrics = WorkerMetrics()
         self.metrics.mapping_current.set(1)
@@ -40,14 +40,12 @@ class Watched:
         """What is logged."""
         with capture_logs() as logs:
             for _ in range(times):
-                self.data.look(self.metrics)
+                self.data.reload_if_changed(self.metrics)
         return [f"{log['log_level']}: {log['event']}" for log in logs]
 
     def code(self) -> str | None:
         """The ERP's code of an apple."""
-        master = self.data.current()
-        assert master is not None
-        return mapped(master).lines[0].item_code
+        return mapped(self.data.current()).lines[0].item_code
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)

@@ -13,14 +13,14 @@ from streams.batch import Batch
 from streams.pipeline import process
 from tests.support.events import NOON, FakeRecord, value
 from tests.support.line import Line
-from tests.support.mapping import master
+from tests.support.mapping import table_mapper
 
 
 def line(**rule: Any) -> Line:
     """A line whose mapping has the rule."""
     made = Line(sink=MemorySink())
-    of = master(cleaning={"refunds": rule})
-    made.services.master = lambda: of
+    of = table_mapper(cleaning={"refunds": rule})
+    made.services.mapper = lambda: of
     return made
 
 
@@ -83,9 +83,7 @@ async def test_refund_that_has_waited_in_vain_is_held_or_flagged(then: str, ende
     assert isinstance(to.sink, MemorySink)
     assert [d.review for d in to.sink.documents.values()] == ["original: not_there"] * ended[0]
     assert [r.detail for r in settled.rejected] == ["original: not_there"] * ended[1]
-    of = to.services.master()
-    assert of is not None
-    assert of.found["refunds", then] == 1
+    assert [(finding.rule, finding.policy) for finding in settled.findings] == [("refunds", then)]
 
 
 async def test_refund_that_names_no_sale_or_no_rule_does_not_wait() -> None:

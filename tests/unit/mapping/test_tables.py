@@ -11,7 +11,7 @@ from sinks.base import SinkUnavailable
 from streams.mapping.master_data import MasterData
 from streams.mapping.tables import QueryDatabase
 from streams.sources.contracts import ContractError
-from tests.support.mapping import NOWHERE, loaded, mapped, mapping_file
+from tests.support.mapping import ANY_STORE, NOWHERE, loaded, mapped, mapping_file
 
 CSV = "sku,item_code,cost\nA,4711,0.80\nB,,\n"
 
@@ -20,7 +20,7 @@ def fault(folder: Path, text: str | dict[str, Any], database: QueryDatabase = NO
     """What is said of the mapping, the folder's name left out."""
     path = mapping_file(folder, text, **files)
     with pytest.raises(ContractError) as error:
-        MasterData(path, database).load()
+        MasterData(path, database, ANY_STORE).load()
     return str(error.value).replace(f"{folder}/", "")
 
 
@@ -96,18 +96,18 @@ FAULTS = [
     (items(file="items.csv"), "sku,cost\nA,1\nB,1\nA,2\n", "items.csv:4: the same key as in items.csv:2; keep one"),
     (items(file="items.csv"), "sku,cost\nA,1\nB,x\n", "items.csv:3: cost: Input should be a valid decimal"),
     (items(file="items.csv"), "sku,cost\n,1\n", "items.csv:2: sku: Field required"),
-    (items(file="items.csv"), "sku,cost\nA,1,5\n", "items.csv:2: not 2 columns, as the first line has; quote what"),
+    (items(file="items.csv"), "sku,cost\nA,1,5\n", "items.csv:2: not 2 columns, as the first line has; quote values"),
     (
         items(file="items.csv"),
         "sku,price\nA,1\n",
-        "items.csv:1: column 'price' is none of sku, store, item_code, unit, tax_category, cost, list_price, "
+        "items.csv:1: column 'price' is not one of sku, store, item_code, unit, tax_category, cost, list_price, "
         "description; "
-        "say which to read with `columns: {our name: its name}`",
+        "name the columns to read with `columns: {our name: its name}`",
     ),
     (items(file="items.csv"), "item_code\n1\n", "items.csv:1: column 'sku' is missing"),
     (items(file="items.csv", columns={"sku": "EAN"}), "sku\nA\n", "items.csv:1: column 'EAN' is missing"),
     (items(file="items.csv", columns={"ean": "EAN"}), "EAN\nA\n", "items.csv:1: items.columns: there is no ean; there"),
-    (items(file="items.csv"), "sku,sku\nA,B\n", "items.csv:1: column 'sku' stands twice"),
+    (items(file="items.csv"), "sku,sku\nA,B\n", "items.csv:1: column 'sku' occurs twice"),
     (items(file="items.csv"), "sku\n", "items.csv: no rows; a table that is empty by mistake would reject everything"),
     (items(file="items.csv"), 'sku\n"A\n', "items.csv: not a CSV file: unexpected end of data"),
     (items(file="other.csv"), "", "other.csv: No such file or directory"),
@@ -118,7 +118,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "content", "told"), FAULTS, ids=[told for _, _, told in FAULTS])
-def test_fault_is_told_with_its_place(tmp_path: Path, text: str | dict[str, Any], content: str, told: str) -> None:
+def test_fault_is_reported_with_its_place(tmp_path: Path, text: str | dict[str, Any], content: str, told: str) -> None:
     assert fault(tmp_path, text, items_csv=content).startswith(told)
 
 
@@ -134,7 +134,7 @@ def test_fault_is_told_with_its_place(tmp_path: Path, text: str | dict[str, Any]
         ('- {sku: "A\\uD800"}\n', "items.yaml:1: half of a character"),
     ],
 )
-def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: str, told: str) -> None:
+def test_fault_in_a_yaml_table_is_reported_with_its_line(tmp_path: Path, content: str, told: str) -> None:
     assert fault(tmp_path, items(file="items.yaml"), items_yaml=content).startswith(told)
 
 
@@ -145,23 +145,23 @@ def test_fault_in_a_yaml_table_is_told_with_its_line(tmp_path: Path, content: st
         ("SELECT sku FROM items; SELECT 1", "mapping.yaml: sql: SQLite refuses the query: You can only execute one"),
         ("SELECT ? AS sku", "mapping.yaml: sql: SQLite refuses the query: Incorrect number of bindings supplied"),
         ("SELECT CAST(x'ff' AS text) AS sku", "mapping.yaml: sql: SQLite refuses the query: Could not decode"),
-        ("SELECT sku, day FROM items", "mapping.yaml: items: column 'day' is none of sku, store"),
+        ("SELECT sku, day FROM items", "mapping.yaml: items: column 'day' is not one of sku, store"),
         ("SELECT sku, 'x' AS cost FROM items", "mapping.yaml: items: row 1: cost: Input should be a valid decimal"),
         ("SELECT sku FROM items WHERE sku = 'Z'", "mapping.yaml: items: no rows"),
     ],
 )
-def test_fault_of_a_query_is_told(tmp_path: Path, query: str, told: str) -> None:
+def test_fault_of_a_query_is_reported(tmp_path: Path, query: str, told: str) -> None:
     erp = database(tmp_path, "INSERT INTO items VALUES ('A', 1, 1, '2026-01-01')")
     assert fault(tmp_path, items(sql={"query": query}), erp).startswith(told)
 
 
-def test_faults_of_a_table_are_told_together_and_their_number_is_bounded(tmp_path: Path) -> None:
+def test_faults_of_a_table_are_reported_together_and_their_number_is_bounded(tmp_path: Path) -> None:
     told = fault(tmp_path, items(file="items.csv"), items_csv="sku,cost\n" + "A,x\n" * 25).splitlines()
     assert len(told) == 21
     assert told[-1] == "… and 5 more"
 
 
-def test_customers_ids_are_not_told(tmp_path: Path) -> None:
+def test_customers_ids_are_not_reported(tmp_path: Path) -> None:
     text = {"mapping": 1, "customers": {"file": "customers.csv"}}
     content = "id,customer_code\nADA@EXAMPLE.ORG,1\nADA@EXAMPLE.ORG,2\n" + "x" * 65 + ",3\n"
     told = fault(tmp_path, text, customers_csv=content)
@@ -175,7 +175,7 @@ def test_plainest_mapping_is_one() -> None:
 
 
 @pytest.mark.parametrize("code", ['"4,00638E+12"', "4.00638E+12", "3-Mar"])
-def test_code_that_a_spreadsheet_has_damaged_is_told_with_its_line(tmp_path: Path, code: str) -> None:
+def test_code_that_a_spreadsheet_has_damaged_is_reported_with_its_line(tmp_path: Path, code: str) -> None:
     said = fault(tmp_path, items(file="items.csv"), items_csv=f"sku,item_code\nA,1\n{code},2\n")
     assert said.startswith("items.csv:3: sku: a spreadsheet has turned this code into a number or a date")
     said = fault(tmp_path, items(file="items.csv"), items_csv=f"sku,item_code\nA,{code}\n")

@@ -69,7 +69,7 @@ def test_example_that_fails_is_shown_with_its_difference(contract: Path, tmp_pat
     assert json.loads(tillstream("map", "test", wrong, "--json").output)["ok"] is False
 
 
-def test_contract_that_is_wrong_is_told_with_its_line(contract: Path) -> None:
+def test_contract_that_is_wrong_is_reported_with_its_line(contract: Path) -> None:
     wrong = changed(contract, "starts_with(", "starts_with((")
     result = tillstream("map", "test", wrong)
     assert (result.exit_code, f"{wrong}:" in result.output, "kinds.0.when.0" in result.output) == (2, True, True)
@@ -85,7 +85,7 @@ def test_contract_that_is_wrong_is_told_with_its_line(contract: Path) -> None:
         ('"\\ud800"', "[]", "10: half of a character"),
     ],
 )
-def test_example_that_json_can_not_say_is_told_with_its_line(
+def test_example_that_json_can_not_say_is_reported_with_its_line(
     tmp_path: Path, value: str, events: str, said: str
 ) -> None:
     path = tmp_path / "shop.yaml"
@@ -141,7 +141,7 @@ def test_what_is_no_record_of_the_format_is_a_dead_letter_without_a_traceback(co
     assert (result.exit_code, "invalid_json" in result.output) == (1, True)
 
 
-def test_row_that_is_too_short_is_told_with_its_file_and_line(contract: Path, tmp_path: Path) -> None:
+def test_row_that_is_too_short_is_reported_with_its_file_and_line(contract: Path, tmp_path: Path) -> None:
     path = tmp_path / "one.csv"
     path.write_text("InvoiceNo,StockCode\n1\n")
     result = tillstream("map", "try", contract, path)
@@ -253,7 +253,7 @@ def test_value_that_a_path_makes_too_deep_is_a_dead_letter(contract: Path) -> No
     assert (result.exit_code, "(a value): too_deeply_nested" in result.output) == (1, True)
 
 
-def test_personal_path_that_is_none_is_told_with_its_line(contract: Path) -> None:
+def test_personal_path_that_is_none_is_reported_with_its_line(contract: Path) -> None:
     wrong = changed(contract, 'personal: ["rows[].CustomerID"]', 'personal: ["rows[[.CustomerID"]')
     result = tillstream("map", "try", wrong, SAMPLE)
     assert (result.exit_code, f"{wrong}:" in result.output, "personal.0" in result.output) == (2, True, True)
@@ -271,7 +271,7 @@ def test_half_of_a_character_is_shown_as_its_escape(contract: Path) -> None:
     assert json.loads(tillstream("map", "try", contract, "-", "--json", given=record).output)["parts"]
 
 
-def test_name_that_no_file_can_have_is_told() -> None:
+def test_name_that_no_file_can_have_is_reported() -> None:
     result = tillstream("inspect", "a" * 5_000)
     assert (result.exit_code, "File name too long" in result.output) == (2, True)
 
@@ -302,14 +302,14 @@ def test_diff_counts_what_changes_and_the_money(contract: Path) -> None:
 def test_diff_fails_when_a_record_comes_to_a_worse_end(contract: Path, old: str, new: str, worse: int) -> None:
     other = changed(contract, old, new)
     result = tillstream("map", "diff", contract, other, "--from-file", SAMPLE)
-    assert (result.exit_code, f"{worse} to a worse one" in result.output) == (bool(worse), bool(worse)), result.output
+    assert (result.exit_code, f"{worse} a worse one" in result.output) == (bool(worse), bool(worse)), result.output
     back = tillstream("map", "diff", other, contract, "--from-file", SAMPLE)
     assert back.exit_code == (1 if worse and "register" in old else 0)  # what was a dead letter may be booked
 
 
 def test_diff_of_a_contract_with_itself_is_nothing(contract: Path) -> None:
     result = tillstream("map", "diff", contract, contract, "--from-file", SAMPLE)
-    assert (result.exit_code, "5 records, 0 come to another end" in result.output) == (0, True)
+    assert (result.exit_code, "5 records, 0 have another outcome" in result.output) == (0, True)
 
 
 def test_diff_needs_one_place_of_records(contract: Path) -> None:
@@ -328,7 +328,7 @@ def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sales.csv.gz", "sales.json"])
-def test_file_that_breaks_off_is_told_with_its_name(contract: Path, tmp_path: Path, name: str) -> None:
+def test_file_that_breaks_off_is_reported_with_its_name(contract: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(SAMPLE.read_bytes())[:-9] if name.endswith(".gz") else b'[{"a": 1}, {"a"')
     form = load(contract) if name.endswith(".gz") else None
@@ -340,7 +340,7 @@ def test_rows_without_groups_are_records_of_their_own() -> None:
     assert len(list(rows_to_records([b"a,b\n", b"1,2\n", b"1,2\n"], ()))) == 2
 
 
-def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_column_that_is_not_there_is_reported_with_those_that_are() -> None:
     with pytest.raises(RowsUnreadable, match="no column c; there are a, b"):
         list(rows_to_records([b"a,b\n", b"1,2\n"], ("c",)))
 

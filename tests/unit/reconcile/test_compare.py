@@ -212,10 +212,10 @@ def test_conflict_is_a_dead_letter_and_without_it_has_vanished() -> None:
 def test_dead_letter_that_came_through_after_all_counts_as_delivered() -> None:
     made = World()
     made.send(value(1))
-    made.line.stores = made.line.services.stores = type(made.line.stores)({}, None)
+    made.line.stores = type(made.line.stores)({}, None)
     made.work()
     assert only(made.reconcile()).count("dead") == 1
-    made.line.stores = made.line.services.stores = World().line.stores
+    made.line.stores = World().line.stores
     made.work()
     day = only(made.reconcile())
     assert (day.count("dead"), day.count("erp"), day.state) == (0, 1, "balanced")

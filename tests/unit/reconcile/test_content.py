@@ -127,9 +127,9 @@ def test_document_whose_hash_alone_was_changed_is_altered_and_not_something_else
 def test_dead_letter_came_through_only_if_the_document_says_what_its_record_says() -> None:
     made = World()
     made.send(value(1))
-    made.line.stores = made.line.services.stores = type(made.line.stores)({}, None)
+    made.line.stores = type(made.line.stores)({}, None)
     made.work()
-    made.line.stores = made.line.services.stores = World().line.stores
+    made.line.stores = World().line.stores
     assert [day.count("dead") for day in made.reconcile()] == [1]
     sent = world(value(1)).sink.documents[ref(1)]
     made.sink.write([replace(sent, lines=[replace(sent.lines[0], sku="B")])])

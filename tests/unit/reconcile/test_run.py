@@ -36,11 +36,13 @@ from streams.batch import Batch
 from streams.dead_letters.day_states import days_noted
 from streams.kafka import reader as topics
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
+from streams.mapping.mapper import IdentityMapper
+from streams.sources.canonical import CANONICAL
 from tests.support.events import FakeRecord
 from tests.support.reconciliation import DAYS, TOPIC, Clock, Desk, ref, sold
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
-JUDGE = ExpectedDocuments(Stores({}, Store()), None, None)
+JUDGE = ExpectedDocuments(CANONICAL, IdentityMapper(Stores({}, Store())))
 FIRST = date(2026, 3, 10)
 
 

@@ -193,7 +193,7 @@ async def test_events_of_one_record_come_to_their_own_ends(source: Source) -> No
     settled = await process(Batch("t", 0, [several]), line.services)
     assert [arrival.event.receipt for arrival in settled.delivered] == ["1", "3"]
     assert [rejection.detail for rejection in settled.rejected] == ["totals.gross: not_a_number"]
-    assert [noted.why for noted in settled.noted] == ["refused by the till"]
+    assert [noted.why for noted in settled.skipped] == ["refused by the till"]
     assert [(letter.value, letter.key) for letter in line.letters] == [(several.value, b"S1")]
 
 
