@@ -13,7 +13,7 @@ from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from schemas.strict import CHOICE
 from streams.batch import DIGEST, Arrival, Batch, Record, Rejection, Skipped
-from streams.sources.formats import MOST_OBJECTS
+from streams.sources.formats import MAX_OBJECTS
 from streams.sources.source import RefusedRecord, SkippedPart, Source
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def decode(batch: Batch, source: Source | None = None) -> tuple[list[Arrival], l
         if value is None:
             noted.append(Skipped(record, "tombstone"))
             continue
-        if len(value) > MOST_OBJECTS and value.count(b"{") > MOST_OBJECTS:
+        if len(value) > MAX_OBJECTS and value.count(b"{") > MAX_OBJECTS:
             rejections.append(Rejection(record, *TOO_MANY, "decode"))
             continue
         if source is not None:

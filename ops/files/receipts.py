@@ -29,7 +29,7 @@ from streams.sources.rows import (
     runs_of,
     without,
 )
-from streams.sources.source import MOST_PARTS
+from streams.sources.source import MAX_PARTS
 
 _EVERY = 2_000
 _PIECE = 2**20
@@ -242,9 +242,9 @@ def receipt_runs(
                 yield RowGroup(key, begins, made)
             key, begins, made = run.key, run.line, []
         made += map(as_json, run.rows)
-        if len(made) > MOST_PARTS:
+        if len(made) > MAX_PARTS:
             raise NotReadable(
-                f"{file}: line {run.line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
+                f"{file}: line {run.line}: a receipt of more than {MAX_PARTS:,} rows; does group_by name receipts?"
             )
     if key is not None:
         yield RowGroup(key, begins, made)

@@ -5,7 +5,7 @@ from typing import Any
 from ops.files.layout import FileLayout
 from ops.inspect.column import ValueColumn
 from ops.inspect.roles import is_measure
-from ops.inspect.survey import MOST_PATHS, MOST_RECORDS_COMPARED, RecordSurvey
+from ops.inspect.survey import MAX_PATHS, MAX_RECORDS_COMPARED, RecordSurvey
 
 _SHOWN = 3
 _MARK_NAMES = {"": "none", ".": "point", ",": "comma", " ": "space", "'": "apostrophe"}
@@ -126,9 +126,9 @@ def _remarks(survey: RecordSurvey, groups: list[str]) -> list[str]:
         if column.ambiguous_marks:
             said.append(f"{column.path}: the decimal mark can't be told: 1,234 may be a thousand; ask the sender")
     if survey.paths_left_out:
-        said.append(f"more than {MOST_PATHS} fields; the rest are left out")
+        said.append(f"more than {MAX_PATHS} fields; the rest are left out")
     if not survey.all_compared:
-        said.append(f"exact duplicates are looked for among the first {MOST_RECORDS_COMPARED} records only")
+        said.append(f"exact duplicates are looked for among the first {MAX_RECORDS_COMPARED} records only")
     return said
 
 

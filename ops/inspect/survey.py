@@ -15,8 +15,8 @@ from ops.files.records import Progress, parse, rows, texts, tree
 from ops.inspect.column import ValueColumn
 
 _CHUNK = 5_000
-MOST_RECORDS_COMPARED = 1_000_000
-MOST_PATHS = 300
+MAX_RECORDS_COMPARED = 1_000_000
+MAX_PATHS = 300
 _DEEPEST = 50
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -40,7 +40,7 @@ class RecordSurvey:
         """The column at a path, new if need be; None when there are too many."""
         found = self.columns.get(path)
         if found is None:
-            if len(self.columns) >= MOST_PATHS:
+            if len(self.columns) >= MAX_PATHS:
                 self.paths_left_out = True
                 return None
             found = self.columns[path] = ValueColumn(path)
@@ -50,7 +50,7 @@ class RecordSurvey:
         """Counts exact duplicates."""
         if digest in self._seen:
             self.duplicates += 1
-        elif len(self._seen) < MOST_RECORDS_COMPARED:
+        elif len(self._seen) < MAX_RECORDS_COMPARED:
             self._seen.add(digest)
         else:
             self.all_compared = False

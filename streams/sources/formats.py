@@ -23,7 +23,7 @@ from streams.batch import Record
 Read = Callable[[Record], Any]
 _BOM = b"\xef\xbb\xbf"
 #: Objects of one JSON text. A receipt has dozens; millions of empty ones fit into a record and take seconds to read.
-MOST_OBJECTS = 500_000
+MAX_OBJECTS = 500_000
 
 
 class UnreadableRecord(Exception):
@@ -53,7 +53,7 @@ def read_json(record: Record) -> Any:
 
 def parse_json(value: bytes, fraction: Callable[[str], Any] = str) -> Any:
     """One JSON text in UTF-8; `fraction` makes the numbers that are not whole. Raises Unreadable."""
-    if value.count(b"{") > MOST_OBJECTS:
+    if value.count(b"{") > MAX_OBJECTS:
         raise UnreadableRecord(Reason.INVALID_JSON, "too_many_objects")
     try:
         text = value.removeprefix(_BOM).decode()

@@ -20,7 +20,7 @@ from schemas.reference import join_names
 
 #: What separates columns, the likelier first.
 DELIMITERS = ",;\t|"
-MOST_NAMED = 30  # columns in a message
+MAX_COLUMNS_NAMED = 30  # columns in a message
 #: What names a receipt: a cell, or several.
 Key = str | tuple[str, ...]
 #: Most receipt numbers: nothing to take off, and not damaged.
@@ -78,8 +78,8 @@ class TableColumns:
         for option, wanted in (("group_by", group_by), ("fill_down", fill_down)):
             missing = [column for column in wanted if column not in names]
             if missing:
-                more = f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED)
-                there = ", ".join(names[:MOST_NAMED]) + more
+                more = f" and {len(names) - MAX_COLUMNS_NAMED} more" * (len(names) > MAX_COLUMNS_NAMED)
+                there = ", ".join(names[:MAX_COLUMNS_NAMED]) + more
                 raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; there are {there}")
         self.names = list(names)
         self.fill_down = tuple(fill_down)

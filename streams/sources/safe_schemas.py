@@ -10,8 +10,8 @@ from uuid import UUID
 
 _NAMED = ("record", "error", "enum", "fixed")
 #: Digits of a decimal that are read at most: beyond them a conversion takes time that grows with the square of them.
-MOST_DIGITS = 1_000
-_EXACT = Context(prec=MOST_DIGITS)
+MAX_DIGITS = 1_000
+_EXACT = Context(prec=MAX_DIGITS)
 
 
 class WrongDecimal(Exception):
@@ -24,7 +24,7 @@ def exact_decimal(data: Any, writer_schema: dict[str, Any] | None = None, reader
     The length of the bytes is looked at before they become a number.
     """
     schema = writer_schema or {}
-    precision = min(int(schema["precision"]), MOST_DIGITS)
+    precision = min(int(schema["precision"]), MAX_DIGITS)
     significant = data.lstrip(b"\xff" if data[:1] >= b"\x80" else b"\0")
     if len(significant) * 2 > precision + 1:  # a byte is 2.4 digits
         raise WrongDecimal("more_digits_than_its_precision")

@@ -34,11 +34,11 @@ from streams.sources.safe_schemas import WrittenNumber, WrongDecimal, exact_deci
 
 HEADER = "__value_schema_id"
 #: Seconds after which the registry is asked again for an id that it did not know.
-ASK_AGAIN = 60.0
+RETRY_UNKNOWN_AFTER = 60.0
 #: The registry's codes for a subject, a version or a schema that is not there. An HTTP 404 alone may be a wrong URL.
-NOT_THERE = (40401, 40402, 40403)
+NOT_FOUND_CODES = (40401, 40402, 40403)
 #: Ids that it did not know are remembered, so many of them: random bytes look like ids.
-MOST_UNKNOWN = 10_000
+MAX_UNKNOWN_IDS = 10_000
 _TYPES = {"avro": "AVRO", "json_schema": "JSON"}
 
 
@@ -75,7 +75,11 @@ class RegistryReader:
         """Fetches the schemas of the records that are not known yet, and waits for a registry that is away."""
         now = self._clock()
         for key in dict.fromkeys(_key(record) for record in records):
-            if key is None or key in self._fetched.schemas or now - self._unknown.get(key, -ASK_AGAIN) < ASK_AGAIN:
+            if (
+                key is None
+                or key in self._fetched.schemas
+                or now - self._unknown.get(key, -RETRY_UNKNOWN_AFTER) < RETRY_UNKNOWN_AFTER
+            ):
                 continue
             await self._patiently(key)
 
@@ -86,8 +90,8 @@ class RegistryReader:
                 await asyncio.to_thread(self._fetch, key)
             # Whatever it is, it is about the registry: no record is looked at here.
             except Exception as error:
-                if isinstance(error, SchemaRegistryError) and error.error_code in NOT_THERE:
-                    if len(self._unknown) >= MOST_UNKNOWN:
+                if isinstance(error, SchemaRegistryError) and error.error_code in NOT_FOUND_CODES:
+                    if len(self._unknown) >= MAX_UNKNOWN_IDS:
                         self._unknown.clear()
                     self._unknown[key] = self._clock()
                     break

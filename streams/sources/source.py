@@ -27,8 +27,8 @@ from streams.sources.taxes import ChargedTaxes, UncertainRate, charged, settle
 _LINES = TypeAdapter(tuple[SaleLine, ...])
 #: Events of one record, and parts of one list of an event: what is beyond them is no receipt, and would hold up all
 #: that stands behind it.
-MOST_EVENTS = 1_000
-MOST_PARTS = 10_000
+MAX_EVENTS = 1_000
+MAX_PARTS = 10_000
 
 
 class SchemaReader(Protocol):
@@ -132,8 +132,8 @@ class Source:
                 raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"events: {fault}") from None
             if not parts:
                 raise RefusedRecord(Reason.UNPLACED_RECORD, "events: none_found")
-            if len(parts) > MOST_EVENTS:
-                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"events: more_than_{MOST_EVENTS}")
+            if len(parts) > MAX_EVENTS:
+                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"events: more_than_{MAX_EVENTS}")
         return parts
 
     def identities(self, record: Record, names: Sequence[str]) -> list[dict[str, str] | None]:
@@ -228,8 +228,8 @@ class Source:
                 found = block.find(part)
             except PathFailed as fault:
                 raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
-            if place + len(found) > MOST_PARTS:
-                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"{here}: more_than_{MOST_PARTS}")
+            if place + len(found) > MAX_PARTS:
+                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"{here}: more_than_{MAX_PARTS}")
             for inner in found:
                 self._find_values(block.values, inner, f"{here}.{place}")
                 made: dict[str, Any] = {}
