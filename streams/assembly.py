@@ -22,7 +22,7 @@ from streams.pipeline import Services
 from streams.settings import Settings
 from streams.sink_retry import RetryingSink
 from streams.sources.contracts import ContractError, find, load
-from streams.sources.source import SchemaReader, Source, ready
+from streams.sources.source import SchemaReader, Source, load_source
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ def find_source(settings: Settings, master_data: MasterData | None = None) -> So
         return store.zone if store is not None else None
 
     path = find(settings.contract)
-    return ready(path, zone_of, _schemas(path, settings))
+    return load_source(path, zone_of, _schemas(path, settings))
 
 
 def _schemas(path: Path, settings: Settings) -> SchemaReader | None:

@@ -19,7 +19,7 @@ from streams.kafka.reader import TopicRecord
 from streams.privacy.detection import by_value
 from streams.privacy.masking import STARS, TextMask, texts
 from streams.sources.formats import UnreadableRecord, parse_json
-from streams.sources.source import Source, shown
+from streams.sources.source import Source, part_as_text
 
 _HIDDEN = "(not shown: it may hold personal data; see --reveal)"
 
@@ -171,13 +171,13 @@ def value_of(record: TopicRecord, source: Source | None, *, reveal: bool) -> str
             return raw.decode("utf-8", "backslashreplace")
         return f"{_HIDDEN} {len(raw):,} bytes, SHA-256 {sha256(raw).hexdigest()}"
     if reveal:
-        return shown(tree)
+        return part_as_text(tree)
     stars = TextMask()
     if source is None:
-        return shown(stars.show(known(tree, _EVENT)))
+        return part_as_text(stars.show(known(tree, _EVENT)))
     stars.hide(list(source.personal(tree)))
     stars.hide([text for text in texts(tree) if by_value(text) == _EMAIL])
-    return shown(stars.show(tree))
+    return part_as_text(stars.show(tree))
 
 
 _EMAIL = "e-mail"

@@ -23,7 +23,7 @@ from ops.terminal.options import as_one_object, settings_from, with_broker, with
 from schemas.contract import Contract
 from streams.sources.contracts import find, load
 from streams.sources.rows import RowsUnreadable, rows_to_records
-from streams.sources.source import ready
+from streams.sources.source import load_source
 
 FAILED = 1
 
@@ -155,7 +155,7 @@ def diff(
         raise click.UsageError("name either --from-topic or --from-file")
     settings = settings_from(config, broker=broker)
     by = books(settings)
-    before, after = ready(find(old), by.zone_of), ready(find(new), by.zone_of)
+    before, after = load_source(find(old), by.zone_of), load_source(find(new), by.zone_of)
     if file is not None:
         with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
             values = records_of(file, after.contract, told)

@@ -14,7 +14,7 @@ from ops.inspect.render import console
 from streams.sources.contracts import built_in, find
 from streams.sources.examples import run_example
 from streams.sources.rules import ZoneOf
-from streams.sources.source import ready
+from streams.sources.source import load_source
 
 
 class ExampleResult(NamedTuple):
@@ -30,7 +30,7 @@ def run_examples(names: Sequence[str], zone_of: ZoneOf) -> list[ExampleResult]:
     tested = []
     for name in names or built_in():
         path = find(name)
-        source = ready(path, zone_of)
+        source = load_source(path, zone_of)
         for example in source.contract.examples:
             tested.append(ExampleResult(name, example.name, run_example(source, path.parent, example)))
     return tested

@@ -13,7 +13,7 @@ from schemas.sale import SaleEvent
 from streams.batch import Arrival
 from streams.decode import NUL, TOO_DEEP, has_nul, path_of
 from streams.privacy.masking import PERSONAL_FIELDS, STARS, TextMask
-from streams.sources.source import RefusedRecord, SkippedPart, ready, shown
+from streams.sources.source import RefusedRecord, SkippedPart, load_source, part_as_text
 
 
 class StepValue(NamedTuple):
@@ -32,7 +32,9 @@ class StepValue(NamedTuple):
 def try_record(path: Path, books: BookingRules, record: FileRecord, now: datetime) -> dict[str, Any]:
     """Every step of the record, as one JSON object. Raises ContractError."""
     seen: list[StepValue] = []
-    source = ready(path, books.zone_of, watch=lambda place, step, value: seen.append(StepValue(place, step, value)))
+    source = load_source(
+        path, books.zone_of, watch=lambda place, step, value: seen.append(StepValue(place, step, value))
+    )
     contract, stars = source.contract, TextMask()
     result: dict[str, Any] = {"contract": contract.label, "format": contract.format, "record": None, "parts": []}
     made: list[tuple[dict[str, Any] | SkippedPart | RefusedRecord, list[StepValue]]] = []
@@ -52,7 +54,7 @@ def try_record(path: Path, books: BookingRules, record: FileRecord, now: datetim
             if step.personal:
                 stars.hide(step.value)
     trial = _Trial(contract, books, record, now, stars)
-    result["record"] = shown(stars.show(tree))
+    result["record"] = part_as_text(stars.show(tree))
     result["parts"] = [trial.part(each, steps) for each, steps in made]
     return result
 

@@ -252,7 +252,7 @@ class Source:
                 yield made
 
 
-def ready(path: Path, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None) -> Source:
+def load_source(path: Path, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None) -> Source:
     """The source of a contract file. Raises ContractError."""
     contract = load(path)
     try:
@@ -317,7 +317,7 @@ def _is_zero(amount: Any) -> bool:
         return False
 
 
-def shown(part: Any) -> str:
+def part_as_text(part: Any) -> str:
     """A part of a record as text, for people: JSON, or XML."""
     if isinstance(part, etree._Element):
         return etree.tostring(part, encoding="unicode", pretty_print=True)

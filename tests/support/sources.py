@@ -16,7 +16,7 @@ from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from streams.sources.contracts import built_in, find, load
-from streams.sources.source import Source, ready
+from streams.sources.source import Source, load_source
 from tests.support.events import NOON, batch
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -26,7 +26,7 @@ SHOP = Stores({}, Store(timezone="Europe/Berlin"))
 @cache
 def source(name: str) -> Source:
     """A built-in source; all its stores are in Berlin."""
-    return ready(find(name), lambda _: BERLIN)
+    return load_source(find(name), lambda _: BERLIN)
 
 
 @cache

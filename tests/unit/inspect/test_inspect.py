@@ -27,7 +27,7 @@ from streams.privacy.detection import by_value, luhn
 from streams.privacy.field_names import by_name
 from streams.settings import Store, Stores
 from streams.sources.convert import converter
-from streams.sources.source import ready
+from streams.sources.source import load_source
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial" / "sample.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
@@ -355,7 +355,7 @@ def test_draft_says_where_an_amount_may_be_a_thousand_times_as_large(tmp_path: P
 def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
     target = tmp_path / "draft.yaml"
     assert tillstream("inspect", SAMPLE, "--draft", target).exit_code == 0
-    contract = ready(target, ZONES).contract
+    contract = load_source(target, ZONES).contract
     assert contract.group_by == ("InvoiceNo",)
     assert [kind.type for kind in contract.kinds] == ["return", "sale"]
     assert contract.personal == ("rows[].CustomerID",)
@@ -378,7 +378,7 @@ def test_drafts_of_other_formats_load(tmp_path: Path, text: str) -> None:
     path, target = tmp_path / "in", tmp_path / "out.yaml"
     path.write_text(text)
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
-    ready(target, ZONES)
+    load_source(target, ZONES)
 
 
 @given(
@@ -392,7 +392,7 @@ def test_every_draft_loads(tmp_path_factory: pytest.TempPathFactory, names: list
     rows = data.draw(st.lists(st.lists(value, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
     target = tmp_path_factory.mktemp("draft") / "draft.yaml"
     target.write_text(draft(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
-    ready(target, ZONES)
+    load_source(target, ZONES)
 
 
 def test_shares_of_partitions_are_even_and_add_up() -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from schemas.contract import Contract
 from streams.sources.contracts import BUILT_IN, ContractError, built_in, find, load
-from streams.sources.source import ready
+from streams.sources.source import load_source
 
 GOOD = """\
 contract: 1
@@ -36,13 +36,13 @@ def path(tmp_path: Path) -> Path:
 def faults(path: Path, text: str) -> list[str]:
     path.write_text(text)
     with pytest.raises(ContractError) as error:
-        ready(path, lambda _: None)
+        load_source(path, lambda _: None)
     return [line.replace(str(path), "shop.yaml") for line in str(error.value).splitlines()]
 
 
 def test_good_contract_is_ready(path: Path) -> None:
     path.write_text(GOOD)
-    assert ready(path, lambda _: None).contract.label == "shop@1"
+    assert load_source(path, lambda _: None).contract.label == "shop@1"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_unknown_name_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", built_in())
 def test_built_in_contract_is_ready_and_fits_the_published_schema(name: str) -> None:
-    ready(find(name), lambda _: None)
+    load_source(find(name), lambda _: None)
     schema = json.loads((Path(__file__).parents[3] / "schemas/published/contract.schema.json").read_text())
     jsonschema.validate(yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text()), schema)
 

@@ -8,7 +8,7 @@ import pytest
 from schemas.contract import Contract
 from streams.decode import decode
 from streams.sources.contracts import ContractError
-from streams.sources.source import Source, UnusableContract, ready
+from streams.sources.source import Source, UnusableContract, load_source
 from tests.support.events import batch
 
 
@@ -78,4 +78,4 @@ def test_values_are_for_xml(tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text("contract: 1\nsource: s\nvalues: {a: b}\nkinds: [{type: sale}]\n")
     with pytest.raises(ContractError, match="values are for format xml"):
-        ready(path, lambda _: None)
+        load_source(path, lambda _: None)

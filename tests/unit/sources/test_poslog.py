@@ -20,7 +20,7 @@ from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from streams.sources.contracts import find
-from streams.sources.source import RefusedRecord, SkippedPart, Source, ready
+from streams.sources.source import RefusedRecord, SkippedPart, Source, load_source
 from tests.support.events import FakeRecord
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "samples" / "poslog" / "small.xml"
@@ -31,7 +31,7 @@ STORES = Stores({}, Store(timezone="Europe/Stockholm"))
 
 @cache
 def source() -> Source:
-    return ready(find("poslog"), lambda _: ZoneInfo("Europe/Stockholm"))
+    return load_source(find("poslog"), lambda _: ZoneInfo("Europe/Stockholm"))
 
 
 class Outcome:

@@ -14,7 +14,7 @@ from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
 from streams.sources.contracts import ContractError
-from streams.sources.source import Source, ready
+from streams.sources.source import Source, load_source
 from tests.support.events import NOON, FakeRecord
 
 CONTRACT = """\
@@ -49,7 +49,7 @@ tenders:
 def source(folder: Path, more: str = "") -> Source:
     path = folder / "rows.yaml"
     path.write_text(CONTRACT + more)
-    return ready(path, lambda _: ZoneInfo("Pacific/Auckland"))
+    return load_source(path, lambda _: ZoneInfo("Pacific/Auckland"))
 
 
 def row(kind: str, total: str, sku: str = "", quantity: str = "1", tax: str = "", state: str = "") -> dict[str, str]:
