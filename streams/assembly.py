@@ -21,7 +21,7 @@ from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Settings
 from streams.sink_retry import RetryingSink
-from streams.sources.contracts import ContractError, find, load
+from streams.sources.contracts import ContractError, find_contract, load_contract
 from streams.sources.source import SchemaReader, Source, load_source
 
 
@@ -96,13 +96,13 @@ def find_source(settings: Settings, master_data: MasterData | None = None) -> So
         store = stores.find(name) if master is None else master.store(name, stores)
         return store.zone if store is not None else None
 
-    path = find(settings.contract)
+    path = find_contract(settings.contract)
     return load_source(path, zone_of, _schemas(path, settings))
 
 
 def _schemas(path: Path, settings: Settings) -> SchemaReader | None:
     """What reads the contract's records by the schemas of a registry, if they have any. Raises ContractError."""
-    form = load(path).format
+    form = load_contract(path).format
     if form not in ("avro", "json_schema"):
         return None
     if settings.schema_registry is None:

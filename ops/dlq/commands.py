@@ -32,7 +32,7 @@ from streams.kafka.reader import record_at
 from streams.kafka.topics import partitions_of_topics
 from streams.logs import set_up_logs
 from streams.settings import Settings
-from streams.sources.contracts import find, load
+from streams.sources.contracts import find_contract, load_contract
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
@@ -280,7 +280,11 @@ def replay_command(
     Exit code 1 when a letter fails (or would), or when the replay was stopped before its end.
     """
     settings = _opened(wanted, config, broker=broker, sink_url=sink_url)
-    if patch is not None and settings.contract is not None and not patchable(load(find(settings.contract))):
+    if (
+        patch is not None
+        and settings.contract is not None
+        and not patchable(load_contract(find_contract(settings.contract)))
+    ):
         raise click.UsageError("patches are for records in JSON; the contract's format is another")
     if resume is not None and not apply:
         raise click.UsageError("--resume goes on with a replay: it takes --apply")

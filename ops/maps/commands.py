@@ -21,7 +21,7 @@ from ops.maps.try_record import try_record
 from ops.publish import json_schema
 from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
 from schemas.contract import Contract
-from streams.sources.contracts import find, load
+from streams.sources.contracts import find_contract, load_contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
 from streams.sources.source import load_source
 
@@ -103,9 +103,9 @@ def try_command(
     if wrong:
         raise click.UsageError("a header is NAME=VALUE")
     pairs = [(name, os.fsencode(value)) for name, _, value in (header.partition("=") for header in headers)]
-    path = find(contract)
+    path = find_contract(contract)
     try:
-        value = _first_receipt(load(path), record.read())
+        value = _first_receipt(load_contract(path), record.read())
     except RowsUnreadable as error:
         raise NotReadable(f"{record.name}: {error}") from None
     bare = FileRecord(value, os.fsencode(key) if key is not None else None, pairs)
@@ -155,7 +155,7 @@ def diff(
         raise click.UsageError("name either --from-topic or --from-file")
     settings = settings_from(config, broker=broker)
     by = books(settings)
-    before, after = load_source(find(old), by.zone_of), load_source(find(new), by.zone_of)
+    before, after = load_source(find_contract(old), by.zone_of), load_source(find_contract(new), by.zone_of)
     if file is not None:
         with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
             values = records_of(file, after.contract, told)

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ops.files.layout import NotReadable
 from ops.inspect.render import console
-from streams.sources.contracts import built_in, find
+from streams.sources.contracts import built_in_contracts, find_contract
 from streams.sources.examples import run_example
 from streams.sources.rules import ZoneOf
 from streams.sources.source import load_source
@@ -28,8 +28,8 @@ class ExampleResult(NamedTuple):
 def run_examples(names: Sequence[str], zone_of: ZoneOf) -> list[ExampleResult]:
     """Runs the examples of the contracts, or of all built-in ones. Raises ContractError."""
     tested = []
-    for name in names or built_in():
-        path = find(name)
+    for name in names or built_in_contracts():
+        path = find_contract(name)
         source = load_source(path, zone_of)
         for example in source.contract.examples:
             tested.append(ExampleResult(name, example.name, run_example(source, path.parent, example)))

@@ -21,39 +21,43 @@ class ContractError(Exception):
     """The contract, or mapping, can't be used; the message says what, where and what to do, a line for each fault."""
 
 
-def built_in() -> list[str]:
+def built_in_contracts() -> list[str]:
     """The names of the contracts that Tillstream brings along."""
     return sorted(file.name.removesuffix(".yaml") for file in BUILT_IN.iterdir() if file.name.endswith(".yaml"))
 
 
-def find(name: str) -> Path:
+def find_contract(name: str) -> Path:
     """The file of a built-in contract, by its name, or the file of that path. Raises ContractError."""
-    if name in built_in():
+    if name in built_in_contracts():
         return Path(str(BUILT_IN / f"{name}.yaml"))
     path = Path(name)
     if not path.is_file():
-        raise ContractError(f"{name}: neither a file nor a built-in contract; these are {', '.join(built_in())}")
+        raise ContractError(
+            f"{name}: neither a file nor a built-in contract; these are {', '.join(built_in_contracts())}"
+        )
     return path
 
 
-def load(path: Path) -> Contract:
+def load_contract(path: Path) -> Contract:
     """The contract in a file. Raises ContractError."""
-    return load_as(path, Contract, "contract")
+    return load_model(path, Contract, "contract")
 
 
-def load_as(path: Path, model: type[Model], word: str) -> Model:
+def load_model(path: Path, model: type[Model], word: str) -> Model:
     """A file of the kind `word`, which is its first field and says its version. Raises ContractError."""
-    value, root = parsed(path)
+    value, root = parse_yaml(path)
     if not isinstance(root, yaml.MappingNode):
         raise ContractError(f"{path}:1: a {word} is a list of `name: value`; begin with `{word}: 1`")
     try:
         return model.model_validate(value)
     except ValidationError as error:
         faults = [fault for fault in error.errors(include_url=False, include_context=False) if not _follows(fault)]
-        raise ContractError("\n".join(dict.fromkeys(told(path, root, fault, word) for fault in faults))) from None
+        raise ContractError(
+            "\n".join(dict.fromkeys(describe_error(path, root, fault, word) for fault in faults))
+        ) from None
 
 
-def parsed(path: Path) -> tuple[Any, yaml.Node | None]:
+def parse_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
     """A YAML file's value and its nodes, which know their lines; no key stands twice. Raises ContractError."""
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
@@ -115,7 +119,7 @@ def _follows(fault: Any) -> bool:
     return bool(fault["type"] == "too_short" and fault["input"])
 
 
-def located(path: Path, fault: str) -> str:
+def locate_fault(path: Path, fault: str) -> str:
     """A fault of the form `path.in.contract: message` with file and line."""
     steps, _, message = fault.partition(": ")
     root: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -134,7 +138,7 @@ def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
     return joined
 
 
-def told(path: Path, root: yaml.Node, fault: Any, word: str) -> str:
+def describe_error(path: Path, root: yaml.Node, fault: Any, word: str) -> str:
     """One of pydantic's faults with file and line; `word` names the whole."""
     line, steps = _place(root, fault["loc"])
     message = _PLAINER.get(fault["type"], fault["msg"]).removeprefix("Value error, ")

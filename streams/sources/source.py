@@ -16,7 +16,7 @@ from schemas.money import minor_digits
 from schemas.sale import SaleLine
 from streams.batch import Record
 from streams.checks import CheckFailed, gross_of_lines
-from streams.sources.contracts import ContractError, load, located
+from streams.sources.contracts import ContractError, load_contract, locate_fault
 from streams.sources.convert import ConversionFailed, DamagedCode, text_of
 from streams.sources.formats import UnreadableRecord, reader
 from streams.sources.paths import PathFailed
@@ -254,11 +254,11 @@ class Source:
 
 def load_source(path: Path, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None) -> Source:
     """The source of a contract file. Raises ContractError."""
-    contract = load(path)
+    contract = load_contract(path)
     try:
         return Source(contract, zone_of, schemas, watch)
     except UnusableContract as error:
-        raise ContractError("\n".join(located(path, fault) for fault in str(error).splitlines())) from None
+        raise ContractError("\n".join(locate_fault(path, fault) for fault in str(error).splitlines())) from None
 
 
 def _derive_total(event: dict[str, Any]) -> None:

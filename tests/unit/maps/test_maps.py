@@ -16,7 +16,7 @@ from ops.files.as_imported import records_of
 from ops.files.layout import NotReadable
 from ops.publish import FOLDER
 from streams.privacy.masking import TextMask
-from streams.sources.contracts import load
+from streams.sources.contracts import load_contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
 
 SALE = {"InvoiceNo": "1", "StockCode": "A", "Quantity": "1", "InvoiceDate": "2010-12-01 12:00:00", "UnitPrice": "2.5"}
@@ -321,7 +321,7 @@ def test_schema_is_the_published_one() -> None:
 
 
 def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
-    records = list(records_of(SAMPLE, load(contract), lambda _: None))
+    records = list(records_of(SAMPLE, load_contract(contract), lambda _: None))
     assert [key for key, _ in records] == [b"900001", b"900002", b"C900003", b"900004", b"900005"]
     assert sum(len(json.loads(value)["rows"]) for _, value in records) == 10
     assert json.loads(records[4][1])["rows"][1]["Description"] == "CUSHION, STRIPED"
@@ -331,7 +331,7 @@ def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
 def test_file_that_breaks_off_is_told_with_its_name(contract: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(SAMPLE.read_bytes())[:-9] if name.endswith(".gz") else b'[{"a": 1}, {"a"')
-    form = load(contract) if name.endswith(".gz") else None
+    form = load_contract(contract) if name.endswith(".gz") else None
     with pytest.raises(NotReadable, match=f"{name}: (the gzip file is damaged|item 2 of the JSON array breaks off)"):
         list(records_of(path, form, lambda _: None))
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from schemas.contract import Contract
-from streams.sources.contracts import BUILT_IN, ContractError, built_in, find, load
+from streams.sources.contracts import BUILT_IN, ContractError, built_in_contracts, find_contract, load_contract
 from streams.sources.source import load_source
 
 GOOD = """\
@@ -112,17 +112,17 @@ def test_value_that_yaml_itself_takes_for_another_is_told_with_its_line(path: Pa
 def test_file_that_is_not_utf_8_is_refused(path: Path) -> None:
     path.write_bytes(b"source: \xff")
     with pytest.raises(ContractError, match="not UTF-8"):
-        load(path)
+        load_contract(path)
 
 
 def test_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(ContractError, match=r"shoppify: neither a file nor a built-in contract; these are .*square"):
-        find("shoppify")
+        find_contract("shoppify")
 
 
-@pytest.mark.parametrize("name", built_in())
+@pytest.mark.parametrize("name", built_in_contracts())
 def test_built_in_contract_is_ready_and_fits_the_published_schema(name: str) -> None:
-    load_source(find(name), lambda _: None)
+    load_source(find_contract(name), lambda _: None)
     schema = json.loads((Path(__file__).parents[3] / "schemas/published/contract.schema.json").read_text())
     jsonschema.validate(yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text()), schema)
 

@@ -15,7 +15,7 @@ from ops.simulator.data_sets import completejourney, online_retail
 from schemas.sale import SaleEvent
 from streams.batch import Batch
 from streams.decode import decode
-from streams.sources.contracts import find
+from streams.sources.contracts import find_contract
 from streams.sources.rows import rows_to_records
 from streams.sources.source import load_source
 from tests.support.events import FakeRecord
@@ -32,7 +32,7 @@ class Read:
 
 
 def read(name: str, lines: Iterable[bytes]) -> Read:
-    source = load_source(find(name), lambda _: ZoneInfo("UTC"))
+    source = load_source(find_contract(name), lambda _: ZoneInfo("UTC"))
     records = [FakeRecord(n, v) for n, (_, v) in enumerate(rows_to_records(lines, source.contract.group_by))]
     arrivals, rejected, noted = decode(Batch("t", 0, records), source)
     events = {arrival.event.receipt: arrival.event for arrival in arrivals}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.contract import Contract, ContractExample
-from streams.sources.contracts import built_in
+from streams.sources.contracts import built_in_contracts
 from streams.sources.examples import run_example
 from streams.sources.source import Source
 from tests.support.sources import examples, folder, source
@@ -18,7 +18,7 @@ def test_example_comes_out_as_it_says(name: str, example: ContractExample) -> No
     assert run_example(source(name), folder(name), example) is None
 
 
-@pytest.mark.parametrize("name", built_in())
+@pytest.mark.parametrize("name", built_in_contracts())
 def test_built_in_contract_has_examples(name: str) -> None:
     assert [example for contract, example in examples() if contract == name]
 

@@ -19,7 +19,7 @@ from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.settings import Store, Stores
-from streams.sources.contracts import find
+from streams.sources.contracts import find_contract
 from streams.sources.source import RefusedRecord, SkippedPart, Source, load_source
 from tests.support.events import FakeRecord
 
@@ -31,7 +31,7 @@ STORES = Stores({}, Store(timezone="Europe/Stockholm"))
 
 @cache
 def source() -> Source:
-    return load_source(find("poslog"), lambda _: ZoneInfo("Europe/Stockholm"))
+    return load_source(find_contract("poslog"), lambda _: ZoneInfo("Europe/Stockholm"))
 
 
 class Outcome:

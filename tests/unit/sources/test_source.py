@@ -22,7 +22,7 @@ from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode, explain
 from streams.pipeline import process
-from streams.sources.contracts import ContractError, built_in, find
+from streams.sources.contracts import ContractError, built_in_contracts, find_contract
 from streams.sources.source import RefusedRecord, SkippedPart, Source, load_source
 from tests.support.events import NOON, FakeRecord, batch
 from tests.support.line import Line
@@ -257,10 +257,10 @@ def test_contract_file_of_a_path_that_is_gone_is_told(tmp_path: Path) -> None:
 ODD = ("9" * 17, "9" * 40, "0.00000000000000000001", "-1", "1e300", "0001-01-01", "9999-12-31")
 
 
-@pytest.mark.parametrize("name", built_in())
+@pytest.mark.parametrize("name", built_in_contracts())
 def test_numbers_and_times_beyond_all_bounds_are_refused_and_never_a_crash(name: str) -> None:
     """Every number of every example in turn, and every time, as no receipt has it."""
-    contract = load_source(find(name), lambda _: ZoneInfo("Asia/Tokyo"))
+    contract = load_source(find_contract(name), lambda _: ZoneInfo("Asia/Tokyo"))
     for example in contract.contract.examples:
         text = example.value if isinstance(example.value, str) else json.dumps(example.value)
         headers = [(header, value.encode()) for header, value in example.headers.items()]
