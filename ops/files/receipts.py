@@ -24,10 +24,10 @@ from streams.sources.rows import (
     RowsUnreadable,
     TableColumns,
     TableRows,
+    blank_lines,
     read_rows,
-    record,
-    runs_of,
-    without,
+    receipt_record,
+    receipt_runs,
 )
 from streams.sources.source import MAX_PARTS
 
@@ -159,7 +159,7 @@ def _look_at_rows(
                 found.receipts += len(some.rows)
         return
     with closing(RepeatedNumbers()) as repeats:
-        for run in runs_of(_rows(file, found.layout, columns, told), columns):
+        for run in receipt_runs(_rows(file, found.layout, columns, told), columns):
             if isinstance(run, BadRow):
                 found.rows += 1
                 found.is_bad(run.line, run.fault)
@@ -218,7 +218,7 @@ def receipts(
     for run in runs if found.together else brought_together(runs):
         given = run if whole is None else whole(run)
         if given is not None:
-            yield FileReceipt(*record(given.key, given.rows), given.line)
+            yield FileReceipt(*receipt_record(given.key, given.rows), given.line)
 
 
 def receipt_runs(
@@ -229,7 +229,7 @@ def receipt_runs(
     key: Key | None = None
     begins = 0
     made: list[str] = []
-    for run in runs_of(_rows(file, found.layout, columns, told), columns):
+    for run in receipt_runs(_rows(file, found.layout, columns, told), columns):
         if isinstance(run, BadRow):
             aside.take(run.text)
             continue
@@ -260,7 +260,7 @@ def header_of(layout: FileLayout) -> str:
 def _rows(file: File, layout: FileLayout, columns: TableColumns, told: Progress) -> Iterator[TableRows | BadRow]:
     """The rows of a table, without its header."""
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as text:
-        lines = without(iter(text), columns.skip_lines, layout.above)
+        lines = blank_lines(iter(text), columns.skip_lines, layout.above)
         found = read_rows(lines, layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
         waits_for_header = layout.header
         for some in found:

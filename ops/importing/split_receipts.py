@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ops.files.regroup import Key, RowGroup, as_key, as_row, scratch
 from ops.maps.outcome import FileRecord
-from streams.sources.rows import record
+from streams.sources.rows import receipt_record
 from streams.sources.source import MAX_PARTS, RefusedRecord, SkippedPart, Source
 
 _AT_ONCE = 50_000
@@ -146,7 +146,7 @@ class SplitReceipts:
 
     def _event(self, key: Key, part: ReceiptPart) -> dict[str, Any]:
         """Return what the contract makes of the part alone: its identity, its moment, its lines."""
-        name, value = record(key, [part.rows.decode()])
+        name, value = receipt_record(key, [part.rows.decode()])
         sample = FileRecord(value, name)
         try:
             for made in self._source.events(sample):

@@ -124,7 +124,7 @@ class TableColumns:
         return self._row % tuple(map(encode_basestring, cells))
 
 
-def record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
+def receipt_record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
     """(key, value) of a receipt, of its rows as JSON."""
     name = key if isinstance(key, str) else join_names(key)
     return name.encode(), f'{{"rows":[{",".join(rows)}]}}'.encode()
@@ -143,7 +143,7 @@ def rows_to_records(
     `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
     line that is wrong.
     """
-    texts = without(_decoded(lines, encoding), tuple(skip_lines))
+    texts = blank_lines(_decoded(lines, encoding), tuple(skip_lines))
     header = next(texts, None)
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
@@ -152,11 +152,11 @@ def rows_to_records(
     if first is None:
         raise RowsUnreadable("line 1: the file has no columns; the first line names them")
     columns = TableColumns(_columns(_sound(first).rows[0]), group_by, fill_down)
-    for name, group in groupby(map(_sound, runs_of(table, columns)), lambda run: run.key):
-        yield record(name, (columns.as_json(cells) for run in group for cells in run.rows))
+    for name, group in groupby(map(_sound, receipt_runs(table, columns)), lambda run: run.key):
+        yield receipt_record(name, (columns.as_json(cells) for run in group for cells in run.rows))
 
 
-def without(lines: Iterator[str], beginnings: tuple[str, ...], above: int = 0) -> Iterator[str]:
+def blank_lines(lines: Iterator[str], beginnings: tuple[str, ...], above: int = 0) -> Iterator[str]:
     """Give the lines with empty ones for the first `above`, and for those that begin like this, white space aside."""
     if above:
         lines = chain(("\n" for _ in islice(lines, above)), lines)
@@ -171,7 +171,7 @@ def _sound(some: Any) -> Any:
     return some
 
 
-def runs_of(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
+def receipt_runs(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
     """Give a table's rows, without its header, by receipt, with the empty cells of `fill_down` filled.
 
     A row that names no receipt, as a cell of `group_by` is empty or damaged, is bad: it would be a receipt of its own,
@@ -342,7 +342,7 @@ def _sniffed(header: str) -> str:
     return max(DELIMITERS, key=bare.count)
 
 
-def names_of(cells: Sequence[str]) -> list[str]:
+def column_names(cells: Sequence[str]) -> list[str]:
     """The names of the columns, as the first line has them; the number of a first or last one that has none.
 
     Spreadsheets leave an index without a name in front, and programs a delimiter at the end of each line.
@@ -354,7 +354,7 @@ def names_of(cells: Sequence[str]) -> list[str]:
 
 
 def _columns(cells: list[str]) -> list[str]:
-    columns = names_of(cells)
+    columns = column_names(cells)
     wrong = next((name for name in columns if not name or columns.count(name) > 1), None)
     if wrong is not None:
         raise RowsUnreadable(f"line 1: column {wrong!r} is {'named twice' if wrong else 'without a name'}; rename it")
