@@ -40,7 +40,7 @@ class ConversionContext(Protocol):
         ...
 
 
-Convert = Callable[[Any, ConversionContext], Any]
+Conversion = Callable[[Any, ConversionContext], Any]
 #: A space as programs print it in numbers: an ordinary one, or one at which no line is broken.
 _SPACES = "[ \u00a0\u202f]"
 Read = TypeVar("Read")
@@ -65,7 +65,7 @@ class StepError(Exception):
     """The step can't be done on any value; the message says why."""
 
 
-def converter(step: ConversionStep) -> Convert:
+def converter(step: ConversionStep) -> Conversion:
     """`step`, ready to be done. Raises StepError."""
     return _MAKERS[step.name](getattr(step, step.name))
 
@@ -79,7 +79,7 @@ def text_of(value: Any) -> str:
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
-def _decimal(how: DecimalNumber) -> Convert:
+def _decimal(how: DecimalNumber) -> Conversion:
     point, mark = re.escape(how.point), _SPACES if how.thousands == " " else re.escape(how.thousands)
     if how.thousands == how.point:
         raise StepError("decimal: point and thousands are the same mark")
@@ -142,7 +142,7 @@ def _number(value: Any) -> Decimal:
         raise ConversionFailed(str(fault)) from None
 
 
-def _minor_units(currency: bool | str) -> Convert:
+def _minor_units(currency: bool | str) -> Conversion:
     fixed = None if currency is True else minor_digits(str(currency))
     if currency is not True and fixed is None:
         raise StepError(f"minor_units: {currency} is no currency of ISO 4217")
@@ -161,7 +161,7 @@ def _minor_units(currency: bool | str) -> Convert:
     return convert
 
 
-def _multiply(factor: str) -> Convert:
+def _multiply(factor: str) -> Conversion:
     try:
         by = any_number(factor)  # so that the product is exact
     except NotMoney:
@@ -176,7 +176,7 @@ def _round(value: Any, around: ConversionContext) -> str:
     return format(Decimal(round_half_up(EXACT.scaleb(_number(value), digits))).scaleb(-digits), "f")
 
 
-def _time(how: TimeFormats) -> Convert:
+def _time(how: TimeFormats) -> Conversion:
     readers = [_READERS.get(form) or _pattern(form) for form in how.formats]
     patterns = [read for form, read in zip(how.formats, readers, strict=True) if form not in _READERS]
     _check_zone(how)
@@ -315,7 +315,7 @@ _NOON = timedelta(hours=12)
 _LONGEST_DATE = len("2026-03-10")
 
 
-def _codes(codes: CodeTable) -> Convert:
+def _codes(codes: CodeTable) -> Conversion:
     def convert(value: Any, _: ConversionContext) -> Any:
         code = str(value).lower() if isinstance(value, bool) else text_of(value)
         result = codes.table.get(code)
@@ -328,7 +328,7 @@ def _codes(codes: CodeTable) -> Convert:
     return convert
 
 
-def _boolean(how: BooleanTexts) -> Convert:
+def _boolean(how: BooleanTexts) -> Conversion:
     table = {word.lower(): True for word in how.yes} | {word.lower(): False for word in how.no}
 
     def convert(value: Any, _: ConversionContext) -> bool:
@@ -365,7 +365,7 @@ def _whole(code: str) -> str:
     return bare
 
 
-def _gtin(what: str) -> Convert:
+def _gtin(what: str) -> Conversion:
     def convert(value: Any, _: ConversionContext) -> str:
         code = _whole(text_of(value))
         code = code.removesuffix(".0")  # as programs write a column of numbers that has gaps
@@ -381,13 +381,13 @@ def _gtin(what: str) -> Convert:
     return convert
 
 
-def _sign(what: str) -> Convert:
+def _sign(what: str) -> Conversion:
     if what == "absolute":
         return lambda value, _: format(abs(_number(value)), "f")
     return lambda value, _: format(EXACT.minus(_number(value)), "f")
 
 
-def _lookup(how: ListLookup) -> Convert:
+def _lookup(how: ListLookup) -> Conversion:
     try:
         rows, by, take = json_path(how.rows), json_path(how.by), json_path(how.take)
     except PathError as fault:
@@ -411,7 +411,7 @@ def _lookup(how: ListLookup) -> Convert:
 _REVISIONS_BEGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def _revision(_: str) -> Convert:
+def _revision(_: str) -> Conversion:
     def convert(value: Any, _: ConversionContext) -> int:
         moment = _iso(value)
         if moment is None or moment.tzinfo is None:
@@ -421,7 +421,7 @@ def _revision(_: str) -> Convert:
     return convert
 
 
-_MAKERS: dict[str, Callable[[Any], Convert]] = {
+_MAKERS: dict[str, Callable[[Any], Conversion]] = {
     "decimal": _decimal,
     "minor_units": _minor_units,
     "multiply": _multiply,

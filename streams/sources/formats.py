@@ -20,7 +20,7 @@ from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from streams.batch import Record
 
-Read = Callable[[Record], Any]
+RecordReader = Callable[[Record], Any]
 _BOM = b"\xef\xbb\xbf"
 #: Objects of one JSON text. A receipt has dozens; millions of empty ones fit into a record and take seconds to read.
 MAX_OBJECTS = 500_000
@@ -35,7 +35,7 @@ class UnreadableRecord(Exception):
         self.detail = detail
 
 
-def reader(contract: Contract) -> Read:
+def reader(contract: Contract) -> RecordReader:
     """What reads a record's value in the contract's format; raises Unreadable."""
     if contract.format == "xml":
         return _xml_reader(ignore_namespaces=contract.xml.namespaces == "ignore")
@@ -168,7 +168,7 @@ def _is_json(media: str) -> bool:
     return kind.endswith(("/json", "+json")) and not kind.endswith("-batch+json")
 
 
-def _xml_reader(*, ignore_namespaces: bool) -> Read:
+def _xml_reader(*, ignore_namespaces: bool) -> RecordReader:
     # No entities, no network, and libxml2's own limits on depth and size: the file is a stranger's.
     options: dict[str, Any] = {
         "resolve_entities": False,

@@ -14,7 +14,7 @@ from jmespath.functions import Functions
 from jmespath.visitor import TreeInterpreter
 
 #: From a value to what stands at the path in it; None where nothing does.
-Find = Callable[[Any], Any]
+PathFinder = Callable[[Any], Any]
 Node = dict[str, Any]
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -35,7 +35,7 @@ class JmesCompiler:
     def __init__(self, interpreter: TreeInterpreter, functions: Functions) -> None:
         self._interpreter = interpreter
         self._functions = functions
-        self._makers: dict[str, Callable[[Node, list[Find]], Find]] = {
+        self._makers: dict[str, Callable[[Node, list[PathFinder]], PathFinder]] = {
             "field": _field,
             "index": _index,
             "literal": lambda node, _: _constant(node["value"]),
@@ -57,7 +57,7 @@ class JmesCompiler:
             "function_expression": self._call,
         }
 
-    def compiled(self, node: Node) -> Find:
+    def compiled(self, node: Node) -> PathFinder:
         """`node` as a function. Raises UnknownFunction."""
         kind, children = node["type"], node["children"]
         if kind == "function_expression" and node["value"] not in self._functions.FUNCTION_TABLE:
@@ -66,7 +66,7 @@ class JmesCompiler:
             return lambda value: self._interpreter.visit(cast(Any, node), value)
         return self._makers[kind](node, [self.compiled(child) for child in children])
 
-    def _call(self, node: Node, arguments: list[Find]) -> Find:
+    def _call(self, node: Node, arguments: list[PathFinder]) -> PathFinder:
         name, call = node["value"], self._functions.call_function
         return lambda value: call(name, [argument(value) for argument in arguments])
 
@@ -75,21 +75,21 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _constant(constant: Any) -> Find:
+def _constant(constant: Any) -> PathFinder:
     return lambda _: constant
 
 
-def _field(node: Node, _: list[Find]) -> Find:
+def _field(node: Node, _: list[PathFinder]) -> PathFinder:
     name = node["value"]
     return lambda value: value.get(name) if type(value) is dict else None
 
 
-def _index(node: Node, _: list[Find]) -> Find:
+def _index(node: Node, _: list[PathFinder]) -> PathFinder:
     place = node["value"]
     return lambda value: value[place] if type(value) is list and -len(value) <= place < len(value) else None
 
 
-def _row(parts: list[Find]) -> Find:
+def _row(parts: list[PathFinder]) -> PathFinder:
     if len(parts) == 1:
         return parts[0]
     first, then = parts[0], _row(parts[1:])
@@ -100,7 +100,7 @@ def _is_false(value: Any) -> bool:
     return value is None or value is False or value == "" or value == [] or value == {}
 
 
-def _or(left: Find, right: Find) -> Find:
+def _or(left: PathFinder, right: PathFinder) -> PathFinder:
     def find(value: Any) -> Any:
         found = left(value)
         return right(value) if _is_false(found) else found
@@ -108,7 +108,7 @@ def _or(left: Find, right: Find) -> Find:
     return find
 
 
-def _and(left: Find, right: Find) -> Find:
+def _and(left: PathFinder, right: PathFinder) -> PathFinder:
     def find(value: Any) -> Any:
         found = left(value)
         return found if _is_false(found) else right(value)
@@ -120,7 +120,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _not(inner: Find) -> Find:
+def _not(inner: PathFinder) -> PathFinder:
     def find(value: Any) -> bool:
         found = inner(value)
         return not found and not _is_number(found)  # 0 is something
@@ -134,7 +134,7 @@ def _equal(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def _compared(how: str, left: Find, right: Find) -> Find:
+def _compared(how: str, left: PathFinder, right: PathFinder) -> PathFinder:
     if how == "eq":
         return lambda value: _equal(left(value), right(value))
     if how == "ne":
@@ -150,7 +150,7 @@ def _compared(how: str, left: Find, right: Find) -> Find:
     return find
 
 
-def _flat(inner: Find) -> Find:
+def _flat(inner: PathFinder) -> PathFinder:
     def find(value: Any) -> list[Any] | None:
         found = inner(value)
         if not isinstance(found, list):
@@ -166,7 +166,7 @@ def _flat(inner: Find) -> Find:
     return find
 
 
-def _each(base: Find, then: Find) -> Find:
+def _each(base: PathFinder, then: PathFinder) -> PathFinder:
     def find(value: Any) -> list[Any] | None:
         items = base(value)
         if not isinstance(items, list):
@@ -176,7 +176,7 @@ def _each(base: Find, then: Find) -> Find:
     return find
 
 
-def _each_where(base: Find, then: Find, holds: Find) -> Find:
+def _each_where(base: PathFinder, then: PathFinder, holds: PathFinder) -> PathFinder:
     def find(value: Any) -> list[Any] | None:
         items = base(value)
         if not isinstance(items, list):
@@ -186,10 +186,10 @@ def _each_where(base: Find, then: Find, holds: Find) -> Find:
     return find
 
 
-def _listed(parts: list[Find]) -> Find:
+def _listed(parts: list[PathFinder]) -> PathFinder:
     return lambda value: None if value is None else [part(value) for part in parts]
 
 
-def _named(names: list[str], parts: list[Find]) -> Find:
+def _named(names: list[str], parts: list[PathFinder]) -> PathFinder:
     pairs = list(zip(names, parts, strict=True))
     return lambda value: None if value is None else {name: part(value) for name, part in pairs}

@@ -22,7 +22,7 @@ from lxml import etree
 
 from schemas.money import EXACT, NotMoney, any_number
 from streams.sources import xpath
-from streams.sources.jmes import Find, JmesCompiler, Node, UnknownFunction
+from streams.sources.jmes import JmesCompiler, Node, PathFinder, UnknownFunction
 
 _NUMBER: Any = {"types": ["number", "string", "null"]}
 
@@ -122,7 +122,7 @@ def _text(number: Decimal) -> str:
     return format(number.normalize(_LONG), "f")
 
 
-def json_path(path: str) -> Find:
+def json_path(path: str) -> PathFinder:
     """`path` ready to be run on JSON values. Raises PathError."""
     try:
         find = _COMPILER.compiled(cast(Node, jmespath.compile(path).parsed))
@@ -144,7 +144,9 @@ def json_path(path: str) -> Find:
     return search
 
 
-def xml_path(path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None) -> Find:
+def xml_path(
+    path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None
+) -> PathFinder:
     """`path` ready to be run on elements: the text of the first hit. Raises PathError."""
     nodes = xml_nodes(path, namespaces, variables)
 
@@ -163,7 +165,9 @@ def xml_path(path: str, namespaces: dict[str, str] | None = None, variables: dic
     return find
 
 
-def xml_nodes(path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None) -> Find:
+def xml_nodes(
+    path: str, namespaces: dict[str, str] | None = None, variables: dict[str, Any] | None = None
+) -> PathFinder:
     """`path` ready to be run on elements: what XPath gives, a list of nodes for a path. Raises PathError.
 
     `variables` has the names that it may use, and their values when it is run.

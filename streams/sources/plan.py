@@ -16,18 +16,18 @@ from schemas.contract import (
     TaxList,
     TenderList,
 )
-from streams.sources.convert import Convert, StepError, converter
-from streams.sources.jmes import Find
+from streams.sources.convert import Conversion, StepError, converter
+from streams.sources.jmes import PathFinder
 from streams.sources.paths import PathError, json_path, xml_nodes, xml_path
-from streams.sources.rules import Get, Holds, Watch, condition, getter, typed
+from streams.sources.rules import FieldGetter, PartPredicate, RuleObserver, condition, getter, typed
 
-Fields = list[tuple[str, Get]]
+Fields = list[tuple[str, FieldGetter]]
 #: Fields of an event and of its lines that are codes: what spreadsheets put around them is taken off.
 _CODES = frozenset(
     {"event_id", "store", "register", "receipt", "cashier", "customer.id", "sku"}
     | {f"original.{name}" for name in ("store", "register", "receipt")}
 )
-Values = list[tuple[str, Find]]
+Values = list[tuple[str, PathFinder]]
 
 
 class PartPlan(NamedTuple):
@@ -48,7 +48,7 @@ class KindPlan(NamedTuple):
     """
 
     kind: RecordKind
-    holds: list[Holds]
+    holds: list[PartPredicate]
     facts: Values
     fields: Fields
     lines: list[PartPlan]
@@ -65,7 +65,7 @@ class ContractPlanner:
     `variables` are those of XPath, for the part that is being made; whoever carries a plan out sets them.
     """
 
-    def __init__(self, contract: Contract, watch: Watch | None) -> None:
+    def __init__(self, contract: Contract, watch: RuleObserver | None) -> None:
         self.faults: list[str] = []
         self.variables: dict[str, Any] = {}
         self._contract = contract
@@ -135,8 +135,8 @@ class ContractPlanner:
     def _fields(self, rules: dict[str, AnyRule], here: str) -> Fields:
         return [(name, self._getter(rule, _path(here, "fields", name), name)) for name, rule in rules.items()]
 
-    def _getter(self, rule: FieldRule, here: str, name: str) -> Get:
-        converts: list[Convert] = []
+    def _getter(self, rule: FieldRule, here: str, name: str) -> FieldGetter:
+        converts: list[Conversion] = []
         for number, step in enumerate(rule.steps):
             try:
                 converts.append(converter(step))
@@ -145,10 +145,10 @@ class ContractPlanner:
         get = typed(name, getter(rule, self._find(rule.path, f"{here}.path"), converts, self._watch, here))
         return _code(get) if name in _CODES and rule.value is None else get
 
-    def _condition(self, when: Condition, here: str) -> Holds:
+    def _condition(self, when: Condition, here: str) -> PartPredicate:
         return condition(when, self._find(when.path, f"{here}.path"), self._watch, here)
 
-    def _find(self, path: str | None, here: str) -> Find:
+    def _find(self, path: str | None, here: str) -> PathFinder:
         if path is None:
             return lambda _: None
         try:
@@ -158,7 +158,7 @@ class ContractPlanner:
             self.faults.append(f"{here}: {fault}")
             return lambda _: None
 
-    def _nodes(self, path: str, here: str) -> Find:
+    def _nodes(self, path: str, here: str) -> PathFinder:
         try:
             whole = self._whole(path)
             return xml_nodes(whole, self._namespaces, self.variables) if self._xml else json_path(whole)
@@ -177,7 +177,7 @@ class ContractPlanner:
         return lambda node: _as_list(find(node))
 
 
-def _code(get: Get) -> Get:
+def _code(get: FieldGetter) -> FieldGetter:
     def code(part: Any, making: Any) -> Any:
         value = get(part, making)
         return bare_code(value) if type(value) is str and value.startswith(('="', "'")) else value

@@ -9,8 +9,8 @@ from schemas.contract import Condition, FieldRule
 from schemas.money import NotMoney, any_number
 from schemas.reference import join_names
 from streams.batch import Record
-from streams.sources.convert import ConversionFailed, Convert
-from streams.sources.jmes import Find
+from streams.sources.convert import Conversion, ConversionFailed
+from streams.sources.jmes import PathFinder
 from streams.sources.paths import PathFailed
 from streams.sources.taxes import ChargedTaxes
 
@@ -39,17 +39,19 @@ class EventBuilder:
 
 
 #: Told of each rule's value as it is found and after each step: (place in the contract, `found` or the step, value).
-Watch = Callable[[str, str, Any], None]
+RuleObserver = Callable[[str, str, Any], None]
 #: From a part of the record to a field's value; None: absent.
-Get = Callable[[Any, EventBuilder], Any]
+FieldGetter = Callable[[Any, EventBuilder], Any]
 #: Whether a part of a record is as a condition says.
-Holds = Callable[[Any, Record], bool]
+PartPredicate = Callable[[Any, Record], bool]
 
 
-def getter(rule: FieldRule, find: Find, converts: list[Convert], watch: Watch | None, here: str) -> Get:
+def getter(
+    rule: FieldRule, find: PathFinder, converts: list[Conversion], watch: RuleObserver | None, here: str
+) -> FieldGetter:
     """The rule, with its path (if it has one) and its steps made ready."""
     if rule.value is not None:
-        found: Get = partial(_constant, rule.value)
+        found: FieldGetter = partial(_constant, rule.value)
     elif rule.header is not None:
         found = partial(_headers, (rule.header,) if isinstance(rule.header, str) else rule.header)
     elif rule.key:
@@ -64,7 +66,7 @@ def getter(rule: FieldRule, find: Find, converts: list[Convert], watch: Watch | 
     return _watched(_rule(found, rule.default, converts), watch, here, "result")
 
 
-def typed(name: str, get: Get) -> Get:
+def typed(name: str, get: FieldGetter) -> FieldGetter:
     """The rule of a field of that name, whose texts become the field's type, where texts are all that a record has.
 
     `revision` may be the text of a whole number, `tax_included` may be `true` or `false`. Any other text stays one, and
@@ -95,7 +97,7 @@ _TYPED: dict[str, Callable[[str], Any]] = {
 }
 
 
-def condition(when: Condition, find: Find, watch: Watch | None, here: str) -> Holds:
+def condition(when: Condition, find: PathFinder, watch: RuleObserver | None, here: str) -> PartPredicate:
     """The condition, with its path (if it has one) made ready."""
     found: Callable[[Any, Record], Any] = lambda part, _: find(part)  # noqa: E731 (the same shape as the other one)
     if when.header is not None:
@@ -105,14 +107,14 @@ def condition(when: Condition, find: Find, watch: Watch | None, here: str) -> Ho
     return _watched(_holds(_watched(found, watch, here, "found"), when), watch, here, "holds")
 
 
-def _holds(found: Callable[[Any, Record], Any], when: Condition) -> Holds:
+def _holds(found: Callable[[Any, Record], Any], when: Condition) -> PartPredicate:
     if when.one_of is None:
         return lambda part, record: _is_something(found(part, record))
     wanted = frozenset((type(value) is bool, str(value)) for value in when.one_of)
     return lambda part, record: (type(value := found(part, record)) is bool, str(value)) in wanted
 
 
-def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
+def _rule(found: FieldGetter, default: Any, converts: list[Conversion]) -> FieldGetter:
     def get(part: Any, making: EventBuilder) -> Any:
         value = found(part, making)
         if value is None or (type(value) is str and not value.strip()):
@@ -126,7 +128,7 @@ def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
     return get
 
 
-def _watched(do: Callable[[Any, Any], Any], watch: Watch, here: str, step: str) -> Callable[[Any, Any], Any]:
+def _watched(do: Callable[[Any, Any], Any], watch: RuleObserver, here: str, step: str) -> Callable[[Any, Any], Any]:
     def watched(value: Any, around: Any) -> Any:
         try:
             result = do(value, around)
@@ -143,11 +145,11 @@ def _constant(value: Any, _part: Any, _making: EventBuilder) -> Any:
     return value
 
 
-def _at(find: Find) -> Get:
+def _at(find: PathFinder) -> FieldGetter:
     return lambda part, _: find(part)
 
 
-def _of_record(find: Find, _part: Any, making: EventBuilder) -> Any:
+def _of_record(find: PathFinder, _part: Any, making: EventBuilder) -> Any:
     if find not in making.memo:  # once an event, not once a line
         making.memo[find] = find(making.tree)
     return making.memo[find]

@@ -21,7 +21,7 @@ from streams.sources.convert import ConversionFailed, DamagedCode, text_of
 from streams.sources.formats import UnreadableRecord, reader
 from streams.sources.paths import PathFailed
 from streams.sources.plan import ContractPlanner, KindPlan, PartPlan, Values
-from streams.sources.rules import EventBuilder, Get, Watch, ZoneOf
+from streams.sources.rules import EventBuilder, FieldGetter, RuleObserver, ZoneOf
 from streams.sources.taxes import ChargedTaxes, UncertainRate, charged, settle
 
 _LINES = TypeAdapter(tuple[SaleLine, ...])
@@ -72,7 +72,11 @@ class Source:
     """
 
     def __init__(
-        self, contract: Contract, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None
+        self,
+        contract: Contract,
+        zone_of: ZoneOf,
+        schemas: SchemaReader | None = None,
+        watch: RuleObserver | None = None,
     ) -> None:
         self.contract = contract
         self._schemas = schemas
@@ -252,7 +256,9 @@ class Source:
                 yield made
 
 
-def load_source(path: Path, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: Watch | None = None) -> Source:
+def load_source(
+    path: Path, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: RuleObserver | None = None
+) -> Source:
     """The source of a contract file. Raises ContractError."""
     contract = load_contract(path)
     try:
@@ -277,7 +283,7 @@ def _derive_total(event: dict[str, Any]) -> None:
     event.setdefault("totals", {})["gross"] = gross
 
 
-def _value(get: Get, part: Any, making: EventBuilder, name: str) -> Any:
+def _value(get: FieldGetter, part: Any, making: EventBuilder, name: str) -> Any:
     try:
         return get(part, making)
     except (ConversionFailed, PathFailed) as fault:

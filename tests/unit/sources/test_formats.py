@@ -13,14 +13,14 @@ from lxml import etree
 from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from streams.decode import decode
-from streams.sources.formats import Read, UnreadableRecord, reader
+from streams.sources.formats import RecordReader, UnreadableRecord, reader
 from streams.sources.source import Source
 from tests.support.events import FakeRecord, batch, event
 
 FORMATS = ["json", "cloudevents", "xml", "csv", "avro", "json_schema"]
 
 
-def reads(form: str, **how: Any) -> Read:
+def reads(form: str, **how: Any) -> RecordReader:
     plain = {"contract": 1, "source": "s", "format": form, "kinds": [{"type": "sale"}]}
     return reader(Contract.model_validate(plain | how))
 
