@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from ops.inspect.ranges import NumberRange, median
-from ops.inspect.value_kinds import MARKS, Marks, ValueReading, epoch, number, read
+from ops.inspect.value_kinds import MARKS, Marks, ValueReading, epoch, number, read_value
 from streams.privacy.detection import by_value
 from streams.privacy.field_names import by_name
 
@@ -87,7 +87,7 @@ class ValueColumn:
             if not text:
                 self.blank += count
                 continue
-            reading = read(text)
+            reading = read_value(text)
             self.readings[reading] += count
             self._looks(text, reading, count)
             examples = self.samples.setdefault(reading.kind, [])
@@ -232,7 +232,7 @@ class ValueColumn:
         marks = (self.marks or list(MARKS[:1]))[0]
         numbers: Counter[Decimal] = Counter()
         for text, count in self.counts.items():
-            if read(text.strip()).kind in ("integer", "decimal"):
+            if read_value(text.strip()).kind in ("integer", "decimal"):
                 numbers[number(text.strip(), marks)] += count
         middle = median(numbers)
         if middle is None:

@@ -12,15 +12,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ops.files.layout import FileFormat, FileLayout, NotReadable, look
 from ops.files.records import Progress as Told
-from ops.inspect.draft import draft
+from ops.inspect.draft import draft_contract
 from ops.inspect.findings import findings
-from ops.inspect.render import report
+from ops.inspect.render import print_report
 from ops.inspect.survey import RecordSurvey, survey_file, survey_texts
 from ops.inspect.topic import last_records
 from streams.kafka.topics import TopicsUnusable
 from streams.settings import Settings
 
-LAST = 10_000  # records of a topic, if not stated
+DEFAULT_LIMIT = 10_000  # records of a topic, if not stated
 _FILE_ENDINGS = (".csv", ".json", ".jsonl", ".ndjson", ".xml", ".gz", ".txt", ".tsv")
 
 
@@ -40,25 +40,25 @@ def inspect(
     layout = None
     if path.is_file():
         layout = look(path, wanted)
-        with bar(f"reading {path.name}", path.stat().st_size) as told:
+        with progress_bar(f"reading {path.name}", path.stat().st_size) as told:
             survey = survey_file(path, layout, sample, told)
     elif path.exists() or "/" in name or name.endswith(_FILE_ENDINGS):
         raise NotReadable(f"{name}: no such file")
     else:
-        survey = survey_topic(settings, name, sample or LAST)
+        survey = survey_topic(settings, name, sample or DEFAULT_LIMIT)
     if not survey.records:
         raise NotReadable(f"{name}: no record could be read" + (f" as {layout.format}" if layout else ""))
     found = findings(survey, layout)
     # Before the report, whose reader may have seen enough of it (`| head`).
     wrote = write_draft(survey, layout, path, draft_to) if draft_to is not None else None
-    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else report(found, name)
+    click.echo(json.dumps(found, ensure_ascii=False)) if as_json else print_report(found, name)
     if wrote is not None:
         click.echo(wrote, err=True)
 
 
 def write_draft(survey: RecordSurvey, layout: FileLayout | None, path: Path, to: Path) -> str:
     """Writes the draft. Returns what to look at."""
-    text = draft(survey, layout, path)
+    text = draft_contract(survey, layout, path)
     try:
         to.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -69,7 +69,7 @@ def write_draft(survey: RecordSurvey, layout: FileLayout | None, path: Path, to:
 
 def survey_topic(settings: Settings, topic: str, count: int) -> RecordSurvey:
     """The survey of a topic's last records. Raises as `last_records`, and NotReadable for what is binary."""
-    with bar(f"reading {topic}", count) as told:
+    with progress_bar(f"reading {topic}", count) as told:
         records = last_records(settings, topic, count, told)
     values = [record.value for record in records if record.value]
     if not values:
@@ -83,7 +83,7 @@ def survey_topic(settings: Settings, topic: str, count: int) -> RecordSurvey:
 
 
 @contextmanager
-def bar(what: str, total: int | None) -> Iterator[Told]:
+def progress_bar(what: str, total: int | None) -> Iterator[Told]:
     """A progress bar at a terminal, nothing elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     hidden = not sys.stderr.isatty()

@@ -10,7 +10,7 @@ from ops.inspect.drafting import ContractDraft, yaml_text
 from ops.inspect.survey import RecordSurvey
 
 
-def draft(survey: RecordSurvey, layout: FileLayout | None, path: Path) -> str:
+def draft_contract(survey: RecordSurvey, layout: FileLayout | None, path: Path) -> str:
     """The contract's text, in YAML."""
     made = ContractDraft(survey, layout, path)
     return "\n".join([*_head(made), *kinds(made), *fields(made), *lines_of(made), *_personal(made), ""])

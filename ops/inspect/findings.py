@@ -143,7 +143,7 @@ def _number(column: ValueColumn) -> dict[str, Any]:
     }
 
 
-def in_words(number: dict[str, Any]) -> str:
+def describe_number_format(number: dict[str, Any]) -> str:
     """How a number is written; nothing of a point, which is no news."""
     point, thousands = number["point"], number["thousands"]
     said = ["mixed marks"] if point is None else [] if point == "." else [_MARK_NAMES[point]]

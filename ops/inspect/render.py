@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ops.inspect.findings import in_words
+from ops.inspect.findings import describe_number_format
 
 WIDTH = 120  # where there is no terminal
 
@@ -17,10 +17,10 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
-def report(found: dict[str, Any], name: str) -> None:
+def print_report(found: dict[str, Any], name: str) -> None:
     """Prints what was found about the file or topic."""
     out = console()
-    out.print(f"[bold]{escape(name)}[/]  {escape(head(found))}")
+    out.print(f"[bold]{escape(name)}[/]  {escape(format_summary(found))}")
     fields: list[dict[str, Any]] = found["fields"]
     table = Table("field", "type", "missing", "distinct", "min", "max", "examples", box=None, header_style="bold")
     for field in fields:
@@ -32,11 +32,11 @@ def report(found: dict[str, Any], name: str) -> None:
         for path, said in odd:
             out.print(f"  {escape(path)}: {escape(said)}", soft_wrap=True)
     out.print("\n[bold]the whole[/]")
-    for said in whole(found):
+    for said in record_remarks(found):
         out.print(f"  {escape(said)}", soft_wrap=True)
 
 
-def head(found: dict[str, Any]) -> str:
+def format_summary(found: dict[str, Any]) -> str:
     """Format and size in a line."""
     parts = [found["format"]]
     if "delimiter" in found:
@@ -49,7 +49,7 @@ def head(found: dict[str, Any]) -> str:
     return f"{', '.join(parts)}; {found['records']:,} records"
 
 
-def whole(found: dict[str, Any]) -> list[str]:
+def record_remarks(found: dict[str, Any]) -> list[str]:
     """What concerns the records, in sentences."""
     said = [f"{found['exact_duplicates']:,} records are exact duplicates of an earlier one"]
     for path, counts in found["lists"].items():
@@ -81,7 +81,7 @@ def _type(field: dict[str, Any]) -> str:
     named = {kind: share for kind, share in kinds.items() if not (whole_numbers and kind == "integer")}
     several = ", ".join(f"{kind} {share:.1%}" for kind, share in named.items())
     text: str = several if len(named) > 1 else field["type"]
-    if "number" in field and (how := in_words(field["number"])):
+    if "number" in field and (how := describe_number_format(field["number"])):
         text += f" ({how})"
     if "time" in field:
         time = field["time"]

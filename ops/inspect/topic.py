@@ -17,7 +17,7 @@ def last_records(settings: Settings, topic: str, count: int, progress: Callable[
     consumer = reading_consumer(settings)
     try:
         ends = limits(consumer, topic, range(there[topic]))
-        each = shares({number: high - low for number, (low, high) in ends.items()}, count)
+        each = records_per_partition({number: high - low for number, (low, high) in ends.items()}, count)
         spans = {number: (high - each[number], high) for number, (_, high) in ends.items() if each[number]}
         found = [record for piece in read_spans(consumer, topic, spans, progress) for record in piece]
         return sorted(found, key=lambda record: (record.partition, record.offset))
@@ -27,7 +27,7 @@ def last_records(settings: Settings, topic: str, count: int, progress: Callable[
         consumer.close()
 
 
-def shares(there: dict[int, int], count: int) -> dict[int, int]:
+def records_per_partition(there: dict[int, int], count: int) -> dict[int, int]:
     """How many records to take of each partition: as even as they have them, `count` in all."""
     taken = dict.fromkeys(there, 0)
     left = min(count, sum(there.values()))

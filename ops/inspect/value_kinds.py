@@ -60,16 +60,16 @@ class ValueReading(NamedTuple):
 
 def is_number(text: str) -> bool:
     """Whether the text is a number in any way of writing."""
-    return read(text).kind in ("integer", "decimal")
+    return read_value(text).kind in ("integer", "decimal")
 
 
-def read(text: str) -> ValueReading:
+def read_value(text: str) -> ValueReading:
     """What the text, which has no white space around it, may be."""
     if len(text) > _LONGEST:
         return ValueReading("text")
     if _INTEGER.fullmatch(text):
         return ValueReading("integer")
-    bare, sign, brackets = undressed(text)
+    bare, sign, brackets = without_currency(text)
     if _MARKED.fullmatch(bare):
         marks = tuple(each for each, pattern in _PATTERNS.items() if pattern.fullmatch(bare))
         if marks and not (bare.isdigit() and bare.startswith("0") and len(bare) > 1):
@@ -84,7 +84,7 @@ def read(text: str) -> ValueReading:
     return ValueReading("text")
 
 
-def undressed(text: str) -> tuple[str, str, bool]:
+def without_currency(text: str) -> tuple[str, str, bool]:
     """The number in a text, the sign of a currency beside it, and whether it stands in brackets, as a negative one."""
     text = text.replace("\u00a0", " ").replace("\u202f", " ")
     if text[:1].isdigit() and text[-1:].isdigit():
@@ -106,7 +106,7 @@ def undressed(text: str) -> tuple[str, str, bool]:
 def number(text: str, marks: Marks) -> Decimal:
     """The number that the text is, written with these marks."""
     point, thousands = marks
-    bare, _, brackets = undressed(text)
+    bare, _, brackets = without_currency(text)
     plain = bare.replace(thousands, "") if thousands else bare
     value = Decimal(plain.replace(point, ".") if point != "." else plain)
     return -value if brackets else value

@@ -11,7 +11,7 @@ import click
 
 from ops.files.as_imported import records_of
 from ops.files.layout import FORMATS, FileFormat, NotReadable
-from ops.inspect.commands import LAST, bar, inspect
+from ops.inspect.commands import DEFAULT_LIMIT, inspect, progress_bar
 from ops.inspect.topic import last_records
 from ops.maps.diff import difference, report_difference
 from ops.maps.examples import report_examples, run_examples, write_junit
@@ -36,7 +36,9 @@ FAILED = 1
 )
 @click.argument("what", metavar="FILE|TOPIC")
 @with_broker
-@click.option("--sample", type=click.IntRange(1), help=f"Only so many records (a topic: the last; default {LAST:,}).")
+@click.option(
+    "--sample", type=click.IntRange(1), help=f"Only so many records (a topic: the last; default {DEFAULT_LIMIT:,})."
+)
 @click.option("--format", "wanted", type=click.Choice(FORMATS), help="Do not guess the format of a file.")
 @click.option("--draft", type=click.Path(path_type=Path), help="Write a contract with what was found, which loads.")
 @as_one_object
@@ -132,7 +134,7 @@ def _first_receipt(contract: Contract, value: bytes) -> bytes:
 @click.argument("new")
 @with_broker
 @click.option("--from-topic", "topic", metavar="TOPIC", help="On the last records of this topic.")
-@click.option("--limit", type=click.IntRange(1), default=LAST, show_default=True, help="So many of them.")
+@click.option("--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="So many of them.")
 @click.option("--from-file", "file", type=click.Path(path_type=Path), help="On the records of this file.")
 @as_one_object
 def diff(
@@ -157,12 +159,12 @@ def diff(
     by = books(settings)
     before, after = load_source(find_contract(old), by.zone_of), load_source(find_contract(new), by.zone_of)
     if file is not None:
-        with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
+        with progress_bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as told:
             values = records_of(file, after.contract, told)
             named = ((f"record {n}", FileRecord(value, key)) for n, (key, value) in enumerate(values, 1))
             found = difference(before, after, by, named, datetime.now(UTC))
     elif topic is not None:
-        with bar(f"reading {topic}", limit) as told:
+        with progress_bar(f"reading {topic}", limit) as told:
             records = last_records(settings, topic, limit, told)
         places = ((f"{record.partition}:{record.offset}", record) for record in records)
         found = difference(before, after, by, places, datetime.now(UTC))

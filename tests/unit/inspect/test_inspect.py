@@ -17,10 +17,10 @@ from ops.cli import program
 from ops.files.layout import look
 from ops.inspect import column as columns
 from ops.inspect.column import ValueColumn
-from ops.inspect.draft import draft
+from ops.inspect.draft import draft_contract
 from ops.inspect.survey import survey_file, survey_rows
-from ops.inspect.topic import shares
-from ops.inspect.value_kinds import read
+from ops.inspect.topic import records_per_partition
+from ops.inspect.value_kinds import read_value
 from ops.maps.outcome import BookingRules
 from schemas.contract import ConversionStep
 from streams.privacy.detection import by_value, luhn
@@ -288,17 +288,17 @@ def test_signs_of_currencies_and_brackets_go_into_the_draft_which_reads_them(
 
 @pytest.mark.parametrize("text", ["TOP 10", "ABC 1.5", "5 XYZ", "A$5B", "$", "(x)", "(089)", "12.50 €€", "() 5"])
 def test_what_only_looks_like_money_is_a_text(text: str) -> None:
-    assert read(text).kind == "text"
+    assert read_value(text).kind == "text"
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6))
 def test_every_plain_decimal_is_a_number(value: Decimal) -> None:
-    assert read(str(value)).kind == "decimal"
+    assert read_value(str(value)).kind == "decimal"
 
 
 @given(st.text())
 def test_no_text_breaks_the_reading(text: str) -> None:
-    read(text.strip())
+    read_value(text.strip())
     by_value(text)
     by_name(text)
 
@@ -391,14 +391,14 @@ def test_every_draft_loads(tmp_path_factory: pytest.TempPathFactory, names: list
     value = st.sampled_from(["1", "-2", "C7", "2.50", "2026-01-02", "x", "", "refund"])
     rows = data.draw(st.lists(st.lists(value, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
     target = tmp_path_factory.mktemp("draft") / "draft.yaml"
-    target.write_text(draft(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
+    target.write_text(draft_contract(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
     load_source(target, ZONES)
 
 
 def test_shares_of_partitions_are_even_and_add_up() -> None:
-    assert shares({0: 100, 1: 2, 2: 100}, 12) == {0: 5, 1: 2, 2: 5}
-    assert shares({0: 0, 1: 3}, 12) == {0: 0, 1: 3}
-    assert shares({0: 9, 1: 9}, 1) == {0: 1, 1: 0}
+    assert records_per_partition({0: 100, 1: 2, 2: 100}, 12) == {0: 5, 1: 2, 2: 5}
+    assert records_per_partition({0: 0, 1: 3}, 12) == {0: 0, 1: 3}
+    assert records_per_partition({0: 9, 1: 9}, 1) == {0: 1, 1: 0}
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real data are not at {REAL}")
@@ -422,6 +422,6 @@ def test_draft_says_that_dates_have_no_time_of_day(day: str, says: bool, tmp_pat
 
 
 def test_zero_is_no_group_of_thousands() -> None:
-    assert {point for point, _ in read("0,755").marks} == {","}
-    assert {point for point, _ in read("0.755").marks} == {"."}
-    assert {point for point, _ in read("1,755").marks} == {",", "."}
+    assert {point for point, _ in read_value("0,755").marks} == {","}
+    assert {point for point, _ in read_value("0.755").marks} == {"."}
+    assert {point for point, _ in read_value("1,755").marks} == {",", "."}
