@@ -25,9 +25,9 @@ from streams.sources.rows import (
     TableColumns,
     TableRows,
     blank_lines,
+    group_rows,
     read_rows,
     receipt_record,
-    receipt_runs,
 )
 from streams.sources.source import MAX_PARTS
 
@@ -159,7 +159,7 @@ def _look_at_rows(
                 found.receipts += len(some.rows)
         return
     with closing(RepeatedNumbers()) as repeats:
-        for run in receipt_runs(_rows(file, found.layout, columns, told), columns):
+        for run in group_rows(_rows(file, found.layout, columns, told), columns):
             if isinstance(run, BadRow):
                 found.rows += 1
                 found.is_bad(run.line, run.fault)
@@ -229,7 +229,7 @@ def receipt_runs(
     key: Key | None = None
     begins = 0
     made: list[str] = []
-    for run in receipt_runs(_rows(file, found.layout, columns, told), columns):
+    for run in group_rows(_rows(file, found.layout, columns, told), columns):
         if isinstance(run, BadRow):
             aside.take(run.text)
             continue

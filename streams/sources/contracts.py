@@ -14,7 +14,7 @@ BUILT_IN = files("streams.sources") / "builtin"
 
 
 Model = TypeVar("Model", bound=BaseModel)
-_PLAINER = {"invalid-json-value": "nothing that JSON has; put a date or a time in quotes"}
+_PLAIN_MESSAGES = {"invalid-json-value": "nothing that JSON has; put a date or a time in quotes"}
 
 
 class ContractError(Exception):
@@ -43,17 +43,19 @@ def load_contract(path: Path) -> Contract:
     return load_model(path, Contract, "contract")
 
 
-def load_model(path: Path, model: type[Model], word: str) -> Model:
+def load_model(path: Path, model: type[Model], kind: str) -> Model:
     """A file of the kind `word`, which is its first field and says its version. Raises ContractError."""
     value, root = parse_yaml(path)
     if not isinstance(root, yaml.MappingNode):
-        raise ContractError(f"{path}:1: a {word} is a list of `name: value`; begin with `{word}: 1`")
+        raise ContractError(f"{path}:1: a {kind} is a list of `name: value`; begin with `{kind}: 1`")
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = [fault for fault in error.errors(include_url=False, include_context=False) if not _follows(fault)]
+        faults = [
+            fault for fault in error.errors(include_url=False, include_context=False) if not _is_consequence(fault)
+        ]
         raise ContractError(
-            "\n".join(dict.fromkeys(describe_error(path, root, fault, word) for fault in faults))
+            "\n".join(dict.fromkeys(describe_error(path, root, fault, kind) for fault in faults))
         ) from None
 
 
@@ -62,12 +64,12 @@ def parse_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()
-        twice = _key_twice(root)
-        if twice is not None:
-            raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
-        half = next(filter(_has_half, _scalars(root)), None)
-        if half is not None:
-            raise ContractError(f"{path}:{half.start_mark.line + 1}: half of a character; write the whole one")
+        duplicate = _duplicate_key(root)
+        if duplicate is not None:
+            raise ContractError(f"{path}:{duplicate.start_mark.line + 1}: {duplicate.value}: given twice; keep one")
+        scalar = next(filter(_has_surrogate, _scalars(root)), None)
+        if scalar is not None:
+            raise ContractError(f"{path}:{scalar.start_mark.line + 1}: half of a character; write the whole one")
         return loader.construct_document(root) if root is not None else None, root
     except OSError as error:
         raise ContractError(f"{path}: {error.strerror}") from None
@@ -82,11 +84,11 @@ def parse_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
     except RecursionError:
         raise ContractError(f"{path}: nested too deeply, or within itself") from None
     except (ValueError, LookupError, TypeError, AttributeError):  # what PyYAML says of 2026-02-30, 0x_ or `!!int x`
-        line = _line_of_no_value(root)
+        line = _line_of_bad_scalar(root)
         raise ContractError(f"{path}:{line}: a date or number that is none; put it in quotes if it is a text") from None
 
 
-def _line_of_no_value(node: yaml.Node | None) -> int:
+def _line_of_bad_scalar(node: yaml.Node | None) -> int:
     """The line of the scalar that can't be made a value."""
     for scalar in _scalars(node):
         try:
@@ -101,11 +103,11 @@ def _scalars(node: Any) -> Iterator[yaml.ScalarNode]:
         yield node
     elif node is not None:
         for child in node.value:
-            for one in child if isinstance(child, tuple) else (child,):
-                yield from _scalars(one)
+            for element in child if isinstance(child, tuple) else (child,):
+                yield from _scalars(element)
 
 
-def _has_half(scalar: yaml.ScalarNode) -> bool:
+def _has_surrogate(scalar: yaml.ScalarNode) -> bool:
     """Whether it has a surrogate, which no encoding has; YAML takes it as an escape."""
     try:
         scalar.value.encode()
@@ -114,7 +116,7 @@ def _has_half(scalar: yaml.ScalarNode) -> bool:
     return False
 
 
-def _follows(fault: Any) -> bool:
+def _is_consequence(fault: Any) -> bool:
     """Whether it only follows from another: a list that is empty since its items are wrong."""
     return bool(fault["type"] == "too_short" and fault["input"])
 
@@ -124,7 +126,7 @@ def locate_fault(path: Path, fault: str) -> str:
     steps, _, message = fault.partition(": ")
     root: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     loc = tuple(int(step) if step.isdigit() else step for step in _steps(root, steps.split(".")))
-    return f"{path}:{_place(root, loc)[0]}: {steps}: {message}"
+    return f"{path}:{_locate(root, loc)[0]}: {steps}: {message}"
 
 
 def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
@@ -138,14 +140,14 @@ def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
     return joined
 
 
-def describe_error(path: Path, root: yaml.Node, fault: Any, word: str) -> str:
+def describe_error(path: Path, root: yaml.Node, fault: Any, kind: str) -> str:
     """One of pydantic's faults with file and line; `word` names the whole."""
-    line, steps = _place(root, fault["loc"])
-    message = _PLAINER.get(fault["type"], fault["msg"]).removeprefix("Value error, ")
-    return f"{path}:{line}: {'.'.join(map(str, steps)) or word}: {message}"
+    line, steps = _locate(root, fault["loc"])
+    message = _PLAIN_MESSAGES.get(fault["type"], fault["msg"]).removeprefix("Value error, ")
+    return f"{path}:{line}: {'.'.join(map(str, steps)) or kind}: {message}"
 
 
-def _place(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, list[int | str]]:
+def _locate(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, list[int | str]]:
     """The line of the deepest node that is there, and the steps to it; steps that only pydantic sees are left out."""
     node, line = root, root.start_mark.line + 1
     steps: list[int | str] = []
@@ -169,10 +171,10 @@ def _child(node: yaml.Node, step: int | str) -> tuple[yaml.Node | None, yaml.Nod
     return None, None
 
 
-def _key_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
+def _duplicate_key(node: yaml.Node | None) -> yaml.ScalarNode | None:
     """A key that its mapping has already: YAML readers keep the last one and say nothing."""
     if isinstance(node, yaml.SequenceNode):
-        return next((twice for child in node.value if (twice := _key_twice(child))), None)
+        return next((duplicate for child in node.value if (duplicate := _duplicate_key(child))), None)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -180,7 +182,7 @@ def _key_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
                 if key.value in seen and key.value != "<<":
                     return key
                 seen.add(key.value)
-            twice = _key_twice(value)
-            if twice is not None:
-                return twice
+            duplicate = _duplicate_key(value)
+            if duplicate is not None:
+                return duplicate
     return None

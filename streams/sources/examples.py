@@ -15,7 +15,7 @@ from streams.decode import decode
 from streams.sources.source import Source
 
 #: Examples don't age: a receipt of any year is plausible.
-_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+_FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def run_example(source: Source, folder: Path, example: ContractExample) -> str |
     return "\n".join(difflib.unified_diff(_lines(expected), _lines(actual), "expected", "actual", lineterm=""))
 
 
-def _as_stated(found: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
+def _as_stated(result: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
     """Of what was found the fields that are stated; the moment as it is stated, if it is the same."""
-    kept = {name: value for name, value in found.items() if name in stated}
+    stated_values = {name: value for name, value in result.items() if name in stated}
     with suppress(KeyError, TypeError, ValueError):
-        if datetime.fromisoformat(kept["occurred_at"]) == datetime.fromisoformat(stated["occurred_at"]):
-            kept["occurred_at"] = stated["occurred_at"]
-    return kept
+        if datetime.fromisoformat(stated_values["occurred_at"]) == datetime.fromisoformat(stated["occurred_at"]):
+            stated_values["occurred_at"] = stated["occurred_at"]
+    return stated_values
 
 
 def outcome(source: Source, value: bytes, key: str | None = None, headers: dict[str, str] | None = None) -> Any:
@@ -69,16 +69,16 @@ def outcome(source: Source, value: bytes, key: str | None = None, headers: dict[
     sample = _SampleRecord(
         value, None if key is None else key.encode(), tuple((k, v.encode()) for k, v in (headers or {}).items())
     )
-    arrivals, undecodable, noted = decode(Batch("example", 0, [sample]), source)
-    sound, unsound = check(arrivals, _NEVER)
-    found = {
+    arrivals, undecodable, skipped = decode(Batch("example", 0, [sample]), source)
+    checked, failed = check(arrivals, _FAR_FUTURE)
+    result = {
         "events": [
-            receipt.arrival.event.model_dump(mode="json", by_alias=True, exclude_defaults=True) for receipt in sound
+            receipt.arrival.event.model_dump(mode="json", by_alias=True, exclude_defaults=True) for receipt in checked
         ],
-        "skipped": [part.why for part in noted],
-        "rejected": [f"{fault.reason}: {fault.detail}" for fault in (*undecodable, *unsound)],
+        "skipped": [part.why for part in skipped],
+        "rejected": [f"{fault.reason}: {fault.detail}" for fault in (*undecodable, *failed)],
     }
-    return {name: listed for name, listed in found.items() if listed}
+    return {name: values for name, values in result.items() if values}
 
 
 def _value(example: ContractExample, folder: Path) -> bytes:
@@ -94,5 +94,5 @@ def _expected(example: ContractExample) -> dict[str, Any]:
     return {"rejected": [example.rejected]} if example.rejected is not None else {"skipped": True}
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    return json.dumps(found, indent=2, ensure_ascii=False).splitlines()
+def _lines(result: dict[str, Any]) -> list[str]:
+    return json.dumps(result, indent=2, ensure_ascii=False).splitlines()

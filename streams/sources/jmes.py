@@ -35,24 +35,26 @@ class JmesCompiler:
     def __init__(self, interpreter: TreeInterpreter, functions: Functions) -> None:
         self._interpreter = interpreter
         self._functions = functions
-        self._makers: dict[str, Callable[[Node, list[PathFinder]], PathFinder]] = {
+        self._compilers: dict[str, Callable[[Node, list[PathFinder]], PathFinder]] = {
             "field": _field,
             "index": _index,
             "literal": lambda node, _: _constant(node["value"]),
-            "current": lambda *_: _itself,
-            "identity": lambda *_: _itself,
-            "subexpression": lambda _, parts: _row(parts),
-            "index_expression": lambda _, parts: _row(parts),
-            "pipe": lambda _, parts: _row(parts),
+            "current": lambda *_: _identity,
+            "identity": lambda *_: _identity,
+            "subexpression": lambda _, parts: _chain(parts),
+            "index_expression": lambda _, parts: _chain(parts),
+            "pipe": lambda _, parts: _chain(parts),
             "or_expression": lambda _, parts: _or(*parts),
             "and_expression": lambda _, parts: _and(*parts),
             "not_expression": lambda _, parts: _not(*parts),
-            "comparator": lambda node, parts: _compared(node["value"], *parts),
+            "comparator": lambda node, parts: _comparison(node["value"], *parts),
             "flatten": lambda _, parts: _flat(*parts),
-            "projection": lambda _, parts: _each(*parts),
-            "filter_projection": lambda _, parts: _each_where(*parts),
-            "multi_select_list": lambda _, parts: _listed(parts),
-            "multi_select_dict": lambda node, parts: _named([child["value"] for child in node["children"]], parts),
+            "projection": lambda _, parts: _projection(*parts),
+            "filter_projection": lambda _, parts: _filter_projection(*parts),
+            "multi_select_list": lambda _, parts: _multi_select_list(parts),
+            "multi_select_dict": lambda node, parts: _multi_select_dict(
+                [child["value"] for child in node["children"]], parts
+            ),
             "key_val_pair": lambda _, parts: parts[0],
             "function_expression": self._call,
         }
@@ -62,16 +64,16 @@ class JmesCompiler:
         kind, children = node["type"], node["children"]
         if kind == "function_expression" and node["value"] not in self._functions.FUNCTION_TABLE:
             raise UnknownFunction(node["value"])
-        if kind not in self._makers or any(child["type"] == "expref" for child in children):
+        if kind not in self._compilers or any(child["type"] == "expref" for child in children):
             return lambda value: self._interpreter.visit(cast(Any, node), value)
-        return self._makers[kind](node, [self.compiled(child) for child in children])
+        return self._compilers[kind](node, [self.compiled(child) for child in children])
 
     def _call(self, node: Node, arguments: list[PathFinder]) -> PathFinder:
         name, call = node["value"], self._functions.call_function
         return lambda value: call(name, [argument(value) for argument in arguments])
 
 
-def _itself(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
@@ -85,15 +87,15 @@ def _field(node: Node, _: list[PathFinder]) -> PathFinder:
 
 
 def _index(node: Node, _: list[PathFinder]) -> PathFinder:
-    place = node["value"]
-    return lambda value: value[place] if type(value) is list and -len(value) <= place < len(value) else None
+    index = node["value"]
+    return lambda value: value[index] if type(value) is list and -len(value) <= index < len(value) else None
 
 
-def _row(parts: list[PathFinder]) -> PathFinder:
+def _chain(parts: list[PathFinder]) -> PathFinder:
     if len(parts) == 1:
         return parts[0]
-    first, then = parts[0], _row(parts[1:])
-    return lambda value: then(first(value))
+    first, project = parts[0], _chain(parts[1:])
+    return lambda value: project(first(value))
 
 
 def _is_false(value: Any) -> bool:
@@ -102,16 +104,16 @@ def _is_false(value: Any) -> bool:
 
 def _or(left: PathFinder, right: PathFinder) -> PathFinder:
     def find(value: Any) -> Any:
-        found = left(value)
-        return right(value) if _is_false(found) else found
+        result = left(value)
+        return right(value) if _is_false(result) else result
 
     return find
 
 
 def _and(left: PathFinder, right: PathFinder) -> PathFinder:
     def find(value: Any) -> Any:
-        found = left(value)
-        return found if _is_false(found) else right(value)
+        result = left(value)
+        return result if _is_false(result) else right(value)
 
     return find
 
@@ -122,8 +124,8 @@ def _is_number(value: Any) -> bool:
 
 def _not(inner: PathFinder) -> PathFinder:
     def find(value: Any) -> bool:
-        found = inner(value)
-        return not found and not _is_number(found)  # 0 is something
+        result = inner(value)
+        return not result and not _is_number(result)  # 0 is something
 
     return find
 
@@ -134,16 +136,16 @@ def _equal(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def _compared(how: str, left: PathFinder, right: PathFinder) -> PathFinder:
-    if how == "eq":
+def _comparison(comparator: str, left: PathFinder, right: PathFinder) -> PathFinder:
+    if comparator == "eq":
         return lambda value: _equal(left(value), right(value))
-    if how == "ne":
+    if comparator == "ne":
         return lambda value: not _equal(left(value), right(value))
-    order = _ORDER[how]
+    order = _ORDER[comparator]
 
     def find(value: Any) -> bool | None:
         first, second = left(value), right(value)
-        if not all(isinstance(one, str) or _is_number(one) for one in (first, second)):
+        if not all(isinstance(operand, str) or _is_number(operand) for operand in (first, second)):
             return None
         return order(first, second)
 
@@ -152,11 +154,11 @@ def _compared(how: str, left: PathFinder, right: PathFinder) -> PathFinder:
 
 def _flat(inner: PathFinder) -> PathFinder:
     def find(value: Any) -> list[Any] | None:
-        found = inner(value)
-        if not isinstance(found, list):
+        result = inner(value)
+        if not isinstance(result, list):
             return None
         flat: list[Any] = []
-        for item in found:
+        for item in result:
             if isinstance(item, list):
                 flat += item
             else:
@@ -166,30 +168,30 @@ def _flat(inner: PathFinder) -> PathFinder:
     return find
 
 
-def _each(base: PathFinder, then: PathFinder) -> PathFinder:
+def _projection(base: PathFinder, project: PathFinder) -> PathFinder:
     def find(value: Any) -> list[Any] | None:
         items = base(value)
         if not isinstance(items, list):
             return None
-        return [found for item in items if (found := then(item)) is not None]
+        return [result for item in items if (result := project(item)) is not None]
 
     return find
 
 
-def _each_where(base: PathFinder, then: PathFinder, holds: PathFinder) -> PathFinder:
+def _filter_projection(base: PathFinder, project: PathFinder, predicate: PathFinder) -> PathFinder:
     def find(value: Any) -> list[Any] | None:
         items = base(value)
         if not isinstance(items, list):
             return None
-        return [found for item in items if not _is_false(holds(item)) and (found := then(item)) is not None]
+        return [result for item in items if not _is_false(predicate(item)) and (result := project(item)) is not None]
 
     return find
 
 
-def _listed(parts: list[PathFinder]) -> PathFinder:
+def _multi_select_list(parts: list[PathFinder]) -> PathFinder:
     return lambda value: None if value is None else [part(value) for part in parts]
 
 
-def _named(names: list[str], parts: list[PathFinder]) -> PathFinder:
+def _multi_select_dict(names: list[str], parts: list[PathFinder]) -> PathFinder:
     pairs = list(zip(names, parts, strict=True))
     return lambda value: None if value is None else {name: part(value) for name, part in pairs}

@@ -11,12 +11,12 @@ TWO_PLACES = (Decimal("0.01"),)
 _ROUND_STEPS = (Decimal("0.025"),)
 _WHOLE = (Decimal(1),)
 _HUNDRED = Decimal(100)
-_LONG = Context(prec=60)
+_WIDE = Context(prec=60)
 
 
 def tax_of(amount: Decimal, rate: Decimal, included: bool) -> Decimal:
     """The tax of an amount, not rounded; with `included` it is contained in the amount."""
-    return _LONG.divide(amount * rate, _HUNDRED + rate if included else _HUNDRED)
+    return _WIDE.divide(amount * rate, _HUNDRED + rate if included else _HUNDRED)
 
 
 class TaxedAmount(NamedTuple):
@@ -30,8 +30,10 @@ class TaxedAmount(NamedTuple):
 
     def fits(self, rate: Decimal, slack: int = 0) -> bool:
         """Whether the rate gives the tax, rounded half up, or up to `slack` minor units more or less."""
-        reach, beyond = self.half + slack * self.unit, tax_of(self.amount, rate, self.included) - self.tax
-        return -reach < beyond < reach or beyond == (reach if self.included else -reach)  # of halves, the net is upper
+        tolerance, deviation = self.half + slack * self.unit, tax_of(self.amount, rate, self.included) - self.tax
+        return -tolerance < deviation < tolerance or deviation == (
+            tolerance if self.included else -tolerance
+        )  # of halves, the net is upper
 
     def nearest(self, rates: Iterable[Decimal], slack: int = 0) -> Decimal | None:
         """Of the rates that fit the one nearest to what the amounts say."""
@@ -55,14 +57,14 @@ class TaxedAmount(NamedTuple):
 @lru_cache(4096)  # a shop's prices are few
 def _multiples(base: TaxedAmount, steps: Sequence[Decimal]) -> frozenset[Decimal]:
     """The first multiples of each of the steps that fit, up to 100: all, if there are no more than two."""
-    low = (base.tax - base.half) * _HUNDRED
+    min_tax = (base.tax - base.half) * _HUNDRED
     net = base.amount - base.tax + base.half if base.included else base.amount
-    least = _LONG.divide(low, net) if low > 0 else Decimal(0)
-    found = set()
+    min_rate = _WIDE.divide(min_tax, net) if min_tax > 0 else Decimal(0)
+    rates = set()
     for step in steps:
-        rate = _LONG.divide(least, step).to_integral_value(ROUND_CEILING) * step or step
+        rate = _WIDE.divide(min_rate, step).to_integral_value(ROUND_CEILING) * step or step
         for _ in range(3):  # the first may be half a unit off, and three tell that there are two
             if rate <= _HUNDRED and base.fits(rate):
-                found.add(rate)
+                rates.add(rate)
             rate += step
-    return frozenset(found)
+    return frozenset(rates)

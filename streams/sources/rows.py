@@ -75,19 +75,19 @@ class TableColumns:
         delimiter: str = ",",
         skip_lines: Sequence[str] = (),
     ) -> None:
-        for option, wanted in (("group_by", group_by), ("fill_down", fill_down)):
-            missing = [column for column in wanted if column not in names]
+        for option, required in (("group_by", group_by), ("fill_down", fill_down)):
+            missing = [column for column in required if column not in names]
             if missing:
                 more = f" and {len(names) - MAX_COLUMNS_NAMED} more" * (len(names) > MAX_COLUMNS_NAMED)
-                there = ", ".join(names[:MAX_COLUMNS_NAMED]) + more
-                raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; there are {there}")
+                existing = ", ".join(names[:MAX_COLUMNS_NAMED]) + more
+                raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; there are {existing}")
         self.names = list(names)
         self.fill_down = tuple(fill_down)
         self.delimiter = delimiter
         self.skip_lines = tuple(skip_lines)
-        places = self.group_places = [names.index(column) for column in group_by]
+        indexes = self.group_places = [names.index(column) for column in group_by]
         #: What the cells of the columns of `group_by` hold; rows with the same are one receipt.
-        self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*places) if places else None
+        self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*indexes) if indexes else None
         quoted = (encode_basestring(name).replace("%", "%%") for name in names)
         self._row = "{" + ",".join(f"{name}:%s" for name in quoted) + "}"
 
@@ -100,15 +100,15 @@ class TableColumns:
             return cells
         parts = (cells,) if isinstance(cells, str) else cells
         codes = tuple(map(bare_code, parts))
-        for place, code in zip(self.group_places, codes, strict=True):
+        for index, code in zip(self.group_places, codes, strict=True):
             if not code:
                 raise NoReceipt(
-                    f"no value in {self.names[place]}, which names the receipt (group_by); where an empty cell means "
+                    f"no value in {self.names[index]}, which names the receipt (group_by); where an empty cell means "
                     "the one above, as merged cells do, the contract says so by fill_down"
                 )
             if is_damaged(code):
                 raise NoReceipt(
-                    f"a spreadsheet has turned the code in {self.names[place]}, which names the receipt (group_by), "
+                    f"a spreadsheet has turned the code in {self.names[index]}, which names the receipt (group_by), "
                     "into a number or a date; export that column as text"
                 )
         return codes[0] if len(codes) == 1 else codes
@@ -143,16 +143,16 @@ def rows_to_records(
     `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
     line that is wrong.
     """
-    texts = blank_lines(_decoded(lines, encoding), tuple(skip_lines))
+    texts = blank_lines(_decode(lines, encoding), tuple(skip_lines))
     header = next(texts, None)
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
-    table = read_rows(chain([header], texts), delimiter or _sniffed(header))
+    table = read_rows(chain([header], texts), delimiter or _sniff_delimiter(header))
     first = next(table, None)
     if first is None:
         raise RowsUnreadable("line 1: the file has no columns; the first line names them")
-    columns = TableColumns(_columns(_sound(first).rows[0]), group_by, fill_down)
-    for name, group in groupby(map(_sound, receipt_runs(table, columns)), lambda run: run.key):
+    columns = TableColumns(_columns(_good_rows(first).rows[0]), group_by, fill_down)
+    for name, group in groupby(map(_good_rows, group_rows(table, columns)), lambda run: run.key):
         yield receipt_record(name, (columns.as_json(cells) for run in group for cells in run.rows))
 
 
@@ -165,40 +165,40 @@ def blank_lines(lines: Iterator[str], beginnings: tuple[str, ...], above: int = 
     return ("\n" if line.lstrip().startswith(beginnings) else line for line in lines)
 
 
-def _sound(some: Any) -> Any:
-    if isinstance(some, BadRow):
-        raise RowsUnreadable(f"line {some.line}: {some.fault}")
-    return some
+def _good_rows(chunk: Any) -> Any:
+    if isinstance(chunk, BadRow):
+        raise RowsUnreadable(f"line {chunk.line}: {chunk.fault}")
+    return chunk
 
 
-def receipt_runs(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
+def group_rows(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
     """Give a table's rows, without its header, by receipt, with the empty cells of `fill_down` filled.
 
     A row that names no receipt, as a cell of `group_by` is empty or damaged, is bad: it would be a receipt of its own,
     or the same one as all rows of its kind. A row without any value is left out. Without `group_by` each row is a
     receipt, its key its line.
     """
-    filled = _FillDown(columns) if columns.fill_down else None
+    fill_down = _FillDown(columns) if columns.fill_down else None
     key_of = columns.key
-    known: Any = None
+    last_cells: Any = None
     key: Key = ""
-    for some in found:
-        if isinstance(some, BadRow):
-            if filled is not None:
-                filled.lose()
-            yield some
+    for chunk in found:
+        if isinstance(chunk, BadRow):
+            if fill_down is not None:
+                fill_down.forget()
+            yield chunk
             continue
-        line = some.line
+        line = chunk.line
         if key_of is None:
-            yield from (RowRun(number, str(number), [row]) for number, row in enumerate(some.rows, line))
+            yield from (RowRun(number, str(number), [row]) for number, row in enumerate(chunk.rows, line))
             continue
-        for cells, group in groupby(some.rows if filled is None else map(filled.fill, some.rows), key_of):
+        for cells, group in groupby(chunk.rows if fill_down is None else map(fill_down.fill, chunk.rows), key_of):
             rows = list(group)
-            if cells != known:
+            if cells != last_cells:
                 try:
-                    key, known = columns.receipt(cells), cells
+                    key, last_cells = columns.receipt(cells), cells
                 except NoReceipt as fault:
-                    known = None
+                    last_cells = None
                     for number, row in enumerate(rows, line):
                         if any(map(str.strip, row)):
                             yield BadRow(number, columns.as_csv(row), str(fault))
@@ -212,13 +212,13 @@ class _FillDown:
     """Fills empty cells with the values above them, as long as it is certain that those are meant."""
 
     def __init__(self, columns: TableColumns) -> None:
-        self._group = [(place, columns.names[place] in columns.fill_down) for place in columns.group_places]
-        self._others = [
-            place for place in map(columns.names.index, columns.fill_down) if (place, True) not in self._group
+        self._group_indexes = [(index, columns.names[index] in columns.fill_down) for index in columns.group_places]
+        self._other_indexes = [
+            index for index in map(columns.names.index, columns.fill_down) if (index, True) not in self._group_indexes
         ]
         self._above: list[str] | None = None
 
-    def lose(self) -> None:
+    def forget(self) -> None:
         """Forget the row above: what stands there can't be told."""
         self._above = None
 
@@ -226,21 +226,21 @@ class _FillDown:
         """Return the row with its empty cells filled; one that names the receipt, unless a cell before it changed."""
         if not any(map(str.strip, cells)):
             return cells
-        above, full = self._above, list(cells)
-        same = above is not None
-        for place, fills in self._group:
-            if above is not None and same and fills and not full[place].strip():
-                full[place] = above[place]
-            same = above is not None and same and full[place] == above[place]
-        if above is not None and same:
-            for place in self._others:
-                full[place] = full[place] if full[place].strip() else above[place]
-        self._above = full if all(full[place].strip() for place, _ in self._group) else None
-        return full
+        above, result = self._above, list(cells)
+        same_group = above is not None
+        for index, fills in self._group_indexes:
+            if above is not None and same_group and fills and not result[index].strip():
+                result[index] = above[index]
+            same_group = above is not None and same_group and result[index] == above[index]
+        if above is not None and same_group:
+            for index in self._other_indexes:
+                result[index] = result[index] if result[index].strip() else above[index]
+        self._above = result if all(result[index].strip() for index, _ in self._group_indexes) else None
+        return result
 
 
 def read_rows(
-    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, at_once: int = 1
+    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, chunk_lines: int = 1
 ) -> Iterator[TableRows | BadRow]:
     """The rows of a table of `width` columns, without one as many as the first row has; empty lines are left out.
 
@@ -248,36 +248,36 @@ def read_rows(
     not spoil the next: an open quote, which would take in all that follows, is told as one bad line, and reading begins
     anew behind it.
     """
-    done = 0
-    while some := list(islice(lines, at_once)):
-        rows = _plain(some, delimiter, width) if width is not None else None
+    lines_read = 0
+    while chunk := list(islice(lines, chunk_lines)):
+        rows = _fast_rows(chunk, delimiter, width) if width is not None else None
         if rows is not None:
-            yield TableRows(done + 1, rows)
-            done += len(some)
+            yield TableRows(lines_read + 1, rows)
+            lines_read += len(chunk)
             continue
-        for found, read in _with_care(some, lines, delimiter, encoding, width, done):
+        for found, read in _careful_rows(chunk, lines, delimiter, encoding, width, lines_read):
             if found is not None:
                 width = width or len(found.rows[0]) if isinstance(found, TableRows) else width
                 yield found
-            done += read
+            lines_read += read
 
 
-def _plain(some: list[str], delimiter: str, width: int) -> list[list[str]] | None:
+def _fast_rows(chunk: list[str], delimiter: str, width: int) -> list[list[str]] | None:
     """The rows of these lines, if each is a row and nothing about them is unusual."""
     try:
-        rows = list(csv.reader(some, delimiter=delimiter, strict=True))
+        rows = list(csv.reader(chunk, delimiter=delimiter, strict=True))
     except csv.Error:
         return None
-    if len(rows) != len(some) or set(map(len, rows)) != {width}:
+    if len(rows) != len(chunk) or set(map(len, rows)) != {width}:
         return None
-    return None if _ESCAPED.search("".join(some)) else rows
+    return None if _ESCAPED.search("".join(chunk)) else rows
 
 
-def _with_care(
-    some: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, done: int
+def _careful_rows(
+    chunk: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, lines_read: int
 ) -> Iterator[tuple[TableRows | BadRow | None, int]]:
     """Row by row: (it, the lines that it took). Of `lines` it takes what the last row goes on into."""
-    waiting = deque(some)
+    waiting = deque(chunk)
     held: list[str] = []
 
     def feed() -> Iterator[str]:
@@ -292,24 +292,24 @@ def _with_care(
         fault = None
         try:
             for cells in csv.reader(feed(), delimiter=delimiter, strict=True):
-                fault = _fault(cells, held, delimiter, encoding, width)
+                fault = _row_fault(cells, held, delimiter, encoding, width)
                 if fault is not None:
                     break
                 if cells:
                     width = width or len(cells)
-                yield (TableRows(done + 1, [cells]) if cells else None), len(held)
-                done += len(held)
+                yield (TableRows(lines_read + 1, [cells]) if cells else None), len(held)
+                lines_read += len(held)
                 held.clear()
         except csv.Error as error:
             fault = f"not valid CSV: {error}"
         if fault is not None:
-            yield BadRow(done + 1, held[0], fault), 1
-            done += 1
+            yield BadRow(lines_read + 1, held[0], fault), 1
+            lines_read += 1
             waiting.extendleft(reversed(held[1:]))
             held.clear()
 
 
-def _fault(cells: list[str], held: list[str], delimiter: str, encoding: str, width: int | None) -> str | None:
+def _row_fault(cells: list[str], held: list[str], delimiter: str, encoding: str, width: int | None) -> str | None:
     """Why these cells, of these lines, are no row."""
     if cells and width is not None and len(cells) != width:
         return (
@@ -322,7 +322,7 @@ def _fault(cells: list[str], held: list[str], delimiter: str, encoding: str, wid
     return None
 
 
-def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
+def _decode(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
     try:
         "".encode(encoding)
     except LookupError:
@@ -336,7 +336,7 @@ def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
             ) from None
 
 
-def _sniffed(header: str) -> str:
+def _sniff_delimiter(header: str) -> str:
     """What stands most often in the header, outside quotes."""
     bare = "".join(header.split('"')[::2])
     return max(DELIMITERS, key=bare.count)
@@ -348,14 +348,16 @@ def column_names(cells: Sequence[str]) -> list[str]:
     Spreadsheets leave an index without a name in front, and programs a delimiter at the end of each line.
     """
     names = [cell.strip() for cell in cells]
-    for place in {0, len(names) - 1} if any(names) else ():
-        names[place] = names[place] or f"column_{place + 1}"
+    for index in {0, len(names) - 1} if any(names) else ():
+        names[index] = names[index] or f"column_{index + 1}"
     return names
 
 
 def _columns(cells: list[str]) -> list[str]:
     columns = column_names(cells)
-    wrong = next((name for name in columns if not name or columns.count(name) > 1), None)
-    if wrong is not None:
-        raise RowsUnreadable(f"line 1: column {wrong!r} is {'named twice' if wrong else 'without a name'}; rename it")
+    bad_name = next((name for name in columns if not name or columns.count(name) > 1), None)
+    if bad_name is not None:
+        raise RowsUnreadable(
+            f"line 1: column {bad_name!r} is {'named twice' if bad_name else 'without a name'}; rename it"
+        )
     return columns

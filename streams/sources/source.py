@@ -22,7 +22,7 @@ from streams.sources.formats import UnreadableRecord, reader
 from streams.sources.paths import PathFailed
 from streams.sources.plan import ContractPlanner, KindPlan, PartPlan, Values
 from streams.sources.rules import EventBuilder, FieldGetter, RuleObserver, ZoneOf
-from streams.sources.taxes import ChargedTaxes, UncertainRate, charged, settle
+from streams.sources.taxes import ChargedTaxes, UncertainRate, charged_taxes, settle_taxes
 
 _LINES = TypeAdapter(tuple[SaleLine, ...])
 #: Events of one record, and parts of one list of an event: what is beyond them is no receipt, and would hold up all
@@ -85,10 +85,12 @@ class Source:
         self.read = schemas.read if schemas is not None else reader(contract)
         planner = ContractPlanner(contract, watch)
         self._variables = planner.variables
-        self._parts = planner.each(contract.events, "events") if contract.events is not None else None
+        self._parts = planner.parts_finder(contract.events, "events") if contract.events is not None else None
         self._values = planner.values(contract.values, "values")
         self._plans = [planner.plan(kind, number) for number, kind in enumerate(contract.kinds)]
-        self._personal = [planner.each(path, f"personal.{number}") for number, path in enumerate(contract.personal)]
+        self._personal = [
+            planner.parts_finder(path, f"personal.{number}") for number, path in enumerate(contract.personal)
+        ]
         if planner.faults:
             raise UnusableContract("\n".join(dict.fromkeys(planner.faults)))
 
@@ -150,33 +152,33 @@ class Source:
 
     def _identity(self, part: Any, record: Record, names: Sequence[str], *, alone: bool) -> dict[str, str] | None:
         try:
-            plan = self.place(part, record)
+            plan = self.find_kind(part, record)
             if plan is None or plan.kind.skip is not None:
                 return None
             part = _with_facts(plan.facts, part)
         except RefusedRecord:
             return None
         found = {"source": self.contract.source, "type": str(plan.kind.type)}
-        making = EventBuilder(record, part, self._zone_of)
+        builder = EventBuilder(record, part, self._zone_of)
         for name, get in plan.fields:
             if name in names and not (name == "event_id" and plan.id_of_record and not alone):
                 with suppress(RefusedRecord, ArithmeticError):
-                    value = _value(get, part, making, name)
+                    value = _value(get, part, builder, name)
                     if value is not None:
                         found[name] = str(value)
         return found
 
     def _event(self, part: Any, record: Record, *, alone: bool) -> dict[str, Any] | SkippedPart:
-        plan = self.place(part, record)
+        plan = self.find_kind(part, record)
         if plan is None:
             raise RefusedRecord(Reason.UNPLACED_RECORD, "kinds: none_fits")
         if plan.kind.skip is not None:
             return SkippedPart(plan.kind.skip)
         part = _with_facts(plan.facts, part)
-        making = EventBuilder(record, part, self._zone_of)
+        builder = EventBuilder(record, part, self._zone_of)
         event: dict[str, Any] = {"source": self.contract.source, "type": plan.kind.type}
         for name, get in plan.fields:
-            value = _value(get, part, making, name)
+            value = _value(get, part, builder, name)
             if value is None or (name == "event_id" and plan.id_of_record and not alone):
                 continue
             outer, _, inner = name.partition(".")
@@ -185,74 +187,76 @@ class Source:
             else:
                 event[name] = value
             if name == "store":
-                making.store = str(value)
+                builder.store = str(value)
             elif name == "currency":
-                making.currency = str(value)
-        event["lines"] = list(self._made(plan.lines, part, making, "lines"))
-        if making.charged:
-            self._settle_taxes(event, plan, part, making)
-        event["tenders"] = list(self._made(plan.tenders, part, making, "tenders"))
+                builder.currency = str(value)
+        event["lines"] = list(self._build_parts(plan.lines, part, builder, "lines"))
+        if builder.charged_taxes:
+            self._settle_taxes(event, plan, part, builder)
+        event["tenders"] = list(self._build_parts(plan.tenders, part, builder, "tenders"))
         if plan.total_of_lines:
             _derive_total(event)
         return event
 
-    def _settle_taxes(self, event: dict[str, Any], plan: KindPlan, part: Any, making: EventBuilder) -> None:
-        wanted = plan.shares_taxes or any(one.rate is None for one in making.charged)
-        whole = list(self._made(plan.taxes, part, making, "taxes")) if wanted else []
+    def _settle_taxes(self, event: dict[str, Any], plan: KindPlan, part: Any, builder: EventBuilder) -> None:
+        needs_receipt_taxes = plan.shares_taxes or any(charged.rate is None for charged in builder.charged_taxes)
+        receipt_taxes = list(self._build_parts(plan.taxes, part, builder, "taxes")) if needs_receipt_taxes else []
         total = event.get("totals", {}).get("tax")
-        digits = minor_digits(making.currency or "") or 0
+        digits = minor_digits(builder.currency or "") or 0
         try:
-            settle(event["lines"], making.charged, whole, total, digits, self._tax_rates)
+            settle_taxes(event["lines"], builder.charged_taxes, receipt_taxes, total, digits, self._tax_rates)
         except UncertainRate as fault:
             raise RefusedRecord(Reason.UNCERTAIN_TAX_RATE, str(fault)) from None
         except ConversionFailed as fault:
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"taxes: {fault}") from None
 
-    def place(self, part: Any, record: Record) -> KindPlan | None:
+    def find_kind(self, part: Any, record: Record) -> KindPlan | None:
         """The plan of the first kind that the part is of; the part's values are found."""
         self._find_values(self._values, part, "values")
         try:
-            return next((plan for plan in self._plans if all(holds(part, record) for holds in plan.holds)), None)
+            return next((plan for plan in self._plans if all(holds(part, record) for holds in plan.conditions)), None)
         except PathFailed as fault:
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"kinds: {fault}") from None
 
-    def _find_values(self, values: Values, part: Any, here: str) -> None:
+    def _find_values(self, values: Values, part: Any, location: str) -> None:
         for name, find in values:
             try:
                 found = find(part)
             except PathFailed as fault:
-                raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{here}.{name}: {fault}") from None
+                raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{location}.{name}: {fault}") from None
             # Attributes come as texts, of which a variable can hold one.
             self._variables[name] = found[0] if isinstance(found, list) and found and type(found[0]) is str else found
 
-    def _made(self, blocks: list[PartPlan], part: Any, making: EventBuilder, here: str) -> Iterator[dict[str, Any]]:
-        place = 0
+    def _build_parts(
+        self, blocks: list[PartPlan], part: Any, builder: EventBuilder, location: str
+    ) -> Iterator[dict[str, Any]]:
+        index = 0
         for block in blocks:
             try:
                 found = block.find(part)
             except PathFailed as fault:
-                raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
-            if place + len(found) > MAX_PARTS:
-                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"{here}: more_than_{MAX_PARTS}")
+                raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{location}: {fault}") from None
+            if index + len(found) > MAX_PARTS:
+                raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"{location}: more_than_{MAX_PARTS}")
             for inner in found:
-                self._find_values(block.values, inner, f"{here}.{place}")
+                self._find_values(block.values, inner, f"{location}.{index}")
                 made: dict[str, Any] = {}
                 for name, get in block.fields:
                     try:
-                        value = get(inner, making)
+                        value = get(inner, builder)
                     except (ConversionFailed, PathFailed) as fault:
-                        raise RefusedRecord(_reason(fault), f"{here}.{place}.{name}: {fault}") from None
+                        raise RefusedRecord(_reason(fault), f"{location}.{index}.{name}: {fault}") from None
                     if value is not None:
                         made[name] = value
                 if block.discounts:
-                    listed = self._made(block.discounts, inner, making, f"{here}.{place}.discounts")
+                    listed = self._build_parts(block.discounts, inner, builder, f"{location}.{index}.discounts")
                     discounts = [discount for discount in listed if not _is_zero(discount.get("amount"))]
                     if discounts:
                         made["discounts"] = discounts
                 if block.taxes:
-                    taxes = list(self._made(block.taxes, inner, making, f"{here}.{place}.taxes"))
-                    making.charged.append(_charged(place, made, taxes, f"{here}.{place}.tax_rate"))
-                place += 1
+                    taxes = list(self._build_parts(block.taxes, inner, builder, f"{location}.{index}.taxes"))
+                    builder.charged_taxes.append(_charged_taxes(index, made, taxes, f"{location}.{index}.tax_rate"))
+                index += 1
                 yield made
 
 
@@ -283,9 +287,9 @@ def _derive_total(event: dict[str, Any]) -> None:
     event.setdefault("totals", {})["gross"] = gross
 
 
-def _value(get: FieldGetter, part: Any, making: EventBuilder, name: str) -> Any:
+def _value(get: FieldGetter, part: Any, builder: EventBuilder, name: str) -> Any:
     try:
-        return get(part, making)
+        return get(part, builder)
     except (ConversionFailed, PathFailed) as fault:
         raise RefusedRecord(_reason(fault), f"{name}: {fault}") from None
 
@@ -294,26 +298,26 @@ def _reason(fault: Exception) -> Reason:
     return Reason.DAMAGED_CODE if isinstance(fault, DamagedCode) else Reason.UNCONVERTIBLE_VALUE
 
 
-def _charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]], here: str) -> ChargedTaxes:
+def _charged_taxes(index: int, line: dict[str, Any], taxes: list[dict[str, Any]], location: str) -> ChargedTaxes:
     try:
-        return charged(place, line, taxes)
+        return charged_taxes(index, line, taxes)
     except ConversionFailed as fault:
-        raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{here}: {fault}") from None
+        raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{location}: {fault}") from None
 
 
 def _with_facts(facts: Values, part: Any) -> Any:
     if not facts:
         return part
-    known = part.copy() if type(part) is dict else None
+    extended = part.copy() if type(part) is dict else None
     for name, find in facts:
         try:
-            found = find(known if known is not None else part)
+            found = find(extended if extended is not None else part)
         except PathFailed as fault:
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: {fault}") from None
-        if known is None:  # no object, so that it has no names to put facts to
+        if extended is None:  # no object, so that it has no names to put facts to
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object")
-        known[name] = found
-    return known
+        extended[name] = found
+    return extended
 
 
 def _is_zero(amount: Any) -> bool:

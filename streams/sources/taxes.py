@@ -38,7 +38,7 @@ class ChargedTaxes(NamedTuple):
     `amount` is what the line costs, where it states a tax.
     """
 
-    place: int
+    line_number: int
     line: dict[str, Any]
     rate: Decimal | None
     tax: Decimal | None
@@ -46,26 +46,26 @@ class ChargedTaxes(NamedTuple):
     amount: Decimal
 
     @property
-    def here(self) -> str:
+    def location(self) -> str:
         """Where its rate is."""
-        return f"lines.{self.place}.tax_rate"
+        return f"lines.{self.line_number}.tax_rate"
 
 
-def charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> ChargedTaxes:
+def charged_taxes(index: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> ChargedTaxes:
     """What the `taxes` of a line state in all. Raises Unconvertible where something is no number."""
     stated = [tax for tax in taxes if tax]
     if not stated:
-        return ChargedTaxes(place, line, Decimal(0), None, 1, Decimal(0))
+        return ChargedTaxes(index, line, Decimal(0), None, 1, Decimal(0))
     rate, tax = _total(stated, "rate"), _total(stated, "amount")
     if rate is None and tax is None:
         raise ConversionFailed("rate_or_amount_missing")
-    return ChargedTaxes(place, line, rate, tax, len(stated), Decimal(0) if tax is None else _amount(line))
+    return ChargedTaxes(index, line, rate, tax, len(stated), Decimal(0) if tax is None else _amount(line))
 
 
-def settle(
+def settle_taxes(
     lines: Sequence[dict[str, Any]],
     stated: Sequence[ChargedTaxes],
-    whole: Sequence[dict[str, Any]],
+    receipt_taxes: Sequence[dict[str, Any]],
     total: Any,
     digits: int,
     declared: Sequence[Decimal] = (),
@@ -75,58 +75,62 @@ def settle(
     `whole` are the taxes that the receipt prints for all of its lines, `total` its printed tax, `digits` the places of
     the currency. Raises UncertainRate and Unconvertible.
     """
-    for place, tax in enumerate(whole):
+    for index, tax in enumerate(receipt_taxes):
         if "rate" not in tax and _number(tax.get("amount", 0)):
-            raise UncertainRate(f"taxes.{place}.rate: not_stated")
-    _set_rates(stated, whole, digits, declared)
+            raise UncertainRate(f"taxes.{index}.rate: not_stated")
+    _set_rates(stated, receipt_taxes, digits, declared)
     if declared:
-        whole = [_with_declared_rate(tax, lines, digits, declared) for tax in whole]
-    _set_taxes(lines, stated, whole, total, digits)
-    _spread(lines, whole, digits)
+        receipt_taxes = [_with_declared_rate(tax, lines, digits, declared) for tax in receipt_taxes]
+    _set_taxes(lines, stated, receipt_taxes, total, digits)
+    _spread(lines, receipt_taxes, digits)
 
 
 def _set_rates(
-    stated: Sequence[ChargedTaxes], whole: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
+    stated: Sequence[ChargedTaxes], receipt_taxes: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
 ) -> None:
     open_lines: list[ChargedTaxes] = []
-    for one in stated:
-        if one.rate is None and one.tax:
-            open_lines.append(one)
+    for charged in stated:
+        if charged.rate is None and charged.tax:
+            open_lines.append(charged)
         else:
-            one.line["tax_rate"] = _text(_declared_for(one, digits, declared) if declared else one.rate or Decimal(0))
+            charged.line["tax_rate"] = _text(
+                _declared_for(charged, digits, declared) if declared else charged.rate or Decimal(0)
+            )
     if not open_lines:
         return
-    of_receipt = _sums(tax["rate"] for tax in whole if "rate" in tax) | {one.rate for one in stated if one.rate}
+    of_receipt = _sums(tax["rate"] for tax in receipt_taxes if "rate" in tax) | {
+        charged.rate for charged in stated if charged.rate
+    }
     undecided: list[tuple[ChargedTaxes, TaxedAmount]] = []
-    found: set[Decimal] = set()
-    for one in open_lines:
-        base = _taxed(one, digits)
+    found_rates: set[Decimal] = set()
+    for charged in open_lines:
+        base = _taxed(charged, digits)
         rate = base.nearest(of_receipt)
         if rate is None and declared:
             rate = base.nearest(declared) or base.nearest(declared, slack=1)
             if rate is None:
-                raise UncertainRate(f"{one.here}: not_a_declared_rate")
+                raise UncertainRate(f"{charged.location}: not_a_declared_rate")
         elif rate is None:
             rate = base.roundest()
         if rate is None:
-            undecided.append((one, base))
+            undecided.append((charged, base))
         else:
-            one.line["tax_rate"] = _text(rate)
-            found.add(rate)
-    for one, base in undecided:
-        rate = base.nearest(found) or base.nearest(found, slack=1)
+            charged.line["tax_rate"] = _text(rate)
+            found_rates.add(rate)
+    for charged, base in undecided:
+        rate = base.nearest(found_rates) or base.nearest(found_rates, slack=1)
         if rate is None:
             kind = "several_rates_fit" if base.fits_any(TWO_PLACES) else "no_rate_fits"
-            raise UncertainRate(f"{one.here}: {kind}")
-        one.line["tax_rate"] = _text(rate)
+            raise UncertainRate(f"{charged.location}: {kind}")
+        charged.line["tax_rate"] = _text(rate)
 
 
-def _declared_for(one: ChargedTaxes, digits: int, declared: Sequence[Decimal]) -> Decimal:
+def _declared_for(charged: ChargedTaxes, digits: int, declared: Sequence[Decimal]) -> Decimal:
     """The stated rate; or the declared one that gives the same tax, where a till states what its cents come to."""
-    rate = one.rate or Decimal(0)
-    if not rate or not one.tax or rate in declared:
+    rate = charged.rate or Decimal(0)
+    if not rate or not charged.tax or rate in declared:
         return rate
-    base = _taxed(one, digits)
+    base = _taxed(charged, digits)
     return base.nearest(declared) or rate if base.fits(rate) else rate
 
 
@@ -157,35 +161,35 @@ def _sums(rates: Iterable[Any]) -> set[Decimal]:
     return {sum(some, Decimal(0)) for size in range(1, len(known) + 1) for some in combinations(known, size)} - {0}
 
 
-def _taxed(one: ChargedTaxes, digits: int) -> TaxedAmount:
+def _taxed(charged: ChargedTaxes, digits: int) -> TaxedAmount:
     """Raises UncertainRate where no rate at all gives the tax."""
-    amount, tax = one.amount, one.tax or Decimal(0)
+    amount, tax = charged.amount, charged.tax or Decimal(0)
     if amount < 0:
         amount, tax = -amount, -tax
-    included = one.line.get("tax_included", True) is not False
+    included = charged.line.get("tax_included", True) is not False
     if tax < 0 or tax > amount or (included and tax == amount):
-        raise UncertainRate(f"{one.here}: no_rate_fits")
+        raise UncertainRate(f"{charged.location}: no_rate_fits")
     unit = Decimal(1).scaleb(-digits)
-    return TaxedAmount(amount, tax, included, unit, unit * one.number / 2)
+    return TaxedAmount(amount, tax, included, unit, unit * charged.number / 2)
 
 
 class PrintedTax(NamedTuple):
     """A line's tax in minor units: by its rate, and as printed (the same, if it is not)."""
 
-    one: ChargedTaxes
+    charged: ChargedTaxes
     by_rate: int
     printed: int
 
     @property
     def is_rounding(self) -> bool:
         """Whether they differ by no more than the rounding of its taxes."""
-        return abs(self.printed - self.by_rate) <= self.one.number
+        return abs(self.printed - self.by_rate) <= self.charged.number
 
 
 def _set_taxes(
     lines: Sequence[dict[str, Any]],
     stated: Sequence[ChargedTaxes],
-    whole: Sequence[dict[str, Any]],
+    receipt_taxes: Sequence[dict[str, Any]],
     total: Any,
     digits: int,
 ) -> None:
@@ -193,13 +197,13 @@ def _set_taxes(
 
     A source may print the receipt's tax at one of its lines alone: if the rates give the receipt's tax, they count.
     """
-    pairs = [_printed(one, digits) for one in stated if one.tax is not None]
+    pairs = [_printed(charged, digits) for charged in stated if charged.tax is not None]
     different = [pair for pair in pairs if pair.printed != pair.by_rate]
     if not different:
         return
-    apart = sum(_by_rate(line, digits) for line in _others(lines, pairs))
-    by_rates, as_printed = (sum(getattr(pair, name) for pair in pairs) + apart for name in ("by_rate", "printed"))
-    whole_tax = [tax["amount"] for tax in whole if "amount" in tax]
+    other_tax = sum(_by_rate(line, digits) for line in _others(lines, pairs))
+    by_rates, as_printed = (sum(getattr(pair, name) for pair in pairs) + other_tax for name in ("by_rate", "printed"))
+    whole_tax = [tax["amount"] for tax in receipt_taxes if "amount" in tax]
     if total is not None:
         expected = _minor(_number(total), digits)
     else:
@@ -207,7 +211,7 @@ def _set_taxes(
     if all(pair.is_rounding for pair in different):
         if as_printed == expected:
             for pair in different:
-                pair.one.line["tax"] = minor_text(pair.printed, digits)
+                pair.charged.line["tax"] = minor_text(pair.printed, digits)
     elif as_printed == expected and abs(by_rates - expected) > len(pairs):
         for pair in different:
             _set_exempt(pair, digits)
@@ -216,20 +220,20 @@ def _set_taxes(
 def _set_exempt(pair: PrintedTax, digits: int) -> None:
     """The line is exempt, or a part of it. Raises UncertainRate where it has more tax than its rate gives."""
     if not pair.printed:
-        pair.one.line["tax_rate"] = "0"
+        pair.charged.line["tax_rate"] = "0"
     elif pair.is_rounding or (pair.printed * pair.by_rate > 0 and abs(pair.printed) < abs(pair.by_rate)):
-        pair.one.line["tax"] = minor_text(pair.printed, digits)
+        pair.charged.line["tax"] = minor_text(pair.printed, digits)
     else:
-        raise UncertainRate(f"{pair.one.here}: tax_is_more_than_the_rate_gives")
+        raise UncertainRate(f"{pair.charged.location}: tax_is_more_than_the_rate_gives")
 
 
-def _spread(lines: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]], digits: int) -> None:
+def _spread(lines: Sequence[dict[str, Any]], receipt_taxes: Sequence[dict[str, Any]], digits: int) -> None:
     """Spreads each tax that the receipt prints for a rate over the lines of this rate, to the cent.
 
     With one rate alone the check of receipts does that, by the receipt's total.
     """
     printed: dict[Decimal, Decimal] = {}
-    for tax in whole:
+    for tax in receipt_taxes:
         if "rate" not in tax or "amount" not in tax:
             return
         rate = _number(tax["rate"])
@@ -252,10 +256,10 @@ def _share(tax: int, group: Sequence[dict[str, Any]], digits: int) -> None:
     taxes = [(line, _by_rate(line, digits)) for line in group]
     difference = tax - sum(by_rate for _, by_rate in taxes)
     if difference and abs(difference) <= len(group):
-        one = 1 if difference > 0 else -1
-        taxes.sort(key=lambda pair: one * _above(pair[0], pair[1], digits))
+        step = 1 if difference > 0 else -1
+        taxes.sort(key=lambda pair: step * _above(pair[0], pair[1], digits))
         for line, by_rate in taxes[: abs(difference)]:
-            line["tax"] = minor_text(by_rate + one, digits)
+            line["tax"] = minor_text(by_rate + step, digits)
 
 
 def _above(line: dict[str, Any], tax: int, digits: int) -> Decimal:
@@ -265,16 +269,16 @@ def _above(line: dict[str, Any], tax: int, digits: int) -> Decimal:
 
 
 def _others(lines: Sequence[dict[str, Any]], pairs: Sequence[PrintedTax]) -> Iterator[dict[str, Any]]:
-    of_pairs = {id(pair.one.line) for pair in pairs}
+    of_pairs = {id(pair.charged.line) for pair in pairs}
     return (line for line in lines if id(line) not in of_pairs)
 
 
-def _printed(one: ChargedTaxes, digits: int) -> PrintedTax:
-    included = one.line.get("tax_included", True) is not False
-    by_rate = _rounded_tax(one.amount, one.line["tax_rate"], included, digits)
-    tax = _number(one.tax)
-    whole = EXACT.scaleb(tax, digits)
-    return PrintedTax(one, by_rate, int(whole) if whole == whole.to_integral_value() else by_rate)
+def _printed(charged: ChargedTaxes, digits: int) -> PrintedTax:
+    included = charged.line.get("tax_included", True) is not False
+    by_rate = _rounded_tax(charged.amount, charged.line["tax_rate"], included, digits)
+    tax = _number(charged.tax)
+    minor_units = EXACT.scaleb(tax, digits)
+    return PrintedTax(charged, by_rate, int(minor_units) if minor_units == minor_units.to_integral_value() else by_rate)
 
 
 def _by_rate(line: dict[str, Any], digits: int) -> int:

@@ -48,43 +48,47 @@ def _number(value: Any) -> Decimal:
     return any_number(text) if text else Decimal(0)
 
 
-def _shown(number: Decimal) -> str:
+def _decimal_text(number: Decimal) -> str:
     return format(number.normalize(_LONG), "f")
 
 
 def _add(_: Any, a: Any, b: Any) -> str:
-    return _shown(EXACT.add(_number(a), _number(b)))
+    return _decimal_text(EXACT.add(_number(a), _number(b)))
 
 
 def _subtract(_: Any, a: Any, b: Any) -> str:
-    return _shown(EXACT.subtract(_number(a), _number(b)))
+    return _decimal_text(EXACT.subtract(_number(a), _number(b)))
 
 
 def _multiply(_: Any, a: Any, b: Any) -> str:
-    return _shown(EXACT.multiply(_number(a), _number(b)))
+    return _decimal_text(EXACT.multiply(_number(a), _number(b)))
 
 
 def _divide(_: Any, a: Any, b: Any) -> Any:
     divisor = _number(b)
-    return _shown(_LONG.divide(_number(a), divisor).quantize(_TWELVE_PLACES, context=_LONG)) if divisor else _NOTHING
+    return (
+        _decimal_text(_LONG.divide(_number(a), divisor).quantize(_TWELVE_PLACES, context=_LONG))
+        if divisor
+        else _NOTHING
+    )
 
 
 def _total(_: Any, nodes: Any) -> str:
     result = Decimal(0)
     for node in nodes if isinstance(nodes, list) else [nodes]:
         result = EXACT.add(result, _number(node))
-    return _shown(result)
+    return _decimal_text(result)
 
 
 def _absolute(_: Any, a: Any) -> str:
-    return _shown(abs(_number(a)))
+    return _decimal_text(abs(_number(a)))
 
 
 def _rounded(_: Any, a: Any, places: Any) -> str:
     digits = _number(places)
     if not 0 <= digits <= 12:
         raise NotMoney("out_of_range")
-    return _shown(_number(a).quantize(Decimal(1).scaleb(-int(digits)), context=_LONG))
+    return _decimal_text(_number(a).quantize(Decimal(1).scaleb(-int(digits)), context=_LONG))
 
 
 def _first(_: Any, *values: Any) -> Any:
@@ -92,13 +96,13 @@ def _first(_: Any, *values: Any) -> Any:
 
 
 def _choose(_: Any, condition: Any, a: Any, b: Any) -> Any:
-    chosen = a if condition else b
-    return _text(chosen) or _NOTHING
+    value = a if condition else b
+    return _text(value) or _NOTHING
 
 
-def _joined(_: Any, mark: Any, *values: Any) -> Any:
+def _joined(_: Any, separator: Any, *values: Any) -> Any:
     texts = [_text(value) for value in values]
-    return _text(mark).join(texts) if all(texts) else _NOTHING
+    return _text(separator).join(texts) if all(texts) else _NOTHING
 
 
 def _yes(_: Any, flag: Any) -> bool:
@@ -113,7 +117,7 @@ class _MarkedNode(NamedTuple):
     """A node that may be void: whether it is marked, what it is of, and its amount."""
 
     node: Any
-    marked: bool
+    is_marked: bool
     key: str
     amount: Decimal
 
@@ -127,21 +131,32 @@ def _unreversed(_: Any, nodes: Any, marked: str, key: str, amount: str) -> list[
     if not any(is_marked(node) for node in nodes):
         return list(nodes)
     key_of, amount_of = _compiled(key), _compiled(amount)
-    seen = [_MarkedNode(node, bool(is_marked(node)), _text(key_of(node)), _number(amount_of(node))) for node in nodes]
-    void: set[int] = set()
+    candidates = [
+        _MarkedNode(node, bool(is_marked(node)), _text(key_of(node)), _number(amount_of(node))) for node in nodes
+    ]
+    removed: set[int] = set()
     paired: set[int] = set()
-    for place, one in enumerate(seen):
-        if not one.marked:
+    for index, candidate in enumerate(candidates):
+        if not candidate.is_marked:
             continue
-        before = [earlier for earlier in range(place - 1, -1, -1) if one.takes_back(seen[earlier])]
-        whole = [earlier for earlier in before if seen[earlier].amount == -one.amount and earlier not in paired]
-        whole.sort(key=lambda earlier: not seen[earlier].marked)  # an original that is marked too goes first
-        if whole:
-            paired.add(whole[0])
-            void |= {place, whole[0]}
-        elif not any(abs(seen[earlier].amount) > abs(one.amount) and not seen[earlier].marked for earlier in before):
-            void.add(place)
-    return [one.node for place, one in enumerate(seen) if place not in void]
+        earlier_matches = [earlier for earlier in range(index - 1, -1, -1) if candidate.takes_back(candidates[earlier])]
+        exact_matches = [
+            earlier
+            for earlier in earlier_matches
+            if candidates[earlier].amount == -candidate.amount and earlier not in paired
+        ]
+        exact_matches.sort(
+            key=lambda earlier: not candidates[earlier].is_marked
+        )  # an original that is marked too goes first
+        if exact_matches:
+            paired.add(exact_matches[0])
+            removed |= {index, exact_matches[0]}
+        elif not any(
+            abs(candidates[earlier].amount) > abs(candidate.amount) and not candidates[earlier].is_marked
+            for earlier in earlier_matches
+        ):
+            removed.add(index)
+    return [candidate.node for index, candidate in enumerate(candidates) if index not in removed]
 
 
 @lru_cache(64)
@@ -150,11 +165,13 @@ def _compiled(path: str) -> etree.XPath:
 
 
 def _percentage(_: Any, tax: Any, net: Any) -> Any:
-    amount, charged = abs(_number(net)), abs(_number(tax))
-    exponent = charged.as_tuple().exponent
+    amount, tax_amount = abs(_number(net)), abs(_number(tax))
+    exponent = tax_amount.as_tuple().exponent
     unit = Decimal(1).scaleb(min(exponent if isinstance(exponent, int) else 0, -2))
-    rate = TaxedAmount(amount, charged, False, unit, unit / 2).roundest() if amount and charged <= amount else None
-    return _NOTHING if rate is None else _shown(rate)
+    rate = (
+        TaxedAmount(amount, tax_amount, False, unit, unit / 2).roundest() if amount and tax_amount <= amount else None
+    )
+    return _NOTHING if rate is None else _decimal_text(rate)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

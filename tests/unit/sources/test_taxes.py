@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.money import divide_half_up
 from streams.checks import taxed
 from streams.sources.convert import ConversionFailed
-from streams.sources.taxes import UncertainRate, charged, settle
+from streams.sources.taxes import UncertainRate, charged_taxes, settle_taxes
 
 Taxes = list[dict[str, Any]]
 
@@ -28,8 +28,8 @@ def settled(
 ) -> list[tuple[str, str | None]]:
     """(rate, printed tax) of each line; None as its taxes: the line has its rate already."""
     lines = [line for line, _ in pairs]
-    stated = [charged(place, line, taxes) for place, (line, taxes) in enumerate(pairs) if taxes is not None]
-    settle(lines, stated, whole, total, digits, [Decimal(rate) for rate in declared])
+    stated = [charged_taxes(place, line, taxes) for place, (line, taxes) in enumerate(pairs) if taxes is not None]
+    settle_taxes(lines, stated, whole, total, digits, [Decimal(rate) for rate in declared])
     return [(line["tax_rate"], line.get("tax")) for line in lines]
 
 
