@@ -175,7 +175,7 @@ def value_of(record: TopicRecord, source: Source | None, *, reveal: bool) -> str
     stars = TextMask()
     if source is None:
         return part_as_text(stars.show(known(tree, _EVENT)))
-    stars.hide(list(source.personal(tree)))
+    stars.hide(list(source.personal_values(tree)))
     stars.hide([text for text in texts(tree) if by_value(text) == _EMAIL])
     return part_as_text(stars.show(tree))
 

@@ -47,7 +47,7 @@ def try_record(path: Path, books: BookingRules, record: FileRecord, now: datetim
         return result | {"rejected": _rejected(fault.reason, fault.detail)}
     except RecursionError:
         return result | {"rejected": _rejected(*TOO_DEEP)}
-    for found in source.personal(tree):
+    for found in source.personal_values(tree):
         stars.hide(found)
     for _, steps in made:
         for step in steps:

@@ -99,7 +99,7 @@ class Source:
         """What of the world it waits for, while it does."""
         return self._schemas.trouble if self._schemas is not None else None
 
-    def personal(self, tree: Any) -> Iterator[Any]:
+    def personal_values(self, tree: Any) -> Iterator[Any]:
         """What stands at the contract's personal paths in a record's tree."""
         for find in self._personal:
             with suppress(PathFailed):  # a path of another kind of record
