@@ -19,8 +19,8 @@ from ops.files.regroup import RepeatedNumbers, RowGroup, brought_together
 from schemas.contract import Contract
 from streams.sources.rows import (
     BadRow,
-    Key,
     NoReceipt,
+    ReceiptKey,
     RowsUnreadable,
     TableColumns,
     TableRows,
@@ -69,9 +69,9 @@ class FileFindings:
     receipts: int = 0
     together: bool = True
     bad: list[BadLine] = field(default_factory=list)
-    held: set[Key] = field(default_factory=set)
-    first: Key | None = None
-    last: Key | None = None
+    held: set[ReceiptKey] = field(default_factory=set)
+    first: ReceiptKey | None = None
+    last: ReceiptKey | None = None
     begins_bad: bool = False
     ends_bad: bool = False
 
@@ -105,7 +105,7 @@ def look_through(
     told: Progress,
     encoding: str | None = None,
     delimiter: str | None = None,
-    on_receipt: Callable[[Key], None] | None = None,
+    on_receipt: Callable[[ReceiptKey], None] | None = None,
 ) -> FileFindings:
     """Read all of the file and return what it holds; `on_receipt` hears of each receipt's rows. Raises NotReadable."""
     is_table = contract is not None and contract.format == "csv"
@@ -147,7 +147,11 @@ def columns_of(layout: FileLayout, contract: Contract) -> TableColumns:
 
 
 def _look_at_rows(
-    file: File, found: FileFindings, columns: TableColumns, told: Progress, on_receipt: Callable[[Key], None] | None
+    file: File,
+    found: FileFindings,
+    columns: TableColumns,
+    told: Progress,
+    on_receipt: Callable[[ReceiptKey], None] | None,
 ) -> None:
     if columns.key is None:
         for some in _rows(file, found.layout, columns, told):
@@ -183,7 +187,7 @@ def _look_at_rows(
             found.receipts = repeats.different()
 
 
-def _may_be_of(row: BadRow, last: Key | None, columns: TableColumns) -> Iterator[Key]:
+def _may_be_of(row: BadRow, last: ReceiptKey | None, columns: TableColumns) -> Iterator[ReceiptKey]:
     """The receipts that a bad line may be a part of: that of the row before, and the one that its own cells name."""
     if last is not None:
         yield last
@@ -226,7 +230,7 @@ def receipt_runs(
 ) -> Iterator[RowGroup]:
     """Give the rows of one receipt that stand together, but for receipts that are not sent. Raises NotReadable."""
     as_json, held = columns.as_json, found.held
-    key: Key | None = None
+    key: ReceiptKey | None = None
     begins = 0
     made: list[str] = []
     for run in group_rows(_rows(file, found.layout, columns, told), columns):

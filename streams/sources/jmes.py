@@ -1,9 +1,8 @@
-"""JMESPath's syntax tree as functions that call one another: what its interpreter does, at a fraction of the time.
+"""Compile JMESPath's syntax tree to nested functions, which give its interpreter's results in a fraction of the time.
 
-The interpreter looks up, for every node of the tree and every search, which of its methods the node is for. Here that
-is done once. The library parses, and its functions are called as it calls them; nodes that contracts hardly use
-(slices, expressions handed to functions) are left to its interpreter. `tests/unit/sources/test_paths.py` holds both to
-the same results.
+The interpreter looks up the method for every node of the tree on every search; here that is done once. The library
+still does the parsing and provides the functions, and nodes that contracts hardly use (slices, expressions passed to
+functions) are left to its interpreter. `tests/unit/sources/test_paths.py` checks that both give the same results.
 """
 
 import operator
@@ -13,7 +12,7 @@ from typing import Any, cast
 from jmespath.functions import Functions
 from jmespath.visitor import TreeInterpreter
 
-#: From a value to what stands at the path in it; None where nothing does.
+#: Returns the value at the path in a given value, or None if there is nothing there.
 PathFinder = Callable[[Any], Any]
 Node = dict[str, Any]
 
@@ -26,11 +25,11 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class UnknownFunction(Exception):
-    """The path calls a function that there is not; the message is its name."""
+    """The path calls a function that doesn't exist; the message is its name."""
 
 
 class JmesCompiler:
-    """Makes functions of nodes. `interpreter` has the functions, and does what is not done here."""
+    """Compiles nodes to functions. `interpreter` handles the nodes that are not compiled here."""
 
     def __init__(self, interpreter: TreeInterpreter, functions: Functions) -> None:
         self._interpreter = interpreter
@@ -60,7 +59,7 @@ class JmesCompiler:
         }
 
     def compiled(self, node: Node) -> PathFinder:
-        """`node` as a function. Raises UnknownFunction."""
+        """Compile a node to a function. Raises UnknownFunction."""
         kind, children = node["type"], node["children"]
         if kind == "function_expression" and node["value"] not in self._functions.FUNCTION_TABLE:
             raise UnknownFunction(node["value"])
@@ -125,13 +124,13 @@ def _is_number(value: Any) -> bool:
 def _not(inner: PathFinder) -> PathFinder:
     def find(value: Any) -> bool:
         result = inner(value)
-        return not result and not _is_number(result)  # 0 is something
+        return not result and not _is_number(result)  # in JMESPath 0 is true
 
     return find
 
 
 def _equal(left: Any, right: Any) -> bool:
-    if isinstance(left, bool) or isinstance(right, bool):  # to Python True is 1
+    if isinstance(left, bool) or isinstance(right, bool):  # in Python True == 1
         return left is right
     return bool(left == right)
 

@@ -1,4 +1,4 @@
-"""A contract's plans: for each kind of record, how it becomes an event, with all paths and steps made ready."""
+"""A contract's plans: how each kind of record becomes an event, with all paths and steps compiled."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from streams.sources.paths import PathError, json_path, xml_nodes, xml_path
 from streams.sources.rules import FieldGetter, PartPredicate, RuleObserver, condition, getter, typed
 
 Fields = list[tuple[str, FieldGetter]]
-#: Fields of an event and of its lines that are codes: what spreadsheets put around them is taken off.
+#: Fields of events and lines that hold codes; a spreadsheet's quoting is removed from them.
 _CODES = frozenset(
     {"event_id", "store", "register", "receipt", "cashier", "customer.id", "sku"}
     | {f"original.{name}" for name in ("store", "register", "receipt")}
@@ -31,7 +31,7 @@ Values = list[tuple[str, PathFinder]]
 
 
 class PartPlan(NamedTuple):
-    """How one list of parts is made: what finds them, their fields, and for lines their discounts and taxes."""
+    """How one list of parts is built: the path that finds them, their fields, and the discounts and taxes of lines."""
 
     find: Callable[[Any], list[Any]]
     values: Values
@@ -43,8 +43,8 @@ class PartPlan(NamedTuple):
 class KindPlan(NamedTuple):
     """How records of one kind become events.
 
-    `total_of_lines`: their gross total is derived. `id_of_record`: their ids are in a header, so that several events of
-    one record would have the same. `shares_taxes`: lines bear amounts that are printed for the whole receipt.
+    `total_of_lines`: the gross total is derived from the lines. `id_of_record`: event ids come from a header, so all
+    events in one record would have the same id. `shares_taxes`: the receipt prints tax amounts that its lines share.
     """
 
     kind: RecordKind
@@ -60,9 +60,9 @@ class KindPlan(NamedTuple):
 
 
 class ContractPlanner:
-    """Makes a contract's plans. What can't be made is noted in `faults`, as `path.in.contract: message`.
+    """Compiles a contract's plans. Parts that can't be compiled are listed in `faults`, as `path.in.contract: message`.
 
-    `variables` are those of XPath, for the part that is being made; whoever carries a plan out sets them.
+    `variables` are the XPath variables for the part being built; the code that runs a plan sets them.
     """
 
     def __init__(self, contract: Contract, watch: RuleObserver | None) -> None:
@@ -83,7 +83,7 @@ class ContractPlanner:
         conditions = [self._condition(when, f"{location}.when.{index}") for index, when in enumerate(kind.when)]
         if kind.skip is not None:
             return KindPlan(kind, conditions, [], [], [], [], [])
-        # Store and currency first: the steps of other fields ask for them.
+        # Store and currency come first, because the steps of other fields need them.
         rules = sorted((contract.fields | kind.fields).items(), key=lambda item: item[0] not in ("store", "currency"))
         locations = {name: location if name in kind.fields else "" for name, _ in rules}
         rules_with_source = [(name, rule) for name, rule in rules if rule.derive is None]
@@ -131,7 +131,7 @@ class ContractPlanner:
         values = []
         for name, path in paths.items():
             values.append((name, self._nodes(path, f"{location}.{name}")))
-            self.variables[name] = []  # so that the paths that follow may use it
+            self.variables[name] = []  # later paths may use it
         return values
 
     def _fields(self, rules: dict[str, AnyRule], location: str) -> Fields:
@@ -169,7 +169,7 @@ class ContractPlanner:
             return lambda _: []
 
     def _expand_names(self, path: str) -> str:
-        """The path with the contract's names put in."""
+        """Replace the contract's `$names` in a path by their expressions."""
         return re.sub(
             r"\$([a-z_]+)", lambda name: f"({self._names[name[1]]})" if name[1] in self._names else name[0], path
         )

@@ -1,8 +1,8 @@
-"""A CSV file to records, one for each receipt: its rows, as the format `csv` of a contract reads them.
+"""Turn a CSV file into records, one per receipt with its rows, as a contract's format `csv` reads them.
 
-A record's value is `{"rows": [{column: text, …}, …]}`, its key the values of the columns that name the receipt, with
-slashes between (`schemas.reference.join_names`). The file is read row by row, never as a whole, so here only rows that
-stand together are one receipt; `ops.importing` brings together what does not.
+A record's value is `{"rows": [{column: text, …}, …]}`; its key is the values of the columns that name the receipt,
+joined with slashes (`schemas.reference.join_names`). The file is read row by row, never as a whole, so here only
+adjacent rows become one receipt; `ops.importing` gathers receipts whose rows are scattered.
 """
 
 import csv
@@ -18,31 +18,31 @@ from typing import Any, NamedTuple
 from schemas.codes import bare_code, is_damaged
 from schemas.reference import join_names
 
-#: What separates columns, the likelier first.
+#: Column delimiters, the likeliest first.
 DELIMITERS = ",;\t|"
 MAX_COLUMNS_NAMED = 30  # columns in a message
-#: What names a receipt: a cell, or several.
-Key = str | tuple[str, ...]
-#: Most receipt numbers: nothing to take off, and not damaged.
+#: The name of a receipt: one cell, or several.
+ReceiptKey = str | tuple[str, ...]
+#: Most receipt numbers look like this: no quoting to remove, and not damaged.
 _PLAIN_CODE = re.compile(r"[0-9A-Z]+(?:[-/_][0-9A-Z]+)*").fullmatch
 _BOM = b"\xef\xbb\xbf"
-#: What Python makes of a byte that its encoding does not have (`surrogateescape`).
+#: Python's escapes for bytes that are invalid in the encoding (`surrogateescape`).
 _ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 class RowsUnreadable(Exception):
-    """The file is not what it should be; the message says where, and what to do."""
+    """The file can't be read as a table; the message says where, and how to fix it."""
 
 
 class TableRows(NamedTuple):
-    """Rows, the first of which begins on `line` and each other on the line below the one before."""
+    """Rows on consecutive lines, of which the first is `line`."""
 
     line: int
     rows: list[list[str]]
 
 
 class BadRow(NamedTuple):
-    """A line that is no row of the table: its text as it stands there, and why it is none."""
+    """A line that is not a row of the table: its original text, and why it isn't a row."""
 
     line: int
     text: str
@@ -50,21 +50,21 @@ class BadRow(NamedTuple):
 
 
 class RowRun(NamedTuple):
-    """Rows of one receipt that stand together, the first on `line` and each other on the line below the one before."""
+    """Adjacent rows of one receipt, on consecutive lines of which the first is `line`."""
 
     line: int
-    key: Key
+    key: ReceiptKey
     rows: list[list[str]]
 
 
 class NoReceipt(Exception):
-    """A row does not say which receipt it belongs to; the message says why, and what to do."""
+    """A row does not say which receipt it belongs to; the message says why, and how to fix it."""
 
 
 class TableColumns:
     """The columns of a table, and how its rows become a record.
 
-    Raises RowsUnreadable for `group_by` and `fill_down` of others.
+    Raises RowsUnreadable if `group_by` or `fill_down` names a column that the table doesn't have.
     """
 
     def __init__(
@@ -80,31 +80,31 @@ class TableColumns:
             if missing:
                 more = f" and {len(names) - MAX_COLUMNS_NAMED} more" * (len(names) > MAX_COLUMNS_NAMED)
                 existing = ", ".join(names[:MAX_COLUMNS_NAMED]) + more
-                raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; there are {existing}")
+                raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; the columns are {existing}")
         self.names = list(names)
         self.fill_down = tuple(fill_down)
         self.delimiter = delimiter
         self.skip_lines = tuple(skip_lines)
-        indexes = self.group_places = [names.index(column) for column in group_by]
-        #: What the cells of the columns of `group_by` hold; rows with the same are one receipt.
+        indexes = self.group_indexes = [names.index(column) for column in group_by]
+        #: Returns a row's cells in the `group_by` columns; rows with equal cells belong to one receipt.
         self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*indexes) if indexes else None
         quoted = (encode_basestring(name).replace("%", "%%") for name in names)
         self._row = "{" + ",".join(f"{name}:%s" for name in quoted) + "}"
 
-    def receipt(self, cells: str | tuple[str, ...]) -> Key:
-        """Return the receipt that cells of `group_by` name, without what a spreadsheet puts around codes.
+    def receipt(self, cells: str | tuple[str, ...]) -> ReceiptKey:
+        """Return the receipt that cells of the `group_by` columns name, without a spreadsheet's quoting.
 
-        Raises NoReceipt where one is empty or damaged.
+        Raises NoReceipt if a cell is empty or damaged.
         """
         if type(cells) is str and _PLAIN_CODE(cells):
             return cells
         parts = (cells,) if isinstance(cells, str) else cells
         codes = tuple(map(bare_code, parts))
-        for index, code in zip(self.group_places, codes, strict=True):
+        for index, code in zip(self.group_indexes, codes, strict=True):
             if not code:
                 raise NoReceipt(
-                    f"no value in {self.names[index]}, which names the receipt (group_by); where an empty cell means "
-                    "the one above, as merged cells do, the contract says so by fill_down"
+                    f"no value in {self.names[index]}, which names the receipt (group_by); if an empty cell repeats "
+                    "the one above, as in merged cells, list the column in the contract's fill_down"
                 )
             if is_damaged(code):
                 raise NoReceipt(
@@ -120,12 +120,12 @@ class TableColumns:
         return text.getvalue()
 
     def as_json(self, cells: Iterable[str]) -> str:
-        """A row as a JSON object: as `json.dumps` writes it, in a third of the time."""
+        """Return a row as a JSON object, as `json.dumps` would write it but in a third of the time."""
         return self._row % tuple(map(encode_basestring, cells))
 
 
 def receipt_record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
-    """(key, value) of a receipt, of its rows as JSON."""
+    """Return the (key, value) of a receipt's record, from its rows as JSON."""
     name = key if isinstance(key, str) else join_names(key)
     return name.encode(), f'{{"rows":[{",".join(rows)}]}}'.encode()
 
@@ -138,10 +138,10 @@ def rows_to_records(
     fill_down: Sequence[str] = (),
     skip_lines: Sequence[str] = (),
 ) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of each receipt. Without `group_by` each row is one, its key its line.
+    """Yield the (key, value) of each receipt. Without `group_by` each row is a receipt, and its key is its line number.
 
-    `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
-    line that is wrong.
+    `lines` is a file opened in binary mode, whose first line names the columns. Raises RowsUnreadable when it reaches a
+    bad line.
     """
     texts = blank_lines(_decode(lines, encoding), tuple(skip_lines))
     header = next(texts, None)
@@ -156,13 +156,16 @@ def rows_to_records(
         yield receipt_record(name, (columns.as_json(cells) for run in group for cells in run.rows))
 
 
-def blank_lines(lines: Iterator[str], beginnings: tuple[str, ...], above: int = 0) -> Iterator[str]:
-    """Give the lines with empty ones for the first `above`, and for those that begin like this, white space aside."""
+def blank_lines(lines: Iterator[str], prefixes: tuple[str, ...], above: int = 0) -> Iterator[str]:
+    """Replace the first `above` lines, and lines that begin with one of these texts after white space, by empty lines.
+
+    Line numbers stay as they are in the file.
+    """
     if above:
         lines = chain(("\n" for _ in islice(lines, above)), lines)
-    if not beginnings:
+    if not prefixes:
         return lines
-    return ("\n" if line.lstrip().startswith(beginnings) else line for line in lines)
+    return ("\n" if line.lstrip().startswith(prefixes) else line for line in lines)
 
 
 def _good_rows(chunk: Any) -> Any:
@@ -172,16 +175,16 @@ def _good_rows(chunk: Any) -> Any:
 
 
 def group_rows(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
-    """Give a table's rows, without its header, by receipt, with the empty cells of `fill_down` filled.
+    """Group a table's adjacent rows (without the header) by receipt, and fill the empty cells of `fill_down`.
 
-    A row that names no receipt, as a cell of `group_by` is empty or damaged, is bad: it would be a receipt of its own,
-    or the same one as all rows of its kind. A row without any value is left out. Without `group_by` each row is a
-    receipt, its key its line.
+    A row whose cell in `group_by` is empty or damaged is bad: it would be a receipt of its own, or be joined with all
+    rows like it. A row without any value is left out. Without `group_by` each row is a receipt, and its key is its line
+    number.
     """
     fill_down = _FillDown(columns) if columns.fill_down else None
     key_of = columns.key
     last_cells: Any = None
-    key: Key = ""
+    key: ReceiptKey = ""
     for chunk in found:
         if isinstance(chunk, BadRow):
             if fill_down is not None:
@@ -209,21 +212,24 @@ def group_rows(found: Iterable[TableRows | BadRow], columns: TableColumns) -> It
 
 
 class _FillDown:
-    """Fills empty cells with the values above them, as long as it is certain that those are meant."""
+    """Fills empty cells with the values above them, as long as it is certain that they belong together."""
 
     def __init__(self, columns: TableColumns) -> None:
-        self._group_indexes = [(index, columns.names[index] in columns.fill_down) for index in columns.group_places]
+        self._group_indexes = [(index, columns.names[index] in columns.fill_down) for index in columns.group_indexes]
         self._other_indexes = [
             index for index in map(columns.names.index, columns.fill_down) if (index, True) not in self._group_indexes
         ]
         self._above: list[str] | None = None
 
     def forget(self) -> None:
-        """Forget the row above: what stands there can't be told."""
+        """Forget the row above, because its values are unknown."""
         self._above = None
 
     def fill(self, cells: list[str]) -> list[str]:
-        """Return the row with its empty cells filled; one that names the receipt, unless a cell before it changed."""
+        """Return the row with its empty cells filled.
+
+        A `group_by` cell is only filled if those before it are as above, any other only if the receipt is the same.
+        """
         if not any(map(str.strip, cells)):
             return cells
         above, result = self._above, list(cells)
@@ -242,11 +248,11 @@ class _FillDown:
 def read_rows(
     lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, chunk_lines: int = 1
 ) -> Iterator[TableRows | BadRow]:
-    """The rows of a table of `width` columns, without one as many as the first row has; empty lines are left out.
+    """Yield the rows of a table with `width` columns (by default as many as the first row has), without empty lines.
 
-    `lines` were decoded with `surrogateescape`, and so many are read together at `at_once`. A line that is no row does
-    not spoil the next: an open quote, which would take in all that follows, is told as one bad line, and reading begins
-    anew behind it.
+    `lines` were decoded with `surrogateescape`; `chunk_lines` of them are read at a time. A bad line does not affect
+    the ones after it: an open quote, which would swallow the rest of the file, is reported as one bad line, and reading
+    continues on the next.
     """
     lines_read = 0
     while chunk := list(islice(lines, chunk_lines)):
@@ -263,7 +269,7 @@ def read_rows(
 
 
 def _fast_rows(chunk: list[str], delimiter: str, width: int) -> list[list[str]] | None:
-    """The rows of these lines, if each is a row and nothing about them is unusual."""
+    """Return one row per line, or None if a line needs care: an open quote, another width or a bad byte."""
     try:
         rows = list(csv.reader(chunk, delimiter=delimiter, strict=True))
     except csv.Error:
@@ -276,7 +282,7 @@ def _fast_rows(chunk: list[str], delimiter: str, width: int) -> list[list[str]] 
 def _careful_rows(
     chunk: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, lines_read: int
 ) -> Iterator[tuple[TableRows | BadRow | None, int]]:
-    """Row by row: (it, the lines that it took). Of `lines` it takes what the last row goes on into."""
+    """Yield each row with its number of lines; take more from `lines` if the last row continues beyond the chunk."""
     waiting = deque(chunk)
     held: list[str] = []
 
@@ -310,11 +316,11 @@ def _careful_rows(
 
 
 def _row_fault(cells: list[str], held: list[str], delimiter: str, encoding: str, width: int | None) -> str | None:
-    """Why these cells, of these lines, are no row."""
+    """Return why these cells, read from the lines in `held`, are not a row; None if they are."""
     if cells and width is not None and len(cells) != width:
         return (
-            f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that hold it in "
-            "quotes?"
+            f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that contain it "
+            "quoted?"
         )
     escaped = _ESCAPED.search("".join(held))
     if escaped is not None:
@@ -326,7 +332,7 @@ def _decode(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
     try:
         "".encode(encoding)
     except LookupError:
-        raise RowsUnreadable(f"encoding: there is no {encoding!r}; utf-8 and cp1252 are the usual ones") from None
+        raise RowsUnreadable(f"encoding: {encoding!r} is unknown; utf-8 and cp1252 are the usual ones") from None
     for number, line in enumerate(lines, 1):
         try:
             yield (line.removeprefix(_BOM) if number == 1 else line).decode(encoding)
@@ -337,15 +343,15 @@ def _decode(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
 
 
 def _sniff_delimiter(header: str) -> str:
-    """What stands most often in the header, outside quotes."""
+    """Return the delimiter that occurs most often in the header, outside quotes."""
     bare = "".join(header.split('"')[::2])
     return max(DELIMITERS, key=bare.count)
 
 
 def column_names(cells: Sequence[str]) -> list[str]:
-    """The names of the columns, as the first line has them; the number of a first or last one that has none.
+    """Return the column names from the first line, and `column_N` for a first or last column without a name.
 
-    Spreadsheets leave an index without a name in front, and programs a delimiter at the end of each line.
+    Spreadsheets put an unnamed index column first, and some programs end each line with a delimiter.
     """
     names = [cell.strip() for cell in cells]
     for index in {0, len(names) - 1} if any(names) else ():

@@ -1,4 +1,4 @@
-"""A contract's rules made ready: from a part of a record to a field's value, or to whether a condition holds."""
+"""Compiled rules of a contract: functions from a part of a record to a field's value, or to a condition's outcome."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,12 +14,12 @@ from streams.sources.jmes import PathFinder
 from streams.sources.paths import PathFailed
 from streams.sources.taxes import ChargedTaxes
 
-#: The time zone of a store, or None where it is unknown.
+#: Returns the time zone of a store, or None if the store is unknown.
 ZoneOf = Callable[[str], ZoneInfo | None]
 
 
 class EventBuilder:
-    """The event in the making, as its steps see it."""
+    """The state of the event under construction, which conversion steps can read."""
 
     __slots__ = ("_zone_of", "charged_taxes", "currency", "memo", "record", "store", "tree")
 
@@ -38,18 +38,18 @@ class EventBuilder:
         return self._zone_of(self.store) if self.store is not None else None
 
 
-#: Told of each rule's value as it is found and after each step: (place in the contract, `found` or the step, value).
+#: Called with each rule's value as found, and after each step: (path in the contract, `found` or the step, value).
 RuleObserver = Callable[[str, str, Any], None]
-#: From a part of the record to a field's value; None: absent.
+#: Returns a field's value from a part of the record, or None if it is absent.
 FieldGetter = Callable[[Any, EventBuilder], Any]
-#: Whether a part of a record is as a condition says.
+#: Returns whether a part of a record meets a condition.
 PartPredicate = Callable[[Any, Record], bool]
 
 
 def getter(
     rule: FieldRule, find: PathFinder, converts: list[Conversion], watch: RuleObserver | None, location: str
 ) -> FieldGetter:
-    """The rule, with its path (if it has one) and its steps made ready."""
+    """Compile a rule, given its compiled path (if it has one) and steps."""
     if rule.value is not None:
         extract: FieldGetter = partial(_constant, rule.value)
     elif rule.header is not None:
@@ -67,10 +67,10 @@ def getter(
 
 
 def typed(name: str, get: FieldGetter) -> FieldGetter:
-    """The rule of a field of that name, whose texts become the field's type, where texts are all that a record has.
+    """Wrap the getter of a typed field so that text is converted, as formats such as CSV and XML have nothing else.
 
-    `revision` may be the text of a whole number, `tax_included` may be `true` or `false`. Any other text stays one, and
-    the event is refused: what else means yes says the step `boolean`.
+    `revision` may be the text of a whole number, `tax_included` may be `true` or `false`. Any other text is left as it
+    is, and the event is refused: the step `boolean` lists other words for yes and no.
     """
     converter = _TYPED.get(name)
     if converter is None:
@@ -98,8 +98,8 @@ _TYPED: dict[str, Callable[[str], Any]] = {
 
 
 def condition(when: Condition, find: PathFinder, watch: RuleObserver | None, location: str) -> PartPredicate:
-    """The condition, with its path (if it has one) made ready."""
-    extract: Callable[[Any, Record], Any] = lambda part, _: find(part)  # noqa: E731 (the same shape as the other one)
+    """Compile a condition, given its compiled path (if it has one)."""
+    extract: Callable[[Any, Record], Any] = lambda part, _: find(part)  # noqa: E731 (same signature as `_header_of`)
     if when.header is not None:
         extract = partial(_header_of, when.header)
     if watch is None:
@@ -121,9 +121,9 @@ def _rule(find: FieldGetter, default: Any, converts: list[Conversion]) -> FieldG
             return default
         for convert in converts:
             value = convert(value, builder)
-            if value is None:  # looked up in vain
+            if value is None:  # the lookup found nothing
                 return default
-        return str(value) if type(value) is int else value  # an event's codes and amounts are texts
+        return str(value) if type(value) is int else value  # an event's codes and amounts are text
 
     return get
 
@@ -152,7 +152,7 @@ def _at_part(find: PathFinder) -> FieldGetter:
 
 
 def _of_record(find: PathFinder, _part: Any, builder: EventBuilder) -> Any:
-    if find not in builder.memo:  # once an event, not once a line
+    if find not in builder.memo:  # once per event, not once per line
         builder.memo[find] = find(builder.tree)
     return builder.memo[find]
 
@@ -166,7 +166,7 @@ def _headers(names: Sequence[str], _part: Any, builder: EventBuilder) -> str | N
 
 
 def _header_of(name: str, _part: Any, record: Record) -> str | None:
-    expected = name.lower()  # webhook bridges keep HTTP's headers, whose case means nothing
+    expected = name.lower()  # webhook bridges keep HTTP headers, which are case-insensitive
     value = next((value for header, value in record.headers if header.lower() == expected), None)
     return value.decode(errors="replace") if value is not None else None
 

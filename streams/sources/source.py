@@ -1,4 +1,4 @@
-"""`Source`: a contract made ready to run. A record becomes events as JSON has them, or is skipped or refused."""
+"""`Source`: a compiled contract. It turns a record into events (JSON objects), or skips or refuses it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,32 +25,32 @@ from streams.sources.rules import EventBuilder, FieldGetter, RuleObserver, ZoneO
 from streams.sources.taxes import ChargedTaxes, UncertainRate, charged_taxes, settle_taxes
 
 _LINES = TypeAdapter(tuple[SaleLine, ...])
-#: Events of one record, and parts of one list of an event: what is beyond them is no receipt, and would hold up all
-#: that stands behind it.
+#: Limits on the events in one record and the parts in one list of an event. Nothing larger is a receipt, and it would
+#: hold up every record behind it.
 MAX_EVENTS = 1_000
 MAX_PARTS = 10_000
 
 
 class SchemaReader(Protocol):
-    """Reads records by schemas that stand elsewhere."""
+    """Reads records whose schemas are stored elsewhere, such as in a registry."""
 
     trouble: str | None
 
     async def prepare(self, records: Sequence[Record]) -> None:
-        """Fetches the schemas of these records; waits for them as long as it takes."""
+        """Fetch the schemas of these records; wait for them as long as it takes."""
         ...
 
     def read(self, record: Record) -> Any:
-        """A record's tree. Raises Unreadable."""
+        """Return a record's tree. Raises UnreadableRecord."""
         ...
 
 
 class UnusableContract(Exception):
-    """The contract's paths or steps are wrong; the message has a line for each."""
+    """Paths or steps of the contract are wrong; the message has one line per fault."""
 
 
 class RefusedRecord(Exception):
-    """The record, or one of its events, is not as the contract says."""
+    """The record, or one of its events, does not follow the contract."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
@@ -59,16 +59,16 @@ class RefusedRecord(Exception):
 
 
 class SkippedPart(NamedTuple):
-    """A part of the record that is no event; `why` is the contract's word for it."""
+    """A part of the record that is not an event; `why` is the contract's text for it (`skip`)."""
 
     why: str
 
 
 class Source:
-    """A contract, ready. Raises Unusable when it can't be.
+    """A compiled contract. Raises UnusableContract if its paths or steps are wrong.
 
-    `schemas` reads Avro and JSON Schema; without it such records are given as JSON. `watch` is told of every value on
-    the way.
+    `schemas` reads Avro and JSON Schema; without it such records must be given as JSON. `watch` is called with every
+    value along the way.
     """
 
     def __init__(
@@ -96,24 +96,24 @@ class Source:
 
     @property
     def trouble(self) -> str | None:
-        """What of the world it waits for, while it does."""
+        """The dependency this source is waiting for, if any."""
         return self._schemas.trouble if self._schemas is not None else None
 
     def personal_values(self, tree: Any) -> Iterator[Any]:
-        """What stands at the contract's personal paths in a record's tree."""
+        """Yield the values at the contract's `personal` paths in a record's tree."""
         for find in self._personal:
             with suppress(PathFailed):  # a path of another kind of record
                 yield from find(tree)
 
     async def prepare(self, records: Sequence[Record]) -> None:
-        """Fetches what reading these records takes; a world that is away is waited out."""
+        """Fetch the schemas that these records need; wait while the registry is unavailable."""
         if self._schemas is not None:
             await self._schemas.prepare(records)
 
     def events(self, record: Record) -> Iterator[dict[str, Any] | SkippedPart | RefusedRecord]:
-        """What the record's value holds, in order: events as JSON objects, and what is none.
+        """Yield the record's events as JSON objects, and its skipped and refused parts, in order.
 
-        Raises Refused where nothing can be told about its parts.
+        Raises RefusedRecord if the record can't be split into parts at all.
         """
         parts = self._parts_of(record)
         for part in parts:
@@ -121,7 +121,7 @@ class Source:
                 yield self._event(part, record, alone=len(parts) == 1)
             except RefusedRecord as fault:
                 yield fault
-            except ArithmeticError:  # numbers of a size that no receipt has, in the middle of a computation
+            except ArithmeticError:  # a computation overflowed: no receipt has such numbers
                 yield RefusedRecord(Reason.UNCONVERTIBLE_VALUE, "(a number): out_of_range")
 
     def _parts_of(self, record: Record) -> Sequence[Any]:
@@ -143,9 +143,9 @@ class Source:
         return parts
 
     def identities(self, record: Record, names: Sequence[str]) -> list[dict[str, str] | None]:
-        """What these fields would say of each event, without those that can't be told; None for what is no event.
+        """Return these fields of each event, leaving out fields that can't be read; None for parts that aren't events.
 
-        Raises Refused where nothing can be told about the record's parts.
+        Raises RefusedRecord if the record can't be split into parts at all.
         """
         parts = self._parts_of(record)
         return [self._identity(part, record, names, alone=len(parts) == 1) for part in parts]
@@ -211,7 +211,7 @@ class Source:
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"taxes: {fault}") from None
 
     def find_kind(self, part: Any, record: Record) -> KindPlan | None:
-        """The plan of the first kind that the part is of; the part's values are found."""
+        """Return the plan of the first kind whose conditions the part meets, if any; sets the contract's values."""
         self._find_values(self._values, part, "values")
         try:
             return next((plan for plan in self._plans if all(holds(part, record) for holds in plan.conditions)), None)
@@ -224,7 +224,7 @@ class Source:
                 found = find(part)
             except PathFailed as fault:
                 raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{location}.{name}: {fault}") from None
-            # Attributes come as texts, of which a variable can hold one.
+            # XPath returns attributes as a list of texts; a variable holds only the first.
             self._variables[name] = found[0] if isinstance(found, list) and found and type(found[0]) is str else found
 
     def _build_parts(
@@ -263,7 +263,7 @@ class Source:
 def load_source(
     path: Path, zone_of: ZoneOf, schemas: SchemaReader | None = None, watch: RuleObserver | None = None
 ) -> Source:
-    """The source of a contract file. Raises ContractError."""
+    """Load a contract file as a source. Raises ContractError."""
     contract = load_contract(path)
     try:
         return Source(contract, zone_of, schemas, watch)
@@ -272,9 +272,9 @@ def load_source(
 
 
 def _derive_total(event: dict[str, Any]) -> None:
-    """Sets `totals.gross` to what the check of receipts computes from the lines.
+    """Set `totals.gross` to the total that the receipt check computes from the lines.
 
-    Lines that are no lines leave it out: validation names them before it comes to the totals.
+    Leave it out if the lines are invalid: validation reports them before it gets to the totals.
     """
     if "currency" not in event:
         return
@@ -314,7 +314,7 @@ def _with_facts(facts: Values, part: Any) -> Any:
             found = find(extended if extended is not None else part)
         except PathFailed as fault:
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: {fault}") from None
-        if extended is None:  # no object, so that it has no names to put facts to
+        if extended is None:  # facts can only be added to an object
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object")
         extended[name] = found
     return extended
@@ -328,7 +328,7 @@ def _is_zero(amount: Any) -> bool:
 
 
 def part_as_text(part: Any) -> str:
-    """A part of a record as text, for people: JSON, or XML."""
+    """Format a part of a record for display, as JSON or XML."""
     if isinstance(part, etree._Element):
         return etree.tostring(part, encoding="unicode", pretty_print=True)
     return json.dumps(part, indent=2, ensure_ascii=False)

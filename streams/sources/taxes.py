@@ -1,14 +1,14 @@
-"""Tax rates of lines, from the taxes that their source states: rates, amounts, or both. No rate is made up.
+"""Tax rates of lines, from the taxes that their source states: rates, amounts, or both. No rate is invented.
 
-A stated rate wins: the sum of a line's stated rates is its rate, and what was charged only tells the tax. Where a line
+A stated rate wins: the rate of a line is the sum of its stated rates, and a stated amount only sets the tax. If a line
 states an amount alone, its rate is one that gives this amount to the cent, the first of:
 
 1. a rate that the receipt states elsewhere, or a sum of such rates;
-2. a rate that the contract declares (`tax_rates`): with declared rates no other is taken;
+2. a rate that the contract declares (`tax_rates`): if it declares rates, the search ends here;
 3. the only whole percentage, or else the only multiple of 0.025 (tenths, quarters, eighths), that gives the amount;
-4. a rate found so for another line of the receipt.
+4. a rate found this way for another line of the receipt.
 
-Small amounts fit many rates. What none of these decides is refused, with a detail that says so.
+Small amounts fit many rates. If none of these rules decides, the receipt is refused, with a detail that says so.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,18 +24,18 @@ from streams.sources.round_rates import TWO_PLACES, TaxedAmount, tax_of
 
 _PLACES = Decimal("0.0001")
 _LONG = Context(prec=60)
-#: Taxes of a receipt whose sums are considered as rates of a line: state, county, city and one more.
+#: How many of a receipt's rates are summed to find the rate of a line: state, county, city and one more.
 _MOST_SUMMED = 4
 
 
 class UncertainRate(Exception):
-    """No rate is certain; the message is the place (`lines.N.tax_rate`, `taxes.N.rate`) with the kind of fault."""
+    """No rate is certain; the message is the path (`lines.N.tax_rate`, `taxes.N.rate`) and the kind of fault."""
 
 
 class ChargedTaxes(NamedTuple):
-    """What a line states of its taxes; `number` is how many they are, each rounded by itself.
+    """The taxes that a line states: their total rate and amount, and their number, as each is rounded by itself.
 
-    `amount` is what the line costs, where it states a tax.
+    `amount` is the line's own amount if it states a tax amount, otherwise 0.
     """
 
     line_number: int
@@ -47,12 +47,12 @@ class ChargedTaxes(NamedTuple):
 
     @property
     def location(self) -> str:
-        """Where its rate is."""
+        """The path of the line's rate in the event."""
         return f"lines.{self.line_number}.tax_rate"
 
 
 def charged_taxes(index: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> ChargedTaxes:
-    """What the `taxes` of a line state in all. Raises Unconvertible where something is no number."""
+    """Add up the `taxes` that a line states. Raises ConversionFailed for a value that isn't a number."""
     stated = [tax for tax in taxes if tax]
     if not stated:
         return ChargedTaxes(index, line, Decimal(0), None, 1, Decimal(0))
@@ -70,10 +70,10 @@ def settle_taxes(
     digits: int,
     declared: Sequence[Decimal] = (),
 ) -> None:
-    """Gives the lines of `stated` their `tax_rate`, and a `tax` where the printed one is not what the rate gives.
+    """Set the `tax_rate` of the lines in `stated`, and their `tax` if the printed tax differs from the rate's result.
 
-    `whole` are the taxes that the receipt prints for all of its lines, `total` its printed tax, `digits` the places of
-    the currency. Raises UncertainRate and Unconvertible.
+    `receipt_taxes` are the taxes that the receipt prints for all of its lines, `total` is its printed tax, `digits` the
+    currency's decimal places, and `declared` the contract's rates. Raises UncertainRate and ConversionFailed.
     """
     for index, tax in enumerate(receipt_taxes):
         if "rate" not in tax and _number(tax.get("amount", 0)):
@@ -126,7 +126,7 @@ def _set_rates(
 
 
 def _declared_for(charged: ChargedTaxes, digits: int, declared: Sequence[Decimal]) -> Decimal:
-    """The stated rate; or the declared one that gives the same tax, where a till states what its cents come to."""
+    """Return the stated rate, or the declared one with the same tax, as some tills compute rates from rounded tax."""
     rate = charged.rate or Decimal(0)
     if not rate or not charged.tax or rate in declared:
         return rate
@@ -137,7 +137,7 @@ def _declared_for(charged: ChargedTaxes, digits: int, declared: Sequence[Decimal
 def _with_declared_rate(
     tax: dict[str, Any], lines: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
 ) -> dict[str, Any]:
-    """A tax of the receipt, and its lines, at the declared rate that gives the same tax, if its own is not declared."""
+    """Replace an undeclared rate of a receipt's tax, and of its lines, by the declared rate that gives the same tax."""
     if "rate" not in tax or "amount" not in tax or _number(tax["rate"]) in declared:
         return tax
     rate = _number(tax["rate"])
@@ -156,13 +156,13 @@ def _with_declared_rate(
 
 
 def _sums(rates: Iterable[Any]) -> set[Decimal]:
-    """The rates, and the sums of several: a line may be taxed by the state, the county and the city."""
+    """Return the rates and all their sums: a line may be taxed by the state, the county and the city."""
     known = [_number(rate) for rate in rates][:_MOST_SUMMED]
     return {sum(some, Decimal(0)) for size in range(1, len(known) + 1) for some in combinations(known, size)} - {0}
 
 
 def _taxed(charged: ChargedTaxes, digits: int) -> TaxedAmount:
-    """Raises UncertainRate where no rate at all gives the tax."""
+    """Return the line's amount and tax as positive numbers. Raises UncertainRate if no rate can give the tax."""
     amount, tax = charged.amount, charged.tax or Decimal(0)
     if amount < 0:
         amount, tax = -amount, -tax
@@ -174,7 +174,7 @@ def _taxed(charged: ChargedTaxes, digits: int) -> TaxedAmount:
 
 
 class PrintedTax(NamedTuple):
-    """A line's tax in minor units: by its rate, and as printed (the same, if it is not)."""
+    """A line's tax in minor units, by its rate and as printed; a printed tax with a fraction of a unit is ignored."""
 
     charged: ChargedTaxes
     by_rate: int
@@ -182,7 +182,7 @@ class PrintedTax(NamedTuple):
 
     @property
     def is_rounding(self) -> bool:
-        """Whether they differ by no more than the rounding of its taxes."""
+        """Return whether the two differ by no more than the rounding of the line's taxes."""
         return abs(self.printed - self.by_rate) <= self.charged.number
 
 
@@ -193,9 +193,9 @@ def _set_taxes(
     total: Any,
     digits: int,
 ) -> None:
-    """Sets `tax` where what is printed differs from what the rate gives, if the printed ones are the receipt's tax.
+    """Set `tax` on lines whose printed tax differs from their rate's, if the printed taxes add up to the receipt's.
 
-    A source may print the receipt's tax at one of its lines alone: if the rates give the receipt's tax, they count.
+    A source may print the whole receipt's tax on one line: if the rates give the receipt's tax, they win.
     """
     pairs = [_printed(charged, digits) for charged in stated if charged.tax is not None]
     different = [pair for pair in pairs if pair.printed != pair.by_rate]
@@ -218,7 +218,7 @@ def _set_taxes(
 
 
 def _set_exempt(pair: PrintedTax, digits: int) -> None:
-    """The line is exempt, or a part of it. Raises UncertainRate where it has more tax than its rate gives."""
+    """Treat the line as exempt, wholly or in part. Raises UncertainRate if its tax is more than its rate gives."""
     if not pair.printed:
         pair.charged.line["tax_rate"] = "0"
     elif pair.is_rounding or (pair.printed * pair.by_rate > 0 and abs(pair.printed) < abs(pair.by_rate)):
@@ -228,9 +228,9 @@ def _set_exempt(pair: PrintedTax, digits: int) -> None:
 
 
 def _spread(lines: Sequence[dict[str, Any]], receipt_taxes: Sequence[dict[str, Any]], digits: int) -> None:
-    """Spreads each tax that the receipt prints for a rate over the lines of this rate, to the cent.
+    """Spread each tax that the receipt prints for a rate over the lines with that rate, to the cent.
 
-    With one rate alone the check of receipts does that, by the receipt's total.
+    If there is only one rate, the receipt check does this from the receipt's total.
     """
     printed: dict[Decimal, Decimal] = {}
     for tax in receipt_taxes:
@@ -246,13 +246,13 @@ def _spread(lines: Sequence[dict[str, Any]], receipt_taxes: Sequence[dict[str, A
         if rate in groups and "tax" not in line:
             groups[rate].append(line)
         elif rate:
-            return  # taxed by several, or by what the receipt does not print
+            return  # taxed at several rates, or at one that the receipt does not print
     for rate, group in groups.items():
         _share(_minor(printed[rate], digits), group, digits)
 
 
 def _share(tax: int, group: Sequence[dict[str, Any]], digits: int) -> None:
-    """Lets the lines have the tax together; those nearest to the next unit take what rounding leaves."""
+    """Distribute the tax over the lines; the lines nearest to the next unit absorb the rounding difference."""
     taxes = [(line, _by_rate(line, digits)) for line in group]
     difference = tax - sum(by_rate for _, by_rate in taxes)
     if difference and abs(difference) <= len(group):
@@ -263,7 +263,7 @@ def _share(tax: int, group: Sequence[dict[str, Any]], digits: int) -> None:
 
 
 def _above(line: dict[str, Any], tax: int, digits: int) -> Decimal:
-    """How far the tax is above what the line's rate gives exactly."""
+    """Return how far the tax is above the exact result of the line's rate."""
     included = line.get("tax_included", True) is not False
     return tax - tax_of(Decimal(_minor(_amount(line), digits)), _number(line["tax_rate"]), included)
 
@@ -282,7 +282,7 @@ def _printed(charged: ChargedTaxes, digits: int) -> PrintedTax:
 
 
 def _by_rate(line: dict[str, Any], digits: int) -> int:
-    """The tax of a line in minor units as the check of receipts computes it; 0 where it will be found to be no line."""
+    """Return a line's tax in minor units as the receipt check computes it; 0 for a line that will fail validation."""
     try:
         rate, amount = text_of(line.get("tax_rate", "0")), _amount(line)
     except ConversionFailed:
@@ -290,7 +290,7 @@ def _by_rate(line: dict[str, Any], digits: int) -> int:
     return _rounded_tax(amount, rate, line.get("tax_included", True) is not False, digits)
 
 
-@lru_cache(4096)  # a shop's prices are few
+@lru_cache(4096)  # a shop has few distinct prices
 def _rounded_tax(amount: Decimal, rate: str, included: bool, digits: int) -> int:
     try:
         return taxed(_minor(amount, digits), rate_units(rate), included)[1]
@@ -310,7 +310,7 @@ def _amount(line: dict[str, Any]) -> Decimal:
 
 
 def _total(taxes: list[dict[str, Any]], name: str) -> Decimal | None:
-    """Their sum; None if one does not say."""
+    """Return the sum of this field over all taxes, or None if any of them lacks it."""
     if any(name not in tax for tax in taxes):
         return None
     return sum((_number(tax[name]) for tax in taxes), Decimal(0))

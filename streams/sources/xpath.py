@@ -1,16 +1,18 @@
-"""What XPath 1.0 lacks: exact arithmetic on money, and choices. Results are text; a list of nodes counts as its first.
+"""Functions that XPath 1.0 lacks: exact arithmetic for money, and conditionals.
 
-`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)` (to 12 places; nothing where b is 0), `total(nodes)`,
-`absolute(a)`, `rounded(a, places)` (half up). What is not there, or is empty, counts as 0 in them.
-`first(a, b, …)` is the first that is there and not empty; `choose(condition, a, b)` is a where the condition holds,
-else b; `joined(mark, a, b, …)` is nothing where one of them is empty; `yes(a)` is whether a flag is set (true, 1, yes).
-`same(a, b)` is whether two amounts are less than half a cent apart.
+Results are text. A list of nodes passed as a value stands for its first node.
 
-`unreversed(nodes, marked, key, amount)` is the nodes without those that are marked as void, and without those that a
-marked one takes back: an earlier node of the same key and the opposite amount. `marked`, `key` and `amount` are XPath,
-from each node. Of an earlier node of a larger amount a marked one takes back a part, and stays.
+`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)` (to 12 places; empty if b is 0), `total(nodes)`,
+`absolute(a)`, `rounded(a, places)` (half up). Missing and empty values count as 0 in them.
+`first(a, b, …)` returns the first value that is not empty; `choose(condition, a, b)` returns a if the condition holds,
+otherwise b; `joined(separator, a, b, …)` is empty if any of the values is; `yes(a)` returns whether a flag is set
+(true, 1, yes). `same(a, b)` returns whether two amounts differ by less than half a cent.
 
-`percentage(tax, net)` is the one round rate that gives a tax of a net amount to the cent; nothing where there are more.
+`unreversed(nodes, marked, key, amount)` returns the nodes without those marked as void, and without the nodes they
+reverse: an earlier node with the same key and the opposite amount. `marked`, `key` and `amount` are XPath expressions
+relative to each node. A marked node that reverses only part of an earlier, larger amount is kept.
+
+`percentage(tax, net)` returns the only round rate that gives this tax on a net amount to the cent; empty if several do.
 """
 
 from collections.abc import Callable
@@ -31,14 +33,14 @@ _HALF_A_CENT = Decimal("0.005")
 
 
 def _text(value: Any) -> str:
-    """The text of a value of XPath: of the first node, of a number without an exponent."""
+    """Return an XPath value as text: for a list its first node, for a number without an exponent."""
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):  # what XPath has computed itself
+    if isinstance(value, float):  # a number that XPath itself computed
         return format(Decimal(str(value)).quantize(_TWELVE_PLACES, context=_LONG), "f") if isfinite(value) else ""
     return "".join(value.itertext()).strip()
 
@@ -114,7 +116,7 @@ def _same(_: Any, a: Any, b: Any) -> bool:
 
 
 class _MarkedNode(NamedTuple):
-    """A node that may be void: whether it is marked, what it is of, and its amount."""
+    """A node that may be void or reversed: whether it is marked, the key of the item it is for, and its amount."""
 
     node: Any
     is_marked: bool
@@ -122,7 +124,7 @@ class _MarkedNode(NamedTuple):
     amount: Decimal
 
     def takes_back(self, other: "_MarkedNode") -> bool:
-        """Whether it takes back the other one, or a part of it."""
+        """Return whether this node reverses the other one, or a part of it."""
         return bool(self.key) and self.key == other.key and self.amount * other.amount < 0
 
 
@@ -147,7 +149,7 @@ def _unreversed(_: Any, nodes: Any, marked: str, key: str, amount: str) -> list[
         ]
         exact_matches.sort(
             key=lambda earlier: not candidates[earlier].is_marked
-        )  # an original that is marked too goes first
+        )  # prefer an original that is marked as well
         if exact_matches:
             paired.add(exact_matches[0])
             removed |= {index, exact_matches[0]}

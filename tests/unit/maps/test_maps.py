@@ -78,11 +78,11 @@ def test_contract_that_is_wrong_is_told_with_its_line(contract: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "events", "said"),
     [
-        ("{at: 2026-03-01}", "[]", "10: examples.0.value.at: nothing that JSON has; put a date or a time in quotes"),
-        ("[1, {at: 2026-03-01 10:00:00}]", "[]", "10: examples.0.value.1.at: nothing that JSON has"),
-        ("x", "[{occurred_at: 2026-03-01}]", "11: examples.0.events.0.occurred_at: nothing that JSON has"),
-        ("!!set {a, b}", "[]", "10: examples.0.value: nothing that JSON has"),
-        ('"\\ud800"', "[]", "10: half of a character"),
+        ("{at: 2026-03-01}", "[]", "10: examples.0.value.at: not a JSON value; put a date or a time in quotes"),
+        ("[1, {at: 2026-03-01 10:00:00}]", "[]", "10: examples.0.value.1.at: not a JSON value"),
+        ("x", "[{occurred_at: 2026-03-01}]", "11: examples.0.events.0.occurred_at: not a JSON value"),
+        ("!!set {a, b}", "[]", "10: examples.0.value: not a JSON value"),
+        ('"\\ud800"', "[]", "10: half of a surrogate pair"),
     ],
 )
 def test_example_that_json_can_not_say_is_told_with_its_line(
@@ -341,7 +341,7 @@ def test_rows_without_groups_are_records_of_their_own() -> None:
 
 
 def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(RowsUnreadable, match="no column c; there are a, b"):
+    with pytest.raises(RowsUnreadable, match="no column c; the columns are a, b"):
         list(rows_to_records([b"a,b\n", b"1,2\n"], ("c",)))
 
 

@@ -57,18 +57,18 @@ def test_good_contract_is_ready(path: Path) -> None:
         ("type: sale", "type: sail", "shop.yaml:5: kinds.0.type: Input should be 'sale', 'return'"),
         ("type: sale", "typ: sale", "shop.yaml:5: kinds.0.typ: Extra inputs are not permitted"),
         ('point: ","', 'point: ";"', "shop.yaml:9: fields.totals.gross.as.decimal.point: Input should be '.' or ','"),
-        ("number", "nu[mber", "shop.yaml:8: fields.receipt.path: 'nu[mber' is no JMESPath"),
+        ("number", "nu[mber", "shop.yaml:8: fields.receipt.path: 'nu[mber' is not valid JMESPath"),
         ("number", "{path: number, header: x}", "shop.yaml:8: fields.receipt: a rule takes its value from one of"),
         ("number", "{path: number, as: {time: dd.mm.yyyy}}", "shop.yaml:8: fields.receipt.as"),
         ("number", "{path: number, as: {time: {zone: Berlin}}}", "shop.yaml:8: fields.receipt.as.0: time: 'Berlin'"),
         ("number", "{path: number, as: date}", "shop.yaml:8: fields.receipt.as"),
-        ("{path: kind, is: sale}", "{path: 'a['}", "shop.yaml:4: kinds.0.when.0.path: 'a[' is no JMESPath"),
-        ("each: items", "each: 'items['", "shop.yaml:11: lines.0.each: 'items[' is no JMESPath"),
+        ("{path: kind, is: sale}", "{path: 'a['}", "shop.yaml:4: kinds.0.when.0.path: 'a[' is not valid JMESPath"),
+        ("each: items", "each: 'items['", "shop.yaml:11: lines.0.each: 'items[' is not valid JMESPath"),
         ("source: shop\n", "", "shop.yaml:1: source: Field required"),
         ("contract: 1", "contract: 2", "shop.yaml:1: contract: Input should be 1"),
         ("contract: 1", "contract: true", "shop.yaml:1: contract: write it as a number, without quotes"),
         ("  - skip: no sale", "  - skip: no sale\n    type: void", "shop.yaml:6: kinds.1: a kind has a `type`"),
-        ("source: shop", "source: shop\nsource: shop", "shop.yaml:3: source: given twice"),
+        ("source: shop", "source: shop\nsource: shop", "shop.yaml:3: source: duplicate key"),
         ("source: shop", "source: 'shop", "shop.yaml:"),
         ("source: shop", "source: shop\ngroup_by: [a]", "shop.yaml:1: contract: group_by is for format csv"),
     ],
@@ -116,7 +116,9 @@ def test_file_that_is_not_utf_8_is_refused(path: Path) -> None:
 
 
 def test_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(ContractError, match=r"shoppify: neither a file nor a built-in contract; these are .*square"):
+    with pytest.raises(
+        ContractError, match=r"shoppify: neither a file nor a built-in contract; the built-in ones are .*square"
+    ):
         find_contract("shoppify")
 
 

@@ -70,7 +70,7 @@ def test_value_that_can_not_be_computed_is_a_dead_letter_that_names_it() -> None
 
 def test_name_that_is_not_there_is_told_when_the_contract_is_read() -> None:
     fields = contract()["fields"] | {"totals.gross": "$totals"}
-    with pytest.raises(UnusableContract, match=r"fields.totals.gross.path: '\$totals' is no XPath"):
+    with pytest.raises(UnusableContract, match=r"fields.totals.gross.path: '\$totals' is not valid XPath"):
         Source(Contract.model_validate(contract(fields=fields)), lambda _: None)
 
 

@@ -50,7 +50,7 @@ def test_what_is_no_object_has_no_facts() -> None:
 
 
 def test_fact_that_is_no_path_is_found_at_load() -> None:
-    with pytest.raises(UnusableContract, match=r"facts\.sum: 'add\(' is no JMESPath"):
+    with pytest.raises(UnusableContract, match=r"facts\.sum: 'add\(' is not valid JMESPath"):
         made({}, facts={"sum": "add("})
 
 

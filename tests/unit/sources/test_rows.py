@@ -99,7 +99,7 @@ def test_encoding_may_be_given() -> None:
         ('no,sku\n1,"A"x\n', "line 2: not valid CSV"),
         ("no,no\n1,2\n", "line 1: column 'no' is named twice; rename it"),
         ("no,,\n1,2,3\n", "line 1: column '' is without a name; rename it"),
-        ("a,b\n1,2\n", "group_by: there is no column no; there are a, b"),
+        ("a,b\n1,2\n", "group_by: there is no column no; the columns are a, b"),
         ("no,text\n1,x\n2,5 £\n".encode("cp1252"), "line 3, byte 5: not utf-8; give the file's encoding, often cp1252"),
     ],
 )
@@ -108,7 +108,7 @@ def test_fault_is_told_with_its_line(text: str | bytes, message: str) -> None:
 
 
 def test_unknown_encoding_is_told() -> None:
-    assert refused("no\n1\n", "no", encoding="utf-9").startswith("encoding: there is no 'utf-9'")
+    assert refused("no\n1\n", "no", encoding="utf-9").startswith("encoding: 'utf-9' is unknown")
 
 
 def test_file_is_read_row_by_row() -> None:
