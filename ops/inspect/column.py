@@ -14,11 +14,11 @@ from streams.privacy.detection import by_value
 from streams.privacy.field_names import by_name
 
 #: Distinct values that a field remembers; beyond them it knows only that there are more.
-CAP = 50_000
-_LONGEST = 200
-_PLACES = 30
-_RARE = 0.05
-_FAR = 20  # median absolute deviations
+MAX_DISTINCT = 50_000
+_MAX_LENGTH = 200
+_MAX_EXPONENT = 30
+_RARE_SHARE = 0.05
+_OUTLIER_DISTANCE = 20  # median absolute deviations
 _TIME_WORDS = re.compile(r"date|time|_at$|At$|^ts$|stamp|when", re.IGNORECASE)
 _PREFIX = re.compile(r"([A-Za-z]{1,4})[-_/]?\d+", re.ASCII)
 
@@ -31,11 +31,11 @@ class ValueColumn:
     present: int = 0
     blank: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    beyond: Counter[str] = field(default_factory=Counter)
-    more: bool = False
+    overflow: Counter[str] = field(default_factory=Counter)
+    overflowed: bool = False
     readings: Counter[ValueReading] = field(default_factory=Counter)
     native: Counter[str] = field(default_factory=Counter)
-    looks_like: Counter[str] = field(default_factory=Counter)
+    personal_counts: Counter[str] = field(default_factory=Counter)
     ranges: dict[Marks | None, NumberRange] = field(default_factory=dict)
     epochs: Counter[str | None] = field(default_factory=Counter)
     prefixes: Counter[str] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class ValueColumn:
     last_text: str | None = None
     longest: int = 0
     runs: int = 0
-    _last: str | None = None
+    _previous: str | None = None
 
     def add(self, value: Any) -> None:
         """One value of a record's tree; None is as good as nothing."""
@@ -65,23 +65,23 @@ class ValueColumn:
         if not values:
             return
         self.present += len(values)
-        self.runs += sum(map(_differ, (self._last, *values), values))
-        self._last = values[-1]
+        self.runs += sum(map(_differ, (self._previous, *values), values))
+        self._previous = values[-1]
         self.counts.update(values)
-        while len(self.counts) > CAP:
+        while len(self.counts) > MAX_DISTINCT:
             value, count = self.counts.popitem()  # the newest one
-            self.beyond[value] += count
-            self.more = True
-        if len(self.beyond) > CAP:
-            self._learn(self.beyond)
-            self.beyond = Counter()
+            self.overflow[value] += count
+            self.overflowed = True
+        if len(self.overflow) > MAX_DISTINCT:
+            self._classify(self.overflow)
+            self.overflow = Counter()
 
     def finish(self) -> None:
         """Looks at every value that is remembered. Nothing is added afterwards."""
-        self._learn(self.beyond)
-        self._learn(self.counts)
+        self._classify(self.overflow)
+        self._classify(self.counts)
 
-    def _learn(self, values: Counter[str]) -> None:
+    def _classify(self, values: Counter[str]) -> None:
         for raw, count in values.items():
             text = raw.strip()
             if not text:
@@ -89,7 +89,7 @@ class ValueColumn:
                 continue
             reading = read_value(text)
             self.readings[reading] += count
-            self._looks(text, reading, count)
+            self._detect_personal(text, reading, count)
             examples = self.samples.setdefault(reading.kind, [])
             if len(examples) < 5:
                 examples.append(shortened(text))
@@ -107,11 +107,11 @@ class ValueColumn:
         for marks in reading.marks:
             self.ranges.setdefault(marks, NumberRange()).add(number(text, marks), count)
 
-    def _looks(self, text: str, reading: ValueReading, count: int) -> None:
+    def _detect_personal(self, text: str, reading: ValueReading, count: int) -> None:
         if reading.kind == "text" or (reading.kind == "integer" and len(text) >= 13):
             found = by_value(text)
             if found is not None:
-                self.looks_like[found] += count
+                self.personal_counts[found] += count
         match = _PREFIX.fullmatch(text)
         if match is not None and (len(self.prefixes) < 50 or match[1] in self.prefixes):
             self.prefixes[match[1]] += count
@@ -150,8 +150,12 @@ class ValueColumn:
     @property
     def marks(self) -> list[Marks]:
         """The ways of writing that fit all decimals, the likeliest first; several: the data can't tell."""
-        fits = [set(reading.marks) for reading in self.readings if reading.kind == "decimal"]
-        return [marks for marks in MARKS if fits and all(marks in each for each in fits)]
+        marks_by_reading = [set(reading.marks) for reading in self.readings if reading.kind == "decimal"]
+        return [
+            marks
+            for marks in MARKS
+            if marks_by_reading and all(marks in reading_marks for reading_marks in marks_by_reading)
+        ]
 
     @property
     def signs(self) -> list[str]:
@@ -169,21 +173,23 @@ class ValueColumn:
         if self.epoch_format is not None:
             return [self.epoch_format]
         readings = {reading.formats: count for reading, count in self.readings.items() if reading.kind == "time"}
-        chosen: list[str] = []
+        formats_found: list[str] = []
         common = [form for form in next(iter(readings), ()) if all(form in formats for formats in readings)]
         if common:
             return common[:1]
         for formats in sorted(readings, key=len):  # what is certain first: it settles the order of the others
-            if not set(formats) & set(chosen):
-                chosen.append(next((form for form in formats if _order(form) in map(_order, chosen)), formats[0]))
-        return chosen
+            if not set(formats) & set(formats_found):
+                formats_found.append(
+                    next((form for form in formats if _order(form) in map(_order, formats_found)), formats[0])
+                )
+        return formats_found
 
     @property
     def ambiguous_time(self) -> bool:
         """Whether day and month could be the other way round in values that no other one settles."""
-        ways = [reading.formats for reading in self.readings if reading.kind == "time"]
-        certain = {_order(formats[0]) for formats in ways if len(formats) == 1}
-        return any(len(formats) > 1 and not certain & set(map(_order, formats)) for formats in ways)
+        possible_formats = [reading.formats for reading in self.readings if reading.kind == "time"]
+        certain = {_order(formats[0]) for formats in possible_formats if len(formats) == 1}
+        return any(len(formats) > 1 and not certain & set(map(_order, formats)) for formats in possible_formats)
 
     @property
     def ambiguous_marks(self) -> bool:
@@ -191,7 +197,7 @@ class ValueColumn:
         return self.kind == "decimal" and (not self.marks or len({point for point, _ in self.marks}) > 1)
 
     @property
-    def has_days_alone(self) -> bool:
+    def has_dates_only(self) -> bool:
         """Whether the examples of times are dates without a time of day."""
         return self.epoch_format is None and not any(":" in text for text in self.samples.get("time", ()))
 
@@ -213,10 +219,12 @@ class ValueColumn:
     @property
     def personal(self) -> list[str]:
         """Why this is likely personal data; empty: it is likely none."""
-        reasons = [f"name: {what}"] if (what := by_name(self.path)) else []
-        enough = {"e-mail": 0.0, "phone number": 0.2, "bank or card number": 0.5}
+        reasons = [f"name: {reason}"] if (reason := by_name(self.path)) else []
+        thresholds = {"e-mail": 0.0, "phone number": 0.2, "bank or card number": 0.5}
         reasons += [
-            f"values: {what}" for what, count in self.looks_like.items() if count >= enough[what] * (self.filled or 1)
+            f"values: {reason}"
+            for reason, count in self.personal_counts.items()
+            if count >= thresholds[reason] * (self.filled or 1)
         ]
         return reasons
 
@@ -225,38 +233,42 @@ class ValueColumn:
         """Whether no value comes twice; None: none of those that are remembered does, and there are more."""
         if self.blank or not self.filled or self.counts.most_common(1)[0][1] > 1:
             return False
-        return None if self.more else True
+        return None if self.overflowed else True
 
-    def far_off(self) -> tuple[int, list[Decimal]]:
+    def outliers(self) -> tuple[int, list[Decimal]]:
         """Numbers far from the median, in median absolute deviations: how many, and the farthest."""
         marks = (self.marks or list(MARKS[:1]))[0]
         numbers: Counter[Decimal] = Counter()
         for text, count in self.counts.items():
             if read_value(text.strip()).kind in ("integer", "decimal"):
                 numbers[number(text.strip(), marks)] += count
-        middle = median(numbers)
-        if middle is None:
+        center = median(numbers)
+        if center is None:
             return 0, []
         distances: Counter[Decimal] = Counter()
         for value, count in numbers.items():
-            distances[abs(value - middle)] += count
+            distances[abs(value - center)] += count
         spread = median(distances)
         if not spread:
             return 0, []
-        far = {value: count for value, count in numbers.items() if abs(value - middle) > _FAR * spread}
-        return sum(far.values()), sorted(far, key=lambda value: -abs(value - (middle or 0)))[:3]
+        outlying = {
+            value: count for value, count in numbers.items() if abs(value - center) > _OUTLIER_DISTANCE * spread
+        }
+        return sum(outlying.values()), sorted(outlying, key=lambda value: -abs(value - (center or 0)))[:3]
 
     def rare_kinds(self) -> dict[str, int]:
         """Kinds that few values have, where most have another."""
         kinds = self.kinds
         if self.kind == "decimal":
             del kinds["integer"]
-        return {kind: count for kind, count in kinds.items() if 0 < count < _RARE * self.filled and kind != self.kind}
+        return {
+            kind: count for kind, count in kinds.items() if 0 < count < _RARE_SHARE * self.filled and kind != self.kind
+        }
 
 
 def shortened(text: str) -> str:
     """A value as it is remembered: a long one by its beginning and a digest."""
-    if len(text) <= _LONGEST:
+    if len(text) <= _MAX_LENGTH:
         return text
     digest = sha256(text.encode(errors="backslashreplace")).hexdigest()
     return f"{text[:40]}…{digest[:16]}"
@@ -264,11 +276,11 @@ def shortened(text: str) -> str:
 
 def _written(number: int | Decimal) -> str:
     """A number as people write it; one with more places than any amount has, as it stands."""
-    return f"{number:f}" if isinstance(number, Decimal) and abs(number.adjusted()) < _PLACES else str(number)
+    return f"{number:f}" if isinstance(number, Decimal) and abs(number.adjusted()) < _MAX_EXPONENT else str(number)
 
 
-def _differ(one: str | None, other: str) -> bool:
-    return one != other
+def _differ(previous: str | None, current: str) -> bool:
+    return previous != current
 
 
 def _order(form: str) -> str:

@@ -17,7 +17,7 @@ from ops.inspect.column import ValueColumn
 _CHUNK = 5_000
 MAX_RECORDS_COMPARED = 1_000_000
 MAX_PATHS = 300
-_DEEPEST = 50
+_MAX_DEPTH = 50
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -34,24 +34,24 @@ class RecordSurvey:
     ragged: int = 0
     paths_left_out: bool = False
     all_compared: bool = True
-    _seen: set[int] = field(default_factory=set)
+    _digests: set[int] = field(default_factory=set)
 
     def column(self, path: str) -> ValueColumn | None:
         """The column at a path, new if need be; None when there are too many."""
-        found = self.columns.get(path)
-        if found is None:
+        column = self.columns.get(path)
+        if column is None:
             if len(self.columns) >= MAX_PATHS:
                 self.paths_left_out = True
                 return None
-            found = self.columns[path] = ValueColumn(path)
-        return found
+            column = self.columns[path] = ValueColumn(path)
+        return column
 
     def compare(self, digest: int) -> None:
         """Counts exact duplicates."""
-        if digest in self._seen:
+        if digest in self._digests:
             self.duplicates += 1
-        elif len(self._seen) < MAX_RECORDS_COMPARED:
-            self._seen.add(digest)
+        elif len(self._digests) < MAX_RECORDS_COMPARED:
+            self._digests.add(digest)
         else:
             self.all_compared = False
 
@@ -59,19 +59,19 @@ class RecordSurvey:
         """Sums up."""
         for column in self.columns.values():
             column.finish()
-        self._seen = set()
+        self._digests = set()
         return self
 
     def missing(self, column: ValueColumn) -> int:
         """In how many of the places where the field could stand it does not, or is blank."""
-        return self.places(column.path) - column.filled
+        return self.expected_count(column.path) - column.filled
 
-    def places(self, path: str) -> int:
+    def expected_count(self, path: str) -> int:
         """How often the field could stand: once a record, or once an item of the innermost list."""
         inner = [name for name in self.lists if path.startswith(f"{name}[]")]
         return self.lists[max(inner, key=len)][1] if inner else self.records
 
-    def keys(self) -> list[str]:
+    def key_candidates(self) -> list[str]:
         """Fields that no two records share."""
         return [
             column.path
@@ -79,32 +79,32 @@ class RecordSurvey:
             if "[]" not in column.path and column.unique is not False and self.records > 1 and not self.missing(column)
         ]
 
-    def groups(self) -> list[str]:
+    def group_by_candidates(self) -> list[str]:
         """CSV columns whose values come in runs, one run for each value: rows of one receipt stand together."""
         if self.format != "csv":
             return []
-        found = [
+        columns = [
             column
             for column in self.columns.values()
-            if not column.blank and not column.more and 1 < column.runs < self.records
+            if not column.blank and not column.overflowed and 1 < column.runs < self.records
             and column.runs <= 1.01 * len(column.counts) and column.kind not in ("decimal", "time")
         ]  # fmt: skip
-        return [column.path for column in sorted(found, key=lambda column: -len(column.counts))]
+        return [column.path for column in sorted(columns, key=lambda column: -len(column.counts))]
 
 
 def survey_file(path: Path, layout: FileLayout, sample: int | None, progress: Progress) -> RecordSurvey:
     """The survey of a file's records, or of the first `sample`. Raises NotReadable."""
     if layout.format == "csv":
         return survey_rows(layout.columns, islice(rows(path, layout, progress), sample))
-    form = "xml" if layout.format == "xml" else "json"
-    return survey_texts(form, islice(texts(path, layout, progress), sample))
+    data_format = "xml" if layout.format == "xml" else "json"
+    return survey_texts(data_format, islice(texts(path, layout, progress), sample))
 
 
-def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> RecordSurvey:
+def survey_rows(names: tuple[str, ...], records: Iterable[list[str]]) -> RecordSurvey:
     """The survey of CSV rows, whole columns of some thousand rows at a time."""
     survey = RecordSurvey("csv")
     columns = [survey.columns.setdefault(name, ValueColumn(name)) for name in names]
-    iterator = iter(found)
+    iterator = iter(records)
     while chunk := list(islice(iterator, _CHUNK)):
         survey.records += len(chunk)
         for number, row in enumerate(chunk):
@@ -117,12 +117,12 @@ def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> RecordSur
     return survey.finish()
 
 
-def survey_texts(form: str, found: Iterable[str]) -> RecordSurvey:
+def survey_texts(data_format: str, values: Iterable[str]) -> RecordSurvey:
     """The survey of JSON or XML texts."""
-    survey = RecordSurvey(form)
-    for text in found:
+    survey = RecordSurvey(data_format)
+    for text in values:
         try:
-            record = tree(etree.fromstring(text.encode(), _parser())) if form == "xml" else parse(text)
+            record = tree(etree.fromstring(text.encode(), _parser())) if data_format == "xml" else parse(text)
         except (ValueError, etree.XMLSyntaxError):
             survey.unreadable += 1
             continue
@@ -141,7 +141,7 @@ def _parser() -> Any:
 
 def leaves(node: Any, survey: RecordSurvey, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """The values of a tree with their paths; counts its lists on the way."""
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return
     if isinstance(node, dict):
         for name, inner in node.items():

@@ -23,13 +23,13 @@ MARKS: tuple[Marks, ...] = (
     (",", "'"),
 )
 
-_LONGEST = 64  # characters of a number or a time; what is longer is a text, however it looks
+_MAX_LENGTH = 64  # characters of a number or a time; what is longer is a text, however it looks
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)
-_MARKED = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
+_WITH_MARKS = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
 #: What stands before or behind an amount: a currency's sign, its code, or how people write it.
 _SIGN = r"(?:[A-Z]{0,3}[$€£¥₹₩₽₺₴₫₪₱฿₦₡₲₵₸₾]|[A-Z]{3}|kr\.?|zł|Kč|Ft|Fr\.|Rs\.?|元|円)"
-_BEFORE = re.compile(rf"([+-]?)({_SIGN})\s*([+-]?[\d.,].*)")
-_BEHIND = re.compile(rf"([+-]?[\d.,].*?)\s*({_SIGN})")
+_SIGN_BEFORE = re.compile(rf"([+-]?)({_SIGN})\s*([+-]?[\d.,].*)")
+_SIGN_AFTER = re.compile(rf"([+-]?[\d.,].*?)\s*({_SIGN})")
 _BOOLEANS = frozenset(("true", "false", "yes", "no", "y", "n"))
 _TIME = re.compile(
     r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})"
@@ -65,13 +65,13 @@ def is_number(text: str) -> bool:
 
 def read_value(text: str) -> ValueReading:
     """What the text, which has no white space around it, may be."""
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_LENGTH:
         return ValueReading("text")
     if _INTEGER.fullmatch(text):
         return ValueReading("integer")
     bare, sign, brackets = without_currency(text)
-    if _MARKED.fullmatch(bare):
-        marks = tuple(each for each, pattern in _PATTERNS.items() if pattern.fullmatch(bare))
+    if _WITH_MARKS.fullmatch(bare):
+        marks = tuple(marks for marks, pattern in _PATTERNS.items() if pattern.fullmatch(bare))
         if marks and not (bare.isdigit() and bare.startswith("0") and len(bare) > 1):
             return ValueReading("decimal", marks, sign=sign, brackets=brackets)
     if text.lower() in _BOOLEANS:
@@ -91,9 +91,9 @@ def without_currency(text: str) -> tuple[str, str, bool]:
         return text, "", False
     brackets = text.startswith("(") and text.endswith(")") and text[1:-1].strip("+-") == text[1:-1]
     bare = text[1:-1].strip() if brackets else text
-    if match := _BEFORE.fullmatch(bare):
+    if match := _SIGN_BEFORE.fullmatch(bare):
         bare, sign = match[1] + match[3], match[2]
-    elif match := _BEHIND.fullmatch(bare):
+    elif match := _SIGN_AFTER.fullmatch(bare):
         bare, sign = match[1], match[2]
     else:
         return bare, "", brackets
@@ -107,8 +107,8 @@ def number(text: str, marks: Marks) -> Decimal:
     """The number that the text is, written with these marks."""
     point, thousands = marks
     bare, _, brackets = without_currency(text)
-    plain = bare.replace(thousands, "") if thousands else bare
-    value = Decimal(plain.replace(point, ".") if point != "." else plain)
+    digits = bare.replace(thousands, "") if thousands else bare
+    value = Decimal(digits.replace(point, ".") if point != "." else digits)
     return -value if brackets else value
 
 
@@ -116,16 +116,16 @@ def _formats(text: str, match: re.Match[str]) -> tuple[str, ...]:
     """The ways to write a time that this one may be in, as a contract's `time` takes them."""
     if _is_iso(text):
         return ("iso",)
-    first, mark, middle, last = match[1], match[2], match[3], match[4]
+    first, separator, middle, last = match[1], match[2], match[3], match[4]
     orders: Iterable[tuple[str, str, str, str]]
     if len(first) == 4:
-        orders = [(f"%Y{mark}%m{mark}%d", first, middle, last)]
+        orders = [(f"%Y{separator}%m{separator}%d", first, middle, last)]
     elif len(first) <= 2 and len(last) in (2, 4):
         year = "%Y" if len(last) == 4 else "%y"
         full = last if len(last) == 4 else f"20{last}"
         orders = [
-            (f"%d{mark}%m{mark}{year}", full, middle, first),
-            (f"%m{mark}%d{mark}{year}", full, first, middle),
+            (f"%d{separator}%m{separator}{year}", full, middle, first),
+            (f"%m{separator}%d{separator}{year}", full, first, middle),
         ]
     else:
         return ()
@@ -139,8 +139,8 @@ def _clock(match: re.Match[str]) -> str:
     hour = "%I" if match[10] else "%H"
     seconds = "" if match[8] is None else ":%S"
     fraction = f"{match[9][0]}%f" if match[9] else ""
-    half = "" if not match[10] else f"{' ' if match[10].startswith(' ') else ''}%p"
-    return f"{match[5]}{hour}:%M{seconds}{fraction}{half}{'%z' if match[11] else ''}"
+    am_pm = "" if not match[10] else f"{' ' if match[10].startswith(' ') else ''}%p"
+    return f"{match[5]}{hour}:%M{seconds}{fraction}{am_pm}{'%z' if match[11] else ''}"
 
 
 def _is_iso(text: str) -> bool:

@@ -56,7 +56,7 @@ def inspect_command(
     Values of likely personal fields are never shown. Of a topic nothing is committed: other readers don't notice.
     """
     settings = settings_from(config, broker=broker)
-    inspect(settings, what, sample=sample, wanted=wanted, draft_to=draft, as_json=as_json)
+    inspect(settings, what, sample=sample, file_format=wanted, draft_to=draft, as_json=as_json)
 
 
 @click.group(name="map")

@@ -304,9 +304,9 @@ def test_no_text_breaks_the_reading(text: str) -> None:
 
 
 def test_distinct_values_are_bounded_and_said_to_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "CAP", 10)
+    monkeypatch.setattr(columns, "MAX_DISTINCT", 10)
     many = column(*map(str, range(100)))
-    assert (len(many.counts), many.more, many.filled, many.unique) == (10, True, 100, None)
+    assert (len(many.counts), many.overflowed, many.filled, many.unique) == (10, True, 100, None)
     assert (many.range.low, many.range.high) == (0, 99)
     assert column(*"aab").unique is False
     assert column(*"abc").unique is True
@@ -404,7 +404,7 @@ def test_shares_of_partitions_are_even_and_add_up() -> None:
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real data are not at {REAL}")
 def test_real_month_is_described() -> None:
     survey = survey_file(REAL, look(REAL), None, lambda _: None)
-    assert (survey.records, survey.duplicates, survey.groups()[0]) == (42_481, 500, "InvoiceNo")
+    assert (survey.records, survey.duplicates, survey.group_by_candidates()[0]) == (42_481, 500, "InvoiceNo")
     invoices = survey.columns["InvoiceNo"]
     assert (len(invoices.counts), invoices.prefixes["C"]) == (2_025, 728)
 
