@@ -1,4 +1,4 @@
-"""One field of the records: what its values are, learnt one after the other within a bound of memory."""
+"""Statistics about one field of the records, collected value by value within bounded memory."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from ops.inspect.value_kinds import MARKS, Marks, ValueReading, epoch, number, r
 from streams.privacy.detection import by_value
 from streams.privacy.field_names import by_name
 
-#: Distinct values that a field remembers; beyond them it knows only that there are more.
+#: How many distinct values a column keeps; beyond that it only knows that there are more.
 MAX_DISTINCT = 50_000
 _MAX_LENGTH = 200
 _MAX_EXPONENT = 30
@@ -25,7 +25,7 @@ _PREFIX = re.compile(r"([A-Za-z]{1,4})[-_/]?\d+", re.ASCII)
 
 @dataclass
 class ValueColumn:
-    """The values at one path. `present` counts what stands there; white space alone is missing."""
+    """The values at one path. `present` counts all values; those of white space alone count as missing."""
 
     path: str
     present: int = 0
@@ -47,7 +47,7 @@ class ValueColumn:
     _previous: str | None = None
 
     def add(self, value: Any) -> None:
-        """One value of a record's tree; None is as good as nothing."""
+        """Add one value of a record's tree; None counts as absent."""
         if value is None:
             return
         if isinstance(value, str):
@@ -60,7 +60,7 @@ class ValueColumn:
             self.add_texts((_written(value),))
 
     def add_texts(self, values: Iterable[str]) -> None:
-        """Values as text, in the order of the records."""
+        """Add values as text, in the order of the records."""
         values = tuple(values)
         if not values:
             return
@@ -77,7 +77,7 @@ class ValueColumn:
             self.overflow = Counter()
 
     def finish(self) -> None:
-        """Looks at every value that is remembered. Nothing is added afterwards."""
+        """Classify the remaining values. Nothing may be added afterwards."""
         self._classify(self.overflow)
         self._classify(self.counts)
 
@@ -118,12 +118,12 @@ class ValueColumn:
 
     @property
     def filled(self) -> int:
-        """Values that are more than white space."""
+        """The number of values that are not blank."""
         return self.present - self.blank
 
     @property
     def kinds(self) -> Counter[str]:
-        """How many values are of each kind, as the column as a whole suggests."""
+        """The number of values of each kind; integers count as times if the whole column suggests it."""
         kinds: Counter[str] = Counter()
         times = self.epoch_format is not None
         for reading, count in self.readings.items():
@@ -132,7 +132,7 @@ class ValueColumn:
 
     @property
     def kind(self) -> str:
-        """The kind that fits most; integers among decimals are decimals."""
+        """The most common kind; integers among decimals count as decimals."""
         kinds = self.kinds
         if not kinds:
             return "empty"
@@ -142,14 +142,14 @@ class ValueColumn:
 
     @property
     def epoch_format(self) -> str | None:
-        """epoch_s or epoch_ms, when the name says time and every integer may be one."""
+        """`epoch_s` or `epoch_ms` if the name suggests a time and every integer may be one, otherwise None."""
         if len(self.epochs) != 1 or not _TIME_WORDS.search(self.path.rpartition(".")[2]):
             return None
         return next(iter(self.epochs))
 
     @property
     def marks(self) -> list[Marks]:
-        """The ways of writing that fit all decimals, the likeliest first; several: the data can't tell."""
+        """The marks that fit all decimals, the likeliest first; if there are several, the data leaves it open."""
         marks_by_reading = [set(reading.marks) for reading in self.readings if reading.kind == "decimal"]
         return [
             marks
@@ -159,17 +159,17 @@ class ValueColumn:
 
     @property
     def signs(self) -> list[str]:
-        """What stands beside numbers and is no part of them: the signs of currencies."""
+        """The currency signs next to the numbers."""
         return sorted({reading.sign for reading in self.readings if reading.sign})
 
     @property
     def brackets(self) -> bool:
-        """Whether some numbers stand in brackets, which makes them negative."""
+        """Whether some numbers are in brackets, which makes them negative."""
         return any(reading.brackets for reading in self.readings)
 
     @property
     def formats(self) -> list[str]:
-        """The time formats that together fit all times; see `ambiguous_time`."""
+        """Time formats that together fit all times; see also `ambiguous_time`."""
         if self.epoch_format is not None:
             return [self.epoch_format]
         readings = {reading.formats: count for reading, count in self.readings.items() if reading.kind == "time"}
@@ -177,7 +177,9 @@ class ValueColumn:
         common = [form for form in next(iter(readings), ()) if all(form in formats for formats in readings)]
         if common:
             return common[:1]
-        for formats in sorted(readings, key=len):  # what is certain first: it settles the order of the others
+        for formats in sorted(
+            readings, key=len
+        ):  # unambiguous ones first: they decide the order of day and month in the others
             if not set(formats) & set(formats_found):
                 formats_found.append(
                     next((form for form in formats if _order(form) in map(_order, formats_found)), formats[0])
@@ -186,24 +188,24 @@ class ValueColumn:
 
     @property
     def ambiguous_time(self) -> bool:
-        """Whether day and month could be the other way round in values that no other one settles."""
+        """Whether day and month could be swapped in some values, and no other value decides it."""
         possible_formats = [reading.formats for reading in self.readings if reading.kind == "time"]
         certain = {_order(formats[0]) for formats in possible_formats if len(formats) == 1}
         return any(len(formats) > 1 and not certain & set(map(_order, formats)) for formats in possible_formats)
 
     @property
     def ambiguous_marks(self) -> bool:
-        """Whether decimals may be read as other numbers, a thousand times as large, or no one way fits them all."""
+        """Whether decimals could be a thousand times as large, read with other marks, or no marks fit all of them."""
         return self.kind == "decimal" and (not self.marks or len({point for point, _ in self.marks}) > 1)
 
     @property
     def has_dates_only(self) -> bool:
-        """Whether the examples of times are dates without a time of day."""
+        """Whether the sample times are dates without a time of day."""
         return self.epoch_format is None and not any(":" in text for text in self.samples.get("time", ()))
 
     @property
     def zones(self) -> str:
-        """Whether times say their offset: all, none, some."""
+        """Which times have an offset: `all`, `none` or `some`."""
         if self.epoch_format is not None:
             return "all"
         zoned = {reading.zoned for reading in self.readings if reading.kind == "time"}
@@ -211,14 +213,14 @@ class ValueColumn:
 
     @property
     def range(self) -> NumberRange:
-        """Of the numbers."""
+        """The range of the numbers."""
         marks = self.marks
         parts = [self.ranges[key] for key in (None, *marks[:1]) if key in self.ranges]
         return NumberRange.of(parts)
 
     @property
     def personal(self) -> list[str]:
-        """Why this is likely personal data; empty: it is likely none."""
+        """Reasons why the field probably holds personal data; empty if it probably doesn't."""
         reasons = [f"name: {reason}"] if (reason := by_name(self.path)) else []
         thresholds = {"e-mail": 0.0, "phone number": 0.2, "bank or card number": 0.5}
         reasons += [
@@ -230,13 +232,13 @@ class ValueColumn:
 
     @property
     def unique(self) -> bool | None:
-        """Whether no value comes twice; None: none of those that are remembered does, and there are more."""
+        """Whether no value occurs twice; None if no kept value does but there were too many to keep."""
         if self.blank or not self.filled or self.counts.most_common(1)[0][1] > 1:
             return False
         return None if self.overflowed else True
 
     def outliers(self) -> tuple[int, list[Decimal]]:
-        """Numbers far from the median, in median absolute deviations: how many, and the farthest."""
+        """Return how many numbers are far from the median, in median absolute deviations, and the farthest three."""
         marks = (self.marks or list(MARKS[:1]))[0]
         numbers: Counter[Decimal] = Counter()
         for text, count in self.counts.items():
@@ -257,7 +259,7 @@ class ValueColumn:
         return sum(outlying.values()), sorted(outlying, key=lambda value: -abs(value - (center or 0)))[:3]
 
     def rare_kinds(self) -> dict[str, int]:
-        """Kinds that few values have, where most have another."""
+        """Return the kinds that only few values have, with their counts."""
         kinds = self.kinds
         if self.kind == "decimal":
             del kinds["integer"]
@@ -267,7 +269,7 @@ class ValueColumn:
 
 
 def shortened(text: str) -> str:
-    """A value as it is remembered: a long one by its beginning and a digest."""
+    """Return a value, or the beginning and a digest of a long one."""
     if len(text) <= _MAX_LENGTH:
         return text
     digest = sha256(text.encode(errors="backslashreplace")).hexdigest()
@@ -275,7 +277,7 @@ def shortened(text: str) -> str:
 
 
 def _written(number: int | Decimal) -> str:
-    """A number as people write it; one with more places than any amount has, as it stands."""
+    """Return a number as text without an exponent, unless it is far larger or smaller than any amount."""
     return f"{number:f}" if isinstance(number, Decimal) and abs(number.adjusted()) < _MAX_EXPONENT else str(number)
 
 

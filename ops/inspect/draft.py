@@ -1,4 +1,4 @@
-"""A first contract from a survey: it loads as it is, and says with `# check:` where it guessed."""
+"""Draft a first contract from a survey: it loads as it is, and marks its guesses with `# check:`."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from ops.inspect.survey import RecordSurvey
 
 
 def draft_contract(survey: RecordSurvey, layout: FileLayout | None, path: Path) -> str:
-    """The contract's text, in YAML."""
+    """Return the draft contract as YAML text."""
     draft = ContractDraft(survey, layout, path)
     return "\n".join(
         [*_head(draft), *kind_rules(draft), *receipt_rules(draft), *line_block_rules(draft), *_personal(draft), ""]
@@ -30,14 +30,14 @@ def _head(draft: ContractDraft) -> list[str]:
     if draft.format == "csv":
         if draft.group_by_candidates:
             lines.append(
-                f"group_by: [{yaml_text(draft.group_by_candidates[0])}]  # its rows stand together, and are one receipt"
+                f"group_by: [{yaml_text(draft.group_by_candidates[0])}]  # adjacent rows with one value are a receipt"
             )
         else:
             lines.append(
-                "group_by: []  # check: each row is a receipt; name the columns that rows of one receipt share"
+                "group_by: []  # check: every row is a receipt; otherwise list the columns that its rows have in common"
             )
     if draft.layout is not None and draft.layout.record is not None:
-        lines.append(f"# events: {draft.layout.record}  # where a Kafka record holds the whole file")
+        lines.append(f"# events: {draft.layout.record}  # if one Kafka record holds the whole file")
     return lines
 
 
@@ -45,7 +45,7 @@ def _personal(draft: ContractDraft) -> list[str]:
     personal = [column for column in draft.survey.columns.values() if column.personal]
     if not personal:
         return []
-    lines = ["", "# Never shown by tools; check: is something missing?", "personal:"]
+    lines = ["", "# Values that tools never show; check: is the list complete?", "personal:"]
     return lines + [
         f"  - {yaml_text(draft.all_values_path(column))}  # {'; '.join(column.personal)}" for column in personal
     ]

@@ -1,4 +1,4 @@
-"""A draft's rules: the fields of the receipt and of its lines, and the steps that their values need."""
+"""Draft the rules for the fields of receipts and lines, with the conversion steps that their values need."""
 
 import json
 
@@ -7,19 +7,19 @@ from ops.inspect.drafting import ContractDraft, yaml_text
 from ops.inspect.value_kinds import MARKS
 
 _DEFAULTS = {
-    "store": ("S1", "no field names the store; put yours, or `key: true`, or a header"),
-    "register": ("1", "no field names the register; receipt numbers must be unique within store and register"),
-    "currency": ("EUR", "no field names the currency; put yours"),
+    "store": ("S1", "no field holds the store; enter yours, or use `key: true` or a header"),
+    "register": ("1", "no field holds the register; receipt numbers must be unique within store and register"),
+    "currency": ("EUR", "no field holds the currency; enter yours"),
 }
 
 
 def receipt_rules(draft: ContractDraft) -> list[str]:
-    """The rules of the receipt's fields."""
+    """Return the rules for the receipt's fields."""
     lines = ["", "fields:"]
     if draft.receipt is not None:
         lines.append(f"  receipt: {_rule(draft.receipt_path(draft.receipt), _as_text(draft.receipt))}")
     else:
-        lines.append('  receipt: {path: "receipt"}  # check: no field looks like the number of a receipt')
+        lines.append('  receipt: {path: "receipt"}  # check: no field looks like a receipt number')
     lines.append(_time(draft))
     for role, (value, remark) in _DEFAULTS.items():
         column = draft.fields.get(role)
@@ -34,9 +34,9 @@ def receipt_rules(draft: ContractDraft) -> list[str]:
             lines.append(f"  {role}: {_rule(draft.receipt_path(column), steps)}{remark}")
     gross = draft.fields.get("totals.gross")
     if gross is None:
-        lines.append("  totals.gross: {derive: total}  # the source prints no total: the sum of its lines")
+        lines.append("  totals.gross: {derive: total}  # the source has no total: use the sum of its lines")
     else:
-        remark = _remark("with tax, as paid?", *_doubts(gross))
+        remark = _remark("is this the amount paid, with tax?", *_doubts(gross))
         lines.append(f"  totals.gross: {_rule(draft.receipt_path(gross), _money(gross))}{remark}")
     return lines
 
@@ -44,32 +44,32 @@ def receipt_rules(draft: ContractDraft) -> list[str]:
 def _time(draft: ContractDraft) -> str:
     column = draft.fields.get("occurred_at")
     if column is None:
-        return '  occurred_at: {path: "occurred_at", as: time}  # check: no field looks like the time of the sale'
+        return '  occurred_at: {path: "occurred_at", as: time}  # check: no field looks like the time of sale'
     several = len(column.formats) > 1
     formats = json.dumps(column.formats, ensure_ascii=False) if several else yaml_text(column.formats[0])
     zone = "" if column.zones == "all" else ", zone: store"
     steps = f"{{time: {{formats: {formats}{zone}}}}}"
     remarks = []
     if column.ambiguous_time:
-        remarks.append("day and month could be the other way round")
+        remarks.append("day and month could be swapped")
     if (others := column.filled - column.kinds["time"]) > 0:
-        remarks.append(f"{others / column.filled:.1%} of the values are no time that these formats read")
+        remarks.append(f"{others / column.filled:.1%} of the values don't match these formats")
     if column.has_dates_only:
         remarks.append(
-            "no time of day: each counts as noon; join the column that holds the time: join(' ', [Date, Time])"
+            "no time of day: each counts as noon; if another column holds the time, use join(' ', [Date, Time])"
         )
     if column.zones != "all":
-        remarks.append("no time zone: local time of the store, whose `timezone` stands in the settings")
+        remarks.append("no time zone: taken as the store's local time, from its `timezone` in the settings")
     return f"  occurred_at: {_rule(draft.receipt_path(column), steps)}{_remark(*remarks)}"
 
 
 def line_block_rules(draft: ContractDraft) -> list[str]:
-    """The rules of the receipt's lines."""
+    """Return the rules for the receipt's lines."""
     return ["", "lines:", *line_rules(draft, "  ", negate=False)]
 
 
 def line_rules(draft: ContractDraft, indent: str, *, negate: bool) -> list[str]:
-    """One block of lines; `negate` turns quantities and amounts round."""
+    """Return the rules of one `lines` block; `negate` reverses the sign of quantities and amounts."""
     lines = [f"{indent}- each: {yaml_text(draft.lines_path)}", f"{indent}  fields:"]
     for role in ("sku", "description", "quantity", "unit_price", "amount", "tax_rate"):
         column = draft.line_fields.get(role)
@@ -89,8 +89,8 @@ def _line_rule(draft: ContractDraft, role: str, column: ValueColumn | None, *, n
         steps = _decimal(column)
         return _rule(path, f"[{steps}, negate]" if negate else steps) + _remark(*_doubts(column))
     if role == "tax_rate":
-        return _rule(path, _decimal(column)) + _remark("in percent: 19 means 19 %", *_doubts(column))
-    own_remarks = ["after discounts, with tax?"] if role == "amount" else []
+        return _rule(path, _decimal(column)) + _remark("must be in percent: 19 means 19 %", *_doubts(column))
+    own_remarks = ["is this after discounts, with tax?"] if role == "amount" else []
     remark = _remark(*own_remarks, *_doubts(column))
     steps = _money(column)
     return _rule(path, f"[{steps}, negate]" if negate and role == "amount" else steps) + remark
@@ -98,23 +98,23 @@ def _line_rule(draft: ContractDraft, role: str, column: ValueColumn | None, *, n
 
 def _line_default(draft: ContractDraft, role: str) -> str:
     if role == "tax_rate":
-        return '{value: "0"}  # check: no field has the tax rate; prices contain it unless tax_included is false'
+        return '{value: "0"}  # check: no field holds the tax rate; prices include tax unless tax_included is false'
     if role == "quantity":
-        return '{value: "1"}  # check: no field has the quantity'
+        return '{value: "1"}  # check: no field holds the quantity'
     if role == "sku":
-        return '{path: "sku"}  # check: no field looks like the number of an article'
+        return '{path: "sku"}  # check: no field looks like an article number'
     if role == "unit_price":
         amount, quantity = draft.line_fields.get("amount"), draft.line_fields.get("quantity")
         if amount is not None and quantity is not None and draft.format != "xml":
             path = f"divide({draft.line_path(amount)}, {draft.line_path(quantity)})"
-            remark = "  # check: no field has the price; amount / quantity may have too many places"
+            remark = "  # check: no field holds the unit price; amount / quantity may have too many decimal places"
             return f"{{path: {yaml_text(path)}}}{remark}"
-        return '{path: "unit_price"}  # check: no field looks like the price of a unit'
+        return '{path: "unit_price"}  # check: no field looks like a unit price'
     return ""
 
 
 def _doubts(column: ValueColumn) -> list[str]:
-    return ["the decimal mark can't be told: 1,234 may be a thousand"] if column.ambiguous_marks else []
+    return ["the decimal mark is ambiguous: 1,234 may be a thousand"] if column.ambiguous_marks else []
 
 
 def _remark(*remarks: str) -> str:
@@ -130,7 +130,7 @@ def _as_text(column: ValueColumn) -> str:
 
 
 def _identity(column: ValueColumn) -> tuple[str, str]:
-    """A number that a spreadsheet made a decimal is its whole part."""
+    """Return the steps for an identifier, and a comment; if a spreadsheet added `.0`, keep the whole part."""
     if column.kind == "decimal" and all(text.strip().endswith(".0") for text in column.counts if text.strip()):
         return '[decimal, {multiply: "1"}]', "  # 1234.0 becomes 1234"
     return _as_text(column), ""

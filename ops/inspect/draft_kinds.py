@@ -1,4 +1,4 @@
-"""A draft's kinds of records: sales, and what the records themselves say are returns, voids or no sales."""
+"""Draft the kinds of records: sales, and those that the data marks as returns, voids or not sales at all."""
 
 import re
 
@@ -13,10 +13,10 @@ _VOIDS = re.compile(r"void|cancel", re.IGNORECASE)
 
 
 def kind_rules(draft: ContractDraft) -> list[str]:
-    """The kinds; what fits none of those found is a sale."""
+    """Return the rules for the kinds; a record that fits no other kind is a sale."""
     return [
         "",
-        "# The first kind that fits is taken.",
+        "# The first kind whose conditions hold is used.",
         "kinds:",
         *_prefix_kinds(draft),
         *_free_kinds(draft),
@@ -26,7 +26,7 @@ def kind_rules(draft: ContractDraft) -> list[str]:
 
 
 def _prefix_kinds(draft: ContractDraft) -> list[str]:
-    """Receipt numbers that begin with a letter: returns, where negative quantities go with it."""
+    """Return kinds for receipt numbers that begin with letters: returns, if their quantities are negative."""
     lines: list[str] = []
     quantity = draft.line_fields.get("quantity")
     if draft.format != "csv" or draft.receipt is None or quantity is None or not draft.receipt.prefixes:
@@ -37,23 +37,23 @@ def _prefix_kinds(draft: ContractDraft) -> list[str]:
             lines += [
                 f"  - when: {when}",
                 f"    type: return  # check: {negative} of the {count} rows of {prefix}… have a negative quantity",
-                "    lines:  # as the contract's own, the quantity turned round: a return states what it gives back",
+                "    lines:  # like the contract's lines with the sign reversed: returns state positive quantities",
                 *line_rules(draft, "      ", negate=True),
             ]
         elif prefix:
             lines.append(
-                f"  # check: {count} rows of receipts {prefix}… ({negative} negative): what are they? For example:"
+                f"  # check: {count} rows of receipts {prefix}… ({negative} negative): what are they? To skip them:"
             )
             lines += [f"  # - when: {when}", '  #   skip: "not a sale"']
         elif negative:
             lines.append(
-                f"  # check: {negative} rows of other receipts have a negative quantity: taken back within a sale?"
+                f"  # check: {negative} rows of other receipts have a negative quantity: items returned within a sale?"
             )
     return lines
 
 
 def _negative_counts(draft: ContractDraft, receipt: str, quantity: ValueColumn) -> dict[str, tuple[int, int]]:
-    """For each prefix of letters of the receipt's number: its rows, and those with a negative quantity."""
+    """Count rows, and rows with a negative quantity, for each letter prefix of the receipt numbers."""
     counts_by_prefix: dict[str, list[int]] = {}
     if draft.layout is None:
         return {}
@@ -73,19 +73,19 @@ def _negative_counts(draft: ContractDraft, receipt: str, quantity: ValueColumn) 
 
 
 def _free_kinds(draft: ContractDraft) -> list[str]:
-    """Receipts that cost nothing at all: often no sales."""
+    """Return a commented-out kind for receipts without any price, which often aren't sales."""
     price = draft.line_fields.get("unit_price")
     if draft.format != "csv" or price is None or not price.range.zero or price.kind == "empty":
         return []
     return [
-        f"  # check: {price.range.zero} rows have a price of zero: given away, or no sales? Receipts of nothing else:",
+        f"  # check: {price.range.zero} rows have a price of zero: given away, or not sales? To skip such receipts:",
         f'  # - when: {{path: {yaml_text(f"total({draft.all_values_path(price)})")}, is: "0"}}',
-        '  #   skip: "no sale"',
+        '  #   skip: "not a sale"',
     ]
 
 
 def _coded_kinds(draft: ContractDraft) -> list[str]:
-    """A field that says in words which kind a record is."""
+    """Return kinds for values that name a return or a void, in fields such as `type` or `status`."""
     lines: list[str] = []
     for column in draft.survey.columns.values():
         names_a_kind = normalized_name(column.path).endswith(("type", "kind", "status", "action"))
@@ -102,7 +102,7 @@ def _coded_kinds(draft: ContractDraft) -> list[str]:
             if kind is not None:
                 path = draft.receipt_path(column)
                 lines.append(f"  - when: {{path: {yaml_text(path)}, is: {yaml_text(value)}}}")
-                lines.append(f"    type: {kind}  # check: is that what {_printable(value)} means?")
+                lines.append(f"    type: {kind}  # check: does {_printable(value)} mean this?")
     return lines
 
 

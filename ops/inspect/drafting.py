@@ -1,4 +1,4 @@
-"""A contract in the making: where the source has its fields, and how paths and texts are written."""
+"""State of a draft contract: which source fields fill which event fields, and how paths and texts are written."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 class ContractDraft:
-    """The contract in the making: where fields were found, and how their paths are written."""
+    """A draft contract: which source fields were found for which roles, and how their paths are written."""
 
     def __init__(self, survey: RecordSurvey, layout: FileLayout | None, path: Path) -> None:
         self.survey = survey
@@ -54,20 +54,20 @@ class ContractDraft:
         return None
 
     def receipt_path(self, column: ValueColumn) -> str:
-        """The path of a field of the receipt; a field of the rows is taken from the first."""
+        """Return the path of a receipt's field; a field of the rows is taken from the first row."""
         if self.format == "csv":
             return f"rows[0].{_quote_name(column.path)}"
         return self._to_path(column.path.replace("[]", "[1]" if self.format == "xml" else "[0]"))
 
     def line_path(self, column: ValueColumn) -> str:
-        """The path of a field of a line."""
+        """Return the path of a field, relative to a line."""
         if self.format == "csv":
             return _quote_name(column.path)
         prefix = f"{self.list}[]."
         return self._to_path(column.path.removeprefix(prefix) if self.list is not None else column.path)
 
     def all_values_path(self, column: ValueColumn) -> str:
-        """The path of all values of a field."""
+        """Return the path of all values of a field."""
         if self.format == "csv":
             return f"rows[].{_quote_name(column.path)}"
         return self._to_path(column.path.replace("[]", "") if self.format == "xml" else column.path)
@@ -77,7 +77,7 @@ class ContractDraft:
 
     @property
     def lines_path(self) -> str:
-        """What finds the lines."""
+        """The path that finds the lines."""
         if self.list is None:
             return "." if self.format == "xml" else "@"
         return self._to_path(self.list)
@@ -88,6 +88,6 @@ def _quote_name(name: str) -> str:
 
 
 def yaml_text(text: str) -> str:
-    """A text in YAML's double quotes; YAML wants escapes for more than JSON does, and no half of a character."""
+    """Return a text in YAML's double quotes. YAML requires more escapes than JSON, and allows no lone surrogates."""
     escaped = json.dumps(text.encode(errors="replace").decode(), ensure_ascii=False)
     return "".join(character if character.isprintable() else f"\\U{ord(character):08x}" for character in escaped)

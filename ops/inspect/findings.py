@@ -1,4 +1,4 @@
-"""The survey in words and numbers, fit to be shown: nothing of likely personal fields but what they are."""
+"""The survey's results, fit for display: values of fields that probably hold personal data are left out."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _MARK_NAMES = {"": "none", ".": "point", ",": "comma", " ": "space", "'": "apost
 
 
 def findings(survey: RecordSurvey, layout: FileLayout | None) -> dict[str, Any]:
-    """All that was found, as one JSON object."""
+    """Return all findings as one JSON object."""
     group_by_candidates = survey.group_by_candidates()
     return {
         "format": layout.format if layout is not None else survey.format,
@@ -65,7 +65,7 @@ def _field(survey: RecordSurvey, column: ValueColumn) -> dict[str, Any]:
 
 
 def _values(column: ValueColumn) -> dict[str, Any]:
-    """What is shown only where it names nobody."""
+    """Return the details that are only shown for fields without personal data."""
     is_number = column.kind in ("integer", "decimal")
     low: Any = column.range.low if is_number else column.first_text
     high: Any = column.range.high if is_number else column.last_text
@@ -79,7 +79,7 @@ def _values(column: ValueColumn) -> dict[str, Any]:
 
 
 def odd_values(column: ValueColumn) -> list[str]:
-    """What is unusual about the values."""
+    """Return remarks on unusual values."""
     remarks = []
     for kind, count in column.rare_kinds().items():
         examples = ", ".join(_cut(example) for example in column.samples.get(kind, [])[:_SHOWN])
@@ -112,7 +112,7 @@ def _remarks(survey: RecordSurvey, group_by_candidates: list[str]) -> list[str]:
         remarks.append(f"{survey.unreadable} records could not be read in this format")
     if survey.ragged:
         remarks.append(
-            f"{survey.ragged} rows have more or fewer columns than the first; is a text with the delimiter unquoted?"
+            f"{survey.ragged} rows have more or fewer columns than the first; perhaps an unquoted delimiter in a text"
         )
     if group_by_candidates:
         column = survey.columns[group_by_candidates[0]]
@@ -121,16 +121,18 @@ def _remarks(survey: RecordSurvey, group_by_candidates: list[str]) -> list[str]:
             f"{survey.records / len(column.counts):.1f} rows each"
         )
         if column.runs > len(column.counts):
-            remarks.append(f"{column.runs - len(column.counts)} of these groups stand in more than one place")
+            remarks.append(f"the rows of some groups are scattered: {column.runs - len(column.counts)} extra runs")
     for column in survey.columns.values():
         if column.ambiguous_time:
-            remarks.append(f"{column.path}: day and month could be either way round in every value; ask the sender")
+            remarks.append(f"{column.path}: day and month could be swapped in every value; ask the sender")
         if column.ambiguous_marks:
-            remarks.append(f"{column.path}: the decimal mark can't be told: 1,234 may be a thousand; ask the sender")
+            remarks.append(f"{column.path}: the decimal mark is ambiguous: 1,234 may be a thousand; ask the sender")
     if survey.paths_left_out:
         remarks.append(f"more than {MAX_PATHS} fields; the rest are left out")
     if not survey.all_compared:
-        remarks.append(f"exact duplicates are looked for among the first {MAX_RECORDS_COMPARED} records only")
+        remarks.append(
+            f"only the first {MAX_RECORDS_COMPARED} distinct records were compared; there may be more duplicates"
+        )
     return remarks
 
 
@@ -146,7 +148,7 @@ def _number(column: ValueColumn) -> dict[str, Any]:
 
 
 def describe_number_format(number: dict[str, Any]) -> str:
-    """How a number is written; nothing of a point, which is no news."""
+    """Describe how numbers are written, except for an ordinary decimal point."""
     point, thousands = number["point"], number["thousands"]
     remarks = ["mixed marks"] if point is None else [] if point == "." else [_MARK_NAMES[point]]
     remarks += [f"thousands {thousands if point == '.' else _MARK_NAMES[thousands]}"] if thousands else []

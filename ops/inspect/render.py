@@ -1,4 +1,4 @@
-"""The findings as tables, for people."""
+"""Print the findings as tables."""
 
 import sys
 from typing import Any
@@ -9,16 +9,16 @@ from rich.table import Table
 
 from ops.inspect.findings import describe_number_format
 
-WIDTH = 120  # where there is no terminal
+WIDTH = 120  # if there is no terminal
 
 
 def console() -> Console:
-    """Standard output, as wide as a terminal, or as a page."""
+    """Return a console on standard output, as wide as the terminal, or `WIDTH` without one."""
     return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
 def print_report(findings: dict[str, Any], name: str) -> None:
-    """Prints what was found about the file or topic."""
+    """Print the findings about the file or topic."""
     terminal = console()
     terminal.print(f"[bold]{escape(name)}[/]  {escape(format_summary(findings))}")
     fields: list[dict[str, Any]] = findings["fields"]
@@ -31,13 +31,13 @@ def print_report(findings: dict[str, Any], name: str) -> None:
         terminal.print("\n[bold]odd values[/]")
         for path, remark in odd_values:
             terminal.print(f"  {escape(path)}: {escape(remark)}", soft_wrap=True)
-    terminal.print("\n[bold]the whole[/]")
+    terminal.print("\n[bold]all records[/]")
     for remark in record_remarks(findings):
         terminal.print(f"  {escape(remark)}", soft_wrap=True)
 
 
 def format_summary(findings: dict[str, Any]) -> str:
-    """Format and size in a line."""
+    """Describe format and size in one line."""
     parts = [findings["format"]]
     if "delimiter" in findings:
         parts.append(
@@ -52,14 +52,14 @@ def format_summary(findings: dict[str, Any]) -> str:
 
 
 def record_remarks(findings: dict[str, Any]) -> list[str]:
-    """What concerns the records, in sentences."""
+    """Return the remarks about the records as a whole."""
     remarks = [f"{findings['exact_duplicates']:,} records are exact duplicates of an earlier one"]
     for path, counts in findings["lists"].items():
         remarks.append(f"list {path}: {counts['items']:,} items in {counts['records']:,} records")
-    remarks.append("one field that tells records apart: " + (", ".join(findings["key_candidates"]) or "none"))
+    remarks.append("fields that identify a record: " + (", ".join(findings["key_candidates"]) or "none"))
     remarks += findings["remarks"]
     if findings["personal"]:
-        remarks.append(f"likely personal, never shown: {', '.join(findings['personal'])}")
+        remarks.append(f"probably personal data, never shown: {', '.join(findings['personal'])}")
     return remarks
 
 

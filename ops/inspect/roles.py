@@ -1,4 +1,4 @@
-"""Which field of the source is which of an event's: guessed by name, and by what its values are."""
+"""Guess which source field fills which field of an event, by its name and the kind of its values."""
 
 import re
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from ops.inspect.survey import RecordSurvey
 from streams.privacy.field_names import by_name
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-#: Words that fields of each role have, the likeliest first; joined words match across their joint. English and German,
-#: then Spanish, French, Chinese and Arabic.
+#: Words in the names of fields of each role, the likeliest first, without separators, as in `normalized_name`. English
+#: and German, then Spanish, French, Chinese and Arabic.
 RECEIPT_WORDS = (
     "receipt",
     "invoice",
@@ -85,13 +85,13 @@ _MEASURES = ("quantity", "qty", "price", "amount", "total", "cost", "tax", "disc
 
 
 def is_measure(path: str) -> bool:
-    """Whether the name is one of something measured or counted, so that a zero or an extreme value means something."""
+    """Return whether the name suggests a measure or a count, so that zeros and extreme values are worth reporting."""
     name = normalized_name(path)
     return any(word in name for word in _MEASURES)
 
 
 def normalized_name(path: str) -> str:
-    """The last name of a path in small letters, its joints taken out: `unit_price` and `UnitPrice` are the same."""
+    """Return a path's last name in lower case without separators: `unit_price` and `UnitPrice` are the same."""
     parts = [part for part in re.split(r"[.\[\]@/]+", path) if part and part != "text()"]
     name = "".join(re.findall(r"[^\W_]+", parts[-1].lower())) if parts else ""
     if name in ("id", "name", "amount", "number", "value", "code") and len(parts) > 1:
@@ -100,7 +100,7 @@ def normalized_name(path: str) -> str:
 
 
 def guess(columns: Sequence[ValueColumn], words: dict[str, Sequence[str]], taken: set[str]) -> dict[str, ValueColumn]:
-    """A column for each role that one fits; none is given twice."""
+    """Return the best column for each role that has one; add it to `taken`, so that it is used only once."""
     roles: dict[str, ValueColumn] = {}
     for role, names in words.items():
         fitting = [
@@ -126,7 +126,7 @@ def _fits_role(role: str, column: ValueColumn) -> bool:
 
 
 def lines_list(survey: RecordSurvey) -> str | None:
-    """The list whose items have a quantity or a price: the receipt's lines."""
+    """Return the path of the list that looks like the receipt's lines: its items have quantities, prices or codes."""
     best: tuple[int, str] | None = None
     for path in survey.lists:
         item_columns = [

@@ -1,4 +1,4 @@
-"""Goes through all records once and learns: columns by path, lists, exact duplicates, key candidates."""
+"""Survey all records in one pass: columns by path, lists, exact duplicates, key candidates."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 @dataclass
 class RecordSurvey:
-    """What the records hold. `unreadable` could not be parsed, `ragged` rows have another width than the first."""
+    """Statistics about the records. `unreadable` ones could not be parsed; `ragged` rows differ in width."""
 
     format: str
     columns: dict[str, ValueColumn] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class RecordSurvey:
     _digests: set[int] = field(default_factory=set)
 
     def column(self, path: str) -> ValueColumn | None:
-        """The column at a path, new if need be; None when there are too many."""
+        """Return the column at a path, creating it if needed; None if there are too many columns."""
         column = self.columns.get(path)
         if column is None:
             if len(self.columns) >= MAX_PATHS:
@@ -47,7 +47,7 @@ class RecordSurvey:
         return column
 
     def compare(self, digest: int) -> None:
-        """Counts exact duplicates."""
+        """Count the record with this digest if it is an exact duplicate."""
         if digest in self._digests:
             self.duplicates += 1
         elif len(self._digests) < MAX_RECORDS_COMPARED:
@@ -56,23 +56,23 @@ class RecordSurvey:
             self.all_compared = False
 
     def finish(self) -> "RecordSurvey":
-        """Sums up."""
+        """Classify all values and release memory; call this once after the last record."""
         for column in self.columns.values():
             column.finish()
         self._digests = set()
         return self
 
     def missing(self, column: ValueColumn) -> int:
-        """In how many of the places where the field could stand it does not, or is blank."""
+        """Return how often the field is absent or blank where it could occur."""
         return self.expected_count(column.path) - column.filled
 
     def expected_count(self, path: str) -> int:
-        """How often the field could stand: once a record, or once an item of the innermost list."""
+        """Return how often the field could occur: once per record, or once per item of its innermost list."""
         inner = [name for name in self.lists if path.startswith(f"{name}[]")]
         return self.lists[max(inner, key=len)][1] if inner else self.records
 
     def key_candidates(self) -> list[str]:
-        """Fields that no two records share."""
+        """Return the fields that are filled in every record, with no value seen twice."""
         return [
             column.path
             for column in self.columns.values()
@@ -80,7 +80,7 @@ class RecordSurvey:
         ]
 
     def group_by_candidates(self) -> list[str]:
-        """CSV columns whose values come in runs, one run for each value: rows of one receipt stand together."""
+        """Return CSV columns whose equal values are adjacent, as the rows of a receipt are; most values first."""
         if self.format != "csv":
             return []
         columns = [
@@ -93,7 +93,7 @@ class RecordSurvey:
 
 
 def survey_file(path: Path, layout: FileLayout, sample: int | None, progress: Progress) -> RecordSurvey:
-    """The survey of a file's records, or of the first `sample`. Raises NotReadable."""
+    """Survey a file's records, or the first `sample` of them. Raises NotReadable."""
     if layout.format == "csv":
         return survey_rows(layout.columns, islice(rows(path, layout, progress), sample))
     data_format = "xml" if layout.format == "xml" else "json"
@@ -101,7 +101,7 @@ def survey_file(path: Path, layout: FileLayout, sample: int | None, progress: Pr
 
 
 def survey_rows(names: tuple[str, ...], records: Iterable[list[str]]) -> RecordSurvey:
-    """The survey of CSV rows, whole columns of some thousand rows at a time."""
+    """Survey CSV rows, column by column in chunks of several thousand rows."""
     survey = RecordSurvey("csv")
     columns = [survey.columns.setdefault(name, ValueColumn(name)) for name in names]
     iterator = iter(records)
@@ -118,7 +118,7 @@ def survey_rows(names: tuple[str, ...], records: Iterable[list[str]]) -> RecordS
 
 
 def survey_texts(data_format: str, values: Iterable[str]) -> RecordSurvey:
-    """The survey of JSON or XML texts."""
+    """Survey JSON or XML texts."""
     survey = RecordSurvey(data_format)
     for text in values:
         try:
@@ -140,7 +140,7 @@ def _parser() -> Any:
 
 
 def leaves(node: Any, survey: RecordSurvey, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """The values of a tree with their paths; counts its lists on the way."""
+    """Yield the values of a tree with their paths, and count its lists in `survey`."""
     if depth > _MAX_DEPTH:
         return
     if isinstance(node, dict):

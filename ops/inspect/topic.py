@@ -1,4 +1,4 @@
-"""The last records of a topic, read without a consumer group: nothing is committed, nobody is disturbed."""
+"""Read a topic's last records without a consumer group, so that nothing is committed and no consumer is affected."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from streams.settings import Settings
 
 
 def last_records(settings: Settings, topic: str, count: int, progress: Callable[[int], None]) -> list[TopicRecord]:
-    """The last `count` records of the topic, shared out evenly over its partitions. Raises as `ensure_topics`."""
+    """Return the last `count` records of the topic, taken evenly from its partitions. Raises as `ensure_topics`."""
     partition_counts = partitions_of_topics(settings)
     if topic not in partition_counts:
         raise TopicsUnusable(f"{topic}: no file, and no topic at {settings.broker}")
@@ -28,7 +28,7 @@ def last_records(settings: Settings, topic: str, count: int, progress: Callable[
 
 
 def records_per_partition(partition_counts: dict[int, int], count: int) -> dict[int, int]:
-    """How many records to take of each partition: as even as they have them, `count` in all."""
+    """Return how many records to take from each partition: `count` in total, as evenly as their sizes allow."""
     counts = dict.fromkeys(partition_counts, 0)
     remaining = min(count, sum(partition_counts.values()))
     while remaining:

@@ -1,4 +1,4 @@
-"""What one value may be: each way to read it is noted, so that a column can take the one that fits all its values."""
+"""Classify a single value, with every way to read it, so that a column can pick the one that fits all its values."""
 
 import re
 from collections.abc import Iterable
@@ -23,10 +23,10 @@ MARKS: tuple[Marks, ...] = (
     (",", "'"),
 )
 
-_MAX_LENGTH = 64  # characters of a number or a time; what is longer is a text, however it looks
+_MAX_LENGTH = 64  # characters of a number or a time; anything longer is text
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)
 _WITH_MARKS = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
-#: What stands before or behind an amount: a currency's sign, its code, or how people write it.
+#: Currency before or after an amount: its symbol, its code, or a common abbreviation.
 _SIGN = r"(?:[A-Z]{0,3}[$€£¥₹₩₽₺₴₫₪₱฿₦₡₲₵₸₾]|[A-Z]{3}|kr\.?|zł|Kč|Ft|Fr\.|Rs\.?|元|円)"
 _SIGN_BEFORE = re.compile(rf"([+-]?)({_SIGN})\s*([+-]?[\d.,].*)")
 _SIGN_AFTER = re.compile(rf"([+-]?[\d.,].*?)\s*({_SIGN})")
@@ -48,7 +48,7 @@ _PATTERNS = {marks: _pattern(marks) for marks in MARKS}
 
 
 class ValueReading(NamedTuple):
-    """What a value may be. `marks` or `formats` are all that fit; none for an integer, which fits all."""
+    """How a value can be read. `marks` or `formats` lists all that fit; an integer fits all marks and lists none."""
 
     kind: Kind
     marks: tuple[Marks, ...] = ()
@@ -59,12 +59,12 @@ class ValueReading(NamedTuple):
 
 
 def is_number(text: str) -> bool:
-    """Whether the text is a number in any way of writing."""
+    """Return whether the text is a number in any notation."""
     return read_value(text).kind in ("integer", "decimal")
 
 
 def read_value(text: str) -> ValueReading:
-    """What the text, which has no white space around it, may be."""
+    """Classify a text, which must not have surrounding white space."""
     if len(text) > _MAX_LENGTH:
         return ValueReading("text")
     if _INTEGER.fullmatch(text):
@@ -85,7 +85,7 @@ def read_value(text: str) -> ValueReading:
 
 
 def without_currency(text: str) -> tuple[str, str, bool]:
-    """The number in a text, the sign of a currency beside it, and whether it stands in brackets, as a negative one."""
+    """Return the number in a text, the currency sign next to it, and whether brackets mark it as negative."""
     text = text.replace("\u00a0", " ").replace("\u202f", " ")
     if text[:1].isdigit() and text[-1:].isdigit():
         return text, "", False
@@ -97,14 +97,14 @@ def without_currency(text: str) -> tuple[str, str, bool]:
         bare, sign = match[1], match[2]
     else:
         return bare, "", brackets
-    # Three letters may be anything: they are a currency beside what looks like money.
+    # Three letters may mean anything: they are only a currency next to a number that looks like money.
     if sign.isalpha() and sign.isupper() and (minor_digits(sign) is None or not re.search("[.,]", bare)):
         return text, "", False
     return bare, sign, brackets
 
 
 def number(text: str, marks: Marks) -> Decimal:
-    """The number that the text is, written with these marks."""
+    """Parse a text that is a number written with these marks."""
     point, thousands = marks
     bare, _, brackets = without_currency(text)
     digits = bare.replace(thousands, "") if thousands else bare
@@ -113,7 +113,7 @@ def number(text: str, marks: Marks) -> Decimal:
 
 
 def _formats(text: str, match: re.Match[str]) -> tuple[str, ...]:
-    """The ways to write a time that this one may be in, as a contract's `time` takes them."""
+    """Return the formats, as in a contract's step `time`, that this text may be written in."""
     if _is_iso(text):
         return ("iso",)
     first, separator, middle, last = match[1], match[2], match[3], match[4]
@@ -160,11 +160,11 @@ def _is_date(year: int, month: int, day: int) -> bool:
     return True
 
 
-#: Whole numbers that are moments between 2000 and 2040, where the field's name says that it is a time.
+#: Ranges of whole numbers that are moments between 2000 and 2040, if the field's name suggests a time.
 _EPOCHS = {"epoch_s": (946_684_800, 2_208_988_800), "epoch_ms": (946_684_800_000, 2_208_988_800_000)}
 
 
 def epoch(text: str) -> str | None:
-    """The count of seconds or milliseconds that an integer may be."""
+    """Return the epoch format that an integer may be in, if any."""
     value = int(text)
     return next((name for name, (low, high) in _EPOCHS.items() if low <= value <= high), None)

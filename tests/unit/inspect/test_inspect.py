@@ -251,7 +251,7 @@ def test_draft_says_that_some_times_are_not_read(tmp_path: Path) -> None:
     path.write_text("receipt;date;sku;qty;price\n" + "".join(f"{n};{at};A;1;1.25\n" for n, at in enumerate(times)))
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
     (when,) = [line for line in target.read_text().splitlines() if "occurred_at" in line]
-    assert when.endswith("# check: 25.0% of the values are no time that these formats read")
+    assert when.endswith("# check: 25.0% of the values don't match these formats")
 
 
 def test_decimal_marks_that_fit_every_value_are_taken() -> None:
@@ -349,7 +349,7 @@ def test_draft_says_where_an_amount_may_be_a_thousand_times_as_large(tmp_path: P
     path.write_text("receipt;date;sku;qty;price\n1;2026-03-01;A;1;1,250\n2;2026-03-02;A;1;2,500\n")
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
     (price,) = [line for line in target.read_text().splitlines() if "unit_price" in line]
-    assert price.endswith("# check: the decimal mark can't be told: 1,234 may be a thousand")
+    assert price.endswith("# check: the decimal mark is ambiguous: 1,234 may be a thousand")
 
 
 def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
     assert [kind.type for kind in contract.kinds] == ["return", "sale"]
     assert contract.personal == ("rows[].CustomerID",)
     again = tillstream("inspect", SAMPLE, "--draft", target)
-    assert (again.exit_code, "exists already" in again.output) == (2, True)
+    assert (again.exit_code, "already exists" in again.output) == (2, True)
 
 
 @pytest.mark.parametrize(
