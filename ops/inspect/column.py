@@ -109,9 +109,9 @@ class ValueColumn:
 
     def _detect_personal(self, text: str, reading: ValueReading, count: int) -> None:
         if reading.kind == "text" or (reading.kind == "integer" and len(text) >= 13):
-            found = by_value(text)
-            if found is not None:
-                self.personal_counts[found] += count
+            category = by_value(text)
+            if category is not None:
+                self.personal_counts[category] += count
         match = _PREFIX.fullmatch(text)
         if match is not None and (len(self.prefixes) < 50 or match[1] in self.prefixes):
             self.prefixes[match[1]] += count

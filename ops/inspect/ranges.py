@@ -39,7 +39,7 @@ class NumberRange:
 
 
 def median(numbers: Counter[Decimal]) -> Decimal | None:
-    """Return the median of numbers with their counts; None if there are none."""
+    """Return the median of numbers with their counts, or None for no numbers."""
     half, passed = numbers.total() / 2, 0
     for value in sorted(numbers):
         passed += numbers[value]

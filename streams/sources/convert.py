@@ -228,8 +228,8 @@ def _check_zone(options: TimeFormats) -> None:
 
 def _aware(local: datetime, zone: ZoneInfo, options: TimeFormats) -> datetime:
     moment = local.replace(tzinfo=zone, fold=options.fold == "later")
-    there = moment.astimezone(UTC).astimezone(zone)
-    if there.replace(tzinfo=None, fold=0) != local.replace(fold=0):  # this local time does not exist
+    round_trip = moment.astimezone(UTC).astimezone(zone)
+    if round_trip.replace(tzinfo=None, fold=0) != local.replace(fold=0):  # this local time does not exist
         if options.gap == "reject":
             raise ConversionFailed("time_in_gap")
         return local.replace(tzinfo=zone, fold=0).astimezone(UTC).astimezone(zone)
@@ -401,10 +401,10 @@ def _lookup(options: ListLookup) -> Conversion:
     def convert(value: Any, context: ConversionContext) -> Any:
         index = context.memo.get(convert)
         if index is None:
-            found = rows(context.tree)
-            listed = found if isinstance(found, list) else []
+            candidates = rows(context.tree)
+            listed_rows = candidates if isinstance(candidates, list) else []
             index = context.memo[convert] = {
-                str(key): row for row in reversed(listed) if (key := row_key(row)) is not None
+                str(key): row for row in reversed(listed_rows) if (key := row_key(row)) is not None
             }
         key = text_of(value)
         if is_damaged(key):  # several rows may share a damaged key, and the first would win

@@ -191,9 +191,9 @@ def _path(*steps: str) -> str:
     return ".".join(filter(None, steps))
 
 
-def _as_list(found: Any) -> list[Any]:
-    if found is None:
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
         return []
-    if isinstance(found, list):
-        return [item for item in found if item is not None]
-    return [found]
+    if isinstance(value, list):
+        return [item for item in value if item is not None]
+    return [value]

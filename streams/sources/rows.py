@@ -174,7 +174,7 @@ def _good_rows(chunk: Any) -> Any:
     return chunk
 
 
-def group_rows(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
+def group_rows(table: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
     """Group a table's adjacent rows (without the header) by receipt, and fill the empty cells of `fill_down`.
 
     A row whose cell in `group_by` is empty or damaged is bad: it would be a receipt of its own, or be joined with all
@@ -185,17 +185,17 @@ def group_rows(found: Iterable[TableRows | BadRow], columns: TableColumns) -> It
     key_of = columns.key
     last_cells: Any = None
     key: ReceiptKey = ""
-    for chunk in found:
-        if isinstance(chunk, BadRow):
+    for run in table:
+        if isinstance(run, BadRow):
             if fill_down is not None:
                 fill_down.forget()
-            yield chunk
+            yield run
             continue
-        line = chunk.line
+        line = run.line
         if key_of is None:
-            yield from (RowRun(number, str(number), [row]) for number, row in enumerate(chunk.rows, line))
+            yield from (RowRun(number, str(number), [row]) for number, row in enumerate(run.rows, line))
             continue
-        for cells, group in groupby(chunk.rows if fill_down is None else map(fill_down.fill, chunk.rows), key_of):
+        for cells, group in groupby(run.rows if fill_down is None else map(fill_down.fill, run.rows), key_of):
             rows = list(group)
             if cells != last_cells:
                 try:
@@ -261,11 +261,11 @@ def read_rows(
             yield TableRows(lines_read + 1, rows)
             lines_read += len(chunk)
             continue
-        for found, read in _careful_rows(chunk, lines, delimiter, encoding, width, lines_read):
-            if found is not None:
-                width = width or len(found.rows[0]) if isinstance(found, TableRows) else width
-                yield found
-            lines_read += read
+        for run, count in _careful_rows(chunk, lines, delimiter, encoding, width, lines_read):
+            if run is not None:
+                width = width or len(run.rows[0]) if isinstance(run, TableRows) else width
+                yield run
+            lines_read += count
 
 
 def _fast_rows(chunk: list[str], delimiter: str, width: int) -> list[list[str]] | None:

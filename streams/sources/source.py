@@ -158,15 +158,15 @@ class Source:
             part = _with_facts(plan.facts, part)
         except RefusedRecord:
             return None
-        found = {"source": self.contract.source, "type": str(plan.kind.type)}
+        fields = {"source": self.contract.source, "type": str(plan.kind.type)}
         builder = EventBuilder(record, part, self._zone_of)
         for name, get in plan.fields:
             if name in names and not (name == "event_id" and plan.id_of_record and not alone):
                 with suppress(RefusedRecord, ArithmeticError):
                     value = _value(get, part, builder, name)
                     if value is not None:
-                        found[name] = str(value)
-        return found
+                        fields[name] = str(value)
+        return fields
 
     def _event(self, part: Any, record: Record, *, alone: bool) -> dict[str, Any] | SkippedPart:
         plan = self.find_kind(part, record)
@@ -221,11 +221,11 @@ class Source:
     def _find_values(self, values: Values, part: Any, location: str) -> None:
         for name, find in values:
             try:
-                found = find(part)
+                value = find(part)
             except PathFailed as fault:
                 raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{location}.{name}: {fault}") from None
             # XPath returns attributes as a list of texts; a variable holds only the first.
-            self._variables[name] = found[0] if isinstance(found, list) and found and type(found[0]) is str else found
+            self._variables[name] = value[0] if isinstance(value, list) and value and type(value[0]) is str else value
 
     def _build_parts(
         self, blocks: list[PartPlan], part: Any, builder: EventBuilder, location: str
@@ -233,31 +233,31 @@ class Source:
         index = 0
         for block in blocks:
             try:
-                found = block.find(part)
+                elements = block.find(part)
             except PathFailed as fault:
                 raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"{location}: {fault}") from None
-            if index + len(found) > MAX_PARTS:
+            if index + len(elements) > MAX_PARTS:
                 raise RefusedRecord(Reason.SCHEMA_MISMATCH, f"{location}: more_than_{MAX_PARTS}")
-            for inner in found:
-                self._find_values(block.values, inner, f"{location}.{index}")
-                made: dict[str, Any] = {}
+            for element in elements:
+                self._find_values(block.values, element, f"{location}.{index}")
+                fields: dict[str, Any] = {}
                 for name, get in block.fields:
                     try:
-                        value = get(inner, builder)
+                        value = get(element, builder)
                     except (ConversionFailed, PathFailed) as fault:
                         raise RefusedRecord(_reason(fault), f"{location}.{index}.{name}: {fault}") from None
                     if value is not None:
-                        made[name] = value
+                        fields[name] = value
                 if block.discounts:
-                    listed = self._build_parts(block.discounts, inner, builder, f"{location}.{index}.discounts")
-                    discounts = [discount for discount in listed if not _is_zero(discount.get("amount"))]
+                    built = self._build_parts(block.discounts, element, builder, f"{location}.{index}.discounts")
+                    discounts = [discount for discount in built if not _is_zero(discount.get("amount"))]
                     if discounts:
-                        made["discounts"] = discounts
+                        fields["discounts"] = discounts
                 if block.taxes:
-                    taxes = list(self._build_parts(block.taxes, inner, builder, f"{location}.{index}.taxes"))
-                    builder.charged_taxes.append(_charged_taxes(index, made, taxes, f"{location}.{index}.tax_rate"))
+                    taxes = list(self._build_parts(block.taxes, element, builder, f"{location}.{index}.taxes"))
+                    builder.charged_taxes.append(_charged_taxes(index, fields, taxes, f"{location}.{index}.tax_rate"))
                 index += 1
-                yield made
+                yield fields
 
 
 def load_source(
@@ -311,12 +311,12 @@ def _with_facts(facts: Values, part: Any) -> Any:
     extended = part.copy() if type(part) is dict else None
     for name, find in facts:
         try:
-            found = find(extended if extended is not None else part)
+            value = find(extended if extended is not None else part)
         except PathFailed as fault:
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: {fault}") from None
         if extended is None:  # facts can only be added to an object
             raise RefusedRecord(Reason.UNCONVERTIBLE_VALUE, f"facts.{name}: not_an_object")
-        extended[name] = found
+        extended[name] = value
     return extended
 
 

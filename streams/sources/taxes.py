@@ -157,8 +157,10 @@ def _with_declared_rate(
 
 def _sums(rates: Iterable[Any]) -> set[Decimal]:
     """Return the rates and all their sums: a line may be taxed by the state, the county and the city."""
-    known = [_number(rate) for rate in rates][:_MOST_SUMMED]
-    return {sum(some, Decimal(0)) for size in range(1, len(known) + 1) for some in combinations(known, size)} - {0}
+    values = [_number(rate) for rate in rates][:_MOST_SUMMED]
+    return {sum(subset, Decimal(0)) for size in range(1, len(values) + 1) for subset in combinations(values, size)} - {
+        0
+    }
 
 
 def _taxed(charged: ChargedTaxes, digits: int) -> TaxedAmount:

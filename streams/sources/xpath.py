@@ -1,6 +1,6 @@
 """Functions that XPath 1.0 lacks: exact arithmetic for money, and conditionals.
 
-Results are text. A list of nodes passed as a value stands for its first node.
+Results are text. A list of nodes passed as a value counts as its first node.
 
 `add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)` (to 12 places; empty if b is 0), `total(nodes)`,
 `absolute(a)`, `rounded(a, places)` (half up). Missing and empty values count as 0 in them.
