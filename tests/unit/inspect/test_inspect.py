@@ -83,7 +83,7 @@ def test_encoding_and_delimiter_are_detected(tmp_path: Path, encoding: str, said
     assert layout.columns == ("bon", "artikel", "preis")
 
 
-def test_file_without_a_header_is_told(tmp_path: Path) -> None:
+def test_file_without_a_header_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "sales.csv"
     path.write_text("1,2.50,tea\n2,3.50,milk\n")
     assert found(path)["header"] is False
@@ -140,14 +140,14 @@ DEEP = 5_000
         (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "no record could be read as json"),
     ],
 )
-def test_what_can_not_be_read_is_told_without_a_traceback(tmp_path: Path, value: bytes, said: str) -> None:
+def test_unreadable_input_is_reported_without_a_traceback(tmp_path: Path, value: bytes, said: str) -> None:
     path = tmp_path / "sales"
     path.write_bytes(value)
     result = tillstream("inspect", path)
     assert (result.exit_code, said in result.output, isinstance(result.exception, SystemExit)) == (2, True, True)
 
 
-def test_file_of_another_format_than_the_one_that_is_asked_for_is_told(tmp_path: Path) -> None:
+def test_file_in_another_format_than_requested_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "sales"
     path.write_text("a,b [\n1,2\n")
     result = tillstream("inspect", path, "--format", "json_array")
@@ -161,7 +161,7 @@ def test_record_that_is_nested_too_deeply_is_unreadable_among_others(tmp_path: P
     assert (about["format"], about["records"], about["unreadable"]) == ("json_lines", 1, 1)
 
 
-def test_blank_lines_before_the_header_are_none(tmp_path: Path) -> None:
+def test_blank_lines_before_the_header_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "sales"
     path.write_text("\n\nbon;artikel\n1;tea\n")
     about = found(path)
@@ -287,7 +287,7 @@ def test_signs_of_currencies_and_brackets_go_into_the_draft_which_reads_them(
 
 
 @pytest.mark.parametrize("text", ["TOP 10", "ABC 1.5", "5 XYZ", "A$5B", "$", "(x)", "(089)", "12.50 €€", "() 5"])
-def test_what_only_looks_like_money_is_a_text(text: str) -> None:
+def test_text_that_only_looks_like_money_stays_text(text: str) -> None:
     assert read_value(text).kind == "text"
 
 
@@ -303,7 +303,7 @@ def test_no_text_breaks_the_reading(text: str) -> None:
     by_name(text)
 
 
-def test_distinct_values_are_bounded_and_said_to_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distinct_values_are_bounded_and_reported_as_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "MAX_DISTINCT", 10)
     many = column(*map(str, range(100)))
     assert (len(many.counts), many.overflowed, many.filled, many.unique) == (10, True, 100, None)
@@ -421,7 +421,7 @@ def test_draft_says_that_dates_have_no_time_of_day(day: str, says: bool, tmp_pat
     assert ("no time of day" in target.read_text(encoding="utf-8")) is says
 
 
-def test_zero_is_no_group_of_thousands() -> None:
+def test_group_of_thousands_does_not_begin_with_zero() -> None:
     assert {point for point, _ in read_value("0,755").marks} == {","}
     assert {point for point, _ in read_value("0.755").marks} == {"."}
     assert {point for point, _ in read_value("1,755").marks} == {",", "."}

@@ -73,13 +73,13 @@ def test_good_contract_is_ready(path: Path) -> None:
         ("source: shop", "source: shop\ngroup_by: [a]", "shop.yaml:1: contract: group_by is for format csv"),
     ],
 )
-def test_fault_is_told_with_its_line_and_path(path: Path, old: str, new: str, fault: str) -> None:
+def test_fault_is_reported_with_its_line_and_path(path: Path, old: str, new: str, fault: str) -> None:
     found = faults(path, GOOD.replace(old, new, 1))
     assert len(found) == 1, found
     assert found[0].startswith(fault)
 
 
-def test_all_faults_are_told_at_once(path: Path) -> None:
+def test_all_faults_are_reported_at_once(path: Path) -> None:
     found = faults(path, GOOD.replace("number", "'a['").replace("code", "'b['"))
     assert [line.split(": ")[0] for line in found] == ["shop.yaml:8", "shop.yaml:13"]
 
@@ -99,12 +99,12 @@ def test_all_faults_are_told_at_once(path: Path) -> None:
         "<<: 3",
     ],
 )
-def test_what_is_no_contract_at_all_is_refused_in_words(path: Path, text: str) -> None:
+def test_file_that_is_not_a_contract_is_refused_with_a_message(path: Path, text: str) -> None:
     assert faults(path, text)[0].startswith("shop.yaml")
 
 
 @pytest.mark.parametrize("value", ["2026-02-30", "0x_", "!!int x", "!!bool x", "!!timestamp x", "!!binary ü"])
-def test_value_that_yaml_itself_takes_for_another_is_told_with_its_line(path: Path, value: str) -> None:
+def test_value_that_yaml_misreads_is_reported_with_its_line(path: Path, value: str) -> None:
     text = GOOD.replace("\n", f"\ndescription: {value}\n", 1)
     assert faults(path, text)[0].startswith("shop.yaml:2: ")
 
@@ -115,7 +115,7 @@ def test_file_that_is_not_utf_8_is_refused(path: Path) -> None:
         load_contract(path)
 
 
-def test_unknown_name_lists_what_there_is() -> None:
+def test_unknown_name_lists_the_built_in_contracts() -> None:
     with pytest.raises(
         ContractError, match=r"shoppify: neither a file nor a built-in contract; the built-in ones are .*square"
     ):

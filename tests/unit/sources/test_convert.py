@@ -274,7 +274,7 @@ def test_any_value_is_converted_or_refused(step: Any, data: st.DataObject) -> No
         (time("epoch_s", gap="shift", fold="later"), "leave out gap, fold: epoch_s"),
     ],
 )
-def test_step_that_can_never_work_is_told_at_load(step: Any, message: str) -> None:
+def test_step_that_can_never_work_is_reported_at_load(step: Any, message: str) -> None:
     (one,) = FieldRule.model_validate({"path": "x", "as": step}).steps
     with pytest.raises(StepError, match=message):
         converter(one)
@@ -329,7 +329,7 @@ def test_times_without_separators_are_read_by_their_widths(pattern: str, text: s
         (EUROS, "€0 755"),
     ],
 )
-def test_zero_is_no_group_of_thousands(step: Any, text: str) -> None:
+def test_group_of_thousands_does_not_begin_with_zero(step: Any, text: str) -> None:
     with pytest.raises(ConversionFailed, match="not_a_decimal"):
         convert(step, text)
 

@@ -93,7 +93,7 @@ def test_each_line_is_rounded_before_it_is_added() -> None:
         ({}, "XXX", Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217"),
     ],
 )
-def test_fault_of_a_line_is_told_and_not_that_of_the_total(
+def test_fault_of_a_line_is_reported_before_that_of_the_total(
     changed: dict[str, Any], currency: str, reason: Reason, detail: str
 ) -> None:
     _, rejected, _ = decode(record([row(**changed)], currency), source())

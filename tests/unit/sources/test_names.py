@@ -48,7 +48,7 @@ RECORD = b"""<sale number="7"><line sku="A" quantity="2"><amount>3.00</amount></
 <line sku="C" quantity="1"><amount>0.30</amount></line></sale>"""
 
 
-def test_names_and_values_stand_for_what_they_say() -> None:
+def test_names_and_values_are_replaced_by_their_definitions() -> None:
     source = Source(Contract.model_validate(contract()), lambda _: None)
     for _ in range(2):  # what was found in one record is gone in the next
         arrivals, rejections, _ = decode(batch(RECORD, b'<sale number="8"/>'), source)
@@ -68,7 +68,7 @@ def test_value_that_can_not_be_computed_is_a_dead_letter_that_names_it() -> None
     assert rejections[0].detail == "values.total: not_a_number"
 
 
-def test_name_that_is_not_there_is_told_when_the_contract_is_read() -> None:
+def test_unknown_name_is_reported_when_the_contract_is_loaded() -> None:
     fields = contract()["fields"] | {"totals.gross": "$totals"}
     with pytest.raises(UnusableContract, match=r"fields.totals.gross.path: '\$totals' is not valid XPath"):
         Source(Contract.model_validate(contract(fields=fields)), lambda _: None)

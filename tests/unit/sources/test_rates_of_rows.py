@@ -99,6 +99,6 @@ def test_rate_that_is_not_declared_is_a_dead_letter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rates", ["[101]", "[-1]", "[15 %]", "[1.23456]", "[true]"])
-def test_declared_rate_that_is_none_is_refused(tmp_path: Path, rates: str) -> None:
+def test_invalid_declared_rate_is_refused(tmp_path: Path, rates: str) -> None:
     with pytest.raises(ContractError, match=r"rows\.yaml:\d+: tax_rates\.0"):
         source(tmp_path, f"tax_rates: {rates}\n")

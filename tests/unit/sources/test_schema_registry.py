@@ -345,7 +345,7 @@ kinds: [{type: sale}]
 """
 
 
-def test_contract_that_needs_a_registry_is_told_when_none_is_set(tmp_path: Path) -> None:
+def test_missing_registry_setting_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(CONTRACT_FILE)
     with pytest.raises(ContractError, match=r"contract.yaml: format avro needs .* set schema_registry.url"):

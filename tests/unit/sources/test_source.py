@@ -249,7 +249,7 @@ def outcome(validate: Any) -> Any:
         return explain(error)
 
 
-def test_contract_file_of_a_path_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_missing_contract_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="No such file"):
         load_source(tmp_path / "gone.yaml", lambda _: None)
 
