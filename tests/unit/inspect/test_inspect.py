@@ -1,4 +1,4 @@
-"""`tillstream inspect`: what it says about files, what it keeps to itself, and that its drafts load."""
+"""`tillstream inspect`: its reports on files, the personal values it hides, and drafts that load."""
 
 import codecs
 import gzip

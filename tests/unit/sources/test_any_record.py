@@ -1,4 +1,4 @@
-"""Whatever comes in the shape of a built-in source's records, or nearly, ends as event, skip or dead letter."""
+"""Any record shaped like those of a built-in source, or nearly, becomes an event, a skip or a dead letter."""
 
 import copy
 import json

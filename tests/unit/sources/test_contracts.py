@@ -1,4 +1,4 @@
-"""Contract files: every fault is told with file, line and path."""
+"""Contract files: every fault is reported with file, line and path."""
 
 import json
 from pathlib import Path

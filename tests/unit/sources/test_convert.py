@@ -1,4 +1,4 @@
-"""Conversions: what is written in the stated way comes out exactly, what is not is refused without its value."""
+"""Conversions: well-formed values come out exactly; others are refused, and the error never contains the value."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from streams.sources.convert import ConversionFailed, StepError, converter
 
 
 @dataclass
-class Around:
+class StepContext:
     currency: str | None = "EUR"
     zone: ZoneInfo | None = None
 
 
-BERLIN = Around(zone=ZoneInfo("Europe/Berlin"))
+BERLIN = StepContext(zone=ZoneInfo("Europe/Berlin"))
 
 
-def convert(step: Any, value: Any, around: Around = BERLIN) -> Any:
+def convert(step: Any, value: Any, context: StepContext = BERLIN) -> Any:
     for one in FieldRule.model_validate({"path": "x", "as": step}).steps:
-        value = converter(one)(value, around)
+        value = converter(one)(value, context)
     return value
 
 
@@ -146,7 +146,7 @@ def test_not_convertible(step: Any, value: Any, kind: str) -> None:
 
 def test_minor_units_of_an_unknown_currency_are_refused() -> None:
     with pytest.raises(ConversionFailed, match="unknown_currency"):
-        convert("minor_units", 1, Around(currency=None))
+        convert("minor_units", 1, StepContext(currency=None))
 
 
 def time(formats: Any, **more: Any) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def test_hour_that_does_not_exist_is_refused() -> None:
 
 def test_local_time_of_an_unknown_store_is_refused() -> None:
     with pytest.raises(ConversionFailed, match="local_time_of_unknown_store"):
-        convert("time", "2026-03-02T10:00:00", Around())
+        convert("time", "2026-03-02T10:00:00", StepContext())
 
 
 @given(st.datetimes(datetime(2001, 1, 1), datetime(2037, 1, 1)))  # noqa: DTZ001 (local times are the point)

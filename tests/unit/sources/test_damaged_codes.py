@@ -52,7 +52,7 @@ CONTRACT = {
 
 
 def made(value: Any, **more: Any) -> Any:
-    """What becomes of a record of the contract."""
+    """Return the outcome of a record under the contract."""
     source = Source(Contract.model_validate(CONTRACT | more), lambda _: ZoneInfo("UTC"))
     return outcome(source, value if isinstance(value, bytes) else json.dumps(value).encode())
 
@@ -141,4 +141,4 @@ def test_zeros_come_back_where_the_check_digit_proves_them(number: int, length: 
     assert restored.zfill(14) == gtin.zfill(14)  # never another article
     if length == 12 and zeros in (1, 2) and short != "":
         assert restored in (gtin, short)
-        assert restored == gtin or len(short) == 10  # an ISBN, for all that can be told
+        assert restored == gtin or len(short) == 10  # indistinguishable from an ISBN

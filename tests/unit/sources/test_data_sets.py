@@ -24,7 +24,7 @@ from tests.unit.simulator.test_data_sets import RETAIL, has_journey, has_retail
 
 @dataclass
 class Read:
-    """What a contract makes of a file."""
+    """Return the outcomes of a file's records under a contract."""
 
     events: dict[str, SaleEvent]
     skipped: list[str]

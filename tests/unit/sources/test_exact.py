@@ -30,8 +30,8 @@ HUGE = 16 * 2**20
 BRIEF = 2.0
 
 
-class Around:
-    """What steps ask for: a currency, and nothing else."""
+class StepContext:
+    """A conversion context with a currency and nothing else."""
 
     currency: str | None = "EUR"
     tree: Any = None
@@ -51,7 +51,7 @@ def briefly() -> Iterator[None]:
 def step(**how: Any) -> Callable[[Any], Any]:
     (one,) = FieldRule.model_validate({"path": "x", "as": how}).steps
     convert = converter(one)
-    return lambda value: convert(value, Around())
+    return lambda value: convert(value, StepContext())
 
 
 def unscaled_bytes(number: int, padding: int = 0) -> bytes:

@@ -25,7 +25,7 @@ def test_built_in_contract_has_examples(name: str) -> None:
 
 @pytest.fixture
 def plain() -> Source:
-    """Bare sales of one line, and what is no sale."""
+    """A contract for bare one-line sales, which skips other records."""
     return Source(
         Contract.model_validate(
             {

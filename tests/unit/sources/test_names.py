@@ -50,7 +50,7 @@ RECORD = b"""<sale number="7"><line sku="A" quantity="2"><amount>3.00</amount></
 
 def test_names_and_values_are_replaced_by_their_definitions() -> None:
     source = Source(Contract.model_validate(contract()), lambda _: None)
-    for _ in range(2):  # what was found in one record is gone in the next
+    for _ in range(2):  # values from one record don't leak into the next
         arrivals, rejections, _ = decode(batch(RECORD, b'<sale number="8"/>'), source)
         assert not rejections
         events = [arrival.event for arrival in arrivals]

@@ -1,4 +1,4 @@
-"""POSLog as tills of several makers write it: every receipt to the cent, and what is no sale counted as such."""
+"""POSLog as tills of several makers write it: every receipt is exact to the cent, and other records are skipped."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ def source() -> Source:
 
 
 class Outcome:
-    """What became of a record."""
+    """Return the outcome of a record."""
 
     def __init__(self, value: bytes | str) -> None:
         raw = value if isinstance(value, bytes) else value.encode()

@@ -58,7 +58,7 @@ def row(kind: str, total: str, sku: str = "", quantity: str = "1", tax: str = ""
 
 
 def outcome(of: Source, *rows: dict[str, str]) -> Any:
-    """The document, or why there is none."""
+    """Return the document, or the reason why it was rejected."""
     arrivals, rejected, _ = decode(Batch("t", 0, [FakeRecord(0, json.dumps({"rows": rows}).encode())]), of)
     sound, unsound = check(arrivals, NOON)
     documents, _ = to_documents(sound, Stores({}, Store(timezone="Pacific/Auckland")))

@@ -1,4 +1,4 @@
-"""What a rule reaches beyond its own part: facts, the record, rows of a list, headers; and revisions from times."""
+"""Data that rules can use outside their own part: facts, the record, lists, headers; and revisions from times."""
 
 import json
 from datetime import UTC, datetime

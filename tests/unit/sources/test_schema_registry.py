@@ -61,7 +61,7 @@ VALUE = {
     "gross": Decimal("12.30"),
     "at": datetime(2026, 3, 10, 16, 4, 5, 120000, tzinfo=UTC),
     "day": date(2026, 3, 10),
-    "local": datetime(2026, 3, 10, 17, 4, 5),  # noqa: DTZ001 (a local time is what is tested)
+    "local": datetime(2026, 3, 10, 17, 4, 5),  # noqa: DTZ001 (the test needs a local time)
     "key": UUID(int=7),
     "rate": 0.1,
     "note": None,
