@@ -24,7 +24,7 @@ from streams.assembly import tune_interpreter
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
-from streams.sources.source import Source, ready
+from streams.sources.source import Source, load_source
 
 BATCH, BATCHES = 300, 30
 CONTRACT = Path(__file__).with_name("mapped.yaml")
@@ -97,7 +97,7 @@ def cents(amount: str) -> int:
 def main() -> int:
     """0: measured."""
     tune_interpreter()
-    cost = measure(ready(CONTRACT, lambda _: ZoneInfo("UTC")))
+    cost = measure(load_source(CONTRACT, lambda _: ZoneInfo("UTC")))
     shown = Table(title="Decoding an event of 3 lines, µs of processor time", box=box.SIMPLE_HEAD)
     for heading in ("canonical", "by a contract", "more"):
         shown.add_column(heading, justify="right")

@@ -23,8 +23,8 @@ from streams.pipeline import Services
 from streams.settings import Settings
 from streams.sink_retry import RetryingSink
 from streams.sources.canonical import CANONICAL, RecordSource
-from streams.sources.contracts import ContractError, find, load
-from streams.sources.source import SchemaReader, ready
+from streams.sources.contracts import ContractError, find_contract, load_contract
+from streams.sources.source import SchemaReader, load_source
 
 
 @dataclass(slots=True)
@@ -102,13 +102,13 @@ def find_source(settings: Settings, master_data: MapperVersions | None = None) -
     def zone_of(name: str) -> ZoneInfo | None:
         return store_zone(versions.current(), name)
 
-    path = find(settings.contract)
-    return ready(path, zone_of, _schemas(path, settings))
+    path = find_contract(settings.contract)
+    return load_source(path, zone_of, _schemas(path, settings))
 
 
 def _schemas(path: Path, settings: Settings) -> SchemaReader | None:
     """Return the reader of records whose schemas are in a registry, or None for other formats. Raises ContractError."""
-    form = load(path).format
+    form = load_contract(path).format
     if form not in ("avro", "json_schema"):
         return None
     if settings.schema_registry is None:

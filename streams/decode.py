@@ -14,7 +14,7 @@ from schemas.sale import SaleEvent
 from schemas.strict import CHOICE
 from streams.batch import DIGEST, Arrival, Batch, Record, Rejection, Skipped
 from streams.sources.canonical import CANONICAL, RecordSource
-from streams.sources.formats import MOST_OBJECTS
+from streams.sources.formats import MAX_OBJECTS
 from streams.sources.source import RefusedRecord, SkippedPart, Source
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def decode(batch: Batch, source: RecordSource = CANONICAL) -> tuple[list[Arrival
         if value is None:
             skipped.append(Skipped(record, "tombstone"))
             continue
-        if len(value) > MOST_OBJECTS and value.count(b"{") > MOST_OBJECTS:
+        if len(value) > MAX_OBJECTS and value.count(b"{") > MAX_OBJECTS:
             rejections.append(Rejection(record, *TOO_MANY, "decode"))
             continue
         if not source.is_canonical:

@@ -22,7 +22,7 @@ from ops.dlq.listing import DeadLetterListing, history, read_trail, survey
 from ops.dlq.patch import BadPatch, ValuePatch, patchable
 from ops.dlq.replay import NoSuchReplay, ReplayOrder, Told, choose, rehearse, replay
 from ops.dlq.stats import stats
-from ops.inspect.commands import bar
+from ops.inspect.commands import progress_bar
 from ops.terminal.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
 from streams.assembly import build_replay_pipeline, find_source, tune_interpreter
@@ -32,7 +32,7 @@ from streams.kafka.reader import record_at
 from streams.kafka.topics import partitions_of_topics
 from streams.logs import set_up_logs
 from streams.settings import Settings
-from streams.sources.contracts import find, load
+from streams.sources.contracts import find_contract, load_contract
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
@@ -279,7 +279,11 @@ def replay_command(
     Exit code 1 when a letter fails (or would), or when the replay was stopped before its end.
     """
     settings = _opened(wanted, config, broker=broker, sink_url=sink_url)
-    if patch is not None and settings.contract is not None and not patchable(load(find(settings.contract))):
+    if (
+        patch is not None
+        and settings.contract is not None
+        and not patchable(load_contract(find_contract(settings.contract)))
+    ):
         raise click.UsageError("patches are for records in JSON; the contract's format is another")
     if resume is not None and not apply:
         raise click.UsageError("--resume goes on with a replay: it takes --apply")
@@ -304,13 +308,13 @@ _OWN = {"text": None, "parked": False}
 
 
 def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bool) -> int:
-    with bar("reading dead letters", None) as told:
+    with progress_bar("reading dead letters", None) as told:
         _, chosen = choose(settings, order, told)
     tune_interpreter()
     set_up_logs("console", "warning")
     desk = build_replay_pipeline(settings.model_copy(update={"apply_migrations": False}), release=order.release)
     try:
-        with bar("trying them", len(chosen)) as told:
+        with progress_bar("trying them", len(chosen)) as told:
             report = asyncio.run(rehearse(settings, desk, order, chosen, _counting(told), keep))
         refs = sorted({d.external_ref for each in report.rehearsed for d in each.documents})
         held = {d.external_ref: d for d in desk.sink.read(refs)} if refs else {}
@@ -334,7 +338,7 @@ def _replayed(settings: Settings, order: ReplayOrder, resume: str | None, *, as_
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        with bar("replaying", None) as told:
+        with progress_bar("replaying", None) as told:
             return await replay(settings, desk, order, stop, _counting(told), resume)
 
     try:
@@ -425,7 +429,7 @@ def export_command(
         with close.noted(settings, "export", by, wanted, ""):
             pass
     shelf = _surveyed(settings, wanted.model_copy(update={"closed": closed}))
-    with bar(f"writing {to.name}", len(shelf.letters)) as told:
+    with progress_bar(f"writing {to.name}", len(shelf.letters)) as told:
         ledger = shelf.trail.ledger
         count = asyncio.run(export(settings, shelf.letters, ledger, to, source, told, reveal=reveal))
     click.echo(f"{render.letters_of(count)} in {to}")
@@ -472,7 +476,7 @@ def _opened(wanted: DeadLetterFilter, config: Path | None, **given: Any) -> Sett
 
 
 def _surveyed(settings: Settings, wanted: DeadLetterFilter) -> DeadLetterListing:
-    with bar("reading dead letters", None) as told:
+    with progress_bar("reading dead letters", None) as told:
         return survey(settings, wanted, told)
 
 

@@ -20,7 +20,7 @@ from streams.privacy.detection import by_value
 from streams.privacy.masking import STARS, TextMask, texts
 from streams.sources.canonical import RecordSource
 from streams.sources.formats import UnreadableRecord
-from streams.sources.source import shown
+from streams.sources.source import part_as_text
 
 _HIDDEN = "(not shown: it may hold personal data; see --reveal)"
 
@@ -172,13 +172,13 @@ def value_of(record: TopicRecord, source: RecordSource, *, reveal: bool) -> str:
             return raw.decode("utf-8", "backslashreplace")
         return f"{_HIDDEN} {len(raw):,} bytes, SHA-256 {sha256(raw).hexdigest()}"
     if reveal:
-        return shown(tree)
+        return part_as_text(tree)
     stars = TextMask()
     if source.is_canonical:
-        return shown(stars.show(known(tree, _EVENT)))
-    stars.hide(list(source.personal(tree)))
+        return part_as_text(stars.show(known(tree, _EVENT)))
+    stars.hide(list(source.personal_values(tree)))
     stars.hide([text for text in texts(tree) if by_value(text) == _EMAIL])
-    return shown(stars.show(tree))
+    return part_as_text(stars.show(tree))
 
 
 _EMAIL = "e-mail"

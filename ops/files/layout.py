@@ -20,7 +20,7 @@ from charset_normalizer import from_bytes
 from lxml import etree
 
 from ops.inspect.value_kinds import is_number
-from streams.sources.rows import names_of
+from streams.sources.rows import column_names
 
 #: A file, or a member of a zip archive.
 File = Path | zipfile.Path
@@ -213,7 +213,7 @@ def _csv(path: File, text: str, delimiter: str | None) -> tuple[str, tuple[str, 
     lines = lines[:-1][:200] or lines  # the last one may be cut off
     delimiter = delimiter or max(_DELIMITERS, key=lambda mark: _fits(lines, mark))
     try:
-        first = names_of(next(csv.reader(lines, delimiter=delimiter)))
+        first = column_names(next(csv.reader(lines, delimiter=delimiter)))
     except csv.Error as error:
         raise NotReadable(f"{path}:1: no CSV: {error}") from None
     header = not any(is_number(name) for name in first) and len(set(first)) == len(first) and all(first)
@@ -226,7 +226,7 @@ def _lines_above(text: str, delimiter: str | None, named: Sequence[str]) -> int:
     for number, line in enumerate(islice(io.StringIO(text, newline=""), _MOST_ABOVE) if wanted else ()):
         for mark in delimiter or _DELIMITERS:
             with suppress(csv.Error):
-                if wanted <= set(names_of(next(csv.reader([line.removeprefix("\ufeff")], delimiter=mark), []))):
+                if wanted <= set(column_names(next(csv.reader([line.removeprefix("\ufeff")], delimiter=mark), []))):
                     return number
     return 0
 

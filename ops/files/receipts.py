@@ -19,17 +19,17 @@ from ops.files.regroup import RepeatedNumbers, RowGroup, regrouped
 from schemas.contract import Contract
 from streams.sources.rows import (
     BadRow,
-    Key,
     NoReceipt,
+    ReceiptKey,
     RowsUnreadable,
     TableColumns,
     TableRows,
+    blank_lines,
+    group_rows,
     read_rows,
-    record,
-    runs_of,
-    without,
+    receipt_record,
 )
-from streams.sources.source import MOST_PARTS
+from streams.sources.source import MAX_PARTS
 
 _EVERY = 2_000
 _PIECE = 2**20
@@ -70,9 +70,9 @@ class FileFindings:
     receipts: int = 0
     together: bool = True
     bad: list[BadLine] = field(default_factory=list)
-    held: set[Key] = field(default_factory=set)
-    first: Key | None = None
-    last: Key | None = None
+    held: set[ReceiptKey] = field(default_factory=set)
+    first: ReceiptKey | None = None
+    last: ReceiptKey | None = None
     begins_bad: bool = False
     ends_bad: bool = False
 
@@ -106,7 +106,7 @@ def check_file(
     on_progress: Progress,
     encoding: str | None = None,
     delimiter: str | None = None,
-    on_receipt: Callable[[Key], None] | None = None,
+    on_receipt: Callable[[ReceiptKey], None] | None = None,
 ) -> FileFindings:
     """Read the whole file and return the findings; `on_receipt` is called for each group of adjacent rows. Raises
     NotReadable."""
@@ -153,7 +153,7 @@ def _look_at_rows(
     findings: FileFindings,
     columns: TableColumns,
     on_progress: Progress,
-    on_receipt: Callable[[Key], None] | None,
+    on_receipt: Callable[[ReceiptKey], None] | None,
 ) -> None:
     if columns.key is None:
         for chunk in _rows(file, findings.layout, columns, on_progress):
@@ -165,7 +165,7 @@ def _look_at_rows(
                 findings.receipts += len(chunk.rows)
         return
     with closing(RepeatedNumbers()) as repeats:
-        for run in runs_of(_rows(file, findings.layout, columns, on_progress), columns):
+        for run in group_rows(_rows(file, findings.layout, columns, on_progress), columns):
             if isinstance(run, BadRow):
                 findings.rows += 1
                 findings.is_bad(run.line, run.fault)
@@ -189,7 +189,7 @@ def _look_at_rows(
             findings.receipts = repeats.different()
 
 
-def _may_be_of(row: BadRow, last: Key | None, columns: TableColumns) -> Iterator[Key]:
+def _may_be_of(row: BadRow, last: ReceiptKey | None, columns: TableColumns) -> Iterator[ReceiptKey]:
     """Yield the receipts that a bad line may belong to: the previous row's, and the one that its own cells name."""
     if last is not None:
         yield last
@@ -224,7 +224,7 @@ def receipts(
     for run in runs if findings.together else regrouped(runs):
         given = run if whole is None else whole(run)
         if given is not None:
-            yield FileReceipt(*record(given.key, given.rows), given.line)
+            yield FileReceipt(*receipt_record(given.key, given.rows), given.line)
 
 
 def receipt_runs(
@@ -232,10 +232,10 @@ def receipt_runs(
 ) -> Iterator[RowGroup]:
     """Yield groups of adjacent rows of one receipt, except for receipts that are not sent. Raises NotReadable."""
     as_json, held = columns.as_json, findings.held
-    key: Key | None = None
+    key: ReceiptKey | None = None
     begins = 0
     rows: list[str] = []
-    for run in runs_of(_rows(file, findings.layout, columns, on_progress), columns):
+    for run in group_rows(_rows(file, findings.layout, columns, on_progress), columns):
         if isinstance(run, BadRow):
             rejected.take(run.text)
             continue
@@ -248,9 +248,9 @@ def receipt_runs(
                 yield RowGroup(key, begins, rows)
             key, begins, rows = run.key, run.line, []
         rows += map(as_json, run.rows)
-        if len(rows) > MOST_PARTS:
+        if len(rows) > MAX_PARTS:
             raise NotReadable(
-                f"{file}: line {run.line}: a receipt of more than {MOST_PARTS:,} rows; does group_by name receipts?"
+                f"{file}: line {run.line}: a receipt of more than {MAX_PARTS:,} rows; does group_by name receipts?"
             )
     if key is not None:
         yield RowGroup(key, begins, rows)
@@ -266,7 +266,7 @@ def header_of(layout: FileLayout) -> str:
 def _rows(file: File, layout: FileLayout, columns: TableColumns, on_progress: Progress) -> Iterator[TableRows | BadRow]:
     """Yield the rows of a table, without its header."""
     with opened(file) as raw, as_text(raw, layout, _KEEPING) as text:
-        lines = without(iter(text), columns.skip_lines, layout.above)
+        lines = blank_lines(iter(text), columns.skip_lines, layout.above)
         findings = read_rows(lines, layout.delimiter, layout.encoding, len(layout.columns), _AT_ONCE)
         waits_for_header = layout.header
         for chunk in findings:

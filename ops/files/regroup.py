@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ops.files.layout import NotReadable
-from streams.sources.source import MOST_PARTS
+from streams.sources.source import MAX_PARTS
 
 Key = str | tuple[str, ...]
 #: Hashes that are held in memory, and at once sorted.
@@ -88,11 +88,11 @@ def regrouped(runs: Iterable[RowGroup]) -> Iterator[RowGroup]:
             "ORDER BY places.first, places.n"
         )
         for _, group in groupby(ordered, itemgetter(0)):
-            parts = list(islice(group, MOST_PARTS + 1))
+            parts = list(islice(group, MAX_PARTS + 1))
             _, key, line, _ = parts[0]
-            if len(parts) > MOST_PARTS:
+            if len(parts) > MAX_PARTS:
                 raise NotReadable(
-                    f"a receipt of more than {MOST_PARTS:,} rows (line {line}); does group_by name receipts?"
+                    f"a receipt of more than {MAX_PARTS:,} rows (line {line}); does group_by name receipts?"
                 )
             yield RowGroup(as_key(key), line, [rows.decode() for _, _, _, rows in parts])
 

@@ -25,8 +25,8 @@ from ops.importing.watch_folder import WatchedFolder, stopping
 from ops.importing.watch_folder import watch as watch_folder
 from ops.terminal.options import as_one_object, settings_from, with_settings
 from streams.settings import Settings
-from streams.sources.contracts import find
-from streams.sources.source import ready
+from streams.sources.contracts import find_contract
+from streams.sources.source import load_source
 
 WRONG_IN_DATA, WRONG_USAGE = 1, 2
 _PASSWORD = "TILLSTREAM_SQL_PASSWORD"  # noqa: S105 (the name of a variable)
@@ -152,7 +152,7 @@ def how_to_read(
         store = stores.find(name)
         return store.zone if store is not None else None
 
-    source = ready(find(settings.contract), zone_of)
+    source = load_source(find_contract(settings.contract), zone_of)
     return ReadOptions(source.contract, encoding, delimiter, sheet, from_start, source)
 
 

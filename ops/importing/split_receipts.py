@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from ops.files.regroup import Key, RowGroup, as_key, as_row, scratch
 from ops.maps.outcome import FileRecord
-from streams.sources.rows import record
-from streams.sources.source import MOST_PARTS, RefusedRecord, SkippedPart, Source
+from streams.sources.rows import receipt_record
+from streams.sources.source import MAX_PARTS, RefusedRecord, SkippedPart, Source
 
 _AT_ONCE = 50_000
 #: What makes two events different receipts, or versions of one.
@@ -146,7 +146,7 @@ class SplitReceipts:
 
     def _event(self, key: Key, part: ReceiptPart) -> dict[str, Any]:
         """Convert the part alone by the contract; return its identity, time and lines."""
-        name, value = record(key, [part.rows.decode()])
+        name, value = receipt_record(key, [part.rows.decode()])
         sample = FileRecord(value, name)
         try:
             for made in self._source.events(sample):
@@ -198,6 +198,6 @@ def _one(parts: list[ReceiptPart], events: list[dict[str, Any]]) -> tuple[str, R
         if not skus.isdisjoint(here):
             return "the same article is in both, so it may be another version of the receipt", None
         skus |= here
-    if sum(map(len, listed)) > MOST_PARTS:
-        return f"together it has more than {MOST_PARTS:,} rows", None
+    if sum(map(len, listed)) > MAX_PARTS:
+        return f"together it has more than {MAX_PARTS:,} rows", None
     return "", ReceiptPart(parts[0].file, parts[0].line, b",".join(part.rows for part in parts))

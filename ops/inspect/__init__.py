@@ -1,1 +1,1 @@
-"""`tillstream inspect`: what a strange file or topic holds, and a first contract for it."""
+"""`tillstream inspect`: describe an unknown file or topic, and draft a first contract for it."""

@@ -1,48 +1,54 @@
-"""A first contract from a survey: it loads as it is, and says with `# check:` where it guessed."""
+"""Draft a first contract from a survey: it loads as it is, and marks its guesses with `# check:`."""
 
 import re
 from pathlib import Path
 
 from ops.files.layout import FileLayout
-from ops.inspect.draft_fields import fields, lines_of
-from ops.inspect.draft_kinds import kinds
+from ops.inspect.draft_fields import line_block_rules, receipt_rules
+from ops.inspect.draft_kinds import kind_rules
 from ops.inspect.drafting import ContractDraft, yaml_text
 from ops.inspect.survey import RecordSurvey
 
 
-def draft(survey: RecordSurvey, layout: FileLayout | None, path: Path) -> str:
-    """The contract's text, in YAML."""
-    made = ContractDraft(survey, layout, path)
-    return "\n".join([*_head(made), *kinds(made), *fields(made), *lines_of(made), *_personal(made), ""])
+def draft_contract(survey: RecordSurvey, layout: FileLayout | None, path: Path) -> str:
+    """Return the draft contract as YAML text."""
+    draft = ContractDraft(survey, layout, path)
+    return "\n".join(
+        [*_head(draft), *kind_rules(draft), *receipt_rules(draft), *line_block_rules(draft), *_personal(draft), ""]
+    )
 
 
-def _head(made: ContractDraft) -> list[str]:
+def _head(draft: ContractDraft) -> list[str]:
     lines = [
         "# yaml-language-server: $schema=contract.schema.json",
         "# (tillstream map schema > contract.schema.json lets an editor complete and check this file)",
         "contract: 1",
-        f"source: {yaml_text(_slug(made.file))}",
+        f"source: {yaml_text(_slug(draft.path))}",
         'version: "1"',
-        f"format: {made.format}",
+        f"format: {draft.format}",
     ]
-    if made.format == "csv":
-        if made.groups:
-            lines.append(f"group_by: [{yaml_text(made.groups[0])}]  # its rows stand together, and are one receipt")
+    if draft.format == "csv":
+        if draft.group_by_candidates:
+            lines.append(
+                f"group_by: [{yaml_text(draft.group_by_candidates[0])}]  # adjacent rows with one value are a receipt"
+            )
         else:
             lines.append(
-                "group_by: []  # check: each row is a receipt; name the columns that rows of one receipt share"
+                "group_by: []  # check: every row is a receipt; otherwise list the columns that its rows have in common"
             )
-    if made.layout is not None and made.layout.record is not None:
-        lines.append(f"# events: {made.layout.record}  # where a Kafka record holds the whole file")
+    if draft.layout is not None and draft.layout.record is not None:
+        lines.append(f"# events: {draft.layout.record}  # if one Kafka record holds the whole file")
     return lines
 
 
-def _personal(made: ContractDraft) -> list[str]:
-    personal = [column for column in made.survey.columns.values() if column.personal]
+def _personal(draft: ContractDraft) -> list[str]:
+    personal = [column for column in draft.survey.columns.values() if column.personal]
     if not personal:
         return []
-    lines = ["", "# Never shown by tools; check: is something missing?", "personal:"]
-    return lines + [f"  - {yaml_text(made.everywhere(column))}  # {'; '.join(column.personal)}" for column in personal]
+    lines = ["", "# Values that tools never show; check: is the list complete?", "personal:"]
+    return lines + [
+        f"  - {yaml_text(draft.all_values_path(column))}  # {'; '.join(column.personal)}" for column in personal
+    ]
 
 
 def _slug(path: Path) -> str:

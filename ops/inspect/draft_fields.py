@@ -1,4 +1,4 @@
-"""A draft's rules: the fields of the receipt and of its lines, and the steps that their values need."""
+"""Draft the rules for the fields of receipts and lines, with the conversion steps that their values need."""
 
 import json
 
@@ -6,115 +6,115 @@ from ops.inspect.column import ValueColumn
 from ops.inspect.drafting import ContractDraft, yaml_text
 from ops.inspect.value_kinds import MARKS
 
-_FIXED = {
-    "store": ("S1", "no field names the store; put yours, or `key: true`, or a header"),
-    "register": ("1", "no field names the register; receipt numbers must be unique within store and register"),
-    "currency": ("EUR", "no field names the currency; put yours"),
+_DEFAULTS = {
+    "store": ("S1", "no field holds the store; enter yours, or use `key: true` or a header"),
+    "register": ("1", "no field holds the register; receipt numbers must be unique within store and register"),
+    "currency": ("EUR", "no field holds the currency; enter yours"),
 }
 
 
-def fields(made: ContractDraft) -> list[str]:
-    """The rules of the receipt's fields."""
+def receipt_rules(draft: ContractDraft) -> list[str]:
+    """Return the rules for the receipt's fields."""
     lines = ["", "fields:"]
-    if made.receipt is not None:
-        lines.append(f"  receipt: {_rule(made.top(made.receipt), _as_text(made.receipt))}")
+    if draft.receipt is not None:
+        lines.append(f"  receipt: {_rule(draft.receipt_path(draft.receipt), _as_text(draft.receipt))}")
     else:
-        lines.append('  receipt: {path: "receipt"}  # check: no field looks like the number of a receipt')
-    lines.append(_time(made))
-    for role, (value, remark) in _FIXED.items():
-        column = made.fields.get(role)
+        lines.append('  receipt: {path: "receipt"}  # check: no field looks like a receipt number')
+    lines.append(_time(draft))
+    for role, (value, remark) in _DEFAULTS.items():
+        column = draft.fields.get(role)
         if column is None:
             lines.append(f"  {role}: {{value: {yaml_text(value)}}}  # check: {remark}")
         else:
-            lines.append(f"  {role}: {_rule(made.top(column), _as_text(column))}")
+            lines.append(f"  {role}: {_rule(draft.receipt_path(column), _as_text(column))}")
     for role in ("cashier", "customer.id"):
-        if role in made.fields:
-            column = made.fields[role]
+        if role in draft.fields:
+            column = draft.fields[role]
             steps, remark = _identity(column)
-            lines.append(f"  {role}: {_rule(made.top(column), steps)}{remark}")
-    gross = made.fields.get("totals.gross")
+            lines.append(f"  {role}: {_rule(draft.receipt_path(column), steps)}{remark}")
+    gross = draft.fields.get("totals.gross")
     if gross is None:
-        lines.append("  totals.gross: {derive: total}  # the source prints no total: the sum of its lines")
+        lines.append("  totals.gross: {derive: total}  # the source has no total: use the sum of its lines")
     else:
-        remark = _remark("with tax, as paid?", *_doubts(gross))
-        lines.append(f"  totals.gross: {_rule(made.top(gross), _money(gross))}{remark}")
+        remark = _remark("is this the amount paid, with tax?", *_doubts(gross))
+        lines.append(f"  totals.gross: {_rule(draft.receipt_path(gross), _money(gross))}{remark}")
     return lines
 
 
-def _time(made: ContractDraft) -> str:
-    column = made.fields.get("occurred_at")
+def _time(draft: ContractDraft) -> str:
+    column = draft.fields.get("occurred_at")
     if column is None:
-        return '  occurred_at: {path: "occurred_at", as: time}  # check: no field looks like the time of the sale'
+        return '  occurred_at: {path: "occurred_at", as: time}  # check: no field looks like the time of sale'
     several = len(column.formats) > 1
     formats = json.dumps(column.formats, ensure_ascii=False) if several else yaml_text(column.formats[0])
     zone = "" if column.zones == "all" else ", zone: store"
     steps = f"{{time: {{formats: {formats}{zone}}}}}"
     remarks = []
     if column.ambiguous_time:
-        remarks.append("day and month could be the other way round")
+        remarks.append("day and month could be swapped")
     if (others := column.filled - column.kinds["time"]) > 0:
-        remarks.append(f"{others / column.filled:.1%} of the values are no time that these formats read")
-    if column.has_days_alone:
+        remarks.append(f"{others / column.filled:.1%} of the values don't match these formats")
+    if column.has_dates_only:
         remarks.append(
-            "no time of day: each counts as noon; join the column that holds the time: join(' ', [Date, Time])"
+            "no time of day: each counts as noon; if another column holds the time, use join(' ', [Date, Time])"
         )
     if column.zones != "all":
-        remarks.append("no time zone: local time of the store, whose `timezone` stands in the settings")
-    return f"  occurred_at: {_rule(made.top(column), steps)}{_remark(*remarks)}"
+        remarks.append("no time zone: taken as the store's local time, from its `timezone` in the settings")
+    return f"  occurred_at: {_rule(draft.receipt_path(column), steps)}{_remark(*remarks)}"
 
 
-def lines_of(made: ContractDraft) -> list[str]:
-    """The rules of the receipt's lines."""
-    return ["", "lines:", *line_rules(made, "  ", negate=False)]
+def line_block_rules(draft: ContractDraft) -> list[str]:
+    """Return the rules for the receipt's lines."""
+    return ["", "lines:", *line_rules(draft, "  ", negate=False)]
 
 
-def line_rules(made: ContractDraft, indent: str, *, negate: bool) -> list[str]:
-    """One block of lines; `negate` turns quantities and amounts round."""
-    lines = [f"{indent}- each: {yaml_text(made.each)}", f"{indent}  fields:"]
+def line_rules(draft: ContractDraft, indent: str, *, negate: bool) -> list[str]:
+    """Return the rules of one `lines` block; `negate` reverses the sign of quantities and amounts."""
+    lines = [f"{indent}- each: {yaml_text(draft.lines_path)}", f"{indent}  fields:"]
     for role in ("sku", "description", "quantity", "unit_price", "amount", "tax_rate"):
-        column = made.line.get(role)
-        text = _line_rule(made, role, column, negate=negate)
+        column = draft.line_fields.get(role)
+        text = _line_rule(draft, role, column, negate=negate)
         if text:
             lines.append(f"{indent}    {role}: {text}")
     return lines
 
 
-def _line_rule(made: ContractDraft, role: str, column: ValueColumn | None, *, negate: bool) -> str:
+def _line_rule(draft: ContractDraft, role: str, column: ValueColumn | None, *, negate: bool) -> str:
     if column is None:
-        return _line_default(made, role)
-    path = made.inner(column)
+        return _line_default(draft, role)
+    path = draft.line_path(column)
     if role in ("sku", "description"):
         return _rule(path, "trim")
     if role == "quantity":
         steps = _decimal(column)
         return _rule(path, f"[{steps}, negate]" if negate else steps) + _remark(*_doubts(column))
     if role == "tax_rate":
-        return _rule(path, _decimal(column)) + _remark("in percent: 19 means 19 %", *_doubts(column))
-    own = ["after discounts, with tax?"] if role == "amount" else []
-    remark = _remark(*own, *_doubts(column))
+        return _rule(path, _decimal(column)) + _remark("must be in percent: 19 means 19 %", *_doubts(column))
+    own_remarks = ["is this after discounts, with tax?"] if role == "amount" else []
+    remark = _remark(*own_remarks, *_doubts(column))
     steps = _money(column)
     return _rule(path, f"[{steps}, negate]" if negate and role == "amount" else steps) + remark
 
 
-def _line_default(made: ContractDraft, role: str) -> str:
+def _line_default(draft: ContractDraft, role: str) -> str:
     if role == "tax_rate":
-        return '{value: "0"}  # check: no field has the tax rate; prices contain it unless tax_included is false'
+        return '{value: "0"}  # check: no field holds the tax rate; prices include tax unless tax_included is false'
     if role == "quantity":
-        return '{value: "1"}  # check: no field has the quantity'
+        return '{value: "1"}  # check: no field holds the quantity'
     if role == "sku":
-        return '{path: "sku"}  # check: no field looks like the number of an article'
+        return '{path: "sku"}  # check: no field looks like an article number'
     if role == "unit_price":
-        amount, quantity = made.line.get("amount"), made.line.get("quantity")
-        if amount is not None and quantity is not None and made.format != "xml":
-            path = f"divide({made.inner(amount)}, {made.inner(quantity)})"
-            remark = "  # check: no field has the price; amount / quantity may have too many places"
+        amount, quantity = draft.line_fields.get("amount"), draft.line_fields.get("quantity")
+        if amount is not None and quantity is not None and draft.format != "xml":
+            path = f"divide({draft.line_path(amount)}, {draft.line_path(quantity)})"
+            remark = "  # check: no field holds the unit price; amount / quantity may have too many decimal places"
             return f"{{path: {yaml_text(path)}}}{remark}"
-        return '{path: "unit_price"}  # check: no field looks like the price of a unit'
+        return '{path: "unit_price"}  # check: no field looks like a unit price'
     return ""
 
 
 def _doubts(column: ValueColumn) -> list[str]:
-    return ["the decimal mark can't be told: 1,234 may be a thousand"] if column.ambiguous_marks else []
+    return ["the decimal mark is ambiguous: 1,234 may be a thousand"] if column.ambiguous_marks else []
 
 
 def _remark(*remarks: str) -> str:
@@ -130,7 +130,7 @@ def _as_text(column: ValueColumn) -> str:
 
 
 def _identity(column: ValueColumn) -> tuple[str, str]:
-    """A number that a spreadsheet made a decimal is its whole part."""
+    """Return the steps for an identifier, and a comment; if a spreadsheet added `.0`, keep the whole part."""
     if column.kind == "decimal" and all(text.strip().endswith(".0") for text in column.counts if text.strip()):
         return '[decimal, {multiply: "1"}]', "  # 1234.0 becomes 1234"
     return _as_text(column), ""
@@ -139,12 +139,12 @@ def _identity(column: ValueColumn) -> tuple[str, str]:
 def _decimal(column: ValueColumn) -> str:
     marks = column.marks or list(MARKS[:1])
     point, thousands = marks[0]
-    how = [] if marks[0] == MARKS[0] else [f"point: {yaml_text(point)}", f"thousands: {yaml_text(thousands)}"]
+    options = [] if marks[0] == MARKS[0] else [f"point: {yaml_text(point)}", f"thousands: {yaml_text(thousands)}"]
     if column.signs:
-        how.append(f"signs: [{', '.join(map(yaml_text, column.signs))}]")
+        options.append(f"signs: [{', '.join(map(yaml_text, column.signs))}]")
     if column.brackets:
-        how.append("brackets: negative")
-    return f"{{decimal: {{{', '.join(how)}}}}}" if how else "decimal"
+        options.append("brackets: negative")
+    return f"{{decimal: {{{', '.join(options)}}}}}" if options else "decimal"
 
 
 def _money(column: ValueColumn) -> str:

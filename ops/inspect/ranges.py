@@ -1,4 +1,4 @@
-"""The numbers of a field, summed up."""
+"""Summary statistics of a field's numbers."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from decimal import Decimal
 
 @dataclass
 class NumberRange:
-    """Numbers, summed up."""
+    """Minimum, maximum, counts of negatives and zeros, and the most decimal places of some numbers."""
 
     low: Decimal | None = None
     high: Decimal | None = None
@@ -16,7 +16,7 @@ class NumberRange:
     places: int = 0
 
     def add(self, value: Decimal, count: int) -> None:
-        """`count` times `value`."""
+        """Add `value`, which occurs `count` times."""
         self.low = value if self.low is None else min(self.low, value)
         self.high = value if self.high is None else max(self.high, value)
         self.negative += count * (value < 0)
@@ -26,7 +26,7 @@ class NumberRange:
 
     @classmethod
     def of(cls, parts: "list[NumberRange]") -> "NumberRange":
-        """Several as one."""
+        """Merge several ranges into one."""
         lows = [part.low for part in parts if part.low is not None]
         highs = [part.high for part in parts if part.high is not None]
         return cls(
@@ -39,7 +39,7 @@ class NumberRange:
 
 
 def median(numbers: Counter[Decimal]) -> Decimal | None:
-    """The middle one of numbers with their counts."""
+    """Return the median of numbers with their counts, or None for no numbers."""
     half, passed = numbers.total() / 2, 0
     for value in sorted(numbers):
         passed += numbers[value]

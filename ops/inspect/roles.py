@@ -1,4 +1,4 @@
-"""Which field of the source is which of an event's: guessed by name, and by what its values are."""
+"""Guess which source field fills which field of an event, by its name and the kind of its values."""
 
 import re
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from ops.inspect.survey import RecordSurvey
 from streams.privacy.field_names import by_name
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-#: Words that fields of each role have, the likeliest first; joined words match across their joint. English and German,
-#: then Spanish, French, Chinese and Arabic.
+#: Words in the names of fields of each role, the likeliest first, without separators, as in `normalized_name`. English
+#: and German, then Spanish, French, Chinese and Arabic.
 RECEIPT_WORDS = (
     "receipt",
     "invoice",
@@ -85,29 +85,29 @@ _MEASURES = ("quantity", "qty", "price", "amount", "total", "cost", "tax", "disc
 
 
 def is_measure(path: str) -> bool:
-    """Whether the name is one of something measured or counted, so that a zero or an extreme value means something."""
-    name = joined(path)
+    """Return whether the name suggests a measure or a count, so that zeros and extreme values are worth reporting."""
+    name = normalized_name(path)
     return any(word in name for word in _MEASURES)
 
 
-def joined(path: str) -> str:
-    """The last name of a path in small letters, its joints taken out: `unit_price` and `UnitPrice` are the same."""
+def normalized_name(path: str) -> str:
+    """Return a path's last name in lower case without separators: `unit_price` and `UnitPrice` are the same."""
     parts = [part for part in re.split(r"[.\[\]@/]+", path) if part and part != "text()"]
-    last = "".join(re.findall(r"[^\W_]+", parts[-1].lower())) if parts else ""
-    if last in ("id", "name", "amount", "number", "value", "code") and len(parts) > 1:
-        return "".join(re.findall(r"[^\W_]+", parts[-2].lower())) + last
-    return last
+    name = "".join(re.findall(r"[^\W_]+", parts[-1].lower())) if parts else ""
+    if name in ("id", "name", "amount", "number", "value", "code") and len(parts) > 1:
+        return "".join(re.findall(r"[^\W_]+", parts[-2].lower())) + name
+    return name
 
 
 def guess(columns: Sequence[ValueColumn], words: dict[str, Sequence[str]], taken: set[str]) -> dict[str, ValueColumn]:
-    """A column for each role that one fits; none is given twice."""
+    """Return the best column for each role that has one; add it to `taken`, so that it is used only once."""
     roles: dict[str, ValueColumn] = {}
     for role, names in words.items():
         fitting = [
-            (place, len(joined(column.path)), number, column)
-            for number, column in enumerate(columns)
-            for place, word in enumerate(names)
-            if column.path not in taken and word in joined(column.path) and _may_be(role, column)
+            (word_index, len(normalized_name(column.path)), column_index, column)
+            for column_index, column in enumerate(columns)
+            for word_index, word in enumerate(names)
+            if column.path not in taken and word in normalized_name(column.path) and _fits_role(role, column)
         ]
         if fitting:
             roles[role] = min(fitting, key=lambda fit: fit[:3])[3]
@@ -115,24 +115,26 @@ def guess(columns: Sequence[ValueColumn], words: dict[str, Sequence[str]], taken
     return roles
 
 
-def _may_be(role: str, column: ValueColumn) -> bool:
+def _fits_role(role: str, column: ValueColumn) -> bool:
     if role in _KINDS:
         return column.kind in _KINDS[role]
     if role in ("customer.id", "cashier"):
-        return not any(word in joined(column.path) for word in ("mail", "phone", "name", "address"))
+        return not any(word in normalized_name(column.path) for word in ("mail", "phone", "name", "address"))
     if role in ("sku", "description") and column.kind == "time":
         return False
     return by_name(column.path) is None and column.kind not in ("time", "boolean")
 
 
 def lines_list(survey: RecordSurvey) -> str | None:
-    """The list whose items have a quantity or a price: the receipt's lines."""
+    """Return the path of the list that looks like the receipt's lines: its items have quantities, prices or codes."""
     best: tuple[int, str] | None = None
     for path in survey.lists:
-        inside = [
-            c for c in survey.columns.values() if c.path.startswith(f"{path}[]") and "[]" not in c.path[len(path) + 2 :]
+        item_columns = [
+            column
+            for column in survey.columns.values()
+            if column.path.startswith(f"{path}[]") and "[]" not in column.path[len(path) + 2 :]
         ]
-        found = guess(inside, {role: LINE_WORDS[role] for role in ("quantity", "unit_price", "sku")}, set())
-        if len(found) >= 2 and (best is None or len(found) > best[0]):
-            best = len(found), path
+        matches = guess(item_columns, {role: LINE_WORDS[role] for role in ("quantity", "unit_price", "sku")}, set())
+        if len(matches) >= 2 and (best is None or len(matches) > best[0]):
+            best = len(matches), path
     return best[1] if best else None

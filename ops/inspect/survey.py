@@ -1,4 +1,4 @@
-"""Goes through all records once and learns: columns by path, lists, exact duplicates, key candidates."""
+"""Survey all records in one pass: columns by path, lists, exact duplicates, key candidates."""
 
 import json
 import re
@@ -15,15 +15,15 @@ from ops.files.records import Progress, parse, rows, texts, tree
 from ops.inspect.column import ValueColumn
 
 _CHUNK = 5_000
-MOST_RECORDS_COMPARED = 1_000_000
-MOST_PATHS = 300
-_DEEPEST = 50
+MAX_RECORDS_COMPARED = 1_000_000
+MAX_PATHS = 300
+_MAX_DEPTH = 50
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 @dataclass
 class RecordSurvey:
-    """What the records hold. `unreadable` could not be parsed, `ragged` rows have another width than the first."""
+    """Statistics about the records. `unreadable` ones could not be parsed; `ragged` rows differ in width."""
 
     format: str
     columns: dict[str, ValueColumn] = field(default_factory=dict)
@@ -34,77 +34,77 @@ class RecordSurvey:
     ragged: int = 0
     paths_left_out: bool = False
     all_compared: bool = True
-    _seen: set[int] = field(default_factory=set)
+    _digests: set[int] = field(default_factory=set)
 
     def column(self, path: str) -> ValueColumn | None:
-        """The column at a path, new if need be; None when there are too many."""
-        found = self.columns.get(path)
-        if found is None:
-            if len(self.columns) >= MOST_PATHS:
+        """Return the column at a path, creating it if needed; None if there are too many columns."""
+        column = self.columns.get(path)
+        if column is None:
+            if len(self.columns) >= MAX_PATHS:
                 self.paths_left_out = True
                 return None
-            found = self.columns[path] = ValueColumn(path)
-        return found
+            column = self.columns[path] = ValueColumn(path)
+        return column
 
     def compare(self, digest: int) -> None:
-        """Counts exact duplicates."""
-        if digest in self._seen:
+        """Count the record with this digest if it is an exact duplicate."""
+        if digest in self._digests:
             self.duplicates += 1
-        elif len(self._seen) < MOST_RECORDS_COMPARED:
-            self._seen.add(digest)
+        elif len(self._digests) < MAX_RECORDS_COMPARED:
+            self._digests.add(digest)
         else:
             self.all_compared = False
 
     def finish(self) -> "RecordSurvey":
-        """Sums up."""
+        """Classify all values and release memory; call this once after the last record."""
         for column in self.columns.values():
             column.finish()
-        self._seen = set()
+        self._digests = set()
         return self
 
     def missing(self, column: ValueColumn) -> int:
-        """In how many of the places where the field could stand it does not, or is blank."""
-        return self.places(column.path) - column.filled
+        """Return how often the field is absent or blank where it could occur."""
+        return self.expected_count(column.path) - column.filled
 
-    def places(self, path: str) -> int:
-        """How often the field could stand: once a record, or once an item of the innermost list."""
+    def expected_count(self, path: str) -> int:
+        """Return how often the field could occur: once per record, or once per item of its innermost list."""
         inner = [name for name in self.lists if path.startswith(f"{name}[]")]
         return self.lists[max(inner, key=len)][1] if inner else self.records
 
-    def keys(self) -> list[str]:
-        """Fields that no two records share."""
+    def key_candidates(self) -> list[str]:
+        """Return the fields that are filled in every record, with no value seen twice."""
         return [
             column.path
             for column in self.columns.values()
             if "[]" not in column.path and column.unique is not False and self.records > 1 and not self.missing(column)
         ]
 
-    def groups(self) -> list[str]:
-        """CSV columns whose values come in runs, one run for each value: rows of one receipt stand together."""
+    def group_by_candidates(self) -> list[str]:
+        """Return CSV columns whose equal values are adjacent, as the rows of a receipt are; most values first."""
         if self.format != "csv":
             return []
-        found = [
+        columns = [
             column
             for column in self.columns.values()
-            if not column.blank and not column.more and 1 < column.runs < self.records
+            if not column.blank and not column.overflowed and 1 < column.runs < self.records
             and column.runs <= 1.01 * len(column.counts) and column.kind not in ("decimal", "time")
         ]  # fmt: skip
-        return [column.path for column in sorted(found, key=lambda column: -len(column.counts))]
+        return [column.path for column in sorted(columns, key=lambda column: -len(column.counts))]
 
 
 def survey_file(path: Path, layout: FileLayout, sample: int | None, progress: Progress) -> RecordSurvey:
-    """The survey of a file's records, or of the first `sample`. Raises NotReadable."""
+    """Survey a file's records, or the first `sample` of them. Raises NotReadable."""
     if layout.format == "csv":
         return survey_rows(layout.columns, islice(rows(path, layout, progress), sample))
-    form = "xml" if layout.format == "xml" else "json"
-    return survey_texts(form, islice(texts(path, layout, progress), sample))
+    data_format = "xml" if layout.format == "xml" else "json"
+    return survey_texts(data_format, islice(texts(path, layout, progress), sample))
 
 
-def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> RecordSurvey:
-    """The survey of CSV rows, whole columns of some thousand rows at a time."""
+def survey_rows(names: tuple[str, ...], records: Iterable[list[str]]) -> RecordSurvey:
+    """Survey CSV rows, column by column in chunks of several thousand rows."""
     survey = RecordSurvey("csv")
     columns = [survey.columns.setdefault(name, ValueColumn(name)) for name in names]
-    iterator = iter(found)
+    iterator = iter(records)
     while chunk := list(islice(iterator, _CHUNK)):
         survey.records += len(chunk)
         for number, row in enumerate(chunk):
@@ -117,12 +117,12 @@ def survey_rows(names: tuple[str, ...], found: Iterable[list[str]]) -> RecordSur
     return survey.finish()
 
 
-def survey_texts(form: str, found: Iterable[str]) -> RecordSurvey:
-    """The survey of JSON or XML texts."""
-    survey = RecordSurvey(form)
-    for text in found:
+def survey_texts(data_format: str, values: Iterable[str]) -> RecordSurvey:
+    """Survey JSON or XML texts."""
+    survey = RecordSurvey(data_format)
+    for text in values:
         try:
-            record = tree(etree.fromstring(text.encode(), _parser())) if form == "xml" else parse(text)
+            record = tree(etree.fromstring(text.encode(), _parser())) if data_format == "xml" else parse(text)
         except (ValueError, etree.XMLSyntaxError):
             survey.unreadable += 1
             continue
@@ -140,8 +140,8 @@ def _parser() -> Any:
 
 
 def leaves(node: Any, survey: RecordSurvey, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """The values of a tree with their paths; counts its lists on the way."""
-    if depth > _DEEPEST:
+    """Yield the values of a tree with their paths, and count its lists in `survey`."""
+    if depth > _MAX_DEPTH:
         return
     if isinstance(node, dict):
         for name, inner in node.items():

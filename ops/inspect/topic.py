@@ -1,4 +1,4 @@
-"""The last records of a topic, read without a consumer group: nothing is committed, nobody is disturbed."""
+"""Read a topic's last records without a consumer group, so that nothing is committed and no consumer is affected."""
 
 from collections.abc import Callable
 
@@ -10,32 +10,32 @@ from streams.settings import Settings
 
 
 def last_records(settings: Settings, topic: str, count: int, progress: Callable[[int], None]) -> list[TopicRecord]:
-    """The last `count` records of the topic, shared out evenly over its partitions. Raises as `ensure_topics`."""
-    there = partitions_of_topics(settings)
-    if topic not in there:
+    """Return the last `count` records of the topic, taken evenly from its partitions. Raises as `ensure_topics`."""
+    partition_counts = partitions_of_topics(settings)
+    if topic not in partition_counts:
         raise TopicsUnusable(f"{topic}: no file, and no topic at {settings.broker}")
     consumer = reading_consumer(settings)
     try:
-        ends = limits(consumer, topic, range(there[topic]))
-        each = shares({number: high - low for number, (low, high) in ends.items()}, count)
-        spans = {number: (high - each[number], high) for number, (_, high) in ends.items() if each[number]}
-        found = [record for piece in read_spans(consumer, topic, spans, progress) for record in piece]
-        return sorted(found, key=lambda record: (record.partition, record.offset))
+        ends = limits(consumer, topic, range(partition_counts[topic]))
+        counts = records_per_partition({number: high - low for number, (low, high) in ends.items()}, count)
+        spans = {number: (high - counts[number], high) for number, (_, high) in ends.items() if counts[number]}
+        records = [record for piece in read_spans(consumer, topic, spans, progress) for record in piece]
+        return sorted(records, key=lambda record: (record.partition, record.offset))
     except KafkaException as error:
         raise BrokerUnreachable(f"reading {topic} at {settings.broker}: {error.args[0].str()}") from None
     finally:
         consumer.close()
 
 
-def shares(there: dict[int, int], count: int) -> dict[int, int]:
-    """How many records to take of each partition: as even as they have them, `count` in all."""
-    taken = dict.fromkeys(there, 0)
-    left = min(count, sum(there.values()))
-    while left:
-        open_ones = [number for number in there if taken[number] < there[number]]
-        part = max(1, left // len(open_ones))
-        for number in open_ones:
-            more = min(part, there[number] - taken[number], left)
-            taken[number] += more
-            left -= more
-    return taken
+def records_per_partition(partition_counts: dict[int, int], count: int) -> dict[int, int]:
+    """Return how many records to take from each partition: `count` in total, as evenly as their sizes allow."""
+    counts = dict.fromkeys(partition_counts, 0)
+    remaining = min(count, sum(partition_counts.values()))
+    while remaining:
+        unfinished = [number for number in partition_counts if counts[number] < partition_counts[number]]
+        share = max(1, remaining // len(unfinished))
+        for number in unfinished:
+            extra = min(share, partition_counts[number] - counts[number], remaining)
+            counts[number] += extra
+            remaining -= extra
+    return counts

@@ -1,4 +1,4 @@
-"""What one value may be: each way to read it is noted, so that a column can take the one that fits all its values."""
+"""Classify a single value, with every way to read it, so that a column can pick the one that fits all its values."""
 
 import re
 from collections.abc import Iterable
@@ -23,13 +23,13 @@ MARKS: tuple[Marks, ...] = (
     (",", "'"),
 )
 
-_LONGEST = 64  # characters of a number or a time; what is longer is a text, however it looks
+_MAX_LENGTH = 64  # characters of a number or a time; anything longer is text
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)
-_MARKED = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
-#: What stands before or behind an amount: a currency's sign, its code, or how people write it.
+_WITH_MARKS = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*", re.ASCII)
+#: Currency before or after an amount: its symbol, its code, or a common abbreviation.
 _SIGN = r"(?:[A-Z]{0,3}[$€£¥₹₩₽₺₴₫₪₱฿₦₡₲₵₸₾]|[A-Z]{3}|kr\.?|zł|Kč|Ft|Fr\.|Rs\.?|元|円)"
-_BEFORE = re.compile(rf"([+-]?)({_SIGN})\s*([+-]?[\d.,].*)")
-_BEHIND = re.compile(rf"([+-]?[\d.,].*?)\s*({_SIGN})")
+_SIGN_BEFORE = re.compile(rf"([+-]?)({_SIGN})\s*([+-]?[\d.,].*)")
+_SIGN_AFTER = re.compile(rf"([+-]?[\d.,].*?)\s*({_SIGN})")
 _BOOLEANS = frozenset(("true", "false", "yes", "no", "y", "n"))
 _TIME = re.compile(
     r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})"
@@ -48,7 +48,7 @@ _PATTERNS = {marks: _pattern(marks) for marks in MARKS}
 
 
 class ValueReading(NamedTuple):
-    """What a value may be. `marks` or `formats` are all that fit; none for an integer, which fits all."""
+    """How a value can be read. `marks` or `formats` lists all that fit; an integer fits all marks and lists none."""
 
     kind: Kind
     marks: tuple[Marks, ...] = ()
@@ -59,19 +59,19 @@ class ValueReading(NamedTuple):
 
 
 def is_number(text: str) -> bool:
-    """Whether the text is a number in any way of writing."""
-    return read(text).kind in ("integer", "decimal")
+    """Return whether the text is a number in any notation."""
+    return read_value(text).kind in ("integer", "decimal")
 
 
-def read(text: str) -> ValueReading:
-    """What the text, which has no white space around it, may be."""
-    if len(text) > _LONGEST:
+def read_value(text: str) -> ValueReading:
+    """Classify a text, which must not have surrounding white space."""
+    if len(text) > _MAX_LENGTH:
         return ValueReading("text")
     if _INTEGER.fullmatch(text):
         return ValueReading("integer")
-    bare, sign, brackets = undressed(text)
-    if _MARKED.fullmatch(bare):
-        marks = tuple(each for each, pattern in _PATTERNS.items() if pattern.fullmatch(bare))
+    bare, sign, brackets = without_currency(text)
+    if _WITH_MARKS.fullmatch(bare):
+        marks = tuple(marks for marks, pattern in _PATTERNS.items() if pattern.fullmatch(bare))
         if marks and not (bare.isdigit() and bare.startswith("0") and len(bare) > 1):
             return ValueReading("decimal", marks, sign=sign, brackets=brackets)
     if text.lower() in _BOOLEANS:
@@ -84,48 +84,48 @@ def read(text: str) -> ValueReading:
     return ValueReading("text")
 
 
-def undressed(text: str) -> tuple[str, str, bool]:
-    """The number in a text, the sign of a currency beside it, and whether it stands in brackets, as a negative one."""
+def without_currency(text: str) -> tuple[str, str, bool]:
+    """Return the number in a text, the currency sign next to it, and whether brackets mark it as negative."""
     text = text.replace("\u00a0", " ").replace("\u202f", " ")
     if text[:1].isdigit() and text[-1:].isdigit():
         return text, "", False
     brackets = text.startswith("(") and text.endswith(")") and text[1:-1].strip("+-") == text[1:-1]
     bare = text[1:-1].strip() if brackets else text
-    if match := _BEFORE.fullmatch(bare):
+    if match := _SIGN_BEFORE.fullmatch(bare):
         bare, sign = match[1] + match[3], match[2]
-    elif match := _BEHIND.fullmatch(bare):
+    elif match := _SIGN_AFTER.fullmatch(bare):
         bare, sign = match[1], match[2]
     else:
         return bare, "", brackets
-    # Three letters may be anything: they are a currency beside what looks like money.
+    # Three letters may mean anything: they are only a currency next to a number that looks like money.
     if sign.isalpha() and sign.isupper() and (minor_digits(sign) is None or not re.search("[.,]", bare)):
         return text, "", False
     return bare, sign, brackets
 
 
 def number(text: str, marks: Marks) -> Decimal:
-    """The number that the text is, written with these marks."""
+    """Parse a text that is a number written with these marks."""
     point, thousands = marks
-    bare, _, brackets = undressed(text)
-    plain = bare.replace(thousands, "") if thousands else bare
-    value = Decimal(plain.replace(point, ".") if point != "." else plain)
+    bare, _, brackets = without_currency(text)
+    digits = bare.replace(thousands, "") if thousands else bare
+    value = Decimal(digits.replace(point, ".") if point != "." else digits)
     return -value if brackets else value
 
 
 def _formats(text: str, match: re.Match[str]) -> tuple[str, ...]:
-    """The ways to write a time that this one may be in, as a contract's `time` takes them."""
+    """Return the formats, as in a contract's step `time`, that this text may be written in."""
     if _is_iso(text):
         return ("iso",)
-    first, mark, middle, last = match[1], match[2], match[3], match[4]
+    first, separator, middle, last = match[1], match[2], match[3], match[4]
     orders: Iterable[tuple[str, str, str, str]]
     if len(first) == 4:
-        orders = [(f"%Y{mark}%m{mark}%d", first, middle, last)]
+        orders = [(f"%Y{separator}%m{separator}%d", first, middle, last)]
     elif len(first) <= 2 and len(last) in (2, 4):
         year = "%Y" if len(last) == 4 else "%y"
         full = last if len(last) == 4 else f"20{last}"
         orders = [
-            (f"%d{mark}%m{mark}{year}", full, middle, first),
-            (f"%m{mark}%d{mark}{year}", full, first, middle),
+            (f"%d{separator}%m{separator}{year}", full, middle, first),
+            (f"%m{separator}%d{separator}{year}", full, first, middle),
         ]
     else:
         return ()
@@ -139,8 +139,8 @@ def _clock(match: re.Match[str]) -> str:
     hour = "%I" if match[10] else "%H"
     seconds = "" if match[8] is None else ":%S"
     fraction = f"{match[9][0]}%f" if match[9] else ""
-    half = "" if not match[10] else f"{' ' if match[10].startswith(' ') else ''}%p"
-    return f"{match[5]}{hour}:%M{seconds}{fraction}{half}{'%z' if match[11] else ''}"
+    am_pm = "" if not match[10] else f"{' ' if match[10].startswith(' ') else ''}%p"
+    return f"{match[5]}{hour}:%M{seconds}{fraction}{am_pm}{'%z' if match[11] else ''}"
 
 
 def _is_iso(text: str) -> bool:
@@ -160,11 +160,11 @@ def _is_date(year: int, month: int, day: int) -> bool:
     return True
 
 
-#: Whole numbers that are moments between 2000 and 2040, where the field's name says that it is a time.
+#: Ranges of whole numbers that are moments between 2000 and 2040, if the field's name suggests a time.
 _EPOCHS = {"epoch_s": (946_684_800, 2_208_988_800), "epoch_ms": (946_684_800_000, 2_208_988_800_000)}
 
 
 def epoch(text: str) -> str | None:
-    """The count of seconds or milliseconds that an integer may be."""
+    """Return the epoch format that an integer may be in, if any."""
     value = int(text)
     return next((name for name, (low, high) in _EPOCHS.items() if low <= value <= high), None)

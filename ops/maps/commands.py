@@ -12,7 +12,7 @@ import click
 
 from ops.files.as_imported import records_of
 from ops.files.layout import FORMATS, FileFormat, NotReadable
-from ops.inspect.commands import LAST, bar, inspect
+from ops.inspect.commands import DEFAULT_LIMIT, inspect, progress_bar
 from ops.inspect.topic import last_records
 from ops.maps.diff import difference, report_difference
 from ops.maps.examples import report_examples, run_examples, write_junit
@@ -24,9 +24,9 @@ from ops.terminal.options import as_one_object, settings_from, with_broker, with
 from schemas.contract import Contract
 from streams.assembly import find_master_data
 from streams.mapping.mapper import IdentityMapper, store_zone
-from streams.sources.contracts import find, load
+from streams.sources.contracts import find_contract, load_contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
-from streams.sources.source import ready
+from streams.sources.source import load_source
 
 FAILED = 1
 
@@ -39,7 +39,9 @@ FAILED = 1
 )
 @click.argument("what", metavar="FILE|TOPIC")
 @with_broker
-@click.option("--sample", type=click.IntRange(1), help=f"Number of records (of a topic: the last {LAST:,} by default).")
+@click.option(
+    "--sample", type=click.IntRange(1), help=f"Number of records (of a topic: the last {DEFAULT_LIMIT:,} by default)."
+)
 @click.option("--format", "wanted", type=click.Choice(FORMATS), help="The format of a file, instead of guessing it.")
 @click.option("--draft", type=click.Path(path_type=Path), help="Write a draft contract from the findings.")
 @as_one_object
@@ -58,7 +60,7 @@ def inspect_command(
     not affected.
     """
     settings = settings_from(config, broker=broker)
-    inspect(settings, what, sample=sample, wanted=wanted, draft_to=draft, as_json=as_json)
+    inspect(settings, what, sample=sample, file_format=wanted, draft_to=draft, as_json=as_json)
 
 
 @click.group(name="map")
@@ -109,9 +111,9 @@ def try_command(
     if wrong:
         raise click.UsageError("a header is NAME=VALUE")
     pairs = [(name, os.fsencode(value)) for name, _, value in (header.partition("=") for header in headers)]
-    path = find(contract)
+    path = find_contract(contract)
     try:
-        value = _first_receipt(load(path), record.read())
+        value = _first_receipt(load_contract(path), record.read())
     except RowsUnreadable as error:
         raise NotReadable(f"{record.name}: {error}") from None
     bare = FileRecord(value, os.fsencode(key) if key is not None else None, pairs)
@@ -138,7 +140,9 @@ def _first_receipt(contract: Contract, value: bytes) -> bytes:
 @click.argument("new")
 @with_broker
 @click.option("--from-topic", "topic", metavar="TOPIC", help="Compare on the last records of this topic.")
-@click.option("--limit", type=click.IntRange(1), default=LAST, show_default=True, help="Number of its records.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="Number of its records."
+)
 @click.option("--from-file", "file", type=click.Path(path_type=Path), help="Compare on the records of this file.")
 @as_one_object
 def diff(
@@ -162,14 +166,14 @@ def diff(
         raise click.UsageError("name either --from-topic or --from-file")
     settings = settings_from(config, broker=broker)
     mapper = find_master_data(settings).load()
-    before, after = (ready(find(contract), partial(store_zone, mapper)) for contract in (old, new))
+    before, after = (load_source(find_contract(contract), partial(store_zone, mapper)) for contract in (old, new))
     if file is not None:
-        with bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as on_progress:
+        with progress_bar(f"reading {file.name}", file.stat().st_size if file.is_file() else None) as on_progress:
             values = records_of(file, after.contract, on_progress)
             named = ((f"record {n}", FileRecord(value, key)) for n, (key, value) in enumerate(values, 1))
             result = difference(before, after, mapper, named, datetime.now(UTC))
     elif topic is not None:
-        with bar(f"reading {topic}", limit) as on_progress:
+        with progress_bar(f"reading {topic}", limit) as on_progress:
             records = last_records(settings, topic, limit, on_progress)
         located = ((f"{record.partition}:{record.offset}", record) for record in records)
         result = difference(before, after, mapper, located, datetime.now(UTC))

@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from ops.files.layout import NotReadable
 from ops.inspect.render import console
-from streams.sources.contracts import built_in, find
+from streams.sources.contracts import built_in_contracts, find_contract
 from streams.sources.examples import run_example
 from streams.sources.rules import ZoneOf
-from streams.sources.source import ready
+from streams.sources.source import load_source
 
 
 class ExampleResult(NamedTuple):
@@ -28,9 +28,9 @@ class ExampleResult(NamedTuple):
 def run_examples(names: Sequence[str], zone_of: ZoneOf) -> list[ExampleResult]:
     """Run the examples of the contracts, or of all built-in ones. Raises ContractError."""
     results = []
-    for name in names or built_in():
-        path = find(name)
-        source = ready(path, zone_of)
+    for name in names or built_in_contracts():
+        path = find_contract(name)
+        source = load_source(path, zone_of)
         for example in source.contract.examples:
             results.append(ExampleResult(name, example.name, run_example(source, path.parent, example)))
     return results

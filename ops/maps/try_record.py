@@ -16,7 +16,7 @@ from streams.decode import NUL, TOO_DEEP, has_nul, path_of
 from streams.mapping.mapper import Mapper, store_zone
 from streams.pipeline import evaluate
 from streams.privacy.masking import PERSONAL_FIELDS, STARS, TextMask
-from streams.sources.source import RefusedRecord, SkippedPart, ready, shown
+from streams.sources.source import RefusedRecord, SkippedPart, load_source, part_as_text
 
 
 class StepValue(NamedTuple):
@@ -39,7 +39,7 @@ def try_record(path: Path, mapper: Mapper, record: FileRecord, now: datetime) ->
     def watch(place: str, step: str, value: Any) -> None:
         steps.append(StepValue(place, step, value))
 
-    source = ready(path, partial(store_zone, mapper), watch=watch)
+    source = load_source(path, partial(store_zone, mapper), watch=watch)
     contract, mask = source.contract, TextMask()
     result: dict[str, Any] = {"contract": contract.label, "format": contract.format, "record": None, "parts": []}
     parts: list[tuple[dict[str, Any] | SkippedPart | RefusedRecord, list[StepValue]]] = []
@@ -52,14 +52,14 @@ def try_record(path: Path, mapper: Mapper, record: FileRecord, now: datetime) ->
         return result | {"rejected": _rejected(fault.reason, fault.detail)}
     except RecursionError:
         return result | {"rejected": _rejected(*TOO_DEEP)}
-    for value in source.personal(tree):
+    for value in source.personal_values(tree):
         mask.hide(value)
     for _, part_steps in parts:
         for step in part_steps:
             if step.personal:
                 mask.hide(step.value)
     trial = _Trial(contract, mapper, record, now, mask)
-    result["record"] = shown(mask.show(tree))
+    result["record"] = part_as_text(mask.show(tree))
     result["parts"] = [trial.part(part, part_steps) for part, part_steps in parts]
     return result
 

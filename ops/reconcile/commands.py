@@ -14,7 +14,7 @@ import click
 from ops.dlq.close import noted
 from ops.dlq.commands import as_one_object, go_option, with_name
 from ops.dlq.filters import DeadLetterFilter
-from ops.inspect.commands import bar
+from ops.inspect.commands import progress_bar
 from ops.reconcile import certificate, explain, render, undo
 from ops.reconcile.certificate_page import page
 from ops.reconcile.day_states import now_is, sign
@@ -135,7 +135,7 @@ def reconcile_group(
 
 
 def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
-    with bar(f"reading {settings.topic}", None) as told:
+    with progress_bar(f"reading {settings.topic}", None) as told:
         return reconcile(settings, progress=told, **wanted)
 
 
@@ -387,7 +387,7 @@ def explain_command(target: str, config: Path | None, broker: str | None, sink_u
     event. Nothing personal is shown. Exit code 1 when nothing is known of it.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    with bar(f"reading {settings.topic}", None) as told:
+    with progress_bar(f"reading {settings.topic}", None) as told:
         ways = explain.explain(settings, target, told)
     if as_json:
         click.echo(json.dumps([way.as_json() for way in ways], ensure_ascii=False))

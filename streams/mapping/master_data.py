@@ -14,7 +14,7 @@ from streams.mapping.mapper import IdentityMapper, Mapper
 from streams.mapping.table_mapper import TableMapper
 from streams.mapping.tables import QueryDatabase, read, stamp, stamp_of_file
 from streams.metrics import WorkerMetrics
-from streams.sources.contracts import ContractError, load_as
+from streams.sources.contracts import ContractError, load_model
 
 
 def utc_now() -> datetime:
@@ -123,7 +123,7 @@ class MasterData:
         return baselines
 
     def _read_mapping(self) -> Mapping:
-        mapping = load_as(self.path, Mapping, "mapping")
+        mapping = load_model(self.path, Mapping, "mapping")
         return mapping.model_copy(update={"cleaning": mapping.cleaning.released()}) if self._release else mapping
 
     def _stamp(self) -> object:

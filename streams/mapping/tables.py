@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from schemas.mapping import ROWS, MasterRow, MasterTable, TableQuery
 from sinks.base import SinkMisconfigured
 from sinks.sql import queries
-from streams.sources.contracts import ContractError, parsed
+from streams.sources.contracts import ContractError, parse_yaml
 
 #: Faults of one table in the message: fixing the first ones often fixes the others as well.
 MAX_FAULTS = 20
@@ -161,7 +161,7 @@ def _check_columns(header: list[str], name: str, table: MasterTable[Any], locati
 
 
 def _yaml(path: Path) -> Iterator[RawRow]:
-    listed, root = parsed(path)
+    listed, root = parse_yaml(path)
     if not isinstance(root, yaml.SequenceNode):
         raise ContractError(f"{path}:1: a table is a list of rows: `- {{name: value, …}}`")
     for node, row in zip(root.value, listed, strict=True):

@@ -1,1 +1,1 @@
-"""Sources: what others send, made into events by contracts (`schemas.contract`)."""
+"""Sources: contracts (`schemas.contract`) that turn other systems' records into sale events."""

@@ -1,4 +1,4 @@
-"""Contract and mapping files: read, checked, and every fault told with file, line, path and what to do."""
+"""Read and validate contract and mapping files; every fault is reported with file, line, path and a remedy."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -14,56 +14,67 @@ BUILT_IN = files("streams.sources") / "builtin"
 
 
 Model = TypeVar("Model", bound=BaseModel)
-_PLAINER = {"invalid-json-value": "nothing that JSON has; put a date or a time in quotes"}
+_PLAIN_MESSAGES = {"invalid-json-value": "not a JSON value; put a date or a time in quotes"}
 
 
 class ContractError(Exception):
-    """The contract, or mapping, can't be used; the message says what, where and what to do, a line for each fault."""
+    """The contract or mapping can't be used. The message has one line per fault: where it is and how to fix it."""
 
 
-def built_in() -> list[str]:
-    """The names of the contracts that Tillstream brings along."""
+def built_in_contracts() -> list[str]:
+    """Return the names of the contracts that come with Tillstream."""
     return sorted(file.name.removesuffix(".yaml") for file in BUILT_IN.iterdir() if file.name.endswith(".yaml"))
 
 
-def find(name: str) -> Path:
-    """The file of a built-in contract, by its name, or the file of that path. Raises ContractError."""
-    if name in built_in():
+def find_contract(name: str) -> Path:
+    """Return the file of the built-in contract with this name, or the file at this path. Raises ContractError."""
+    if name in built_in_contracts():
         return Path(str(BUILT_IN / f"{name}.yaml"))
     path = Path(name)
     if not path.is_file():
-        raise ContractError(f"{name}: neither a file nor a built-in contract; these are {', '.join(built_in())}")
+        raise ContractError(
+            f"{name}: neither a file nor a built-in contract; the built-in ones are {', '.join(built_in_contracts())}"
+        )
     return path
 
 
-def load(path: Path) -> Contract:
-    """The contract in a file. Raises ContractError."""
-    return load_as(path, Contract, "contract")
+def load_contract(path: Path) -> Contract:
+    """Load the contract in a file. Raises ContractError."""
+    return load_model(path, Contract, "contract")
 
 
-def load_as(path: Path, model: type[Model], word: str) -> Model:
-    """A file of the kind `word`, which is its first field and says its version. Raises ContractError."""
-    value, root = parsed(path)
+def load_model(path: Path, model: type[Model], kind: str) -> Model:
+    """Load a file as `model`. `kind` names its first field, which holds the format version. Raises ContractError."""
+    value, root = parse_yaml(path)
     if not isinstance(root, yaml.MappingNode):
-        raise ContractError(f"{path}:1: a {word} is a list of `name: value`; begin with `{word}: 1`")
+        raise ContractError(f"{path}:1: a {kind} is a list of `name: value`; begin with `{kind}: 1`")
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = [fault for fault in error.errors(include_url=False, include_context=False) if not _follows(fault)]
-        raise ContractError("\n".join(dict.fromkeys(told(path, root, fault, word) for fault in faults))) from None
+        faults = [
+            fault for fault in error.errors(include_url=False, include_context=False) if not _is_consequence(fault)
+        ]
+        raise ContractError(
+            "\n".join(dict.fromkeys(describe_error(path, root, fault, kind) for fault in faults))
+        ) from None
 
 
-def parsed(path: Path) -> tuple[Any, yaml.Node | None]:
-    """A YAML file's value and its nodes, which know their lines; no key stands twice. Raises ContractError."""
+def parse_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
+    """Return a YAML file's value and its root node, which knows line numbers.
+
+    Raises ContractError if the file can't be read, is not valid YAML, or repeats a key.
+    """
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()
-        twice = _key_twice(root)
-        if twice is not None:
-            raise ContractError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: given twice; keep one")
-        half = next(filter(_has_half, _scalars(root)), None)
-        if half is not None:
-            raise ContractError(f"{path}:{half.start_mark.line + 1}: half of a character; write the whole one")
+        duplicate = _duplicate_key(root)
+        if duplicate is not None:
+            raise ContractError(f"{path}:{duplicate.start_mark.line + 1}: {duplicate.value}: duplicate key; keep one")
+        scalar = next(filter(_has_surrogate, _scalars(root)), None)
+        if scalar is not None:
+            raise ContractError(
+                f"{path}:{scalar.start_mark.line + 1}: half of a surrogate pair; write the whole character"
+            )
         return loader.construct_document(root) if root is not None else None, root
     except OSError as error:
         raise ContractError(f"{path}: {error.strerror}") from None
@@ -77,17 +88,17 @@ def parsed(path: Path) -> tuple[Any, yaml.Node | None]:
         raise ContractError(f"{path}: not valid YAML: {error}") from None
     except RecursionError:
         raise ContractError(f"{path}: nested too deeply, or within itself") from None
-    except (ValueError, LookupError, TypeError, AttributeError):  # what PyYAML says of 2026-02-30, 0x_ or `!!int x`
-        line = _line_of_no_value(root)
-        raise ContractError(f"{path}:{line}: a date or number that is none; put it in quotes if it is a text") from None
+    except (ValueError, LookupError, TypeError, AttributeError):  # PyYAML's errors for 2026-02-30, 0x_ or `!!int x`
+        line = _line_of_bad_scalar(root)
+        raise ContractError(f"{path}:{line}: not a valid date or number; put it in quotes if it is text") from None
 
 
-def _line_of_no_value(node: yaml.Node | None) -> int:
-    """The line of the scalar that can't be made a value."""
+def _line_of_bad_scalar(node: yaml.Node | None) -> int:
+    """Return the line of the first scalar that can't be converted to a value."""
     for scalar in _scalars(node):
         try:
             yaml.SafeLoader("").construct_document(scalar)
-        except Exception:  # whatever it is: this is the one
+        except Exception:  # any error identifies the bad scalar
             return int(scalar.start_mark.line) + 1
     return 1
 
@@ -97,12 +108,12 @@ def _scalars(node: Any) -> Iterator[yaml.ScalarNode]:
         yield node
     elif node is not None:
         for child in node.value:
-            for one in child if isinstance(child, tuple) else (child,):
-                yield from _scalars(one)
+            for element in child if isinstance(child, tuple) else (child,):
+                yield from _scalars(element)
 
 
-def _has_half(scalar: yaml.ScalarNode) -> bool:
-    """Whether it has a surrogate, which no encoding has; YAML takes it as an escape."""
+def _has_surrogate(scalar: yaml.ScalarNode) -> bool:
+    """Return whether the scalar has a lone surrogate: no encoding can write it, but YAML accepts it as an escape."""
     try:
         scalar.value.encode()
     except UnicodeEncodeError:
@@ -110,21 +121,21 @@ def _has_half(scalar: yaml.ScalarNode) -> bool:
     return False
 
 
-def _follows(fault: Any) -> bool:
-    """Whether it only follows from another: a list that is empty since its items are wrong."""
+def _is_consequence(fault: Any) -> bool:
+    """Return whether this fault only follows from another: a list counts as empty because its items are invalid."""
     return bool(fault["type"] == "too_short" and fault["input"])
 
 
-def located(path: Path, fault: str) -> str:
-    """A fault of the form `path.in.contract: message` with file and line."""
+def locate_fault(path: Path, fault: str) -> str:
+    """Add file and line to a fault of the form `path.in.contract: message`."""
     steps, _, message = fault.partition(": ")
     root: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     loc = tuple(int(step) if step.isdigit() else step for step in _steps(root, steps.split(".")))
-    return f"{path}:{_place(root, loc)[0]}: {steps}: {message}"
+    return f"{path}:{_locate(root, loc)[0]}: {steps}: {message}"
 
 
 def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
-    """Steps with the dots of `fields` put back: `totals.gross` is one."""
+    """Join again the steps of field names that contain a dot, such as `totals.gross`."""
     joined: list[str] = []
     while steps:
         step = steps.pop(0)
@@ -134,15 +145,15 @@ def _steps(root: yaml.Node, steps: list[str]) -> list[str]:
     return joined
 
 
-def told(path: Path, root: yaml.Node, fault: Any, word: str) -> str:
-    """One of pydantic's faults with file and line; `word` names the whole."""
-    line, steps = _place(root, fault["loc"])
-    message = _PLAINER.get(fault["type"], fault["msg"]).removeprefix("Value error, ")
-    return f"{path}:{line}: {'.'.join(map(str, steps)) or word}: {message}"
+def describe_error(path: Path, root: yaml.Node, fault: Any, kind: str) -> str:
+    """Format one of pydantic's errors with file and line; `kind` is the path for the document as a whole."""
+    line, steps = _locate(root, fault["loc"])
+    message = _PLAIN_MESSAGES.get(fault["type"], fault["msg"]).removeprefix("Value error, ")
+    return f"{path}:{line}: {'.'.join(map(str, steps)) or kind}: {message}"
 
 
-def _place(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, list[int | str]]:
-    """The line of the deepest node that is there, and the steps to it; steps that only pydantic sees are left out."""
+def _locate(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, list[int | str]]:
+    """Return the line of the deepest node that exists, and the steps to it, without steps that only pydantic knows."""
     node, line = root, root.start_mark.line + 1
     steps: list[int | str] = []
     for number, step in enumerate(loc):
@@ -151,7 +162,7 @@ def _place(root: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, list[int |
             node, line = child, (key or child).start_mark.line + 1
             steps.append(step)
         elif number == len(loc) - 1 and isinstance(node, yaml.MappingNode) and isinstance(step, str):
-            steps.append(step)  # what is missing, or a key that is none of ours
+            steps.append(step)  # a missing key, or an unknown one
     return line, steps
 
 
@@ -165,10 +176,10 @@ def _child(node: yaml.Node, step: int | str) -> tuple[yaml.Node | None, yaml.Nod
     return None, None
 
 
-def _key_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
-    """A key that its mapping has already: YAML readers keep the last one and say nothing."""
+def _duplicate_key(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """Return a key that occurs twice in its mapping: YAML readers silently keep the last one."""
     if isinstance(node, yaml.SequenceNode):
-        return next((twice for child in node.value if (twice := _key_twice(child))), None)
+        return next((duplicate for child in node.value if (duplicate := _duplicate_key(child))), None)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -176,7 +187,7 @@ def _key_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
                 if key.value in seen and key.value != "<<":
                     return key
                 seen.add(key.value)
-            twice = _key_twice(value)
-            if twice is not None:
-                return twice
+            duplicate = _duplicate_key(value)
+            if duplicate is not None:
+                return duplicate
     return None

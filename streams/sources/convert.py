@@ -1,4 +1,4 @@
-"""The steps of a rule: each makes of a value what the next one, or `SaleEvent`, wants. Faults name a kind, no value."""
+"""The conversion steps of a rule. Error messages name the kind of fault, never the value."""
 
 import re
 import unicodedata
@@ -17,41 +17,41 @@ from streams.sources.paths import PathError, json_path
 
 
 class ConversionContext(Protocol):
-    """What a step may ask for about the event that is being made."""
+    """The parts of the event under construction that a step may read."""
 
     @property
     def currency(self) -> str | None:
-        """Of the event."""
+        """The event's currency, if known yet."""
         ...
 
     @property
     def tree(self) -> Any:
-        """The record, or the part of it that becomes the event."""
+        """The record, or the part of it that the event is built from."""
         ...
 
     @property
     def memo(self) -> dict[Any, Any]:
-        """What was worked out for this event, by whoever did it."""
+        """Results cached for this event, keyed by the function that computed them."""
         ...
 
     @property
     def zone(self) -> ZoneInfo | None:
-        """Of the event's store; None for a store that the settings don't know."""
+        """The time zone of the event's store; None for a store that the settings don't list."""
         ...
 
 
-Convert = Callable[[Any, ConversionContext], Any]
-#: A space as programs print it in numbers: an ordinary one, or one at which no line is broken.
+Conversion = Callable[[Any, ConversionContext], Any]
+#: Spaces that programs print in numbers: an ordinary one, or one of the two no-break spaces.
 _SPACES = "[ \u00a0\u202f]"
 Read = TypeVar("Read")
-_SHORT = 64
-#: Characters of a text that is normalised: an event's texts are shorter. The time that a run of combining marks takes
-#: grows with the square of its length.
-_LONGEST_TEXT = 4096
+_MAX_CACHED_LENGTH = 64
+#: The longest text that is normalised; the texts of an event are shorter. The time for a run of combining marks grows
+#: with the square of its length.
+_MAX_NORMALISED_LENGTH = 4096
 
 
 class ConversionFailed(Exception):
-    """The value is not written in the way that the contract says; the message is the kind of fault."""
+    """The value is not written as the contract says; the message is the kind of fault."""
 
 
 class DamagedCode(ConversionFailed):
@@ -62,16 +62,16 @@ class DamagedCode(ConversionFailed):
 
 
 class StepError(Exception):
-    """The step can't be done on any value; the message says why."""
+    """The step is invalid for any value; the message says why."""
 
 
-def converter(step: ConversionStep) -> Convert:
-    """`step`, ready to be done. Raises StepError."""
-    return _MAKERS[step.name](getattr(step, step.name))
+def converter(step: ConversionStep) -> Conversion:
+    """Compile a step to a function. Raises StepError."""
+    return _CONVERTERS[step.name](getattr(step, step.name))
 
 
 def text_of(value: Any) -> str:
-    """A scalar as text: numbers as they are written, not as Python shows them. Raises Unconvertible."""
+    """Return a scalar as text, decimals without an exponent. Raises ConversionFailed for any other value."""
     if type(value) is str:
         return value
     if type(value) is bool or not isinstance(value, int | float | Decimal):
@@ -79,14 +79,14 @@ def text_of(value: Any) -> str:
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
-def _decimal(how: DecimalNumber) -> Convert:
-    point, mark = re.escape(how.point), _SPACES if how.thousands == " " else re.escape(how.thousands)
-    if how.thousands == how.point:
+def _decimal(options: DecimalNumber) -> Conversion:
+    point, mark = re.escape(options.point), _SPACES if options.thousands == " " else re.escape(options.thousands)
+    if options.thousands == options.point:
         raise StepError("decimal: point and thousands are the same mark")
-    # No number of thousands begins with a zero: 0,755 is three quarters, written with another decimal mark.
-    whole = rf"(?!0+{mark})\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if how.thousands else r"\d+"
+    # A number with thousands never begins with a zero: 0,755 is a fraction with the other decimal mark.
+    whole = rf"(?!0+{mark})\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if options.thousands else r"\d+"
     pattern = re.compile(rf"\s*([+-]?)({whole})?(?:{point}(\d*))?(-?)\s*", re.ASCII)
-    bare = _without_signs(how)
+    bare = _without_signs(options)
 
     def read(text: str) -> str:
         if len(text) > LONGEST:
@@ -99,40 +99,44 @@ def _decimal(how: DecimalNumber) -> Convert:
         minus = "-" if negative or "-" in (match[1], match[4]) else ""
         return f"{minus}{digits}{'.' + match[3] if match[3] else ''}"
 
-    known = _remembered(read)  # a shop's prices and quantities are few
+    cached = _cached(read)  # a shop has few distinct prices and quantities
 
     def convert(value: Any, _: ConversionContext) -> str:
         if type(value) is str:
-            return known(value)
+            return cached(value)
         return text_of(value)
 
     return convert
 
 
-def _without_signs(how: DecimalNumber) -> Callable[[str], tuple[str, bool]]:
-    """Of a text what is left without one of the signs, and whether it stood in brackets that make it negative."""
-    if any(not sign.strip(" .,'_()") or re.search(r"[\d+-]", sign) for sign in how.signs):
-        raise StepError("decimal: a sign is a text without digits, + and -, and more than marks and brackets")
-    sign = "|".join(re.escape(each.strip()) for each in sorted(how.signs, key=len, reverse=True))
-    before = re.compile(rf"\s*([+-]?)\s*(?:{sign})\s*(.*)", re.DOTALL)
-    behind = re.compile(rf"(.*?)\s*(?:{sign})\s*([+-]?)\s*", re.DOTALL)
+def _without_signs(options: DecimalNumber) -> Callable[[str], tuple[str, bool]]:
+    """Return a function that removes a sign from a text, and reports whether brackets make it negative."""
+    if any(not sign.strip(" .,'_()") or re.search(r"[\d+-]", sign) for sign in options.signs):
+        raise StepError("decimal: a sign has no digits, + or -, and consists of more than punctuation and brackets")
+    sign = "|".join(re.escape(text.strip()) for text in sorted(options.signs, key=len, reverse=True))
+    leading_sign = re.compile(rf"\s*([+-]?)\s*(?:{sign})\s*(.*)", re.DOTALL)
+    trailing_sign = re.compile(rf"(.*?)\s*(?:{sign})\s*([+-]?)\s*", re.DOTALL)
 
     def bare(text: str) -> tuple[str, bool]:
-        plain = text.strip() if how.signs or how.brackets else text
-        negative = bool(how.brackets) and plain.startswith("(") and plain.endswith(")")
+        plain = text.strip() if options.signs or options.brackets else text
+        negative = bool(options.brackets) and plain.startswith("(") and plain.endswith(")")
         if negative:
             plain = plain[1:-1]
-        if how.signs and len(plain) <= _SHORT and (match := before.fullmatch(plain) or behind.fullmatch(plain)):
+        if (
+            options.signs
+            and len(plain) <= _MAX_CACHED_LENGTH
+            and (match := leading_sign.fullmatch(plain) or trailing_sign.fullmatch(plain))
+        ):
             plain = match[1] + match[2]
         return plain, negative
 
     return bare
 
 
-def _remembered(read: Callable[[str], Read]) -> Callable[[str], Read]:
-    """`read`, which remembers what it made of short texts; long ones are no numbers or times, and would take room."""
-    known = lru_cache(4096)(read)
-    return lambda text: known(text) if len(text) <= _SHORT else read(text)
+def _cached(read: Callable[[str], Read]) -> Callable[[str], Read]:
+    """Cache a function's results for short texts; longer ones aren't numbers or times, and would waste memory."""
+    cached = lru_cache(4096)(read)
+    return lambda text: cached(text) if len(text) <= _MAX_CACHED_LENGTH else read(text)
 
 
 def _number(value: Any) -> Decimal:
@@ -142,13 +146,13 @@ def _number(value: Any) -> Decimal:
         raise ConversionFailed(str(fault)) from None
 
 
-def _minor_units(currency: bool | str) -> Convert:
+def _minor_units(currency: bool | str) -> Conversion:
     fixed = None if currency is True else minor_digits(str(currency))
     if currency is not True and fixed is None:
-        raise StepError(f"minor_units: {currency} is no currency of ISO 4217")
+        raise StepError(f"minor_units: {currency} is not an ISO 4217 currency")
 
-    def convert(value: Any, around: ConversionContext) -> str:
-        digits = fixed if fixed is not None else minor_digits(around.currency or "")
+    def convert(value: Any, context: ConversionContext) -> str:
+        digits = fixed if fixed is not None else minor_digits(context.currency or "")
         if digits is None:
             raise ConversionFailed("unknown_currency")
         if type(value) is not int:
@@ -161,71 +165,72 @@ def _minor_units(currency: bool | str) -> Convert:
     return convert
 
 
-def _multiply(factor: str) -> Convert:
+def _multiply(factor: str) -> Conversion:
     try:
-        by = any_number(factor)  # so that the product is exact
+        multiplier = any_number(factor)  # so that the product is exact
     except NotMoney:
-        raise StepError(f"multiply: {factor!r} is no number, or one of more than 28 digits") from None
-    return lambda value, _: format(EXACT.multiply(_number(value), by).normalize(EXACT), "f")
+        raise StepError(f"multiply: {factor!r} is not a number, or has more than 28 digits") from None
+    return lambda value, _: format(EXACT.multiply(_number(value), multiplier).normalize(EXACT), "f")
 
 
-def _round(value: Any, around: ConversionContext) -> str:
-    digits = minor_digits(around.currency or "")
+def _round(value: Any, context: ConversionContext) -> str:
+    digits = minor_digits(context.currency or "")
     if digits is None:
         raise ConversionFailed("unknown_currency")
     return format(Decimal(round_half_up(EXACT.scaleb(_number(value), digits))).scaleb(-digits), "f")
 
 
-def _time(how: TimeFormats) -> Convert:
-    readers = [_READERS.get(form) or _pattern(form) for form in how.formats]
-    patterns = [read for form, read in zip(how.formats, readers, strict=True) if form not in _READERS]
-    _check_zone(how)
-    if how.zone == "store":
-        named = None
+def _time(options: TimeFormats) -> Conversion:
+    readers = [_READERS.get(form) or _pattern(form) for form in options.formats]
+    patterns = [read for form, read in zip(options.formats, readers, strict=True) if form not in _READERS]
+    _check_zone(options)
+    if options.zone == "store":
+        fixed_zone = None
     else:
         try:
-            named = ZoneInfo(how.zone)
+            fixed_zone = ZoneInfo(options.zone)
         except (ZoneInfoNotFoundError, ValueError):
-            raise StepError(f"time: {how.zone!r} is no time zone; use a name like Europe/Berlin, or store") from None
+            raise StepError(
+                f"time: {options.zone!r} is not a time zone; use a name like Europe/Berlin, or store"
+            ) from None
 
-    def convert(value: Any, around: ConversionContext) -> str:
+    def convert(value: Any, context: ConversionContext) -> str:
         for read in readers:
             moment = read(value)
             if moment is not None:
                 break
         else:
             raise ConversionFailed("not_a_time")
-        if len(patterns) > 1 and any(other not in (None, moment) for other in (each(value) for each in patterns)):
+        if len(patterns) > 1 and any(other not in (None, moment) for other in (read(value) for read in patterns)):
             raise ConversionFailed("ambiguous_time")
         if moment.tzinfo is None:
-            zone = named or around.zone
+            zone = fixed_zone or context.zone
             if zone is None:
                 raise ConversionFailed("local_time_of_unknown_store")
             try:
-                moment = _aware(moment, zone, how)
-            except OverflowError:  # within a day of the first year or the last
+                moment = _aware(moment, zone, options)
+            except OverflowError:  # within a day of the first or last representable date
                 raise ConversionFailed("time_out_of_range") from None
         return moment.isoformat()
 
     return convert
 
 
-def _check_zone(how: TimeFormats) -> None:
-    """Raise StepError for a zone, or a rule for its clocks, that no time of these formats would ever ask for."""
-    unused = sorted(how.model_fields_set & {"zone", "fold", "gap"}, reverse=True)
-    if unused and all(form in _INSTANTS or has_offset(form) for form in how.formats):
+def _check_zone(options: TimeFormats) -> None:
+    """Raise StepError for a `zone`, `fold` or `gap` that would have no effect with these formats."""
+    unused = sorted(options.model_fields_set & {"zone", "fold", "gap"}, reverse=True)
+    if unused and all(form in _INSTANTS or has_offset(form) for form in options.formats):
         raise StepError(
-            f"time: {', '.join(unused)} next to {', '.join(how.formats)}, which says the moment by itself: leave it "
-            "out, or, if the source counts or writes local time, use a format without an offset (`excel` for days "
-            "since 1900)"
+            f"time: leave out {', '.join(unused)}: {', '.join(options.formats)} already determines the moment; or, if "
+            "the source counts or writes local time, use a format without an offset (`excel` for days since 1900)"
         )
 
 
-def _aware(local: datetime, zone: ZoneInfo, how: TimeFormats) -> datetime:
-    moment = local.replace(tzinfo=zone, fold=how.fold == "later")
-    there = moment.astimezone(UTC).astimezone(zone)
-    if there.replace(tzinfo=None, fold=0) != local.replace(fold=0):  # such a local time never was
-        if how.gap == "reject":
+def _aware(local: datetime, zone: ZoneInfo, options: TimeFormats) -> datetime:
+    moment = local.replace(tzinfo=zone, fold=options.fold == "later")
+    round_trip = moment.astimezone(UTC).astimezone(zone)
+    if round_trip.replace(tzinfo=None, fold=0) != local.replace(fold=0):  # this local time does not exist
+        if options.gap == "reject":
             raise ConversionFailed("time_in_gap")
         return local.replace(tzinfo=zone, fold=0).astimezone(UTC).astimezone(zone)
     return moment
@@ -256,7 +261,7 @@ def _epoch(unit: int) -> Callable[[Any], datetime | None]:
 
 
 def _excel(value: Any) -> datetime | None:
-    """A spreadsheet's date: days since 1900, local time, to the millisecond, as finer digits are rounding."""
+    """Read a spreadsheet's date: days since 1900 in local time, to the millisecond, as finer digits are noise."""
     try:
         number = _number(value)
     except ConversionFailed:
@@ -270,19 +275,19 @@ def _excel(value: Any) -> datetime | None:
 def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
     if "%" not in pattern:
         raise StepError(
-            f"time: {pattern!r} is no format; there are iso, epoch_s, epoch_ms, excel, or %d/%m/%Y and the like"
+            f"time: {pattern!r} is not a format; use iso, epoch_s, epoch_ms, excel, or a pattern such as %d/%m/%Y"
         )
     try:
-        datetime.strptime("", pattern)  # noqa: DTZ007 (only to see whether the pattern is one)
+        datetime.strptime("", pattern)  # noqa: DTZ007 (only to validate the pattern)
     except ValueError as error:
         if "does not match" not in str(error):
             raise StepError(f"time: {pattern!r}: {error}") from None
     except re.error:
-        raise StepError(f"time: {pattern!r} names the same part twice") from None
+        raise StepError(f"time: {pattern!r} has the same field twice") from None
     fault = fault_of(pattern)
     if fault is not None:
         raise StepError(f"time: {pattern!r}: {fault}")
-    whole, late = whole_numbers(pattern), timedelta(0) if has_hour(pattern) else _NOON
+    whole, time_of_day = whole_numbers(pattern), timedelta(0) if has_hour(pattern) else _NOON
 
     def read(text: str) -> datetime | None:
         if len(text) > LONGEST:
@@ -293,10 +298,10 @@ def _pattern(pattern: str) -> Callable[[Any], datetime | None]:
             return None
         if whole is not None and whole.fullmatch(text.strip()) is None:
             return None
-        return moment + late
+        return moment + time_of_day
 
-    known = _remembered(read)  # strptime takes 5 µs, and the receipts of a minute have the same
-    return lambda value: known(value) if type(value) is str else None
+    cached = _cached(read)  # strptime takes 5 µs, and all receipts of a minute share a time
+    return lambda value: cached(value) if type(value) is str else None
 
 
 _READERS: dict[str, Callable[[Any], datetime | None]] = {
@@ -305,17 +310,17 @@ _READERS: dict[str, Callable[[Any], datetime | None]] = {
     "epoch_ms": _epoch(1000),
     "excel": _excel,
 }
-#: Formats that count from one instant, whatever the zone.
+#: Formats that count from a fixed instant, independent of the zone.
 _INSTANTS = ("epoch_s", "epoch_ms")
-#: Day 0 as it counts since March 1900; before that spreadsheets have a 29 February that never was.
+#: Day 0 for dates since March 1900; earlier dates are off by one, as spreadsheets have a 29 February 1900.
 _EXCEL_START = datetime(1899, 12, 30)  # noqa: DTZ001 (local times become aware in `_aware`)
 _EXCEL_FIRST, _EXCEL_END = 61, 2_958_466
-#: A date without a time of day counts as its noon, so that it is that business day whatever the store's cut-off.
+#: A date without a time of day means noon, so that the business date is that day whatever the store's cut-off.
 _NOON = timedelta(hours=12)
 _LONGEST_DATE = len("2026-03-10")
 
 
-def _codes(codes: CodeTable) -> Convert:
+def _codes(codes: CodeTable) -> Conversion:
     def convert(value: Any, _: ConversionContext) -> Any:
         code = str(value).lower() if isinstance(value, bool) else text_of(value)
         result = codes.table.get(code)
@@ -328,8 +333,8 @@ def _codes(codes: CodeTable) -> Convert:
     return convert
 
 
-def _boolean(how: BooleanTexts) -> Convert:
-    table = {word.lower(): True for word in how.yes} | {word.lower(): False for word in how.no}
+def _boolean(options: BooleanTexts) -> Conversion:
+    table = {word.lower(): True for word in options.yes} | {word.lower(): False for word in options.no}
 
     def convert(value: Any, _: ConversionContext) -> bool:
         if type(value) is bool:
@@ -344,7 +349,7 @@ def _boolean(how: BooleanTexts) -> Convert:
 
 def _trimmed(value: Any, _: ConversionContext) -> str:
     text = text_of(value)
-    if text.isascii() or len(text) > _LONGEST_TEXT:
+    if text.isascii() or len(text) > _MAX_NORMALISED_LENGTH:
         return text.strip()
     return unicodedata.normalize("NFC", text).strip()
 
@@ -353,22 +358,22 @@ def _trimmed(value: Any, _: ConversionContext) -> str:
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
-def _half_width(value: Any, around: ConversionContext) -> str:
-    return _trimmed(text_of(value).translate(_HALF_WIDTH), around)
+def _half_width(value: Any, context: ConversionContext) -> str:
+    return _trimmed(text_of(value).translate(_HALF_WIDTH), context)
 
 
 def _whole(code: str) -> str:
-    """A code without a spreadsheet's quoting. Raises DamagedCode."""
+    """Return a code without a spreadsheet's quoting. Raises DamagedCode."""
     bare = bare_code(code)
     if is_damaged(bare):
         raise DamagedCode
     return bare
 
 
-def _gtin(what: str) -> Convert:
+def _gtin(mode: str) -> Conversion:
     def convert(value: Any, _: ConversionContext) -> str:
         code = _whole(text_of(value))
-        code = code.removesuffix(".0")  # as programs write a column of numbers that has gaps
+        code = code.removesuffix(".0")  # some programs write number columns with gaps as decimals
         if not (code.isascii() and code.isdigit()) or len(code) > max(GTIN_LENGTHS):
             raise ConversionFailed("not_a_gtin")
         code = with_zeros(code)
@@ -376,31 +381,33 @@ def _gtin(what: str) -> Convert:
             raise ConversionFailed("not_a_gtin")
         if not check_digit_is_right(code):
             raise ConversionFailed("wrong_check_digit")
-        return code.zfill(14) if what == "to_14" else code
+        return code.zfill(14) if mode == "to_14" else code
 
     return convert
 
 
-def _sign(what: str) -> Convert:
-    if what == "absolute":
+def _sign(mode: str) -> Conversion:
+    if mode == "absolute":
         return lambda value, _: format(abs(_number(value)), "f")
     return lambda value, _: format(EXACT.minus(_number(value)), "f")
 
 
-def _lookup(how: ListLookup) -> Convert:
+def _lookup(options: ListLookup) -> Conversion:
     try:
-        rows, by, take = json_path(how.rows), json_path(how.by), json_path(how.take)
+        rows, row_key, take = json_path(options.rows), json_path(options.by), json_path(options.take)
     except PathError as fault:
         raise StepError(f"lookup: {fault}") from None
 
-    def convert(value: Any, around: ConversionContext) -> Any:
-        index = around.memo.get(convert)
+    def convert(value: Any, context: ConversionContext) -> Any:
+        index = context.memo.get(convert)
         if index is None:
-            found = rows(around.tree)
-            listed = found if isinstance(found, list) else []
-            index = around.memo[convert] = {str(key): row for row in reversed(listed) if (key := by(row)) is not None}
+            candidates = rows(context.tree)
+            listed_rows = candidates if isinstance(candidates, list) else []
+            index = context.memo[convert] = {
+                str(key): row for row in reversed(listed_rows) if (key := row_key(row)) is not None
+            }
         key = text_of(value)
-        if is_damaged(key):  # of several rows with the same it would be the first
+        if is_damaged(key):  # several rows may share a damaged key, and the first would win
             raise DamagedCode
         row = index.get(key)
         return None if row is None else take(row)
@@ -411,7 +418,7 @@ def _lookup(how: ListLookup) -> Convert:
 _REVISIONS_BEGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def _revision(_: str) -> Convert:
+def _revision(_: str) -> Conversion:
     def convert(value: Any, _: ConversionContext) -> int:
         moment = _iso(value)
         if moment is None or moment.tzinfo is None:
@@ -421,7 +428,7 @@ def _revision(_: str) -> Convert:
     return convert
 
 
-_MAKERS: dict[str, Callable[[Any], Convert]] = {
+_CONVERTERS: dict[str, Callable[[Any], Conversion]] = {
     "decimal": _decimal,
     "minor_units": _minor_units,
     "multiply": _multiply,
@@ -429,7 +436,7 @@ _MAKERS: dict[str, Callable[[Any], Convert]] = {
     "time": _time,
     "codes": _codes,
     "boolean": _boolean,
-    "text": lambda what: _trimmed if what == "trim" else _half_width,
+    "text": lambda mode: _trimmed if mode == "trim" else _half_width,
     "gtin": _gtin,
     "sign": _sign,
     "lookup": _lookup,

@@ -1,4 +1,4 @@
-"""A contract's examples: is what becomes of a record what the contract's author says?"""
+"""Run a contract's examples and compare each outcome with the one that the contract's author expects."""
 
 import difflib
 import json
@@ -14,8 +14,8 @@ from streams.checks import check
 from streams.decode import decode
 from streams.sources.source import Source
 
-#: Examples don't age: a receipt of any year is plausible.
-_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+#: The clock for examples. They don't age: a receipt from any year is plausible.
+_FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class _SampleRecord:
 
 
 def run_example(source: Source, folder: Path, example: ContractExample) -> str | None:
-    """None if the example comes out as it says; otherwise the difference, for people.
+    """Return None if the example has the expected outcome, otherwise a readable diff.
 
-    What it states of an event is so: a list as a whole, a moment in whichever zone. What it does not state is free.
-    `folder` is the contract's, in which the example's `file` lies. The record goes through decoding and the checks, as
-    in the worker: an event that does not add up is a dead letter.
+    Fields stated in the example must match: lists as a whole, times in any zone. Fields it does not state are ignored.
+    `folder` is the contract's folder, where the example's `file` is. The record goes through decoding and checks as in
+    the worker, so an event that doesn't add up is a dead letter.
     """
     expected = _expected(example)
     try:
@@ -46,7 +46,7 @@ def run_example(source: Source, folder: Path, example: ContractExample) -> str |
         actual = actual | {"rejected": [reason.partition(":")[0] for reason in actual.get("rejected", [])]}
     if "skipped" in expected and "skipped" in actual:
         actual = actual | {"skipped": True}
-    elif "events" in actual:  # beside which a record may hold what is none
+    elif "events" in actual:  # a record with events may also have skipped parts
         actual.pop("skipped", None)
         if len(actual["events"]) == len(expected.get("events", ())):
             actual["events"] = list(map(_as_stated, actual["events"], expected["events"]))
@@ -55,30 +55,30 @@ def run_example(source: Source, folder: Path, example: ContractExample) -> str |
     return "\n".join(difflib.unified_diff(_lines(expected), _lines(actual), "expected", "actual", lineterm=""))
 
 
-def _as_stated(found: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
-    """Of what was found the fields that are stated; the moment as it is stated, if it is the same."""
-    kept = {name: value for name, value in found.items() if name in stated}
+def _as_stated(result: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
+    """Return the stated fields of an actual event, with the time written as stated if it is the same moment."""
+    stated_values = {name: value for name, value in result.items() if name in stated}
     with suppress(KeyError, TypeError, ValueError):
-        if datetime.fromisoformat(kept["occurred_at"]) == datetime.fromisoformat(stated["occurred_at"]):
-            kept["occurred_at"] = stated["occurred_at"]
-    return kept
+        if datetime.fromisoformat(stated_values["occurred_at"]) == datetime.fromisoformat(stated["occurred_at"]):
+            stated_values["occurred_at"] = stated["occurred_at"]
+    return stated_values
 
 
 def outcome(source: Source, value: bytes, key: str | None = None, headers: dict[str, str] | None = None) -> Any:
-    """What becomes of a record: its `events`, why it is `skipped`, why `rejected` (reason: detail); what there is."""
+    """Return a record's outcome: `events`, reasons it was `skipped` or `rejected` (reason: detail); no empty lists."""
     sample = _SampleRecord(
         value, None if key is None else key.encode(), tuple((k, v.encode()) for k, v in (headers or {}).items())
     )
-    arrivals, undecodable, noted = decode(Batch("example", 0, [sample]), source)
-    sound, unsound = check(arrivals, _NEVER)
-    found = {
+    arrivals, undecodable, skipped = decode(Batch("example", 0, [sample]), source)
+    checked, failed = check(arrivals, _FAR_FUTURE)
+    result = {
         "events": [
-            receipt.arrival.event.model_dump(mode="json", by_alias=True, exclude_defaults=True) for receipt in sound
+            receipt.arrival.event.model_dump(mode="json", by_alias=True, exclude_defaults=True) for receipt in checked
         ],
-        "skipped": [part.why for part in noted],
-        "rejected": [f"{fault.reason}: {fault.detail}" for fault in (*undecodable, *unsound)],
+        "skipped": [part.why for part in skipped],
+        "rejected": [f"{fault.reason}: {fault.detail}" for fault in (*undecodable, *failed)],
     }
-    return {name: listed for name, listed in found.items() if listed}
+    return {name: values for name, values in result.items() if values}
 
 
 def _value(example: ContractExample, folder: Path) -> bytes:
@@ -94,5 +94,5 @@ def _expected(example: ContractExample) -> dict[str, Any]:
     return {"rejected": [example.rejected]} if example.rejected is not None else {"skipped": True}
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    return json.dumps(found, indent=2, ensure_ascii=False).splitlines()
+def _lines(result: dict[str, Any]) -> list[str]:
+    return json.dumps(result, indent=2, ensure_ascii=False).splitlines()

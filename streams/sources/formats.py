@@ -1,12 +1,11 @@
-"""Bytes to a record's tree: JSON values, or an XML element. What can't be read is refused with reason and detail.
+"""Read a record's bytes as a tree: JSON values, or an XML element. Unreadable records have a reason and a detail.
 
-- `json`: one JSON text in UTF-8. Numbers with a fraction are their text.
-- `cloudevents`: a CloudEvent 1.0 in either Kafka binding, as in its structured form: its attributes, and `data`.
+- `json`: one JSON text in UTF-8. Numbers with a fraction become text.
+- `cloudevents`: a CloudEvent 1.0 in either Kafka binding, in its structured form: its attributes, and `data`.
 - `avro`, `json_schema`: Confluent's wire format (`streams.sources.schema_registry`). Without a registry, as in a
-  contract's
-  examples, the record is given as the JSON that it stands for.
+  contract's examples, records are written as the equivalent JSON.
 - `xml`: an element; no document type, no entities.
-- `csv`: the rows of one receipt, as `streams.sources.rows` makes them of a file: `{"rows": [{column: text, …}, …]}`.
+- `csv`: the rows of one receipt, as `streams.sources.rows` builds them from a file: `{"rows": [{column: text, …}, …]}`.
 """
 
 import base64
@@ -21,10 +20,11 @@ from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from streams.batch import Record
 
-Read = Callable[[Record], Any]
+RecordReader = Callable[[Record], Any]
 _BOM = b"\xef\xbb\xbf"
-#: Objects of one JSON text. A receipt has dozens; millions of empty ones fit into a record and take seconds to read.
-MOST_OBJECTS = 500_000
+#: Limit on the objects in one JSON text. A receipt has dozens; millions of empty ones fit into a record and take
+#: seconds to read.
+MAX_OBJECTS = 500_000
 
 
 class UnreadableRecord(Exception):
@@ -36,8 +36,8 @@ class UnreadableRecord(Exception):
         self.detail = detail
 
 
-def reader(contract: Contract) -> Read:
-    """What reads a record's value in the contract's format; raises Unreadable."""
+def reader(contract: Contract) -> RecordReader:
+    """Return the function that reads a record's value in the contract's format and raises UnreadableRecord."""
     if contract.format == "xml":
         return _xml_reader(ignore_namespaces=contract.xml.namespaces == "ignore")
     if contract.format == "cloudevents":
@@ -48,13 +48,13 @@ def reader(contract: Contract) -> Read:
 
 
 def read_json(record: Record) -> Any:
-    """JSON; numbers with a fraction are their text, so that no cent is lost in them."""
+    """Read JSON. Numbers with a fraction become text, so that amounts stay exact."""
     return parse_json(record.value or b"")
 
 
 def parse_json(value: bytes, fraction: Callable[[str], Any] = str) -> Any:
-    """One JSON text in UTF-8; `fraction` makes the numbers that are not whole. Raises Unreadable."""
-    if value.count(b"{") > MOST_OBJECTS:
+    """Parse one JSON text in UTF-8. `fraction` converts numbers that are not whole. Raises UnreadableRecord."""
+    if value.count(b"{") > MAX_OBJECTS:
         raise UnreadableRecord(Reason.INVALID_JSON, "too_many_objects")
     try:
         text = value.removeprefix(_BOM).decode()
@@ -85,7 +85,7 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_rows(record: Record) -> Any:
-    """The rows of one receipt."""
+    """Read the rows of one receipt."""
     tree = read_json(record)
     rows = tree.get("rows") if isinstance(tree, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -94,9 +94,9 @@ def read_rows(record: Record) -> Any:
 
 
 def read_cloudevent(record: Record) -> Any:
-    """A CloudEvent as in its structured form, in whichever of the two Kafka bindings it comes.
+    """Read a CloudEvent from either of the two Kafka bindings, and return it in its structured form.
 
-    Structured: the value is the event. Binary: attributes are headers `ce_…`, the value is the data.
+    Structured: the value is the event. Binary: attributes are `ce_…` headers, and the value is the data.
     """
     headers = _headers(record)
     media = headers.get("content-type", "")
@@ -169,8 +169,8 @@ def _is_json(media: str) -> bool:
     return kind.endswith(("/json", "+json")) and not kind.endswith("-batch+json")
 
 
-def _xml_reader(*, ignore_namespaces: bool) -> Read:
-    # No entities, no network, and libxml2's own limits on depth and size: the file is a stranger's.
+def _xml_reader(*, ignore_namespaces: bool) -> RecordReader:
+    # No entities, no network, and libxml2's own limits on depth and size: the input is not trusted.
     options: dict[str, Any] = {
         "resolve_entities": False,
         "no_network": True,
@@ -180,7 +180,7 @@ def _xml_reader(*, ignore_namespaces: bool) -> Read:
 
     def read(record: Record) -> Any:
         value = record.value or b""
-        if b"<!DOCTYPE" in value[:4096]:  # before its entities cost anything; what is hidden better is refused below
+        if b"<!DOCTYPE" in value[:4096]:  # cheap check before parsing; the one after parsing catches the rest
             raise UnreadableRecord(Reason.INVALID_XML, "doctype_not_allowed")
         try:
             root = etree.fromstring(value, etree.XMLParser(**options))
@@ -203,5 +203,5 @@ def _localise(element: Any) -> None:
         if name[0] == "{":
             value = element.attrib.pop(name)
             local = name.rpartition("}")[2]
-            if local not in element.attrib:  # an element's own attribute goes before one of another namespace
+            if local not in element.attrib:  # an attribute without a namespace takes precedence
                 element.attrib[local] = value

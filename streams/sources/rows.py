@@ -1,8 +1,8 @@
-"""A CSV file to records, one for each receipt: its rows, as the format `csv` of a contract reads them.
+"""Turn a CSV file into records, one per receipt with its rows, as a contract's format `csv` reads them.
 
-A record's value is `{"rows": [{column: text, …}, …]}`, its key the values of the columns that name the receipt, with
-slashes between (`schemas.reference.join_names`). The file is read row by row, never as a whole, so here only rows that
-stand together are one receipt; `ops.importing` brings together what does not.
+A record's value is `{"rows": [{column: text, …}, …]}`; its key is the values of the columns that name the receipt,
+joined with slashes (`schemas.reference.join_names`). The file is read row by row, never as a whole, so here only
+adjacent rows become one receipt; `ops.importing` gathers receipts whose rows are scattered.
 """
 
 import csv
@@ -18,31 +18,31 @@ from typing import Any, NamedTuple
 from schemas.codes import bare_code, is_damaged
 from schemas.reference import join_names
 
-#: What separates columns, the likelier first.
+#: Column delimiters, the likeliest first.
 DELIMITERS = ",;\t|"
-MOST_NAMED = 30  # columns in a message
-#: What names a receipt: a cell, or several.
-Key = str | tuple[str, ...]
-#: Most receipt numbers: nothing to take off, and not damaged.
+MAX_COLUMNS_NAMED = 30  # columns in a message
+#: The name of a receipt: one cell, or several.
+ReceiptKey = str | tuple[str, ...]
+#: Most receipt numbers look like this: no quoting to remove, and not damaged.
 _PLAIN_CODE = re.compile(r"[0-9A-Z]+(?:[-/_][0-9A-Z]+)*").fullmatch
 _BOM = b"\xef\xbb\xbf"
-#: What Python makes of a byte that its encoding does not have (`surrogateescape`).
+#: Python's escapes for bytes that are invalid in the encoding (`surrogateescape`).
 _ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 class RowsUnreadable(Exception):
-    """The file is not what it should be; the message says where, and what to do."""
+    """The file can't be read as a table; the message says where, and how to fix it."""
 
 
 class TableRows(NamedTuple):
-    """Rows, the first of which begins on `line` and each other on the line below the one before."""
+    """Rows on consecutive lines, of which the first is `line`."""
 
     line: int
     rows: list[list[str]]
 
 
 class BadRow(NamedTuple):
-    """A line that is no row of the table: its text as it stands there, and why it is none."""
+    """A line that is not a row of the table: its original text, and why it isn't a row."""
 
     line: int
     text: str
@@ -50,21 +50,21 @@ class BadRow(NamedTuple):
 
 
 class RowRun(NamedTuple):
-    """Rows of one receipt that stand together, the first on `line` and each other on the line below the one before."""
+    """Adjacent rows of one receipt, on consecutive lines of which the first is `line`."""
 
     line: int
-    key: Key
+    key: ReceiptKey
     rows: list[list[str]]
 
 
 class NoReceipt(Exception):
-    """A row does not say which receipt it belongs to; the message says why, and what to do."""
+    """A row does not say which receipt it belongs to; the message says why, and how to fix it."""
 
 
 class TableColumns:
     """The columns of a table, and how its rows become a record.
 
-    Raises RowsUnreadable for `group_by` and `fill_down` of others.
+    Raises RowsUnreadable if `group_by` or `fill_down` names a column that the table doesn't have.
     """
 
     def __init__(
@@ -75,40 +75,40 @@ class TableColumns:
         delimiter: str = ",",
         skip_lines: Sequence[str] = (),
     ) -> None:
-        for option, wanted in (("group_by", group_by), ("fill_down", fill_down)):
-            missing = [column for column in wanted if column not in names]
+        for option, required in (("group_by", group_by), ("fill_down", fill_down)):
+            missing = [column for column in required if column not in names]
             if missing:
-                more = f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED)
-                there = ", ".join(names[:MOST_NAMED]) + more
-                raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; there are {there}")
+                more = f" and {len(names) - MAX_COLUMNS_NAMED} more" * (len(names) > MAX_COLUMNS_NAMED)
+                existing = ", ".join(names[:MAX_COLUMNS_NAMED]) + more
+                raise RowsUnreadable(f"{option}: there is no column {', '.join(missing)}; the columns are {existing}")
         self.names = list(names)
         self.fill_down = tuple(fill_down)
         self.delimiter = delimiter
         self.skip_lines = tuple(skip_lines)
-        places = self.group_places = [names.index(column) for column in group_by]
-        #: What the cells of the columns of `group_by` hold; rows with the same are one receipt.
-        self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*places) if places else None
+        indexes = self.group_indexes = [names.index(column) for column in group_by]
+        #: Returns a row's cells in the `group_by` columns; rows with equal cells belong to one receipt.
+        self.key: Callable[[Sequence[str]], str | tuple[str, ...]] | None = itemgetter(*indexes) if indexes else None
         quoted = (encode_basestring(name).replace("%", "%%") for name in names)
         self._row = "{" + ",".join(f"{name}:%s" for name in quoted) + "}"
 
-    def receipt(self, cells: str | tuple[str, ...]) -> Key:
-        """Return the receipt that cells of `group_by` name, without what a spreadsheet puts around codes.
+    def receipt(self, cells: str | tuple[str, ...]) -> ReceiptKey:
+        """Return the receipt that cells of the `group_by` columns name, without a spreadsheet's quoting.
 
-        Raises NoReceipt where one is empty or damaged.
+        Raises NoReceipt if a cell is empty or damaged.
         """
         if type(cells) is str and _PLAIN_CODE(cells):
             return cells
         parts = (cells,) if isinstance(cells, str) else cells
         codes = tuple(map(bare_code, parts))
-        for place, code in zip(self.group_places, codes, strict=True):
+        for index, code in zip(self.group_indexes, codes, strict=True):
             if not code:
                 raise NoReceipt(
-                    f"no value in {self.names[place]}, which names the receipt (group_by); where an empty cell means "
-                    "the one above, as merged cells do, the contract says so by fill_down"
+                    f"no value in {self.names[index]}, which names the receipt (group_by); if an empty cell repeats "
+                    "the one above, as in merged cells, list the column in the contract's fill_down"
                 )
             if is_damaged(code):
                 raise NoReceipt(
-                    f"a spreadsheet has turned the code in {self.names[place]}, which names the receipt (group_by), "
+                    f"a spreadsheet has turned the code in {self.names[index]}, which names the receipt (group_by), "
                     "into a number or a date; export that column as text"
                 )
         return codes[0] if len(codes) == 1 else codes
@@ -120,12 +120,12 @@ class TableColumns:
         return text.getvalue()
 
     def as_json(self, cells: Iterable[str]) -> str:
-        """A row as a JSON object: as `json.dumps` writes it, in a third of the time."""
+        """Return a row as a JSON object, as `json.dumps` would write it but in a third of the time."""
         return self._row % tuple(map(encode_basestring, cells))
 
 
-def record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
-    """(key, value) of a receipt, of its rows as JSON."""
+def receipt_record(key: str | tuple[str, ...], rows: Iterable[str]) -> tuple[bytes, bytes]:
+    """Return the (key, value) of a receipt's record, from its rows as JSON."""
     name = key if isinstance(key, str) else join_names(key)
     return name.encode(), f'{{"rows":[{",".join(rows)}]}}'.encode()
 
@@ -138,67 +138,70 @@ def rows_to_records(
     fill_down: Sequence[str] = (),
     skip_lines: Sequence[str] = (),
 ) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of each receipt. Without `group_by` each row is one, its key its line.
+    """Yield the (key, value) of each receipt. Without `group_by` each row is a receipt, and its key is its line number.
 
-    `lines` are a file opened in binary, whose first line names the columns. Raises RowsUnreadable, when it comes to the
-    line that is wrong.
+    `lines` is a file opened in binary mode, whose first line names the columns. Raises RowsUnreadable when it reaches a
+    bad line.
     """
-    texts = without(_decoded(lines, encoding), tuple(skip_lines))
+    texts = blank_lines(_decode(lines, encoding), tuple(skip_lines))
     header = next(texts, None)
     if header is None:
         raise RowsUnreadable("line 1: the file is empty; the first line names the columns")
-    table = read_rows(chain([header], texts), delimiter or _sniffed(header))
+    table = read_rows(chain([header], texts), delimiter or _sniff_delimiter(header))
     first = next(table, None)
     if first is None:
         raise RowsUnreadable("line 1: the file has no columns; the first line names them")
-    columns = TableColumns(_columns(_sound(first).rows[0]), group_by, fill_down)
-    for name, group in groupby(map(_sound, runs_of(table, columns)), lambda run: run.key):
-        yield record(name, (columns.as_json(cells) for run in group for cells in run.rows))
+    columns = TableColumns(_columns(_good_rows(first).rows[0]), group_by, fill_down)
+    for name, group in groupby(map(_good_rows, group_rows(table, columns)), lambda run: run.key):
+        yield receipt_record(name, (columns.as_json(cells) for run in group for cells in run.rows))
 
 
-def without(lines: Iterator[str], beginnings: tuple[str, ...], above: int = 0) -> Iterator[str]:
-    """Give the lines with empty ones for the first `above`, and for those that begin like this, white space aside."""
+def blank_lines(lines: Iterator[str], prefixes: tuple[str, ...], above: int = 0) -> Iterator[str]:
+    """Replace the first `above` lines, and lines that begin with one of these texts after white space, by empty lines.
+
+    Line numbers stay as they are in the file.
+    """
     if above:
         lines = chain(("\n" for _ in islice(lines, above)), lines)
-    if not beginnings:
+    if not prefixes:
         return lines
-    return ("\n" if line.lstrip().startswith(beginnings) else line for line in lines)
+    return ("\n" if line.lstrip().startswith(prefixes) else line for line in lines)
 
 
-def _sound(some: Any) -> Any:
-    if isinstance(some, BadRow):
-        raise RowsUnreadable(f"line {some.line}: {some.fault}")
-    return some
+def _good_rows(chunk: Any) -> Any:
+    if isinstance(chunk, BadRow):
+        raise RowsUnreadable(f"line {chunk.line}: {chunk.fault}")
+    return chunk
 
 
-def runs_of(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
-    """Give a table's rows, without its header, by receipt, with the empty cells of `fill_down` filled.
+def group_rows(table: Iterable[TableRows | BadRow], columns: TableColumns) -> Iterator[RowRun | BadRow]:
+    """Group a table's adjacent rows (without the header) by receipt, and fill the empty cells of `fill_down`.
 
-    A row that names no receipt, as a cell of `group_by` is empty or damaged, is bad: it would be a receipt of its own,
-    or the same one as all rows of its kind. A row without any value is left out. Without `group_by` each row is a
-    receipt, its key its line.
+    A row whose cell in `group_by` is empty or damaged is bad: it would be a receipt of its own, or be joined with all
+    rows like it. A row without any value is left out. Without `group_by` each row is a receipt, and its key is its line
+    number.
     """
-    filled = _FillDown(columns) if columns.fill_down else None
+    fill_down = _FillDown(columns) if columns.fill_down else None
     key_of = columns.key
-    known: Any = None
-    key: Key = ""
-    for some in found:
-        if isinstance(some, BadRow):
-            if filled is not None:
-                filled.lose()
-            yield some
+    last_cells: Any = None
+    key: ReceiptKey = ""
+    for run in table:
+        if isinstance(run, BadRow):
+            if fill_down is not None:
+                fill_down.forget()
+            yield run
             continue
-        line = some.line
+        line = run.line
         if key_of is None:
-            yield from (RowRun(number, str(number), [row]) for number, row in enumerate(some.rows, line))
+            yield from (RowRun(number, str(number), [row]) for number, row in enumerate(run.rows, line))
             continue
-        for cells, group in groupby(some.rows if filled is None else map(filled.fill, some.rows), key_of):
+        for cells, group in groupby(run.rows if fill_down is None else map(fill_down.fill, run.rows), key_of):
             rows = list(group)
-            if cells != known:
+            if cells != last_cells:
                 try:
-                    key, known = columns.receipt(cells), cells
+                    key, last_cells = columns.receipt(cells), cells
                 except NoReceipt as fault:
-                    known = None
+                    last_cells = None
                     for number, row in enumerate(rows, line):
                         if any(map(str.strip, row)):
                             yield BadRow(number, columns.as_csv(row), str(fault))
@@ -209,75 +212,78 @@ def runs_of(found: Iterable[TableRows | BadRow], columns: TableColumns) -> Itera
 
 
 class _FillDown:
-    """Fills empty cells with the values above them, as long as it is certain that those are meant."""
+    """Fills empty cells with the values above them, as long as it is certain that they belong together."""
 
     def __init__(self, columns: TableColumns) -> None:
-        self._group = [(place, columns.names[place] in columns.fill_down) for place in columns.group_places]
-        self._others = [
-            place for place in map(columns.names.index, columns.fill_down) if (place, True) not in self._group
+        self._group_indexes = [(index, columns.names[index] in columns.fill_down) for index in columns.group_indexes]
+        self._other_indexes = [
+            index for index in map(columns.names.index, columns.fill_down) if (index, True) not in self._group_indexes
         ]
         self._above: list[str] | None = None
 
-    def lose(self) -> None:
-        """Forget the row above: what stands there can't be told."""
+    def forget(self) -> None:
+        """Forget the row above, because its values are unknown."""
         self._above = None
 
     def fill(self, cells: list[str]) -> list[str]:
-        """Return the row with its empty cells filled; one that names the receipt, unless a cell before it changed."""
+        """Return the row with its empty cells filled.
+
+        A `group_by` cell is only filled if those before it are as above, any other only if the receipt is the same.
+        """
         if not any(map(str.strip, cells)):
             return cells
-        above, full = self._above, list(cells)
-        same = above is not None
-        for place, fills in self._group:
-            if above is not None and same and fills and not full[place].strip():
-                full[place] = above[place]
-            same = above is not None and same and full[place] == above[place]
-        if above is not None and same:
-            for place in self._others:
-                full[place] = full[place] if full[place].strip() else above[place]
-        self._above = full if all(full[place].strip() for place, _ in self._group) else None
-        return full
+        above, result = self._above, list(cells)
+        same_group = above is not None
+        for index, fills in self._group_indexes:
+            if above is not None and same_group and fills and not result[index].strip():
+                result[index] = above[index]
+            same_group = above is not None and same_group and result[index] == above[index]
+        if above is not None and same_group:
+            for index in self._other_indexes:
+                result[index] = result[index] if result[index].strip() else above[index]
+        self._above = result if all(result[index].strip() for index, _ in self._group_indexes) else None
+        return result
 
 
 def read_rows(
-    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, at_once: int = 1
+    lines: Iterator[str], delimiter: str, encoding: str = "utf-8", width: int | None = None, chunk_lines: int = 1
 ) -> Iterator[TableRows | BadRow]:
-    """The rows of a table of `width` columns, without one as many as the first row has; empty lines are left out.
+    """Yield the rows of a table with `width` columns (by default as many as the first row has), without empty lines.
 
-    `lines` were decoded with `surrogateescape`, and so many are read together at `at_once`. A line that is no row does
-    not spoil the next: an open quote, which would take in all that follows, is told as one bad line, and reading begins
-    anew behind it.
+    `lines` were decoded with `surrogateescape`; `chunk_lines` of them are read at a time. A bad line does not affect
+    the ones after it: an open quote, which would swallow the rest of the file, is reported as one bad line, and reading
+    continues on the next.
     """
-    done = 0
-    while some := list(islice(lines, at_once)):
-        rows = _plain(some, delimiter, width) if width is not None else None
+    lines_read = 0
+    while chunk := list(islice(lines, chunk_lines)):
+        rows = _fast_rows(chunk, delimiter, width) if width is not None else None
         if rows is not None:
-            yield TableRows(done + 1, rows)
-            done += len(some)
+            yield TableRows(lines_read + 1, rows)
+            lines_read += len(chunk)
             continue
-        for found, read in _with_care(some, lines, delimiter, encoding, width, done):
-            if found is not None:
-                width = width or len(found.rows[0]) if isinstance(found, TableRows) else width
-                yield found
-            done += read
+        for run, count in _careful_rows(chunk, lines, delimiter, encoding, width, lines_read):
+            if run is not None:
+                width = width or len(run.rows[0]) if isinstance(run, TableRows) else width
+                yield run
+            lines_read += count
 
 
-def _plain(some: list[str], delimiter: str, width: int) -> list[list[str]] | None:
-    """The rows of these lines, if each is a row and nothing about them is unusual."""
+def _fast_rows(chunk: list[str], delimiter: str, width: int) -> list[list[str]] | None:
+    """Return one row per line, or None if a line needs care: an open quote, another width or a bad byte."""
     try:
-        rows = list(csv.reader(some, delimiter=delimiter, strict=True))
+        rows = list(csv.reader(chunk, delimiter=delimiter, strict=True))
     except csv.Error:
         return None
-    if len(rows) != len(some) or set(map(len, rows)) != {width}:
+    if len(rows) != len(chunk) or set(map(len, rows)) != {width}:
         return None
-    return None if _ESCAPED.search("".join(some)) else rows
+    return None if _ESCAPED.search("".join(chunk)) else rows
 
 
-def _with_care(
-    some: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, done: int
+def _careful_rows(
+    chunk: list[str], lines: Iterator[str], delimiter: str, encoding: str, width: int | None, lines_read: int
 ) -> Iterator[tuple[TableRows | BadRow | None, int]]:
-    """Row by row: (it, the lines that it took). Of `lines` it takes what the last row goes on into."""
-    waiting = deque(some)
+    """Yield each row with its number of lines; take more from `lines` if the last row continues beyond the chunk."""
+    waiting = deque(chunk)
     held: list[str] = []
 
     def feed() -> Iterator[str]:
@@ -292,29 +298,29 @@ def _with_care(
         fault = None
         try:
             for cells in csv.reader(feed(), delimiter=delimiter, strict=True):
-                fault = _fault(cells, held, delimiter, encoding, width)
+                fault = _row_fault(cells, held, delimiter, encoding, width)
                 if fault is not None:
                     break
                 if cells:
                     width = width or len(cells)
-                yield (TableRows(done + 1, [cells]) if cells else None), len(held)
-                done += len(held)
+                yield (TableRows(lines_read + 1, [cells]) if cells else None), len(held)
+                lines_read += len(held)
                 held.clear()
         except csv.Error as error:
             fault = f"not valid CSV: {error}"
         if fault is not None:
-            yield BadRow(done + 1, held[0], fault), 1
-            done += 1
+            yield BadRow(lines_read + 1, held[0], fault), 1
+            lines_read += 1
             waiting.extendleft(reversed(held[1:]))
             held.clear()
 
 
-def _fault(cells: list[str], held: list[str], delimiter: str, encoding: str, width: int | None) -> str | None:
-    """Why these cells, of these lines, are no row."""
+def _row_fault(cells: list[str], held: list[str], delimiter: str, encoding: str, width: int | None) -> str | None:
+    """Return why these cells, read from the lines in `held`, are not a row; None if they are."""
     if cells and width is not None and len(cells) != width:
         return (
-            f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that hold it in "
-            "quotes?"
+            f"{len(cells)} values for {width} columns; is the delimiter {delimiter!r}, and are values that contain it "
+            "quoted?"
         )
     escaped = _ESCAPED.search("".join(held))
     if escaped is not None:
@@ -322,11 +328,11 @@ def _fault(cells: list[str], held: list[str], delimiter: str, encoding: str, wid
     return None
 
 
-def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
+def _decode(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
     try:
         "".encode(encoding)
     except LookupError:
-        raise RowsUnreadable(f"encoding: there is no {encoding!r}; utf-8 and cp1252 are the usual ones") from None
+        raise RowsUnreadable(f"encoding: {encoding!r} is unknown; utf-8 and cp1252 are the usual ones") from None
     for number, line in enumerate(lines, 1):
         try:
             yield (line.removeprefix(_BOM) if number == 1 else line).decode(encoding)
@@ -336,26 +342,28 @@ def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
             ) from None
 
 
-def _sniffed(header: str) -> str:
-    """What stands most often in the header, outside quotes."""
+def _sniff_delimiter(header: str) -> str:
+    """Return the delimiter that occurs most often in the header, outside quotes."""
     bare = "".join(header.split('"')[::2])
     return max(DELIMITERS, key=bare.count)
 
 
-def names_of(cells: Sequence[str]) -> list[str]:
-    """The names of the columns, as the first line has them; the number of a first or last one that has none.
+def column_names(cells: Sequence[str]) -> list[str]:
+    """Return the column names from the first line, and `column_N` for a first or last column without a name.
 
-    Spreadsheets leave an index without a name in front, and programs a delimiter at the end of each line.
+    Spreadsheets put an unnamed index column first, and some programs end each line with a delimiter.
     """
     names = [cell.strip() for cell in cells]
-    for place in {0, len(names) - 1} if any(names) else ():
-        names[place] = names[place] or f"column_{place + 1}"
+    for index in {0, len(names) - 1} if any(names) else ():
+        names[index] = names[index] or f"column_{index + 1}"
     return names
 
 
 def _columns(cells: list[str]) -> list[str]:
-    columns = names_of(cells)
-    wrong = next((name for name in columns if not name or columns.count(name) > 1), None)
-    if wrong is not None:
-        raise RowsUnreadable(f"line 1: column {wrong!r} is {'named twice' if wrong else 'without a name'}; rename it")
+    columns = column_names(cells)
+    bad_name = next((name for name in columns if not name or columns.count(name) > 1), None)
+    if bad_name is not None:
+        raise RowsUnreadable(
+            f"line 1: column {bad_name!r} is {'named twice' if bad_name else 'without a name'}; rename it"
+        )
     return columns

@@ -1,4 +1,4 @@
-"""A contract's rules made ready: from a part of a record to a field's value, or to whether a condition holds."""
+"""Compiled rules of a contract: functions from a part of a record to a field's value, or to a condition's outcome."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,25 +9,25 @@ from schemas.contract import Condition, FieldRule
 from schemas.money import NotMoney, any_number
 from schemas.reference import join_names
 from streams.batch import Record
-from streams.sources.convert import ConversionFailed, Convert
-from streams.sources.jmes import Find
+from streams.sources.convert import Conversion, ConversionFailed
+from streams.sources.jmes import PathFinder
 from streams.sources.paths import PathFailed
 from streams.sources.taxes import ChargedTaxes
 
-#: The time zone of a store, or None where it is unknown.
+#: Returns the time zone of a store, or None if the store is unknown.
 ZoneOf = Callable[[str], ZoneInfo | None]
 
 
 class EventBuilder:
-    """The event in the making, as its steps see it."""
+    """The state of the event under construction, which conversion steps can read."""
 
-    __slots__ = ("_zone_of", "charged", "currency", "memo", "record", "store", "tree")
+    __slots__ = ("_zone_of", "charged_taxes", "currency", "memo", "record", "store", "tree")
 
     def __init__(self, record: Record, tree: Any, zone_of: ZoneOf) -> None:
         self.record = record
         self.tree = tree
         self.memo: dict[Any, Any] = {}
-        self.charged: list[ChargedTaxes] = []
+        self.charged_taxes: list[ChargedTaxes] = []
         self.currency: str | None = None
         self.store: str | None = None
         self._zone_of = zone_of
@@ -38,45 +38,47 @@ class EventBuilder:
         return self._zone_of(self.store) if self.store is not None else None
 
 
-#: Told of each rule's value as it is found and after each step: (place in the contract, `found` or the step, value).
-Watch = Callable[[str, str, Any], None]
-#: From a part of the record to a field's value; None: absent.
-Get = Callable[[Any, EventBuilder], Any]
-#: Whether a part of a record is as a condition says.
-Holds = Callable[[Any, Record], bool]
+#: Called with each rule's value as found, and after each step: (path in the contract, `found` or the step, value).
+RuleObserver = Callable[[str, str, Any], None]
+#: Returns a field's value from a part of the record, or None if it is absent.
+FieldGetter = Callable[[Any, EventBuilder], Any]
+#: Returns whether a part of a record meets a condition.
+PartPredicate = Callable[[Any, Record], bool]
 
 
-def getter(rule: FieldRule, find: Find, converts: list[Convert], watch: Watch | None, here: str) -> Get:
-    """The rule, with its path (if it has one) and its steps made ready."""
+def getter(
+    rule: FieldRule, find: PathFinder, converts: list[Conversion], watch: RuleObserver | None, location: str
+) -> FieldGetter:
+    """Compile a rule, given its compiled path (if it has one) and steps."""
     if rule.value is not None:
-        found: Get = partial(_constant, rule.value)
+        extract: FieldGetter = partial(_constant, rule.value)
     elif rule.header is not None:
-        found = partial(_headers, (rule.header,) if isinstance(rule.header, str) else rule.header)
+        extract = partial(_headers, (rule.header,) if isinstance(rule.header, str) else rule.header)
     elif rule.key:
-        found = _key
+        extract = _key
     else:
-        found = _at(find) if rule.of == "part" else partial(_of_record, find)
+        extract = _at_part(find) if rule.of == "part" else partial(_of_record, find)
     if watch is None:
-        return _rule(found, rule.default, converts)
-    found = _watched(found, watch, here, "found")
+        return _rule(extract, rule.default, converts)
+    extract = _observed(extract, watch, location, "found")
     steps = zip(converts, rule.steps, strict=False)
-    converts = [_watched(convert, watch, here, step.word) for convert, step in steps]
-    return _watched(_rule(found, rule.default, converts), watch, here, "result")
+    converts = [_observed(convert, watch, location, step.word) for convert, step in steps]
+    return _observed(_rule(extract, rule.default, converts), watch, location, "result")
 
 
-def typed(name: str, get: Get) -> Get:
-    """The rule of a field of that name, whose texts become the field's type, where texts are all that a record has.
+def typed(name: str, get: FieldGetter) -> FieldGetter:
+    """Wrap the getter of a typed field so that text is converted, as formats such as CSV and XML have nothing else.
 
-    `revision` may be the text of a whole number, `tax_included` may be `true` or `false`. Any other text stays one, and
-    the event is refused: what else means yes says the step `boolean`.
+    `revision` may be the text of a whole number, `tax_included` may be `true` or `false`. Any other text is left as it
+    is, and the event is refused: the step `boolean` lists other words for yes and no.
     """
-    make = _TYPED.get(name)
-    if make is None:
+    converter = _TYPED.get(name)
+    if converter is None:
         return get
 
-    def typed_get(part: Any, making: EventBuilder) -> Any:
-        value = get(part, making)
-        return make(value) if type(value) is str else value
+    def typed_get(part: Any, builder: EventBuilder) -> Any:
+        value = get(part, builder)
+        return converter(value) if type(value) is str else value
 
     return typed_get
 
@@ -95,45 +97,47 @@ _TYPED: dict[str, Callable[[str], Any]] = {
 }
 
 
-def condition(when: Condition, find: Find, watch: Watch | None, here: str) -> Holds:
-    """The condition, with its path (if it has one) made ready."""
-    found: Callable[[Any, Record], Any] = lambda part, _: find(part)  # noqa: E731 (the same shape as the other one)
+def condition(when: Condition, find: PathFinder, watch: RuleObserver | None, location: str) -> PartPredicate:
+    """Compile a condition, given its compiled path (if it has one)."""
+    extract: Callable[[Any, Record], Any] = lambda part, _: find(part)  # noqa: E731 (same signature as `_header_of`)
     if when.header is not None:
-        found = partial(_header_of, when.header)
+        extract = partial(_header_of, when.header)
     if watch is None:
-        return _holds(found, when)
-    return _watched(_holds(_watched(found, watch, here, "found"), when), watch, here, "holds")
+        return _matches(extract, when)
+    return _observed(_matches(_observed(extract, watch, location, "found"), when), watch, location, "holds")
 
 
-def _holds(found: Callable[[Any, Record], Any], when: Condition) -> Holds:
+def _matches(find: Callable[[Any, Record], Any], when: Condition) -> PartPredicate:
     if when.one_of is None:
-        return lambda part, record: _is_something(found(part, record))
-    wanted = frozenset((type(value) is bool, str(value)) for value in when.one_of)
-    return lambda part, record: (type(value := found(part, record)) is bool, str(value)) in wanted
+        return lambda part, record: _is_something(find(part, record))
+    expected = frozenset((type(value) is bool, str(value)) for value in when.one_of)
+    return lambda part, record: (type(value := find(part, record)) is bool, str(value)) in expected
 
 
-def _rule(found: Get, default: Any, converts: list[Convert]) -> Get:
-    def get(part: Any, making: EventBuilder) -> Any:
-        value = found(part, making)
+def _rule(find: FieldGetter, default: Any, converts: list[Conversion]) -> FieldGetter:
+    def get(part: Any, builder: EventBuilder) -> Any:
+        value = find(part, builder)
         if value is None or (type(value) is str and not value.strip()):
             return default
         for convert in converts:
-            value = convert(value, making)
-            if value is None:  # looked up in vain
+            value = convert(value, builder)
+            if value is None:  # the lookup found nothing
                 return default
-        return str(value) if type(value) is int else value  # an event's codes and amounts are texts
+        return str(value) if type(value) is int else value  # an event's codes and amounts are text
 
     return get
 
 
-def _watched(do: Callable[[Any, Any], Any], watch: Watch, here: str, step: str) -> Callable[[Any, Any], Any]:
-    def watched(value: Any, around: Any) -> Any:
+def _observed(
+    function: Callable[[Any, Any], Any], watch: RuleObserver, location: str, step: str
+) -> Callable[[Any, Any], Any]:
+    def watched(value: Any, context: Any) -> Any:
         try:
-            result = do(value, around)
+            result = function(value, context)
         except (ConversionFailed, PathFailed) as fault:
-            watch(here, step, fault)
+            watch(location, step, fault)
             raise
-        watch(here, step, result)
+        watch(location, step, result)
         return result
 
     return watched
@@ -143,32 +147,32 @@ def _constant(value: Any, _part: Any, _making: EventBuilder) -> Any:
     return value
 
 
-def _at(find: Find) -> Get:
+def _at_part(find: PathFinder) -> FieldGetter:
     return lambda part, _: find(part)
 
 
-def _of_record(find: Find, _part: Any, making: EventBuilder) -> Any:
-    if find not in making.memo:  # once an event, not once a line
-        making.memo[find] = find(making.tree)
-    return making.memo[find]
+def _of_record(find: PathFinder, _part: Any, builder: EventBuilder) -> Any:
+    if find not in builder.memo:  # once per event, not once per line
+        builder.memo[find] = find(builder.tree)
+    return builder.memo[find]
 
 
-def _headers(names: Sequence[str], _part: Any, making: EventBuilder) -> str | None:
-    values = [_header_of(name, None, making.record) for name in names]
-    there = [value for value in values if value is not None]
-    if len(there) < len(values):
+def _headers(names: Sequence[str], _part: Any, builder: EventBuilder) -> str | None:
+    values = [_header_of(name, None, builder.record) for name in names]
+    present = [value for value in values if value is not None]
+    if len(present) < len(values):
         return None
-    return join_names(there) if any(there) else ""
+    return join_names(present) if any(present) else ""
 
 
 def _header_of(name: str, _part: Any, record: Record) -> str | None:
-    wanted = name.lower()  # webhook bridges keep HTTP's headers, whose case means nothing
-    value = next((value for header, value in record.headers if header.lower() == wanted), None)
+    expected = name.lower()  # webhook bridges keep HTTP headers, which are case-insensitive
+    value = next((value for header, value in record.headers if header.lower() == expected), None)
     return value.decode(errors="replace") if value is not None else None
 
 
-def _key(_part: Any, making: EventBuilder) -> str | None:
-    key = making.record.key
+def _key(_part: Any, builder: EventBuilder) -> str | None:
+    key = builder.record.key
     return key.decode(errors="replace") if key is not None else None
 
 

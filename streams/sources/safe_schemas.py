@@ -1,4 +1,4 @@
-"""Schemas by which a few bytes could bring a worker down, or send it elsewhere; what deserializers give, made exact."""
+"""Detect schemas with which a few bytes could crash a worker or send it to another address; keep values exact."""
 
 import base64
 import json
@@ -9,22 +9,22 @@ from typing import Any
 from uuid import UUID
 
 _NAMED = ("record", "error", "enum", "fixed")
-#: Digits of a decimal that are read at most: beyond them a conversion takes time that grows with the square of them.
-MOST_DIGITS = 1_000
-_EXACT = Context(prec=MOST_DIGITS)
+#: The most digits of a decimal that are read: the time of a conversion grows with the square of their number.
+MAX_DIGITS = 1_000
+_EXACT = Context(prec=MAX_DIGITS)
 
 
 class WrongDecimal(Exception):
-    """The bytes are no decimal of the schema's precision; the message is the kind of fault."""
+    """The bytes are not a decimal of the schema's precision; the message is the kind of fault."""
 
 
 def exact_decimal(data: Any, writer_schema: dict[str, Any] | None = None, reader_schema: Any = None) -> Decimal:
-    """Return an Avro decimal, digit for digit. Raises WrongDecimal beyond the precision that the schema states.
+    """Return an Avro decimal, digit for digit. Raises WrongDecimal if it exceeds the precision that the schema states.
 
-    The length of the bytes is looked at before they become a number.
+    The length of the bytes is checked before they are converted to a number.
     """
     schema = writer_schema or {}
-    precision = min(int(schema["precision"]), MOST_DIGITS)
+    precision = min(int(schema["precision"]), MAX_DIGITS)
     significant = data.lstrip(b"\xff" if data[:1] >= b"\x80" else b"\0")
     if len(significant) * 2 > precision + 1:  # a byte is 2.4 digits
         raise WrongDecimal("more_digits_than_its_precision")
@@ -35,9 +35,9 @@ def exact_decimal(data: Any, writer_schema: dict[str, Any] | None = None, reader
 
 
 def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
-    """Why records of this Avro schema are not read, as a word; None: they may be.
+    """Return a code for why records with this Avro schema are refused, or None if the schema is safe.
 
-    A recursive one may nest a level for each byte, and an array of what takes no bytes may state any length.
+    A recursive schema may nest one level per byte, and an array whose items take no bytes may claim any length.
     """
     try:
         root = json.loads(schema)
@@ -57,9 +57,9 @@ def hazard(schema: str, referenced: Iterable[str] = ()) -> str | None:
 
 
 def remote_reference(schema: str, known: Iterable[str] = ()) -> str | None:
-    """As `hazard`, for a JSON Schema: it must not send the reader to whatever address it names.
+    """Return a code for why records with this JSON Schema are refused, or None: it must not refer to other addresses.
 
-    `known` are the names of the schemas that the registry keeps beside it.
+    `known` are the names of the schemas that the registry lists as its references.
     """
     try:
         parts = [part for part in _parts(json.loads(schema)) if isinstance(part, dict)]
@@ -74,17 +74,17 @@ def remote_reference(schema: str, known: Iterable[str] = ()) -> str | None:
     return None
 
 
-#: The schemas of schemas, which the library has with it.
+#: The meta-schemas, which the library includes.
 _META = ("http://json-schema.org/", "https://json-schema.org/")
 
 
 def _short(name: str) -> str:
-    """Without its namespace: two types of one name count as one, which errs on the safe side."""
+    """Return a name without its namespace: types with the same short name count as one, which errs on the safe side."""
     return name.rpartition(".")[2]
 
 
 def _parts(schema: Any) -> Iterator[Any]:
-    """Every part of a schema, itself first."""
+    """Yield a schema and all of its parts."""
     yield schema
     inner: Iterable[Any] = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     for part in inner:
@@ -106,13 +106,13 @@ def _recurs(schema: Any, named: dict[str, Any], within: frozenset[str]) -> bool:
 
 
 def _is_decimal(part: dict[str, Any]) -> bool:
-    """Whether precision and scale are numbers that a decimal may have."""
+    """Return whether precision and scale are valid for a decimal."""
     precision, scale = part.get("precision"), part.get("scale", 0)
     return type(precision) is int and type(scale) is int and 0 <= scale <= precision and precision > 0
 
 
 def _is_empty(schema: Any, named: dict[str, Any]) -> bool:
-    """Whether its values take no bytes; of a schema that is not recursive."""
+    """Return whether values of a schema, which must not be recursive, take no bytes."""
     if isinstance(schema, str):
         return schema == "null" or (_short(schema) in named and _is_empty(named[_short(schema)], named))
     if not isinstance(schema, dict):
@@ -123,7 +123,7 @@ def _is_empty(schema: Any, named: dict[str, Any]) -> bool:
 
 
 class WrittenNumber(float):
-    """A number of JSON that remembers how it was written: validated as a number, exact as text."""
+    """A JSON number that keeps its original text: it is validated as a number, and exact as text."""
 
     text: str
 
@@ -133,12 +133,12 @@ class WrittenNumber(float):
         return number
 
     def __truediv__(self, other: float) -> Any:
-        """Exact, for `multipleOf`: in binary, 19.99 is no multiple of 0.01."""
+        """Divide exactly, for `multipleOf`: in binary floating point, 19.99 isn't a multiple of 0.01."""
         return Decimal(self.text) / Decimal(repr(other))
 
 
 def tree(value: Any) -> Any:
-    """What a deserializer gives, as JSON values; numbers with a fraction and times as text."""
+    """Convert a deserializer's result to JSON values, with decimals, floating point numbers and times as text."""
     if isinstance(value, dict):
         return {name: tree(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

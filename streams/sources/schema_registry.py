@@ -1,13 +1,14 @@
-"""Records in Confluent's wire format: Avro, or JSON with a JSON Schema, whose schemas stand in a Schema Registry.
+"""Records in Confluent's wire format: Avro, or JSON with a JSON Schema, with schemas from a Schema Registry.
 
-A record begins with its schema's id (a zero byte and four bytes), or has it in the header `__value_schema_id`. What a
-batch needs is fetched before it is decoded (`prepare`), each schema once; decoding then does no I/O. A registry that
-is away, or answers anything but "there is none", is waited out: only an id that it does not know is a dead letter.
+A record begins with its schema id (a zero byte and four bytes), or carries it in the header `__value_schema_id`. The
+schemas that a batch needs are fetched before it is decoded (`prepare`), each once; decoding then does no I/O. If the
+registry is unavailable, or gives any answer other than "not found", the reader keeps retrying: only an id that the
+registry does not know makes the record a dead letter.
 
-The tree of an Avro record: decimals are text, digit for digit, and refused beyond their schema's precision; times ISO
-8601 text, floating point numbers their shortest text, bytes without a logical type base64 text. Rules in schemas
-(encryption, migration) are not run. Recursive Avro schemas are refused: the reader recurses on the C stack, so that one
-deep record would bring the process down.
+In the tree of an Avro record, decimals are exact text and are refused beyond their schema's precision; times are ISO
+8601 text, floating point numbers their shortest text, and bytes without a logical type base64 text. Rules in schemas
+(encryption, migration) are not run. Recursive Avro schemas are refused: the reader recurses on the C stack, so one
+deeply nested record would crash the process.
 """
 
 import asyncio
@@ -33,26 +34,26 @@ from streams.sources.formats import UnreadableRecord, parse_json
 from streams.sources.safe_schemas import WrittenNumber, WrongDecimal, exact_decimal, hazard, remote_reference, tree
 
 HEADER = "__value_schema_id"
-#: Seconds after which the registry is asked again for an id that it did not know.
-ASK_AGAIN = 60.0
-#: The registry's codes for a subject, a version or a schema that is not there. An HTTP 404 alone may be a wrong URL.
-NOT_THERE = (40401, 40402, 40403)
-#: Ids that it did not know are remembered, so many of them: random bytes look like ids.
-MOST_UNKNOWN = 10_000
+#: Seconds before the registry is asked again for an id that it did not know.
+RETRY_UNKNOWN_AFTER = 60.0
+#: The registry's codes for a missing subject, version or schema. An HTTP 404 alone may mean a wrong URL.
+NOT_FOUND_CODES = (40401, 40402, 40403)
+#: How many unknown ids are remembered. There must be a limit, because random bytes look like ids.
+MAX_UNKNOWN_IDS = 10_000
 _TYPES = {"avro": "AVRO", "json_schema": "JSON"}
 
 
 class RegistryReader:
-    """Reads records of one format by their schemas. `trouble` says what it waits for, while it does."""
+    """Reader for records of one format. `trouble` describes the outage while the reader waits for the registry."""
 
     def __init__(
         self,
         settings: SchemaRegistry,
-        form: Literal["avro", "json_schema"],
+        schema_format: Literal["avro", "json_schema"],
         back_off: BackOff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._type = _TYPES[form]
+        self._type = _TYPES[schema_format]
         self._client = SchemaRegistryClient(client_config(settings))
         self._fetched = _CachedRegistry()
         self._hazards: dict[bytes, str | None] = {}
@@ -61,38 +62,42 @@ class RegistryReader:
         self._clock = clock
         self._log = structlog.get_logger("tillstream.registry")
         self.trouble: str | None = None
-        by_record = {"subject.name.strategy": lambda *_: None, "schema.id.deserializer": _payload}
-        if form == "avro":
+        config = {"subject.name.strategy": lambda *_: None, "schema.id.deserializer": _payload}
+        if schema_format == "avro":
             for kind in ("bytes-decimal", "fixed-decimal"):
-                LOGICAL_READERS[kind] = exact_decimal  # the library's rounds to the precision, and takes any length
-            self._deserialize: Any = AvroDeserializer(self._fetched, conf=by_record)
+                LOGICAL_READERS[kind] = exact_decimal  # the library's own reader rounds, and has no limit on length
+            self._deserialize: Any = AvroDeserializer(self._fetched, conf=config)
         else:
             self._deserialize = JSONDeserializer(
-                None, schema_registry_client=self._fetched, conf=by_record, json_decode=_numbers_as_written
+                None, schema_registry_client=self._fetched, conf=config, json_decode=_parse_json_exactly
             )
 
     async def prepare(self, records: Sequence[Record]) -> None:
-        """Fetches the schemas of the records that are not known yet, and waits for a registry that is away."""
+        """Fetch the records' schemas that are not cached yet; wait as long as the registry is unavailable."""
         now = self._clock()
         for key in dict.fromkeys(_key(record) for record in records):
-            if key is None or key in self._fetched.schemas or now - self._unknown.get(key, -ASK_AGAIN) < ASK_AGAIN:
+            if (
+                key is None
+                or key in self._fetched.schemas
+                or now - self._unknown.get(key, -RETRY_UNKNOWN_AFTER) < RETRY_UNKNOWN_AFTER
+            ):
                 continue
-            await self._patiently(key)
+            await self._fetch_with_retries(key)
 
-    async def _patiently(self, key: bytes) -> None:
+    async def _fetch_with_retries(self, key: bytes) -> None:
         attempt = 0
         while True:
             try:
                 await asyncio.to_thread(self._fetch, key)
-            # Whatever it is, it is about the registry: no record is looked at here.
+            # Any error here comes from the registry: no record is parsed in this call.
             except Exception as error:
-                if isinstance(error, SchemaRegistryError) and error.error_code in NOT_THERE:
-                    if len(self._unknown) >= MOST_UNKNOWN:
+                if isinstance(error, SchemaRegistryError) and error.error_code in NOT_FOUND_CODES:
+                    if len(self._unknown) >= MAX_UNKNOWN_IDS:
                         self._unknown.clear()
                     self._unknown[key] = self._clock()
                     break
                 attempt += 1
-                self._in_trouble(error, attempt)
+                self._report_outage(error, attempt)
                 await asyncio.sleep(self._back_off.wait(attempt))
             else:
                 self._unknown.pop(key, None)
@@ -101,7 +106,7 @@ class RegistryReader:
             self.trouble = None
             self._log.info("schema registry available again")
 
-    def _in_trouble(self, error: Exception, attempt: int) -> None:
+    def _report_outage(self, error: Exception, attempt: int) -> None:
         status = f" HTTP {error.http_status_code}" if isinstance(error, SchemaRegistryError) else ""
         if self.trouble is None:
             self._log.warning(
@@ -118,22 +123,24 @@ class RegistryReader:
         if self._type == (schema.schema_type or "AVRO"):
             text = schema.schema_str or ""
             if self._type == "AVRO":
-                beside = [version.schema.schema_str or "" for version in self._fetched.versions.values()]
-                self._hazards[key] = hazard(text, beside)
+                referenced = [version.schema.schema_str or "" for version in self._fetched.versions.values()]
+                self._hazards[key] = hazard(text, referenced)
             else:
-                self._hazards[key] = remote_reference(text, [str(each.name) for each in schema.references or ()])
+                self._hazards[key] = remote_reference(
+                    text, [str(reference.name) for reference in schema.references or ()]
+                )
         self._fetched.schemas[key] = schema
 
     def _fetch_references(self, schema: Any) -> None:
         for reference in schema.references or ():
-            place = (reference.subject, reference.version)
-            if place not in self._fetched.versions:
-                version = self._client.get_version(*place, True)  # also one that was deleted since
+            subject_version = (reference.subject, reference.version)
+            if subject_version not in self._fetched.versions:
+                version = self._client.get_version(*subject_version, True)  # including deleted versions
                 self._fetch_references(version.schema)
-                self._fetched.versions[place] = version
+                self._fetched.versions[subject_version] = version
 
     def read(self, record: Record) -> Any:
-        """The record's tree. Raises Unreadable. Its schema must have been asked for (`prepare`)."""
+        """Return the record's tree. Call `prepare` first, which fetches its schema. Raises UnreadableRecord."""
         key = _key(record)
         if key is None:
             raise UnreadableRecord(Reason.NO_SCHEMA_ID, f"(the whole value): {_looks_like(record.value or b'')}")
@@ -155,7 +162,7 @@ class RegistryReader:
             raise
         except WrongDecimal as fault:
             raise UnreadableRecord(self._invalid, f"(a decimal): {fault}") from None
-        # The library says of a stranger's bytes whatever comes to it: EOFError, IndexError, UnicodeDecodeError, ….
+        # On malformed bytes the library raises all kinds of errors: EOFError, IndexError, UnicodeDecodeError, ….
         except Exception as error:
             raise self._unreadable(error) from None
 
@@ -165,14 +172,14 @@ class RegistryReader:
 
     def _unreadable(self, error: Exception) -> UnreadableRecord:
         cause = error.__context__
-        if isinstance(cause, ValidationError):  # its message holds values; its path in the schema does not
+        if isinstance(cause, ValidationError):  # its message contains values, its schema path does not
             path = ".".join(map(str, cause.absolute_schema_path))
             return UnreadableRecord(Reason.SCHEMA_MISMATCH, path[:200])
         return UnreadableRecord(self._invalid, f"(the whole value): {type(error).__name__}")
 
 
 def client_config(settings: SchemaRegistry) -> dict[str, Any]:
-    """The settings in the client's words. It tries once: waiting is done here, where it shows."""
+    """Translate the settings for Confluent's client. It doesn't retry: `RegistryReader` does, and reports that."""
     config: dict[str, Any] = {"url": settings.url, "timeout": 10, "max.retries": 0}
     if settings.username:
         config["basic.auth.user.info"] = f"{settings.username}:{settings.secret()}"
@@ -182,7 +189,7 @@ def client_config(settings: SchemaRegistry) -> dict[str, Any]:
 
 
 class _CachedRegistry:
-    """What the deserializers ask instead of the registry: what is here, and no I/O."""
+    """The fetched schemas behind the interface of a registry client, so that deserializers do no I/O."""
 
     def __init__(self) -> None:
         self.schemas: dict[bytes, Any] = {}
@@ -202,7 +209,7 @@ class _CachedRegistry:
 
 
 class _PayloadContext(SerializationContext):
-    """Of one record; keeps its payload, to see whether it was read to the end."""
+    """The context of one record; keeps the payload, to check that it was read to the end."""
 
     def __init__(self, record: Record) -> None:
         mark = next((value for name, value in record.headers if name == HEADER), None)
@@ -217,7 +224,7 @@ def _payload(value: bytes, context: Any, schema_id: Any) -> BytesIO:
 
 
 def _key(record: Record) -> bytes | None:
-    """The mark of the record's schema: zero and four bytes, or one and the sixteen of a GUID."""
+    """Return the prefix that identifies the schema: 0 and a four-byte id, or 1 and a sixteen-byte GUID."""
     value = next((value for name, value in record.headers if name == HEADER), None) or record.value or b""
     if len(value) >= 5 and value[0] == 0:
         return value[:5]
@@ -234,12 +241,12 @@ def _looks_like(value: bytes) -> str:
     return "no_magic_byte (plain Avro?)" if value else "empty"
 
 
-def _written(text: str) -> WrittenNumber:
+def _written_number(text: str) -> WrittenNumber:
     number = WrittenNumber(text)
     if number in (float("inf"), float("-inf")):
         raise UnreadableRecord(Reason.INVALID_JSON, "number_out_of_range")
     return number
 
 
-def _numbers_as_written(value: bytes) -> Any:
-    return parse_json(value, _written)
+def _parse_json_exactly(value: bytes) -> Any:
+    return parse_json(value, _written_number)

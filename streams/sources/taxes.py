@@ -1,14 +1,14 @@
-"""Tax rates of lines, from the taxes that their source states: rates, amounts, or both. No rate is made up.
+"""Tax rates of lines, from the taxes that their source states: rates, amounts, or both. No rate is invented.
 
-A stated rate wins: the sum of a line's stated rates is its rate, and what was charged only tells the tax. Where a line
+A stated rate wins: the rate of a line is the sum of its stated rates, and a stated amount only sets the tax. If a line
 states an amount alone, its rate is one that gives this amount to the cent, the first of:
 
 1. a rate that the receipt states elsewhere, or a sum of such rates;
-2. a rate that the contract declares (`tax_rates`): with declared rates no other is taken;
+2. a rate that the contract declares (`tax_rates`): if it declares rates, the search ends here;
 3. the only whole percentage, or else the only multiple of 0.025 (tenths, quarters, eighths), that gives the amount;
-4. a rate found so for another line of the receipt.
+4. a rate found this way for another line of the receipt.
 
-Small amounts fit many rates. What none of these decides is refused, with a detail that says so.
+Small amounts fit many rates. If none of these rules decides, the receipt is refused, with a detail that says so.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,21 +24,21 @@ from streams.sources.round_rates import TWO_PLACES, TaxedAmount, tax_of
 
 _PLACES = Decimal("0.0001")
 _LONG = Context(prec=60)
-#: Taxes of a receipt whose sums are considered as rates of a line: state, county, city and one more.
+#: How many of a receipt's rates are summed to find the rate of a line: state, county, city and one more.
 _MOST_SUMMED = 4
 
 
 class UncertainRate(Exception):
-    """No rate is certain; the message is the place (`lines.N.tax_rate`, `taxes.N.rate`) with the kind of fault."""
+    """No rate is certain; the message is the path (`lines.N.tax_rate`, `taxes.N.rate`) and the kind of fault."""
 
 
 class ChargedTaxes(NamedTuple):
-    """What a line states of its taxes; `number` is how many they are, each rounded by itself.
+    """The taxes that a line states: their total rate and amount, and their number, as each is rounded by itself.
 
-    `amount` is what the line costs, where it states a tax.
+    `amount` is the line's own amount if it states a tax amount, otherwise 0.
     """
 
-    place: int
+    line_number: int
     line: dict[str, Any]
     rate: Decimal | None
     tax: Decimal | None
@@ -46,94 +46,98 @@ class ChargedTaxes(NamedTuple):
     amount: Decimal
 
     @property
-    def here(self) -> str:
-        """Where its rate is."""
-        return f"lines.{self.place}.tax_rate"
+    def location(self) -> str:
+        """The path of the line's rate in the event."""
+        return f"lines.{self.line_number}.tax_rate"
 
 
-def charged(place: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> ChargedTaxes:
-    """What the `taxes` of a line state in all. Raises Unconvertible where something is no number."""
+def charged_taxes(index: int, line: dict[str, Any], taxes: list[dict[str, Any]]) -> ChargedTaxes:
+    """Add up the `taxes` that a line states. Raises ConversionFailed for a value that isn't a number."""
     stated = [tax for tax in taxes if tax]
     if not stated:
-        return ChargedTaxes(place, line, Decimal(0), None, 1, Decimal(0))
+        return ChargedTaxes(index, line, Decimal(0), None, 1, Decimal(0))
     rate, tax = _total(stated, "rate"), _total(stated, "amount")
     if rate is None and tax is None:
         raise ConversionFailed("rate_or_amount_missing")
-    return ChargedTaxes(place, line, rate, tax, len(stated), Decimal(0) if tax is None else _amount(line))
+    return ChargedTaxes(index, line, rate, tax, len(stated), Decimal(0) if tax is None else _amount(line))
 
 
-def settle(
+def settle_taxes(
     lines: Sequence[dict[str, Any]],
     stated: Sequence[ChargedTaxes],
-    whole: Sequence[dict[str, Any]],
+    receipt_taxes: Sequence[dict[str, Any]],
     total: Any,
     digits: int,
     declared: Sequence[Decimal] = (),
 ) -> None:
-    """Gives the lines of `stated` their `tax_rate`, and a `tax` where the printed one is not what the rate gives.
+    """Set the `tax_rate` of the lines in `stated`, and their `tax` if the printed tax differs from the rate's result.
 
-    `whole` are the taxes that the receipt prints for all of its lines, `total` its printed tax, `digits` the places of
-    the currency. Raises UncertainRate and Unconvertible.
+    `receipt_taxes` are the taxes that the receipt prints for all of its lines, `total` is its printed tax, `digits` the
+    currency's decimal places, and `declared` the contract's rates. Raises UncertainRate and ConversionFailed.
     """
-    for place, tax in enumerate(whole):
+    for index, tax in enumerate(receipt_taxes):
         if "rate" not in tax and _number(tax.get("amount", 0)):
-            raise UncertainRate(f"taxes.{place}.rate: not_stated")
-    _set_rates(stated, whole, digits, declared)
+            raise UncertainRate(f"taxes.{index}.rate: not_stated")
+    _set_rates(stated, receipt_taxes, digits, declared)
     if declared:
-        whole = [_with_declared_rate(tax, lines, digits, declared) for tax in whole]
-    _set_taxes(lines, stated, whole, total, digits)
-    _spread(lines, whole, digits)
+        receipt_taxes = [_with_declared_rate(tax, lines, digits, declared) for tax in receipt_taxes]
+    _set_taxes(lines, stated, receipt_taxes, total, digits)
+    _spread(lines, receipt_taxes, digits)
 
 
 def _set_rates(
-    stated: Sequence[ChargedTaxes], whole: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
+    stated: Sequence[ChargedTaxes], receipt_taxes: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
 ) -> None:
     open_lines: list[ChargedTaxes] = []
-    for one in stated:
-        if one.rate is None and one.tax:
-            open_lines.append(one)
+    for charged in stated:
+        if charged.rate is None and charged.tax:
+            open_lines.append(charged)
         else:
-            one.line["tax_rate"] = _text(_declared_for(one, digits, declared) if declared else one.rate or Decimal(0))
+            charged.line["tax_rate"] = _text(
+                _declared_for(charged, digits, declared) if declared else charged.rate or Decimal(0)
+            )
     if not open_lines:
         return
-    of_receipt = _sums(tax["rate"] for tax in whole if "rate" in tax) | {one.rate for one in stated if one.rate}
+    of_receipt = _sums(tax["rate"] for tax in receipt_taxes if "rate" in tax) | {
+        charged.rate for charged in stated if charged.rate
+    }
     undecided: list[tuple[ChargedTaxes, TaxedAmount]] = []
-    found: set[Decimal] = set()
-    for one in open_lines:
-        base = _taxed(one, digits)
+    found_rates: set[Decimal] = set()
+    for charged in open_lines:
+        base = _taxed(charged, digits)
         rate = base.nearest(of_receipt)
         if rate is None and declared:
             rate = base.nearest(declared) or base.nearest(declared, slack=1)
             if rate is None:
-                raise UncertainRate(f"{one.here}: not_a_declared_rate")
+                raise UncertainRate(f"{charged.location}: not_a_declared_rate")
         elif rate is None:
             rate = base.roundest()
         if rate is None:
-            undecided.append((one, base))
+            undecided.append((charged, base))
         else:
-            one.line["tax_rate"] = _text(rate)
-            found.add(rate)
-    for one, base in undecided:
-        rate = base.nearest(found) or base.nearest(found, slack=1)
+            charged.line["tax_rate"] = _text(rate)
+            found_rates.add(rate)
+    for charged, base in undecided:
+        rate = base.nearest(found_rates) or base.nearest(found_rates, slack=1)
         if rate is None:
             kind = "several_rates_fit" if base.fits_any(TWO_PLACES) else "no_rate_fits"
-            raise UncertainRate(f"{one.here}: {kind}")
-        one.line["tax_rate"] = _text(rate)
+            raise UncertainRate(f"{charged.location}: {kind}")
+        charged.line["tax_rate"] = _text(rate)
 
 
-def _declared_for(one: ChargedTaxes, digits: int, declared: Sequence[Decimal]) -> Decimal:
-    """The stated rate; or the declared one that gives the same tax, where a till states what its cents come to."""
-    rate = one.rate or Decimal(0)
-    if not rate or not one.tax or rate in declared:
+def _declared_for(charged: ChargedTaxes, digits: int, declared: Sequence[Decimal]) -> Decimal:
+    """Return the stated rate, or the declared one with the same tax, as some tills compute rates from rounded tax."""
+    rate = charged.rate or Decimal(0)
+    if not rate or not charged.tax or rate in declared:
         return rate
-    base = _taxed(one, digits)
+    base = _taxed(charged, digits)
     return base.nearest(declared) or rate if base.fits(rate) else rate
 
 
 def _with_declared_rate(
     tax: dict[str, Any], lines: Sequence[dict[str, Any]], digits: int, declared: Sequence[Decimal]
 ) -> dict[str, Any]:
-    """A tax of the receipt, and its lines, at the declared rate that gives the same tax, if its own is not declared."""
+    """Replace an undeclared rate of a receipt's tax, and of its lines, by the declared rate that gives the same tax."""
     if "rate" not in tax or "amount" not in tax or _number(tax["rate"]) in declared:
         return tax
     rate = _number(tax["rate"])
@@ -152,54 +156,56 @@ def _with_declared_rate(
 
 
 def _sums(rates: Iterable[Any]) -> set[Decimal]:
-    """The rates, and the sums of several: a line may be taxed by the state, the county and the city."""
-    known = [_number(rate) for rate in rates][:_MOST_SUMMED]
-    return {sum(some, Decimal(0)) for size in range(1, len(known) + 1) for some in combinations(known, size)} - {0}
+    """Return the rates and all their sums: a line may be taxed by the state, the county and the city."""
+    values = [_number(rate) for rate in rates][:_MOST_SUMMED]
+    return {sum(subset, Decimal(0)) for size in range(1, len(values) + 1) for subset in combinations(values, size)} - {
+        0
+    }
 
 
-def _taxed(one: ChargedTaxes, digits: int) -> TaxedAmount:
-    """Raises UncertainRate where no rate at all gives the tax."""
-    amount, tax = one.amount, one.tax or Decimal(0)
+def _taxed(charged: ChargedTaxes, digits: int) -> TaxedAmount:
+    """Return the line's amount and tax as positive numbers. Raises UncertainRate if no rate can give the tax."""
+    amount, tax = charged.amount, charged.tax or Decimal(0)
     if amount < 0:
         amount, tax = -amount, -tax
-    included = one.line.get("tax_included", True) is not False
+    included = charged.line.get("tax_included", True) is not False
     if tax < 0 or tax > amount or (included and tax == amount):
-        raise UncertainRate(f"{one.here}: no_rate_fits")
+        raise UncertainRate(f"{charged.location}: no_rate_fits")
     unit = Decimal(1).scaleb(-digits)
-    return TaxedAmount(amount, tax, included, unit, unit * one.number / 2)
+    return TaxedAmount(amount, tax, included, unit, unit * charged.number / 2)
 
 
 class PrintedTax(NamedTuple):
-    """A line's tax in minor units: by its rate, and as printed (the same, if it is not)."""
+    """A line's tax in minor units, by its rate and as printed; a printed tax with a fraction of a unit is ignored."""
 
-    one: ChargedTaxes
+    charged: ChargedTaxes
     by_rate: int
     printed: int
 
     @property
     def is_rounding(self) -> bool:
-        """Whether they differ by no more than the rounding of its taxes."""
-        return abs(self.printed - self.by_rate) <= self.one.number
+        """Return whether the two differ by no more than the rounding of the line's taxes."""
+        return abs(self.printed - self.by_rate) <= self.charged.number
 
 
 def _set_taxes(
     lines: Sequence[dict[str, Any]],
     stated: Sequence[ChargedTaxes],
-    whole: Sequence[dict[str, Any]],
+    receipt_taxes: Sequence[dict[str, Any]],
     total: Any,
     digits: int,
 ) -> None:
-    """Sets `tax` where what is printed differs from what the rate gives, if the printed ones are the receipt's tax.
+    """Set `tax` on lines whose printed tax differs from their rate's, if the printed taxes add up to the receipt's.
 
-    A source may print the receipt's tax at one of its lines alone: if the rates give the receipt's tax, they count.
+    A source may print the whole receipt's tax on one line: if the rates give the receipt's tax, they win.
     """
-    pairs = [_printed(one, digits) for one in stated if one.tax is not None]
+    pairs = [_printed(charged, digits) for charged in stated if charged.tax is not None]
     different = [pair for pair in pairs if pair.printed != pair.by_rate]
     if not different:
         return
-    apart = sum(_by_rate(line, digits) for line in _others(lines, pairs))
-    by_rates, as_printed = (sum(getattr(pair, name) for pair in pairs) + apart for name in ("by_rate", "printed"))
-    whole_tax = [tax["amount"] for tax in whole if "amount" in tax]
+    other_tax = sum(_by_rate(line, digits) for line in _others(lines, pairs))
+    by_rates, as_printed = (sum(getattr(pair, name) for pair in pairs) + other_tax for name in ("by_rate", "printed"))
+    whole_tax = [tax["amount"] for tax in receipt_taxes if "amount" in tax]
     if total is not None:
         expected = _minor(_number(total), digits)
     else:
@@ -207,29 +213,29 @@ def _set_taxes(
     if all(pair.is_rounding for pair in different):
         if as_printed == expected:
             for pair in different:
-                pair.one.line["tax"] = minor_text(pair.printed, digits)
+                pair.charged.line["tax"] = minor_text(pair.printed, digits)
     elif as_printed == expected and abs(by_rates - expected) > len(pairs):
         for pair in different:
             _set_exempt(pair, digits)
 
 
 def _set_exempt(pair: PrintedTax, digits: int) -> None:
-    """The line is exempt, or a part of it. Raises UncertainRate where it has more tax than its rate gives."""
+    """Treat the line as exempt, wholly or in part. Raises UncertainRate if its tax is more than its rate gives."""
     if not pair.printed:
-        pair.one.line["tax_rate"] = "0"
+        pair.charged.line["tax_rate"] = "0"
     elif pair.is_rounding or (pair.printed * pair.by_rate > 0 and abs(pair.printed) < abs(pair.by_rate)):
-        pair.one.line["tax"] = minor_text(pair.printed, digits)
+        pair.charged.line["tax"] = minor_text(pair.printed, digits)
     else:
-        raise UncertainRate(f"{pair.one.here}: tax_is_more_than_the_rate_gives")
+        raise UncertainRate(f"{pair.charged.location}: tax_is_more_than_the_rate_gives")
 
 
-def _spread(lines: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]], digits: int) -> None:
-    """Spreads each tax that the receipt prints for a rate over the lines of this rate, to the cent.
+def _spread(lines: Sequence[dict[str, Any]], receipt_taxes: Sequence[dict[str, Any]], digits: int) -> None:
+    """Spread each tax that the receipt prints for a rate over the lines with that rate, to the cent.
 
-    With one rate alone the check of receipts does that, by the receipt's total.
+    If there is only one rate, the receipt check does this from the receipt's total.
     """
     printed: dict[Decimal, Decimal] = {}
-    for tax in whole:
+    for tax in receipt_taxes:
         if "rate" not in tax or "amount" not in tax:
             return
         rate = _number(tax["rate"])
@@ -242,43 +248,43 @@ def _spread(lines: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]], di
         if rate in groups and "tax" not in line:
             groups[rate].append(line)
         elif rate:
-            return  # taxed by several, or by what the receipt does not print
+            return  # taxed at several rates, or at one that the receipt does not print
     for rate, group in groups.items():
         _share(_minor(printed[rate], digits), group, digits)
 
 
 def _share(tax: int, group: Sequence[dict[str, Any]], digits: int) -> None:
-    """Lets the lines have the tax together; those nearest to the next unit take what rounding leaves."""
+    """Distribute the tax over the lines; the lines nearest to the next unit absorb the rounding difference."""
     taxes = [(line, _by_rate(line, digits)) for line in group]
     difference = tax - sum(by_rate for _, by_rate in taxes)
     if difference and abs(difference) <= len(group):
-        one = 1 if difference > 0 else -1
-        taxes.sort(key=lambda pair: one * _above(pair[0], pair[1], digits))
+        step = 1 if difference > 0 else -1
+        taxes.sort(key=lambda pair: step * _above(pair[0], pair[1], digits))
         for line, by_rate in taxes[: abs(difference)]:
-            line["tax"] = minor_text(by_rate + one, digits)
+            line["tax"] = minor_text(by_rate + step, digits)
 
 
 def _above(line: dict[str, Any], tax: int, digits: int) -> Decimal:
-    """How far the tax is above what the line's rate gives exactly."""
+    """Return how far the tax is above the exact result of the line's rate."""
     included = line.get("tax_included", True) is not False
     return tax - tax_of(Decimal(_minor(_amount(line), digits)), _number(line["tax_rate"]), included)
 
 
 def _others(lines: Sequence[dict[str, Any]], pairs: Sequence[PrintedTax]) -> Iterator[dict[str, Any]]:
-    of_pairs = {id(pair.one.line) for pair in pairs}
+    of_pairs = {id(pair.charged.line) for pair in pairs}
     return (line for line in lines if id(line) not in of_pairs)
 
 
-def _printed(one: ChargedTaxes, digits: int) -> PrintedTax:
-    included = one.line.get("tax_included", True) is not False
-    by_rate = _rounded_tax(one.amount, one.line["tax_rate"], included, digits)
-    tax = _number(one.tax)
-    whole = EXACT.scaleb(tax, digits)
-    return PrintedTax(one, by_rate, int(whole) if whole == whole.to_integral_value() else by_rate)
+def _printed(charged: ChargedTaxes, digits: int) -> PrintedTax:
+    included = charged.line.get("tax_included", True) is not False
+    by_rate = _rounded_tax(charged.amount, charged.line["tax_rate"], included, digits)
+    tax = _number(charged.tax)
+    minor_units = EXACT.scaleb(tax, digits)
+    return PrintedTax(charged, by_rate, int(minor_units) if minor_units == minor_units.to_integral_value() else by_rate)
 
 
 def _by_rate(line: dict[str, Any], digits: int) -> int:
-    """The tax of a line in minor units as the check of receipts computes it; 0 where it will be found to be no line."""
+    """Return a line's tax in minor units as the receipt check computes it; 0 for a line that will fail validation."""
     try:
         rate, amount = text_of(line.get("tax_rate", "0")), _amount(line)
     except ConversionFailed:
@@ -286,7 +292,7 @@ def _by_rate(line: dict[str, Any], digits: int) -> int:
     return _rounded_tax(amount, rate, line.get("tax_included", True) is not False, digits)
 
 
-@lru_cache(4096)  # a shop's prices are few
+@lru_cache(4096)  # a shop has few distinct prices
 def _rounded_tax(amount: Decimal, rate: str, included: bool, digits: int) -> int:
     try:
         return taxed(_minor(amount, digits), rate_units(rate), included)[1]
@@ -306,7 +312,7 @@ def _amount(line: dict[str, Any]) -> Decimal:
 
 
 def _total(taxes: list[dict[str, Any]], name: str) -> Decimal | None:
-    """Their sum; None if one does not say."""
+    """Return the sum of this field over all taxes, or None if any of them lacks it."""
     if any(name not in tax for tax in taxes):
         return None
     return sum((_number(tax[name]) for tax in taxes), Decimal(0))

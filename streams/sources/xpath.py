@@ -1,16 +1,18 @@
-"""What XPath 1.0 lacks: exact arithmetic on money, and choices. Results are text; a list of nodes counts as its first.
+"""Functions that XPath 1.0 lacks: exact arithmetic for money, and conditionals.
 
-`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)` (to 12 places; nothing where b is 0), `total(nodes)`,
-`absolute(a)`, `rounded(a, places)` (half up). What is not there, or is empty, counts as 0 in them.
-`first(a, b, …)` is the first that is there and not empty; `choose(condition, a, b)` is a where the condition holds,
-else b; `joined(mark, a, b, …)` is nothing where one of them is empty; `yes(a)` is whether a flag is set (true, 1, yes).
-`same(a, b)` is whether two amounts are less than half a cent apart.
+Results are text. A list of nodes passed as a value counts as its first node.
 
-`unreversed(nodes, marked, key, amount)` is the nodes without those that are marked as void, and without those that a
-marked one takes back: an earlier node of the same key and the opposite amount. `marked`, `key` and `amount` are XPath,
-from each node. Of an earlier node of a larger amount a marked one takes back a part, and stays.
+`add(a, b)`, `subtract(a, b)`, `multiply(a, b)`, `divide(a, b)` (to 12 places; empty if b is 0), `total(nodes)`,
+`absolute(a)`, `rounded(a, places)` (half up). Missing and empty values count as 0 in them.
+`first(a, b, …)` returns the first value that is not empty; `choose(condition, a, b)` returns a if the condition holds,
+otherwise b; `joined(separator, a, b, …)` is empty if any of the values is; `yes(a)` returns whether a flag is set
+(true, 1, yes). `same(a, b)` returns whether two amounts differ by less than half a cent.
 
-`percentage(tax, net)` is the one round rate that gives a tax of a net amount to the cent; nothing where there are more.
+`unreversed(nodes, marked, key, amount)` returns the nodes without those marked as void, and without the nodes they
+reverse: an earlier node with the same key and the opposite amount. `marked`, `key` and `amount` are XPath expressions
+relative to each node. A marked node that reverses only part of an earlier, larger amount is kept.
+
+`percentage(tax, net)` returns the only round rate that gives this tax on a net amount to the cent; empty if several do.
 """
 
 from collections.abc import Callable
@@ -31,14 +33,14 @@ _HALF_A_CENT = Decimal("0.005")
 
 
 def _text(value: Any) -> str:
-    """The text of a value of XPath: of the first node, of a number without an exponent."""
+    """Return an XPath value as text: for a list its first node, for a number without an exponent."""
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):  # what XPath has computed itself
+    if isinstance(value, float):  # a number that XPath itself computed
         return format(Decimal(str(value)).quantize(_TWELVE_PLACES, context=_LONG), "f") if isfinite(value) else ""
     return "".join(value.itertext()).strip()
 
@@ -48,43 +50,47 @@ def _number(value: Any) -> Decimal:
     return any_number(text) if text else Decimal(0)
 
 
-def _shown(number: Decimal) -> str:
+def _decimal_text(number: Decimal) -> str:
     return format(number.normalize(_LONG), "f")
 
 
 def _add(_: Any, a: Any, b: Any) -> str:
-    return _shown(EXACT.add(_number(a), _number(b)))
+    return _decimal_text(EXACT.add(_number(a), _number(b)))
 
 
 def _subtract(_: Any, a: Any, b: Any) -> str:
-    return _shown(EXACT.subtract(_number(a), _number(b)))
+    return _decimal_text(EXACT.subtract(_number(a), _number(b)))
 
 
 def _multiply(_: Any, a: Any, b: Any) -> str:
-    return _shown(EXACT.multiply(_number(a), _number(b)))
+    return _decimal_text(EXACT.multiply(_number(a), _number(b)))
 
 
 def _divide(_: Any, a: Any, b: Any) -> Any:
     divisor = _number(b)
-    return _shown(_LONG.divide(_number(a), divisor).quantize(_TWELVE_PLACES, context=_LONG)) if divisor else _NOTHING
+    return (
+        _decimal_text(_LONG.divide(_number(a), divisor).quantize(_TWELVE_PLACES, context=_LONG))
+        if divisor
+        else _NOTHING
+    )
 
 
 def _total(_: Any, nodes: Any) -> str:
     result = Decimal(0)
     for node in nodes if isinstance(nodes, list) else [nodes]:
         result = EXACT.add(result, _number(node))
-    return _shown(result)
+    return _decimal_text(result)
 
 
 def _absolute(_: Any, a: Any) -> str:
-    return _shown(abs(_number(a)))
+    return _decimal_text(abs(_number(a)))
 
 
 def _rounded(_: Any, a: Any, places: Any) -> str:
     digits = _number(places)
     if not 0 <= digits <= 12:
         raise NotMoney("out_of_range")
-    return _shown(_number(a).quantize(Decimal(1).scaleb(-int(digits)), context=_LONG))
+    return _decimal_text(_number(a).quantize(Decimal(1).scaleb(-int(digits)), context=_LONG))
 
 
 def _first(_: Any, *values: Any) -> Any:
@@ -92,13 +98,13 @@ def _first(_: Any, *values: Any) -> Any:
 
 
 def _choose(_: Any, condition: Any, a: Any, b: Any) -> Any:
-    chosen = a if condition else b
-    return _text(chosen) or _NOTHING
+    value = a if condition else b
+    return _text(value) or _NOTHING
 
 
-def _joined(_: Any, mark: Any, *values: Any) -> Any:
+def _joined(_: Any, separator: Any, *values: Any) -> Any:
     texts = [_text(value) for value in values]
-    return _text(mark).join(texts) if all(texts) else _NOTHING
+    return _text(separator).join(texts) if all(texts) else _NOTHING
 
 
 def _yes(_: Any, flag: Any) -> bool:
@@ -110,15 +116,15 @@ def _same(_: Any, a: Any, b: Any) -> bool:
 
 
 class _MarkedNode(NamedTuple):
-    """A node that may be void: whether it is marked, what it is of, and its amount."""
+    """A node that may be void or reversed: whether it is marked, the key of the item it is for, and its amount."""
 
     node: Any
-    marked: bool
+    is_marked: bool
     key: str
     amount: Decimal
 
     def takes_back(self, other: "_MarkedNode") -> bool:
-        """Whether it takes back the other one, or a part of it."""
+        """Return whether this node reverses the other one, or a part of it."""
         return bool(self.key) and self.key == other.key and self.amount * other.amount < 0
 
 
@@ -127,21 +133,32 @@ def _unreversed(_: Any, nodes: Any, marked: str, key: str, amount: str) -> list[
     if not any(is_marked(node) for node in nodes):
         return list(nodes)
     key_of, amount_of = _compiled(key), _compiled(amount)
-    seen = [_MarkedNode(node, bool(is_marked(node)), _text(key_of(node)), _number(amount_of(node))) for node in nodes]
-    void: set[int] = set()
+    candidates = [
+        _MarkedNode(node, bool(is_marked(node)), _text(key_of(node)), _number(amount_of(node))) for node in nodes
+    ]
+    removed: set[int] = set()
     paired: set[int] = set()
-    for place, one in enumerate(seen):
-        if not one.marked:
+    for index, candidate in enumerate(candidates):
+        if not candidate.is_marked:
             continue
-        before = [earlier for earlier in range(place - 1, -1, -1) if one.takes_back(seen[earlier])]
-        whole = [earlier for earlier in before if seen[earlier].amount == -one.amount and earlier not in paired]
-        whole.sort(key=lambda earlier: not seen[earlier].marked)  # an original that is marked too goes first
-        if whole:
-            paired.add(whole[0])
-            void |= {place, whole[0]}
-        elif not any(abs(seen[earlier].amount) > abs(one.amount) and not seen[earlier].marked for earlier in before):
-            void.add(place)
-    return [one.node for place, one in enumerate(seen) if place not in void]
+        earlier_matches = [earlier for earlier in range(index - 1, -1, -1) if candidate.takes_back(candidates[earlier])]
+        exact_matches = [
+            earlier
+            for earlier in earlier_matches
+            if candidates[earlier].amount == -candidate.amount and earlier not in paired
+        ]
+        exact_matches.sort(
+            key=lambda earlier: not candidates[earlier].is_marked
+        )  # prefer an original that is marked as well
+        if exact_matches:
+            paired.add(exact_matches[0])
+            removed |= {index, exact_matches[0]}
+        elif not any(
+            abs(candidates[earlier].amount) > abs(candidate.amount) and not candidates[earlier].is_marked
+            for earlier in earlier_matches
+        ):
+            removed.add(index)
+    return [candidate.node for index, candidate in enumerate(candidates) if index not in removed]
 
 
 @lru_cache(64)
@@ -150,11 +167,13 @@ def _compiled(path: str) -> etree.XPath:
 
 
 def _percentage(_: Any, tax: Any, net: Any) -> Any:
-    amount, charged = abs(_number(net)), abs(_number(tax))
-    exponent = charged.as_tuple().exponent
+    amount, tax_amount = abs(_number(net)), abs(_number(tax))
+    exponent = tax_amount.as_tuple().exponent
     unit = Decimal(1).scaleb(min(exponent if isinstance(exponent, int) else 0, -2))
-    rate = TaxedAmount(amount, charged, False, unit, unit / 2).roundest() if amount and charged <= amount else None
-    return _NOTHING if rate is None else _shown(rate)
+    rate = (
+        TaxedAmount(amount, tax_amount, False, unit, unit / 2).roundest() if amount and tax_amount <= amount else None
+    )
+    return _NOTHING if rate is None else _decimal_text(rate)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -15,8 +15,8 @@ from streams.batch import Rejection, Skipped
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.sources.contracts import built_in, find, load
-from streams.sources.source import Source, ready
+from streams.sources.contracts import built_in_contracts, find_contract, load_contract
+from streams.sources.source import Source, load_source
 from tests.support.events import NOON, batch
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -26,18 +26,18 @@ SHOP = Stores({}, Store(timezone="Europe/Berlin"))
 @cache
 def source(name: str) -> Source:
     """A built-in source; all its stores are in Berlin."""
-    return ready(find(name), lambda _: BERLIN)
+    return load_source(find_contract(name), lambda _: BERLIN)
 
 
 @cache
 def examples() -> list[tuple[str, ContractExample]]:
     """Every example of every built-in contract, with its contract's name."""
-    return [(name, example) for name in built_in() for example in load(find(name)).examples]
+    return [(name, example) for name in built_in_contracts() for example in load_contract(find_contract(name)).examples]
 
 
 def folder(name: str) -> Path:
     """Where a built-in contract lies."""
-    return find(name).parent
+    return find_contract(name).parent
 
 
 def through(

@@ -7,7 +7,7 @@ import pytest
 
 from ops.dlq.patch import ValuePatch, identity, same_identity
 from streams.sources.canonical import CANONICAL, RecordSource
-from streams.sources.source import Source, ready
+from streams.sources.source import Source, load_source
 from tests.support.events import FakeRecord, event
 
 MAPPED = """\
@@ -36,7 +36,7 @@ RECEIPT: dict[str, Any] = {"kind": "S", "id": "e-1", "shop": "S1", "till": "1", 
 def mapped(tmp_path_factory: pytest.TempPathFactory) -> Source:
     path = tmp_path_factory.mktemp("contracts") / "shop.yaml"
     path.write_text(MAPPED)
-    return ready(path, {}.get)
+    return load_source(path, {}.get)
 
 
 def same(value: Any, patch: Any, source: RecordSource = CANONICAL) -> bool:

@@ -195,7 +195,7 @@ def test_sheet_that_does_not_fit_is_told_by_its_name_and_with_the_others(tmp_pat
         read(opened.file)
     assert str(caught.value) == (
         f"{path}, sheet 'Sheet' (--sheet takes another one: 'Sales'): group_by: there is no column no; "
-        "there are Report of March"
+        "the columns are Report of March"
     )
 
 

@@ -1,4 +1,4 @@
-"""`tillstream inspect`: what it says about files, what it keeps to itself, and that its drafts load."""
+"""`tillstream inspect`: its reports on files, the personal values it hides, and drafts that load."""
 
 import codecs
 import gzip
@@ -18,17 +18,17 @@ from ops.cli import program
 from ops.files.layout import look
 from ops.inspect import column as columns
 from ops.inspect.column import ValueColumn
-from ops.inspect.draft import draft
+from ops.inspect.draft import draft_contract
 from ops.inspect.survey import survey_file, survey_rows
-from ops.inspect.topic import shares
-from ops.inspect.value_kinds import read
+from ops.inspect.topic import records_per_partition
+from ops.inspect.value_kinds import read_value
 from schemas.contract import ConversionStep
 from schemas.store import Store, Stores
 from streams.mapping.mapper import IdentityMapper, store_zone
 from streams.privacy.detection import by_value, luhn
 from streams.privacy.field_names import by_name
 from streams.sources.convert import converter
-from streams.sources.source import ready
+from streams.sources.source import load_source
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "tutorial" / "sample.csv"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "online-retail" / "2010-12.csv.gz"
@@ -84,7 +84,7 @@ def test_encoding_and_delimiter_are_detected(tmp_path: Path, encoding: str, said
     assert layout.columns == ("bon", "artikel", "preis")
 
 
-def test_file_without_a_header_is_told(tmp_path: Path) -> None:
+def test_file_without_a_header_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "sales.csv"
     path.write_text("1,2.50,tea\n2,3.50,milk\n")
     assert found(path)["header"] is False
@@ -141,14 +141,14 @@ DEEP = 5_000
         (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "no record could be read as json"),
     ],
 )
-def test_what_can_not_be_read_is_told_without_a_traceback(tmp_path: Path, value: bytes, said: str) -> None:
+def test_unreadable_input_is_reported_without_a_traceback(tmp_path: Path, value: bytes, said: str) -> None:
     path = tmp_path / "sales"
     path.write_bytes(value)
     result = tillstream("inspect", path)
     assert (result.exit_code, said in result.output, isinstance(result.exception, SystemExit)) == (2, True, True)
 
 
-def test_file_of_another_format_than_the_one_that_is_asked_for_is_told(tmp_path: Path) -> None:
+def test_file_in_another_format_than_requested_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "sales"
     path.write_text("a,b [\n1,2\n")
     result = tillstream("inspect", path, "--format", "json_array")
@@ -162,7 +162,7 @@ def test_record_that_is_nested_too_deeply_is_unreadable_among_others(tmp_path: P
     assert (about["format"], about["records"], about["unreadable"]) == ("json_lines", 1, 1)
 
 
-def test_blank_lines_before_the_header_are_none(tmp_path: Path) -> None:
+def test_blank_lines_before_the_header_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "sales"
     path.write_text("\n\nbon;artikel\n1;tea\n")
     about = found(path)
@@ -252,7 +252,7 @@ def test_draft_says_that_some_times_are_not_read(tmp_path: Path) -> None:
     path.write_text("receipt;date;sku;qty;price\n" + "".join(f"{n};{at};A;1;1.25\n" for n, at in enumerate(times)))
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
     (when,) = [line for line in target.read_text().splitlines() if "occurred_at" in line]
-    assert when.endswith("# check: 25.0% of the values are no time that these formats read")
+    assert when.endswith("# check: 25.0% of the values don't match these formats")
 
 
 def test_decimal_marks_that_fit_every_value_are_taken() -> None:
@@ -288,26 +288,26 @@ def test_signs_of_currencies_and_brackets_go_into_the_draft_which_reads_them(
 
 
 @pytest.mark.parametrize("text", ["TOP 10", "ABC 1.5", "5 XYZ", "A$5B", "$", "(x)", "(089)", "12.50 €€", "() 5"])
-def test_what_only_looks_like_money_is_a_text(text: str) -> None:
-    assert read(text).kind == "text"
+def test_text_that_only_looks_like_money_stays_text(text: str) -> None:
+    assert read_value(text).kind == "text"
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6))
 def test_every_plain_decimal_is_a_number(value: Decimal) -> None:
-    assert read(str(value)).kind == "decimal"
+    assert read_value(str(value)).kind == "decimal"
 
 
 @given(st.text())
 def test_no_text_breaks_the_reading(text: str) -> None:
-    read(text.strip())
+    read_value(text.strip())
     by_value(text)
     by_name(text)
 
 
-def test_distinct_values_are_bounded_and_said_to_be_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "CAP", 10)
+def test_distinct_values_are_bounded_and_reported_as_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MAX_DISTINCT", 10)
     many = column(*map(str, range(100)))
-    assert (len(many.counts), many.more, many.filled, many.unique) == (10, True, 100, None)
+    assert (len(many.counts), many.overflowed, many.filled, many.unique) == (10, True, 100, None)
     assert (many.range.low, many.range.high) == (0, 99)
     assert column(*"aab").unique is False
     assert column(*"abc").unique is True
@@ -350,18 +350,18 @@ def test_draft_says_where_an_amount_may_be_a_thousand_times_as_large(tmp_path: P
     path.write_text("receipt;date;sku;qty;price\n1;2026-03-01;A;1;1,250\n2;2026-03-02;A;1;2,500\n")
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
     (price,) = [line for line in target.read_text().splitlines() if "unit_price" in line]
-    assert price.endswith("# check: the decimal mark can't be told: 1,234 may be a thousand")
+    assert price.endswith("# check: the decimal mark is ambiguous: 1,234 may be a thousand")
 
 
 def test_draft_of_the_sample_loads_and_guesses_returns(tmp_path: Path) -> None:
     target = tmp_path / "draft.yaml"
     assert tillstream("inspect", SAMPLE, "--draft", target).exit_code == 0
-    contract = ready(target, ZONES).contract
+    contract = load_source(target, ZONES).contract
     assert contract.group_by == ("InvoiceNo",)
     assert [kind.type for kind in contract.kinds] == ["return", "sale"]
     assert contract.personal == ("rows[].CustomerID",)
     again = tillstream("inspect", SAMPLE, "--draft", target)
-    assert (again.exit_code, "exists already" in again.output) == (2, True)
+    assert (again.exit_code, "already exists" in again.output) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_drafts_of_other_formats_load(tmp_path: Path, text: str) -> None:
     path, target = tmp_path / "in", tmp_path / "out.yaml"
     path.write_text(text)
     assert tillstream("inspect", path, "--draft", target).exit_code == 0
-    ready(target, ZONES)
+    load_source(target, ZONES)
 
 
 @given(
@@ -392,20 +392,20 @@ def test_every_draft_loads(tmp_path_factory: pytest.TempPathFactory, names: list
     value = st.sampled_from(["1", "-2", "C7", "2.50", "2026-01-02", "x", "", "refund"])
     rows = data.draw(st.lists(st.lists(value, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
     target = tmp_path_factory.mktemp("draft") / "draft.yaml"
-    target.write_text(draft(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
-    ready(target, ZONES)
+    target.write_text(draft_contract(survey_rows(tuple(names), rows), None, Path("sales.csv")), encoding="utf-8")
+    load_source(target, ZONES)
 
 
 def test_shares_of_partitions_are_even_and_add_up() -> None:
-    assert shares({0: 100, 1: 2, 2: 100}, 12) == {0: 5, 1: 2, 2: 5}
-    assert shares({0: 0, 1: 3}, 12) == {0: 0, 1: 3}
-    assert shares({0: 9, 1: 9}, 1) == {0: 1, 1: 0}
+    assert records_per_partition({0: 100, 1: 2, 2: 100}, 12) == {0: 5, 1: 2, 2: 5}
+    assert records_per_partition({0: 0, 1: 3}, 12) == {0: 0, 1: 3}
+    assert records_per_partition({0: 9, 1: 9}, 1) == {0: 1, 1: 0}
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real data are not at {REAL}")
 def test_real_month_is_described() -> None:
     survey = survey_file(REAL, look(REAL), None, lambda _: None)
-    assert (survey.records, survey.duplicates, survey.groups()[0]) == (42_481, 500, "InvoiceNo")
+    assert (survey.records, survey.duplicates, survey.group_by_candidates()[0]) == (42_481, 500, "InvoiceNo")
     invoices = survey.columns["InvoiceNo"]
     assert (len(invoices.counts), invoices.prefixes["C"]) == (2_025, 728)
 
@@ -422,7 +422,7 @@ def test_draft_says_that_dates_have_no_time_of_day(day: str, says: bool, tmp_pat
     assert ("no time of day" in target.read_text(encoding="utf-8")) is says
 
 
-def test_zero_is_no_group_of_thousands() -> None:
-    assert {point for point, _ in read("0,755").marks} == {","}
-    assert {point for point, _ in read("0.755").marks} == {"."}
-    assert {point for point, _ in read("1,755").marks} == {",", "."}
+def test_group_of_thousands_does_not_begin_with_zero() -> None:
+    assert {point for point, _ in read_value("0,755").marks} == {","}
+    assert {point for point, _ in read_value("0.755").marks} == {"."}
+    assert {point for point, _ in read_value("1,755").marks} == {",", "."}

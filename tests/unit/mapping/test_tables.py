@@ -82,7 +82,7 @@ FAULTS = [
     ("mapping: 1\nitens: 3\n", "", "mapping.yaml:2: itens: Extra inputs are not permitted"),
     ("mapping: 2\n", "", "mapping.yaml:1: mapping: Input should be 1"),
     ("- 1\n", "", "mapping.yaml:1: a mapping is a list of `name: value`; begin with `mapping: 1`"),
-    ("mapping: 1\nversion: '1'\nversion: '2'\n", "", "mapping.yaml:3: version: given twice; keep one"),
+    ("mapping: 1\nversion: '1'\nversion: '2'\n", "", "mapping.yaml:3: version: duplicate key; keep one"),
     (
         "mapping: 1\ncleaning:\n  quantity: {then: hold}\n",
         "",
@@ -129,9 +129,9 @@ def test_fault_is_reported_with_its_place(tmp_path: Path, text: str | dict[str, 
         ("- sku: A\n- B\n", "items.yaml:2: a row is `{name: value, …}`"),
         ("- sku: A\n- {sku: B, cosst: 1}\n", "items.yaml:2: cosst: Extra inputs are not permitted"),
         ("- sku: [\n", "items.yaml:2: not valid YAML"),
-        ("- sku: A\n- {sku: B, description: 2026-02-30}\n", "items.yaml:2: a date or number that is none"),
+        ("- sku: A\n- {sku: B, description: 2026-02-30}\n", "items.yaml:2: not a valid date or number"),
         ('- {sku: "A\\0"}\n', "items.yaml:1: sku: has a NUL character"),
-        ('- {sku: "A\\uD800"}\n', "items.yaml:1: half of a character"),
+        ('- {sku: "A\\uD800"}\n', "items.yaml:1: half of a surrogate pair"),
     ],
 )
 def test_fault_in_a_yaml_table_is_reported_with_its_line(tmp_path: Path, content: str, told: str) -> None:

@@ -16,7 +16,7 @@ from ops.files.as_imported import records_of
 from ops.files.layout import NotReadable
 from ops.publish import FOLDER
 from streams.privacy.masking import TextMask
-from streams.sources.contracts import load
+from streams.sources.contracts import load_contract
 from streams.sources.rows import RowsUnreadable, rows_to_records
 
 SALE = {"InvoiceNo": "1", "StockCode": "A", "Quantity": "1", "InvoiceDate": "2010-12-01 12:00:00", "UnitPrice": "2.5"}
@@ -78,11 +78,11 @@ def test_contract_that_is_wrong_is_reported_with_its_line(contract: Path) -> Non
 @pytest.mark.parametrize(
     ("value", "events", "said"),
     [
-        ("{at: 2026-03-01}", "[]", "10: examples.0.value.at: nothing that JSON has; put a date or a time in quotes"),
-        ("[1, {at: 2026-03-01 10:00:00}]", "[]", "10: examples.0.value.1.at: nothing that JSON has"),
-        ("x", "[{occurred_at: 2026-03-01}]", "11: examples.0.events.0.occurred_at: nothing that JSON has"),
-        ("!!set {a, b}", "[]", "10: examples.0.value: nothing that JSON has"),
-        ('"\\ud800"', "[]", "10: half of a character"),
+        ("{at: 2026-03-01}", "[]", "10: examples.0.value.at: not a JSON value; put a date or a time in quotes"),
+        ("[1, {at: 2026-03-01 10:00:00}]", "[]", "10: examples.0.value.1.at: not a JSON value"),
+        ("x", "[{occurred_at: 2026-03-01}]", "11: examples.0.events.0.occurred_at: not a JSON value"),
+        ("!!set {a, b}", "[]", "10: examples.0.value: not a JSON value"),
+        ('"\\ud800"', "[]", "10: half of a surrogate pair"),
     ],
 )
 def test_example_that_json_can_not_say_is_reported_with_its_line(
@@ -321,7 +321,7 @@ def test_schema_is_the_published_one() -> None:
 
 
 def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
-    records = list(records_of(SAMPLE, load(contract), lambda _: None))
+    records = list(records_of(SAMPLE, load_contract(contract), lambda _: None))
     assert [key for key, _ in records] == [b"900001", b"900002", b"C900003", b"900004", b"900005"]
     assert sum(len(json.loads(value)["rows"]) for _, value in records) == 10
     assert json.loads(records[4][1])["rows"][1]["Description"] == "CUSHION, STRIPED"
@@ -331,7 +331,7 @@ def test_rows_of_a_receipt_become_one_record(contract: Path) -> None:
 def test_file_that_breaks_off_is_reported_with_its_name(contract: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(SAMPLE.read_bytes())[:-9] if name.endswith(".gz") else b'[{"a": 1}, {"a"')
-    form = load(contract) if name.endswith(".gz") else None
+    form = load_contract(contract) if name.endswith(".gz") else None
     with pytest.raises(NotReadable, match=f"{name}: (the gzip file is damaged|item 2 of the JSON array breaks off)"):
         list(records_of(path, form, lambda _: None))
 
@@ -340,8 +340,8 @@ def test_rows_without_groups_are_records_of_their_own() -> None:
     assert len(list(rows_to_records([b"a,b\n", b"1,2\n", b"1,2\n"], ()))) == 2
 
 
-def test_column_that_is_not_there_is_reported_with_those_that_are() -> None:
-    with pytest.raises(RowsUnreadable, match="no column c; there are a, b"):
+def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(RowsUnreadable, match="no column c; the columns are a, b"):
         list(rows_to_records([b"a,b\n", b"1,2\n"], ("c",)))
 
 

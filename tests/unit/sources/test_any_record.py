@@ -1,4 +1,4 @@
-"""Whatever comes in the shape of a built-in source's records, or nearly, ends as event, skip or dead letter."""
+"""Any record shaped like those of a built-in source, or nearly, becomes an event, a skip or a dead letter."""
 
 import copy
 import json
@@ -65,7 +65,7 @@ def test_broken_record_comes_to_an_end(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(value=st.binary(max_size=40) | JUNK.map(lambda junk: json.dumps(junk).encode()))
-def test_junk_is_no_event(name: str, value: bytes) -> None:
+def test_junk_is_not_an_event(name: str, value: bytes) -> None:
     documents, rejected, _ = through(name, value)
     assert documents == []
     assert rejected

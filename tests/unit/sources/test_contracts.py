@@ -1,4 +1,4 @@
-"""Contract files: every fault is told with file, line and path."""
+"""Contract files: every fault is reported with file, line and path."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from schemas.contract import Contract
-from streams.sources.contracts import BUILT_IN, ContractError, built_in, find, load
-from streams.sources.source import ready
+from streams.sources.contracts import BUILT_IN, ContractError, built_in_contracts, find_contract, load_contract
+from streams.sources.source import load_source
 
 GOOD = """\
 contract: 1
@@ -36,13 +36,13 @@ def path(tmp_path: Path) -> Path:
 def faults(path: Path, text: str) -> list[str]:
     path.write_text(text)
     with pytest.raises(ContractError) as error:
-        ready(path, lambda _: None)
+        load_source(path, lambda _: None)
     return [line.replace(str(path), "shop.yaml") for line in str(error.value).splitlines()]
 
 
 def test_good_contract_is_ready(path: Path) -> None:
     path.write_text(GOOD)
-    assert ready(path, lambda _: None).contract.label == "shop@1"
+    assert load_source(path, lambda _: None).contract.label == "shop@1"
 
 
 @pytest.mark.parametrize(
@@ -57,29 +57,29 @@ def test_good_contract_is_ready(path: Path) -> None:
         ("type: sale", "type: sail", "shop.yaml:5: kinds.0.type: Input should be 'sale', 'return'"),
         ("type: sale", "typ: sale", "shop.yaml:5: kinds.0.typ: Extra inputs are not permitted"),
         ('point: ","', 'point: ";"', "shop.yaml:9: fields.totals.gross.as.decimal.point: Input should be '.' or ','"),
-        ("number", "nu[mber", "shop.yaml:8: fields.receipt.path: 'nu[mber' is no JMESPath"),
+        ("number", "nu[mber", "shop.yaml:8: fields.receipt.path: 'nu[mber' is not valid JMESPath"),
         ("number", "{path: number, header: x}", "shop.yaml:8: fields.receipt: a rule takes its value from one of"),
         ("number", "{path: number, as: {time: dd.mm.yyyy}}", "shop.yaml:8: fields.receipt.as"),
         ("number", "{path: number, as: {time: {zone: Berlin}}}", "shop.yaml:8: fields.receipt.as.0: time: 'Berlin'"),
         ("number", "{path: number, as: date}", "shop.yaml:8: fields.receipt.as"),
-        ("{path: kind, is: sale}", "{path: 'a['}", "shop.yaml:4: kinds.0.when.0.path: 'a[' is no JMESPath"),
-        ("each: items", "each: 'items['", "shop.yaml:11: lines.0.each: 'items[' is no JMESPath"),
+        ("{path: kind, is: sale}", "{path: 'a['}", "shop.yaml:4: kinds.0.when.0.path: 'a[' is not valid JMESPath"),
+        ("each: items", "each: 'items['", "shop.yaml:11: lines.0.each: 'items[' is not valid JMESPath"),
         ("source: shop\n", "", "shop.yaml:1: source: Field required"),
         ("contract: 1", "contract: 2", "shop.yaml:1: contract: Input should be 1"),
         ("contract: 1", "contract: true", "shop.yaml:1: contract: write it as a number, without quotes"),
         ("  - skip: no sale", "  - skip: no sale\n    type: void", "shop.yaml:6: kinds.1: a kind has a `type`"),
-        ("source: shop", "source: shop\nsource: shop", "shop.yaml:3: source: given twice"),
+        ("source: shop", "source: shop\nsource: shop", "shop.yaml:3: source: duplicate key"),
         ("source: shop", "source: 'shop", "shop.yaml:"),
         ("source: shop", "source: shop\ngroup_by: [a]", "shop.yaml:1: contract: group_by is for format csv"),
     ],
 )
-def test_fault_is_told_with_its_line_and_path(path: Path, old: str, new: str, fault: str) -> None:
+def test_fault_is_reported_with_its_line_and_path(path: Path, old: str, new: str, fault: str) -> None:
     found = faults(path, GOOD.replace(old, new, 1))
     assert len(found) == 1, found
     assert found[0].startswith(fault)
 
 
-def test_all_faults_are_told_at_once(path: Path) -> None:
+def test_all_faults_are_reported_at_once(path: Path) -> None:
     found = faults(path, GOOD.replace("number", "'a['").replace("code", "'b['"))
     assert [line.split(": ")[0] for line in found] == ["shop.yaml:8", "shop.yaml:13"]
 
@@ -99,12 +99,12 @@ def test_all_faults_are_told_at_once(path: Path) -> None:
         "<<: 3",
     ],
 )
-def test_what_is_no_contract_at_all_is_refused_in_words(path: Path, text: str) -> None:
+def test_file_that_is_not_a_contract_is_refused_with_a_message(path: Path, text: str) -> None:
     assert faults(path, text)[0].startswith("shop.yaml")
 
 
 @pytest.mark.parametrize("value", ["2026-02-30", "0x_", "!!int x", "!!bool x", "!!timestamp x", "!!binary ü"])
-def test_value_that_yaml_itself_takes_for_another_is_told_with_its_line(path: Path, value: str) -> None:
+def test_value_that_yaml_misreads_is_reported_with_its_line(path: Path, value: str) -> None:
     text = GOOD.replace("\n", f"\ndescription: {value}\n", 1)
     assert faults(path, text)[0].startswith("shop.yaml:2: ")
 
@@ -112,17 +112,19 @@ def test_value_that_yaml_itself_takes_for_another_is_told_with_its_line(path: Pa
 def test_file_that_is_not_utf_8_is_refused(path: Path) -> None:
     path.write_bytes(b"source: \xff")
     with pytest.raises(ContractError, match="not UTF-8"):
-        load(path)
+        load_contract(path)
 
 
-def test_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(ContractError, match=r"shoppify: neither a file nor a built-in contract; these are .*square"):
-        find("shoppify")
+def test_unknown_name_lists_the_built_in_contracts() -> None:
+    with pytest.raises(
+        ContractError, match=r"shoppify: neither a file nor a built-in contract; the built-in ones are .*square"
+    ):
+        find_contract("shoppify")
 
 
-@pytest.mark.parametrize("name", built_in())
+@pytest.mark.parametrize("name", built_in_contracts())
 def test_built_in_contract_is_ready_and_fits_the_published_schema(name: str) -> None:
-    ready(find(name), lambda _: None)
+    load_source(find_contract(name), lambda _: None)
     schema = json.loads((Path(__file__).parents[3] / "schemas/published/contract.schema.json").read_text())
     jsonschema.validate(yaml.safe_load((BUILT_IN / f"{name}.yaml").read_text()), schema)
 

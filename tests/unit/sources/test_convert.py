@@ -1,4 +1,4 @@
-"""Conversions: what is written in the stated way comes out exactly, what is not is refused without its value."""
+"""Conversions: well-formed values come out exactly; others are refused, and the error never contains the value."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from streams.sources.convert import ConversionFailed, StepError, converter
 
 
 @dataclass
-class Around:
+class StepContext:
     currency: str | None = "EUR"
     zone: ZoneInfo | None = None
 
 
-BERLIN = Around(zone=ZoneInfo("Europe/Berlin"))
+BERLIN = StepContext(zone=ZoneInfo("Europe/Berlin"))
 
 
-def convert(step: Any, value: Any, around: Around = BERLIN) -> Any:
+def convert(step: Any, value: Any, context: StepContext = BERLIN) -> Any:
     for one in FieldRule.model_validate({"path": "x", "as": step}).steps:
-        value = converter(one)(value, around)
+        value = converter(one)(value, context)
     return value
 
 
@@ -146,7 +146,7 @@ def test_not_convertible(step: Any, value: Any, kind: str) -> None:
 
 def test_minor_units_of_an_unknown_currency_are_refused() -> None:
     with pytest.raises(ConversionFailed, match="unknown_currency"):
-        convert("minor_units", 1, Around(currency=None))
+        convert("minor_units", 1, StepContext(currency=None))
 
 
 def time(formats: Any, **more: Any) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def test_hour_that_does_not_exist_is_refused() -> None:
 
 def test_local_time_of_an_unknown_store_is_refused() -> None:
     with pytest.raises(ConversionFailed, match="local_time_of_unknown_store"):
-        convert("time", "2026-03-02T10:00:00", Around())
+        convert("time", "2026-03-02T10:00:00", StepContext())
 
 
 @given(st.datetimes(datetime(2001, 1, 1), datetime(2037, 1, 1)))  # noqa: DTZ001 (local times are the point)
@@ -234,16 +234,16 @@ def test_any_value_is_converted_or_refused(step: Any, data: st.DataObject) -> No
     ("step", "message"),
     [
         ({"decimal": {"point": ",", "thousands": ","}}, "same mark"),
-        ({"decimal": {"signs": ["-"]}}, "without digits"),
-        ({"decimal": {"signs": [" "]}}, "without digits"),
-        ({"decimal": {"signs": ["."]}}, "more than marks"),
-        ({"minor_units": "EURO"}, "no currency"),
-        ({"multiply": "x"}, "no number"),
+        ({"decimal": {"signs": ["-"]}}, "a sign has no digits"),
+        ({"decimal": {"signs": [" "]}}, "a sign has no digits"),
+        ({"decimal": {"signs": ["."]}}, "more than punctuation"),
+        ({"minor_units": "EURO"}, "not an ISO 4217 currency"),
+        ({"multiply": "x"}, "not a number"),
         ({"multiply": "0." + "3" * 50}, "28 digits"),
-        (time("dd/mm/yyyy"), "is no format"),
+        (time("dd/mm/yyyy"), "is not a format"),
         (time("%d %d"), "twice"),
         (time("%Q"), "%Q"),
-        (time("iso", zone="Berlin"), "no time zone"),
+        (time("iso", zone="Berlin"), "not a time zone"),
         (time("%m/%d/%y %H:%M %p"), "%p counts with %I alone"),
         (time("%m/%d/%y %I:%M PM"), "%I without %p"),
         (time("%m/%d/%y %H:%M %I %p"), "%H and %I"),
@@ -268,13 +268,13 @@ def test_any_value_is_converted_or_refused(step: Any, data: st.DataObject) -> No
         (time("%x %H:%M"), "%x is another order"),
         (time("%c"), "%c is another order"),
         (time(["iso", "%m/%d/%y %H:%M %p"]), "%p counts with %I alone"),
-        (time("epoch_s", zone="Europe/Berlin"), "zone next to epoch_s"),
-        (time("epoch_ms", zone="store"), "zone next to epoch_ms"),
-        (time("%Y-%m-%d %H:%M %z", zone="Europe/Berlin"), "says the moment by itself"),
-        (time("epoch_s", gap="shift", fold="later"), "gap, fold next to"),
+        (time("epoch_s", zone="Europe/Berlin"), "leave out zone: epoch_s already"),
+        (time("epoch_ms", zone="store"), "leave out zone: epoch_ms already"),
+        (time("%Y-%m-%d %H:%M %z", zone="Europe/Berlin"), "already determines the moment"),
+        (time("epoch_s", gap="shift", fold="later"), "leave out gap, fold: epoch_s"),
     ],
 )
-def test_step_that_can_never_work_is_told_at_load(step: Any, message: str) -> None:
+def test_step_that_can_never_work_is_reported_at_load(step: Any, message: str) -> None:
     (one,) = FieldRule.model_validate({"path": "x", "as": step}).steps
     with pytest.raises(StepError, match=message):
         converter(one)
@@ -329,7 +329,7 @@ def test_times_without_separators_are_read_by_their_widths(pattern: str, text: s
         (EUROS, "€0 755"),
     ],
 )
-def test_zero_is_no_group_of_thousands(step: Any, text: str) -> None:
+def test_group_of_thousands_does_not_begin_with_zero(step: Any, text: str) -> None:
     with pytest.raises(ConversionFailed, match="not_a_decimal"):
         convert(step, text)
 

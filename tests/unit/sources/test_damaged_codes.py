@@ -52,7 +52,7 @@ CONTRACT = {
 
 
 def made(value: Any, **more: Any) -> Any:
-    """What becomes of a record of the contract."""
+    """Return the outcome of a record under the contract."""
     source = Source(Contract.model_validate(CONTRACT | more), lambda _: ZoneInfo("UTC"))
     return outcome(source, value if isinstance(value, bytes) else json.dumps(value).encode())
 
@@ -62,7 +62,7 @@ def record(no: str = "R-1", sku: str = "A", **more: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("code", DAMAGED + DATES + ERRORS)
-def test_damaged_code_is_told_from_a_whole_one(code: str) -> None:
+def test_damaged_code_is_distinguished_from_a_valid_one(code: str) -> None:
     assert is_damaged(code)
 
 
@@ -81,7 +81,7 @@ def test_damaged_article_receipt_customer_and_store_are_dead_letters(code: str) 
     assert made(record(store=code)) == {"rejected": ["damaged_code: store: damaged_by_spreadsheet"]}
 
 
-def test_number_of_json_with_an_exponent_is_no_code() -> None:
+def test_json_number_with_an_exponent_is_not_a_code() -> None:
     value = b'{"no": "R-1", "items": [{"sku": 4.00638E+12, "price": "1.50"}]}'
     assert made(value) == {"rejected": ["damaged_code: lines.0.sku: damaged_by_spreadsheet"]}
     assert made(b'{"no": 1.23457E+15, "items": []}') == {"rejected": ["damaged_code: receipt: damaged_by_spreadsheet"]}
@@ -105,7 +105,7 @@ def test_gtin_step_names_the_reason() -> None:
     ("written", "code"),
     [('="0069012345"', "0069012345"), ("'00123", "00123"), ('="0069012345" ', "0069012345"), ("'n-17", "'n-17")],
 )
-def test_quoting_of_spreadsheets_is_no_part_of_a_code(written: str, code: str) -> None:
+def test_spreadsheet_quoting_is_removed_from_codes(written: str, code: str) -> None:
     (event,) = made(record(no=written, sku=written))["events"]
     assert (event["receipt"], event["lines"][0]["sku"]) == (code, code)
     assert bare_code(code) == code
@@ -141,4 +141,4 @@ def test_zeros_come_back_where_the_check_digit_proves_them(number: int, length: 
     assert restored.zfill(14) == gtin.zfill(14)  # never another article
     if length == 12 and zeros in (1, 2) and short != "":
         assert restored in (gtin, short)
-        assert restored == gtin or len(short) == 10  # an ISBN, for all that can be told
+        assert restored == gtin or len(short) == 10  # indistinguishable from an ISBN

@@ -15,16 +15,16 @@ from ops.simulator.data_sets import completejourney, online_retail
 from schemas.sale import SaleEvent
 from streams.batch import Batch
 from streams.decode import decode
-from streams.sources.contracts import find
+from streams.sources.contracts import find_contract
 from streams.sources.rows import rows_to_records
-from streams.sources.source import ready
+from streams.sources.source import load_source
 from tests.support.events import FakeRecord
 from tests.unit.simulator.test_data_sets import RETAIL, has_journey, has_retail
 
 
 @dataclass
 class Read:
-    """What a contract makes of a file."""
+    """Return the outcomes of a file's records under a contract."""
 
     events: dict[str, SaleEvent]
     skipped: list[str]
@@ -32,7 +32,7 @@ class Read:
 
 
 def read(name: str, lines: Iterable[bytes]) -> Read:
-    source = ready(find(name), lambda _: ZoneInfo("UTC"))
+    source = load_source(find_contract(name), lambda _: ZoneInfo("UTC"))
     records = [FakeRecord(n, v) for n, (_, v) in enumerate(rows_to_records(lines, source.contract.group_by))]
     arrivals, rejected, noted = decode(Batch("t", 0, records), source)
     events = {arrival.event.receipt: arrival.event for arrival in arrivals}

@@ -15,7 +15,7 @@ from schemas.dead_letter import Reason
 from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
-from streams.sources.contracts import ContractError, load
+from streams.sources.contracts import ContractError, load_contract
 from streams.sources.source import Source
 from tests.support.events import FakeRecord
 
@@ -93,7 +93,7 @@ def test_each_line_is_rounded_before_it_is_added() -> None:
         ({}, "XXX", Reason.UNKNOWN_CURRENCY, "currency: not_in_iso_4217"),
     ],
 )
-def test_fault_of_a_line_is_told_and_not_that_of_the_total(
+def test_fault_of_a_line_is_reported_before_that_of_the_total(
     changed: dict[str, Any], currency: str, reason: Reason, detail: str
 ) -> None:
     _, rejected, _ = decode(record([row(**changed)], currency), source())
@@ -104,4 +104,4 @@ def test_only_the_total_can_be_derived(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("contract: 1\nsource: s\nkinds: [{type: sale}]\nfields:\n  receipt: {derive: total}\n")
     with pytest.raises(ContractError, match=r"c\.yaml:4: fields: only totals\.gross can be derived, not receipt"):
-        load(path)
+        load_contract(path)

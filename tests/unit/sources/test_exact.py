@@ -18,9 +18,9 @@ from schemas.money import NotMoney, any_number, minor_text, parse_minor
 from streams.checks import check
 from streams.decode import decode
 from streams.sources.convert import ConversionFailed, converter
-from streams.sources.formats import MOST_OBJECTS, UnreadableRecord, parse_json
+from streams.sources.formats import MAX_OBJECTS, UnreadableRecord, parse_json
 from streams.sources.paths import PathFailed, json_path
-from streams.sources.safe_schemas import MOST_DIGITS, WrittenNumber, WrongDecimal, exact_decimal, hazard, tree
+from streams.sources.safe_schemas import MAX_DIGITS, WrittenNumber, WrongDecimal, exact_decimal, hazard, tree
 from tests.support.events import NOON, batch, event
 
 pytest.importorskip("fastavro", reason="needs the extra `registry`")
@@ -30,8 +30,8 @@ HUGE = 16 * 2**20
 BRIEF = 2.0
 
 
-class Around:
-    """What steps ask for: a currency, and nothing else."""
+class StepContext:
+    """A conversion context with a currency and nothing else."""
 
     currency: str | None = "EUR"
     tree: Any = None
@@ -51,7 +51,7 @@ def briefly() -> Iterator[None]:
 def step(**how: Any) -> Callable[[Any], Any]:
     (one,) = FieldRule.model_validate({"path": "x", "as": how}).steps
     convert = converter(one)
-    return lambda value: convert(value, Around())
+    return lambda value: convert(value, StepContext())
 
 
 def unscaled_bytes(number: int, padding: int = 0) -> bytes:
@@ -77,7 +77,7 @@ def test_avro_decimal_of_any_length_is_refused_at_once() -> None:
             exact_decimal(b"\x7f" * HUGE, {"precision": precision, "scale": 2})
     with briefly():
         assert exact_decimal(b"\0" * HUGE + b"\7", {"precision": 3, "scale": 2}) == Decimal("0.07")
-    assert exact_decimal(unscaled_bytes(10**MOST_DIGITS - 1), {"precision": 10**6}) == 10**MOST_DIGITS - 1
+    assert exact_decimal(unscaled_bytes(10**MAX_DIGITS - 1), {"precision": 10**6}) == 10**MAX_DIGITS - 1
 
 
 @pytest.mark.parametrize("facts", [{}, {"precision": 0}, {"precision": 2, "scale": 3}, {"precision": 9, "scale": -1}])
@@ -179,7 +179,7 @@ def test_json_ends_soon_whatever_it_is(raw: bytes) -> None:
 
 
 def test_more_objects_than_any_receipt_has_are_refused_in_fields_that_nobody_reads() -> None:
-    raw = json.dumps(event()).encode()[:-1] + b', "more": [' + b"{}," * MOST_OBJECTS + b'{}], "more": 1}'
+    raw = json.dumps(event()).encode()[:-1] + b', "more": [' + b"{}," * MAX_OBJECTS + b'{}], "more": 1}'
     with briefly():
         (rejection,) = decode(batch(raw))[1]
     assert (rejection.reason, rejection.detail) == (Reason.INVALID_JSON, "too_many_objects")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.contract import Contract, ContractExample
-from streams.sources.contracts import built_in
+from streams.sources.contracts import built_in_contracts
 from streams.sources.examples import run_example
 from streams.sources.source import Source
 from tests.support.sources import examples, folder, source
@@ -18,14 +18,14 @@ def test_example_comes_out_as_it_says(name: str, example: ContractExample) -> No
     assert run_example(source(name), folder(name), example) is None
 
 
-@pytest.mark.parametrize("name", built_in())
+@pytest.mark.parametrize("name", built_in_contracts())
 def test_built_in_contract_has_examples(name: str) -> None:
     assert [example for contract, example in examples() if contract == name]
 
 
 @pytest.fixture
 def plain() -> Source:
-    """Bare sales of one line, and what is no sale."""
+    """A contract for bare one-line sales, which skips other records."""
     return Source(
         Contract.model_validate(
             {
@@ -75,13 +75,11 @@ def run(plain: Source, tmp_path: Path, **example: object) -> str | None:
     return run_example(plain, tmp_path, ContractExample.model_validate({"name": "it"} | example))
 
 
-def test_event_that_is_equal_in_full_is_no_difference(plain: Source, tmp_path: Path) -> None:
+def test_fully_equal_event_is_not_a_difference(plain: Source, tmp_path: Path) -> None:
     assert run(plain, tmp_path, **RECORD, events=[EVENT]) is None
 
 
-def test_field_that_the_example_does_not_state_is_free_and_one_that_it_states_is_not(
-    plain: Source, tmp_path: Path
-) -> None:
+def test_only_fields_that_the_example_states_must_match(plain: Source, tmp_path: Path) -> None:
     stated = {name: value for name, value in EVENT.items() if name != "currency"}
     assert run(plain, tmp_path, **RECORD, events=[stated]) is None
     difference = run(plain, tmp_path, **RECORD, events=[stated | {"currency": "USD"}])
@@ -89,12 +87,12 @@ def test_field_that_the_example_does_not_state_is_free_and_one_that_it_states_is
     assert '+      "currency": "EUR"' in difference
 
 
-def test_record_lies_in_a_file_beside_the_contract(plain: Source, tmp_path: Path) -> None:
+def test_record_is_read_from_a_file_next_to_the_contract(plain: Source, tmp_path: Path) -> None:
     (tmp_path / "sale.json").write_text('{"id": "7", "price": "3.00"}')
     assert run(plain, tmp_path, file="sale.json", key="R1", headers={"shop": "S1"}, events=[EVENT]) is None
 
 
-def test_file_that_is_missing_is_told(plain: Source, tmp_path: Path) -> None:
+def test_missing_file_is_reported(plain: Source, tmp_path: Path) -> None:
     assert run(plain, tmp_path, file="sale.json", skipped=True) == "sale.json: No such file or directory"
 
 

@@ -13,14 +13,14 @@ from lxml import etree
 from schemas.contract import Contract
 from schemas.dead_letter import Reason
 from streams.decode import decode
-from streams.sources.formats import Read, UnreadableRecord, reader
+from streams.sources.formats import RecordReader, UnreadableRecord, reader
 from streams.sources.source import Source
 from tests.support.events import FakeRecord, batch, event
 
 FORMATS = ["json", "cloudevents", "xml", "csv", "avro", "json_schema"]
 
 
-def reads(form: str, **how: Any) -> Read:
+def reads(form: str, **how: Any) -> RecordReader:
     plain = {"contract": 1, "source": "s", "format": form, "kinds": [{"type": "sale"}]}
     return reader(Contract.model_validate(plain | how))
 
@@ -62,7 +62,7 @@ def test_byte_order_mark_before_json_is_left_out() -> None:
     ],
     ids=["utf-16", "cp1252", "two marks", "deep list", "deep object", "long number", "nan", "two texts", "key twice"],
 )
-def test_what_is_no_json_is_refused(raw: bytes, reason: Reason, detail: str) -> None:
+def test_invalid_json_is_refused(raw: bytes, reason: Reason, detail: str) -> None:
     assert refused("json", raw) == (reason, detail)
 
 
@@ -121,13 +121,13 @@ def test_data_in_base64_is_its_json() -> None:
         ({"data_base64": "e30="}, "data_base64: beside_data"),
     ],
 )
-def test_what_is_no_cloudevent_is_refused_by_its_attribute(changes: dict[str, Any], detail: str) -> None:
+def test_invalid_cloudevent_is_refused_by_its_attribute(changes: dict[str, Any], detail: str) -> None:
     raw = json.dumps(STRUCTURED | changes).encode()
     assert refused("cloudevents", raw) == (Reason.SCHEMA_MISMATCH, detail)
 
 
 @pytest.mark.parametrize("encoded", ["?", "e30", 7, [], "é"])
-def test_what_is_no_base64_is_refused(encoded: Any) -> None:
+def test_invalid_base64_is_refused(encoded: Any) -> None:
     plain = {name: value for name, value in STRUCTURED.items() if name != "data"} | {"data_base64": encoded}
     assert refused("cloudevents", json.dumps(plain).encode()) == (
         Reason.SCHEMA_MISMATCH,
@@ -145,11 +145,11 @@ def test_what_is_no_base64_is_refused(encoded: Any) -> None:
         ({}, "specversion: missing"),
     ],
 )
-def test_binary_that_is_none_is_refused(headers: dict[str, str], detail: str) -> None:
+def test_invalid_binary_event_is_refused(headers: dict[str, str], detail: str) -> None:
     assert refused("cloudevents", b"{}", **headers) == (Reason.SCHEMA_MISMATCH, detail)
 
 
-def test_headers_that_are_no_text_or_contradict_each_other_are_refused() -> None:
+def test_undecodable_or_contradictory_headers_are_refused() -> None:
     plain = [(name, value.encode()) for name, value in BINARY.items()]
     for more, detail in (
         (("ce_id", b"8"), "(a header): given_twice"),
@@ -160,7 +160,7 @@ def test_headers_that_are_no_text_or_contradict_each_other_are_refused() -> None
         assert fault.value.detail == detail
 
 
-def test_header_without_a_value_is_none() -> None:
+def test_header_without_a_value_is_ignored() -> None:
     headers: Any = [*((name, value.encode()) for name, value in BINARY.items()), ("ce_note", None), ("x", b"\xff")]
     assert "note" not in reads("cloudevents")(FakeRecord(0, b"{}", headers=headers))
 
@@ -245,7 +245,7 @@ def test_files_and_addresses_are_never_opened() -> None:
     ],
     ids=["empty", "json", "open", "crossed", "no text", "no utf-8", "deep", "unknown encoding"],
 )
-def test_what_is_no_xml_is_refused(raw: bytes) -> None:
+def test_invalid_xml_is_refused(raw: bytes) -> None:
     assert refused("xml", raw) == (Reason.INVALID_XML, "not_well_formed")
 
 
@@ -253,7 +253,7 @@ def test_what_is_no_xml_is_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"{}", b'{"rows": []}', b'{"rows": [1]}', b'{"rows": {"a": "b"}}', b"null"])
-def test_what_are_no_rows_is_refused(raw: bytes) -> None:
+def test_record_without_rows_is_refused(raw: bytes) -> None:
     assert refused("csv", raw) == (Reason.SCHEMA_MISMATCH, "rows: not_a_list_of_rows")
 
 

@@ -8,7 +8,7 @@ import pytest
 from schemas.contract import Contract
 from streams.decode import decode
 from streams.sources.contracts import ContractError
-from streams.sources.source import Source, UnusableContract, ready
+from streams.sources.source import Source, UnusableContract, load_source
 from tests.support.events import batch
 
 
@@ -48,9 +48,9 @@ RECORD = b"""<sale number="7"><line sku="A" quantity="2"><amount>3.00</amount></
 <line sku="C" quantity="1"><amount>0.30</amount></line></sale>"""
 
 
-def test_names_and_values_stand_for_what_they_say() -> None:
+def test_names_and_values_are_replaced_by_their_definitions() -> None:
     source = Source(Contract.model_validate(contract()), lambda _: None)
-    for _ in range(2):  # what was found in one record is gone in the next
+    for _ in range(2):  # values from one record don't leak into the next
         arrivals, rejections, _ = decode(batch(RECORD, b'<sale number="8"/>'), source)
         assert not rejections
         events = [arrival.event for arrival in arrivals]
@@ -68,9 +68,9 @@ def test_value_that_can_not_be_computed_is_a_dead_letter_that_names_it() -> None
     assert rejections[0].detail == "values.total: not_a_number"
 
 
-def test_name_that_is_not_there_is_told_when_the_contract_is_read() -> None:
+def test_unknown_name_is_reported_when_the_contract_is_loaded() -> None:
     fields = contract()["fields"] | {"totals.gross": "$totals"}
-    with pytest.raises(UnusableContract, match=r"fields.totals.gross.path: '\$totals' is no XPath"):
+    with pytest.raises(UnusableContract, match=r"fields.totals.gross.path: '\$totals' is not valid XPath"):
         Source(Contract.model_validate(contract(fields=fields)), lambda _: None)
 
 
@@ -78,4 +78,4 @@ def test_values_are_for_xml(tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text("contract: 1\nsource: s\nvalues: {a: b}\nkinds: [{type: sale}]\n")
     with pytest.raises(ContractError, match="values are for format xml"):
-        ready(path, lambda _: None)
+        load_source(path, lambda _: None)

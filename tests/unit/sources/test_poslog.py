@@ -1,4 +1,4 @@
-"""POSLog as tills of several makers write it: every receipt to the cent, and what is no sale counted as such."""
+"""POSLog as tills of several makers write it: every receipt is exact to the cent, and other records are skipped."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,8 +19,8 @@ from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
-from streams.sources.contracts import find
-from streams.sources.source import RefusedRecord, SkippedPart, Source, ready
+from streams.sources.contracts import find_contract
+from streams.sources.source import RefusedRecord, SkippedPart, Source, load_source
 from tests.support.events import FakeRecord
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "samples" / "poslog" / "small.xml"
@@ -31,11 +31,11 @@ STORES = Stores({}, Store(timezone="Europe/Stockholm"))
 
 @cache
 def source() -> Source:
-    return ready(find("poslog"), lambda _: ZoneInfo("Europe/Stockholm"))
+    return load_source(find_contract("poslog"), lambda _: ZoneInfo("Europe/Stockholm"))
 
 
 class Outcome:
-    """What became of a record."""
+    """Return the outcome of a record."""
 
     def __init__(self, value: bytes | str) -> None:
         raw = value if isinstance(value, bytes) else value.encode()
@@ -207,7 +207,7 @@ def test_time_with_an_offset_is_kept() -> None:
         ('TransactionType="NoSale"', "<RetailTransaction/>", "no_sale"),
     ],
 )
-def test_what_is_no_sale_is_skipped_with_its_reason(attributes: str, content: str, why: str) -> None:
+def test_non_sales_are_skipped_with_a_reason(attributes: str, content: str, why: str) -> None:
     outcome = Outcome(log(transaction(content, attributes=attributes)))
     assert (outcome.skipped, outcome.documents, outcome.rejected) == ([why], [], [])
 
@@ -350,7 +350,7 @@ def test_void_tender_counts_for_nothing_whichever_is_marked(tenders: tuple[str, 
     assert [payment.kind for payment in document.payments] == ["CreditDebit"]
 
 
-def test_receipt_of_which_all_lines_are_void_is_no_sale() -> None:
+def test_receipt_with_only_void_lines_is_not_a_sale() -> None:
     text = retail(item("5.00", "5.00"), item("-5.00", "5.00", "-1") + VOID, total="0.00")
     assert Outcome(log(transaction(text))).skipped == ["no_items"]
 
@@ -372,7 +372,7 @@ def test_void_negative_item_counts_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["StoredValueFund", "GiftCertificate", "Deposit", "PaymentOnAccount", "Donation"])
-def test_what_is_sold_but_no_goods_is_a_line_without_tax(name: str) -> None:
+def test_items_that_are_not_goods_are_lines_without_tax(name: str) -> None:
     other = f"<{name}><Amount>25.00</Amount></{name}>"
     document = sold(item("10.00", "10.00"), other, tax("10", "1.00", "10.00"), total="36.00", tax="1.00")
     assert [(line.sku, line.gross, line.tax) for line in document.lines] == [
@@ -581,7 +581,7 @@ def test_price_that_is_replaced_is_the_price() -> None:
     assert (line.unit_price, line.discount, line.gross) == tuple(money("0.5", "0", "1.00"))
 
 
-def test_price_of_a_bundle_is_what_one_costs() -> None:
+def test_price_of_a_bundle_is_per_piece() -> None:
     line = sold(item("3.00", "6.00"), total="3.00").lines[0]
     assert (line.unit_price, line.gross) == tuple(money("3.00", "3.00"))
 

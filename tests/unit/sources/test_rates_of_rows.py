@@ -14,7 +14,7 @@ from streams.checks import check
 from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.sources.contracts import ContractError
-from streams.sources.source import Source, ready
+from streams.sources.source import Source, load_source
 from tests.support.events import NOON, FakeRecord
 
 CONTRACT = """\
@@ -49,7 +49,7 @@ tenders:
 def source(folder: Path, more: str = "") -> Source:
     path = folder / "rows.yaml"
     path.write_text(CONTRACT + more)
-    return ready(path, lambda _: ZoneInfo("Pacific/Auckland"))
+    return load_source(path, lambda _: ZoneInfo("Pacific/Auckland"))
 
 
 def row(kind: str, total: str, sku: str = "", quantity: str = "1", tax: str = "", state: str = "") -> dict[str, str]:
@@ -58,7 +58,7 @@ def row(kind: str, total: str, sku: str = "", quantity: str = "1", tax: str = ""
 
 
 def outcome(of: Source, *rows: dict[str, str]) -> Any:
-    """The document, or why there is none."""
+    """Return the document, or the reason why it was rejected."""
     arrivals, rejected, _ = decode(Batch("t", 0, [FakeRecord(0, json.dumps({"rows": rows}).encode())]), of)
     sound, unsound = check(arrivals, NOON)
     documents, _ = to_documents(sound, Stores({}, Store(timezone="Pacific/Auckland")))
@@ -99,6 +99,6 @@ def test_rate_that_is_not_declared_is_a_dead_letter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rates", ["[101]", "[-1]", "[15 %]", "[1.23456]", "[true]"])
-def test_declared_rate_that_is_none_is_refused(tmp_path: Path, rates: str) -> None:
+def test_invalid_declared_rate_is_refused(tmp_path: Path, rates: str) -> None:
     with pytest.raises(ContractError, match=r"rows\.yaml:\d+: tax_rates\.0"):
         source(tmp_path, f"tax_rates: {rates}\n")

@@ -1,4 +1,4 @@
-"""What a rule reaches beyond its own part: facts, the record, rows of a list, headers; and revisions from times."""
+"""Data that rules can use outside their own part: facts, the record, lists, headers; and revisions from times."""
 
 import json
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ def test_fact_uses_the_facts_before_it() -> None:
     assert made({"a": "1", "b": "2"}, facts=facts, fields={"totals.gross": "double"})["totals"] == {"gross": "6"}
 
 
-def test_fact_of_a_kind_stands_in_for_the_contract_s() -> None:
+def test_fact_of_a_kind_replaces_the_contracts_fact() -> None:
     kinds = [{"type": "sale", "facts": {"number": "b"}}]
     event = made({"a": "1", "b": "2"}, kinds=kinds, facts={"number": "a"}, fields={"receipt": "number"})
     assert event["receipt"] == "2"
@@ -43,14 +43,14 @@ def test_fact_that_can_not_be_worked_out_is_named() -> None:
     assert refused.detail == "facts.sum: not_a_number"
 
 
-def test_what_is_no_object_has_no_facts() -> None:
+def test_facts_need_an_object() -> None:
     refused = made(7, facts={"sum": "'1'"}, fields={"receipt": "sum"})
     assert isinstance(refused, RefusedRecord)
     assert refused.detail == "facts.sum: not_an_object"
 
 
-def test_fact_that_is_no_path_is_found_at_load() -> None:
-    with pytest.raises(UnusableContract, match=r"facts\.sum: 'add\(' is no JMESPath"):
+def test_invalid_path_of_a_fact_is_reported_at_load() -> None:
+    with pytest.raises(UnusableContract, match=r"facts\.sum: 'add\(' is not valid JMESPath"):
         made({}, facts={"sum": "add("})
 
 
@@ -84,7 +84,7 @@ def test_first_of_several_rows_counts() -> None:
     assert looked_up("2") == {"tax_rate": "7"}
 
 
-def test_row_that_is_not_there_is_absent() -> None:
+def test_missing_row_is_absent() -> None:
     assert looked_up(3) == {}
     assert looked_up(3, default="0") == {"tax_rate": "0"}
 

@@ -34,7 +34,7 @@ def refused(text: str | bytes, *group_by: str, **how: Any) -> str:
     return str(fault.value)
 
 
-def test_rows_of_a_receipt_that_stand_together_are_one_record() -> None:
+def test_adjacent_rows_of_a_receipt_are_one_record() -> None:
     assert records("no,sku\n1,A\n1,B\n2,A\n", "no") == [
         ("1", [{"no": "1", "sku": "A"}, {"no": "1", "sku": "B"}]),
         ("2", [{"no": "2", "sku": "A"}]),
@@ -69,7 +69,7 @@ def test_delimiter_may_be_given() -> None:
     assert records("a,b;no\nx;1\n", "no", delimiter=";") == [("1", [{"a,b": "x", "no": "1"}])]
 
 
-def test_byte_order_mark_is_no_part_of_a_name() -> None:
+def test_byte_order_mark_is_not_part_of_a_name() -> None:
     assert records(b"\xef\xbb\xbfno,sku\r\n1,A\r\n", "no") == [("1", [{"no": "1", "sku": "A"}])]
 
 
@@ -99,16 +99,16 @@ def test_encoding_may_be_given() -> None:
         ('no,sku\n1,"A"x\n', "line 2: not valid CSV"),
         ("no,no\n1,2\n", "line 1: column 'no' is named twice; rename it"),
         ("no,,\n1,2,3\n", "line 1: column '' is without a name; rename it"),
-        ("a,b\n1,2\n", "group_by: there is no column no; there are a, b"),
+        ("a,b\n1,2\n", "group_by: there is no column no; the columns are a, b"),
         ("no,text\n1,x\n2,5 £\n".encode("cp1252"), "line 3, byte 5: not utf-8; give the file's encoding, often cp1252"),
     ],
 )
-def test_fault_is_told_with_its_line(text: str | bytes, message: str) -> None:
+def test_fault_is_reported_with_its_line(text: str | bytes, message: str) -> None:
     assert refused(text, "no").startswith(message)
 
 
-def test_unknown_encoding_is_told() -> None:
-    assert refused("no\n1\n", "no", encoding="utf-9").startswith("encoding: there is no 'utf-9'")
+def test_unknown_encoding_is_reported() -> None:
+    assert refused("no\n1\n", "no", encoding="utf-9").startswith("encoding: 'utf-9' is unknown")
 
 
 def test_file_is_read_row_by_row() -> None:
@@ -149,7 +149,7 @@ def test_any_bytes_are_records_or_a_message(raw: bytes) -> None:
         assert all(set(row) == {"no", "sku"} for row in rows)
 
 
-def test_a_record_is_what_the_format_csv_reads() -> None:
+def test_record_is_readable_by_the_format_csv() -> None:
     ((key, value),) = rows_to_records(io.BytesIO(b"no,sku\n1,A\n"), ["no"])
     read = reader(Contract.model_validate({"contract": 1, "source": "s", "format": "csv", "kinds": [{"type": "sale"}]}))
     assert read is read_record

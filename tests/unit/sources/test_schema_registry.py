@@ -61,7 +61,7 @@ VALUE = {
     "gross": Decimal("12.30"),
     "at": datetime(2026, 3, 10, 16, 4, 5, 120000, tzinfo=UTC),
     "day": date(2026, 3, 10),
-    "local": datetime(2026, 3, 10, 17, 4, 5),  # noqa: DTZ001 (a local time is what is tested)
+    "local": datetime(2026, 3, 10, 17, 4, 5),  # noqa: DTZ001 (the test needs a local time)
     "key": UUID(int=7),
     "rate": 0.1,
     "note": None,
@@ -345,7 +345,7 @@ kinds: [{type: sale}]
 """
 
 
-def test_contract_that_needs_a_registry_is_told_when_none_is_set(tmp_path: Path) -> None:
+def test_missing_registry_setting_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(CONTRACT_FILE)
     with pytest.raises(ContractError, match=r"contract.yaml: format avro needs .* set schema_registry.url"):

@@ -72,7 +72,7 @@ def test_ids_beyond_double_precision_are_exact() -> None:
     assert document(order(item("A", "3.00"), total="3.00")).receipt == "5678901234567890123"
 
 
-def test_delivery_s_id_is_no_order_s_id_when_it_brings_several() -> None:
+def test_delivery_id_is_not_used_for_several_orders() -> None:
     two = {"orders": [order(item("A", "3.00"), total="3.00", id=1), order(item("A", "3.00"), total="3.00", id=2)]}
     headers = {"X-Shopify-Topic": "orders/paid", "X-Shopify-Event-Id": "7"}
     documents, rejected, _ = through("shopify", two, headers=headers)
@@ -142,7 +142,7 @@ def test_tax_that_is_included_is_taken_out() -> None:
     assert (made.net, made.tax, made.gross) == (Decimal("20.00"), Decimal("3.80"), Decimal("23.80"))
 
 
-def test_discount_of_an_old_order_stands_at_its_line() -> None:
+def test_discount_of_an_old_order_is_on_its_line() -> None:
     made = document(order(item("A", "10.00", 2, total_discount="5.00"), total="15.00"))
     assert made.lines[0].discount == Decimal("5.00")
 
@@ -153,7 +153,7 @@ def test_discounted_shipping_is_a_line() -> None:
     assert [(line.sku, line.gross) for line in made.lines] == [("A", Decimal("10.00")), ("shipping", Decimal("4.00"))]
 
 
-def test_tip_that_is_a_line_already_is_not_a_second_one() -> None:
+def test_tip_that_is_already_a_line_is_not_added_again() -> None:
     made = document(order(item("A", "10.00"), item("", "2.00", title="Tip"), total="12.00", total_tip_received="2.00"))
     assert len(made.lines) == 2
 
@@ -184,7 +184,7 @@ def test_same_version_under_two_topics_has_the_same_content() -> None:
     assert paid.event_id != updated.event_id
 
 
-def test_cancelled_order_takes_back_what_its_sale_gave() -> None:
+def test_cancelled_order_reverses_its_sale() -> None:
     sale = document(order(item("A", "3.00"), total="3.00"))
     void = document(order(item("A", "3.00"), total="3.00", cancelled_at="2026-03-11T12:00:00+01:00"))
     assert (void.original_ref, void.gross) == (sale.external_ref, -sale.gross)
@@ -203,14 +203,14 @@ def test_topic_says_cancelled_where_the_body_does_not() -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "authorized", "partially_paid", "voided"])
-def test_order_that_is_not_paid_is_no_sale(status: str) -> None:
+def test_unpaid_order_is_not_a_sale(status: str) -> None:
     assert why_not(order(item("A", "3.00"), total="3.00", financial_status=status)) == ["not_paid"]
     cancelled = {"financial_status": status, "cancelled_at": "2026-03-11T12:00:00+01:00"}
     assert why_not(order(item("A", "3.00"), total="3.00", **cancelled)) == ["not_paid"]
 
 
 @pytest.mark.parametrize("status", ["refunded", "partially_refunded"])
-def test_cancellation_does_not_take_back_what_refunds_have(status: str) -> None:
+def test_cancellation_does_not_reverse_refunded_sales_again(status: str) -> None:
     body = order(item("A", "3.00"), total="3.00", financial_status=status, cancelled_at="2026-03-11T12:00:00+01:00")
     assert why_not(body) == ["cancelled_and_refunded"]
 
@@ -288,7 +288,7 @@ def test_refund_that_names_no_currency_at_all_is_a_dead_letter() -> None:
     ("back", "its_tax", "presented", "expected"),
     [("89.10", "1.31", "14.85", "-7.85"), ("107.22", "1.57", "18.12", "-9.42")],  # tax included, tax on top
 )
-def test_money_in_another_currency_is_worth_what_its_lines_are(
+def test_money_in_another_currency_has_the_value_of_its_lines(
     back: str, its_tax: str, presented: str, expected: str
 ) -> None:
     part = {

@@ -325,7 +325,7 @@ def test_shipping_that_an_edit_takes_off_is_taken_off() -> None:
         ({"order_id": str(ORDER), "risk_level": "low", "provider_id": 12}, "order_risk"),
     ],
 )
-def test_edits_and_risks_are_no_sales(body: dict[str, Any], why: str) -> None:
+def test_edits_and_risks_are_not_sales(body: dict[str, Any], why: str) -> None:
     assert why_not(body) == [why]
 
 

@@ -22,8 +22,8 @@ from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode, explain
 from streams.pipeline import process
-from streams.sources.contracts import ContractError, built_in, find
-from streams.sources.source import RefusedRecord, SkippedPart, Source, ready
+from streams.sources.contracts import ContractError, built_in_contracts, find_contract
+from streams.sources.source import RefusedRecord, SkippedPart, Source, load_source
 from tests.support.events import NOON, FakeRecord, batch
 from tests.support.line import Line
 
@@ -62,7 +62,7 @@ lines:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     path = tmp_path_factory.mktemp("contracts") / "shop.yaml"
     path.write_text(CONTRACT)
-    return ready(path, {"S1": ZoneInfo("Europe/Berlin")}.get)
+    return load_source(path, {"S1": ZoneInfo("Europe/Berlin")}.get)
 
 
 def bon(**changes: Any) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def test_several_headers_make_an_id_of_their_own(tmp_path: Path, first: str, sec
     path = tmp_path / "shop.yaml"
     path.write_text(CONTRACT.replace("fields:\n  store", "fields:\n  event_id: {header: [X-Id, X-Topic]}\n  store"))
     sent = replace(record(bon()), headers=[("x-test", b"live"), ("x-id", first.encode()), ("x-topic", second.encode())])
-    (event,) = ready(path, {"S1": ZoneInfo("Europe/Berlin")}.get).events(sent)
+    (event,) = load_source(path, {"S1": ZoneInfo("Europe/Berlin")}.get).events(sent)
     assert isinstance(event, dict)
     assert event["event_id"] == made
 
@@ -249,18 +249,18 @@ def outcome(validate: Any) -> Any:
         return explain(error)
 
 
-def test_contract_file_of_a_path_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_missing_contract_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="No such file"):
-        ready(tmp_path / "gone.yaml", lambda _: None)
+        load_source(tmp_path / "gone.yaml", lambda _: None)
 
 
 ODD = ("9" * 17, "9" * 40, "0.00000000000000000001", "-1", "1e300", "0001-01-01", "9999-12-31")
 
 
-@pytest.mark.parametrize("name", built_in())
+@pytest.mark.parametrize("name", built_in_contracts())
 def test_numbers_and_times_beyond_all_bounds_are_refused_and_never_a_crash(name: str) -> None:
     """Every number of every example in turn, and every time, as no receipt has it."""
-    contract = ready(find(name), lambda _: ZoneInfo("Asia/Tokyo"))
+    contract = load_source(find_contract(name), lambda _: ZoneInfo("Asia/Tokyo"))
     for example in contract.contract.examples:
         text = example.value if isinstance(example.value, str) else json.dumps(example.value)
         headers = [(header, value.encode()) for header, value in example.headers.items()]

@@ -95,7 +95,7 @@ def test_version_is_the_revision() -> None:
 
 
 @pytest.mark.parametrize("wrap", ["webhook", "answer", "list", "bare"])
-def test_order_is_the_same_in_whatever_it_is_wrapped(wrap: str) -> None:
+def test_order_is_the_same_in_every_envelope(wrap: str) -> None:
     body = order(item("A", 300), total=300)
     value = {
         "webhook": {"type": "order.created", "event_id": "7", "data": {"type": "order", "object": body}},
@@ -121,7 +121,7 @@ def test_tax_that_is_included_is_taken_out() -> None:
     assert (made.net, made.tax, made.gross) == (Decimal("10.00"), Decimal("1.00"), Decimal("11.00"))
 
 
-def test_tax_without_a_percentage_is_told_by_its_amount() -> None:
+def test_tax_without_a_percentage_is_derived_from_its_amount() -> None:
     line = item("A", 1000, total_tax_money=usd(80), total_money=usd(1080))
     assert document(order(line, total=1080)).lines[0].tax_rate == 8
 
@@ -173,7 +173,7 @@ def test_exchange_that_pays_back_is_settled_by_both_tenders() -> None:
     ]
 
 
-def test_return_whose_money_is_not_what_went_back_is_a_dead_letter() -> None:
+def test_return_with_another_amount_than_was_refunded_is_a_dead_letter() -> None:
     line = {"catalog_object_id": "A", "quantity": "1", "base_price_money": usd(300), "total_money": usd(300)}
     body = returned(300, line | {"gross_return_money": usd(300)})
     paid = [{"id": "1", "status": "APPROVED", "amount_money": usd(100)}, {"id": "2", "amount_money": usd(200)}]
@@ -186,7 +186,7 @@ def test_return_whose_money_is_not_what_went_back_is_a_dead_letter() -> None:
 @pytest.mark.parametrize(
     ("state", "why"), [("OPEN", "open_order"), ("DRAFT", "open_order"), ("CANCELED", "canceled_order")]
 )
-def test_order_that_is_not_completed_is_no_sale(state: str, why: str) -> None:
+def test_incomplete_order_is_not_a_sale(state: str, why: str) -> None:
     assert why_not(order(item("A", 300), total=300, state=state)) == [why]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.money import divide_half_up
 from streams.checks import taxed
 from streams.sources.convert import ConversionFailed
-from streams.sources.taxes import UncertainRate, charged, settle
+from streams.sources.taxes import UncertainRate, charged_taxes, settle_taxes
 
 Taxes = list[dict[str, Any]]
 
@@ -28,8 +28,8 @@ def settled(
 ) -> list[tuple[str, str | None]]:
     """(rate, printed tax) of each line; None as its taxes: the line has its rate already."""
     lines = [line for line, _ in pairs]
-    stated = [charged(place, line, taxes) for place, (line, taxes) in enumerate(pairs) if taxes is not None]
-    settle(lines, stated, whole, total, digits, [Decimal(rate) for rate in declared])
+    stated = [charged_taxes(place, line, taxes) for place, (line, taxes) in enumerate(pairs) if taxes is not None]
+    settle_taxes(lines, stated, whole, total, digits, [Decimal(rate) for rate in declared])
     return [(line["tax_rate"], line.get("tax")) for line in lines]
 
 
@@ -58,7 +58,7 @@ def test_taxes_of_a_line_each_rounded_are_its_printed_tax() -> None:
     assert settled((line("0.26"), taxes), total="0.03") == [("8.75", "0.03")]
 
 
-def test_stated_rate_wins_where_the_receipts_tax_stands_at_one_line() -> None:
+def test_stated_rate_wins_if_the_receipts_tax_is_printed_on_one_line() -> None:
     lines = [line("299.99"), line("400.01"), line("300.00")]
     taxes = [[tax("50.00", "5")], [tax("0.00", "5")], [tax("0.00", "5")]]
     assert settled(*zip(lines, taxes, strict=True), total="50.00") == [("5", None)] * 3
@@ -178,17 +178,17 @@ def test_minor_unit_is_the_currency_s() -> None:
     assert settled((line("104"), [tax("10")]), (line("1000"), [tax("100")]), digits=0)[0] == ("10", None)
 
 
-def test_what_is_no_number_is_told() -> None:
+def test_value_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ConversionFailed, match="not_a_number"):
         rate(line(), [tax("example string")])
 
 
-def test_rate_of_one_tax_and_amount_of_another_are_no_rate() -> None:
+def test_rate_of_one_tax_and_amount_of_another_are_not_combined() -> None:
     with pytest.raises(ConversionFailed, match="rate_or_amount_missing"):
         rate(line(), [{"rate": "6"}, tax("1.50")])
 
 
-def test_tax_that_says_nothing_is_none() -> None:
+def test_empty_tax_is_ignored() -> None:
     assert rate(line(), [{}]) == "0"
 
 

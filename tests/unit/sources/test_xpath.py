@@ -86,14 +86,14 @@ def test_xpaths_own_sum_would_not_be_exact() -> None:
         ("rounded(b, 99)", "out_of_range"),
     ],
 )
-def test_what_can_not_be_computed_is_told(path: str, fault: str) -> None:
+def test_impossible_computation_is_reported(path: str, fault: str) -> None:
     with pytest.raises(PathFailed, match=fault):
         xml_nodes(path)(RECORD)
 
 
 @pytest.mark.parametrize("path", ["b[", "nothing_of_the_kind(b)", "add(b)", "p:b", ""])
-def test_what_is_no_path_is_told_when_the_contract_is_read(path: str) -> None:
-    with pytest.raises(PathError, match="is no XPath"):
+def test_invalid_xpath_is_reported_when_the_contract_is_loaded(path: str) -> None:
+    with pytest.raises(PathError, match="is not valid XPath"):
         xml_path(path)
 
 
