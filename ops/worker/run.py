@@ -13,7 +13,7 @@ from ops.worker.guard import ProcessGuard
 from ops.worker.watchdog import HangWatchdog
 from streams.assembly import tune_interpreter
 from streams.settings import Settings, SettingsError
-from streams.worker.app import COMMIT_PATIENCE, drain, in_our_words
+from streams.worker.app import COMMIT_PATIENCE, drain, translate_error
 from streams.worker.bootstrap import PreparedWorker, build
 from streams.worker.health import HealthServer
 from streams.worker.state import WorkerState
@@ -58,7 +58,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     state = worker.state
-    loop.add_signal_handler(signal.SIGUSR1, go_on, state)
+    loop.add_signal_handler(signal.SIGUSR1, resume, state)
     try:
         server = HealthServer(settings.http_host, settings.http_port, worker.metrics.registry, state)
     except OSError as error:
@@ -91,7 +91,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
         idle = await drain(worker.app, state, settings.drain_seconds)
         log.info("worker stopping", drained=idle)
     except Exception as error:
-        raise in_our_words(error, settings) from error
+        raise translate_error(error, settings) from error
     finally:
         watchdog.expect_end(STOP_PATIENCE + settings.watchdog.grace_seconds)
         await stop_worker(worker)
@@ -99,7 +99,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
         server.close()
     failure = state.failed or worker.app.crash_reason
     if failure is not None:
-        raise in_our_words(failure, settings)
+        raise translate_error(failure, settings)
 
 
 async def started(worker: PreparedWorker, stop: asyncio.Event) -> bool:
@@ -114,11 +114,11 @@ async def started(worker: PreparedWorker, stop: asyncio.Event) -> bool:
     return True
 
 
-def go_on(state: WorkerState) -> None:
+def resume(state: WorkerState) -> None:
     """What SIGUSR1 means: the held records were looked at, and are to be dead letters."""
     log = structlog.get_logger("tillstream.worker")
     reason = state.held
-    if state.go_on():
+    if state.resume():
         log.warning("told to go on: what was held becomes dead letters, and counting begins anew", held=reason)
     else:
         log.warning("told to go on, but nothing is held")

@@ -115,7 +115,7 @@ def create_app(
     )
     if master_data is not None:
         services.master = master_data.current
-        keep_current(app, services, master_data, metrics, state)
+        start_mapping_reload(app, services, master_data, metrics, state)
     tell_versions(services, metrics)
     topic = app.topic(settings.topic, schema=PassThrough())
 
@@ -156,14 +156,14 @@ def create_app(
         metrics.note_open(open_now(metrics.stores_heard_of(), services.stores, services.master(), utc_now()))
 
     tidy_up(app, sales, state)
-    take_up_again(app, settings, services, publisher, metrics, state)
+    start_retries(app, settings, services, publisher, metrics, state)
     watch_letters(app, settings, metrics, state)
 
     lookout = TopicMonitor(settings, partitions)
     broker = BrokerWatch(lookout.ends, settings.topic, state, metrics, lambda: publisher.trouble is not None)
 
     @app.timer(LOOK_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def look_out() -> None:
+    async def monitor_topic() -> None:
         await broker.look(cast(SliceConsumer, app.consumer))
 
     return app
@@ -186,7 +186,7 @@ def tell_versions(services: Services, metrics: WorkerMetrics) -> None:
     )
 
 
-def keep_current(
+def start_mapping_reload(
     app: LineApp, services: Services, master_data: MasterData, metrics: WorkerMetrics, state: WorkerState
 ) -> None:
     """Looks after the master data as long as the app runs, and counts what their rules find.
@@ -199,7 +199,7 @@ def keep_current(
         before = master_data.current()
         await asyncio.to_thread(master_data.look, metrics)
         tell_versions(services, metrics)
-        if master_data.current() is not before and state.go_on(passing=False):
+        if master_data.current() is not before and state.resume(passing=False):
             structlog.get_logger("tillstream.mapping").warning("new master data: what was held is judged again")
 
     @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
@@ -231,7 +231,7 @@ def tidy_up(app: LineApp, agent: AgentT[Any], state: WorkerState) -> None:
         report_suppressed()
 
 
-def take_up_again(
+def start_retries(
     app: LineApp,
     settings: Settings,
     services: Services,
@@ -314,7 +314,7 @@ async def handle(
     )
     while state.failed is None:
         if state.held is not None:
-            passing = await state.wait_told()
+            passing = await state.wait_resumed()
             if passing:
                 services.budget.begin_anew()
             # Somebody has looked, and what was held passes; or the mapping is another one, and it is judged again.
@@ -330,7 +330,7 @@ async def handle(
             count(settled, metrics)
             metrics.note_missing_receipts(receipts.note(settled))
         except BudgetExceeded as reason:
-            state.hold(str(reason))
+            state.pause(str(reason))
             log.error("dead-letter budget exceeded, not consuming any more", reason=str(reason))
         except Exception as error:
             state.fail(error)
@@ -373,7 +373,7 @@ def count(settled: BatchOutcome, metrics: WorkerMetrics) -> None:
     metrics.last_progress.set(now)
 
 
-def in_our_words(error: BaseException, settings: Settings) -> BaseException:
+def translate_error(error: BaseException, settings: Settings) -> BaseException:
     """A broker that went away while the worker was starting is an outage, and no fault; other errors as they are."""
     if isinstance(error, KafkaConnectionError):
         return BrokerUnreachable(f"no Kafka broker answers at {settings.broker} any more ({error})")

@@ -74,7 +74,7 @@ class BrokerWatch:
             return
         if self._state.outage is None:
             self._log.warning("Kafka is away, waiting for it", reason=str(error))
-        self._state.away(str(error))
+        self._state.broker_down(str(error))
 
     def _answered(self) -> None:
         self._misses = 0
@@ -82,4 +82,4 @@ class BrokerWatch:
             seconds = round(self._state.clock() - self._silent_since, 1)
             suppressed = sum(damper.take_suppressed().values())
             self._log.warning("Kafka is back", seconds=seconds, library_messages_suppressed=suppressed)
-        self._state.back()
+        self._state.broker_up()

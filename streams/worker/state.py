@@ -62,16 +62,16 @@ class WorkerState:
                 return False
         return True
 
-    def hold(self, reason: str) -> None:
+    def pause(self, reason: str) -> None:
         """No slice is begun any more; the worker stays up, unready, until someone looks and tells it to go on."""
         self.held = self.held or reason
 
-    async def wait_told(self) -> bool:
+    async def wait_resumed(self) -> bool:
         """Returns when the worker is told to go on: whether what was held passes, or is judged again."""
         await self._told.wait()
         return self._passing
 
-    def go_on(self, *, passing: bool = True) -> bool:
+    def resume(self, *, passing: bool = True) -> bool:
         """Lets what is held go on: it passes, or is judged again. False when nothing is held."""
         if self.held is None:
             return False
@@ -87,11 +87,11 @@ class WorkerState:
         self.failed = self.failed or error
         self.ended.set()
 
-    def away(self, reason: str) -> None:
+    def broker_down(self, reason: str) -> None:
         """The broker does not answer."""
         self.outage = reason
 
-    def back(self) -> None:
+    def broker_up(self) -> None:
         """The broker answers. There is time again to make progress."""
         if self.outage is not None:
             self.outage = None

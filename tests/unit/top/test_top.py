@@ -154,7 +154,7 @@ def test_every_metric_that_is_read_is_one_that_workers_have(worker: Worker) -> N
 
 def test_worker_that_is_not_ready_says_why_and_exit_code_is_1(workers: list[Worker]) -> None:
     well, ill = workers
-    ill.state.hold("too many dead letters")
+    ill.state.pause("too many dead letters")
     ill.metrics.held.set(1)
     done = top("--once", well.url, ill.url)
     assert done.exit_code == 1
@@ -167,7 +167,7 @@ def test_worker_that_is_not_ready_says_why_and_exit_code_is_1(workers: list[Work
 
 def test_causes_are_shown_in_order_the_broker_before_the_sink_before_the_dead_letter_topic(worker: Worker) -> None:
     worker.state.troubles = lambda: ["sink: connection: refused", "dead-letter topic d: does not confirm for 5 s"]
-    worker.state.away("no Kafka broker answers at k:9092")
+    worker.state.broker_down("no Kafka broker answers at k:9092")
     shown = top("--once", worker.url).stdout
     places = [shown.index(cause) for cause in ("no Kafka broker", "sink: connection", "dead-letter topic")]
     assert places == sorted(places)
@@ -348,7 +348,7 @@ def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
     os.close(terminal)
     try:
         read_until(control, b"yes")
-        worker.state.hold("wait for me")
+        worker.state.pause("wait for me")
         worker.metrics.held.set(1)
         read_until(control, b"wait for me")
         os.write(control, b"\x03")

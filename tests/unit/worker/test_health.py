@@ -143,23 +143,23 @@ def test_records_that_wait_without_progress_are_not_live(state: WorkerState, clo
 
 
 def test_held_worker_is_live_but_not_ready(state: WorkerState) -> None:
-    state.hold("too many dead letters")
+    state.pause("too many dead letters")
     assert state.not_live() == []
     assert state.not_ready() == ["held: too many dead letters"]
 
 
 async def test_held_worker_goes_on_when_it_is_told(state: WorkerState, clock: Clock) -> None:
-    assert not state.go_on()
-    state.hold("too many dead letters")
-    waiting = asyncio.ensure_future(state.wait_told())
+    assert not state.resume()
+    state.pause("too many dead letters")
+    waiting = asyncio.ensure_future(state.wait_resumed())
     await asyncio.sleep(0)
     clock.now = state.heartbeat = clock.now + 1000
-    assert state.go_on()
+    assert state.resume()
     await waiting
     assert state.not_ready() == []  # the time of waiting is no stall
-    state.hold("again")
+    state.pause("again")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(state.wait_told(), 0.01)
+        await asyncio.wait_for(state.wait_resumed(), 0.01)
 
 
 def test_waiting_for_the_world_is_no_stall(state: WorkerState, clock: Clock) -> None:

@@ -64,11 +64,11 @@ def test_worker_that_recovers_within_the_grace_gets_a_new_one_next_time(world: W
 
 
 def test_broker_that_is_away_is_waited_for_and_the_worker_has_time_again_afterwards(world: World) -> None:
-    world.state.away("no Kafka broker answers")
+    world.state.broker_down("no Kafka broker answers")
     world.pass_seconds(1000)
     assert world.ended == []
     assert "no Kafka broker answers" in world.state.not_ready()
-    world.state.back()
+    world.state.broker_up()
     world.pass_seconds(299)
     assert world.ended == []
     assert world.state.stalled() == []
@@ -77,7 +77,7 @@ def test_broker_that_is_away_is_waited_for_and_the_worker_has_time_again_afterwa
 
 
 def test_held_worker_waits_for_people_without_end(world: World) -> None:
-    world.state.hold("too many dead letters")
+    world.state.pause("too many dead letters")
     world.pass_seconds(1000)
     assert world.ended == []
 
