@@ -14,11 +14,11 @@ from streams.kafka.topics import (
     BrokerUnreachable,
     TopicsUnusable,
     changelog_topic,
+    check_record_sizes,
     create_source_topic,
     ensure_desk_topics,
     ensure_topics,
     partitions_of_topics,
-    smaller_dead_letters,
 )
 from streams.settings import Settings
 from streams.sources.contracts import ContractError
@@ -85,7 +85,7 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[PreflightF
         fine = topic in there or settings.create_topics
         findings.append(PreflightFinding(f"topic {topic}", fine, found, "tillstream check --apply creates it"))
     if settings.topic in there and settings.dead_letter_topic in there:
-        too_small = smaller_dead_letters(settings)
+        too_small = check_record_sizes(settings)
         if too_small is not None:
             findings.append(PreflightFinding("record size", False, "dead letters may not fit", too_small))
     return findings

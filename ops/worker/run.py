@@ -91,7 +91,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
         idle = await drain(worker.app, state, settings.drain_seconds)
         log.info("worker stopping", drained=idle)
     except Exception as error:
-        raise translate_error(error, settings) from error
+        raise translate_error(error, settings.broker) from error
     finally:
         watchdog.expect_end(STOP_PATIENCE + settings.watchdog.grace_seconds)
         await stop_worker(worker)
@@ -99,7 +99,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
         server.close()
     failure = state.failed or worker.app.crash_reason
     if failure is not None:
-        raise translate_error(failure, settings)
+        raise translate_error(failure, settings.broker)
 
 
 async def started(worker: PreparedWorker, stop: asyncio.Event) -> bool:

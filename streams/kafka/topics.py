@@ -115,7 +115,7 @@ def ensure_topics(settings: Settings) -> int:
     return partitions
 
 
-def smaller_dead_letters(settings: Settings) -> str | None:
+def check_record_sizes(settings: Settings) -> str | None:
     """What to do when the dead-letter topic takes smaller records than the source topic.
 
     It loses nothing: larger records are truncated there. But they can only be replayed from the source topic, while

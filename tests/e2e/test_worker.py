@@ -463,7 +463,7 @@ def test_outage_of_kafka_is_two_lines_of_ours_and_few_of_libraries(
         for worker, known in zip(workers, before, strict=True):
             said = [json.loads(line) for line in worker.words().splitlines()[known:] if line.startswith("{")]
             ours = [line for line in said if line["logger"] == "tillstream.kafka"]
-            assert [line["event"] for line in ours] == ["Kafka is away, waiting for it", "Kafka is back"]
+            assert [line["event"] for line in ours] == ["Kafka does not answer, waiting for it", "Kafka is back"]
             assert ours[1]["seconds"] >= 20
             assert ours[1]["library_messages_suppressed"] > 0
             assert len(worker.words().splitlines()) - known < 100

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.opening_hours import DAYS, OpeningHours, parse_hours
 from streams.metrics import MOST_STORES, OTHER_STORES, WorkerMetrics
 from streams.settings import Store, Stores
-from streams.worker.open_stores import open_now
+from streams.worker.open_stores import stores_open_now
 from tests.support.mapping import master
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -136,7 +136,7 @@ ALWAYS = Store(opening_hours="24/7")
 
 def test_stores_of_the_settings_and_those_heard_of_say_whether_they_are_open() -> None:
     listed = Stores({"S1": MORNINGS, "S2": ALWAYS, "S3": Store()}, ALWAYS)
-    assert open_now(["S2", "S4"], listed, None, NOON) == {"S1": False, "S2": True, "S4": True}
+    assert stores_open_now(["S2", "S4"], listed, None, NOON) == {"S1": False, "S2": True, "S4": True}
 
 
 def test_hours_of_the_table_of_stores_go_before_those_of_the_settings() -> None:
@@ -146,7 +146,7 @@ def test_hours_of_the_table_of_stores_go_before_those_of_the_settings() -> None:
         {"store": "S3", "timezone": "UTC", "opening_hours": "13:00-15:00"},
     ]
     listed = Stores({"S1": MORNINGS, "S2": MORNINGS}, None)
-    found = open_now([], listed, master(stores=rows), NOON)
+    found = stores_open_now([], listed, master(stores=rows), NOON)
     assert found == {"S1": True, "S2": True, "S3": False}  # at noon it is 8 o'clock in New York
 
 

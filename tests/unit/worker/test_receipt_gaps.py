@@ -80,5 +80,5 @@ def test_numbers_that_are_none_have_no_run() -> None:
 def test_runs_begin_anew_when_partitions_have_moved() -> None:
     runs = ReceiptGapTracker()
     missing(runs, range(1, 50))
-    runs.begin_anew()
+    runs.reset()
     assert missing(runs, range(60, 300)) == 0

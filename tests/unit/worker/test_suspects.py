@@ -12,7 +12,7 @@ from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import DIGEST, Arrival
-from streams.worker.suspects import MOST_IN_A_ROW, SuspectMarks, SuspectNote, SuspectPipeline, noted, unpacked
+from streams.worker.suspects import MAX_CONSECUTIVE, SuspectMarks, SuspectNote, SuspectPipeline, next_note, unpacked
 from tests.support.events import batch, value
 from tests.support.line import Line
 
@@ -59,7 +59,7 @@ class Lives:
         suspects = SuspectPipeline(self.write)
         suspects.load(self.notes, {0})
         self.window = Poisoned(self.fault)
-        settled = await suspects.through(batch(*self.values), replace(self.line.services, seen=self.window))
+        settled = await suspects.process(batch(*self.values), replace(self.line.services, seen=self.window))
         return [each.record.offset for each in settled.rejected if each.reason is Reason.ENDS_WORKER]
 
     async def deaths(self) -> tuple[int, list[int]]:
@@ -98,7 +98,7 @@ async def test_records_go_one_at_a_time_after_a_death() -> None:
 @given(st.sets(st.integers(0, 11), max_size=4))
 async def test_guilty_records_and_no_others_become_dead_letters(guilty: set[int]) -> None:
     run = max((sum(n + k in guilty for k in range(4)) for n in guilty), default=0)
-    if run > MOST_IN_A_ROW:
+    if run > MAX_CONSECUTIVE:
         return
     lives = Lives(*guilty, of=13)
     _, dead = await lives.deaths()
@@ -142,6 +142,6 @@ def test_note_survives_its_bytes(first: int, last: int, until: int, deaths: int,
 
 def test_what_is_at_work_is_marked_as_long_as_it_is() -> None:
     marks = SuspectMarks()
-    with marks.at_work(1, noted(None, 5, 9, "hangs")), marks.at_work(2, noted(None, 0, 0, "hangs")):
+    with marks.at_work(1, next_note(None, 5, 9, "hangs")), marks.at_work(2, next_note(None, 0, 0, "hangs")):
         assert {number: unpacked(packed)[:3] for number, packed in marks.all().items()} == {1: (5, 9, 9), 2: (0, 0, 0)}
     assert marks.all() == {}

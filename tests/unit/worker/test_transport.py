@@ -352,7 +352,7 @@ async def test_markers_behind_the_last_record_are_no_lag_and_open_records_are(
 ) -> None:
     monkeypatch.setattr(consumer, "assignment", lambda: {TP0})
     monkeypatch.setattr(consumer._thread, "highwater", lambda _: 12)  # a record at 10, a marker at 11
-    monkeypatch.setattr(consumer._thread, "read_to", lambda _: 12)
+    monkeypatch.setattr(consumer._thread, "next_offset", lambda _: 12)
     message = deliver(consumer, 9, 10)
     assert consumer.lag() == {0: 12}
     settle(consumer, message)
@@ -382,7 +382,7 @@ def test_cut_keeps_order_and_size() -> None:
 async def test_whatever_the_order_of_acks_only_the_leading_ones_count(
     consumer: SliceConsumer, order: list[int]
 ) -> None:
-    consumer._drop_book()
+    consumer._drop_log()
     messages = [deliver(consumer, 2 * number, 2 * number + 1) for number in range(6)]
     done: set[int] = set()
     for number in order:
