@@ -10,9 +10,8 @@ from rich.table import Table
 from sinks.base import PreflightFinding, SinkMisconfigured, SinkUnavailable
 from sinks.registry import open_sink, shown
 from streams.assembly import find_master_data
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.topics import (
-    BrokerUnreachable,
-    TopicsUnusable,
     changelog_topic,
     check_record_sizes,
     create_source_topic,

@@ -37,7 +37,7 @@ from ops.worker.process import WorkerDied
 from ops.worker.supervise import supervise
 from ops.worker.watchdog import AGAIN
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from streams.kafka.topics import BrokerUnreachable, TopicChanged, TopicsUnusable
+from streams.kafka.errors import BrokerUnreachable, TopicChanged, TopicsUnusable
 from streams.logs import set_up_logs
 from streams.settings import SettingsError
 from streams.sources.contracts import ContractError

@@ -14,16 +14,10 @@ from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import read_trail, survey
 from streams.dead_letters.audit import AuditAction, AuditWriter, What, alike, new_id
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import pieces
-from streams.kafka.topics import (
-    TIMEOUT,
-    BrokerUnreachable,
-    TopicsUnusable,
-    client_config,
-    ensure_desk_topics,
-    partitions_of_topics,
-)
+from streams.kafka.topics import TIMEOUT, client_config, ensure_desk_topics, partitions_of_topics
 from streams.settings import Settings
 
 _PIECE = 2_000

@@ -8,8 +8,8 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 
 from streams.dead_letters.header import DeadLetterHeader
+from streams.kafka.errors import BrokerUnreachable
 from streams.kafka.reader import PIECE, TopicRecord, read_spans, reading_consumer
-from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
 
 #: Letters with their records.

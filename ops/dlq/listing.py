@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from ops.dlq.filters import DeadLetterFilter
 from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, entries
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.kafka.errors import TopicsUnusable
 from streams.kafka.reader import Progress, TopicRecord, pieces
-from streams.kafka.topics import TopicsUnusable, partitions_of_topics
+from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
 

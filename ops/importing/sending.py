@@ -8,7 +8,8 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from ops.files.receipts import FileReceipt
 from ops.importing.checkpoints import ImportCheckpoint
-from streams.kafka.topics import BrokerUnreachable, client_config, create_source_topic
+from streams.kafka.errors import BrokerUnreachable
+from streams.kafka.topics import client_config, create_source_topic
 from streams.settings import Settings
 
 _PATIENCE = 60.0

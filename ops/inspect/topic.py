@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.reader import TopicRecord, limits, read_spans, reading_consumer
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
+from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
 

@@ -18,8 +18,9 @@ from schemas.document import ErpDocument
 from streams.batch import Batch
 from streams.dead_letters.audit import CLOSED, AuditAction, entries
 from streams.dead_letters.header import head_of
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.reader import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
-from streams.kafka.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
+from streams.kafka.topics import TIMEOUT, partitions_of_topics
 from streams.settings import Settings
 
 #: An event may be this much later than its record, or the line takes it for implausible; and no time zone is further

@@ -14,8 +14,9 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from streams.dead_letters.audit import AuditTail, ResolutionIndex
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.reader import TopicRecord, limits, reading_consumer, take
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
+from streams.kafka.topics import partitions_of_topics
 from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.sink_retry import BackOff

@@ -21,8 +21,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, alike
 from streams.dead_letters.header import DeadLetterHeader, head_of
 from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, redo
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.reader import TopicRecord, reading_consumer, take
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
+from streams.kafka.topics import ensure_desk_topics
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Settings

@@ -6,7 +6,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.kafka.topics import BrokerUnreachable, client_config
+from streams.kafka.errors import BrokerUnreachable
+from streams.kafka.topics import client_config
 from streams.settings import Settings
 from streams.worker.broker_clock import ADVICE
 

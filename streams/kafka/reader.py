@@ -10,7 +10,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.batch import Headers
 from streams.dead_letters.writer import UNREADABLE
-from streams.kafka.topics import BrokerUnreachable, client_config
+from streams.kafka.errors import BrokerUnreachable
+from streams.kafka.topics import client_config
 from streams.settings import Settings
 
 PIECE = 10_000

@@ -1,7 +1,7 @@
 """The topics a worker needs: looked up, and created where the settings allow it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -12,38 +12,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from streams.kafka.errors import BrokerUnreachable, TopicChanged, TopicsUnusable, code_of, reason_of, unreachable
 from streams.settings import KafkaSecurity, Settings
 
 TIMEOUT = 10.0
 LOOK_TIMEOUT = 5.0
-#: Answers that waiting does not change.
-REFUSED = (
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-)
 EMBEDDED_CLUSTER = "mockCluster"  # how librdkafka's mock calls itself
 #: For topics that Tillstream alone writes to: a broker refuses the time of a clock that is an hour ahead, but not its
 #: own.
 BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
 HEADER_ROOM = 2**14  # what a dead letter may have on top of its record
-
-
-class BrokerUnreachable(Exception):
-    """No broker answered; the message says which address and what to look at."""
-
-
-class AccessLost(BrokerUnreachable):
-    """The broker answers, and refuses: other credentials are needed, or other rights."""
-
-
-class TopicsUnusable(Exception):
-    """A topic is missing or doesn't fit; the message says which and what to do."""
-
-
-class TopicChanged(Exception):
-    """The source topic has another number of partitions than at the start: a worker must be started again."""
 
 
 def client_config(broker: str, security: KafkaSecurity) -> dict[str, Any]:
@@ -83,7 +61,7 @@ def partitions_of_topics(settings: Settings) -> dict[str, int]:
         topics = admin.list_topics(timeout=TIMEOUT).topics
     except KafkaException as error:
         admin.poll(0)
-        raise _unreachable(settings, error.args[0], heard) from None
+        raise unreachable(settings.broker, error.args[0], heard) from None
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 
@@ -211,8 +189,8 @@ def delete_topics(settings: Settings) -> None:
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
-            if error.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
-                raise TopicsUnusable(f"the topics of the trial can't be deleted: {error.args[0].str()}") from None
+            if code_of(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicsUnusable(f"the topics of the trial can't be deleted: {reason_of(error)}") from None
 
 
 def _create(settings: Settings, topics: list[NewTopic]) -> None:
@@ -224,8 +202,8 @@ def _create(settings: Settings, topics: list[NewTopic]) -> None:
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
-            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was faster
-                raise TopicsUnusable(f"the topic {name} can't be created: {error.args[0].str()}") from None
+            if code_of(error) != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was faster
+                raise TopicsUnusable(f"the topic {name} can't be created: {reason_of(error)}") from None
     wanted, deadline = {topic.topic for topic in topics}, time.monotonic() + TIMEOUT
     while not wanted <= partitions_of_topics(settings).keys() and time.monotonic() < deadline:
         time.sleep(0.05)  # the controller has created them, and the broker asked has not heard of it yet
@@ -237,8 +215,8 @@ def _add_partitions(settings: Settings, topic: str, partitions: int) -> None:
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
-            if error.args[0].name() != "INVALID_PARTITIONS":  # another worker was faster
-                raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {error.args[0].str()}") from None
+            if code_of(error) != KafkaError.INVALID_PARTITIONS:  # another worker was faster
+                raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {reason_of(error)}") from None
 
 
 class PartitionEnd(NamedTuple):
@@ -281,10 +259,10 @@ class TopicMonitor:
             high = self._offsets(places, IsolationLevel.READ_UNCOMMITTED)
             return {partition: PartitionEnd(offset, high[partition]) for partition, offset in stable.items()}
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if code_of(error) == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicsUnusable(f"the topic {name} does not exist any more") from None
             self._admin.poll(0)
-            raise _unreachable(self._settings, error.args[0], self._heard) from None
+            raise unreachable(self._settings.broker, error.args[0], self._heard) from None
         except TimeoutError:
             raise BrokerUnreachable(f"no Kafka broker answers at {self._settings.broker}") from None
 
@@ -293,16 +271,3 @@ class TopicMonitor:
         asked = {TopicPartition(self._settings.topic, number): end for number in partitions}
         found = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=LOOK_TIMEOUT)
         return {place.partition: answer.result(TIMEOUT).offset for place, answer in found.items()}
-
-
-def _unreachable(settings: Settings, error: KafkaError, heard: Sequence[KafkaError]) -> BrokerUnreachable:
-    """`heard` is what the connections had to say: a request itself only times out when they are refused."""
-    refused = next((said for said in (error, *heard) if said.code() in REFUSED), None)
-    if refused is not None:
-        return AccessLost(
-            f"the Kafka broker at {settings.broker} refuses: {refused.str()}; see kafka.* in the settings"
-        )
-    return BrokerUnreachable(
-        f"no Kafka broker answers at {settings.broker} ({error.name()}); is it running, and are broker and kafka.* in "
-        "the settings right?"
-    )

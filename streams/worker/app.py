@@ -14,7 +14,8 @@ from faust.types import AgentT, EventT, StreamT
 from sinks.base import Sink
 from streams.batch import BatchOutcome
 from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterWriter
-from streams.kafka.topics import BrokerUnreachable, TopicMonitor
+from streams.kafka.errors import BrokerUnreachable
+from streams.kafka.topics import TopicMonitor
 from streams.mapping.master_data import MasterData
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services, process

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import structlog
 
-from streams.kafka.topics import AccessLost, BrokerUnreachable, PartitionEnd, TopicChanged, TopicsUnusable
+from streams.kafka.errors import AccessLost, BrokerUnreachable, TopicChanged, TopicsUnusable
+from streams.kafka.topics import PartitionEnd
 from streams.kafka.transactions import OpenTransactions
 from streams.logs import damper
 from streams.metrics import WorkerMetrics

@@ -30,8 +30,8 @@ from streams.dead_letters.audit import (
 )
 from streams.dead_letters.header import DeadLetterHeader
 from streams.dead_letters.removed_documents import erp_of, kept_by
+from streams.kafka.errors import BrokerUnreachable
 from streams.kafka.reader import TopicRecord
-from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
 from tests.support.dead_letters import head, outcome_of
 from tests.support.events import NOON

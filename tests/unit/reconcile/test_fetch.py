@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.reconcile import fetch
 from ops.reconcile.expected_documents import ExpectedDocuments
-from streams.kafka.topics import BrokerUnreachable
+from streams.kafka.errors import BrokerUnreachable
 from streams.settings import Settings, Store, Stores
 
 

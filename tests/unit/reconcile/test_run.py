@@ -34,7 +34,7 @@ from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.dead_letters.day_states import days_noted
 from streams.kafka import reader as topics
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.settings import Store, Stores
 from tests.support.events import FakeRecord
 from tests.support.reconciliation import DAYS, TOPIC, Clock, Desk, ref, sold

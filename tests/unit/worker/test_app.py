@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from schemas.dead_letter import Reason
 from streams.dead_letters.retry import RetrySchedule
-from streams.kafka.topics import BrokerUnreachable
+from streams.kafka.errors import BrokerUnreachable
 from streams.settings import RejectionBudget, RetrySettings
 from streams.worker.app import new_budget, translate_error, watch_dependencies
 from streams.worker.background import FIRST_REFUND_PAUSE, retry_schedule

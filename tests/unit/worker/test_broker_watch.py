@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import pytest
 from structlog.testing import capture_logs
 
-from streams.kafka.topics import AccessLost, BrokerUnreachable, PartitionEnd, TopicsUnusable
+from streams.kafka.errors import AccessLost, BrokerUnreachable, TopicsUnusable
+from streams.kafka.topics import PartitionEnd
 from streams.metrics import WorkerMetrics
 from streams.worker.broker_watch import BrokerWatch
 from streams.worker.state import WorkerState
