@@ -6,18 +6,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-
 from ops.dlq.fetch import reading_chosen
 from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import read_trail, survey
 from streams.dead_letters.audit import AuditAction, AuditWriter, What, alike, new_id
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
-from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
+from streams.kafka.errors import TopicsUnusable
 from streams.kafka.producer import ConfirmingProducer
-from streams.kafka.reader import pieces
-from streams.kafka.topics import TIMEOUT, client_config, ensure_desk_topics, partitions_of_topics
+from streams.kafka.reader import read_partitions
+from streams.kafka.topics import delete_records, ensure_desk_topics, partitions_of_topics
 from streams.settings import Settings
 
 _PIECE = 2_000
@@ -91,7 +88,7 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     if go and spans:
         named = {str(number): list(span) for number, span in spans.items()}
         with noted(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (_, action):
-            _delete(settings, {number: end for number, (_, end) in spans.items()})
+            delete_records(settings, topic, {number: end for number, (_, end) in spans.items()})
             action.counts["offsets"] = sum(end - begin for begin, end in spans.values())
     return spans
 
@@ -104,7 +101,7 @@ def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> t
     begins: dict[int, int] = {}
     keep: dict[int, int] = {}
     ends: dict[int, int] = {}
-    for piece in pieces(settings, topic, range(there[topic])):
+    for piece in read_partitions(settings, topic, range(there[topic])):
         for record in piece:
             head = head_of(record, topic)
             begins.setdefault(record.partition, record.offset)
@@ -118,14 +115,3 @@ def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> t
         if not ledger.is_closed(head):
             keep[head.partition] = min(keep.get(head.partition, head.offset), head.offset)
     return begins, {number: keep.get(number, end) for number, end in ends.items()}
-
-
-def _delete(settings: Settings, ends: dict[int, int]) -> None:
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
-    topic = settings.dead_letter_topic
-    asked = [TopicPartition(topic, number, end) for number, end in ends.items()]
-    try:
-        for answer in admin.delete_records(asked, request_timeout=TIMEOUT).values():
-            answer.result(TIMEOUT)
-    except KafkaException as error:
-        raise BrokerUnreachable(f"{topic} at {settings.broker} can't be purged: {error.args[0].str()}") from None

@@ -8,7 +8,7 @@ from ops.dlq.filters import DeadLetterFilter
 from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, entries
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
 from streams.kafka.errors import TopicsUnusable
-from streams.kafka.reader import Progress, TopicRecord, pieces
+from streams.kafka.reader import Progress, TopicRecord, read_partitions
 from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
@@ -101,5 +101,5 @@ def history(settings: Settings, origin: RecordOrigin) -> tuple[list[DeadLetterHe
 
 
 def _records(settings: Settings, partitions: int, progress: Callable[[int], None]) -> Iterator[TopicRecord]:
-    for piece in pieces(settings, settings.dead_letter_topic, range(partitions), progress):
+    for piece in read_partitions(settings, settings.dead_letter_topic, range(partitions), progress):
         yield from piece

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 
-from confluent_kafka import KafkaException
-
-from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
-from streams.kafka.reader import TopicRecord, limits, read_spans, reading_consumer
+from streams.kafka.errors import TopicsUnusable
+from streams.kafka.reader import TopicRecord, offset_ranges, open_consumer, read_spans
 from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
@@ -15,17 +13,12 @@ def last_records(settings: Settings, topic: str, count: int, progress: Callable[
     there = partitions_of_topics(settings)
     if topic not in there:
         raise TopicsUnusable(f"{topic}: no file, and no topic at {settings.broker}")
-    consumer = reading_consumer(settings)
-    try:
-        ends = limits(consumer, topic, range(there[topic]))
+    with open_consumer(settings, topic) as consumer:
+        ends = offset_ranges(consumer, topic, range(there[topic]))
         each = shares({number: high - low for number, (low, high) in ends.items()}, count)
         spans = {number: (high - each[number], high) for number, (_, high) in ends.items() if each[number]}
         found = [record for piece in read_spans(consumer, topic, spans, progress) for record in piece]
         return sorted(found, key=lambda record: (record.partition, record.offset))
-    except KafkaException as error:
-        raise BrokerUnreachable(f"reading {topic} at {settings.broker}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
 
 
 def shares(there: dict[int, int], count: int) -> dict[int, int]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from confluent_kafka import KafkaError, KafkaException
 
+#: For records that a broker refuses because of their timestamps.
+CLOCK_ADVICE = "set the clock of this machine (NTP)"
 #: Errors that don't go away by waiting.
 ACCESS_ERRORS = (
     KafkaError._AUTHENTICATION,

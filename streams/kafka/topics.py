@@ -1,7 +1,7 @@
 """The topics a worker needs: looked up, and created where the settings allow it."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -12,7 +12,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from streams.kafka.errors import BrokerUnreachable, TopicChanged, TopicsUnusable, code_of, reason_of, unreachable
+from streams.kafka.errors import (
+    BrokerUnreachable,
+    TopicChanged,
+    TopicsUnusable,
+    code_of,
+    kafka_errors,
+    reason_of,
+    unreachable,
+)
 from streams.settings import KafkaSecurity, Settings
 
 TIMEOUT = 10.0
@@ -191,6 +199,15 @@ def delete_topics(settings: Settings) -> None:
         except KafkaException as error:
             if code_of(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicsUnusable(f"the topics of the trial can't be deleted: {reason_of(error)}") from None
+
+
+def delete_records(settings: Settings, topic: str, ends: Mapping[int, int]) -> None:
+    """Delete the records of each partition before its offset in `ends`. Raises BrokerUnreachable."""
+    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    requests = [TopicPartition(topic, number, end) for number, end in ends.items()]
+    with kafka_errors(f"deleting records of {topic} at {settings.broker}"):
+        for answer in admin.delete_records(requests, request_timeout=TIMEOUT).values():
+            answer.result(TIMEOUT)
 
 
 def _create(settings: Settings, topics: list[NewTopic]) -> None:

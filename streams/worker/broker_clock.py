@@ -1,4 +1,4 @@
-"""Compares this machine's clock with the Kafka broker's. Independent of any framework.
+"""Compares this machine's clock with the Kafka broker's. Independent of Faust.
 
 A broker refuses records with timestamps more than an hour in its future (`message.timestamp.after.max.ms`), so a wrong
 clock stops dead letters and the window's changelog. Topics that Tillstream creates take their timestamps from the
@@ -10,14 +10,15 @@ from collections.abc import Callable
 
 import structlog
 
+from streams.kafka.errors import CLOCK_ADVICE
+
 #: Seconds that the clocks may differ. NTP keeps them within a fraction of a second.
 TOLERANCE = 60.0
 TASK = "clock"
-ADVICE = "set the clock of this machine (NTP)"
 #: The trouble of a topic that refuses the timestamps of records.
 REFUSES_TIME = (
-    f"this machine's clock is wrong: Kafka refuses the time of its records (InvalidTimestampError); {ADVICE}, the "
-    "worker goes on by itself"
+    "this machine's clock is wrong: Kafka refuses the time of its records (InvalidTimestampError); "
+    f"{CLOCK_ADVICE}, the worker goes on by itself"
 )
 
 
@@ -65,8 +66,8 @@ class ClockWatch:
     def _trouble(self) -> str | None:
         if self._ahead is not None:
             where = "ahead of" if self._ahead > 0 else "behind"
-            return f"this machine's clock is {abs(self._ahead):.0f} s {where} the Kafka broker's; {ADVICE}"
+            return f"this machine's clock is {abs(self._ahead):.0f} s {where} the Kafka broker's; {CLOCK_ADVICE}"
         if self._refusing:
             topics = ", ".join(sorted(self._refusing))
-            return f"this machine's clock is wrong: Kafka refuses the time of its records for {topics}; {ADVICE}"
+            return f"this machine's clock is wrong: Kafka refuses the time of its records for {topics}; {CLOCK_ADVICE}"
         return None

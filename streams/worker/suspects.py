@@ -20,13 +20,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import Producer
 
 from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from streams.batch import DIGEST, Batch, BatchOutcome, Record, Rejection
 from streams.dead_letters.writer import BudgetExceeded
-from streams.kafka.topics import changelog_topic, client_config
+from streams.kafka.producer import write_records
+from streams.kafka.topics import changelog_topic
 from streams.pipeline import Services, process, versions
 from streams.settings import Settings
 
@@ -104,21 +104,17 @@ class SuspectNotebook:
     """Writes notes as chunks of the window's table, without Faust, for a worker that is about to end."""
 
     def __init__(self, settings: Settings) -> None:
-        self._config = client_config(settings.broker, settings.kafka)
+        self._settings = settings
         self._topic = changelog_topic(settings)
         self._end = settings.window_hours * 3600 - 0.1  # as Faust names a window
 
     def write(self, notes: Mapping[int, bytes | None]) -> bool:
         """Write each partition's note, or its tombstone for None. Return whether the broker has confirmed all."""
-        confirmed: list[object] = []
-        producer = Producer(self._config | {"acks": "all", "message.timeout.ms": int(PATIENCE * 1000)})
-        for partition, packed in notes.items():
-            key = json.dumps([f"{partition}/{NOTE_NUMBER}", [0.0, self._end]], separators=(",", ":")).encode()
-            producer.produce(
-                self._topic, packed, key, partition, on_delivery=lambda fault, _: confirmed.append(fault is None)
-            )
-        producer.flush(PATIENCE)
-        return len(confirmed) == len(notes) and all(confirmed)
+        records = [(partition, self._key(partition), packed) for partition, packed in notes.items()]
+        return write_records(self._settings, self._topic, records, PATIENCE)
+
+    def _key(self, partition: int) -> bytes:
+        return json.dumps([f"{partition}/{NOTE_NUMBER}", [0.0, self._end]], separators=(",", ":")).encode()
 
 
 _SLOT = 512
