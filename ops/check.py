@@ -1,4 +1,4 @@
-"""`tillstream check`: is everything there that a worker needs, and if not, what to do."""
+"""`tillstream check`: finds everything that would keep a worker from starting, with advice."""
 
 import json
 import sys
@@ -23,11 +23,11 @@ from streams.settings import Settings
 from streams.sources.contracts import ContractError
 
 WRONG_USAGE, UNREACHABLE = 2, 3
-WIDTH = 120  # of the table where there is no terminal
+WIDTH = 120  # of tables, when the output isn't a terminal
 
 
 def run_checks(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
-    """All findings, and the exit code: 0 all is well, 2 something to set right, 3 a component can't be reached."""
+    """Return all findings and the exit code: 0 no problem, 2 something to fix, 3 a component can't be reached."""
     kafka, kafka_code = check_kafka(settings, apply=apply)
     sink, sink_code = check_sink(settings, apply=apply)
     mapping, mapping_code = check_mapping(settings)
@@ -35,7 +35,7 @@ def run_checks(settings: Settings, *, apply: bool) -> tuple[list[PreflightFindin
 
 
 def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
-    """The broker and the topics."""
+    """Check the broker and the topics."""
     subject = f"broker {settings.broker}"
     try:
         if apply:
@@ -56,18 +56,18 @@ def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[PreflightFindi
 
 
 def topic_findings(settings: Settings, there: dict[str, int]) -> list[PreflightFinding]:
-    """One finding per topic a worker needs."""
+    """Return one finding per topic that a worker needs."""
     partitions = there.get(settings.topic)
     findings = []
     for topic in (settings.topic, settings.dead_letter_topic, changelog_topic(settings)):
         subject = f"topic {topic}"
         if topic not in there:
-            own = topic != settings.topic
+            is_own = topic != settings.topic
             advice = "tillstream check --apply creates it"
-            if not own:
+            if not is_own:
                 advice += f", with {settings.partitions} partitions (`partitions`); or set `topic`"
-            # A worker creates its own topics itself where it is allowed to.
-            missing_is_fine = own and settings.create_topics and partitions is not None
+            # A worker creates the topics it writes to, if it is allowed to.
+            missing_is_fine = is_own and settings.create_topics and partitions is not None
             detail = "missing, a worker creates it" if missing_is_fine else "missing"
             findings.append(PreflightFinding(subject, missing_is_fine, detail, advice))
         elif topic == changelog_topic(settings) and there[topic] != partitions:
@@ -79,10 +79,10 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[PreflightF
         else:
             findings.append(PreflightFinding(subject, True, f"{there[topic]} partitions"))
     for topic in (settings.parked_topic, settings.audit_topic):
-        missing = "missing, created when it is needed" if settings.create_topics else "missing"
-        found = f"{there[topic]} partition{'s' * (there[topic] != 1)}" if topic in there else missing
-        fine = topic in there or settings.create_topics
-        findings.append(PreflightFinding(f"topic {topic}", fine, found, "tillstream check --apply creates it"))
+        missing = "missing, created when needed" if settings.create_topics else "missing"
+        detail = f"{there[topic]} partition{'s' * (there[topic] != 1)}" if topic in there else missing
+        is_fine = topic in there or settings.create_topics
+        findings.append(PreflightFinding(f"topic {topic}", is_fine, detail, "tillstream check --apply creates it"))
     if settings.topic in there and settings.dead_letter_topic in there:
         too_small = check_record_sizes(settings)
         if too_small is not None:
@@ -91,7 +91,7 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[PreflightF
 
 
 def check_sink(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
-    """The sink and its schema."""
+    """Check the sink and its schema."""
     subject = f"sink {shown(settings.sink_url)}"
     try:
         sink = open_sink(settings.sink_url, password=settings.password())
@@ -107,7 +107,7 @@ def check_sink(settings: Settings, *, apply: bool) -> tuple[list[PreflightFindin
 
 
 def check_mapping(settings: Settings) -> tuple[list[PreflightFinding], int]:
-    """The mapping and its tables, if there is one."""
+    """Check the mapping and its tables, if the settings have one."""
     subject = f"mapping {settings.mapping}"
     try:
         master_data = find_master_data(settings)
@@ -123,14 +123,14 @@ def check_mapping(settings: Settings) -> tuple[list[PreflightFinding], int]:
 
 
 def report_findings(findings: list[PreflightFinding], *, as_json: bool) -> None:
-    """A table for people, or one JSON object."""
+    """Print the findings as a table, or as one JSON object."""
     if as_json:
         rows = [{"subject": f.subject, "ok": f.ok, "detail": f.detail, "advice": f.advice} for f in findings]
         click.echo(json.dumps({"ok": all(f.ok for f in findings), "findings": rows}))
         return
     table = Table(box=None, header_style="bold")
-    for heading in ("", "what", "found", "what to do"):
-        table.add_column(heading, overflow="fold")  # an address is no use without its end
+    for heading in ("", "subject", "found", "advice"):
+        table.add_column(heading, overflow="fold")  # an address is useless without its end
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]wrong[/]"
         table.add_row(mark, finding.subject, finding.detail, "" if finding.ok else finding.advice)

@@ -80,7 +80,9 @@ def import_command(
     from_start: bool,
     as_json: bool,
 ) -> None:
-    """Send files to the topic: CSV, Excel, JSON, JSON Lines, XML; gzip and zip too, folders, standard input (-).
+    """Send files to the topic.
+
+    CSV, Excel, JSON, JSON Lines and XML; also gzip and zip files, folders, and standard input (-).
 
     Of tables the rows of a receipt become one record, wherever they stand. Importing a file again does no harm: its
     receipts are recognised as duplicates. What ends early goes on where the broker has confirmed all. Bad lines are

@@ -49,7 +49,9 @@ def inspect_command(
     draft: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what a strange file or topic holds: its format, every field, what is odd, what is likely personal.
+    """Describe an unknown file or topic.
+
+    Its format, every field, oddities, and the fields that are likely personal.
 
     Values of likely personal fields are never shown. Of a topic nothing is committed: other readers don't notice.
     """
@@ -59,7 +61,7 @@ def inspect_command(
 
 @click.group(name="map")
 def map_group() -> None:
-    """Contracts: prove them on their examples, try them on a record, compare two on a topic."""
+    """Test, try and compare contracts."""
 
 
 @map_group.command(epilog="\b\nExamples:\n  tillstream map test\n  tillstream map test shop.yaml --junit report.xml")
@@ -68,7 +70,9 @@ def map_group() -> None:
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the result as JUnit XML too.")
 @as_one_object
 def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as_json: bool) -> None:
-    """Run the examples in contracts (files, or names of built-in ones; all built-in ones if none is named).
+    """Run the examples in contracts.
+
+    Name files or built-in contracts; without names, all built-in contracts run.
 
     Exit code 1 when one does not become what it says.
     """
@@ -94,7 +98,9 @@ def test(contracts: tuple[str, ...], config: Path | None, junit: Path | None, as
 def try_command(
     contract: str, record: Any, config: Path | None, headers: tuple[str, ...], key: str | None, as_json: bool
 ) -> None:
-    """Show every step of one record: what was read, which kind, each field's conversions, the event, the document.
+    """Show every step of one record.
+
+    The record as read, its kind, the conversions of each field, the event, the document.
 
     The document has the codes of the settings' mapping, if there is one. Personal texts are stars, wherever they
     stand. Exit code 1 when the record becomes a dead letter.
@@ -145,7 +151,9 @@ def diff(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say which records come to another end by the contract NEW than by OLD, and how the money changes.
+    """Compare two contracts on a topic's records.
+
+    Lists the records with another outcome by the contract NEW than by OLD, and how the money changes.
 
     Both book by the settings' mapping, if there is one. Exit code 1 when a record comes to a worse end: a dead letter
     is new, or other money is booked, or under another receipt. What was a dead letter and is booked now is no worse,

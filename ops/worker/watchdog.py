@@ -10,7 +10,7 @@ from collections.abc import Callable
 from streams.worker.state import WorkerState
 
 #: The exit code of a worker that wants to be started again: sysexits calls it a temporary failure.
-AGAIN = 75
+EXIT_RESTART = 75
 TICK = 0.5
 LAST_WORDS = 5
 
@@ -20,7 +20,7 @@ def end_process(reason: str) -> None:
     signal.alarm(LAST_WORDS)  # the kernel's own: standard error may be what hangs, and then nothing here runs any more
     faulthandler.dump_traceback(all_threads=True)
     os.write(2, f"tillstream: {reason}\n".encode())
-    os._exit(AGAIN)
+    os._exit(EXIT_RESTART)
 
 
 class HangWatchdog:

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 from ops.cli import program
 from ops.top.commands import address_of, addresses
-from ops.top.reading import WorkerReading, look, rate, reading_of
+from ops.top.reading import WorkerReading, rate, read_workers, reading_of
 from ops.top.screen import TopView
 from ops.worker.process import free_port
 from streams.metrics import OTHER_STORES, WorkerMetrics
@@ -127,7 +127,7 @@ def test_all_that_a_worker_says_is_read(worker: Worker) -> None:
     told.held.set(1)
     told.sink_up.set(0)
     told.note_store("S001", 1_750_000_000.0)
-    (reading,) = look([worker.url])
+    (reading,) = read_workers([worker.url])
     assert reading == WorkerReading(
         worker.url,
         reading.moment,
@@ -381,6 +381,6 @@ def test_view_of_nobody_has_no_rate() -> None:
 
 
 def test_reading_of_a_fresh_worker_has_made_no_progress(worker: Worker) -> None:
-    (reading,) = look([worker.url])
+    (reading,) = read_workers([worker.url])
     assert reading.last_progress is None
     assert reading_of("u", 0.0, "tillstream_events_delivered_total 1\n", []).ready
