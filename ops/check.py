@@ -15,7 +15,7 @@ from streams.kafka.topics import (
     changelog_topic,
     check_record_sizes,
     create_source_topic,
-    ensure_desk_topics,
+    ensure_dead_letter_topics,
     ensure_topics,
     partitions_of_topics,
 )
@@ -42,7 +42,7 @@ def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[PreflightFindi
             creating = settings.model_copy(update={"create_topics": True})
             create_source_topic(creating, creating.partitions)
             ensure_topics(creating)
-            ensure_desk_topics(creating)
+            ensure_dead_letter_topics(creating)
         there = partitions_of_topics(settings)
     except BrokerUnreachable as error:
         return [PreflightFinding(subject, False, "unreachable", str(error))], UNREACHABLE

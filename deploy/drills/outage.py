@@ -195,7 +195,7 @@ def balance_of(settings: Settings, tally: ConfirmedTally) -> Balance:
     finally:
         sink.close()
     dead = dead_letter_reasons(client_config(settings.broker, settings.kafka), settings.dead_letter_topic)
-    return balance(tally, held, dead, WorkerReadings(duplicates={"recognised": tally.resent}, noted=tally.day_closes))
+    return balance(tally, held, dead, WorkerReadings(duplicates={"recognised": tally.resent}, skipped=tally.day_closes))
 
 
 def wait(holds: Callable[[], bool], what: str) -> None:

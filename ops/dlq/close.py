@@ -14,7 +14,7 @@ from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
 from streams.kafka.errors import TopicsUnusable
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import read_partitions
-from streams.kafka.topics import delete_records, ensure_desk_topics, partitions_of_topics
+from streams.kafka.topics import delete_records, ensure_dead_letter_topics, partitions_of_topics
 from streams.settings import Settings
 
 _PIECE = 2_000
@@ -25,7 +25,7 @@ def noted(
     settings: Settings, what: What, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
 ) -> Iterator[tuple[AuditWriter, AuditAction]]:
     """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
-    ensure_desk_topics(settings)
+    ensure_dead_letter_topics(settings)
     trail = AuditWriter(settings)
     action = AuditAction(
         id=new_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason

@@ -36,7 +36,7 @@ from streams.dead_letters.reprocess import (
 from streams.dead_letters.writer import OWN, DeadLetterRecord
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import Progress, record_at
-from streams.kafka.topics import ensure_desk_topics
+from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings
 
 PASSED = ("delivered", "superseded", "duplicate", "noted")
@@ -144,7 +144,7 @@ async def replay(
     With `resume` the order is that of the replay of this id; its letters that are done are not taken again. Raises
     NoSuchReplay, TopicsUnusable and BrokerUnreachable.
     """
-    partitions = (await asyncio.to_thread(ensure_desk_topics, settings))[settings.audit_topic]
+    partitions = (await asyncio.to_thread(ensure_dead_letter_topics, settings))[settings.audit_topic]
     chosen, action = await asyncio.to_thread(_begin, settings, order, resume)
     report = ReplayReport(id=action.id, letters=len(chosen))
     trail, sender = AuditWriter(settings), ConfirmingProducer(settings)

@@ -25,7 +25,7 @@ from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted, is_right
 from ops.terminal.options import settings_from, with_broker, with_settings
 from streams.dead_letters.day_states import days_noted, note_days
-from streams.kafka.topics import ensure_desk_topics
+from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings, SettingsError
 
 DIFFERS = 1
@@ -162,7 +162,7 @@ def sign_command(
         raise click.UsageError(f"the day is {what}: it can be signed off when all of it is in")
     if one.is_wrong and not comment:
         raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --comment it is signed off like this")
-    ensure_desk_topics(settings)
+    ensure_dead_letter_topics(settings)
     state = sign(one, datetime.now(UTC), by, comment)
     note_days(settings, [state])
     as_it_is = f", with {_of_day(one)}" if one.is_wrong else ""

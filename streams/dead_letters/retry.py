@@ -28,7 +28,7 @@ from streams.kafka.reader import (
     pause_partitions,
     read_next,
 )
-from streams.kafka.topics import ensure_desk_topics
+from streams.kafka.topics import ensure_dead_letter_topics
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Settings
@@ -170,7 +170,7 @@ class DeadLetterRetrier:
 
     async def _work(self) -> None:
         topic = self._settings.dead_letter_topic
-        partitions = (await asyncio.to_thread(ensure_desk_topics, self._settings))[self._settings.audit_topic]
+        partitions = (await asyncio.to_thread(ensure_dead_letter_topics, self._settings))[self._settings.audit_topic]
         group = f"{self._settings.group}-retries"
         session = int(self._settings.session_seconds * 1000)  # as long as the worker's own
         letters = create_consumer(self._settings, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session})

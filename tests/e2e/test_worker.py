@@ -55,7 +55,7 @@ def test_good_and_bad_records_go_their_ways_and_nothing_is_left(shop: Shop) -> N
     )
     assert sorted(str(reason_of(d.headers)) for d in dead) == ["invalid_json", "invalid_json", "unknown_currency"]
     readings = worker.readings()
-    assert (readings.delivered, sum(readings.duplicates.values()), readings.noted) == (3, 1, 1)
+    assert (readings.delivered, sum(readings.duplicates.values()), readings.skipped) == (3, 1, 1)
     assert worker.terminate() == 0, worker.words()
 
 
@@ -334,7 +334,7 @@ def test_any_bytes_end_as_a_dead_letter_or_a_noted_record(pg_shop: Shop) -> None
     pg_shop.wait_drained()
     assert pg_shop.event_ids() == ids(7)
     assert sorted(d.value or b"" for d in pg_shop.dead_letters()) == sorted(v for v in nasty if v is not None)
-    assert worker.readings().noted == 2
+    assert worker.readings().skipped == 2
     assert worker.get("/healthz")[0] == 200
 
 

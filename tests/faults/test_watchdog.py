@@ -195,7 +195,7 @@ def test_rejecting_everything_stops_within_the_budget_and_goes_on_when_told(worl
     world.send(*[value(number) for number in range(2000, 2100)])
     assert settled_of(world) == settled  # nothing is acknowledged meanwhile
     worker.process.send_signal(signal.SIGUSR1)
-    told = "told to go on: what was held becomes dead letters"
+    told = "resumed by SIGUSR1: the held records become dead letters"
     wait_until(lambda: BUDGET_EXCEEDED in worker.words().partition(told)[2], 30, "a worker that holds again")
     assert unready_because(worker, "held: ")()
     assert len(settled) + budget < len(settled_of(world)) <= len(settled) + at_hand + budget

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ops.worker.watchdog import AGAIN, HangWatchdog
+from ops.worker.watchdog import EXIT_RESTART, HangWatchdog
 from streams.settings import WatchdogSettings as Limits
 from streams.worker.state import WorkerState
 
@@ -25,7 +25,7 @@ class World:
             self.now += 1
             if loop_runs:
                 self.state.heartbeat = self.now
-            self.watchdog.look()
+            self.watchdog.check()
             if self.ended:
                 return
 
@@ -51,7 +51,7 @@ def test_loop_that_hangs_is_ended_after_the_grace(world: World) -> None:
 
 def test_worker_that_was_suspended_is_not_ended_when_it_wakes_up(world: World) -> None:
     world.now += 200
-    world.watchdog.look()
+    world.watchdog.check()
     world.pass_seconds(60)
     assert world.ended == []
 
@@ -101,7 +101,7 @@ def test_process_ends_with_stacks_and_the_reason_on_the_last_line() -> None:
         "time.sleep(60)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == AGAIN
+    assert done.returncode == EXIT_RESTART
     assert done.stderr.splitlines()[-1] == "tillstream: the reason"
     assert "Current thread" in done.stderr
 
