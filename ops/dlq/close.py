@@ -25,7 +25,7 @@ def noted(
     settings: Settings, what: What, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
 ) -> Iterator[tuple[AuditWriter, AuditAction]]:
     """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
-    ensure_dead_letter_topics(settings)
+    ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
     trail = AuditWriter(settings)
     action = AuditAction(
         id=new_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
@@ -61,7 +61,7 @@ def park(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> 
 async def _park(
     settings: Settings, letters: Sequence[DeadLetterHeader], trail: AuditWriter, action: AuditAction, reason: str
 ) -> None:
-    sender = ConfirmingProducer(settings)
+    sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
     action.counts["parked"] = 0
     async with reading_chosen(settings, letters) as (_, pieces):
         async for found in pieces:
@@ -79,7 +79,7 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     It stops at the first that is open, or younger: what needs somebody is never deleted. Returns for each partition
     where it began and where it begins now (or would).
     """
-    there = partitions_of_topics(settings)
+    there = partitions_of_topics(settings.kafka_access)
     topic = settings.dead_letter_topic
     if topic not in there:
         raise TopicsUnusable(f"the topic {topic} does not exist at {settings.broker}")
@@ -88,7 +88,7 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     if go and spans:
         named = {str(number): list(span) for number, span in spans.items()}
         with noted(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (_, action):
-            delete_records(settings, topic, {number: end for number, (_, end) in spans.items()})
+            delete_records(settings.kafka_access, topic, {number: end for number, (_, end) in spans.items()})
             action.counts["offsets"] = sum(end - begin for begin, end in spans.values())
     return spans
 
@@ -101,7 +101,7 @@ def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> t
     begins: dict[int, int] = {}
     keep: dict[int, int] = {}
     ends: dict[int, int] = {}
-    for piece in read_partitions(settings, topic, range(there[topic])):
+    for piece in read_partitions(settings.kafka_access, topic, range(there[topic])):
         for record in piece:
             head = head_of(record, topic)
             begins.setdefault(record.partition, record.offset)

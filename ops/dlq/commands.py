@@ -209,9 +209,11 @@ def show_command(
     if raw and not reveal:
         raise click.UsageError("--raw shows all that the record says: it takes --reveal")
     partition, _, offset = place.partition(":")
-    there = partitions_of_topics(settings).get(settings.dead_letter_topic, 0)
+    there = partitions_of_topics(settings.kafka_access).get(settings.dead_letter_topic, 0)
     known = offset.isdigit() and int(partition) < there
-    record = record_at(settings, settings.dead_letter_topic, int(partition), int(offset)) if known else None
+    record = (
+        record_at(settings.kafka_access, settings.dead_letter_topic, int(partition), int(offset)) if known else None
+    )
     if record is None:
         raise click.UsageError(f"{settings.dead_letter_topic} has no record at {place}")
     if reveal:

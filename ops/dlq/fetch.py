@@ -29,7 +29,7 @@ async def reading_chosen(
     What the group has committed is passed over. Raises BrokerUnreachable for what the consumer raises.
     """
     config = {"group.id": group} if group is not None else {}
-    with open_consumer(settings, settings.dead_letter_topic, **config) as consumer:
+    with open_consumer(settings.kafka_access, settings.dead_letter_topic, **config) as consumer:
         places = {} if group is None else await asyncio.to_thread(_committed, consumer, settings, chosen)
         async with aclosing(_chosen_records(consumer, settings, chosen, places, size)) as parts:
             yield consumer, parts

@@ -33,13 +33,13 @@ class ReceiptSender:
     """
 
     def __init__(self, settings: Settings) -> None:
-        create_source_topic(settings, settings.partitions)
+        create_source_topic(settings.kafka_access, settings.topic_plan, settings.partitions)
         self.confirmed = 0
         self.failed = 0
         self.reason = ""
         self.offsets: dict[int, int] = {}
         self._settings = settings
-        self._producer = create_producer(settings, _PRODUCER)
+        self._producer = create_producer(settings.kafka_access, _PRODUCER)
 
     def send(self, key: bytes | None, value: bytes) -> None:
         """Hands a record over; waits while the queue is full. Raises BrokerUnreachable."""

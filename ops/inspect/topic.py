@@ -10,10 +10,10 @@ from streams.settings import Settings
 
 def last_records(settings: Settings, topic: str, count: int, progress: Callable[[int], None]) -> list[TopicRecord]:
     """The last `count` records of the topic, shared out evenly over its partitions. Raises as `ensure_topics`."""
-    there = partitions_of_topics(settings)
+    there = partitions_of_topics(settings.kafka_access)
     if topic not in there:
         raise TopicsUnusable(f"{topic}: no file, and no topic at {settings.broker}")
-    with open_consumer(settings, topic) as consumer:
+    with open_consumer(settings.kafka_access, topic) as consumer:
         ends = offset_ranges(consumer, topic, range(there[topic]))
         each = shares({number: high - low for number, (low, high) in ends.items()}, count)
         spans = {number: (high - each[number], high) for number, (_, high) in ends.items() if each[number]}

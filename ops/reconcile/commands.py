@@ -162,7 +162,7 @@ def sign_command(
         raise click.UsageError(f"the day is {what}: it can be signed off when all of it is in")
     if one.is_wrong and not comment:
         raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --comment it is signed off like this")
-    ensure_dead_letter_topics(settings)
+    ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
     state = sign(one, datetime.now(UTC), by, comment)
     note_days(settings, [state])
     as_it_is = f", with {_of_day(one)}" if one.is_wrong else ""

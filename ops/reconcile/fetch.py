@@ -43,10 +43,10 @@ def committed(settings: Settings) -> dict[int, int]:
 
     Raises TopicsUnusable and BrokerUnreachable.
     """
-    partitions = partitions_of_topics(settings).get(settings.topic)
+    partitions = partitions_of_topics(settings.kafka_access).get(settings.topic)
     if partitions is None:
         raise TopicsUnusable(f"the topic {settings.topic} does not exist at {settings.broker}; set `topic`")
-    return group_offsets(settings, settings.group, settings.topic, range(partitions))
+    return group_offsets(settings.kafka_access, settings.group, settings.topic, range(partitions))
 
 
 def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
@@ -55,7 +55,7 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
     First those of the audit trail, as what was purged since, or parked, is in no other place any more; then those that
     there are. Raises BrokerUnreachable.
     """
-    there = partitions_of_topics(settings)
+    there = partitions_of_topics(settings.kafka_access)
     by: dict[str, str] = {}
     closed: dict[tuple[int, int, str], tuple[str, str]] = {}  # by which action, and why
     for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
@@ -114,8 +114,10 @@ async def read_topic(
     Returns what the topic has of all that it had. Raises BrokerUnreachable.
     """
     extent = TopicExtent()
-    with open_consumer(settings, settings.topic) as consumer:
-        there = offset_ranges(consumer, settings.topic, range(partitions_of_topics(settings)[settings.topic]))
+    with open_consumer(settings.kafka_access, settings.topic) as consumer:
+        there = offset_ranges(
+            consumer, settings.topic, range(partitions_of_topics(settings.kafka_access)[settings.topic])
+        )
         extent.begins = {number: low for number, (low, _) in there.items()}
         extent.ends = {number: high for number, (_, high) in there.items()}
         extent.starts = starts = _starts(consumer, settings.topic, there, first)
@@ -151,8 +153,8 @@ async def read_letters_alone(
     """
     alone = {place for place in book.letters_alone() if extent.lacks(place[0], place[1])}
     topic = settings.dead_letter_topic
-    there = partitions_of_topics(settings).get(topic, 0)
-    for records in read_partitions(settings, topic, range(there)) if alone else ():
+    there = partitions_of_topics(settings.kafka_access).get(topic, 0)
+    for records in read_partitions(settings.kafka_access, topic, range(there)) if alone else ():
         for record in filter(only, records):
             head = head_of(record, topic)
             _, partition, offset, digest = head.origin
@@ -177,7 +179,7 @@ async def sent_documents(
     for fact in facts[:most]:
         places[fact.partition].add(fact.offset)
     found: dict[str, ErpDocument] = {}
-    with open_consumer(settings, settings.topic) as consumer:
+    with open_consumer(settings.kafka_access, settings.topic) as consumer:
         there = offset_ranges(consumer, settings.topic, sorted(places)) if places else {}
         for number, offsets in places.items():
             for span in _spans(sorted(offset for offset in offsets if there[number][0] <= offset < there[number][1])):

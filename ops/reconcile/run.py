@@ -192,7 +192,7 @@ def states_now(settings: Settings, found: ReconciliationResult, by: str, *, keep
         if (not past or past[-1] is not state) and not (day.lost and not day.count()):
             changed.append(state)
     if keep and changed:
-        ensure_dead_letter_topics(settings)
+        ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
         note_days(settings, changed)
     return now
 

@@ -33,7 +33,9 @@ class GuardedWorker(NamedTuple):
 
 def watch_this_process(settings: Settings) -> GuardedWorker:
     """Start the guard. Call it before the worker starts: a process must be forked before it has threads."""
-    marks, notebook = SuspectMarks(), SuspectNotebook(settings)
+    marks = SuspectMarks()
+    changelog = settings.topic_plan.names.changelog
+    notebook = SuspectNotebook(settings.kafka_access, changelog, settings.window_hours)
     limits = settings.watchdog
 
     def note() -> bool:

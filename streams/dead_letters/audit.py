@@ -174,7 +174,7 @@ def entries_of(record: TopicRecord) -> Sequence[Entry]:
 
 def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
     """The whole trail, in order within a partition. Raises BrokerUnreachable."""
-    for records in read_partitions(settings, settings.audit_topic, range(partitions)):
+    for records in read_partitions(settings.kafka_access, settings.audit_topic, range(partitions)):
         for record in records:
             yield from entries_of(record)
 
@@ -224,7 +224,7 @@ class AuditTail:
     def __init__(self, settings: Settings, partitions: int, ledger: ResolutionIndex, but: str = "") -> None:
         self._but = but.encode()
         self._reading = f"reading {settings.audit_topic} at {settings.broker}"
-        self._consumer = create_consumer(settings)
+        self._consumer = create_consumer(settings.kafka_access)
         assign(self._consumer, settings.audit_topic, range(partitions), 0)
         self._ledger = ledger
         self._open = set(range(partitions))
@@ -263,7 +263,7 @@ class AuditWriter:
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic
         self._erp = erp_of(settings)
-        self._sender = ConfirmingProducer(settings)
+        self._sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
 
     def write(self, action: AuditAction) -> None:
         """Sends it."""

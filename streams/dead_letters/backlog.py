@@ -101,13 +101,13 @@ class BacklogMonitor:
     async def _follow(self) -> None:
         """Returns when it is not this worker's turn any more, or when it should begin anew."""
         topic, audit = self._settings.dead_letter_topic, self._settings.audit_topic
-        there = await asyncio.to_thread(partitions_of_topics, self._settings)
+        there = await asyncio.to_thread(partitions_of_topics, self._settings.kafka_access)
         if topic not in there:
             raise TopicsUnusable(f"the topic {topic} does not exist")
         ledger = ResolutionIndex()
         letters = OpenDeadLetters(ledger, topic)
         follower = AuditTail(self._settings, there[audit], ledger) if audit in there else None
-        consumer = create_consumer(self._settings, **_LITTLE)
+        consumer = create_consumer(self._settings.kafka_access, **_LITTLE)
         assign(consumer, topic, range(there[topic]))
         begun, pause = self._now(), 0.0
         try:

@@ -170,10 +170,14 @@ class DeadLetterRetrier:
 
     async def _work(self) -> None:
         topic = self._settings.dead_letter_topic
-        partitions = (await asyncio.to_thread(ensure_dead_letter_topics, self._settings))[self._settings.audit_topic]
+        settings = self._settings
+        topics = await asyncio.to_thread(ensure_dead_letter_topics, settings.kafka_access, settings.topic_plan)
+        partitions = topics[settings.audit_topic]
         group = f"{self._settings.group}-retries"
         session = int(self._settings.session_seconds * 1000)  # as long as the worker's own
-        letters = create_consumer(self._settings, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session})
+        letters = create_consumer(
+            self._settings.kafka_access, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session}
+        )
         follower = AuditTail(self._settings, partitions, self._ledger)
         writer = AuditWriter(self._settings)
         paused: set[int] = set()

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.kafka.errors import CLOCK_ADVICE, BrokerUnreachable, reason_of
 from streams.kafka.topics import client_config
-from streams.settings import Settings
+from streams.settings import KafkaAccess
 
 _PATIENCE = 60.0
 #: Seconds to wait for room when the producer's queue is full.
@@ -18,9 +18,9 @@ _CONNECT_TIMEOUT = 2.0
 _EXTRA_BYTES = 2**17
 
 
-def create_producer(settings: Settings, config: Mapping[str, Any]) -> Any:
-    """Return a producer for the settings' broker."""
-    return Producer(client_config(settings.broker, settings.kafka) | dict(config))
+def create_producer(access: KafkaAccess, config: Mapping[str, Any]) -> Any:
+    """Return a producer for these brokers."""
+    return Producer(client_config(access) | dict(config))
 
 
 def produce(
@@ -38,11 +38,11 @@ def produce(
 
 
 def write_records(
-    settings: Settings, topic: str, records: Sequence[tuple[int, bytes, bytes | None]], seconds: float
+    access: KafkaAccess, topic: str, records: Sequence[tuple[int, bytes, bytes | None]], seconds: float
 ) -> bool:
     """Write (partition, key, value) records at once. Return whether the broker has confirmed all within `seconds`."""
     confirmed: list[bool] = []
-    producer = create_producer(settings, {"acks": "all", "message.timeout.ms": int(seconds * 1000)})
+    producer = create_producer(access, {"acks": "all", "message.timeout.ms": int(seconds * 1000)})
     for partition, key, value in records:
         producer.produce(topic, value, key, partition, on_delivery=lambda error, _: confirmed.append(error is None))
     producer.flush(seconds)
@@ -52,17 +52,17 @@ def write_records(
 class ConfirmingProducer:
     """Sends records in order. When `confirm` returns, all of them are safe."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._servers = settings.broker
+    def __init__(self, access: KafkaAccess, max_record_bytes: int) -> None:
+        self._servers = access.servers
         self._errors: list[str] = []
         self._producer = create_producer(
-            settings,
+            access,
             {
                 "enable.idempotence": True,
                 "compression.type": "lz4",
                 "linger.ms": 20,
                 "partitioner": "murmur2_random",  # as the worker's, so that the dead letters of a key stay in order
-                "message.max.bytes": settings.max_record_bytes + _EXTRA_BYTES,
+                "message.max.bytes": max_record_bytes + _EXTRA_BYTES,
                 "message.timeout.ms": int(_PATIENCE * 1000),
             },
         )

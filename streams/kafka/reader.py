@@ -14,7 +14,7 @@ from streams.batch import Headers
 from streams.dead_letters.writer import UNREADABLE
 from streams.kafka.errors import code_of, kafka_errors
 from streams.kafka.topics import client_config
-from streams.settings import Settings
+from streams.settings import KafkaAccess
 
 #: Records read at once.
 BATCH_RECORDS = 10_000
@@ -90,7 +90,7 @@ class _Closable(Protocol):
     def close(self) -> None: ...
 
 
-def create_consumer(settings: Settings, **config: Any) -> Any:
+def create_consumer(access: KafkaAccess, **config: Any) -> Any:
     """Return a consumer that commits nothing by itself and reports the ends of partitions. The caller closes it."""
     defaults = {
         "group.id": f"tillstream-look-{uuid4()}",
@@ -101,18 +101,18 @@ def create_consumer(settings: Settings, **config: Any) -> Any:
         "fetch.message.max.bytes": 2**22,
         "queued.max.messages.kbytes": 2**15,  # per partition: records read ahead are held in memory
     }
-    return Consumer(client_config(settings.broker, settings.kafka) | defaults | config)
+    return Consumer(client_config(access) | defaults | config)
 
 
 @contextmanager
-def open_consumer(settings: Settings, topic: str, **config: Any) -> Iterator[Any]:
+def open_consumer(access: KafkaAccess, topic: str, **config: Any) -> Iterator[Any]:
     """Open a consumer as `create_consumer`, and close it at the end.
 
     Raises BrokerUnreachable, with `topic` in the message, for Kafka errors inside the block.
     """
-    consumer = create_consumer(settings, **config)
+    consumer = create_consumer(access, **config)
     try:
-        with kafka_errors(f"reading {topic} at {settings.broker}"):
+        with kafka_errors(f"reading {topic} at {access.servers}"):
             yield consumer
     finally:
         consumer.close()
@@ -194,13 +194,13 @@ def committed_offsets(consumer: Any, topic: str, partitions: Iterable[int]) -> d
     return {answer.partition: max(0, answer.offset) for answer in _retrying(request, _COORDINATOR_MOVES)}
 
 
-def group_offsets(settings: Settings, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+def group_offsets(access: KafkaAccess, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
     """Return where a group reads next in each partition; 0 where it has read nothing. Raises BrokerUnreachable."""
     # By a consumer that never joins: librdkafka's admin client crashes on a coordinator that has just moved
     # (https://github.com/confluentinc/confluent-kafka-javascript/issues/374).
-    consumer = create_consumer(settings, **{"group.id": group})
+    consumer = create_consumer(access, **{"group.id": group})
     try:
-        with kafka_errors(f"offsets of {group} at {settings.broker}"):
+        with kafka_errors(f"offsets of {group} at {access.servers}"):
             return committed_offsets(consumer, topic, partitions)
     finally:
         consumer.close()
@@ -244,21 +244,21 @@ def _retrying(request: Callable[[], Any], momentary: Collection[int]) -> Any:
 
 
 def read_partitions(
-    settings: Settings, topic: str, partitions: Iterable[int], progress: Progress = lambda _: None
+    access: KafkaAccess, topic: str, partitions: Iterable[int], progress: Progress = lambda _: None
 ) -> Iterator[list[TopicRecord]]:
     """Yield all records that the partitions have now, in order within each, some thousands at a time.
 
     Raises BrokerUnreachable.
     """
-    with open_consumer(settings, topic) as consumer:
+    with open_consumer(access, topic) as consumer:
         ranges = offset_ranges(consumer, topic, partitions)
         spans = {number: (low, high) for number, (low, high) in ranges.items() if low < high}
         yield from read_spans(consumer, topic, spans, progress)
 
 
-def record_at(settings: Settings, topic: str, partition: int, offset: int) -> TopicRecord | None:
+def record_at(access: KafkaAccess, topic: str, partition: int, offset: int) -> TopicRecord | None:
     """Return the record at this offset, if the topic still has it. Raises BrokerUnreachable."""
-    with open_consumer(settings, topic) as consumer:
+    with open_consumer(access, topic) as consumer:
         low, high = offset_ranges(consumer, topic, [partition])[partition]
         if not low <= offset < high:
             return None

@@ -57,7 +57,9 @@ def create_app(
     caught up.
     """
     app = create_faust_app(settings, state)
-    suspects = SuspectPipeline(SuspectNotebook(settings).write, marks)
+    suspects = SuspectPipeline(
+        SuspectNotebook(settings.kafka_access, settings.topic_plan.names.changelog, settings.window_hours).write, marks
+    )
     seen = create_dedupe_table(
         app, settings.window, settings.topic, partitions, settings.window_hours, time.time, metrics, suspects
     )
@@ -86,7 +88,14 @@ def create_app(
     background.start_log_report(app)
     background.start_retries(app, settings, services, publisher, metrics, state)
     background.start_backlog_count(app, settings, services, metrics, state)
-    background.monitor_topic(app, settings.topic, TopicMonitor(settings, partitions).ends, publisher, metrics, state)
+    background.monitor_topic(
+        app,
+        settings.topic,
+        TopicMonitor(settings.kafka_access, settings.topic, partitions).ends,
+        publisher,
+        metrics,
+        state,
+    )
     return app
 
 

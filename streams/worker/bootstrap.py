@@ -39,8 +39,8 @@ def build(settings: Settings, *, accept_budget: bool = False, marks: SuspectMark
     master_data = find_master_data(settings)
     source = find_source(settings, master_data)
     tracing = find_tracing(settings)
-    partitions = ensure_topics(settings)
-    advice = check_record_sizes(settings)
+    partitions = ensure_topics(settings.kafka_access, settings.topic_plan)
+    advice = check_record_sizes(settings.kafka_access, settings.topic_plan)
     if advice is not None:
         structlog.get_logger("tillstream.worker").warning(advice)
     sink = open_checked(settings, master_data)

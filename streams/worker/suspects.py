@@ -26,9 +26,8 @@ from sinks.base import SinkUnavailable
 from streams.batch import DIGEST, Batch, BatchOutcome, Record, Rejection
 from streams.dead_letters.writer import BudgetExceeded
 from streams.kafka.producer import write_records
-from streams.kafka.topics import changelog_topic
 from streams.pipeline import Services, process, versions
-from streams.settings import Settings
+from streams.settings import KafkaAccess
 
 #: Deaths of a worker after which the record that was alone at work becomes a dead letter.
 MAX_DEATHS = 2
@@ -103,15 +102,15 @@ def next_note(before: SuspectNote | None, first: int, last: int, error: str) -> 
 class SuspectNotebook:
     """Writes notes as chunks of the window's table, without Faust, for a worker that is about to end."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._topic = changelog_topic(settings)
-        self._end = settings.window_hours * 3600 - 0.1  # as Faust names a window
+    def __init__(self, access: KafkaAccess, changelog: str, window_hours: float) -> None:
+        self._access = access
+        self._topic = changelog
+        self._end = window_hours * 3600 - 0.1  # as Faust names a window
 
     def write(self, notes: Mapping[int, bytes | None]) -> bool:
         """Write each partition's note, or its tombstone for None. Return whether the broker has confirmed all."""
         records = [(partition, self._key(partition), packed) for partition, packed in notes.items()]
-        return write_records(self._settings, self._topic, records, PATIENCE)
+        return write_records(self._access, self._topic, records, PATIENCE)
 
     def _key(self, partition: int) -> bytes:
         return json.dumps([f"{partition}/{NOTE_NUMBER}", [0.0, self._end]], separators=(",", ":")).encode()

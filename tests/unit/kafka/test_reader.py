@@ -46,7 +46,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def group_offsets(monkeypatch: pytest.MonkeyPatch, consumer: Coordinator) -> dict[int, int]:
     monkeypatch.setattr(reader, "create_consumer", lambda *_, **__: consumer)
-    return reader.group_offsets(SETTINGS, "tillstream", "pos.sales", range(2))
+    return reader.group_offsets(SETTINGS.kafka_access, "tillstream", "pos.sales", range(2))
 
 
 def test_coordinator_that_is_being_created_is_waited_for(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
@@ -83,5 +83,5 @@ def test_consumer_that_fails_is_closed_and_its_error_names_topic_and_broker(monk
     monkeypatch.setattr(consumer, "close", lambda: closed.append(consumer))
     monkeypatch.setattr(reader, "create_consumer", lambda *_, **__: consumer)
     with pytest.raises(BrokerUnreachable, match=r"reading pos\.sales at 127\.0\.0\.1:9: "):
-        reader.record_at(SETTINGS, "pos.sales", 0, 3)
+        reader.record_at(SETTINGS.kafka_access, "pos.sales", 0, 3)
     assert closed == [consumer]
