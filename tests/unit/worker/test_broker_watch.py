@@ -1,4 +1,4 @@
-"""An outage of Kafka: one line when it begins, one when it ends, and what the worker says meanwhile."""
+"""An outage of Kafka: one line when it begins, one when it ends, and the state of the worker in between."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ GONE = BrokerUnreachable("no Kafka broker answers at k:9092")
 
 
 class Kafka:
-    """Answers, or fails with `error`. Each look takes a second."""
+    """Answers, or fails with `error`. Each check takes a second."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -69,7 +69,7 @@ async def test_one_look_that_fails_is_no_news(kafka: Kafka) -> None:
     assert lines == []
 
 
-async def test_one_look_is_enough_when_dead_letters_wait_for_the_broker(kafka: Kafka) -> None:
+async def test_one_failed_check_is_enough_when_dead_letters_wait_for_the_broker(kafka: Kafka) -> None:
     """Else the dead-letter topic would be the first to be named, though the broker is the cause."""
     kafka.waited_for = True
     kafka.state.troubles = lambda: ["dead-letter topic d: does not confirm for 5 s"]
@@ -78,13 +78,13 @@ async def test_one_look_is_enough_when_dead_letters_wait_for_the_broker(kafka: K
 
 
 @pytest.mark.parametrize("error", [AccessLost("refuses"), TopicsUnusable("does not exist any more")])
-async def test_what_waiting_does_not_change_ends_the_worker(kafka: Kafka, error: Exception) -> None:
+async def test_permanent_error_ends_the_worker(kafka: Kafka, error: Exception) -> None:
     await kafka.check(2, error)
     assert kafka.state.failed is error
     assert kafka.state.outage is None
 
 
-async def test_ends_are_those_of_committed_records_and_what_is_beyond_is_a_metric(kafka: Kafka) -> None:
+async def test_ends_are_those_of_committed_records_and_uncommitted_ones_are_a_metric(kafka: Kafka) -> None:
     await kafka.check()
     assert kafka.ends == {0: 10}
     value = kafka.metrics.registry.get_sample_value

@@ -51,7 +51,7 @@ def test_store_is_open_as_its_clock_and_the_last_rule_for_the_day_say(hours: str
 
 
 @pytest.mark.parametrize(
-    ("hours", "said"),
+    ("hours", "message"),
     [
         ("", "'' are no opening hours; write them like 'Mo-Fr 08:00-20:00"),
         ("Montag 8-20", "'Montag 8-20' are no opening hours"),
@@ -68,10 +68,10 @@ def test_store_is_open_as_its_clock_and_the_last_rule_for_the_day_say(hours: str
         ("PH closed", "'PH closed' are no opening hours"),
     ],
 )
-def test_hours_that_are_none_are_refused_with_what_is_wrong(hours: str, said: str) -> None:
+def test_bad_hours_are_refused_with_the_reason(hours: str, message: str) -> None:
     with pytest.raises(ValidationError) as refused:
         TypeAdapter(OpeningHours).validate_python(hours)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 spans = st.tuples(st.integers(0, 24 * 60 - 1), st.integers(1, 24 * 60)).filter(lambda span: span[0] != span[1])

@@ -55,12 +55,12 @@ class Lives:
         return True
 
     async def live(self) -> list[int]:
-        """The offsets that became dead letters, in a life that ended well. Raises what ended it otherwise."""
+        """The offsets that became dead letters, in a life that ended well. Raises the error of one that didn't."""
         suspects = SuspectPipeline(self.write)
         suspects.load(self.notes, {0})
         self.window = Poisoned(self.fault)
         settled = await suspects.process(batch(*self.values), replace(self.line.services, seen=self.window))
-        return [each.record.offset for each in settled.rejected if each.reason is Reason.ENDS_WORKER]
+        return [letter.record.offset for letter in settled.rejected if letter.reason is Reason.ENDS_WORKER]
 
     async def deaths(self) -> tuple[int, list[int]]:
         """How many lives ended by the fault before one ended well, and the dead letters of that one."""
@@ -140,7 +140,7 @@ def test_note_survives_its_bytes(first: int, last: int, until: int, deaths: int,
     assert len(note.packed()) % DIGEST == 0
 
 
-def test_what_is_at_work_is_marked_as_long_as_it_is() -> None:
+def test_batch_is_marked_while_it_is_at_work() -> None:
     marks = SuspectMarks()
     with marks.at_work(1, next_note(None, 5, 9, "hangs")), marks.at_work(2, next_note(None, 0, 0, "hangs")):
         assert {number: unpacked(packed)[:3] for number, packed in marks.all().items()} == {1: (5, 9, 9), 2: (0, 0, 0)}
