@@ -123,7 +123,7 @@ def test_killed_worker_is_started_again_and_its_supervisor_drains_it_when_told(o
     world.wait_drained()
     world.check()
     assert supervisor.terminate() == 0
-    assert "exit code -9, starting it again" in supervisor.words()
+    assert "exit code -9, restarting it" in supervisor.words()
 
 
 def test_two_workers_of_one_command_share_the_topic_and_each_is_started_again(open_worlds: OpenWorld) -> None:
@@ -147,7 +147,7 @@ def test_two_workers_of_one_command_share_the_topic_and_each_is_started_again(op
     world.wait_drained()
     world.check()
     assert supervisor.terminate() == 0
-    assert supervisor.words().count("starting it again") == 1
+    assert supervisor.words().count("restarting it") == 1
 
 
 @pytest.mark.faults_long
