@@ -89,7 +89,7 @@ def test_worker_that_hangs_is_unready_and_then_started_again(open_worlds: OpenWo
     words = worker.words().splitlines()
     (last,) = [line for line in words if line.startswith("tillstream: the worker is stalled, start it again: ")]
     assert reason in last
-    assert words[words.index(last) + 1].startswith("tillstream: the worker ended with exit code 75, starting it again")
+    assert words[words.index(last) + 1].startswith("tillstream: the worker ended with exit code 75, restarting it")
 
 
 @pytest.mark.faults_long
