@@ -88,7 +88,10 @@ def measure(kafka: Topics, path: Path, folder: Path, lines: int) -> dict[str, fl
         said.seek(0)
         (report,) = json.load(said)["files"]
     settings = Settings(broker=kafka.bootstrap, topic=topic)
-    held = sum(TopicMonitor(settings, PARTITIONS).ends(range(PARTITIONS)).values())
+    held = sum(
+        end.stable
+        for end in TopicMonitor(settings.kafka_access, settings.topic, PARTITIONS).ends(range(PARTITIONS)).values()
+    )
     if (report["rows"], report["receipts"], held) != (lines, lines // LINES_OF_A_RECEIPT, lines // LINES_OF_A_RECEIPT):
         raise ContenderFailed(f"{report['rows']} rows, {report['receipts']} receipts, {held} records in the topic")
     kafka.delete_topic(topic)

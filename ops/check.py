@@ -1,4 +1,4 @@
-"""`tillstream check`: is everything there that a worker needs, and if not, what to do."""
+"""`tillstream check`: finds everything that would keep a worker from starting, with advice."""
 
 import json
 import sys
@@ -10,42 +10,40 @@ from rich.table import Table
 from sinks.base import PreflightFinding, SinkMisconfigured, SinkUnavailable
 from sinks.registry import open_sink, shown
 from streams.assembly import find_master_data
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.topics import (
-    BrokerUnreachable,
-    TopicsUnusable,
-    changelog_topic,
+    check_record_sizes,
     create_source_topic,
-    ensure_desk_topics,
+    ensure_dead_letter_topics,
     ensure_topics,
     partitions_of_topics,
-    smaller_dead_letters,
 )
 from streams.mapping.master_data import NoMasterData
-from streams.settings import Settings
+from streams.settings import KafkaAccess, Settings, TopicPlan
 from streams.sources.contracts import ContractError
 
 WRONG_USAGE, UNREACHABLE = 2, 3
-WIDTH = 120  # of the table where there is no terminal
+WIDTH = 120  # of tables, when the output isn't a terminal
 
 
 def run_checks(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
-    """All findings, and the exit code: 0 all is well, 2 something to set right, 3 a component can't be reached."""
-    kafka, kafka_code = check_kafka(settings, apply=apply)
+    """Return all findings and the exit code: 0 no problem, 2 something to fix, 3 a component can't be reached."""
+    kafka, kafka_code = check_kafka(settings.kafka_access, settings.topic_plan, apply=apply)
     sink, sink_code = check_sink(settings, apply=apply)
     mapping, mapping_code = check_mapping(settings)
     return [*kafka, *sink, *mapping], max(kafka_code, sink_code, mapping_code)
 
 
-def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
-    """The broker and the topics."""
-    subject = f"broker {settings.broker}"
+def check_kafka(access: KafkaAccess, plan: TopicPlan, *, apply: bool) -> tuple[list[PreflightFinding], int]:
+    """Check the broker and the topics."""
+    subject = f"broker {access.servers}"
     try:
         if apply:
-            creating = settings.model_copy(update={"create_topics": True})
-            create_source_topic(creating, creating.partitions)
-            ensure_topics(creating)
-            ensure_desk_topics(creating)
-        there = partitions_of_topics(settings)
+            creating = plan._replace(create=True)
+            create_source_topic(access, creating, creating.partitions)
+            ensure_topics(access, creating)
+            ensure_dead_letter_topics(access, creating)
+        there = partitions_of_topics(access)
     except BrokerUnreachable as error:
         return [PreflightFinding(subject, False, "unreachable", str(error))], UNREACHABLE
     except TopicsUnusable as error:
@@ -53,26 +51,27 @@ def check_kafka(settings: Settings, *, apply: bool) -> tuple[list[PreflightFindi
             PreflightFinding(subject, True, "reachable"),
             PreflightFinding("topics", False, "unusable", str(error)),
         ], WRONG_USAGE
-    findings = [PreflightFinding(subject, True, "reachable"), *topic_findings(settings, there)]
+    findings = [PreflightFinding(subject, True, "reachable"), *topic_findings(access, plan, there)]
     return findings, 0 if all(finding.ok for finding in findings) else WRONG_USAGE
 
 
-def topic_findings(settings: Settings, there: dict[str, int]) -> list[PreflightFinding]:
-    """One finding per topic a worker needs."""
-    partitions = there.get(settings.topic)
+def topic_findings(access: KafkaAccess, plan: TopicPlan, there: dict[str, int]) -> list[PreflightFinding]:
+    """Return one finding per topic that a worker needs."""
+    names = plan.names
+    partitions = there.get(names.source)
     findings = []
-    for topic in (settings.topic, settings.dead_letter_topic, changelog_topic(settings)):
+    for topic in (names.source, names.dead_letters, names.changelog):
         subject = f"topic {topic}"
         if topic not in there:
-            own = topic != settings.topic
+            is_own = topic != names.source
             advice = "tillstream check --apply creates it"
-            if not own:
-                advice += f", with {settings.partitions} partitions (`partitions`); or set `topic`"
-            # A worker creates its own topics itself where it is allowed to.
-            missing_is_fine = own and settings.create_topics and partitions is not None
+            if not is_own:
+                advice += f", with {plan.partitions} partitions (`partitions`); or set `topic`"
+            # A worker creates the topics it writes to, if it is allowed to.
+            missing_is_fine = is_own and plan.create and partitions is not None
             detail = "missing, a worker creates it" if missing_is_fine else "missing"
             findings.append(PreflightFinding(subject, missing_is_fine, detail, advice))
-        elif topic == changelog_topic(settings) and there[topic] != partitions:
+        elif topic == names.changelog and there[topic] != partitions:
             findings.append(
                 PreflightFinding(
                     subject, False, f"{there[topic]} partitions, not {partitions}", "delete it, it is only a cache"
@@ -80,20 +79,20 @@ def topic_findings(settings: Settings, there: dict[str, int]) -> list[PreflightF
             )
         else:
             findings.append(PreflightFinding(subject, True, f"{there[topic]} partitions"))
-    for topic in (settings.parked_topic, settings.audit_topic):
-        missing = "missing, created when it is needed" if settings.create_topics else "missing"
-        found = f"{there[topic]} partition{'s' * (there[topic] != 1)}" if topic in there else missing
-        fine = topic in there or settings.create_topics
-        findings.append(PreflightFinding(f"topic {topic}", fine, found, "tillstream check --apply creates it"))
-    if settings.topic in there and settings.dead_letter_topic in there:
-        too_small = smaller_dead_letters(settings)
+    for topic in (names.parked, names.audit):
+        missing = "missing, created when needed" if plan.create else "missing"
+        detail = f"{there[topic]} partition{'s' * (there[topic] != 1)}" if topic in there else missing
+        is_fine = topic in there or plan.create
+        findings.append(PreflightFinding(f"topic {topic}", is_fine, detail, "tillstream check --apply creates it"))
+    if names.source in there and names.dead_letters in there:
+        too_small = check_record_sizes(access, plan)
         if too_small is not None:
             findings.append(PreflightFinding("record size", False, "dead letters may not fit", too_small))
     return findings
 
 
 def check_sink(settings: Settings, *, apply: bool) -> tuple[list[PreflightFinding], int]:
-    """The sink and its schema."""
+    """Check the sink and its schema."""
     subject = f"sink {shown(settings.sink_url)}"
     try:
         sink = open_sink(settings.sink_url, password=settings.password())
@@ -109,7 +108,7 @@ def check_sink(settings: Settings, *, apply: bool) -> tuple[list[PreflightFindin
 
 
 def check_mapping(settings: Settings) -> tuple[list[PreflightFinding], int]:
-    """The mapping and its tables, if there is one."""
+    """Check the mapping and its tables, if the settings have one."""
     subject = f"mapping {settings.mapping}"
     try:
         master_data = find_master_data(settings)
@@ -125,14 +124,14 @@ def check_mapping(settings: Settings) -> tuple[list[PreflightFinding], int]:
 
 
 def report_findings(findings: list[PreflightFinding], *, as_json: bool) -> None:
-    """A table for people, or one JSON object."""
+    """Print the findings as a table, or as one JSON object."""
     if as_json:
         rows = [{"subject": f.subject, "ok": f.ok, "detail": f.detail, "advice": f.advice} for f in findings]
         click.echo(json.dumps({"ok": all(f.ok for f in findings), "findings": rows}))
         return
     table = Table(box=None, header_style="bold")
-    for heading in ("", "what", "found", "what to do"):
-        table.add_column(heading, overflow="fold")  # an address is no use without its end
+    for heading in ("", "subject", "found", "advice"):
+        table.add_column(heading, overflow="fold")  # an address is useless without its end
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]wrong[/]"
         table.add_row(mark, finding.subject, finding.detail, "" if finding.ok else finding.advice)

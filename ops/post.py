@@ -1,4 +1,4 @@
-"""`tillstream post` and `tillstream ledger`: an ERP's second stage, and what became of each document."""
+"""`tillstream post` and `tillstream ledger`: the second stage of a Tryton sink, and the state of each document."""
 
 import json
 import sys
@@ -26,14 +26,14 @@ _SINK = click.option("--sink", "sink_url", metavar="URL", help="The ERP (setting
 @with_config
 @_SINK
 @click.option("--batch", type=click.IntRange(1, 1000), default=50, show_default=True, help="Sales per call.")
-@click.option("--every", type=click.FloatRange(1), metavar="SECONDS", help="Go on for ever, with such pauses.")
+@click.option("--every", type=click.FloatRange(1), metavar="SECONDS", help="Repeat forever, with pauses this long.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each run.")
 def post(config: Path | None, sink_url: str | None, batch: int, every: float | None, as_json: bool) -> None:
-    """Post what workers have delivered to the ERP's stock and ledger: the second stage of a Tryton sink.
+    """Post delivered sales to the ERP's stock and ledger.
 
-    Runs beside the workers, from cron or with --every, at its own pace. A run that ends anywhere is taken up by the
-    next one. What the ERP refuses to post holds nothing up, keeps its reason in the ledger (`tillstream ledger`), and
-    is tried again by the next run. Exit code 1: some of it was refused.
+    The second stage of a Tryton sink. Runs next to the workers, from cron or with --every, at its own pace. The next
+    run continues where an interrupted one stopped. Sales that the ERP refuses to post hold nothing up: the ledger
+    (`tillstream ledger`) has the reason, and the next run tries them again. Exit code 1: some sales were refused.
     """
     settings = settings_from(config, sink_url=sink_url)
     sink = _open(settings)
@@ -51,7 +51,7 @@ def post(config: Path | None, sink_url: str | None, batch: int, every: float | N
 
 
 def post_once(sink: "TrytonSink", batch: int, *, as_json: bool) -> int:
-    """One run; says what was posted, and returns how many sales were refused. An ERP that is busy is waited for."""
+    """Post once and print the counts. Return how many sales were refused. Waits for an ERP that is busy."""
     from sinks.tryton import posting
 
     posted = refused = locked = 0
@@ -68,7 +68,7 @@ def post_once(sink: "TrytonSink", batch: int, *, as_json: bool) -> int:
                 raise
             locked += 1
             time.sleep(error.retry_after or BackOff().wait(locked))
-            refused = 0  # they are tried again
+            refused = 0  # the retry tries them again
     left = posting.left(sink)
     if as_json:
         click.echo(json.dumps({"posted": posted, "refused": refused, "left": left, "details": sorted(details)}))
@@ -82,13 +82,14 @@ def post_once(sink: "TrytonSink", batch: int, *, as_json: bool) -> int:
 @click.command(epilog="\b\nExamples:\n  tillstream ledger\n  tillstream ledger --rebuild\n  tillstream ledger RECEIPT…")
 @with_config
 @_SINK
-@click.option("--rebuild", is_flag=True, help="First make it say what the ERP holds.")
+@click.option("--rebuild", is_flag=True, help="First rebuild the ledger from the ERP's documents.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @click.argument("receipts", nargs=-1)
 def ledger(config: Path | None, sink_url: str | None, rebuild: bool, as_json: bool, receipts: tuple[str, ...]) -> None:
-    """Say what became of documents in an ERP behind an API: how many are in each state, or what is known of RECEIPTS.
+    """Show the states of documents in an ERP behind an API.
 
-    A receipt is named by its reference, source/store/register/number/type. Exit code 1: nothing is known of one.
+    Without RECEIPTS the number of documents in each state, otherwise the state of each receipt. Name a receipt by its
+    reference, source/store/register/number/type. Exit code 1: a receipt is unknown.
     """
     settings = settings_from(config, sink_url=sink_url)
     sink = _open(settings)
@@ -115,9 +116,7 @@ def ledger(config: Path | None, sink_url: str | None, rebuild: bool, as_json: bo
     for row in rows:
         click.echo(json.dumps(row) if as_json else "  ".join(str(value) for value in row.values() if value is not None))
     for receipt in sorted(unknown):
-        click.echo(
-            f"tillstream: nothing is known of {receipt}; a receipt is source/store/register/number/type", err=True
-        )
+        click.echo(f"tillstream: {receipt} is unknown; name a receipt as source/store/register/number/type", err=True)
     if unknown:
         sys.exit(1)
 
@@ -128,5 +127,5 @@ def _open(settings: Settings) -> "TrytonSink":
     sink = open_sink(settings.sink_url, password=settings.password())
     if not isinstance(sink, TrytonSink):
         sink.close()
-        raise SinkMisconfigured("This sink has no second stage and no ledger: what is written is complete.")
+        raise SinkMisconfigured("This sink has no second stage and no ledger: its documents are complete once written.")
     return sink

@@ -7,7 +7,7 @@ stars wherever settings are printed.
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -58,6 +58,34 @@ class KafkaSecurity(BaseModel):
     def secret(self) -> str:
         """The password, from the settings or its file."""
         return _secret(self.password, self.password_file) or ""
+
+
+class KafkaAccess(NamedTuple):
+    """How clients connect to Kafka: the brokers' addresses, comma separated, and TLS and SASL."""
+
+    servers: str
+    security: KafkaSecurity
+
+
+class TopicNames(NamedTuple):
+    """The names of the topics that Tillstream uses; `changelog` is Faust's, of the dedupe window."""
+
+    source: str
+    dead_letters: str
+    parked: str
+    audit: str
+    changelog: str
+
+
+class TopicPlan(NamedTuple):
+    """The topics that Tillstream uses, and how it creates missing ones (not at all, unless `create`)."""
+
+    names: TopicNames
+    create: bool
+    partitions: int
+    replication_factor: int
+    max_record_bytes: int
+    window_hours: float
 
 
 class SchemaRegistry(BaseModel):
@@ -331,6 +359,24 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Strongest first: arguments (the command line), the environment, the file."""
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+    @property
+    def kafka_access(self) -> KafkaAccess:
+        """How clients connect to Kafka."""
+        return KafkaAccess(self.broker, self.kafka)
+
+    @property
+    def topic_plan(self) -> TopicPlan:
+        """The topics, and how missing ones are created."""
+        changelog = f"{self.group}-{self.window}-changelog"  # the name that Faust gives it
+        return TopicPlan(
+            TopicNames(self.topic, self.dead_letter_topic, self.parked_topic, self.audit_topic, changelog),
+            self.create_topics,
+            self.partitions,
+            self.replication_factor,
+            self.max_record_bytes,
+            self.window_hours,
+        )
 
     def password(self) -> str | None:
         """The sink's password, or None."""

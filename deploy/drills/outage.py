@@ -70,7 +70,7 @@ class Tills:
         self.tally = ConfirmedTally()
         self._stop = threading.Event()
         self._failure: Exception | None = None
-        producer = till_producer(settings.broker, client_config(settings.broker, settings.kafka))
+        producer = till_producer(settings.broker, client_config(settings.kafka_access))
         arguments = (producer, settings.topic, records, rate, self._stop, self.tally)
         self._thread = threading.Thread(target=self._sell, args=arguments, name="tills")
         self._thread.start()
@@ -103,7 +103,7 @@ def drill(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillstream-drill-")))
         settings = settings_for(plan, broker, postgres)
-        create_source_topic(settings, partitions=4)
+        create_source_topic(settings.kafka_access, settings.topic_plan, partitions=4)
         workers = [start_worker(settings, plan, folder / f"worker-{number}", stack) for number in range(plan.workers)]
         for worker in workers:
             worker.wait_ready(60)
@@ -194,8 +194,8 @@ def balance_of(settings: Settings, tally: ConfirmedTally) -> Balance:
         held = sink.totals()
     finally:
         sink.close()
-    dead = dead_letter_reasons(client_config(settings.broker, settings.kafka), settings.dead_letter_topic)
-    return balance(tally, held, dead, WorkerReadings(duplicates={"recognised": tally.resent}, noted=tally.day_closes))
+    dead = dead_letter_reasons(client_config(settings.kafka_access), settings.dead_letter_topic)
+    return balance(tally, held, dead, WorkerReadings(duplicates={"recognised": tally.resent}, skipped=tally.day_closes))
 
 
 def wait(holds: Callable[[], bool], what: str) -> None:

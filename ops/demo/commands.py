@@ -26,7 +26,7 @@ from ops.worker.process import WorkerProcess, WorkerReadings
 from schemas.dead_letter import Reason
 from sinks.base import Sink, StoreDay
 from sinks.registry import open_sink
-from streams.kafka.topics import changelog_topic, client_config, create_source_topic, delete_topics
+from streams.kafka.topics import client_config, create_source_topic, delete_topics
 from streams.settings import Settings, SettingsError, load_settings
 
 UNATTENDED_SECONDS = 12.0
@@ -132,10 +132,10 @@ def set_up(options: DemoOptions, stack: ExitStack) -> DemoStage:
     )
     if embedded is not None:
         stack.callback(embedded.close)
-        embedded.create_topics([name, settings.dead_letter_topic, changelog_topic(settings)])
+        embedded.create_topics([name, settings.dead_letter_topic, settings.topic_plan.names.changelog])
     else:
-        create_source_topic(settings, partitions=4)
-        stack.callback(delete_topics, settings)
+        create_source_topic(settings.kafka_access, settings.topic_plan, partitions=4)
+        stack.callback(delete_topics, settings.kafka_access, settings.topic_plan.names)
     worker = WorkerProcess(worker_settings(settings), folder)
     stack.callback(worker.stop)
     worker.wait_ready()
@@ -196,7 +196,7 @@ def sell_all(stage: DemoStage, sold: Iterator[SimulatedRecord], rate: float | No
 
 def sell_to_the_end(stage: DemoStage, sold: Iterator[SimulatedRecord], rate: float | None) -> None:
     """Sells all that there is to sell, until stopped."""
-    config = client_config(stage.settings.broker, stage.settings.kafka) | stage.producer
+    config = client_config(stage.settings.kafka_access) | stage.producer
     sell(till_producer(stage.settings.broker, config), stage.settings.topic, sold, rate, stage.stop, stage.tally)
 
 
@@ -234,7 +234,7 @@ def moment(stage: DemoStage, phase: str, readings: WorkerReadings | None = None)
 
 def reconcile(stage: DemoStage, readings: WorkerReadings) -> Balance:
     """The balance of the whole run, from the tables and the dead-letter topic."""
-    config = client_config(stage.settings.broker, stage.settings.kafka)
+    config = client_config(stage.settings.kafka_access)
     dead = dead_letter_reasons(config, stage.settings.dead_letter_topic)
     return balance(stage.tally, stage.held(), dead, readings)
 

@@ -6,24 +6,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-
 from ops.dlq.fetch import reading_chosen
 from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import read_trail, survey
 from streams.dead_letters.audit import AuditAction, AuditWriter, What, alike, new_id
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.kafka.errors import TopicsUnusable
 from streams.kafka.producer import ConfirmingProducer
-from streams.kafka.reader import pieces
-from streams.kafka.topics import (
-    TIMEOUT,
-    BrokerUnreachable,
-    TopicsUnusable,
-    client_config,
-    ensure_desk_topics,
-    partitions_of_topics,
-)
+from streams.kafka.reader import read_partitions
+from streams.kafka.topics import delete_records, ensure_dead_letter_topics, partitions_of_topics
 from streams.settings import Settings
 
 _PIECE = 2_000
@@ -34,7 +25,7 @@ def noted(
     settings: Settings, what: What, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
 ) -> Iterator[tuple[AuditWriter, AuditAction]]:
     """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
-    ensure_desk_topics(settings)
+    ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
     trail = AuditWriter(settings)
     action = AuditAction(
         id=new_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
@@ -70,7 +61,7 @@ def park(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> 
 async def _park(
     settings: Settings, letters: Sequence[DeadLetterHeader], trail: AuditWriter, action: AuditAction, reason: str
 ) -> None:
-    sender = ConfirmingProducer(settings)
+    sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
     action.counts["parked"] = 0
     async with reading_chosen(settings, letters) as (_, pieces):
         async for found in pieces:
@@ -88,7 +79,7 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     It stops at the first that is open, or younger: what needs somebody is never deleted. Returns for each partition
     where it began and where it begins now (or would).
     """
-    there = partitions_of_topics(settings)
+    there = partitions_of_topics(settings.kafka_access)
     topic = settings.dead_letter_topic
     if topic not in there:
         raise TopicsUnusable(f"the topic {topic} does not exist at {settings.broker}")
@@ -97,7 +88,7 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     if go and spans:
         named = {str(number): list(span) for number, span in spans.items()}
         with noted(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (_, action):
-            _delete(settings, {number: end for number, (_, end) in spans.items()})
+            delete_records(settings.kafka_access, topic, {number: end for number, (_, end) in spans.items()})
             action.counts["offsets"] = sum(end - begin for begin, end in spans.values())
     return spans
 
@@ -110,7 +101,7 @@ def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> t
     begins: dict[int, int] = {}
     keep: dict[int, int] = {}
     ends: dict[int, int] = {}
-    for piece in pieces(settings, topic, range(there[topic])):
+    for piece in read_partitions(settings.kafka_access, topic, range(there[topic])):
         for record in piece:
             head = head_of(record, topic)
             begins.setdefault(record.partition, record.offset)
@@ -124,14 +115,3 @@ def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> t
         if not ledger.is_closed(head):
             keep[head.partition] = min(keep.get(head.partition, head.offset), head.offset)
     return begins, {number: keep.get(number, end) for number, end in ends.items()}
-
-
-def _delete(settings: Settings, ends: dict[int, int]) -> None:
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
-    topic = settings.dead_letter_topic
-    asked = [TopicPartition(topic, number, end) for number, end in ends.items()]
-    try:
-        for answer in admin.delete_records(asked, request_timeout=TIMEOUT).values():
-            answer.result(TIMEOUT)
-    except KafkaException as error:
-        raise BrokerUnreachable(f"{topic} at {settings.broker} can't be purged: {error.args[0].str()}") from None

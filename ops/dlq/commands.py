@@ -121,7 +121,7 @@ def _operator() -> str:
 
 @click.group(name="dlq")
 def dlq_group() -> None:
-    """Dead letters: what, why, how much money; replay them, park them, resolve them.
+    """Inspect, replay, park and resolve dead letters.
 
     All commands read the dead-letter topic itself, and commit nothing that is not done.
     """
@@ -136,7 +136,9 @@ def dlq_group() -> None:
 @with_filter
 @as_one_object
 def stats_command(config: Path | None, broker: str | None, wanted: DeadLetterFilter, as_json: bool) -> None:
-    """Sum up the open dead letters by reason, store, source and day: how many, since when, how much money.
+    """Count open dead letters by reason, store, source and day.
+
+    With their ages and the money in them.
 
     Exit code 1 while there are some.
     """
@@ -161,7 +163,10 @@ def stats_command(config: Path | None, broker: str | None, wanted: DeadLetterFil
 def list_command(
     config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, limit: int, as_json: bool
 ) -> None:
-    """List dead letters, a line each. Nothing of what their records say is shown."""
+    """List dead letters, one per line.
+
+    The content of their records is not shown.
+    """
     shelf = _surveyed(_opened(wanted, config, broker=broker), wanted.model_copy(update={"closed": closed}))
     ledger = shelf.trail.ledger
     if as_json:
@@ -193,7 +198,9 @@ def show_command(
     by: str,
     as_json: bool,
 ) -> None:
-    """Show one dead letter: why, how often, what was done about it, its headers and its record.
+    """Show one dead letter with its history and its record.
+
+    Why and how often it failed, the actions on it, its headers and its record.
 
     Personal data are stars, and what can't be read is not shown.
     """
@@ -202,9 +209,11 @@ def show_command(
     if raw and not reveal:
         raise click.UsageError("--raw shows all that the record says: it takes --reveal")
     partition, _, offset = place.partition(":")
-    there = partitions_of_topics(settings).get(settings.dead_letter_topic, 0)
+    there = partitions_of_topics(settings.kafka_access).get(settings.dead_letter_topic, 0)
     known = offset.isdigit() and int(partition) < there
-    record = record_at(settings, settings.dead_letter_topic, int(partition), int(offset)) if known else None
+    record = (
+        record_at(settings.kafka_access, settings.dead_letter_topic, int(partition), int(offset)) if known else None
+    )
     if record is None:
         raise click.UsageError(f"{settings.dead_letter_topic} has no record at {place}")
     if reveal:
@@ -270,7 +279,9 @@ def replay_command(
     by: str,
     as_json: bool,
 ) -> None:
-    """Take dead letters through the line again, by today's contract, mapping and rules, into the same ERP.
+    """Run dead letters through the line again.
+
+    By today's contract, mapping and rules, into the same ERP.
 
     Without --apply it is a dry run: it tells which would pass, which would not and why, and what would change in the
     ERP. The ERP takes each event once, so a replay that is done twice, or killed and resumed, changes nothing more.
@@ -374,7 +385,10 @@ def _counting(told: Callable[[int], None]) -> Told:
 def park_command(
     config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
-    """Put dead letters aside: a copy of each, byte for byte, goes to the parked topic, and they are closed here."""
+    """Move dead letters to the parked topic.
+
+    A copy of each, byte for byte, goes to the parked topic, and they are closed here.
+    """
     if wanted.parked:
         raise click.UsageError("they are parked already")
     settings = _opened(wanted, config, broker=broker)
@@ -393,7 +407,10 @@ def park_command(
 def resolve_command(
     config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
-    """Close dead letters without a replay. They stay in the topic; the audit trail says why."""
+    """Close dead letters without a replay.
+
+    They stay in the topic; the audit trail has the reason.
+    """
     settings = _opened(wanted, config, broker=broker)
     _close(settings, wanted, apply, "resolved", lambda: close.resolve(settings, wanted, by, comment))
 
@@ -421,7 +438,10 @@ def _close(settings: Settings, wanted: DeadLetterFilter, apply: bool, word: str,
 def export_command(
     to: Path, config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, reveal: bool, by: str
 ) -> None:
-    """Write dead letters to a file: what is known of each, and its record with stars for personal data."""
+    """Write dead letters to a file.
+
+    All that is known of each, and its record with stars for personal data.
+    """
     settings = _opened(wanted, config, broker=broker)
     source = find_source(settings)
     if reveal:
@@ -444,7 +464,10 @@ def export_command(
 @go_option
 @with_name
 def purge_command(config: Path | None, broker: str | None, before: datetime, apply: bool, by: str) -> None:
-    """Delete old dead letters that are closed, from the beginning of each partition up to the first that is not."""
+    """Delete old closed dead letters.
+
+    From the beginning of each partition up to the first that is still open.
+    """
     settings = settings_from(config, broker=broker)
     spans = close.purge(settings, before, by, go=apply)
     for number, (begin, end) in sorted(spans.items()):
@@ -461,7 +484,10 @@ def purge_command(config: Path | None, broker: str | None, before: datetime, app
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The last so many.")
 @as_one_object
 def audit_command(config: Path | None, broker: str | None, limit: int, as_json: bool) -> None:
-    """Show what was done about dead letters: who, when, which, with what reason, and what came of it."""
+    """Show the actions on dead letters.
+
+    Who acted, when, on which dead letters, for which reason, and the outcome.
+    """
     trail = read_trail(settings_from(config, broker=broker))
     actions = sorted(trail.actions.values(), key=lambda action: action.id)[-limit:]
     if as_json:

@@ -1,43 +1,35 @@
 """The letters that somebody has chosen by their heads, read again with all that they hold."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-
 from streams.dead_letters.header import DeadLetterHeader
-from streams.kafka.reader import PIECE, TopicRecord, read_spans, reading_consumer
-from streams.kafka.topics import BrokerUnreachable
+from streams.kafka.reader import (
+    BATCH_RECORDS,
+    TopicRecord,
+    commit_offsets,
+    committed_offsets,
+    open_consumer,
+    read_spans,
+)
 from streams.settings import Settings
 
 #: Letters with their records.
 Part = Sequence[tuple[DeadLetterHeader, TopicRecord]]
 
 
-@contextmanager
-def _reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
-    """A consumer of the dead-letter topic. Raises BrokerUnreachable for what it raises."""
-    consumer = reading_consumer(settings, **({"group.id": group} if group is not None else {}))
-    try:
-        yield consumer
-    except KafkaException as error:
-        where = f"{settings.dead_letter_topic} at {settings.broker}"
-        raise BrokerUnreachable(f"reading {where}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
-
-
 @asynccontextmanager
 async def reading_chosen(
-    settings: Settings, chosen: Sequence[DeadLetterHeader], size: int = PIECE, group: str | None = None
+    settings: Settings, chosen: Sequence[DeadLetterHeader], size: int = BATCH_RECORDS, group: str | None = None
 ) -> AsyncGenerator[tuple[Any, AsyncGenerator[Part]]]:
     """The consumer, and the chosen letters with their records, at most `size` at a time.
 
     What the group has committed is passed over. Raises BrokerUnreachable for what the consumer raises.
     """
-    with _reading(settings, group) as consumer:
+    config = {"group.id": group} if group is not None else {}
+    with open_consumer(settings.kafka_access, settings.dead_letter_topic, **config) as consumer:
         places = {} if group is None else await asyncio.to_thread(_committed, consumer, settings, chosen)
         async with aclosing(_chosen_records(consumer, settings, chosen, places, size)) as parts:
             yield consumer, parts
@@ -65,13 +57,10 @@ async def _chosen_records(
 
 
 def _committed(consumer: Any, settings: Settings, chosen: Sequence[DeadLetterHeader]) -> dict[int, int]:
-    topic = settings.dead_letter_topic
-    asked = [TopicPartition(topic, number) for number in {head.partition for head in chosen}]
-    return {place.partition: place.offset for place in consumer.committed(asked, timeout=30) if place.offset > 0}
+    return committed_offsets(consumer, settings.dead_letter_topic, {head.partition for head in chosen})
 
 
 def commit(consumer: Any, settings: Settings, part: Part) -> None:
     """The letters count as read by the consumer's group. Raises KafkaException."""
     places = {record.partition: record.offset + 1 for _, record in part}
-    topic = settings.dead_letter_topic
-    consumer.commit(offsets=[TopicPartition(topic, n, offset) for n, offset in places.items()], asynchronous=False)
+    commit_offsets(consumer, settings.dead_letter_topic, places)

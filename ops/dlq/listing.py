@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from ops.dlq.filters import DeadLetterFilter
 from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, entries
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
-from streams.kafka.reader import Progress, TopicRecord, pieces
-from streams.kafka.topics import TopicsUnusable, partitions_of_topics
+from streams.kafka.errors import TopicsUnusable
+from streams.kafka.reader import Progress, TopicRecord, read_partitions
+from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
 
@@ -43,7 +44,7 @@ def survey(
     What is closed is left out, unless the filter asks for it. The whole dead-letter topic is read. Raises
     TopicsUnusable and BrokerUnreachable.
     """
-    there = partitions_of_topics(settings)
+    there = partitions_of_topics(settings.kafka_access)
     if settings.dead_letter_topic not in there:
         raise TopicsUnusable(
             f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; it is created when it is "
@@ -70,7 +71,7 @@ def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str 
 
     Raises BrokerUnreachable.
     """
-    there = partitions_of_topics(settings) if there is None else there
+    there = partitions_of_topics(settings.kafka_access) if there is None else there
     parked = settings.dead_letter_topic == settings.parked_topic  # where that one is looked at, it is no end
     trail = AuditRead(ResolutionIndex([end for end in CLOSED if end != "parked"] if parked else CLOSED))
     ends: dict[str, Counter[str]] = {}
@@ -90,7 +91,7 @@ def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str 
 
 def history(settings: Settings, origin: RecordOrigin) -> tuple[list[DeadLetterHeader], list[AuditOutcome]]:
     """All letters of a record, and all that was done about it, in order of time."""
-    there = partitions_of_topics(settings)
+    there = partitions_of_topics(settings.kafka_access)
     topic = settings.dead_letter_topic
     every = (head_of(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
     heads = [head for head in every if head.origin == origin]
@@ -100,5 +101,5 @@ def history(settings: Settings, origin: RecordOrigin) -> tuple[list[DeadLetterHe
 
 
 def _records(settings: Settings, partitions: int, progress: Callable[[int], None]) -> Iterator[TopicRecord]:
-    for piece in pieces(settings, settings.dead_letter_topic, range(partitions), progress):
+    for piece in read_partitions(settings.kafka_access, settings.dead_letter_topic, range(partitions), progress):
         yield from piece

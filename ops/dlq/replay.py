@@ -36,7 +36,7 @@ from streams.dead_letters.reprocess import (
 from streams.dead_letters.writer import OWN, DeadLetterRecord
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import Progress, record_at
-from streams.kafka.topics import ensure_desk_topics
+from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings
 
 PASSED = ("delivered", "superseded", "duplicate", "noted")
@@ -144,10 +144,12 @@ async def replay(
     With `resume` the order is that of the replay of this id; its letters that are done are not taken again. Raises
     NoSuchReplay, TopicsUnusable and BrokerUnreachable.
     """
-    partitions = (await asyncio.to_thread(ensure_desk_topics, settings))[settings.audit_topic]
+    partitions = (await asyncio.to_thread(ensure_dead_letter_topics, settings.kafka_access, settings.topic_plan))[
+        settings.audit_topic
+    ]
     chosen, action = await asyncio.to_thread(_begin, settings, order, resume)
     report = ReplayReport(id=action.id, letters=len(chosen))
-    trail, sender = AuditWriter(settings), ConfirmingProducer(settings)
+    trail, sender = AuditWriter(settings), ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
     trail.write(action)
     await asyncio.to_thread(trail.confirm)
     back = RequeueOrPark(
@@ -319,7 +321,7 @@ def _whole(settings: Settings, again: ReplayRecord) -> bytes:
     """The value of a truncated letter, from where it came. Raises Unpatchable."""
     stated = dict(again.letter.headers).get(OWN + "sha256") or b""
     origin = again.head.origin
-    found = record_at(settings, origin.topic, origin.partition, origin.offset)
+    found = record_at(settings.kafka_access, origin.topic, origin.partition, origin.offset)
     if found is None or sha256(found.value or b"").hexdigest().encode() != stated:
         raise PatchFailed("truncated_and_gone")
     return found.value or b""

@@ -80,7 +80,9 @@ def import_command(
     from_start: bool,
     as_json: bool,
 ) -> None:
-    """Send files to the topic: CSV, Excel, JSON, JSON Lines, XML; gzip and zip too, folders, standard input (-).
+    """Send files to the topic.
+
+    CSV, Excel, JSON, JSON Lines and XML; also gzip and zip files, folders, and standard input (-).
 
     The rows of a receipt become one record, wherever they are in the table. Importing a file again does no harm: its
     receipts are recognised as duplicates. An interrupted import continues after the last receipt that the broker has

@@ -359,8 +359,8 @@ def rehearse(
 
 
 def _ends(settings: Settings) -> dict[int, int]:
-    partitions = partitions_of_topics(settings)[settings.topic]
-    ends = TopicMonitor(settings, partitions).ends(range(partitions))
+    partitions = partitions_of_topics(settings.kafka_access)[settings.topic]
+    ends = TopicMonitor(settings.kafka_access, settings.topic, partitions).ends(range(partitions))
     return {partition: end.stable for partition, end in ends.items()}
 
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from confluent_kafka import KafkaException, Message, Producer
-
 from ops.files.receipts import FileReceipt
 from ops.importing.checkpoints import ImportCheckpoint
-from streams.kafka.topics import BrokerUnreachable, client_config, create_source_topic
+from streams.kafka.errors import BrokerUnreachable
+from streams.kafka.producer import create_producer, produce
+from streams.kafka.topics import create_source_topic
 from streams.settings import Settings
 
 _PATIENCE = 60.0
@@ -33,36 +33,36 @@ class ReceiptSender:
     """
 
     def __init__(self, settings: Settings) -> None:
-        create_source_topic(settings, settings.partitions)
+        create_source_topic(settings.kafka_access, settings.topic_plan, settings.partitions)
         self.confirmed = 0
         self.failed = 0
         self.reason = ""
         self.offsets: dict[int, int] = {}
         self._settings = settings
-        self._producer = Producer(client_config(settings.broker, settings.kafka) | _PRODUCER)
+        self._producer = create_producer(settings.kafka_access, _PRODUCER)
 
     def send(self, key: bytes | None, value: bytes) -> None:
         """Hands a record over; waits while the queue is full. Raises BrokerUnreachable."""
         given_up = None
         while True:
             try:
-                self._producer.produce(self._settings.topic, value, key, on_delivery=self._answered)
+                refusal = produce(self._producer, self._settings.topic, key, value, self._answered)
+                if refusal is not None:
+                    self.failed, self.reason = self.failed + 1, refusal
+                    return
                 self._producer.poll(0)
                 return
             except BufferError:  # the queue is full: let the broker take some
                 given_up = given_up or time.monotonic() + _PATIENCE
                 if not self._producer.poll(_FULL) and time.monotonic() > given_up:
                     raise self._silent() from None
-            except KafkaException as error:
-                self.failed, self.reason = self.failed + 1, error.args[0].str()
-                return
 
     def settle(self) -> None:
         """Returns when the broker has answered for all that was sent. Raises BrokerUnreachable."""
         if self._producer.flush(_PATIENCE):
             raise self._silent()
 
-    def _answered(self, error: object, message: Message) -> None:
+    def _answered(self, error: object, message: Any) -> None:
         if error is not None:
             self.failed, self.reason = self.failed + 1, str(error)
             return

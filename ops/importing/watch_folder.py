@@ -23,7 +23,7 @@ from ops.files.receipts import FileFindings
 from ops.files.records import Progress
 from ops.importing.job import ImportObserver, InputReport, ReadOptions, import_all
 from ops.importing.sending import ReceiptSender
-from streams.kafka.topics import BrokerUnreachable
+from streams.kafka.errors import BrokerUnreachable
 from streams.settings import Settings
 
 _LOOK = 1.0

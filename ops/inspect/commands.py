@@ -17,7 +17,7 @@ from ops.inspect.findings import findings
 from ops.inspect.render import print_report
 from ops.inspect.survey import RecordSurvey, survey_file, survey_texts
 from ops.inspect.topic import last_records
-from streams.kafka.topics import TopicsUnusable
+from streams.kafka.errors import TopicsUnusable
 from streams.settings import Settings
 
 DEFAULT_LIMIT = 10_000  # records read from a topic, unless --sample says otherwise

@@ -2,29 +2,23 @@
 
 from collections.abc import Callable
 
-from confluent_kafka import KafkaException
-
-from streams.kafka.reader import TopicRecord, limits, read_spans, reading_consumer
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
+from streams.kafka.errors import TopicsUnusable
+from streams.kafka.reader import TopicRecord, offset_ranges, open_consumer, read_spans
+from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
 
 def last_records(settings: Settings, topic: str, count: int, progress: Callable[[int], None]) -> list[TopicRecord]:
     """Return the last `count` records of the topic, taken evenly from its partitions. Raises as `ensure_topics`."""
-    partition_counts = partitions_of_topics(settings)
+    partition_counts = partitions_of_topics(settings.kafka_access)
     if topic not in partition_counts:
         raise TopicsUnusable(f"{topic}: no file, and no topic at {settings.broker}")
-    consumer = reading_consumer(settings)
-    try:
-        ends = limits(consumer, topic, range(partition_counts[topic]))
+    with open_consumer(settings.kafka_access, topic) as consumer:
+        ends = offset_ranges(consumer, topic, range(partition_counts[topic]))
         counts = records_per_partition({number: high - low for number, (low, high) in ends.items()}, count)
         spans = {number: (high - counts[number], high) for number, (_, high) in ends.items() if counts[number]}
         records = [record for piece in read_spans(consumer, topic, spans, progress) for record in piece]
         return sorted(records, key=lambda record: (record.partition, record.offset))
-    except KafkaException as error:
-        raise BrokerUnreachable(f"reading {topic} at {settings.broker}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
 
 
 def records_per_partition(partition_counts: dict[int, int], count: int) -> dict[int, int]:

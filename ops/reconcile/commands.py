@@ -25,7 +25,7 @@ from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted, is_right
 from ops.terminal.options import settings_from, with_broker, with_settings
 from streams.dead_letters.day_states import days_noted, note_days
-from streams.kafka.topics import ensure_desk_topics
+from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings, SettingsError
 
 DIFFERS = 1
@@ -101,7 +101,7 @@ def reconcile_group(
     by: str,
     as_json: bool,
 ) -> None:
-    """Prove that tills and ERP agree, store by store and business day by business day, from the facts.
+    """Compare tills and ERP by store and business day.
 
     What the tills sent (the topic, by event time) = what is in the ERP + duplicates + replaced revisions + dead letters
     + what is held + what waits. Each difference is told to the record, with the command that repairs it.
@@ -150,8 +150,10 @@ def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
 def sign_command(
     config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, comment: str, by: str
 ) -> None:
-    """Sign a store's day off as it is now: its differences, and what is not booked. What comes or changes later reopens
-    it."""
+    """Sign off a store's business day.
+
+    With its differences and all that is not booked, as it is now. Later arrivals or changes reopen it.
+    """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
@@ -160,7 +162,7 @@ def sign_command(
         raise click.UsageError(f"the day is {what}: it can be signed off when all of it is in")
     if one.is_wrong and not comment:
         raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --comment it is signed off like this")
-    ensure_desk_topics(settings)
+    ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
     state = sign(one, datetime.now(UTC), by, comment)
     note_days(settings, [state])
     as_it_is = f", with {_of_day(one)}" if one.is_wrong else ""
@@ -190,7 +192,10 @@ def _only(found: ReconciliationResult, store: str, day: date) -> DayReport:
 def history_command(
     config: Path | None, broker: str | None, day: date | None, store: str | None, as_json: bool
 ) -> None:
-    """Show the states that days have had: since when, by whom, and why."""
+    """Show the past states of business days.
+
+    Since when, by whom, and why.
+    """
     noted_days = days_noted(settings_from(config, broker=broker))
     states = [
         state
@@ -236,7 +241,9 @@ def repair_command(
     by: str,
     as_json: bool,
 ) -> None:
-    """Take the records that are missing in the ERP through the line again. Without --apply it is a dry run.
+    """Replay the records that are missing in the ERP.
+
+    Without --apply it is a dry run.
 
     The ERP takes each event once, so nothing is booked twice. What is refused becomes a dead letter. Exit code 1 when
     something is left, or refused.
@@ -310,7 +317,9 @@ def certificate_command(
     allow_open: bool,
     by: str,
 ) -> None:
-    """Write what was found of a store's day, with its totals and digests, signed with the settings' certificate_key.
+    """Write a signed certificate of a store's business day.
+
+    The result of its reconciliation, with totals and digests, signed with the settings' certificate_key.
 
     Exit code 1 when the day's books differ, or it is not complete or proved; the certificate says so. With --allow-open
     only when they differ.
@@ -351,7 +360,9 @@ def certificate_command(
 )
 @with_broker
 def verify_command(file: Path, key_file: Path | None, config: Path | None, broker: str | None) -> None:
-    """Say whether a certificate (JSON, or the page) is as it was signed. Exit code 1 when it is not.
+    """Verify the signature of a certificate.
+
+    The certificate is JSON, or the page. Exit code 1 when it is not as it was signed.
 
     The public key is all that is needed: no settings, no broker and no ERP.
     """
@@ -381,7 +392,9 @@ def verify_command(file: Path, key_file: Path | None, config: Path | None, broke
 @with_settings
 @as_one_object
 def explain_command(target: str, config: Path | None, broker: str | None, sink_url: str | None, as_json: bool) -> None:
-    """Tell a receipt's whole way, with times: sold, arrived, dead letters and replays, and what the ERP holds.
+    """Trace a receipt from the till to the ERP.
+
+    With times: when it was sold and arrived, its dead letters and replays, and the ERP's documents.
 
     It is meant by its number, by its reference (the document's, SOURCE/STORE/REGISTER/RECEIPT/TYPE), or by the id of an
     event. Nothing personal is shown. Exit code 1 when nothing is known of it.

@@ -4,10 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from time import monotonic, sleep
 from typing import Any
-
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import survey
@@ -19,8 +16,18 @@ from schemas.store import Store, end_of_business_date
 from streams.batch import Batch
 from streams.dead_letters.audit import CLOSED, AuditAction, entries
 from streams.dead_letters.header import head_of
-from streams.kafka.reader import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
-from streams.kafka.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
+from streams.kafka.errors import TopicsUnusable
+from streams.kafka.reader import (
+    Progress,
+    TopicRecord,
+    group_offsets,
+    offset_ranges,
+    offsets_at,
+    open_consumer,
+    read_partitions,
+    read_spans,
+)
+from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
 #: An event may be this much later than its record, or the line takes it for implausible; and no time zone is further
@@ -37,44 +44,10 @@ def committed(settings: Settings) -> dict[int, int]:
 
     Raises TopicsUnusable and BrokerUnreachable.
     """
-    partitions = partitions_of_topics(settings).get(settings.topic)
+    partitions = partitions_of_topics(settings.kafka_access).get(settings.topic)
     if partitions is None:
         raise TopicsUnusable(f"the topic {settings.topic} does not exist at {settings.broker}; set `topic`")
-    places = [TopicPartition(settings.topic, number) for number in range(partitions)]
-    # By a consumer that never joins: librdkafka's admin client crashes on a coordinator that has just moved
-    # (https://github.com/confluentinc/confluent-kafka-javascript/issues/374).
-    consumer = reading_consumer(settings, **{"group.id": settings.group})
-    try:
-        answer = _committed(consumer, places)
-    except KafkaException as error:
-        raise BrokerUnreachable(f"offsets of {settings.group} at {settings.broker}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
-    return {place.partition: max(0, place.offset) for place in answer}
-
-
-#: What brokers say while the group's coordinator is made, moves or loads: on a new broker, for the first one who asks.
-_PASSING = (
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-)
-
-
-def _committed(consumer: Any, places: list[TopicPartition]) -> list[TopicPartition]:
-    deadline = monotonic() + TIMEOUT
-    while True:
-        try:
-            answer: list[TopicPartition] = consumer.committed(places, timeout=TIMEOUT)
-            faults = [place.error for place in answer if place.error is not None]
-            if faults:
-                raise KafkaException(faults[0])
-        except KafkaException as error:
-            if error.args[0].code() not in _PASSING or monotonic() > deadline:
-                raise
-            sleep(0.2)
-        else:
-            return answer
+    return group_offsets(settings.kafka_access, settings.group, settings.topic, range(partitions))
 
 
 def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
@@ -83,7 +56,7 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
     First those of the audit trail, as what was purged since, or parked, is in no other place any more; then those that
     there are. Raises BrokerUnreachable.
     """
-    there = partitions_of_topics(settings)
+    there = partitions_of_topics(settings.kafka_access)
     by: dict[str, str] = {}
     closed: dict[tuple[int, int, str], tuple[str, str]] = {}  # by which action, and why
     for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
@@ -141,10 +114,11 @@ async def read_topic(
 
     Returns what the topic has of all that it had. Raises BrokerUnreachable.
     """
-    consumer = reading_consumer(settings)
     extent = TopicExtent()
-    try:
-        there = limits(consumer, settings.topic, range(partitions_of_topics(settings)[settings.topic]))
+    with open_consumer(settings.kafka_access, settings.topic) as consumer:
+        there = offset_ranges(
+            consumer, settings.topic, range(partitions_of_topics(settings.kafka_access)[settings.topic])
+        )
         extent.begins = {number: low for number, (low, _) in there.items()}
         extent.ends = {number: high for number, (_, high) in there.items()}
         extent.starts = starts = _starts(consumer, settings.topic, there, first)
@@ -161,10 +135,6 @@ async def read_topic(
                 rows, closes = await judge.rows(Batch(settings.topic, number, wanted), now)
                 book.add(rows)
                 book.add_closes(closes)
-    except KafkaException as error:
-        raise BrokerUnreachable(f"reading {settings.topic} at {settings.broker}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
     if begun:  # partitions that have nothing any more; who knows of when that was
         extent.lost = now
     return extent
@@ -184,8 +154,8 @@ async def read_letters_alone(
     """
     alone = {place for place in book.letters_alone() if extent.lacks(place[0], place[1])}
     topic = settings.dead_letter_topic
-    there = partitions_of_topics(settings).get(topic, 0)
-    for records in pieces(settings, topic, range(there)) if alone else ():
+    there = partitions_of_topics(settings.kafka_access).get(topic, 0)
+    for records in read_partitions(settings.kafka_access, topic, range(there)) if alone else ():
         for record in filter(only, records):
             head = head_of(record, topic)
             _, partition, offset, digest = head.origin
@@ -210,9 +180,8 @@ async def sent_documents(
     for fact in facts[:most]:
         places[fact.partition].add(fact.offset)
     found: dict[str, ErpDocument] = {}
-    consumer = reading_consumer(settings)
-    try:
-        there = limits(consumer, settings.topic, sorted(places)) if places else {}
+    with open_consumer(settings.kafka_access, settings.topic) as consumer:
+        there = offset_ranges(consumer, settings.topic, sorted(places)) if places else {}
         for number, offsets in places.items():
             for span in _spans(sorted(offset for offset in offsets if there[number][0] <= offset < there[number][1])):
                 for records in read_spans(consumer, settings.topic, {number: span}, lambda _: None, _PIECE):
@@ -221,10 +190,6 @@ async def sent_documents(
                     found |= {
                         each.external_ref: each for each in documents if (each.event_id, each.external_ref) in wanted
                     }
-    except KafkaException as error:
-        raise BrokerUnreachable(f"reading {settings.topic} at {settings.broker}: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
     return found
 
 
@@ -244,9 +209,7 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
         return {number: low for number, (low, _) in there.items()}
     begins = milliseconds(datetime.combine(first, time(), UTC))  # which may be the first day that there is
     since = max(0, begins - _SLACK // timedelta(milliseconds=1))
-    asked = [TopicPartition(topic, number, since) for number in there]
-    found = consumer.offsets_for_times(asked, timeout=TIMEOUT)
-    return {place.partition: place.offset if place.offset >= 0 else there[place.partition][1] for place in found}
+    return offsets_at(consumer, topic, there, since)
 
 
 def day_ends(judge: ExpectedDocuments, store: str, day: date) -> datetime:

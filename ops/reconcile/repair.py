@@ -142,7 +142,7 @@ def _records(
 ) -> dict[int, list[TopicRecord]]:
     found: dict[int, list[TopicRecord]] = defaultdict(list)
     for partition, offset in sorted({_place(each.place) for each in chosen}):
-        record = record_at(settings, settings.topic, partition, offset)
+        record = record_at(settings.kafka_access, settings.topic, partition, offset)
         if record is None:
             repaired.gone += 1
         else:
@@ -158,7 +158,7 @@ def _place(place: str) -> tuple[int, int]:
 async def _through(settings: Settings, desk: ReplayPipeline, batch: Batch, rehearsal: Services | None) -> BatchOutcome:
     if rehearsal is not None:
         return await process(batch, rehearsal)
-    sender = ConfirmingProducer(settings)
+    sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
 
     async def publish(letters: Sequence[DeadLetterRecord]) -> None:
         for each in letters:

@@ -28,7 +28,7 @@ from sinks.registry import open_sink
 from streams.assembly import find_master_data, find_source
 from streams.dead_letters.day_states import DayState, days_noted, note_days
 from streams.kafka.reader import Progress, TopicRecord
-from streams.kafka.topics import ensure_desk_topics
+from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings
 
 #: The state of each store's day.
@@ -192,7 +192,7 @@ def states_now(settings: Settings, found: ReconciliationResult, by: str, *, keep
         if (not past or past[-1] is not state) and not (day.lost and not day.count()):
             changed.append(state)
     if keep and changed:
-        ensure_desk_topics(settings)
+        ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
         note_days(settings, changed)
     return now
 

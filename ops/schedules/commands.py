@@ -26,14 +26,17 @@ from streams.settings import ScheduleSettings, Settings, SettingsError
 
 @click.group(name="schedule")
 def schedule_group() -> None:
-    """Imports and reconciliations at the times that the settings say (`schedules`)."""
+    """Run imports and reconciliations on schedule.
+
+    The settings have the times (`schedules`).
+    """
 
 
 @schedule_group.command(name="list", epilog="\b\nExample:\n  tillstream schedule list")
 @with_config
 @as_one_object
 def list_command(config: Path | None, as_json: bool) -> None:
-    """Every schedule, when it is due next, and how its last run ended."""
+    """List schedules: next due time, result of the last run."""
     settings = settings_from(config)
     history = ScheduleHistory(settings.data_folder)
     found: list[dict[str, object]] = []
@@ -63,7 +66,9 @@ def list_command(config: Path | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @with_broker
 def run(name: str | None, config: Path | None, broker: str | None) -> None:
-    """Keep all schedules until SIGTERM or Ctrl-C; or, with a NAME, run that one now.
+    """Run all schedules when due, or one of them now.
+
+    Without a NAME until SIGTERM or Ctrl-C; with a NAME that one runs now.
 
     Several may keep them side by side, on one data folder: each due time is done once. Meanwhile /metrics is served, at
     http_host and schedules_port. Exit code 1 when the run by hand did not go well, tills and ERP differ, or not
@@ -95,7 +100,7 @@ def _keep(settings: Settings) -> None:
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many.")
 @as_one_object
 def history(name: str | None, config: Path | None, limit: int, as_json: bool) -> None:
-    """What became of each due time.
+    """Show the outcome of each due time.
 
     done, bad lines, differs, incomplete, unreadable files, failed (with the reason), broken off, missed, or overlapped.
     """

@@ -20,7 +20,7 @@ from ops.importing.watch_folder import ImportStopped, StoppableObserver
 from ops.schedules import jobs
 from ops.schedules.history import FAILED, STOPPED, ScheduleHistory
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.settings import ScheduleSettings, Settings, SettingsError
 from streams.sources.contracts import ContractError
 from streams.sources.rows import RowsUnreadable

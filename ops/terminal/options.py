@@ -1,4 +1,4 @@
-"""The options that commands share, and the settings they make."""
+"""The options that commands share, and the settings that result from them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +12,24 @@ as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON o
 
 
 def with_config(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option that names the settings file."""
+    """Add the option for the settings file."""
     return click.option(
-        "--config", type=click.Path(path_type=Path), help="Settings file (default: tillstream.yaml if there is one)."
+        "--config", type=click.Path(path_type=Path), help="Settings file (default: tillstream.yaml, if it exists)."
     )(command)
 
 
 def with_broker(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that talks to Kafka."""
+    """Add the options of a command that uses Kafka."""
     return with_config(click.option("--broker", metavar="HOST:PORT", help="Kafka brokers, comma separated.")(command))
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options every command that talks to components has."""
+    """Add the options of a command that uses Kafka and the sink."""
     return with_broker(
         click.option("--sink", "sink_url", metavar="URL", help="Where documents go (settings: sink_url).")(command)
     )
 
 
-def settings_from(config: Path | None, **given: Any) -> Settings:
-    """Settings with what was given on the command line on top."""
-    return load_settings(config, **{name: value for name, value in given.items() if value is not None})
+def settings_from(config: Path | None, **options: Any) -> Settings:
+    """Return the settings, overridden by the options that the user gave (those that aren't None)."""
+    return load_settings(config, **{name: value for name, value in options.items() if value is not None})

@@ -1,4 +1,4 @@
-"""One look at a worker, for `tillstream top`: what its /metrics and /readyz say."""
+"""Reads a worker's /metrics and /readyz once, for `tillstream top`."""
 
 import json
 import time
@@ -12,10 +12,10 @@ from urllib.request import OpenerDirector, ProxyHandler, build_opener
 from ops.worker.metrics_page import MetricsPage
 
 PATIENCE = 3.0
-#: A counter that every worker has from its first moment.
-OURS = "tillstream_events_delivered_total"
+#: A counter that every worker exports from the start.
+DELIVERED = "tillstream_events_delivered_total"
 SETTLED = (
-    OURS,
+    DELIVERED,
     "tillstream_events_duplicate_total",
     "tillstream_events_rejected_total",
     "tillstream_events_skipped_total",
@@ -24,7 +24,7 @@ SETTLED = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerReading:
-    """What a worker said at `moment`, in monotonic seconds. `silent` is why it said nothing: then no more is known."""
+    """A worker's answer at `moment`, in monotonic seconds. `silent` is the reason why it gave none, if it didn't."""
 
     url: str
     moment: float
@@ -45,29 +45,29 @@ class WorkerReading:
 
     @property
     def ready(self) -> bool:
-        """Whether it brings the ERP up to date."""
+        """Whether its sales reach the ERP."""
         return self.silent is None and not self.reasons
 
 
 class NoWorker(Exception):
-    """Something else answers there; the message says what."""
+    """Something other than a worker answers; the message says how it shows."""
 
 
-def look(urls: Sequence[str]) -> list[WorkerReading]:
-    """One reading of each worker, all at once: one that does not answer keeps nobody waiting for the others."""
-    opener = build_opener(ProxyHandler({}))  # workers are near; a proxy would not reach 127.0.0.1
+def read_workers(urls: Sequence[str]) -> list[WorkerReading]:
+    """Return one reading of each worker. All are read at once, so a silent one does not delay the others."""
+    opener = build_opener(ProxyHandler({}))  # a proxy would not reach 127.0.0.1
     with ThreadPoolExecutor(max_workers=max(1, len(urls))) as threads:
         return list(threads.map(lambda url: read(url, opener), urls))
 
 
 def read(url: str, opener: OpenerDirector) -> WorkerReading:
-    """The reading of the worker at `url`, which is `http://host:port`."""
+    """Return the reading of the worker at `url`, which is `http://host:port`."""
     moment = time.monotonic()
     try:
         status, metrics = _get(opener, f"{url}/metrics")
         if status != 200:
             raise NoWorker(f"/metrics answers {status}")
-        return reading_of(url, moment, metrics, *_words(*_get(opener, f"{url}/readyz")))
+        return reading_of(url, moment, metrics, *_readiness(*_get(opener, f"{url}/readyz")))
     except NoWorker as error:
         return WorkerReading(url, moment, silent=f"no Tillstream worker: {error}")
     except (OSError, HTTPException) as error:
@@ -77,13 +77,13 @@ def read(url: str, opener: OpenerDirector) -> WorkerReading:
 def reading_of(
     url: str, moment: float, metrics: str, reasons: Sequence[str], warnings: Sequence[str] = ()
 ) -> WorkerReading:
-    """The reading that these metrics make. Raises NoWorker."""
+    """Return the reading from these metrics. Raises NoWorker."""
     try:
         samples = MetricsPage(metrics)
     except ValueError as error:
-        raise NoWorker(f"/metrics are none ({error})") from None
-    if OURS not in samples:
-        raise NoWorker(f"/metrics have no {OURS}")
+        raise NoWorker(f"/metrics are not metrics ({error})") from None
+    if DELIVERED not in samples:
+        raise NoWorker(f"/metrics have no {DELIVERED}")
     return WorkerReading(
         url,
         moment,
@@ -104,14 +104,14 @@ def reading_of(
 
 
 def rate(now: WorkerReading, before: WorkerReading | None) -> float | None:
-    """Events a second between two readings of a worker; None where that is not known, as after a restart."""
+    """Return events a second between two readings of a worker; None if unknown, as after a restart."""
     if before is None or now.silent or before.silent or now.moment <= before.moment or now.events < before.events:
         return None
     return (now.events - before.events) / (now.moment - before.moment)
 
 
-def _words(status: int, body: str) -> tuple[list[str], list[str]]:
-    """Return why it is not ready, and its warnings."""
+def _readiness(status: int, body: str) -> tuple[list[str], list[str]]:
+    """Return why the worker is not ready, and its warnings."""
     try:
         answer = json.loads(body)
         reasons: list[str] = answer["reasons"]

@@ -1,4 +1,4 @@
-"""What `tillstream top` shows: a table of workers, why they are not ready, and the stores that are stalest."""
+"""The screen of `tillstream top`: a table of workers, why they are not ready, and the stalest stores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,60 +16,60 @@ from streams.metrics import OTHER_STORES
 
 @dataclass(frozen=True, slots=True)
 class TopView:
-    """The newest readings, those of the look before, and the time of the clock that people read."""
+    """The newest readings, the previous ones by URL, and the wall-clock time in seconds."""
 
     readings: Sequence[WorkerReading]
     before: dict[str, WorkerReading]
     now: float
 
     def rate_of(self, reading: WorkerReading) -> float | None:
-        """Events a second of one worker, where it is known."""
+        """Return events a second of one worker, if known."""
         return rate(reading, self.before.get(reading.url))
 
     @property
     def answering(self) -> list[WorkerReading]:
-        """The workers that answer."""
+        """The readings of workers that answer."""
         return [reading for reading in self.readings if reading.silent is None]
 
     def total_rate(self) -> float | None:
-        """Events a second of all workers whose rate is known."""
+        """Return events a second of all workers whose rate is known."""
         rates = [known for known in map(self.rate_of, self.readings) if known is not None]
         return sum(rates) if rates else None
 
-    def stalest(self, most: int) -> list[tuple[str, float]]:
-        """(store, time of its newest event in the ERP), the stalest first, those that are closed last.
+    def stalest(self, limit: int) -> list[tuple[str, float]]:
+        """Return (store, time of its newest event in the ERP), the stalest first, closed stores last.
 
-        A store may have changed its worker.
+        A store that has moved to another worker counts once, with its newest time.
         """
         newest: dict[str, float] = {}
         for reading in self.readings:
             for store, moment in reading.newest_by_store.items():
-                if store == OTHER_STORES:  # the newest of many: it says nothing of the stalest of them
+                if store == OTHER_STORES:  # the newest of many stores: it hides the stalest of them
                     continue
                 newest[store] = max(moment, newest.get(store, moment))
-        return sorted(newest.items(), key=lambda pair: (self.is_open(pair[0]) is False, pair[1], pair[0]))[:most]
+        return sorted(newest.items(), key=lambda pair: (self.is_open(pair[0]) is False, pair[1], pair[0]))[:limit]
 
     def is_open(self, store: str) -> bool | None:
-        """Whether the store is open; None where nothing states its hours."""
-        said = [reading.open_by_store[store] for reading in self.readings if store in reading.open_by_store]
-        return any(said) if said else None
+        """Return whether the store is open; None if its opening hours are unknown."""
+        states = [reading.open_by_store[store] for reading in self.readings if store in reading.open_by_store]
+        return any(states) if states else None
 
 
 def screen(view: TopView, stores: int) -> RenderableType:
-    """All of it."""
+    """Return the whole screen, with this many of the stalest stores."""
     parts: list[RenderableType] = [workers(view)]
-    why = [
+    troubles = [
         Text.assemble((f"{reading.url}  ", "bold"), (reason, "red"))
         for reading in view.readings
         for reason in ((reading.silent,) if reading.silent is not None else reading.reasons)
     ]
-    why += [
+    troubles += [
         Text.assemble((f"{reading.url}  ", "bold"), (warning, "yellow"))
         for reading in view.readings
         for warning in reading.warnings
     ]
-    if why:
-        parts += [Text(), *why]
+    if troubles:
+        parts += [Text(), *troubles]
     stalest = view.stalest(stores)
     if stalest:
         table = Table("stalest store", "newest event in the ERP", "ago", box=None, header_style="bold", pad_edge=False)
@@ -82,7 +82,7 @@ def screen(view: TopView, stores: int) -> RenderableType:
 
 
 def workers(view: TopView) -> Table:
-    """One row per worker, and one for all."""
+    """Return a table with one row per worker, and one for all."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("worker", "ready", "sink"):
         table.add_column(name, no_wrap=True)
@@ -123,7 +123,7 @@ def _numbers(view: TopView, readings: Sequence[WorkerReading], per_second: float
 
 
 def _ago(seconds: float) -> str:
-    """Two units at most: people compare these at a glance."""
+    """Format a duration with at most two units, so that people can compare at a glance."""
     whole = max(0, round(seconds))
     for unit, size, smaller, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
@@ -136,7 +136,7 @@ def _moment(seconds: float) -> str:
 
 
 def as_json(view: TopView, stores: int) -> dict[str, Any]:
-    """The same for machines; what is not known is null."""
+    """Return the view for machines; unknown values are null."""
     answering = view.answering
     return {
         "ready": all(reading.ready for reading in view.readings),

@@ -1,9 +1,9 @@
-"""A process that watches the worker from outside: it ends one whose interpreter is stuck, which no thread of it can.
+"""A process that watches the worker from outside and ends it when its interpreter is stuck.
 
 A call into C that keeps the interpreter's lock stops every thread of the worker: the event loop, /healthz, the
-watchdog, and what Python does on a signal. The guard is forked before the worker begins. The watchdog's thread counts
-up a number in memory that both share; when it stands still for too long, the guard has the kernel's signal handlers
-print the stacks and end the process, and gives the reason on the last line.
+watchdog, and Python's signal handlers. The guard is forked before the worker starts. The watchdog's thread counts up a
+number in shared memory; when it does not change for too long, the guard makes C signal handlers print the stacks and
+end the process, and prints the reason on the last line.
 """
 
 import ctypes
@@ -22,14 +22,14 @@ from pathlib import Path
 
 TICK = 0.5
 _COUNT = struct.Struct("<Q")
-#: Ends the worker through C's `_exit`: as process 1 of a container it would not get a SIGKILL of its own child.
+#: Ends the worker through C's `_exit`: as process 1 of a container it would not receive SIGKILL from its own child.
 END = int(getattr(signal, "SIGRTMIN", 0)) + 6 if hasattr(signal, "SIGRTMIN") else None
 STACKS = signal.SIGUSR2
 LAST_WORDS = 5.0
 
 
 class ProcessGuard:
-    """Watches this process from another one. `note` is called there, before a worker that is stuck is ended."""
+    """Watches this process from a child process, which calls `note` before it ends a stuck worker."""
 
     def __init__(self, limit: float, note: Callable[[], object]) -> None:
         self._limit = limit
@@ -38,36 +38,36 @@ class ProcessGuard:
         self._beats = 0
 
     def start(self) -> None:
-        """Forks the guard. It ends with this process, however that ends."""
+        """Fork the guard. It ends with this process, however that ends."""
         faulthandler.register(STACKS, file=sys.__stderr__ or 2, all_threads=True, chain=False)
         if END is not None:
             with suppress(AttributeError, OSError):
                 libc = ctypes.CDLL(None)
                 libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
                 libc.signal(END, ctypes.cast(libc._exit, ctypes.c_void_p))
-        theirs, self._mine = os.pipe()
+        guard_end, self._worker_end = os.pipe()
         worker = os.getpid()
         if os.fork() == 0:
             try:
-                os.close(self._mine)
-                self._watch(worker, theirs)
+                os.close(self._worker_end)
+                self._watch(worker, guard_end)
             finally:
                 os._exit(0)
-        os.close(theirs)
+        os.close(guard_end)
 
     def beat(self) -> None:
-        """The interpreter runs."""
+        """Show that the interpreter runs."""
         self._beats += 1
         _COUNT.pack_into(self._memory, 0, self._beats)
 
     def _watch(self, worker: int, lifeline: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)  # they are for the worker, and the guard ends with it
-        last, silent, looked = 0, 0.0, time.monotonic()
+            signal.signal(number, signal.SIG_IGN)  # these are for the worker, and the guard ends with it
+        last, silent, checked_at = 0, 0.0, time.monotonic()
         while not select.select([lifeline], [], [], TICK)[0]:
             now = time.monotonic()
             (beats,) = _COUNT.unpack_from(self._memory)
-            passed, looked = min(now - looked, 2 * TICK), now  # the guard may have been suspended itself
+            passed, checked_at = min(now - checked_at, 2 * TICK), now  # the guard may have been suspended itself
             if beats != last or not beats or _is_stopped(worker):
                 last, silent = beats, 0.0
                 continue
@@ -91,7 +91,7 @@ class ProcessGuard:
 
 
 def _is_stopped(process: int) -> bool:
-    """Whether someone has stopped the process (SIGSTOP, a debugger): it hangs by no fault of its own."""
+    """Return whether someone has stopped the process (SIGSTOP, a debugger), so that it does not really hang."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):

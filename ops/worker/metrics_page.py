@@ -1,4 +1,4 @@
-"""What a worker's /metrics say, by name."""
+"""Parses a worker's /metrics."""
 
 from collections import defaultdict
 from typing import Any
@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class MetricsPage:
-    """The samples of a text in Prometheus' format. Raises ValueError where it is none."""
+    """The samples of a text in Prometheus' format. Raises ValueError for other texts."""
 
     def __init__(self, text: str) -> None:
         self._by_name: dict[str, list[Any]] = defaultdict(list)
@@ -19,13 +19,13 @@ class MetricsPage:
         return name in self._by_name
 
     def total(self, name: str) -> float:
-        """The sum over all labels; 0 where there is no sample."""
+        """Return the sum over all labels; 0 without samples."""
         return float(sum(sample.value for sample in self._by_name.get(name, ())))
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """The values by `label`."""
+        """Return the values by `label`."""
         return {sample.labels[label]: float(sample.value) for sample in self._by_name.get(name, ())}
 
     def counts(self, name: str, label: str) -> dict[str, int]:
-        """The values of a counter by `label`, those that are not 0."""
+        """Return a counter's values by `label`, without zeros."""
         return {value: int(count) for value, count in self.by(name, label).items() if count}

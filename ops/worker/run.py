@@ -1,4 +1,4 @@
-"""Runs one worker until it is told to stop, or must."""
+"""Runs one worker until it is stopped or fails."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from ops.worker.guard import ProcessGuard
 from ops.worker.watchdog import HangWatchdog
 from streams.assembly import tune_interpreter
 from streams.settings import Settings, SettingsError
-from streams.worker.app import COMMIT_PATIENCE, drain, in_our_words
+from streams.worker.app import COMMIT_PATIENCE, drain, translate_error
 from streams.worker.bootstrap import PreparedWorker, build
 from streams.worker.health import HealthServer
 from streams.worker.state import WorkerState
@@ -24,7 +24,7 @@ LEAVE_PATIENCE = 5.0
 
 
 class GuardedWorker(NamedTuple):
-    """A worker's guard, and what it shows the guard about its work."""
+    """A worker's guard, the marks of its batches at work, and `note`, which writes them to Kafka."""
 
     guard: ProcessGuard
     marks: SuspectMarks
@@ -32,8 +32,10 @@ class GuardedWorker(NamedTuple):
 
 
 def watch_this_process(settings: Settings) -> GuardedWorker:
-    """Start the guard of a worker that has not begun: a process has to be forked before it has threads."""
-    marks, notebook = SuspectMarks(), SuspectNotebook(settings)
+    """Start the guard. Call it before the worker starts: a process must be forked before it has threads."""
+    marks = SuspectMarks()
+    changelog = settings.topic_plan.names.changelog
+    notebook = SuspectNotebook(settings.kafka_access, changelog, settings.window_hours)
     limits = settings.watchdog
 
     def note() -> bool:
@@ -46,10 +48,11 @@ def watch_this_process(settings: Settings) -> GuardedWorker:
 
 
 async def run_worker(settings: Settings, *, accept_budget: bool = False, watched: GuardedWorker | None = None) -> None:
-    """Returns after SIGTERM or SIGINT, drained. Raises what made the worker fail, and what `build` raises.
+    """Run a worker until SIGTERM or SIGINT, and drain it. Raises the error that ended the worker, and as `build`.
 
-    A worker that hangs ends the process. One that its dead-letter budget holds goes on after SIGUSR1. Until the worker
-    is built the signals are the caller's (`leave_on_signals`): a call that blocks would keep the loop from seeing them.
+    A worker that hangs ends the process. One that its dead-letter budget has paused resumes after SIGUSR1. Until the
+    worker is built the caller handles the signals (`leave_on_signals`), since a blocking call would hide them from the
+    event loop.
     """
     log = structlog.get_logger("tillstream.worker")
     stop = asyncio.Event()
@@ -58,7 +61,7 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     state = worker.state
-    loop.add_signal_handler(signal.SIGUSR1, go_on, state)
+    loop.add_signal_handler(signal.SIGUSR1, resume_held, state)
     try:
         server = HealthServer(settings.http_host, settings.http_port, worker.metrics.registry, state)
     except OSError as error:
@@ -78,32 +81,32 @@ async def run_worker(settings: Settings, *, accept_budget: bool = False, watched
             state, settings.watchdog.grace_seconds, on_tick=watched.guard.beat, on_hang=watched.note
         )
     watchdog.start()
-    beating = loop.create_task(beat(state))
+    heartbeat = loop.create_task(beat(state))
     try:
-        if not await started(worker, stop):
+        if not await start_worker(worker, stop):
             watchdog.expect_end(LEAVE_PATIENCE)
             log.info("worker stopping before it has started")
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(0)  # it has begun nothing, and Faust does not stop in the middle of its start
+            os._exit(0)  # no batch has begun, and Faust can't stop while it starts
         await first_of(stop.wait(), state.ended.wait(), worker.app.wait_until_stopped())
         watchdog.expect_end(settings.drain_seconds + COMMIT_PATIENCE + STOP_PATIENCE + settings.watchdog.grace_seconds)
         idle = await drain(worker.app, state, settings.drain_seconds)
         log.info("worker stopping", drained=idle)
     except Exception as error:
-        raise in_our_words(error, settings) from error
+        raise translate_error(error, settings.broker) from error
     finally:
         watchdog.expect_end(STOP_PATIENCE + settings.watchdog.grace_seconds)
         await stop_worker(worker)
-        beating.cancel()
+        heartbeat.cancel()
         server.close()
     failure = state.failed or worker.app.crash_reason
     if failure is not None:
-        raise in_our_words(failure, settings)
+        raise translate_error(failure, settings.broker)
 
 
-async def started(worker: PreparedWorker, stop: asyncio.Event) -> bool:
-    """Whether the worker has started; False as soon as it is to stop, whether or not its start fails meanwhile."""
+async def start_worker(worker: PreparedWorker, stop: asyncio.Event) -> bool:
+    """Start the worker. Return False as soon as it should stop, even if its start fails in the meantime."""
     starting = asyncio.ensure_future(worker.app.start())
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -114,39 +117,36 @@ async def started(worker: PreparedWorker, stop: asyncio.Event) -> bool:
     return True
 
 
-def go_on(state: WorkerState) -> None:
-    """What SIGUSR1 means: the held records were looked at, and are to be dead letters."""
+def resume_held(state: WorkerState) -> None:
+    """Handle SIGUSR1: the operator lets the held records become dead letters."""
     log = structlog.get_logger("tillstream.worker")
     reason = state.held
-    if state.go_on():
-        log.warning("told to go on: what was held becomes dead letters, and counting begins anew", held=reason)
+    if state.resume():
+        log.warning("resumed by SIGUSR1: the held records become dead letters, and counting starts over", held=reason)
     else:
-        log.warning("told to go on, but nothing is held")
+        log.warning("SIGUSR1 received, but no records are held")
 
 
 async def beat(state: WorkerState) -> None:
-    """Shows that the event loop runs."""
+    """Show that the event loop runs."""
     while True:
         state.heartbeat = state.clock()
         await asyncio.sleep(1.0)
 
 
 async def stop_worker(worker: PreparedWorker) -> None:
-    """Stops Faust, gives the sink's connections back and sends the last traces.
-
-    Faust may wait for a broker that is gone; not for ever.
-    """
+    """Stop Faust, close the sink and send the last traces. Waits for Faust, but not forever if the broker is gone."""
     try:
         await asyncio.wait_for(worker.app.stop(), STOP_PATIENCE)
     except TimeoutError:
-        structlog.get_logger("tillstream.worker").warning("Faust does not stop, is the broker gone? Ending without it")
+        structlog.get_logger("tillstream.worker").warning("Faust does not stop (no broker?), ending without it")
     finally:
         worker.sink.close()
         await asyncio.to_thread(worker.tracing.close)
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Returns when the first of `waits` is done, and cancels the others."""
+    """Return when the first of `waits` is done, and cancel the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -156,7 +156,7 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop where it is installed (extra `fast`)."""
+    """Return a new event loop: uvloop's if it is installed (extra `fast`)."""
     if sys.platform != "win32":
         try:
             import uvloop

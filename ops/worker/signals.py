@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGINT mean to a worker that has not begun: it ends, and nothing is wrong."""
+"""Handles SIGTERM and SIGINT before a worker has started: the process ends without an error."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from types import FrameType
 
 
 def leave_on_signals() -> None:
-    """Have this process end with exit code 0 on SIGTERM and SIGINT: it holds nothing that would have to be finished."""
+    """End this process with exit code 0 on SIGTERM and SIGINT. Use it while there is no work to finish."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
 

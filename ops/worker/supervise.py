@@ -1,4 +1,4 @@
-"""`tillstream run --restart` and `--workers`: starts workers again where nothing else does, as at a terminal."""
+"""`tillstream run --restart` and `--workers`: restarts workers where nothing else does, as at a terminal."""
 
 import os
 import signal
@@ -16,26 +16,25 @@ from ops.worker.signals import leave_on_signals
 from streams.sink_retry import BackOff
 
 PAUSES = BackOff(1.0, 60.0)
-#: A worker that ran for so long was well: the pauses begin anew.
-WELL_AFTER = 300.0
+#: Seconds after which a worker counts as healthy, and the pauses before restarts start over.
+HEALTHY_AFTER = 300.0
 POLL = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def supervise(workers: int = 1) -> int:
-    """Returns in each of so many new processes, which are to be workers, and in another one when one ended by a fault.
+    """Fork this many worker processes, and fork a new one whenever one crashes. Returns in the new processes only.
 
-    What it returns is the worker's number, from 0. This process stays behind and never returns: it passes SIGTERM,
-    SIGINT and SIGUSR1 on, and ends when all workers have: told to stop, or one for a reason that starting again would
-    not help against, which stops the others. Its exit code is then that reason's. Workers whose supervisor is gone
-    drain.
+    The result is the worker's number, from 0. The calling process never returns: it passes SIGTERM, SIGINT and SIGUSR1
+    on to the workers, and exits when all of them have ended: after a signal, or because one failed for a reason that a
+    restart can't fix, which stops the others and sets the exit code. Workers whose supervisor is gone drain.
     """
     supervisor = _Supervisor(workers)
     while True:
-        for seat in supervisor.vacant():
-            if supervisor.start(seat):
-                return seat.number
-        supervisor.see_who_ended()
+        for slot in supervisor.vacant():
+            if supervisor.start(slot):
+                return slot.number
+        supervisor.reap()
         if supervisor.done():
             sys.exit(supervisor.code)
         time.sleep(POLL)
@@ -43,7 +42,7 @@ def supervise(workers: int = 1) -> int:
 
 @dataclass
 class _WorkerSlot:
-    """A worker's place: the process that has it, if one has, and when the next one may take it."""
+    """A worker's slot: its process, if it has one, and when the next one may start."""
 
     number: int
     process: int | None = None
@@ -57,73 +56,72 @@ class _Supervisor:
     def __init__(self, workers: int) -> None:
         self.code = 0
         self._stopping = False
-        self._seats = [_WorkerSlot(number) for number in range(workers)]
-        self._lifeline, self._my_end = os.pipe()
+        self._slots = [_WorkerSlot(number) for number in range(workers)]
+        self._lifeline, self._supervisor_end = os.pipe()
         for number in _SIGNALS:
             signal.signal(number, self._pass_on)
 
     def vacant(self) -> list[_WorkerSlot]:
-        """The seats that are to be taken now."""
+        """Return the slots whose worker should start now."""
         now = time.monotonic()
-        waiting = [seat for seat in self._seats if seat.process is None and not seat.left]
-        return [] if self._stopping else [seat for seat in waiting if now >= seat.due]
+        waiting = [slot for slot in self._slots if slot.process is None and not slot.left]
+        return [] if self._stopping else [slot for slot in waiting if now >= slot.due]
 
-    def start(self, seat: _WorkerSlot) -> bool:
-        """Whether this is the new process."""
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, _SIGNALS
-        )  # what comes between the two is for the new process's handler
+    def start(self, slot: _WorkerSlot) -> bool:
+        """Fork a worker for the slot. Return True in the new process."""
+        # Signals are held back until the new process has its own handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         process = os.fork()
         if process == 0:
             signal.signal(signal.SIGUSR1, signal.SIG_DFL)
             leave_on_signals()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            os.close(self._my_end)
+            os.close(self._supervisor_end)
             drain_at_end_of(self._lifeline)
             return True
-        seat.process, seat.began = process, time.monotonic()
+        slot.process, slot.began = process, time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        if self._stopping:  # the signal came before there was anyone to pass it on to
+        if self._stopping:  # the signal came before this worker existed
             os.kill(process, signal.SIGTERM)
         return False
 
-    def see_who_ended(self) -> None:
-        """Clears the seats of the processes that have ended, and says when they are taken again."""
-        for seat in self._seats:
-            if seat.process is None:
+    def reap(self) -> None:
+        """Clear the slots of processes that have ended, and plan their restarts."""
+        for slot in self._slots:
+            if slot.process is None:
                 continue
-            ended, status = os.waitpid(seat.process, os.WNOHANG)
+            ended, status = os.waitpid(slot.process, os.WNOHANG)
             if not ended:
                 continue
-            seat.process = None
+            slot.process = None
             code = os.waitstatus_to_exitcode(status)
             if self._stopping or code in (0, WRONG_USAGE):
-                seat.left = True
+                slot.left = True
                 self.code = self.code or (code if code >= 0 else 128 - code)
                 if code == WRONG_USAGE:
-                    self._tell_all(signal.SIGTERM)
+                    self._signal_all(signal.SIGTERM)
             else:
-                self._plan_restart(seat, code)
+                self._plan_restart(slot, code)
 
     def done(self) -> bool:
-        """Whether no worker runs and none is to be started."""
-        return all(seat.process is None and (seat.left or self._stopping) for seat in self._seats)
+        """Return whether no worker runs and none will be started."""
+        return all(slot.process is None and (slot.left or self._stopping) for slot in self._slots)
 
-    def _plan_restart(self, seat: _WorkerSlot, code: int) -> None:
+    def _plan_restart(self, slot: _WorkerSlot, code: int) -> None:
         now = time.monotonic()
-        seat.attempt = 1 if now - seat.began > WELL_AFTER else seat.attempt + 1
-        pause = PAUSES.wait(seat.attempt)
-        seat.due = now + pause
-        which = f"worker {seat.number}" if len(self._seats) > 1 else "the worker"
-        click.echo(f"tillstream: {which} ended with exit code {code}, starting it again in {pause:.0f} s", err=True)
+        slot.attempt = 1 if now - slot.began > HEALTHY_AFTER else slot.attempt + 1
+        pause = PAUSES.wait(slot.attempt)
+        slot.due = now + pause
+        name = f"worker {slot.number}" if len(self._slots) > 1 else "the worker"
+        click.echo(f"tillstream: {name} ended with exit code {code}, restarting it in {pause:.0f} s", err=True)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self._tell_all(number)
+        self._signal_all(number)
 
-    def _tell_all(self, number: int) -> None:
+    def _signal_all(self, number: int) -> None:
         if number != signal.SIGUSR1:
             self._stopping = True
-        for seat in self._seats:
-            if seat.process is not None:
+        for slot in self._slots:
+            if slot.process is not None:
                 with suppress(ProcessLookupError):  # it has just ended
-                    os.kill(seat.process, number)
+                    os.kill(slot.process, number)

@@ -1,4 +1,4 @@
-"""Ends a worker that hangs: an event loop that is stuck can't end itself, nor can a call that never returns."""
+"""Ends a worker that hangs: a stuck event loop, or a call that never returns, can't end itself."""
 
 import faulthandler
 import os
@@ -9,24 +9,24 @@ from collections.abc import Callable
 
 from streams.worker.state import WorkerState
 
-#: The exit code of a worker that wants to be started again: sysexits calls it a temporary failure.
-AGAIN = 75
+#: The exit code of a worker that should be restarted; sysexits.h calls it a temporary failure.
+EXIT_RESTART = 75
 TICK = 0.5
-LAST_WORDS = 5
+REPORT_SECONDS = 5
 
 
 def end_process(reason: str) -> None:
-    """Ends this process at once, with the stacks of all threads and, on the last line, the reason on standard error."""
-    signal.alarm(LAST_WORDS)  # the kernel's own: standard error may be what hangs, and then nothing here runs any more
+    """End this process at once, printing the stacks of all threads and, on the last line, the reason to stderr."""
+    signal.alarm(REPORT_SECONDS)  # in case writing to standard error hangs: then only the kernel can end this process
     faulthandler.dump_traceback(all_threads=True)
     os.write(2, f"tillstream: {reason}\n".encode())
-    os._exit(AGAIN)
+    os._exit(EXIT_RESTART)
 
 
 class HangWatchdog:
-    """A thread that looks at `state` and calls `end` when the worker stays stalled for `grace` seconds.
+    """A thread that checks `state` and calls `end` when the worker stays stalled for `grace` seconds.
 
-    `on_tick` is called at each look; `on_hang` before the end of a worker whose event loop hangs.
+    `on_tick` is called at each check; `on_hang` before ending a worker whose event loop hangs.
     """
 
     def __init__(
@@ -46,20 +46,20 @@ class HangWatchdog:
         self._deadline: float | None = None
 
     def start(self) -> None:
-        """Watches until the process ends."""
-        self._on_tick()  # now: the worker may hang before the thread looks for the first time
+        """Start watching; it goes on until the process ends."""
+        self._on_tick()  # now, as the worker may hang before the thread's first check
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect_end(self, seconds: float) -> None:
-        """From now on a worker is stalled that has not ended after so long."""
+        """Treat the worker as stalled if it has not ended within `seconds` from now."""
         self._deadline = self._deadline or self._state.clock() + seconds
 
-    def look(self) -> None:
-        """One look."""
+    def check(self) -> None:
+        """Check the worker once."""
         now = self._state.clock()
         if self._deadline is not None:
             if now > self._deadline:
-                self._end(f"{self._why_it_ends()}, and does not end by itself")
+                self._end(f"{self._end_reason()}, and does not end by itself")
             return
         reasons = self._state.stalled()
         if not reasons:
@@ -76,8 +76,8 @@ class HangWatchdog:
         while True:
             time.sleep(TICK)
             self._on_tick()
-            self.look()
+            self.check()
 
-    def _why_it_ends(self) -> str:
+    def _end_reason(self) -> str:
         failed = self._state.failed
-        return f"the worker failed ({type(failed).__name__}: {failed})" if failed else "the worker was told to stop"
+        return f"the worker failed ({type(failed).__name__}: {failed})" if failed else "the worker was stopped"

@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from sinks.base import ReferenceSnapshot
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin
 from streams.dead_letters.removed_documents import erp_of, in_pieces
+from streams.kafka.errors import kafka_errors
 from streams.kafka.producer import ConfirmingProducer
-from streams.kafka.reader import TopicRecord, as_record, pieces, reading_consumer
+from streams.kafka.reader import TopicRecord, assign, create_consumer, read_partitions, split_messages
 from streams.settings import Settings
 
 #: What became of a letter. `failed` leaves it open: a newer letter tells why.
@@ -175,7 +175,7 @@ def entries_of(record: TopicRecord) -> Sequence[Entry]:
 
 def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
     """The whole trail, in order within a partition. Raises BrokerUnreachable."""
-    for records in pieces(settings, settings.audit_topic, range(partitions)):
+    for records in read_partitions(settings.kafka_access, settings.audit_topic, range(partitions)):
         for record in records:
             yield from entries_of(record)
 
@@ -224,34 +224,32 @@ class AuditTail:
 
     def __init__(self, settings: Settings, partitions: int, ledger: ResolutionIndex, but: str = "") -> None:
         self._but = but.encode()
-        self._consumer = reading_consumer(settings)
-        self._consumer.assign([TopicPartition(settings.audit_topic, number, 0) for number in range(partitions)])
+        self._reading = f"reading {settings.audit_topic} at {settings.broker}"
+        self._consumer = create_consumer(settings.kafka_access)
+        assign(self._consumer, settings.audit_topic, range(partitions), 0)
         self._ledger = ledger
         self._open = set(range(partitions))
 
     def read(self) -> None:
-        """Notes what has come in; the first time, all that is there. Raises KafkaException.
+        """Notes what has come in; the first time, all that is there. Raises BrokerUnreachable.
 
         To ask the broker where the trail ends would wait for the client's own fetch, half a second.
         """
-        while self._open:
-            self._note(self._consumer.consume(_PIECE, timeout=_POLL))
-        while messages := self._consumer.consume(_PIECE, timeout=0):
-            self._note(messages)
+        with kafka_errors(self._reading):
+            while self._open:
+                self._note(self._consumer.consume(_PIECE, timeout=_POLL))
+            while messages := self._consumer.consume(_PIECE, timeout=0):
+                self._note(messages)
 
     def close(self) -> None:
         """Gives the connection back."""
         self._consumer.close()
 
     def _note(self, messages: Sequence[Any]) -> None:
-        for message in messages:
-            error = message.error()
-            if error is None:
-                self._note_record(as_record(message))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._open.discard(message.partition())  # which may end again before another has been read
-            else:
-                raise KafkaException(error)
+        records, ended = split_messages(messages)
+        for record in records:
+            self._note_record(record)
+        self._open -= ended  # one of them may end again before another has been read
 
     def _note_record(self, record: TopicRecord) -> None:
         if record.key != self._but:
@@ -266,7 +264,7 @@ class AuditWriter:
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic
         self._erp = erp_of(settings)
-        self._sender = ConfirmingProducer(settings)
+        self._sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
 
     def write(self, action: AuditAction) -> None:
         """Sends it."""

@@ -5,17 +5,15 @@ It follows the whole dead-letter topic, and the audit trail for what was dealt w
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from streams.dead_letters.audit import AuditTail, ResolutionIndex
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
-from streams.kafka.reader import TopicRecord, limits, reading_consumer, take
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, partitions_of_topics
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable, kafka_errors
+from streams.kafka.reader import TopicRecord, assign, close_quietly, create_consumer, offset_ranges, read_next
+from streams.kafka.topics import partitions_of_topics
 from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.sink_retry import BackOff
@@ -88,12 +86,13 @@ class BacklogMonitor:
         while True:
             try:
                 while self._mine():
-                    await self._follow()
+                    with kafka_errors(f"reading {self._settings.dead_letter_topic} at {self._settings.broker}"):
+                        await self._follow()
                     attempt = 0
                 self._tell(0, None)
                 self._warn(None)
                 await asyncio.sleep(WHILE_BEHIND)
-            except (KafkaException, BrokerUnreachable, TopicsUnusable) as error:
+            except (BrokerUnreachable, TopicsUnusable) as error:
                 attempt += 1
                 self._warn(f"open dead letters are not counted: {error}")
                 self._log.warning("open dead letters are not counted", error=str(error), attempt=attempt)
@@ -102,33 +101,32 @@ class BacklogMonitor:
     async def _follow(self) -> None:
         """Returns when it is not this worker's turn any more, or when it should begin anew."""
         topic, audit = self._settings.dead_letter_topic, self._settings.audit_topic
-        there = await asyncio.to_thread(partitions_of_topics, self._settings)
+        there = await asyncio.to_thread(partitions_of_topics, self._settings.kafka_access)
         if topic not in there:
             raise TopicsUnusable(f"the topic {topic} does not exist")
         ledger = ResolutionIndex()
         letters = OpenDeadLetters(ledger, topic)
         follower = AuditTail(self._settings, there[audit], ledger) if audit in there else None
-        consumer = reading_consumer(self._settings, **_LITTLE)
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(there[topic])])
+        consumer = create_consumer(self._settings.kafka_access, **_LITTLE)
+        assign(consumer, topic, range(there[topic]))
         begun, pause = self._now(), 0.0
         try:
             while self._mine() and not (letters.overflowed and len(letters) < MOST_OPEN // 2):
                 await asyncio.sleep(pause)
                 if follower is not None:
                     await asyncio.to_thread(follower.read)
-                records = await asyncio.to_thread(take, consumer, PIECE, WHILE_BEHIND)
+                records = await asyncio.to_thread(read_next, consumer, PIECE, WHILE_BEHIND)
                 letters.take_in(records)
                 pause = WHILE_BEHIND if records else EVERY
                 if not records:
-                    found = await asyncio.to_thread(limits, consumer, topic, range(there[topic]))
+                    found = await asyncio.to_thread(offset_ranges, consumer, topic, range(there[topic]))
                     letters.drop({number: low for number, (low, _) in found.items()})
                 self._tell(len(letters), letters.oldest())
                 self._warn(None)
                 if follower is None and (self._now() - begun).total_seconds() > _LOOK_FOR_TRAIL:
                     return  # somebody may have begun to work on letters: then there is a trail
         finally:
-            with suppress(KafkaException):
-                await asyncio.shield(asyncio.to_thread(_close, consumer, follower))
+            await asyncio.shield(asyncio.to_thread(close_quietly, consumer, follower))
 
     def _tell(self, number: int, oldest: datetime | None) -> None:
         age = (self._now() - oldest).total_seconds() if oldest is not None else 0.0
@@ -139,9 +137,3 @@ class BacklogMonitor:
 #: Reads ahead little: nothing waits for it.
 _LITTLE = {"enable.partition.eof": False, "queued.max.messages.kbytes": 1024}
 _LOOK_FOR_TRAIL = 300.0
-
-
-def _close(*readers: Any) -> None:
-    for reader in readers:
-        if reader is not None:
-            reader.close()

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from streams.kafka.producer import ConfirmingProducer
-from streams.kafka.reader import pieces
+from streams.kafka.reader import read_partitions
 from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
@@ -61,8 +61,10 @@ class DayStates(BaseModel):
 def days_noted(settings: Settings) -> dict[tuple[str, str], list[DayState]]:
     """By store and day all that was noted, in order of time. Raises BrokerUnreachable."""
     found: dict[tuple[str, str], list[DayState]] = {}
-    partitions = partitions_of_topics(settings).get(settings.audit_topic, 0)
-    for records in pieces(settings, settings.audit_topic, range(partitions)) if partitions else ():
+    partitions = partitions_of_topics(settings.kafka_access).get(settings.audit_topic, 0)
+    for records in (
+        read_partitions(settings.kafka_access, settings.audit_topic, range(partitions)) if partitions else ()
+    ):
         for record in records:
             try:
                 noted = DayStates.model_validate_json(record.value or b"")
@@ -75,7 +77,7 @@ def days_noted(settings: Settings) -> dict[tuple[str, str], list[DayState]]:
 
 def note_days(settings: Settings, states: Iterable[DayState]) -> None:
     """Writes them; they are safe when this returns. The topic exists. Raises BrokerUnreachable."""
-    sender = ConfirmingProducer(settings)
+    sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
     together: list[DayState] = []
     for state in states:
         together.append(state)

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sinks.base import ReferenceSnapshot
-from streams.kafka.reader import pieces
+from streams.kafka.reader import read_partitions
 from streams.kafka.topics import partitions_of_topics
 from streams.settings import Settings
 
@@ -69,13 +69,13 @@ def kept_by(settings: Settings, action: str) -> tuple[list[ReferenceSnapshot], l
 
     Raises BrokerUnreachable.
     """
-    partitions = partitions_of_topics(settings).get(settings.audit_topic, 0)
+    partitions = partitions_of_topics(settings.kafka_access).get(settings.audit_topic, 0)
     found = list(_pieces_of(settings, action, partitions)) if partitions else []
     return *put_together(found), found[0].erp if found else ""
 
 
 def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[RemovedPiece]:
-    for records in pieces(settings, settings.audit_topic, range(partitions)):
+    for records in read_partitions(settings.kafka_access, settings.audit_topic, range(partitions)):
         for record in records:
             if record.key == action.encode():
                 yield from _piece(record.value or b"")

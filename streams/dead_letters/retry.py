@@ -9,20 +9,26 @@ meanwhile is known from the audit trail.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, alike
 from streams.dead_letters.header import DeadLetterHeader, head_of
 from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, redo
-from streams.kafka.reader import TopicRecord, reading_consumer, take
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable, kafka_errors
+from streams.kafka.reader import (
+    TopicRecord,
+    close_quietly,
+    commit_offsets,
+    create_consumer,
+    pause_partitions,
+    read_next,
+)
+from streams.kafka.topics import ensure_dead_letter_topics
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services
 from streams.settings import Settings
@@ -154,8 +160,9 @@ class DeadLetterRetrier:
         back_off = BackOff(1.0, 60.0)
         while True:
             try:
-                await self._work()
-            except (KafkaException, BrokerUnreachable, TopicsUnusable) as error:
+                with kafka_errors(f"reading {self._settings.dead_letter_topic} at {self._settings.broker}"):
+                    await self._work()
+            except (BrokerUnreachable, TopicsUnusable) as error:
                 self._attempt += 1
                 self._warn(f"dead letters are not tried again: {error}")
                 self._log.error("dead letters are not tried again", error=str(error), attempt=self._attempt)
@@ -163,10 +170,14 @@ class DeadLetterRetrier:
 
     async def _work(self) -> None:
         topic = self._settings.dead_letter_topic
-        partitions = (await asyncio.to_thread(ensure_desk_topics, self._settings))[self._settings.audit_topic]
+        settings = self._settings
+        topics = await asyncio.to_thread(ensure_dead_letter_topics, settings.kafka_access, settings.topic_plan)
+        partitions = topics[settings.audit_topic]
         group = f"{self._settings.group}-retries"
         session = int(self._settings.session_seconds * 1000)  # as long as the worker's own
-        letters = reading_consumer(self._settings, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session})
+        letters = create_consumer(
+            self._settings.kafka_access, **_AS_MEMBER, **{"group.id": group, "session.timeout.ms": session}
+        )
         follower = AuditTail(self._settings, partitions, self._ledger)
         writer = AuditWriter(self._settings)
         paused: set[int] = set()
@@ -175,20 +186,19 @@ class DeadLetterRetrier:
             letters.subscribe([topic], on_revoke=self._revoked, on_lost=self._revoked)
             while True:
                 await asyncio.to_thread(follower.read)
-                records = await asyncio.to_thread(take, letters, self._settings.slice_records)
+                records = await asyncio.to_thread(read_next, letters, self._settings.slice_records)
                 self._list.take_in(records, topic, self._now())
                 if self._waits_for() is None:  # or what is resolved meanwhile would be booked as well
                     await self._try_again(writer)
                 self._metrics.note_waiting(self._list.by_reason())
                 self._attempt = 0
                 self._warn(None)
-                await asyncio.to_thread(_commit, letters, topic, self._list.places())
-                paused = _pause(letters, topic, paused, self._list.full())
+                await asyncio.to_thread(commit_offsets, letters, topic, self._list.places(), ignore_moved=True)
+                paused = pause_partitions(letters, topic, paused, self._list.full())
         finally:
-            with suppress(KafkaException):
-                await asyncio.shield(asyncio.to_thread(_close, letters, follower))
+            await asyncio.shield(asyncio.to_thread(close_quietly, letters, follower))
 
-    def _revoked(self, _: Any, partitions: Sequence[TopicPartition]) -> None:
+    def _revoked(self, _: Any, partitions: Sequence[Any]) -> None:
         self._list.forget(place.partition for place in partitions)
 
     async def _try_again(self, writer: AuditWriter) -> None:
@@ -217,32 +227,3 @@ class DeadLetterRetrier:
         healed = sum(each.end not in ("failed", "parked") for each in redone)
         if redone:
             self._log.info("dead letters tried again", letters=len(redone), healed=healed, waiting=len(self._list))
-
-
-def _commit(consumer: Any, topic: str, places: dict[int, int]) -> None:
-    offsets = [TopicPartition(topic, number, offset) for number, offset in places.items()]
-    if not offsets:
-        return
-    try:
-        consumer.commit(offsets=offsets, asynchronous=False)
-    except KafkaException as error:
-        if error.args[0].code() not in _MOVED:
-            raise  # what moved to another worker is committed by that one
-
-
-_MOVED = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
-
-
-def _pause(consumer: Any, topic: str, before: set[int], full: set[int]) -> set[int]:
-    mine = {place.partition for place in consumer.assignment()}
-    pause, resume = (full - before) & mine, (before - full) & mine
-    if pause:
-        consumer.pause([TopicPartition(topic, number) for number in pause])
-    if resume:
-        consumer.resume([TopicPartition(topic, number) for number in resume])
-    return full & mine
-
-
-def _close(*consumers: Any) -> None:
-    for consumer in consumers:
-        consumer.close()

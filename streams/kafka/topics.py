@@ -1,7 +1,7 @@
-"""The topics a worker needs: looked up, and created where the settings allow it."""
+"""Looks up the topics that a worker needs, and creates them where the settings allow it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -12,46 +12,33 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from streams.settings import KafkaSecurity, Settings
+from streams.kafka.errors import (
+    BrokerUnreachable,
+    TopicChanged,
+    TopicsUnusable,
+    code_of,
+    kafka_errors,
+    reason_of,
+    unreachable,
+)
+from streams.settings import KafkaAccess, TopicNames, TopicPlan
 
 TIMEOUT = 10.0
-LOOK_TIMEOUT = 5.0
-#: Answers that waiting does not change.
-REFUSED = (
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-)
-EMBEDDED_CLUSTER = "mockCluster"  # how librdkafka's mock calls itself
-#: For topics that Tillstream alone writes to: a broker refuses the time of a clock that is an hour ahead, but not its
-#: own.
-BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
-HEADER_ROOM = 2**14  # what a dead letter may have on top of its record
+MONITOR_TIMEOUT = 5.0
+EMBEDDED_CLUSTER = "mockCluster"  # the cluster id of librdkafka's mock
+#: For topics that only Tillstream writes to. A broker refuses timestamps of a clock that is an hour ahead of its own;
+#: with this it sets the timestamps itself.
+BROKER_TIMESTAMPS = {"message.timestamp.type": "LogAppendTime"}
+HEADER_ROOM = 2**14  # bytes that a dead letter's headers may add to its record
 
 
-class BrokerUnreachable(Exception):
-    """No broker answered; the message says which address and what to look at."""
-
-
-class AccessLost(BrokerUnreachable):
-    """The broker answers, and refuses: other credentials are needed, or other rights."""
-
-
-class TopicsUnusable(Exception):
-    """A topic is missing or doesn't fit; the message says which and what to do."""
-
-
-class TopicChanged(Exception):
-    """The source topic has another number of partitions than at the start: a worker must be started again."""
-
-
-def client_config(broker: str, security: KafkaSecurity) -> dict[str, Any]:
-    """librdkafka's settings for reaching `broker`; the caller adds its own."""
+def client_config(access: KafkaAccess) -> dict[str, Any]:
+    """Return librdkafka's settings for connecting to the brokers; the caller adds its own."""
+    security = access.security
     config: dict[str, Any] = {
-        "bootstrap.servers": broker,
+        "bootstrap.servers": access.servers,
         "security.protocol": security.protocol,
-        "log_level": 2,  # what matters comes back as an exception
+        "log_level": 2,  # errors that matter are raised as exceptions
         "log.connection.close": False,
     }
     if security.protocol.startswith("SASL"):
@@ -70,239 +57,226 @@ def client_config(broker: str, security: KafkaSecurity) -> dict[str, Any]:
     return config
 
 
-def changelog_topic(settings: Settings) -> str:
-    """The name Faust gives to the dedupe window's changelog."""
-    return f"{settings.group}-{settings.window}-changelog"
-
-
-def partitions_of_topics(settings: Settings) -> dict[str, int]:
-    """Partitions of all topics the broker has. Raises BrokerUnreachable."""
-    heard: list[KafkaError] = []
-    admin = AdminClient(client_config(settings.broker, settings.kafka) | {"error_cb": heard.append})
+def partitions_of_topics(access: KafkaAccess) -> dict[str, int]:
+    """Return the number of partitions of each topic the broker has. Raises BrokerUnreachable."""
+    connection_errors: list[KafkaError] = []
+    admin = AdminClient(client_config(access) | {"error_cb": connection_errors.append})
     try:
         topics = admin.list_topics(timeout=TIMEOUT).topics
     except KafkaException as error:
         admin.poll(0)
-        raise _unreachable(settings, error.args[0], heard) from None
+        raise unreachable(access.servers, error.args[0], connection_errors) from None
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 
-def ensure_topics(settings: Settings) -> int:
-    """Creates the dead-letter and changelog topics, and partitions of the latter, where missing and allowed.
+def ensure_topics(access: KafkaAccess, plan: TopicPlan) -> int:
+    """Create the dead-letter and changelog topics, and partitions of the latter, if missing and allowed.
 
-    Returns the number of the source topic's partitions.
-
-    Raises BrokerUnreachable and TopicsUnusable.
+    Returns the source topic's number of partitions. Raises BrokerUnreachable and TopicsUnusable.
     """
-    there = partitions_of_topics(settings)
-    partitions = there.get(settings.topic)
+    there = partitions_of_topics(access)
+    partitions = there.get(plan.names.source)
     if partitions is None:
         raise TopicsUnusable(
-            f"the topic {settings.topic} does not exist at {settings.broker}; `tillstream check --apply` creates it "
-            f"with {settings.partitions} partitions (`partitions`: as many as you want workers), or set `topic`"
+            f"the topic {plan.names.source} does not exist at {access.servers}; `tillstream check --apply` creates it "
+            f"with {plan.partitions} partitions (`partitions`: as many as you want workers), or set `topic`"
         )
-    missing = [topic for topic in needed(settings, partitions) if topic.topic not in there]
+    missing = [topic for topic in worker_topics(plan, partitions) if topic.topic not in there]
     if missing:
-        _create(settings, missing)
-    changelog = changelog_topic(settings)
-    if settings.create_topics and there.get(changelog, partitions) < partitions:
-        _add_partitions(settings, changelog, partitions)
+        _create(access, plan, missing)
+    changelog = plan.names.changelog
+    if plan.create and there.get(changelog, partitions) < partitions:
+        _add_partitions(access, changelog, partitions)
     elif there.get(changelog, partitions) != partitions:
         raise TopicsUnusable(
-            f"{settings.topic} has {partitions} partitions and {changelog} has {there[changelog]}; the changelog is "
+            f"{plan.names.source} has {partitions} partitions and {changelog} has {there[changelog]}; the changelog is "
             "only a cache: delete that topic and start again"
         )
     return partitions
 
 
-def smaller_dead_letters(settings: Settings) -> str | None:
-    """What to do when the dead-letter topic takes smaller records than the source topic.
+def check_record_sizes(access: KafkaAccess, plan: TopicPlan) -> str | None:
+    """Return advice if the dead-letter topic takes smaller records than the source topic, else None.
 
-    It loses nothing: larger records are truncated there. But they can only be replayed from the source topic, while
-    that still has them. None when all is well, or when the broker forbids to ask.
+    Nothing is lost then: larger records are truncated there. But they can only be replayed from the source topic, while
+    that still has them. Also None if the broker does not let the client read the topics' configuration.
     """
-    topics = [settings.topic, settings.dead_letter_topic]
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    topics = [plan.names.source, plan.names.dead_letters]
+    admin = AdminClient(client_config(access))
     if (admin.list_topics(timeout=TIMEOUT).cluster_id or "").startswith(EMBEDDED_CLUSTER):
-        return None  # it does not answer this request at all
+        return None  # the mock does not answer this request at all
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
     try:
         answers = admin.describe_configs(resources, request_timeout=TIMEOUT)
-        source, dead = (int(answers[each].result(TIMEOUT)["max.message.bytes"].value) for each in resources)
+        source, dead = (int(answers[topic].result(TIMEOUT)["max.message.bytes"].value) for topic in resources)
     except (KafkaException, TimeoutError):
         return None
-    largest = min(source, settings.max_record_bytes)
+    largest = min(source, plan.max_record_bytes)
     if dead >= largest:
         return None
     return (
-        f"{settings.dead_letter_topic} takes records of {dead} bytes and {settings.topic} of {source}: larger bad "
+        f"{plan.names.dead_letters} takes records of {dead} bytes and {plan.names.source} of {source}: larger bad "
         "records are truncated there, and only the source topic has the whole, until its retention ends; set "
-        f"max.message.bytes of {settings.dead_letter_topic} to at least {largest + HEADER_ROOM}"
+        f"max.message.bytes of {plan.names.dead_letters} to at least {largest + HEADER_ROOM}"
     )
 
 
-def ensure_desk_topics(settings: Settings) -> dict[str, int]:
-    """Creates the topics for work on dead letters (parked ones, and the audit trail) where missing and allowed.
+def ensure_dead_letter_topics(access: KafkaAccess, plan: TopicPlan) -> dict[str, int]:
+    """Create the topics for work on dead letters (parked ones, and the audit log) if missing and allowed.
 
     Returns the partitions of all topics. Raises BrokerUnreachable and TopicsUnusable.
     """
-    there = partitions_of_topics(settings)
-    dead = there.get(settings.dead_letter_topic)
+    there = partitions_of_topics(access)
+    dead = there.get(plan.names.dead_letters)
     if dead is None:
         raise TopicsUnusable(
-            f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; a worker creates it, or set "
+            f"the topic {plan.names.dead_letters} does not exist at {access.servers}; a worker creates it, or set "
             "`dead_letter_topic`"
         )
-    missing = [topic for topic in desk_topics(settings, dead) if topic.topic not in there]
+    missing = [topic for topic in dead_letter_topics(plan, dead) if topic.topic not in there]
     if missing:
-        _create(settings, missing)
+        _create(access, plan, missing)
     return there | {topic.topic: topic.num_partitions for topic in missing}
 
 
-def desk_topics(settings: Settings, partitions: int) -> list[NewTopic]:
-    """The topics for work on dead letters, as they should be created. The trail has one partition: its order counts."""
+def dead_letter_topics(plan: TopicPlan, partitions: int) -> list[NewTopic]:
+    """Return the topics for work on dead letters to create. The audit log has one partition, since its order counts."""
     return [
         NewTopic(
-            settings.parked_topic,
+            plan.names.parked,
             num_partitions=partitions,
-            replication_factor=settings.replication_factor,
-            config=BROKERS_TIME | {"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**17)},
+            replication_factor=plan.replication_factor,
+            config=BROKER_TIMESTAMPS | {"retention.ms": "-1", "max.message.bytes": str(plan.max_record_bytes + 2**17)},
         ),
         NewTopic(
-            settings.audit_topic,
+            plan.names.audit,
             num_partitions=1,
-            replication_factor=settings.replication_factor,
-            config=BROKERS_TIME | {"retention.ms": "-1"},
+            replication_factor=plan.replication_factor,
+            config=BROKER_TIMESTAMPS | {"retention.ms": "-1"},
         ),
     ]
 
 
-def needed(settings: Settings, partitions: int) -> list[NewTopic]:
-    """The topics a worker writes to, as they should be created."""
-    retention = str(int(3 * settings.window_hours * 3600 * 1000))
+def worker_topics(plan: TopicPlan, partitions: int) -> list[NewTopic]:
+    """Return the topics that a worker writes to, as they should be created."""
+    retention = str(int(3 * plan.window_hours * 3600 * 1000))
     return [
         NewTopic(
-            settings.dead_letter_topic,
+            plan.names.dead_letters,
             num_partitions=partitions,
-            replication_factor=settings.replication_factor,
-            config=BROKERS_TIME | {"retention.ms": "-1", "max.message.bytes": str(settings.max_record_bytes + 2**16)},
+            replication_factor=plan.replication_factor,
+            config=BROKER_TIMESTAMPS | {"retention.ms": "-1", "max.message.bytes": str(plan.max_record_bytes + 2**16)},
         ),
         NewTopic(
-            changelog_topic(settings),
+            plan.names.changelog,
             num_partitions=partitions,
-            replication_factor=settings.replication_factor,
-            config=BROKERS_TIME | {"cleanup.policy": "compact,delete", "retention.ms": retention},
+            replication_factor=plan.replication_factor,
+            config=BROKER_TIMESTAMPS | {"cleanup.policy": "compact,delete", "retention.ms": retention},
         ),
     ]
 
 
-def create_source_topic(settings: Settings, partitions: int) -> None:
-    """Creates the source topic where it is missing and allowed; a worker never does. Raises as `ensure_topics`."""
-    if settings.topic not in partitions_of_topics(settings):
-        topic = NewTopic(settings.topic, num_partitions=partitions, replication_factor=settings.replication_factor)
-        _create(settings, [topic])
+def create_source_topic(access: KafkaAccess, plan: TopicPlan, partitions: int) -> None:
+    """Create the source topic if missing and allowed; a worker never does. Raises as `ensure_topics`."""
+    if plan.names.source not in partitions_of_topics(access):
+        topic = NewTopic(plan.names.source, num_partitions=partitions, replication_factor=plan.replication_factor)
+        _create(access, plan, [topic])
 
 
-def delete_topics(settings: Settings) -> None:
-    """Deletes the three topics of a trial that is over; those that are not there are no matter."""
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
-    topics = [settings.topic, settings.dead_letter_topic, changelog_topic(settings)]
+def delete_topics(access: KafkaAccess, names: TopicNames) -> None:
+    """Delete the three topics of a trial, as far as they exist. Raises TopicsUnusable."""
+    admin = AdminClient(client_config(access))
+    topics = [names.source, names.dead_letters, names.changelog]
     for future in admin.delete_topics(topics, operation_timeout=TIMEOUT).values():
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
-            if error.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
-                raise TopicsUnusable(f"the topics of the trial can't be deleted: {error.args[0].str()}") from None
+            if code_of(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicsUnusable(f"the topics of the trial can't be deleted: {reason_of(error)}") from None
 
 
-def _create(settings: Settings, topics: list[NewTopic]) -> None:
+def delete_records(access: KafkaAccess, topic: str, ends: Mapping[int, int]) -> None:
+    """Delete the records of each partition before its offset in `ends`. Raises BrokerUnreachable."""
+    admin = AdminClient(client_config(access))
+    requests = [TopicPartition(topic, number, end) for number, end in ends.items()]
+    with kafka_errors(f"deleting records of {topic} at {access.servers}"):
+        for answer in admin.delete_records(requests, request_timeout=TIMEOUT).values():
+            answer.result(TIMEOUT)
+
+
+def _create(access: KafkaAccess, plan: TopicPlan, topics: list[NewTopic]) -> None:
     names = ", ".join(topic.topic for topic in topics)
-    if not settings.create_topics:
+    if not plan.create:
         raise TopicsUnusable(f"missing topics: {names}; create them, or set create_topics: true")
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
+    admin = AdminClient(client_config(access))
     for name, future in admin.create_topics(topics, operation_timeout=TIMEOUT).items():
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
-            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was faster
-                raise TopicsUnusable(f"the topic {name} can't be created: {error.args[0].str()}") from None
-    wanted, deadline = {topic.topic for topic in topics}, time.monotonic() + TIMEOUT
-    while not wanted <= partitions_of_topics(settings).keys() and time.monotonic() < deadline:
-        time.sleep(0.05)  # the controller has created them, and the broker asked has not heard of it yet
+            if code_of(error) != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has created it
+                raise TopicsUnusable(f"the topic {name} can't be created: {reason_of(error)}") from None
+    created, deadline = {topic.topic for topic in topics}, time.monotonic() + TIMEOUT
+    while not created <= partitions_of_topics(access).keys() and time.monotonic() < deadline:
+        time.sleep(0.05)  # created by the controller, but not yet known to this broker
 
 
-def _add_partitions(settings: Settings, topic: str, partitions: int) -> None:
-    admin = AdminClient(client_config(settings.broker, settings.kafka))
+def _add_partitions(access: KafkaAccess, topic: str, partitions: int) -> None:
+    admin = AdminClient(client_config(access))
     for future in admin.create_partitions([NewPartitions(topic, partitions)], operation_timeout=TIMEOUT).values():
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
-            if error.args[0].name() != "INVALID_PARTITIONS":  # another worker was faster
-                raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {error.args[0].str()}") from None
+            if code_of(error) != KafkaError.INVALID_PARTITIONS:  # another worker has created it
+                raise TopicsUnusable(f"{topic} can't be given {partitions} partitions: {reason_of(error)}") from None
 
 
 class PartitionEnd(NamedTuple):
-    """Where a partition ends: for who reads committed records, and for who reads all of them."""
+    """The end offsets of a partition: for readers of committed records, and for readers of all records."""
 
     stable: int
     high: int
 
 
 class TopicMonitor:
-    """Looks at the source topic from outside the consumer, which may stop fetching without a word.
+    """Checks the source topic from outside the consumer, which may stop fetching silently. Not thread-safe."""
 
-    Not for use from several threads at once.
-    """
-
-    def __init__(self, settings: Settings, partitions: int) -> None:
-        self._settings = settings
+    def __init__(self, access: KafkaAccess, topic: str, partitions: int) -> None:
+        self._servers = access.servers
+        self._topic = topic
         self._partitions = partitions
-        self._heard: list[KafkaError] = []
-        self._admin = AdminClient(client_config(settings.broker, settings.kafka) | {"error_cb": self._heard.append})
+        self._connection_errors: list[KafkaError] = []
+        self._admin = AdminClient(client_config(access) | {"error_cb": self._connection_errors.append})
 
     def ends(self, partitions: Iterable[int]) -> dict[int, PartitionEnd]:
-        """Where these partitions end.
+        """Return the end offsets of these partitions.
 
         Raises BrokerUnreachable or AccessLost, TopicsUnusable when the topic is gone, and TopicChanged.
         """
-        name = self._settings.topic
-        self._heard.clear()
+        name = self._topic
+        self._connection_errors.clear()
         try:
-            asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=LOOK_TIMEOUT)
-            there = len(asked[name].result(TIMEOUT).partitions)
+            answers = self._admin.describe_topics(TopicCollection([name]), request_timeout=MONITOR_TIMEOUT)
+            there = len(answers[name].result(TIMEOUT).partitions)
             if there != self._partitions:
                 raise TopicChanged(
                     f"the topic {name} has {there} partitions now, and had {self._partitions} at the start"
                 )
-            places = list(partitions)
-            if not places:
+            numbers = list(partitions)
+            if not numbers:
                 return {}
-            stable = self._offsets(places, IsolationLevel.READ_COMMITTED)
-            high = self._offsets(places, IsolationLevel.READ_UNCOMMITTED)
+            stable = self._offsets(numbers, IsolationLevel.READ_COMMITTED)
+            high = self._offsets(numbers, IsolationLevel.READ_UNCOMMITTED)
             return {partition: PartitionEnd(offset, high[partition]) for partition, offset in stable.items()}
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if code_of(error) == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicsUnusable(f"the topic {name} does not exist any more") from None
             self._admin.poll(0)
-            raise _unreachable(self._settings, error.args[0], self._heard) from None
+            raise unreachable(self._servers, error.args[0], self._connection_errors) from None
         except TimeoutError:
-            raise BrokerUnreachable(f"no Kafka broker answers at {self._settings.broker}") from None
+            raise BrokerUnreachable(f"no Kafka broker answers at {self._servers}") from None
 
     def _offsets(self, partitions: Iterable[int], isolation: IsolationLevel) -> dict[int, int]:
         end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library ships types, but not for this one
-        asked = {TopicPartition(self._settings.topic, number): end for number in partitions}
-        found = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=LOOK_TIMEOUT)
-        return {place.partition: answer.result(TIMEOUT).offset for place, answer in found.items()}
-
-
-def _unreachable(settings: Settings, error: KafkaError, heard: Sequence[KafkaError]) -> BrokerUnreachable:
-    """`heard` is what the connections had to say: a request itself only times out when they are refused."""
-    refused = next((said for said in (error, *heard) if said.code() in REFUSED), None)
-    if refused is not None:
-        return AccessLost(
-            f"the Kafka broker at {settings.broker} refuses: {refused.str()}; see kafka.* in the settings"
-        )
-    return BrokerUnreachable(
-        f"no Kafka broker answers at {settings.broker} ({error.name()}); is it running, and are broker and kafka.* in "
-        "the settings right?"
-    )
+        requests = {TopicPartition(self._topic, number): end for number in partitions}
+        answers = self._admin.list_offsets(requests, isolation_level=isolation, request_timeout=MONITOR_TIMEOUT)
+        return {place.partition: answer.result(TIMEOUT).offset for place, answer in answers.items()}

@@ -1,29 +1,29 @@
-"""Sales that wait behind an open Kafka transaction: in the topic, and hidden from all who read committed records.
+"""Finds sales behind an open Kafka transaction: in the topic, but hidden from readers of committed records.
 
-A till's transaction that is neither committed nor aborted stops its partition for all readers, also for records that
-other tills have sent after it. The lag doesn't count them, since nothing can be read.
+A till's transaction that is neither committed nor aborted blocks its partition for all readers, also for records that
+other tills have sent after it. The lag doesn't count them, since they can't be read.
 """
 
 from collections.abc import Callable, Mapping
 
 from streams.kafka.topics import PartitionEnd
 
-#: Seconds that a partition may stand still before that is worth a word: transactions of tills end within moments.
-SOON = 10.0
+#: Seconds that a partition may be blocked without a warning: transactions of tills end within moments.
+GRACE = 10.0
 
 
 class OpenTransactions:
-    """What waits behind open transactions in `topic`, by partition. `clock` is monotonic, in seconds."""
+    """The records behind open transactions in `topic`, by partition. `clock` is monotonic, in seconds."""
 
     def __init__(self, topic: str, clock: Callable[[], float]) -> None:
         self._topic = topic
         self._clock = clock
-        self._since: dict[int, tuple[int, float]] = {}  # by partition: the last stable offset, and since when it stands
+        self._since: dict[int, tuple[int, float]] = {}  # by partition: last stable offset, unchanged since
         #: Records, and markers, beyond the last stable offset.
         self.waiting: dict[int, int] = {}
 
     def note(self, ends: Mapping[int, PartitionEnd]) -> None:
-        """Note where partitions end now; those that are not among them are no longer this worker's."""
+        """Note the partitions' current ends; partitions that are missing belong to other workers now."""
         now = self._clock()
         self.waiting = {partition: max(0, end.high - end.stable) for partition, end in ends.items()}
         since = {}
@@ -34,16 +34,16 @@ class OpenTransactions:
         self._since = since
 
     def age(self) -> float:
-        """Return for how many seconds records have waited in the partition that has stood still longest."""
+        """Return for how many seconds the partition that has been blocked longest has been."""
         now = self._clock()
         return max((now - began for _, began in self._since.values()), default=0.0)
 
     def trouble(self) -> str | None:
-        """Return what to say while a partition stands still for longer than transactions take."""
+        """Return a warning while a partition is blocked for longer than transactions take."""
         age = self.age()
-        if age < SOON:
+        if age < GRACE:
             return None
-        stuck = sorted(partition for partition, (_, began) in self._since.items() if self._clock() - began >= SOON)
+        stuck = sorted(partition for partition, (_, began) in self._since.items() if self._clock() - began >= GRACE)
         records = sum(self.waiting[partition] for partition in stuck)
         return (
             f"{records} records of {self._topic} wait behind an open Kafka transaction, for {age:.0f} s, in partitions "

@@ -1,66 +1,42 @@
-"""The Faust app: one agent that takes slices of the source topic through the line and acknowledges them."""
+"""The Faust app: one agent that runs slices of the source topic through the line and acknowledges them."""
 
 import asyncio
-import ssl
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
 import faust
 import structlog
 from aiokafka.errors import KafkaConnectionError
-from faust.types import TP, AgentT, EventT, StreamT
+from faust.types import AgentT, EventT, StreamT
 
-from schemas.dead_letter import Reason
 from sinks.base import Sink
-from streams.batch import BatchOutcome, QualityIssue
-from streams.dead_letters.backlog import BacklogMonitor
-from streams.dead_letters.reprocess import RequeueOrPark, for_letters
-from streams.dead_letters.retry import DeadLetterRetrier, RetrySchedule
-from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterRecord, DeadLetterWriter
-from streams.kafka.topics import BrokerUnreachable, TopicMonitor
-from streams.logs import report_suppressed
+from streams.batch import BatchOutcome
+from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterWriter
+from streams.kafka.errors import BrokerUnreachable
+from streams.kafka.topics import TopicMonitor
 from streams.mapping.master_data import MapperVersions, MasterData
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Services, process
-from streams.settings import KafkaSecurity, Settings
+from streams.settings import RejectionBudget, Settings
 from streams.sink_retry import RetryingSink
 from streams.sources.canonical import RecordSource
 from streams.tracing.base import NoTracing, Tracing
-from streams.worker import memory
+from streams.worker import background
 from streams.worker.broker_clock import ClockWatch
-from streams.worker.broker_watch import BrokerWatch
-from streams.worker.dedupe_table import windowed_seen
-from streams.worker.open_stores import open_now
+from streams.worker.dedupe_table import create_dedupe_table
+from streams.worker.faust_config import faust_settings
 from streams.worker.publisher import DeadLetterPublisher
 from streams.worker.receipt_gaps import ReceiptGapTracker
 from streams.worker.state import EVERYONE, WorkerState
-from streams.worker.suspects import SuspectMarks, SuspectNotebook, SuspectPipeline, Through
-from streams.worker.transport import (
-    EagerTables,
-    LineApp,
-    PassThrough,
-    Slice,
-    SliceConsumer,
-    SliceTransport,
-    forget_stopped,
-)
+from streams.worker.suspects import ProcessBatch, SuspectMarks, SuspectNotebook, SuspectPipeline
+from streams.worker.transport import LineApp, PassThrough, Slice, SliceTransport
 
-#: A rebalance waits so long for slices in flight; what is not done by then is done by the next owner, again.
+#: Seconds that a rebalance waits for slices in flight. The next owner repeats those that aren't finished by then.
 REBALANCE_PATIENCE = 5.0
 COMMIT_PATIENCE = 10.0
-#: The first pause of a refund that waits for its sale: most sales are late by moments.
-REFUND_FIRST = timedelta(seconds=15)
-#: Seconds between two looks at the topic from outside the consumer.
-LOOK_EVERY = 3.0
-#: Seconds between two looks at which stores are open; hours are in minutes.
-OPEN_EVERY = 10.0
-#: Seconds between two reports of what libraries were kept from logging.
-REPORT_EVERY = 60.0
 
 
 def create_app(
@@ -76,207 +52,107 @@ def create_app(
     tracing: Tracing | None = None,
     marks: SuspectMarks | None = None,
 ) -> LineApp:
-    """The worker for `settings`; `partitions` is the number of the source topic's, `source` reads its records.
+    """Return the worker for `settings`; `partitions` is the source topic's number of partitions.
 
-    With `accept_budget` the dead-letter budget counts only when the worker has caught up.
+    `source` reads the topic's records. With `accept_budget` the dead-letter budget counts only once the worker has
+    caught up.
     """
-    app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
-    app.transport = SliceTransport(
-        app,
-        settings.topic,
-        settings.slice_records,
-        lambda: _settle(state, REBALANCE_PATIENCE),
-        ClockWatch(lambda: time.time(), state.warn),
+    app = create_faust_app(settings, state)
+    suspects = SuspectPipeline(
+        SuspectNotebook(settings.kafka_access, settings.topic_plan.names.changelog, settings.window_hours).write, marks
     )
-    suspects = SuspectPipeline(SuspectNotebook(settings).write, marks)
-    seen = windowed_seen(
+    seen = create_dedupe_table(
         app, settings.window, settings.topic, partitions, settings.window_hours, time.time, metrics, suspects
     )
-    receipts = ReceiptGapTracker()
-    patient = RetryingSink(sink, metrics)
+    retrying_sink = RetryingSink(sink, metrics)
     publisher = DeadLetterPublisher(app, settings.dead_letter_topic, metrics)
-    state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
-    around = (patient, source, publisher)
-    state.troubles = lambda: [trouble for each in around if (trouble := each.trouble) is not None]
-    # What the source waits for (its registry), every partition waits for.
-    state.waiting = lambda: [
-        *patient.waiting,
-        *publisher.waiting,
-        *([EVERYONE] if source.trouble is not None else []),
-    ]
+    watch_dependencies(app, state, retrying_sink, publisher, source)
+    budget = new_budget(settings.dead_letter_budget)
     services = Services(
         seen=seen,
-        sink=patient,
+        sink=retrying_sink,
         dead_letters=DeadLetterWriter(publisher, utc_now),
-        budget=BudgetGuard(1, NO_LIMIT) if accept_budget else budget_of(settings),
+        budget=BudgetGuard(1, NO_LIMIT) if accept_budget else budget,
         mapper=master_data.current,
         now=utc_now,
         source=source,
         tracing=tracing or NoTracing(),
-        count_findings=partial(count_findings, metrics),
+        count_findings=partial(background.count_findings, metrics),
     )
     if isinstance(master_data, MasterData):
-        keep_current(app, services, master_data, metrics, state)
-    tell_versions(services, metrics)
-    topic = app.topic(settings.topic, schema=PassThrough())
-
-    @app.on_partitions_assigned.connect
-    async def moved(*_: Any, **__: Any) -> None:
-        receipts.begin_anew()
-
-    @app.agent(topic, name="sales", isolated_partitions=True)
-    async def sales(stream: StreamT[Any]) -> None:
-        async for event in cast(faust.Stream[Any], stream).noack().events():
-            await handle(event, services, metrics, state, receipts, suspects.through)
-
-    accepting = accept_budget
-
-    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def observe() -> None:
-        nonlocal accepting
-        consumer = cast(SliceConsumer, app.consumer)
-        lags = consumer.lag()
-        if state.recovered() and not any(lags.values()):
-            state.progress = state.clock()
-        if accepting and state.recovered() and consumer.ends and not any(lags.values()):
-            services.budget, accepting = budget_of(settings), False
-        await patient.ping_if_idle()
-        metrics.partitions.set(len(lags))
-        metrics.note_lags(lags)
-        metrics.skipped.inc(consumer.take_skipped())
-        oldest = consumer.oldest_unsettled()
-        metrics.lag_seconds.set(max(0.0, time.time() - oldest / 1000) if oldest is not None else 0.0)
-        metrics.window_records.set(len(seen))
-        metrics.late.inc(seen.take_late())
-        metrics.budget_used.set(services.budget.used)
-        metrics.held.set(state.held is not None)
-        metrics.note_troubles(state.warnings)
-
-    @app.timer(OPEN_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def look_who_is_open() -> None:
-        metrics.note_open(open_now(metrics.stores_heard_of(), services.mapper().stores, utc_now()))
-
-    tidy_up(app, sales, state)
-    take_up_again(app, settings, services, publisher, metrics, state)
-    watch_letters(app, settings, metrics, state)
-
-    lookout = TopicMonitor(settings, partitions)
-    broker = BrokerWatch(lookout.ends, settings.topic, state, metrics, lambda: publisher.trouble is not None)
-
-    @app.timer(LOOK_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def look_out() -> None:
-        await broker.look(cast(SliceConsumer, app.consumer))
-
+        background.start_mapping_reload(app, services, master_data, metrics, state)
+    background.show_versions(services, metrics)
+    agent = start_agent(app, settings.topic, services, metrics, state, suspects.process)
+    background.start_metrics(app, services, retrying_sink, seen, metrics, state, budget if accept_budget else None)
+    background.start_opening_hours(app, services, metrics)
+    background.start_memory_cleanup(app, agent, state)
+    background.start_log_report(app)
+    background.start_retries(app, settings, services, publisher, metrics, state)
+    background.start_backlog_count(app, settings, services, metrics, state)
+    background.monitor_topic(
+        app,
+        settings.topic,
+        TopicMonitor(settings.kafka_access, settings.topic, partitions).ends,
+        publisher,
+        metrics,
+        state,
+    )
     return app
 
 
-def budget_of(settings: Settings) -> BudgetGuard:
-    """The dead-letter budget, with nothing counted yet."""
-    budget = settings.dead_letter_budget
-    return BudgetGuard(budget.ratio, budget.sample, budget.in_a_row)
+def create_faust_app(settings: Settings, state: WorkerState) -> LineApp:
+    """Return the app without agents and tables, with the transport that delivers slices."""
+    app = LineApp(settings.group, **cast(dict[str, Any], faust_settings(settings)))
+
+    async def wait_idle() -> None:
+        await state.wait_idle(REBALANCE_PATIENCE)
+
+    clock_watch = ClockWatch(lambda: time.time(), state.warn)
+    app.transport = SliceTransport(app, settings.topic, settings.slice_records, wait_idle, clock_watch)
+    return app
 
 
-def tell_versions(services: Services, metrics: WorkerMetrics) -> None:
-    """Shows what records are read by now, as dead letters say it."""
-    metrics.read_by.info({"contract": services.source.label, "mapping": services.mapper().label})
-
-
-def keep_current(
-    app: LineApp, services: Services, master_data: MasterData, metrics: WorkerMetrics, state: WorkerState
+def watch_dependencies(
+    app: LineApp, state: WorkerState, sink: RetryingSink, publisher: DeadLetterPublisher, source: RecordSource
 ) -> None:
-    """Looks after the master data as long as the app runs.
-
-    What the dead-letter budget holds is judged again by new ones.
-    """
-
-    @app.timer(master_data.reload_seconds)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def look() -> None:
-        before = master_data.current()
-        await asyncio.to_thread(master_data.reload_if_changed, metrics)
-        tell_versions(services, metrics)
-        if master_data.current() is not before and state.go_on(passing=False):
-            structlog.get_logger("tillstream.mapping").warning("new master data: what was held is judged again")
+    """Let `state` see which dependencies are in trouble, and which tasks wait for them."""
+    dependencies = (sink, source, publisher)
+    state.recovered = lambda: app.rebalancing_count > 0 and not app.rebalancing
+    state.troubles = lambda: [trouble for dependency in dependencies if (trouble := dependency.trouble) is not None]
+    # While the source waits for its registry, every partition waits.
+    state.waiting = lambda: [
+        *sink.waiting,
+        *publisher.waiting,
+        *([EVERYONE] if source.trouble is not None else []),
+    ]
 
 
-def tidy_up(app: LineApp, agent: AgentT[Any], state: WorkerState) -> None:
-    """Gives memory back after each rebalance, and reports messages of libraries that were suppressed."""
-    tidy = True
-
-    @app.on_partitions_assigned.connect
-    async def moved(*_: Any, **__: Any) -> None:
-        nonlocal tidy
-        tidy = False
-
-    @app.timer(1.0)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def tidy_after_rebalance() -> None:
-        nonlocal tidy
-        if not tidy and state.recovered():
-            tidy = True
-            forget_stopped(agent)
-            memory.collect()
-            await asyncio.to_thread(memory.trim)
-
-    @app.timer(REPORT_EVERY)  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def report() -> None:
-        report_suppressed()
-
-
-def take_up_again(
+def start_agent(
     app: LineApp,
-    settings: Settings,
+    topic: str,
     services: Services,
-    publisher: DeadLetterPublisher,
     metrics: WorkerMetrics,
     state: WorkerState,
-) -> None:
-    """Tries dead letters again that heal with time, where the mapping or the settings say so."""
-    publishers = {
-        settings.dead_letter_topic: publisher,
-        settings.parked_topic: DeadLetterPublisher(app, settings.parked_topic, metrics),
-    }
+    process_batch: ProcessBatch,
+) -> AgentT[Any]:
+    """Add the agent that handles the slices of the source topic."""
+    receipts = ReceiptGapTracker()
 
-    async def publish(topic: str, letters: Sequence[DeadLetterRecord]) -> None:
-        await publishers[topic](letters)
+    @app.on_partitions_assigned.connect
+    async def partitions_moved(*_: Any, **__: Any) -> None:
+        receipts.reset()
 
-    def patience_of(reason: str) -> RetrySchedule | None:
-        refunds = services.mapper().refunds
-        retry = next((how for name, how in settings.retries.items() if name == reason), None)
-        if reason == Reason.HELD_REFUND and refunds is not None:
-            first = retry.patience[0] if retry is not None else REFUND_FIRST
-            return RetrySchedule(
-                first, timedelta(minutes=refunds.wait_minutes), last=True
-            )  # then it is booked, or held
-        return RetrySchedule(*retry.patience) if retry is not None else None
+    @app.agent(app.topic(topic, schema=PassThrough()), name="sales", isolated_partitions=True)
+    async def sales(stream: StreamT[Any]) -> None:
+        async for event in cast(faust.Stream[Any], stream).noack().events():
+            await handle(event, services, metrics, state, receipts, process_batch)
 
-    @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def retries() -> None:
-        while not settings.retries and patience_of(Reason.HELD_REFUND) is None:
-            await asyncio.sleep(LOOK_EVERY)  # a mapping that is read again may bring the rule
-        back = RequeueOrPark(
-            publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, utc_now
-        )
-        try:
-            to = for_letters(services, back)
-            warn = partial(state.warn, "retry")
-            await DeadLetterRetrier(settings, to, back, patience_of, metrics, utc_now, state.waits_for, warn).run()
-        except Exception as error:
-            state.fail(error)
-            structlog.get_logger("tillstream.retries").exception("trying dead letters again failed")
+    return sales
 
 
-def watch_letters(app: LineApp, settings: Settings, metrics: WorkerMetrics, state: WorkerState) -> None:
-    """Tells how many dead letters are open, and how old the oldest is; the worker that has partition 0 does."""
-
-    def mine() -> bool:
-        return state.recovered() and TP(settings.topic, 0) in app.consumer.assignment()
-
-    @app.task  # type: ignore[untyped-decorator]  # Faust does not type it
-    async def watch() -> None:
-        try:
-            await BacklogMonitor(settings, metrics, utc_now, mine, partial(state.warn, "watch")).run()
-        except Exception as error:
-            state.fail(error)
-            structlog.get_logger("tillstream.letters").exception("counting open dead letters failed")
+def new_budget(limits: RejectionBudget) -> BudgetGuard:
+    """Return the dead-letter budget with nothing counted yet."""
+    return BudgetGuard(limits.ratio, limits.sample, limits.in_a_row)
 
 
 async def handle(
@@ -285,13 +161,13 @@ async def handle(
     metrics: WorkerMetrics,
     state: WorkerState,
     receipts: ReceiptGapTracker,
-    through: Through = process,
+    process_batch: ProcessBatch = process,
 ) -> None:
-    """Takes one slice through the line and acknowledges it; holds it when it must not be acknowledged.
+    """Run one slice through the line and acknowledge it; hold it when it must not be acknowledged.
 
-    What the dead-letter budget holds, at most one slice of each partition, passes whole when the worker is told to go
-    on; then counting begins anew. What failed is held for ever. An exception never reaches Faust: Faust would
-    acknowledge the slice and restart the agent on the next one.
+    The dead-letter budget holds at most one slice of each partition. When the operator resumes the worker, these slices
+    pass whole and counting starts over. A slice that failed is held forever. An exception never reaches Faust: Faust
+    would acknowledge the slice and restart the agent on the next one.
     """
     batch = cast(Slice, event.value)
     to = services
@@ -303,15 +179,15 @@ async def handle(
     )
     while state.failed is None:
         if state.held is not None:
-            passing = await state.wait_told()
+            passing = await state.wait_resumed()
             if passing:
                 services.budget.begin_anew()
-            # Somebody has looked, and what was held passes; or the mapping is another one, and it is judged again.
+            # The operator lets the held records pass; or the mapping has changed, and they are checked again.
             to = replace(services, budget=BudgetGuard(1, NO_LIMIT)) if passing else services
             continue
         try:
             with state.at_work(), to.tracing.batch(batch) as note:
-                settled = await through(batch, to)
+                settled = await process_batch(batch, to)
                 note(settled)
                 batch.settled = True
                 event.ack()
@@ -319,8 +195,8 @@ async def handle(
             count(settled, metrics)
             metrics.note_missing_receipts(receipts.note(settled))
         except BudgetExceeded as reason:
-            state.hold(str(reason))
-            log.error("dead-letter budget exceeded, not consuming any more", reason=str(reason))
+            state.pause(str(reason))
+            log.error("dead-letter budget exceeded, consuming stops", reason=str(reason))
         except Exception as error:
             state.fail(error)
             log.exception("the line failed, nothing of this batch is acknowledged")
@@ -339,7 +215,7 @@ async def handle(
 
 
 def count(settled: BatchOutcome, metrics: WorkerMetrics) -> None:
-    """Counts what became of a batch: once per batch, whatever its size."""
+    """Count the outcome of a batch: once per batch, whatever its size."""
     now = time.time()
     held = settled.delivered + settled.seen_in_sink
     everything = len(held) + len(settled.seen_in_window) + len(settled.rejected) + len(settled.skipped)
@@ -362,87 +238,28 @@ def count(settled: BatchOutcome, metrics: WorkerMetrics) -> None:
     metrics.last_progress.set(now)
 
 
-def count_findings(metrics: WorkerMetrics, findings: Sequence[QualityIssue]) -> None:
-    """Count what the cleaning rules found in a batch, of the topic or of dead letters that are tried again."""
-    for (rule, policy), times in Counter((finding.rule, finding.policy) for finding in findings).items():
-        metrics.cleaning.labels(rule, policy).inc(times)
-
-
-def in_our_words(error: BaseException, settings: Settings) -> BaseException:
-    """A broker that went away while the worker was starting is an outage, and no fault; other errors as they are."""
+def translate_error(error: BaseException, servers: str) -> BaseException:
+    """Return BrokerUnreachable for aiokafka's lost connection, which is an outage; other errors unchanged."""
     if isinstance(error, KafkaConnectionError):
-        return BrokerUnreachable(f"no Kafka broker answers at {settings.broker} any more ({error})")
+        return BrokerUnreachable(f"no Kafka broker answers at {servers} any more ({error})")
     return error
 
 
 async def drain(app: faust.App, state: WorkerState, seconds: float) -> bool:
-    """Takes no new slices, waits for those in flight, commits. False when something was left undone."""
+    """Take no new slices, wait for those in flight, commit. Return False when something was left undone."""
     state.stopping = True
     app.consumer.stop_flow()
     app.flow_control.suspend()
     app.flow_control.clear()
     idle = await state.wait_idle(seconds)
     try:
-        # Without a broker a commit tries for ever; what is not committed is read again and recognised.
+        # Without a broker a commit would retry forever. Uncommitted records are read again and recognised.
         await asyncio.wait_for(app.consumer.commit(), COMMIT_PATIENCE)
     except TimeoutError:
         return False
     return idle
 
 
-async def _settle(state: WorkerState, seconds: float) -> None:
-    await state.wait_idle(seconds)
-
-
 def utc_now() -> datetime:
-    """The clock of the worker."""
+    """Return the worker's time."""
     return datetime.now(UTC)
-
-
-def faust_settings(settings: Settings) -> dict[str, object]:
-    """Faust's settings, each that differs from its default with its reason."""
-    return {
-        "broker": [f"kafka://{address.strip()}" for address in settings.broker.split(",")],
-        "broker_credentials": credentials(settings.kafka),
-        "store": "memory://",
-        "TableManager": EagerTables,
-        "processing_guarantee": "at_least_once",  # exactly-once is unreliable in Faust; the sink is idempotent
-        "consumer_auto_offset_reset": "earliest",
-        "topic_allow_declare": False,  # bootstrap declares topics, with the right number of partitions
-        "topic_disable_leader": True,
-        "web_enabled": False,
-        "table_standby_replicas": 0,  # windows load in a second; to read others' as well would double them
-        "stream_wait_empty": False,  # waits without end when the sink is down; the transport waits for a moment instead
-        "stream_buffer_maxsize": 64,  # slices; more than a poll makes, as the transport polls no more than that ahead
-        "stream_recovery_delay": 0.0,
-        "broker_session_timeout": settings.session_seconds,  # Faust's 60 s leave partitions of the dead alone too long
-        "broker_rebalance_timeout": 20.0,
-        "broker_max_poll_interval": 86_400.0,  # nothing is polled while a sink is away; the watchdog sees who stalls
-        "broker_heartbeat_interval": settings.session_seconds / 4,
-        "broker_request_timeout": max(40.0, settings.session_seconds),
-        "broker_commit_interval": 1.0,  # what a crash repeats: at most one second, or 50 slices
-        "broker_commit_every": 50,
-        "consumer_max_fetch_size": 2**22,  # bounds a poll, and with it memory, to 4 MiB per partition
-        "producer_acks": -1,
-        "producer_max_request_size": settings.max_record_bytes + 2**16,  # a dead letter is its record and its headers
-        "producer_request_timeout": 30.0,
-    }
-
-
-def credentials(security: KafkaSecurity) -> faust.SASLCredentials | faust.SSLCredentials | None:
-    """Faust's credentials for these settings; None for plain text."""
-    if security.protocol == "PLAINTEXT":
-        return None
-    context = None
-    if security.protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=str(security.ca_file) if security.ca_file else None)
-        if security.certificate_file:
-            context.load_cert_chain(security.certificate_file, security.key_file)
-    if security.protocol == "SSL":
-        return faust.SSLCredentials(context)
-    return faust.SASLCredentials(
-        username=security.username,
-        password=security.secret(),
-        mechanism=security.mechanism,
-        ssl_context=context,
-    )

@@ -1,8 +1,8 @@
-"""The dedupe window as a Faust windowed table: a cache over the sink's truth that survives restarts and rebalances.
+"""The dedupe window as a Faust windowed table: a cache of the sink's records that survives restarts and rebalances.
 
-One changelog write per batch and window; the in-memory index is rebuilt from the table after every recovery. Faust's
-own expiry is off: it goes by the wall clock, so replayed old events would expire at once. Windows are forgotten by
-event time instead, with a tombstone per chunk, by the partition's own stream.
+Each batch makes one changelog record per window, and the in-memory index is rebuilt from the table after every
+recovery. Faust's own expiry is off: it uses the wall clock, so replayed old events would expire at once. Windows expire
+by event time instead, with a tombstone per chunk, written by the partition's own stream.
 """
 
 import time
@@ -20,7 +20,7 @@ from streams.worker.suspects import NOTE_NUMBER, SuspectPipeline
 
 
 class TableChunks:
-    """Chunks in a windowed table. Only callable while a stream event of the chunk's partition is being handled."""
+    """Chunks in a windowed table. Call it only while a stream event of the chunk's partition is being handled."""
 
     def __init__(self, app: faust.App, name: str, length: float, partitions: int) -> None:
         table = app.Table(
@@ -33,22 +33,22 @@ class TableChunks:
         self.table = cast(WindowWrapper, table)
 
     def put(self, key: str, start: float, digests: bytes) -> None:
-        """Sets one chunk: one changelog record."""
+        """Write one chunk: one changelog record."""
         self.table.relative_to(start)[key] = digests
 
     def forget(self, key: str, start: float) -> None:
-        """Deletes one chunk: one tombstone in the changelog."""
+        """Delete one chunk: one tombstone in the changelog."""
         del self.table.relative_to(start)[key]
 
     def take_notes(self, partitions: set[int]) -> dict[int, bytes]:
-        """The notes about records that ended a worker, which lie among the chunks; they are no chunks any more."""
+        """Remove the notes about records that ended a worker from the chunks, and return those of `partitions`."""
         store = self.table.table.data
         keys = [row for row in list(store.keys()) if row[0].endswith(f"/{NOTE_NUMBER}")]
         found = {int(row[0].split("/")[0]): store.pop(row, None) for row in keys}
         return {number: packed for number, packed in found.items() if packed and number in partitions}
 
     def load(self, partitions: set[int]) -> list[tuple[str, float, bytes]]:
-        """All chunks of `partitions`. Drops the others from memory: their partitions have gone to other workers."""
+        """Return the chunks of `partitions`, and drop those of partitions that other workers have now."""
         store = self.table.table.data
         rows = [(key, window[0], value) for (key, window), value in list(store.items()) if value]
         for (key, window), _ in list(store.items()):
@@ -57,7 +57,7 @@ class TableChunks:
         return [row for row in rows if int(row[0].split("/")[0]) in partitions]
 
 
-def windowed_seen(
+def create_dedupe_table(
     app: faust.App,
     name: str,
     source: str,
@@ -67,7 +67,7 @@ def windowed_seen(
     metrics: WorkerMetrics,
     suspects: SuspectPipeline,
 ) -> WindowIndex:
-    """The dedupe window `name` on `app`, rebuilt whenever its table has been recovered."""
+    """Return the dedupe window `name` on `app`. It is rebuilt whenever its table has been recovered."""
     length = window_hours * 3600
     chunks = TableChunks(app, name, length, partitions)
     index = WindowIndex(length, clock, chunks)
@@ -76,7 +76,7 @@ def windowed_seen(
     moved_at = time.perf_counter()
 
     @app.on_partitions_assigned.connect
-    async def moved(*_: Any, **__: Any) -> None:
+    async def partitions_moved(*_: Any, **__: Any) -> None:
         nonlocal moved_at
         moved_at = time.perf_counter()
         metrics.rebalances.inc()

@@ -1,7 +1,7 @@
-"""Records whose header names are not UTF-8: aiokafka raises for them, and would for ever, as it reads the same again.
+"""Reads records whose header names are not UTF-8. aiokafka raises for them, each time it reads them again.
 
-Kafka's protocol says that names are text, and its brokers don't look. Clients in C and Go write any bytes. Here such a
-name is its text with each byte that is none as `\\xff`, so that everybody can read it, in a dead letter as well.
+Kafka's protocol says that header names are text, but brokers don't check, and clients in C and Go write any bytes. Such
+a name is decoded here with each invalid byte as `\\xff`, so that people can read it, in a dead letter as well.
 """
 
 import struct
@@ -17,28 +17,28 @@ _LENGTH_AT, _MAGIC_AT, _AFTER_LENGTH = 8, 16, 12
 
 
 class LenientMemoryRecords:
-    """aiokafka's MemoryRecords, with batches that can be read to their end."""
+    """aiokafka's MemoryRecords, with batches that tolerate invalid header names."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._begin = 0
+        self._start = 0
         self._records = MemoryRecords(data)
         self.has_next = self._records.has_next
         self.size_in_bytes = self._records.size_in_bytes
 
     def next_batch(self) -> Any:
-        """The next batch; only if `has_next`."""
-        begin = self._begin
-        (length,) = struct.unpack_from(">i", self._data, begin + _LENGTH_AT)
-        self._begin += _AFTER_LENGTH + length
+        """Return the next batch; call it only if `has_next`."""
+        start = self._start
+        (length,) = struct.unpack_from(">i", self._data, start + _LENGTH_AT)
+        self._start += _AFTER_LENGTH + length
         batch: Any = self._records.next_batch()
-        if self._data[begin + _MAGIC_AT] < 2 or batch.is_control_batch:  # these have no headers
+        if self._data[start + _MAGIC_AT] < 2 or batch.is_control_batch:  # these have no headers
             return batch
-        return _LenientBatch(batch, memoryview(self._data)[begin : self._begin])
+        return _LenientBatch(batch, memoryview(self._data)[start : self._start])
 
 
 class _LenientBatch:
-    """A batch of aiokafka's; from the first name on that it can't read, its records are read here."""
+    """An aiokafka batch that reads its own records from the first header name that aiokafka can't decode."""
 
     def __init__(self, batch: Any, data: memoryview) -> None:
         self._batch = batch
@@ -68,36 +68,39 @@ class _RawRecord(NamedTuple):
 
 
 def _records(data: memoryview) -> Iterator[_RawRecord]:
-    """The records of a batch, as https://kafka.apache.org/documentation/#recordbatch says."""
+    """Parse the records of a batch, as in https://kafka.apache.org/documentation/#recordbatch."""
     batch = _DefaultRecordBatchPy(data)
     batch._maybe_uncompress()
     reader = _ByteReader(batch._buffer, batch._pos)
     for _ in range(batch._num_records):
-        reader.number()  # the record's length
-        reader.number()  # attributes: one byte, and always 0
-        written, offset = batch.first_timestamp + reader.number(), batch.base_offset + reader.number()
-        timestamp = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else written
-        key, value = reader.part(), reader.part()
-        headers = [((reader.part() or b"").decode("utf-8", "backslashreplace"), reader.part()) for _ in reader.times()]
+        reader.read_int()  # the record's length
+        reader.read_int()  # attributes: one byte, and always 0
+        created_at, offset = batch.first_timestamp + reader.read_int(), batch.base_offset + reader.read_int()
+        timestamp = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else created_at
+        key, value = reader.read_bytes(), reader.read_bytes()
+        headers = [(_decode_name(reader.read_bytes()), reader.read_bytes()) for _ in range(reader.read_int())]
         yield _RawRecord(offset, timestamp, batch.timestamp_type, key, value, headers)
 
 
+def _decode_name(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "backslashreplace")
+
+
 class _ByteReader:
+    """Reads the varints and byte strings of Kafka's record format."""
+
     def __init__(self, data: Any, at: int) -> None:
         self._data = data
         self._at = at
 
-    def number(self) -> int:
+    def read_int(self) -> int:
         number: int
         number, self._at = decode_varint(self._data, self._at)
         return number
 
-    def times(self) -> range:
-        return range(self.number())
-
-    def part(self) -> bytes | None:
-        length = self.number()
+    def read_bytes(self) -> bytes | None:
+        length = self.read_int()
         if length < 0:
             return None
-        begin, self._at = self._at, self._at + length
-        return bytes(self._data[begin : self._at])
+        start, self._at = self._at, self._at + length
+        return bytes(self._data[start : self._at])

@@ -1,6 +1,6 @@
-"""`/metrics`, `/healthz` (restart me when not 200) and `/readyz` (I am not working when not 200), on a thread.
+"""Serves `/metrics`, `/healthz` (not 200: restart the worker) and `/readyz` (not 200: sales don't reach the ERP).
 
-The thread is not the event loop: it still answers, and says so, when the loop hangs.
+The server has a thread of its own, so it still answers when the event loop hangs, and says so.
 """
 
 import json
@@ -16,7 +16,7 @@ from streams.worker.state import WorkerState
 
 
 class HealthServer:
-    """Serves until closed. Raises OSError when the address can't be had."""
+    """Serves until it is closed. Raises OSError when the address can't be bound."""
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, state: WorkerState) -> None:
         self._server = make_server(
@@ -27,14 +27,14 @@ class HealthServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops serving and gives the port back."""
+        """Stop serving and release the port."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
 
 def health_app(registry: CollectorRegistry, state: WorkerState) -> Callable[..., Iterable[bytes]]:
-    """The WSGI application behind the server."""
+    """Return the WSGI application behind the server."""
     metrics = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -47,7 +47,7 @@ def health_app(registry: CollectorRegistry, state: WorkerState) -> Callable[...,
         if path == "/readyz":
             return _answer(start_response, state.not_ready(), warnings=list(state.warnings.values()))
         start_response("404 Not Found", [("Content-Type", "text/plain")])
-        return [b"There are /metrics, /healthz and /readyz.\n"]
+        return [b"Not found. Try /metrics, /healthz or /readyz.\n"]
 
     return app
 
@@ -64,4 +64,4 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Probes and scrapes come every few seconds; they are not worth a log line."""
+        """Log nothing: probes and scrapes come every few seconds."""

@@ -1,9 +1,9 @@
-"""Gives memory back after a rebalance, which otherwise grows with each of them (measured: 4 MB under load).
+"""Frees memory after a rebalance; without it a worker grows with each one (measured: 4 MB under load).
 
-A rebalance cuts fetches off. What aiokafka had fetched and nobody read, up to 4 MiB a partition, refers to itself, so
-only the cyclic collector frees it, which seldom runs (`streams.assembly.tune_interpreter`); meanwhile the heap grows
-around it. And glibc keeps what is freed below something that is still in use: of 197 MB of heap after 24 rebalances 140
-MB were free.
+A rebalance interrupts fetches. Data that aiokafka has fetched and nobody has read, up to 4 MiB a partition, is in
+reference cycles, so only the cyclic collector frees it, which seldom runs (`streams.assembly.tune_interpreter`); in the
+meantime the heap grows around it. And glibc keeps freed memory that lies below memory in use: of 197 MB of heap after
+24 rebalances, 140 MB were free.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 
 def collect() -> None:
-    """Free what refers to itself. Takes about 0.1 s, in which the interpreter does nothing else."""
+    """Free reference cycles. Takes about 0.1 s, in which the interpreter does nothing else."""
     gc.collect()
 
 
@@ -21,11 +21,11 @@ def trim() -> None:
     malloc_trim(0)
 
 
-def _find() -> Callable[[int], object]:
+def _find_malloc_trim() -> Callable[[int], object]:
     try:
         return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # musl, macOS and Windows have none
+    except (AttributeError, OSError, TypeError):  # musl, macOS and Windows don't have it
         return lambda _: None
 
 
-malloc_trim = _find()
+malloc_trim = _find_malloc_trim()

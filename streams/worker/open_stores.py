@@ -1,4 +1,4 @@
-"""Which stores are open now, by the hours that master data state: a store that sells nothing may just be closed."""
+"""Finds out which stores are open, by the opening hours in master data: a store without sales may just be closed."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from streams.mapping.documents import StoreDirectory
 
 
-def open_now(heard: Iterable[str], stores: StoreDirectory, now: datetime) -> dict[str, bool]:
-    """Of each store with stated hours whether it is open: of those that master data list, and those heard of."""
-    found = ((name, stores.find(name)) for name in sorted({*heard, *stores}))
-    return {name: store.open_at(now) for name, store in found if store is not None and store.opening_hours is not None}
+def stores_open_now(seen: Iterable[str], stores: StoreDirectory, now: datetime) -> dict[str, bool]:
+    """Return whether each store with known opening hours is open: the listed stores, and those in `seen`."""
+    known = ((name, stores.find(name)) for name in sorted({*seen, *stores}))
+    return {name: store.open_at(now) for name, store in known if store is not None and store.opening_hours is not None}

@@ -16,15 +16,15 @@ from streams.sink_retry import BackOff
 from streams.worker.broker_clock import REFUSES_TIME
 from streams.worker.state import current_task
 
-#: Seconds without an answer after which the worker says that it waits; the producer itself tries for longer.
+#: Seconds without an answer after which the worker reports that it waits; the producer itself keeps trying longer.
 SLOW = 5.0
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class DeadLetterPublisher:
-    """`Publish` to `topic`. A broker that does not confirm is waited out, whatever its reason; `trouble` says so.
+    """Publishes dead letters to `topic`, retrying until the broker confirms them; `trouble` is set in the meantime.
 
-    A letter that the topic refuses for its size is put there truncated, with a reference to where the whole lies.
+    A dead letter that the topic refuses for its size is truncated, with a reference to the original record.
     """
 
     def __init__(self, app: faust.App, topic: str, metrics: WorkerMetrics, back_off: BackOff | None = None) -> None:
@@ -38,27 +38,27 @@ class DeadLetterPublisher:
 
     @property
     def trouble(self) -> str | None:
-        """What the dead-letter topic's trouble is, while there is some."""
+        """The current trouble of the dead-letter topic, if there is any."""
         return next(iter(list(self._troubles.values())), None)
 
     @property
     def waiting(self) -> Collection[object]:
-        """The tasks whose dead letters are not confirmed."""
+        """The tasks whose dead letters are not confirmed yet."""
         return list(self._task_of.values())
 
     async def __call__(self, letters: Sequence[DeadLetterRecord]) -> None:
-        """Returns when the broker has confirmed all: in order, but those that it refused at first come later.
+        """Return when the broker has confirmed all: in order, except that those it first refused come later.
 
-        What it does not confirm is sent again, so a letter may stand twice (readers know records by identity).
+        Unconfirmed dead letters are sent again, so one may appear twice (readers recognise a record by its identity).
         """
         for letter in await self._deliver(letters):
             await self._deliver_alone(letter)
 
     async def _deliver(self, letters: Sequence[DeadLetterRecord]) -> list[DeadLetterRecord]:
-        """Returns those that are refused for their size, when all others are confirmed."""
+        """Return the dead letters refused for their size, once all others are confirmed."""
         refused: list[DeadLetterRecord] = []
         attempt = 0
-        with self._noting_trouble() as note:
+        with self._reporting_trouble() as note:
             while letters:
                 slow = asyncio.get_running_loop().call_later(SLOW, note, f"does not confirm for {SLOW:.0f} s")
                 try:
@@ -68,18 +68,18 @@ class DeadLetterPublisher:
                 refused += too_large
                 if error is not None:
                     attempt += 1
-                    reason = _in_words(error)
+                    reason = _describe(error)
                     note(reason)
                     self._log.warning("dead letters not confirmed, sending again", error=reason, attempt=attempt)
                     await asyncio.sleep(self._back_off.wait(attempt))
         return refused
 
     async def _deliver_alone(self, letter: DeadLetterRecord) -> None:
-        """Halves what is too large until it fits. Not truncated is what was too large only together with others."""
+        """Send one dead letter, halving it until it fits. One that was too large only in a batch stays whole."""
         part, room, attempt = letter, size_of(letter), 0
-        with self._noting_trouble() as note:
+        with self._reporting_trouble() as note:
             while await self._deliver([part]):
-                if room == 0:  # not even the reference fits: nothing that this worker could do about
+                if room == 0:  # not even the reference fits, and this worker can't change that
                     attempt += 1
                     note("refuses even an empty record for its size; raise its max.message.bytes")
                     await asyncio.sleep(self._back_off.wait(attempt))
@@ -87,10 +87,10 @@ class DeadLetterPublisher:
                 part = truncated(letter, room)
         if part is not letter:
             self._metrics.truncated.inc()
-            place = {name.removeprefix(CONNECT): value.decode() for name, value in part.headers if name in _PLACE}
+            origin = {name.removeprefix(CONNECT): value.decode() for name, value in part.headers if name in _ORIGIN}
             self._log.warning(
                 "dead letter truncated: the dead-letter topic refuses it for its size, raise its max.message.bytes",
-                **place,
+                **origin,
                 bytes=len(letter.value or b""),
                 kept=len(part.value or b""),
             )
@@ -98,30 +98,33 @@ class DeadLetterPublisher:
     async def _send(
         self, letters: Sequence[DeadLetterRecord]
     ) -> tuple[list[DeadLetterRecord], list[DeadLetterRecord], Exception | None]:
-        """(refused for their size, not confirmed for another reason, that reason)"""
-        answers: list[Awaitable[object]] = []
+        """Return (refused for their size, not confirmed for another reason, that reason)."""
+        deliveries: list[Awaitable[object]] = []
         for letter in letters:
             try:
                 producer = await self._app.maybe_start_producer()
-                answers.append(await producer.send(self._topic, letter.key, letter.value, None, None, letter.headers))
+                sent = await producer.send(self._topic, letter.key, letter.value, None, None, letter.headers)
+                deliveries.append(sent)
             except (KafkaError, ProducerSendError) as error:
                 cause = cast(Exception, error.__cause__ or error)  # Faust wraps what fails before it is sent
-                answers.append(_failed(cause))
+                deliveries.append(_failed_future(cause))
                 if not isinstance(cause, TOO_LARGE):
                     break
-        outcomes = await asyncio.gather(*answers, return_exceptions=True)
-        bugs = [outcome for outcome in outcomes if isinstance(outcome, Exception) and not _expected(outcome)]
+        outcomes = await asyncio.gather(*deliveries, return_exceptions=True)
+        bugs = [outcome for outcome in outcomes if isinstance(outcome, Exception) and not _is_kafka_error(outcome)]
         if bugs:
             raise bugs[0]
-        failed = [(letter, outcome) for letter, outcome in zip(letters, outcomes, strict=False) if _expected(outcome)]
+        failed = [
+            (letter, outcome) for letter, outcome in zip(letters, outcomes, strict=False) if _is_kafka_error(outcome)
+        ]
         too_large = [letter for letter, outcome in failed if isinstance(outcome, TOO_LARGE)]
         unconfirmed = [letter for letter, outcome in failed if not isinstance(outcome, TOO_LARGE)]
         reason = next((outcome for _, outcome in failed if not isinstance(outcome, TOO_LARGE)), None)
-        return too_large, [*unconfirmed, *letters[len(answers) :]], cast(Exception | None, reason)
+        return too_large, [*unconfirmed, *letters[len(deliveries) :]], cast(Exception | None, reason)
 
     @contextmanager
-    def _noting_trouble(self) -> Iterator[Callable[[str], None]]:
-        """What is noted is this call's trouble until the call ends, or is cancelled."""
+    def _reporting_trouble(self) -> Iterator[Callable[[str], None]]:
+        """Yield a function that sets this call's trouble, and clear it when the call ends or is cancelled."""
         call, task = object(), current_task()
 
         def note(reason: str) -> None:
@@ -135,20 +138,20 @@ class DeadLetterPublisher:
             self._task_of.pop(call, None)
 
 
-_PLACE = (CONNECT + "topic", CONNECT + "partition", CONNECT + "offset")
+_ORIGIN = (CONNECT + "topic", CONNECT + "partition", CONNECT + "offset")
 
 
-def _in_words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, InvalidTimestampError):
         return REFUSES_TIME
     return f"{type(error).__name__}: {getattr(error, 'description', error)}"
 
 
-def _expected(outcome: object) -> bool:
+def _is_kafka_error(outcome: object) -> bool:
     return isinstance(outcome, KafkaError | ProducerSendError)
 
 
-def _failed(error: Exception) -> "asyncio.Future[object]":
+def _failed_future(error: Exception) -> "asyncio.Future[object]":
     future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     future.set_exception(error)
     return future

@@ -1,4 +1,4 @@
-"""What a worker is doing, for the health endpoints, the watchdog, the drain at the end, and the operator."""
+"""The state of a worker, for the health endpoints, the watchdog, the drain at the end, and the operator."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator
@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 
 from streams.settings import WatchdogSettings
 
-#: Among the tasks that wait: whoever is at work may be waiting for the same.
+#: Stands for all tasks among those that wait: any batch at work may be waiting for the same dependency.
 EVERYONE = "everyone"
 
 
 @dataclass(slots=True)
 class WorkerState:
-    """Times are seconds of `clock` (monotonic). While `held` nothing is acknowledged; `failed` ends the work."""
+    """The state of one worker. Times are seconds of `clock` (monotonic).
+
+    While `held` is set nothing is acknowledged; `failed` ends the worker.
+    """
 
     clock: Callable[[], float]
     limits: WatchdogSettings = field(default_factory=WatchdogSettings)
@@ -22,14 +25,14 @@ class WorkerState:
     held: str | None = None
     failed: BaseException | None = None
     outage: str | None = None
-    troubles: Callable[[], list[str]] = list  # of sink, dead-letter topic and the like, causes before consequences
+    troubles: Callable[[], list[str]] = list  # of sink, dead-letter topic etc., causes before effects
     waiting: Callable[[], Collection[object]] = tuple  # the tasks that wait for the sink or the dead-letter topic
-    warnings: dict[str, str] = field(default_factory=dict)  # by task: what does not keep sales from the ERP
+    warnings: dict[str, str] = field(default_factory=dict)  # by task: trouble that does not keep sales from the ERP
     _begun: dict[object, float] = field(default_factory=dict)
     _task_of: dict[object, object] = field(default_factory=dict)
     _last_wait: float = field(init=False)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
-    _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _resumed: asyncio.Event = field(default_factory=asyncio.Event)
     _passing: bool = True
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     heartbeat: float = field(init=False)
@@ -40,7 +43,7 @@ class WorkerState:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Marks a slice as in flight."""
+        """Mark a slice as in flight."""
         token = object()
         self._begun[token] = self.clock()
         self._task_of[token] = current_task()
@@ -54,7 +57,7 @@ class WorkerState:
                 self._idle.set()
 
     async def wait_idle(self, seconds: float) -> bool:
-        """True as soon as no slice is in flight, False when one still is after `seconds`."""
+        """Return True as soon as no slice is in flight, False if one still is after `seconds`."""
         if self._begun:
             try:
                 await asyncio.wait_for(self._idle.wait(), seconds)
@@ -62,61 +65,61 @@ class WorkerState:
                 return False
         return True
 
-    def hold(self, reason: str) -> None:
-        """No slice is begun any more; the worker stays up, unready, until someone looks and tells it to go on."""
+    def pause(self, reason: str) -> None:
+        """Start no further slice. The worker stays up, unready, until `resume`; `held` is the reason."""
         self.held = self.held or reason
 
-    async def wait_told(self) -> bool:
-        """Returns when the worker is told to go on: whether what was held passes, or is judged again."""
-        await self._told.wait()
+    async def wait_resumed(self) -> bool:
+        """Return after `resume`: True if the held records pass, False if they are checked again."""
+        await self._resumed.wait()
         return self._passing
 
-    def go_on(self, *, passing: bool = True) -> bool:
-        """Lets what is held go on: it passes, or is judged again. False when nothing is held."""
+    def resume(self, *, passing: bool = True) -> bool:
+        """Release the held records: they pass, or are checked again. Return False when nothing is held."""
         if self.held is None:
             return False
         self.held = None
         self._passing = passing
         self.progress = self.clock()
-        self._told.set()
-        self._told = asyncio.Event()
+        self._resumed.set()
+        self._resumed = asyncio.Event()
         return True
 
     def fail(self, error: BaseException) -> None:
-        """The worker must end."""
+        """End the worker because of this error."""
         self.failed = self.failed or error
         self.ended.set()
 
-    def away(self, reason: str) -> None:
-        """The broker does not answer."""
+    def broker_down(self, reason: str) -> None:
+        """Note that the broker does not answer."""
         self.outage = reason
 
-    def back(self) -> None:
-        """The broker answers. There is time again to make progress."""
+    def broker_up(self) -> None:
+        """Note that the broker answers, and restart the time allowed without progress."""
         if self.outage is not None:
             self.outage = None
             self.progress = self.clock()
 
     def warn(self, task: str, reason: str | None) -> None:
-        """A task beside the line is in trouble, or is not any more."""
+        """Set, or with None clear, the trouble of a background task."""
         if reason is None:
             self.warnings.pop(task, None)
         else:
             self.warnings[task] = reason
 
     def waits_for(self) -> str | None:
-        """What of the world the worker waits for, if it does: that is no fault of its own."""
+        """Return the dependency the worker waits for, if any. Such waiting is not the worker's fault."""
         return next(iter(self.causes()), None)
 
     def causes(self) -> list[str]:
-        """Everything that the worker waits for, the broker first: what else fails may be a consequence of that."""
+        """Return all dependencies the worker waits for, the broker first: other failures may follow from it."""
         return ([self.outage] if self.outage is not None else []) + self.troubles()
 
     def stalled(self) -> list[str]:
-        """Why the worker is stuck by a fault of its own; empty when it is not.
+        """Return why the worker is stuck by a fault of its own; empty if it isn't.
 
-        Faust is known to hang in recovery, and to stop fetching without a word. A batch that waits for the sink is not
-        stuck, whatever the batches of other partitions do meanwhile; its time begins again when it is answered.
+        Faust is known to hang in recovery, and to stop fetching silently. A batch that waits for the sink is not stuck,
+        whatever the batches of other partitions do in the meantime; its time starts over when the sink answers.
         """
         now = self.clock()
         waiting = self.waiting()
@@ -128,8 +131,8 @@ class WorkerState:
         reasons = []
         if self.loop_hangs():
             reasons.append(f"the event loop hangs for {now - self.heartbeat:.0f} s")
-        everyone = self.outage is not None or EVERYONE in waiting or not waiting
-        since = self._last_wait if everyone else 0.0
+        all_wait = self.outage is not None or EVERYONE in waiting or not waiting
+        since = self._last_wait if all_wait else 0.0
         longest = max((now - max(begun, since) for begun in list(self._begun.values())), default=0.0)
         unsettled = now - max(self.progress, self._last_wait)
         if longest > self.limits.batch_seconds:
@@ -139,16 +142,16 @@ class WorkerState:
         return reasons
 
     def loop_hangs(self) -> bool:
-        """Whether the event loop has not run for too long."""
+        """Return whether the event loop has not run for too long."""
         return self.clock() - self.heartbeat > self.limits.loop_seconds
 
     def not_live(self) -> list[str]:
-        """Why the process should be restarted; empty when it need not."""
+        """Return why the process should be restarted; empty if it needn't be."""
         failed = [f"failed: {type(self.failed).__name__}"] if self.failed is not None else []
         return failed + self.stalled()
 
     def not_ready(self) -> list[str]:
-        """Why the ERP is not being brought up to date right now; empty when it is."""
+        """Return why sales don't reach the ERP right now; empty if they do."""
         reasons = self.not_live()
         if self.stopping:
             reasons.append("stopping")
@@ -160,7 +163,7 @@ class WorkerState:
 
 
 def current_task() -> object:
-    """The task that runs now; None outside of any, as in a thread."""
+    """Return the running task; None outside of any, as in a thread."""
     try:
         return asyncio.current_task()
     except RuntimeError:

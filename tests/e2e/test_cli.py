@@ -1,4 +1,4 @@
-"""The program as people use it: what it says, and with which exit code it ends."""
+"""The program as people use it: its output and its exit codes."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from tests.support.workers import get, split_password
 
 
 def tillstream(*arguments: str, folder: Path, **settings: str) -> Completed:
-    """Runs the program without a terminal; `settings` go into the environment as TILLSTREAM_…"""
+    """Run the program without a terminal; `settings` go into the environment as TILLSTREAM_…"""
     environment = {f"TILLSTREAM_{name.upper()}": value for name, value in settings.items()}
     return run(*arguments, folder=folder, environment=environment)
 
 
-def said(result: Completed) -> str:
+def error_text(result: Completed) -> str:
     assert "Traceback" not in result.stderr + result.stdout
     return result.stderr
 
@@ -37,7 +37,7 @@ def test_every_command_has_help_with_examples(tmp_path: Path, command: str) -> N
 def test_unknown_option_is_wrong_usage(tmp_path: Path) -> None:
     result = tillstream("run", "--brokre", "x", folder=tmp_path)
     assert result.returncode == 2
-    assert "--broker" in said(result)
+    assert "--broker" in error_text(result)
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -45,20 +45,20 @@ def test_wrong_setting_is_wrong_usage(tmp_path: Path, command: str) -> None:
     (tmp_path / "tillstream.yaml").write_text("window_hours: many\n")
     result = tillstream(command, folder=tmp_path)
     assert result.returncode == 2
-    assert "window_hours: Input should be a valid number" in said(result)
+    assert "window_hours: Input should be a valid number" in error_text(result)
 
 
 def test_broker_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
     result = tillstream("run", "--broker", f"127.0.0.1:{free_port()}", folder=tmp_path)
     assert result.returncode == 3
-    assert said(result).startswith("tillstream: no Kafka broker answers at 127.0.0.1:")
-    assert len(said(result).strip().splitlines()) == 1
+    assert error_text(result).startswith("tillstream: no Kafka broker answers at 127.0.0.1:")
+    assert len(error_text(result).strip().splitlines()) == 1
 
 
-def test_missing_topic_is_said_with_what_to_do(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+def test_missing_topic_is_reported_with_advice(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
     result = tillstream("run", "--broker", kafka.bootstrap, folder=tmp_path, topic=topic_name)
     assert result.returncode == 2
-    assert f"the topic {topic_name} does not exist" in said(result)
+    assert f"the topic {topic_name} does not exist" in error_text(result)
 
 
 def test_database_that_does_not_answer_is_unreachable(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
@@ -68,7 +68,7 @@ def test_database_that_does_not_answer_is_unreachable(tmp_path: Path, kafka: Kaf
         "run", "--broker", kafka.bootstrap, "--sink", sink, folder=tmp_path, topic=topic_name, sink_password="hunter2"
     )
     assert result.returncode == 3
-    assert "hunter2" not in said(result)
+    assert "hunter2" not in error_text(result)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_database_that_does_not_answer_is_unreachable(tmp_path: Path, kafka: Kaf
         "postgresql://erp:hunter2@db/erp",
     ],
 )
-def test_sink_that_can_not_be_is_wrong_usage(tmp_path: Path, kafka: Kafka, topic_name: str, sink: str) -> None:
+def test_impossible_sink_is_wrong_usage(tmp_path: Path, kafka: Kafka, topic_name: str, sink: str) -> None:
     kafka.create_topic(topic_name)
     result = tillstream("run", "--broker", kafka.bootstrap, "--sink", sink, folder=tmp_path, topic=topic_name)
     assert result.returncode == 2
-    assert said(result)
-    assert "hunter2" not in said(result)
+    assert error_text(result)
+    assert "hunter2" not in error_text(result)
 
 
-def test_http_port_in_use_is_said(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
+def test_http_port_in_use_is_reported(tmp_path: Path, kafka: Kafka, topic_name: str) -> None:
     import socket
 
     kafka.create_topic(topic_name)
@@ -108,10 +108,10 @@ def test_http_port_in_use_is_said(tmp_path: Path, kafka: Kafka, topic_name: str)
             http_port=port,
         )
     assert result.returncode == 2
-    assert f"127.0.0.1:{port}: Address already in use; set http_host and http_port" in said(result)
+    assert f"127.0.0.1:{port}: Address already in use; set http_host and http_port" in error_text(result)
 
 
-def test_check_finds_what_is_missing_and_apply_sets_it_right(
+def test_check_finds_missing_topics_and_apply_creates_them(
     tmp_path: Path, kafka: Kafka, topic_name: str, postgres_url: str
 ) -> None:
     url, _, password = split_password(postgres_url)
@@ -148,11 +148,11 @@ def test_check_finds_a_dead_letter_topic_of_smaller_records(tmp_path: Path, kafk
     settings = {"topic": topic_name, "dead_letter_topic": f"{topic_name}.dlq", "group": topic_name}
     result = tillstream("check", "--json", "--broker", kafka.bootstrap, folder=tmp_path, **settings)
     assert result.returncode == 2
-    (wrong,) = [one for one in json.loads(result.stdout)["findings"] if one["subject"] == "record size"]
+    (wrong,) = [finding for finding in json.loads(result.stdout)["findings"] if finding["subject"] == "record size"]
     assert "larger bad records are truncated there" in wrong["advice"]
 
 
-def test_demo_without_a_terminal_accounts_for_every_record_and_says_what_is_not_booked(tmp_path: Path) -> None:
+def test_demo_without_a_terminal_accounts_for_every_record_and_reports_the_unbooked(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ops.cli", "demo", "--seconds", "6", "--rate", "150"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -182,14 +182,14 @@ def test_demo_that_is_killed_leaves_no_worker_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [["--data", "completejourney", "--day", "2017-13-99"], ["--rate", "15000"], ["--sink", "mysql://db/erp"]]
 )
-def test_demo_that_can_not_be_is_wrong_usage(tmp_path: Path, wrong: list[str]) -> None:
+def test_impossible_demo_is_wrong_usage(tmp_path: Path, wrong: list[str]) -> None:
     result = tillstream("demo", *wrong, folder=tmp_path)
     assert result.returncode == 2, result.stdout + result.stderr
-    assert said(result).startswith("tillstream: ")
+    assert error_text(result).startswith("tillstream: ")
 
 
 @pytest.mark.faults_long
-def test_demo_plays_a_real_day_and_says_it_all_in_json(tmp_path: Path) -> None:
+def test_demo_plays_a_real_day_and_reports_it_in_json(tmp_path: Path) -> None:
     result = tillstream(
         "demo", "--data", "completejourney", "--day", "2017-12-13", "--speed-up", "20000", "--json", folder=tmp_path
     )

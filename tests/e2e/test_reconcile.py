@@ -65,13 +65,13 @@ class Books:
     def work(self) -> None:
         """The line takes all that is there, in this process: it is sooner there than a worker."""
         settings = self.loaded()
-        ensure_topics(settings)
+        ensure_topics(settings.kafka_access, settings.topic_plan)
         done = self.shop.topics.committed(self.shop.group, self.shop.topic)
         waiting: dict[int, list[Record]] = defaultdict(list)
         for record in self.shop.topics.records(self.shop.topic):
             if record.offset >= done.get(record.partition, 0):
                 waiting[record.partition].append(record)
-        sender = ConfirmingProducer(settings)
+        sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
 
         async def publish(letters: Sequence[DeadLetterRecord]) -> None:
             for letter in letters:

@@ -64,7 +64,7 @@ def test_records_of_a_contract_become_documents_or_dead_letters_that_name_it(sho
         reasons[letter.value] = (stated["tillstream.reason"] or b"").decode()
     assert reasons == {b"\xff not json": "invalid_json", b'{"weather": "fine"}': "unplaced_record"}
     readings = worker.readings()
-    assert (readings.delivered, sum(readings.duplicates.values()), readings.noted) == (2, 1, 1)
+    assert (readings.delivered, sum(readings.duplicates.values()), readings.skipped) == (2, 1, 1)
 
 
 def test_file_is_imported_inspected_run_and_imported_again(shop: Shop, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker on a real Kafka and real databases: what it promises, seen from outside."""
+"""A worker on a real Kafka and real databases: its promises, seen from outside."""
 
 import json
 import time
@@ -55,11 +55,11 @@ def test_good_and_bad_records_go_their_ways_and_nothing_is_left(shop: Shop) -> N
     )
     assert sorted(str(reason_of(d.headers)) for d in dead) == ["invalid_json", "invalid_json", "unknown_currency"]
     readings = worker.readings()
-    assert (readings.delivered, sum(readings.duplicates.values()), readings.noted) == (3, 1, 1)
+    assert (readings.delivered, sum(readings.duplicates.values()), readings.skipped) == (3, 1, 1)
     assert worker.terminate() == 0, worker.words()
 
 
-def test_header_names_that_are_not_utf8_stop_nobody(shop: Shop) -> None:
+def test_header_names_that_are_not_utf8_stop_no_worker(shop: Shop) -> None:
     worker = shop.start()
     named = [(b"tr\xff\xfece", b"\x00"), (b"ok", None)]
     produce_raw(shop.topics.bootstrap, shop.topic, [(b"S1", value(1), named), (b"S1", b"{not json", named)])
@@ -230,7 +230,7 @@ def assigned(worker: Worker) -> int:
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith("tillstream_assigned_partitions "))
 
 
-def test_worker_says_whether_it_is_ready_what_it_reads_by_and_what_it_missed(
+def test_worker_says_whether_it_is_ready_its_versions_and_missing_receipts(
     tmp_path: Path, kafka: Kafka, topic_name: str
 ) -> None:
     old = "2026-03-01T12:00:00Z"  # the window remembers the day of the others, and the one before
@@ -256,7 +256,7 @@ def samples(worker: Worker) -> dict[str, float]:
     return {name: float(number) for name, number in (line.rsplit(" ", 1) for line in lines)}
 
 
-def test_sigterm_drains_what_is_begun(pg_shop: Shop) -> None:
+def test_sigterm_drains_batches_at_work(pg_shop: Shop) -> None:
     pg_shop.send(*[value(number) for number in range(20_000)])
     worker = pg_shop.start().wait_ready()
     wait_until(lambda: pg_shop.event_ids(), 30, "the first documents")
@@ -334,7 +334,7 @@ def test_any_bytes_end_as_a_dead_letter_or_a_noted_record(pg_shop: Shop) -> None
     pg_shop.wait_drained()
     assert pg_shop.event_ids() == ids(7)
     assert sorted(d.value or b"" for d in pg_shop.dead_letters()) == sorted(v for v in nasty if v is not None)
-    assert worker.readings().noted == 2
+    assert worker.readings().skipped == 2
     assert worker.get("/healthz")[0] == 200
 
 
@@ -407,15 +407,15 @@ def test_worker_can_be_stopped_while_the_broker_is_away(tmp_path: Path, own_kafk
 
 
 def reasons(worker: Worker) -> list[str]:
-    """Why it is not ready."""
-    said: list[str] = json.loads(worker.get("/readyz")[1])["reasons"]
-    return said
+    """Return why the worker is not ready."""
+    reasons: list[str] = json.loads(worker.get("/readyz")[1])["reasons"]
+    return reasons
 
 
 def warnings(worker: Worker) -> list[str]:
-    """What does not keep it from being ready."""
-    said: list[str] = json.loads(worker.get("/readyz")[1])["warnings"]
-    return said
+    """Return the worker's warnings."""
+    reasons: list[str] = json.loads(worker.get("/readyz")[1])["warnings"]
+    return reasons
 
 
 def test_sales_behind_an_open_transaction_are_counted_and_reported_until_it_ends(pg_shop: Shop) -> None:
@@ -461,9 +461,9 @@ def test_outage_of_kafka_is_two_lines_of_ours_and_few_of_libraries(
         for worker in workers:
             worker.wait_ready()
         for worker, known in zip(workers, before, strict=True):
-            said = [json.loads(line) for line in worker.words().splitlines()[known:] if line.startswith("{")]
-            ours = [line for line in said if line["logger"] == "tillstream.kafka"]
-            assert [line["event"] for line in ours] == ["Kafka is away, waiting for it", "Kafka is back"]
+            lines = [json.loads(line) for line in worker.words().splitlines()[known:] if line.startswith("{")]
+            ours = [line for line in lines if line["logger"] == "tillstream.kafka"]
+            assert [line["event"] for line in ours] == ["Kafka does not answer, waiting for it", "Kafka is back"]
             assert ours[1]["seconds"] >= 20
             assert ours[1]["library_messages_suppressed"] > 0
             assert len(worker.words().splitlines()) - known < 100
@@ -488,7 +488,7 @@ def test_broker_and_sink_that_are_both_away_are_both_named_and_the_broker_first(
 
 
 def test_another_window_forgets_what_the_first_held(pg_shop: Shop) -> None:
-    """As after restoring the ERP's database from a backup: the sink decides anew."""
+    """As after restoring the ERP's database from a backup: the sink decides again."""
     pg_shop.send(*[value(number) for number in range(100)])
     pg_shop.start()
     pg_shop.wait_drained()

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from streams.kafka.topics import changelog_topic
 from streams.settings import load_settings
 from tests.faults.world import World
 from tests.support.wait import wait_until
@@ -58,7 +57,7 @@ def test_topics_that_take_the_clocks_time_are_waited_for_with_the_clock_as_the_r
 
 @pytest.mark.faults_long
 def test_changelog_that_takes_the_clocks_time_costs_the_window_and_no_sale(world: World) -> None:
-    changelog = changelog_topic(load_settings(group=world.group))
+    changelog = load_settings(group=world.group).topic_plan.names.changelog
     world.topics.create_topic(changelog, 4, {"cleanup.policy": "compact"})
     worker = world.start("clock-two-hours-ahead:1").wait_ready()
     world.feed(300)

@@ -89,7 +89,7 @@ def test_worker_that_hangs_is_unready_and_then_started_again(open_worlds: OpenWo
     words = worker.words().splitlines()
     (last,) = [line for line in words if line.startswith("tillstream: the worker is stalled, start it again: ")]
     assert reason in last
-    assert words[words.index(last) + 1].startswith("tillstream: the worker ended with exit code 75, starting it again")
+    assert words[words.index(last) + 1].startswith("tillstream: the worker ended with exit code 75, restarting it")
 
 
 @pytest.mark.faults_long
@@ -123,7 +123,7 @@ def test_killed_worker_is_started_again_and_its_supervisor_drains_it_when_told(o
     world.wait_drained()
     world.check()
     assert supervisor.terminate() == 0
-    assert "exit code -9, starting it again" in supervisor.words()
+    assert "exit code -9, restarting it" in supervisor.words()
 
 
 def test_two_workers_of_one_command_share_the_topic_and_each_is_started_again(open_worlds: OpenWorld) -> None:
@@ -147,7 +147,7 @@ def test_two_workers_of_one_command_share_the_topic_and_each_is_started_again(op
     world.wait_drained()
     world.check()
     assert supervisor.terminate() == 0
-    assert supervisor.words().count("starting it again") == 1
+    assert supervisor.words().count("restarting it") == 1
 
 
 @pytest.mark.faults_long
@@ -195,7 +195,7 @@ def test_rejecting_everything_stops_within_the_budget_and_goes_on_when_told(worl
     world.send(*[value(number) for number in range(2000, 2100)])
     assert settled_of(world) == settled  # nothing is acknowledged meanwhile
     worker.process.send_signal(signal.SIGUSR1)
-    told = "told to go on: what was held becomes dead letters"
+    told = "resumed by SIGUSR1: the held records become dead letters"
     wait_until(lambda: BUDGET_EXCEEDED in worker.words().partition(told)[2], 30, "a worker that holds again")
     assert unready_because(worker, "held: ")()
     assert len(settled) + budget < len(settled_of(world)) <= len(settled) + at_hand + budget

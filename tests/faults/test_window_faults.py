@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from streams.kafka.topics import changelog_topic
 from streams.settings import load_settings
 from tests.faults.stream import OPENING, Stream
 from tests.faults.world import World
@@ -29,7 +28,7 @@ def replay(world: World, patch: str | None = None, **settings: Any) -> Worker:
 
 def delete_changelog(world: World) -> None:
     """The topic that the window is recovered from is gone."""
-    name = changelog_topic(load_settings(group=world.group))
+    name = load_settings(group=world.group).topic_plan.names.changelog
     world.topics.admin.delete_topics([name])[name].result(30)
     wait_until(lambda: name not in world.topics.admin.list_topics(timeout=10).topics, 30, "no changelog")
 

@@ -159,7 +159,7 @@ def reconciled(kafka: Kafka, folder: Path) -> Iterator[int]:
     )
     build_replay_pipeline(settings).sink.close()
     kafka.create_topic(topic)
-    ensure_topics(settings)
+    ensure_topics(settings.kafka_access, settings.topic_plan)
     ((partition, offset),) = kafka.produce(topic, [(b"S1", value(1), [])])
     kafka.skip(topic, topic, {partition: offset + 1})
     history = ScheduleHistory(folder)

@@ -106,7 +106,7 @@ class Office:
 
     def _work(self) -> None:
         """What workers do with all of it."""
-        sender = ConfirmingProducer(self.settings)
+        sender = ConfirmingProducer(self.settings.kafka_access, self.settings.max_record_bytes)
 
         async def publish(letters: Sequence[DeadLetterRecord]) -> None:
             for letter in letters:

@@ -1,4 +1,4 @@
-"""Looks into topics and consumer groups, through confluent-kafka."""
+"""Reads and changes topics and consumer groups in tests, through confluent-kafka."""
 
 import time
 import uuid
@@ -34,14 +34,14 @@ from tests.support.wait import wait_until
 T = TypeVar("T")
 Headers = list[tuple[str, bytes | None]]
 
-#: The mock's, and so the default everywhere: a test of both runs on both.
+#: The mock broker's number, and so the default everywhere: the same tests run on both kinds of broker.
 PARTITIONS = 4
 _TIMEOUT = 30.0
 _ATTEMPT = 5.0
 
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no types
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # has no types
-_PASSING = (
+_MOMENTARY = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -54,7 +54,7 @@ _PASSING = (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it is in the topic. `timestamp` is in milliseconds since 1970."""
+    """One record of a topic. `timestamp` is in milliseconds since 1970."""
 
     key: bytes | None
     value: bytes | None
@@ -65,7 +65,7 @@ class Record:
 
 
 class Topics:
-    """What tests do with the Kafka at `bootstrap`. All calls block until done, and raise KafkaException."""
+    """The Kafka at `bootstrap`, for tests. All calls block until done, and raise KafkaException."""
 
     def __init__(self, bootstrap: str, *, creates_topics: bool = True) -> None:
         self.bootstrap = bootstrap
@@ -76,21 +76,21 @@ class Topics:
         )
 
     def create_topic(self, name: str, partitions: int = PARTITIONS, config: Mapping[str, str] | None = None) -> None:
-        """Creates a topic and returns when it can be used. Skips the test on a broker that can't do it."""
+        """Create a topic and return when it can be used. Skips the test on a broker that can't do it."""
         if self._creates_topics:
             topic = NewTopic(name, partitions, 1, config=dict(config or {}))
             self.admin.create_topics([topic])[name].result(_TIMEOUT)
         elif partitions != PARTITIONS:
             pytest.skip(f"the mock broker's topics have {PARTITIONS} partitions, this test needs {partitions}")
-        _settled(lambda: self._offsets(name, _LATEST), KafkaError.UNKNOWN_TOPIC_OR_PART)
+        _retry(lambda: self._offsets(name, _LATEST), KafkaError.UNKNOWN_TOPIC_OR_PART)
 
     def delete_topic(self, name: str) -> None:
-        """Deletes a topic and returns when it is gone."""
+        """Delete a topic and return when it is gone."""
         self.admin.delete_topics([name])[name].result(_TIMEOUT)
         wait_until(lambda: name not in self.admin.list_topics(timeout=_TIMEOUT).topics, _TIMEOUT, f"{name} to be gone")
 
     def set_config(self, topic: str, **settings: str) -> None:
-        """Sets settings of a topic; dots are written as underscores."""
+        """Change settings of a topic; write underscores for dots."""
         entries = [
             ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
             for name, value in settings.items()
@@ -99,10 +99,10 @@ class Topics:
         self.admin.incremental_alter_configs([resource])[resource].result(_TIMEOUT)
 
     def add_partitions(self, topic: str, partitions: int) -> None:
-        """Gives a topic more partitions, so many in all, and returns when they can be used."""
+        """Raise a topic's number of partitions to `partitions` and return when they can be used."""
         self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(_TIMEOUT)
         wait_until(lambda: len(self._partitions(topic)) == partitions, _TIMEOUT, f"{partitions} partitions")
-        _settled(lambda: self._offsets(topic, _LATEST), KafkaError.UNKNOWN_TOPIC_OR_PART)
+        _retry(lambda: self._offsets(topic, _LATEST), KafkaError.UNKNOWN_TOPIC_OR_PART)
 
     def produce(
         self,
@@ -112,10 +112,10 @@ class Topics:
         partition: int = -1,
         timestamp: int = 0,
     ) -> list[tuple[int, int]]:
-        """Writes `(key, value, headers)` records; returns their (partition, offset)s when all are confirmed.
+        """Write `(key, value, headers)` records; return their (partition, offset)s when all are confirmed.
 
         Without `partition` the key decides, as it does for every librdkafka producer. `timestamp` is in milliseconds:
-        now, if not stated.
+        0 means now.
         """
         places: list[tuple[int, int]] = []
 
@@ -132,7 +132,7 @@ class Topics:
         return places
 
     def records(self, topic: str) -> list[Record]:
-        """All records from the beginning to where each partition ends now, by partition and offset."""
+        """Return all records up to the current ends, by partition and offset."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -144,8 +144,8 @@ class Topics:
             }
         )
         try:
-            # Asked of the consumer itself: one that doesn't know the leaders when it is assigned partitions waits half
-            # a second before it asks.
+            # The consumer itself asks: one that doesn't know the leaders when it is assigned partitions waits half a
+            # second before it asks for them.
             partitions = self._partitions(topic, consumer)
             consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
             return sorted(_read_to_end(consumer, set(partitions)), key=lambda r: (r.partition, r.offset))
@@ -153,10 +153,10 @@ class Topics:
             consumer.close()
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The group's committed offset of each partition that has one: the next record it would read."""
+        """Return the group's committed offset of each partition that has one: the next record it would read."""
         places = [TopicPartition(topic, number) for number in self._partitions(topic)]
         with self._of(group) as consumer:
-            found = _settled(lambda: consumer.committed(places, timeout=_ATTEMPT))
+            found = _retry(lambda: consumer.committed(places, timeout=_ATTEMPT))
         return {place.partition: place.offset for place in found if place.offset >= 0}
 
     @contextmanager
@@ -173,36 +173,36 @@ class Topics:
             consumer.close()
 
     def lag(self, group: str, topic: str) -> int:
-        """How many records of the topic, over all partitions, the group has not committed yet."""
-        ends = _settled(lambda: self._offsets(topic, _LATEST))
-        starts = _settled(lambda: self._offsets(topic, _EARLIEST)) | self.committed(group, topic)
+        """Return how many records of the topic, over all partitions, the group has not committed yet."""
+        ends = _retry(lambda: self._offsets(topic, _LATEST))
+        starts = _retry(lambda: self._offsets(topic, _EARLIEST)) | self.committed(group, topic)
         return sum(end - starts[number] for number, end in ends.items())
 
     def skip(self, group: str, topic: str, ends: Mapping[int, int]) -> None:
-        """Sets the group to these offsets; it must have no members."""
+        """Set the group to these offsets; it must have no members."""
         places = [TopicPartition(topic, number, offset) for number, offset in ends.items()]
         with self._of(group) as consumer:
-            _settled(lambda: consumer.commit(offsets=places, asynchronous=False))
+            _retry(lambda: consumer.commit(offsets=places, asynchronous=False))
 
     def is_stable(self, topic: str) -> bool:
-        """Whether no transaction is open in the topic."""
-        committed = _settled(lambda: self._offsets(topic, _LATEST, isolation_level=IsolationLevel.READ_COMMITTED))
-        return committed == _settled(lambda: self._offsets(topic, _LATEST))
+        """Return whether no transaction is open in the topic."""
+        committed = _retry(lambda: self._offsets(topic, _LATEST, isolation_level=IsolationLevel.READ_COMMITTED))
+        return committed == _retry(lambda: self._offsets(topic, _LATEST))
 
     def reset(self, group: str, topic: str) -> None:
-        """Sets the group back to the beginning; it must have no members."""
+        """Set the group back to the beginning; it must have no members."""
         places = [TopicPartition(topic, number, 0) for number in self._partitions(topic)]
         asked = self.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
         asked[group].result(_TIMEOUT)
 
     def compressing_producer(self, codec: str) -> Producer:
-        """A producer that compresses its batches."""
+        """Return a producer that compresses its batches."""
         return Producer(
             {"bootstrap.servers": self.bootstrap, "compression.type": codec, "linger.ms": 100, "log_level": 2}
         )
 
     def transactional_producer(self) -> Producer:
-        """A producer whose transactions leave markers in the log."""
+        """Return a producer whose transactions leave markers in the log."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": uuid.uuid4().hex, "log_level": 3})
         producer.init_transactions(_TIMEOUT)
         return producer
@@ -219,17 +219,17 @@ class Topics:
         return list(found.partitions)
 
 
-def _settled(call: Callable[[], T], *also_passing: int) -> T:
-    """`call()`, again and again while it fails as it may after a topic's creation or a broker's restart."""
+def _retry(call: Callable[[], T], *also_momentary: int) -> T:
+    """Call `call` until it stops failing as it may after a topic's creation or a broker's restart."""
     deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             return call()
-        except TimeoutError:  # asked a connection to a broker that is no more
+        except TimeoutError:  # on a connection to a broker that is gone
             if time.monotonic() > deadline:
                 raise
         except KafkaException as error:
-            if error.args[0].code() not in {*_PASSING, *also_passing} or time.monotonic() > deadline:
+            if error.args[0].code() not in {*_MOMENTARY, *also_momentary} or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 

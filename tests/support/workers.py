@@ -25,7 +25,7 @@ from tests.support.wait import wait_until
 
 
 class ChildProcess(Protocol):
-    """What tests do with a process: a part of `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that tests use."""
 
     @property
     def pid(self) -> int: ...
@@ -35,12 +35,12 @@ class ChildProcess(Protocol):
     def send_signal(self, sig: int) -> None: ...
 
 
-#: Starts `tillstream run` with a fault or none, a settings file, and a file for what it says.
+#: Starts `tillstream run` with a fault or none, a settings file, a log file, and options.
 Launch = Callable[[str | None, Path, Path, Sequence[str]], ChildProcess]
 
 
 def launch(patch: str | None, config: Path, log: Path, options: Sequence[str] = ()) -> ChildProcess:
-    """As users do, which takes a second and a half of imports."""
+    """Start a worker as users do, which takes a second and a half for imports."""
     program = ["-m", "ops.cli", "run"] if patch is None else ["-m", "tests.support.faulty_worker", patch, "run"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TILLSTREAM_")}
     with log.open("wb") as out:
@@ -50,7 +50,7 @@ def launch(patch: str | None, config: Path, log: Path, options: Sequence[str] = 
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    """(status, body) of the http on this port; (0, "") when nothing answers."""
+    """Return (status, body) from HTTP on this port; (0, "") when nothing answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -61,13 +61,13 @@ def get(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
-#: Below those that connections get, which might take one meanwhile, and another part of them for each test process.
+#: Below the ports of outgoing connections, which could take one in the meantime; each test process has its own range.
 _PORTS = islice(cycle(range(10_000, 20_000)), os.getpid() * 997 % 10_000, None)
 _ONE_AT_A_TIME = Lock()
 
 
 def own_port() -> int:
-    """A free port that no other worker of this process gets for long."""
+    """Return a free port that no other worker of this process gets soon."""
     with _ONE_AT_A_TIME:
         return next(port for port in _PORTS if is_free(port))
 
@@ -91,15 +91,15 @@ class Worker:
         self.process = launch(patch, config, self.log, options)
 
     def get(self, path: str) -> tuple[int, str]:
-        """(status, body) of the worker's http; (0, "") when it does not answer."""
+        """Return (status, body) from the worker's HTTP; (0, "") when it does not answer."""
         return get(self.port, path)
 
     def readings(self) -> WorkerReadings:
-        """What its metrics say."""
+        """Return a summary of its metrics."""
         return parse(self.get("/metrics")[1])
 
     def wait_ready(self) -> "Worker":
-        """Returns when /readyz says so."""
+        """Return when /readyz is 200."""
         wait_until(lambda: self.get("/readyz")[0] == 200 or self.process.poll() is not None, 40, "a ready worker")
         assert self.process.poll() is None, self.words()
         return self
@@ -110,12 +110,12 @@ class Worker:
         self.process.wait()
 
     def terminate(self, seconds: float = 90) -> int:
-        """SIGTERM; its exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
     def words(self) -> str:
-        """All that it logged."""
+        """Return its whole log."""
         return self.log.read_text(errors="replace")
 
 
@@ -142,7 +142,7 @@ class Shop:
             "sink_password": password,
             "apply_migrations": True,
             "dead_letter_budget": {"ratio": 1, "in_a_row": None},
-            "session_seconds": 2,  # a killed worker's partitions are soon the next one's
+            "session_seconds": 2,  # so that the partitions of a killed worker move soon
             **settings,
         }
         self.engine = create_engine(sink_url, poolclass=NullPool)
@@ -150,17 +150,17 @@ class Shop:
     def start(
         self, patch: str | None = None, options: Sequence[str] = (), launch: Launch = fork, **settings: Any
     ) -> Worker:
-        """Starts a worker; ended at the end of the test at the latest."""
+        """Start a worker. The shop kills it at the end of the test at the latest."""
         worker = Worker(self.folder, self.settings | settings, patch, launch, options)
         self.workers.append(worker)
         return worker
 
     def send(self, *values: bytes | None, key: bytes | None = None, partition: int = -1) -> list[tuple[int, int]]:
-        """Puts records into the topic."""
+        """Send records to the topic."""
         return self.topics.produce(self.topic, [(key, value, []) for value in values], partition=partition)
 
     def wait_drained(self, seconds: float = 120) -> None:
-        """Returns when the group has committed everything that is in the topic."""
+        """Return when the group has committed everything in the topic."""
 
         def drained() -> bool:
             dead = [worker for worker in self.workers if worker.process.poll() not in (None, 0, -9, -15)]
@@ -170,26 +170,26 @@ class Shop:
         wait_until(drained, seconds, f"lag 0 of {self.group}")
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Rows straight from the ERP's tables."""
+        """Return rows straight from the ERP's tables."""
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(sql))]
 
     def execute(self, *statements: str) -> None:
-        """Changes the ERP's tables, as nobody should."""
+        """Change the ERP's tables behind the sink's back."""
         with self.engine.begin() as connection:
             for statement in statements:
                 connection.execute(text(statement))
 
     def event_ids(self) -> list[str]:
-        """The event ids of all documents, sorted; a doubled document would be there twice."""
+        """Return the event ids of all documents, sorted; a doubled document would appear twice."""
         return [row[0] for row in self.query("SELECT event_id FROM documents ORDER BY event_id")]
 
     def dead_letters(self) -> list[Record]:
-        """All dead letters."""
+        """Return all dead letters."""
         return self.topics.records(self.dead_letter_topic)
 
     def close(self) -> None:
-        """Ends the workers that are still there."""
+        """Kill the workers that still run."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
@@ -200,7 +200,7 @@ class Shop:
 def open_shop(
     folder: Path, topics: Topics, topic: str, sink_url: str, partitions: int = 4, **settings: Any
 ) -> Iterator[Shop]:
-    """A shop whose topic exists."""
+    """Open a shop whose topic exists."""
     topics.create_topic(topic, partitions, {"max.message.bytes": str(16 * 2**20)})
     shop = Shop(folder, topics, topic, sink_url, **settings)
     try:
@@ -210,7 +210,7 @@ def open_shop(
 
 
 def split_password(url: str) -> tuple[str, str, str | None]:
-    """(URL as users give it: plain scheme, no password, user, password)"""
+    """Return (URL as users write it: plain scheme, no password, user, password)."""
     from sqlalchemy import make_url
 
     parsed = make_url(url)

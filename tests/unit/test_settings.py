@@ -111,7 +111,7 @@ def test_secrets_are_read_from_files_and_never_shown() -> None:
         )
     )
     assert settings.password() == "hunter2"
-    config = client_config(settings.broker, settings.kafka)
+    config = client_config(settings.kafka_access)
     assert config["sasl.password"] == "hunter2"
     assert (config["security.protocol"], config["ssl.ca.location"]) == ("SASL_SSL", "ca.pem")
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
@@ -127,3 +127,13 @@ def test_secret_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch)
 def test_missing_secret_file_is_said() -> None:
     with pytest.raises(SettingsError, match="secret file nowhere: No such file"):
         load_settings(write("sink_password_file: nowhere\n")).password()
+
+
+def test_topics_and_access_are_parts_of_the_settings() -> None:
+    settings = load_settings(
+        broker="k:9092", topic="sales", group="shop", window="seen", partitions=7, create_topics=False
+    )
+    assert settings.kafka_access == ("k:9092", settings.kafka)
+    plan = settings.topic_plan
+    assert plan.names == ("sales", "pos.sales.dlq", "sales.parked", "pos.sales.dlq.audit", "shop-seen-changelog")
+    assert (plan.create, plan.partitions) == (False, 7)

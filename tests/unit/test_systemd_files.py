@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ops.check import UNREACHABLE, WRONG_USAGE
-from ops.cli import FAULT, program
+from ops.cli import EXIT_BUG, program
 from ops.schedules.commands import run as schedule_run
-from ops.worker.watchdog import AGAIN
+from ops.worker.watchdog import EXIT_RESTART
 from streams.settings import KafkaSecurity, Settings
 from tests.support.deploy import LONGEST_END
 
@@ -47,7 +47,7 @@ def test_every_exit_code_but_wrong_settings_is_started_again(unit: Path) -> None
     assert value(unit, "StartLimitIntervalSec") == "0"
     never = set(map(int, value(unit, "RestartPreventExitStatus").split()))
     assert never == {WRONG_USAGE}
-    assert not never & {UNREACHABLE, FAULT, AGAIN}
+    assert not never & {UNREACHABLE, EXIT_BUG, EXIT_RESTART}
     assert not values(unit, "SuccessExitStatus")  # 75 is no success: it would not be started again
 
 

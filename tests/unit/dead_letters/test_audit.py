@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,8 +30,8 @@ from streams.dead_letters.audit import (
 )
 from streams.dead_letters.header import DeadLetterHeader
 from streams.dead_letters.removed_documents import erp_of, kept_by
+from streams.kafka.errors import BrokerUnreachable
 from streams.kafka.reader import TopicRecord
-from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
 from tests.support.dead_letters import head, outcome_of
 from tests.support.events import NOON
@@ -205,8 +205,23 @@ def test_error_of_the_broker_ends_the_reading(followed: Followed, code: int) -> 
         def error(self) -> KafkaError:
             return KafkaError(code)
 
-    with pytest.raises(KafkaException):
-        followed.follower._note([Failed()])
+    followed.follower._consumer.close()
+    followed.follower._consumer = FakeConsumer([Failed()])
+    with pytest.raises(BrokerUnreachable, match=re.escape(f"reading {followed.settings.audit_topic} at ")):
+        followed.follower.read()
+
+
+class FakeConsumer:
+    """A consumer that has these messages."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self._messages = messages
+
+    def consume(self, count: int, timeout: float) -> list[Any]:
+        return self._messages
+
+    def close(self) -> None:
+        pass
 
 
 def test_follower_that_is_closed_reads_no_more(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """What waits behind open transactions, and for how long."""
 
 from streams.kafka.topics import PartitionEnd
-from streams.kafka.transactions import SOON, OpenTransactions
+from streams.kafka.transactions import GRACE, OpenTransactions
 
 
 class Clock:
@@ -30,9 +30,9 @@ def test_transactions_that_come_and_go_are_no_trouble() -> None:
     open_ones = OpenTransactions("pos.sales", clock)
     for offset in range(100):
         open_ones.note({0: PartitionEnd(offset, offset + 3)})
-        clock.now += SOON / 2
+        clock.now += GRACE / 2
         assert open_ones.trouble() is None
-    assert open_ones.age() <= SOON / 2
+    assert open_ones.age() <= GRACE / 2
 
 
 def test_transaction_that_ends_and_partition_that_goes_to_another_worker_are_forgotten() -> None:

@@ -18,4 +18,4 @@ def test_receipt_that_the_ledger_does_not_know_is_told_and_exits_with_1(
     known_of_one = CliRunner().invoke(program, ["ledger", "--sink", url, "48121"])
     assert (known_of_all.exit_code, known_of_all.output) == (0, "")
     assert known_of_one.exit_code == 1
-    assert "nothing is known of 48121; a receipt is source/store/register/number/type" in known_of_one.stderr
+    assert "48121 is unknown; name a receipt as source/store/register/number/type" in known_of_one.stderr

@@ -1,55 +1,15 @@
-"""The facts: how far a group is, where to begin to read, and when a day is over."""
+"""The facts: where to begin to read, and when a day is over."""
 
 from datetime import UTC, date, datetime
-from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 
 from ops.reconcile import fetch
 from ops.reconcile.expected_documents import ExpectedDocuments
 from schemas.store import Store, Stores
-from streams.kafka.topics import BrokerUnreachable
 from streams.mapping.mapper import IdentityMapper
-from streams.settings import Settings
 from streams.sources.canonical import CANONICAL
-
-
-class Coordinator:
-    """A consumer whose broker answers with these errors first."""
-
-    def __init__(self, *errors: int) -> None:
-        self._errors = list(errors)
-
-    def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        if self._errors:
-            raise KafkaException(KafkaError(self._errors.pop(0)))
-        return [TopicPartition(place.topic, place.partition, 7) for place in places]
-
-    def close(self) -> None:
-        assert not self._errors
-
-
-def ask(monkeypatch: pytest.MonkeyPatch, consumer: Coordinator) -> dict[int, int]:
-    def there(_: Any) -> dict[str, int]:
-        return {"pos.sales": 2}
-
-    monkeypatch.setattr(fetch, "partitions_of_topics", there)
-    monkeypatch.setattr(fetch, "reading_consumer", lambda *_, **__: consumer)
-    return fetch.committed(Settings(broker="127.0.0.1:9", topic="pos.sales", sink_url="sqlite:///erp.db"))
-
-
-def test_coordinator_that_is_being_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
-    waited: list[float] = []
-    monkeypatch.setattr(fetch, "sleep", waited.append)
-    assert ask(monkeypatch, Coordinator(*errors)) == {0: 7, 1: 7}
-    assert waited == [0.2, 0.2]
-
-
-def test_what_does_not_pass_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BrokerUnreachable, match="offsets of tillstream"):
-        ask(monkeypatch, Coordinator(KafkaError.GROUP_AUTHORIZATION_FAILED))
 
 
 class Clock:

@@ -35,7 +35,7 @@ from sinks.memory import MemorySink
 from streams.batch import Batch
 from streams.dead_letters.day_states import days_noted
 from streams.kafka import reader as topics
-from streams.kafka.topics import BrokerUnreachable, TopicsUnusable
+from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.mapping.mapper import IdentityMapper
 from streams.sources.canonical import CANONICAL
 from tests.support.events import FakeRecord
@@ -95,10 +95,10 @@ def test_late_is_what_came_after_its_day_and_not_long_ago(day: str, arrived: str
 
 def losing(monkeypatch: pytest.MonkeyPatch, lost: dict[int, int] | None = None) -> list[dict[int, tuple[int, int]]]:
     """Begin the topic's partitions at the `lost` offsets, as if retention had deleted what was before; what is read."""
-    of_the_broker, read = topics.limits, topics.read_spans
+    of_the_broker, read = topics.offset_ranges, topics.read_spans
     spans_read: list[dict[int, tuple[int, int]]] = []
 
-    def limits(consumer: Any, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+    def offset_ranges(consumer: Any, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
         there = of_the_broker(consumer, topic, partitions)
         begins = (lost or {}) if topic == TOPIC else {}
         return {number: (min(high, max(low, begins.get(number, 0))), high) for number, (low, high) in there.items()}
@@ -108,7 +108,7 @@ def losing(monkeypatch: pytest.MonkeyPatch, lost: dict[int, int] | None = None) 
         return read(consumer, topic, spans, *more)
 
     monkeypatch.setattr(Clock, "begins", lost or {})
-    monkeypatch.setattr(fetch, "limits", limits)
+    monkeypatch.setattr(fetch, "offset_ranges", offset_ranges)
     monkeypatch.setattr(fetch, "read_spans", read_spans)
     return spans_read
 
@@ -273,7 +273,7 @@ def test_reading_that_fails_names_topic_and_broker(desk: Desk, monkeypatch: pyte
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
     book = read(desk)[1]
-    monkeypatch.setattr(fetch, "limits", failing)
+    monkeypatch.setattr(fetch, "offset_ranges", failing)
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):
         read(desk)
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 from ops.cli import program
 from ops.top.commands import address_of, addresses
-from ops.top.reading import WorkerReading, look, rate, reading_of
+from ops.top.reading import WorkerReading, rate, read_workers, reading_of
 from ops.top.screen import TopView
 from ops.worker.process import free_port
 from streams.metrics import OTHER_STORES, WorkerMetrics
@@ -31,7 +31,7 @@ from streams.worker.state import WorkerState
 
 
 class Worker:
-    """What a worker has to say, served as a worker serves it."""
+    """A worker's metrics and state, served as a worker serves them."""
 
     def __init__(self) -> None:
         self.metrics = WorkerMetrics()
@@ -92,9 +92,9 @@ def nobody() -> str:
 def test_worker_that_is_well_is_ready_and_exit_code_is_0(worker: Worker) -> None:
     done = top("--json", worker.url)
     assert done.exit_code == 0
-    said = json.loads(done.stdout)
-    assert said["ready"]
-    assert said["workers"][0] | {"url": ""} == {
+    output = json.loads(done.stdout)
+    assert output["ready"]
+    assert output["workers"][0] | {"url": ""} == {
         "url": "",
         "answers": True,
         "ready": True,
@@ -114,20 +114,20 @@ def test_worker_that_is_well_is_ready_and_exit_code_is_0(worker: Worker) -> None
 
 
 def test_all_that_a_worker_says_is_read(worker: Worker) -> None:
-    told = worker.metrics
-    told.delivered.inc(90)
-    told.duplicates.labels("window").inc(5)
-    told.duplicates.labels("sink").inc(2)
-    told.rejected.labels("unknown_store").inc(3)
-    told.noted.labels("day_close").inc()
-    told.note_lags({0: 30, 3: 12})
-    told.lag_seconds.set(7.5)
-    told.last_progress.set(1_750_000_000)
-    told.partitions.set(2)
-    told.held.set(1)
-    told.sink_up.set(0)
-    told.note_store("S001", 1_750_000_000.0)
-    (reading,) = look([worker.url])
+    metrics = worker.metrics
+    metrics.delivered.inc(90)
+    metrics.duplicates.labels("window").inc(5)
+    metrics.duplicates.labels("sink").inc(2)
+    metrics.rejected.labels("unknown_store").inc(3)
+    metrics.noted.labels("day_close").inc()
+    metrics.note_lags({0: 30, 3: 12})
+    metrics.lag_seconds.set(7.5)
+    metrics.last_progress.set(1_750_000_000)
+    metrics.partitions.set(2)
+    metrics.held.set(1)
+    metrics.sink_up.set(0)
+    metrics.note_store("S001", 1_750_000_000.0)
+    (reading,) = read_workers([worker.url])
     assert reading == WorkerReading(
         worker.url,
         reading.moment,
@@ -154,20 +154,20 @@ def test_every_metric_that_is_read_is_one_that_workers_have(worker: Worker) -> N
 
 def test_worker_that_is_not_ready_says_why_and_exit_code_is_1(workers: list[Worker]) -> None:
     well, ill = workers
-    ill.state.hold("too many dead letters")
+    ill.state.pause("too many dead letters")
     ill.metrics.held.set(1)
     done = top("--once", well.url, ill.url)
     assert done.exit_code == 1
     assert "held: too many dead letters" in done.stdout
     assert re.search(r"all +1 of 2", done.stdout)
-    said = top_json(well.url, ill.url)
-    assert [each["ready"] for each in said["workers"]] == [True, False]
-    assert said["workers"][1]["reasons"] == ["held: too many dead letters"]
+    output = top_json(well.url, ill.url)
+    assert [entry["ready"] for entry in output["workers"]] == [True, False]
+    assert output["workers"][1]["reasons"] == ["held: too many dead letters"]
 
 
 def test_causes_are_shown_in_order_the_broker_before_the_sink_before_the_dead_letter_topic(worker: Worker) -> None:
     worker.state.troubles = lambda: ["sink: connection: refused", "dead-letter topic d: does not confirm for 5 s"]
-    worker.state.away("no Kafka broker answers at k:9092")
+    worker.state.broker_down("no Kafka broker answers at k:9092")
     shown = top("--once", worker.url).stdout
     places = [shown.index(cause) for cause in ("no Kafka broker", "sink: connection", "dead-letter topic")]
     assert places == sorted(places)
@@ -202,7 +202,7 @@ def test_exit_code_is_3_when_none_answers() -> None:
     [(404, b"no"), (200, b"<html>"), (200, b"go_goroutines 12\n"), (200, b"tillstream_events_delivered_total 1\n")],
     ids=["not found", "no metrics", "another program's metrics", "no readyz"],
 )
-def test_what_is_no_worker_is_told(status: int, body: bytes) -> None:
+def test_another_server_is_reported_as_no_worker(status: int, body: bytes) -> None:
     with other_server(status, body) as url:
         done = top("--once", url)
     assert done.exit_code == 3
@@ -232,7 +232,7 @@ def test_totals_add_up_workers_and_the_lag_in_seconds_is_the_worst(workers: list
     }
 
 
-def test_events_a_second_are_what_came_between_two_looks() -> None:
+def test_events_a_second_are_the_difference_of_two_readings() -> None:
     before, now = WorkerReading("u", 10.0, events=100), WorkerReading("u", 12.0, events=350)
     assert rate(now, before) == 125
     assert rate(now, None) is None
@@ -251,9 +251,9 @@ def test_stalest_stores_come_first_by_the_newest_event_that_any_worker_has(worke
     second.metrics.note_store("stale", now - 900)
     first.metrics.note_store("fresh", now - 1)
     first.metrics.freshness.labels(OTHER_STORES).set(now - 9000)
-    said = top_json("--stores", "2", first.url, second.url)["stalest_stores"]
-    assert [each["store"] for each in said] == ["stale", "moved"]
-    assert 900 <= said[0]["age_seconds"] < 960
+    output = top_json("--stores", "2", first.url, second.url)["stalest_stores"]
+    assert [entry["store"] for entry in output] == ["stale", "moved"]
+    assert 900 <= output[0]["age_seconds"] < 960
     shown = top("--once", first.url, second.url).stdout
     assert shown.index("stale ") < shown.index("moved") < shown.index("fresh")
     assert re.search(r"stale .* 15 min \d+ s", shown)
@@ -261,9 +261,9 @@ def test_stalest_stores_come_first_by_the_newest_event_that_any_worker_has(worke
 
 def test_store_whose_name_a_terminal_would_obey_is_shown_escaped(worker: Worker) -> None:
     worker.metrics.note_store("\x1b]0;evil\x07", time.time())
-    said = CliRunner().invoke(program, ["top", "--once", worker.url]).output
-    assert r"\x1b]0;evil\x07" in said
-    assert not {"\x1b", "\x07"} & set(said)
+    output = CliRunner().invoke(program, ["top", "--once", worker.url]).output
+    assert r"\x1b]0;evil\x07" in output
+    assert not {"\x1b", "\x07"} & set(output)
 
 
 def test_stores_that_are_closed_come_last(worker: Worker) -> None:
@@ -271,16 +271,20 @@ def test_stores_that_are_closed_come_last(worker: Worker) -> None:
     worker.metrics.note_open({"closed": False, "open": True, "silent": True})
     for store, age in {"closed": 50_000, "open": 900, "no-hours": 10}.items():
         worker.metrics.note_store(store, now - age)
-    said = top_json(worker.url)["stalest_stores"]
-    assert [(each["store"], each["open"]) for each in said] == [("open", True), ("no-hours", None), ("closed", False)]
+    output = top_json(worker.url)["stalest_stores"]
+    assert [(entry["store"], entry["open"]) for entry in output] == [
+        ("open", True),
+        ("no-hours", None),
+        ("closed", False),
+    ]
     assert "closed closed" in top("--once", worker.url).stdout
 
 
 def test_without_urls_the_worker_of_the_settings_is_asked(worker: Worker, tmp_path: Path) -> None:
     config = tmp_path / "shop.yaml"
     config.write_text(f"http_host: 0.0.0.0\nhttp_port: {worker.server.port}\n")
-    said = top_json("--config", str(config))
-    assert said["workers"][0]["url"] == worker.url
+    output = top_json("--config", str(config))
+    assert output["workers"][0]["url"] == worker.url
 
 
 def test_workers_of_one_command_are_at_ports_in_a_row() -> None:
@@ -307,7 +311,7 @@ def test_address_may_be_written_as_people_do(written: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "file:///etc/passwd", "http://", "a b", "http://user:secret@host:1"])
-def test_what_is_no_address_is_refused(written: str) -> None:
+def test_bad_address_is_refused(written: str) -> None:
     with pytest.raises(click.BadParameter):
         address_of(written)
 
@@ -348,7 +352,7 @@ def test_terminal_is_kept_up_to_date_until_ctrl_c(worker: Worker) -> None:
     os.close(terminal)
     try:
         read_until(control, b"yes")
-        worker.state.hold("wait for me")
+        worker.state.pause("wait for me")
         worker.metrics.held.set(1)
         read_until(control, b"wait for me")
         os.write(control, b"\x03")
@@ -374,13 +378,13 @@ def read_until(terminal: int, sign: bytes | None) -> None:
         seen += piece
 
 
-def test_view_of_nobody_has_no_rate() -> None:
+def test_view_without_workers_has_no_rate() -> None:
     view = TopView([WorkerReading("u", 1.0, silent="gone")], {}, 0.0)
     assert view.total_rate() is None
     assert view.answering == []
 
 
 def test_reading_of_a_fresh_worker_has_made_no_progress(worker: Worker) -> None:
-    (reading,) = look([worker.url])
+    (reading,) = read_workers([worker.url])
     assert reading.last_progress is None
     assert reading_of("u", 0.0, "tillstream_events_delivered_total 1\n", []).ready

@@ -25,7 +25,7 @@ class Machine:
         self.true += seconds_to_broker
         stamped_at = self.true
         self.true += seconds_back
-        self.watch.confirmed(topic, sent_at, stamped_at)
+        self.watch.note_confirmed(topic, sent_at, stamped_at)
 
     @property
     def warning(self) -> str | None:
@@ -67,11 +67,11 @@ def test_warning_never_overstates_the_difference(ahead: float, to_broker: float,
 
 def test_refused_time_is_a_warning_until_that_topic_takes_a_record_again() -> None:
     machine = Machine()
-    machine.watch.refused("changelog")
+    machine.watch.note_refused("changelog")
     assert machine.warning is not None
     assert "clock is wrong" in machine.warning
     assert "changelog" in machine.warning
-    machine.watch.confirmed("another", SENT, None)
+    machine.watch.note_confirmed("another", SENT, None)
     assert machine.warning is not None
-    machine.watch.confirmed("changelog", SENT, None)
+    machine.watch.note_confirmed("changelog", SENT, None)
     assert machine.warning is None

@@ -1,5 +1,4 @@
-"""What `streams.worker.transport` rests on inside Faust. When one of these fails, read that file again before
-upgrading."""
+"""The Faust internals that `streams.worker.transport` depends on. If one fails, reread that file before upgrading."""
 
 import inspect
 

@@ -26,7 +26,7 @@ def records(data: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("codec", [0, GZIP])
-def test_names_that_are_not_utf8_are_told_byte_by_byte_and_keep_nobody_back(codec: int) -> None:
+def test_names_that_are_not_utf8_are_decoded_byte_by_byte_and_do_not_stop_the_reader(codec: int) -> None:
     data = bytes(batch_of([GOOD, BAD, GOOD, NULL], codec).build()) + bytes(batch_of([BAD, GOOD], codec).build())
     good = (b"S1", b"{}", (("trace", b"\xff\x00"), ("empty", None)))
     bad = (None, b"[]", ((r"tr\xff\xfece", b"1"), ("né", None), (r"\xed\xa0\x80", b"")))
@@ -47,7 +47,7 @@ def test_timestamps_are_those_that_were_written() -> None:
     ]
 
 
-def test_what_aiokafka_can_read_is_read_by_aiokafka() -> None:
+def test_readable_records_are_read_by_aiokafka() -> None:
     data = bytes(batch_of([GOOD, NULL, GOOD]).build())
     assert records(LenientMemoryRecords(data)) == records(MemoryRecords(data))
     compiled: Any = MemoryRecords(data).next_batch()

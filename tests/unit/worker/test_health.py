@@ -38,16 +38,16 @@ def clock() -> Clock:
 
 @pytest.fixture
 def state(clock: Clock) -> WorkerState:
-    made = WorkerState(clock)
-    made.recovered = lambda: True
-    return made
+    result = WorkerState(clock)
+    result.recovered = lambda: True
+    return result
 
 
 @pytest.fixture
 def server(state: WorkerState) -> Iterator[HealthServer]:
-    made = HealthServer("127.0.0.1", 0, WorkerMetrics().registry, state)
-    yield made
-    made.close()
+    result = HealthServer("127.0.0.1", 0, WorkerMetrics().registry, state)
+    yield result
+    result.close()
 
 
 def get(server: HealthServer, path: str) -> tuple[int, str]:
@@ -75,7 +75,7 @@ def test_metrics_are_openmetrics_for_who_asks_for_them(server: HealthServer) -> 
     assert families["tillstream_events_delivered"] == "counter"
 
 
-def test_trouble_beside_the_line_is_a_warning_of_a_ready_worker(server: HealthServer, state: WorkerState) -> None:
+def test_trouble_of_a_background_task_is_a_warning_of_a_ready_worker(server: HealthServer, state: WorkerState) -> None:
     assert get(server, "/readyz") == (200, '{"ok": true, "reasons": [], "warnings": []}\n')
     state.warn("retry", "dead letters are not tried again: no topic")
     assert json.loads(get(server, "/readyz")[1])["warnings"] == ["dead letters are not tried again: no topic"]
@@ -84,7 +84,7 @@ def test_trouble_beside_the_line_is_a_warning_of_a_ready_worker(server: HealthSe
     assert json.loads(get(server, "/readyz")[1])["warnings"] == []
 
 
-def test_what_may_be_counted_stands_at_0_from_the_beginning() -> None:
+def test_counters_are_exported_as_0_from_the_start() -> None:
     samples = [sample for family in WorkerMetrics().registry.collect() for sample in family.samples]
     found = {name: {s.labels[label] for s in samples if s.name == name and s.value == 0} for name, label in COUNTED}
     assert found["tillstream_sink_errors_total"] >= {*_KINDS.values(), *_SQLITE_KINDS.values(), "other"}
@@ -143,26 +143,26 @@ def test_records_that_wait_without_progress_are_not_live(state: WorkerState, clo
 
 
 def test_held_worker_is_live_but_not_ready(state: WorkerState) -> None:
-    state.hold("too many dead letters")
+    state.pause("too many dead letters")
     assert state.not_live() == []
     assert state.not_ready() == ["held: too many dead letters"]
 
 
-async def test_held_worker_goes_on_when_it_is_told(state: WorkerState, clock: Clock) -> None:
-    assert not state.go_on()
-    state.hold("too many dead letters")
-    waiting = asyncio.ensure_future(state.wait_told())
+async def test_held_worker_continues_when_it_is_resumed(state: WorkerState, clock: Clock) -> None:
+    assert not state.resume()
+    state.pause("too many dead letters")
+    waiting = asyncio.ensure_future(state.wait_resumed())
     await asyncio.sleep(0)
     clock.now = state.heartbeat = clock.now + 1000
-    assert state.go_on()
+    assert state.resume()
     await waiting
     assert state.not_ready() == []  # the time of waiting is no stall
-    state.hold("again")
+    state.pause("again")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(state.wait_told(), 0.01)
+        await asyncio.wait_for(state.wait_resumed(), 0.01)
 
 
-def test_waiting_for_the_world_is_no_stall(state: WorkerState, clock: Clock) -> None:
+def test_waiting_for_a_dependency_is_no_stall(state: WorkerState, clock: Clock) -> None:
     clock.now = state.heartbeat = clock.now + 1000
     state.outage = "no broker answers"
     assert state.stalled() == []
@@ -219,7 +219,7 @@ def test_missing_receipts_of_stores_beyond_the_cap_share_one_series() -> None:
     assert found == [3, 5]
 
 
-def test_reason_that_no_letter_waits_for_any_more_is_zero() -> None:
+def test_reason_without_waiting_dead_letters_is_zero() -> None:
     metrics = WorkerMetrics()
     metrics.note_waiting({"held_refund": 2})
     metrics.note_waiting({})

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.opening_hours import DAYS, OpeningHours, parse_hours
 from schemas.store import Store, Stores
 from streams.metrics import MOST_STORES, OTHER_STORES, WorkerMetrics
-from streams.worker.open_stores import open_now
+from streams.worker.open_stores import stores_open_now
 from tests.support.mapping import table_mapper
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -51,7 +51,7 @@ def test_store_is_open_as_its_clock_and_the_last_rule_for_the_day_say(hours: str
 
 
 @pytest.mark.parametrize(
-    ("hours", "said"),
+    ("hours", "message"),
     [
         ("", "'' are no opening hours; write them like 'Mo-Fr 08:00-20:00"),
         ("Montag 8-20", "'Montag 8-20' are no opening hours"),
@@ -68,10 +68,10 @@ def test_store_is_open_as_its_clock_and_the_last_rule_for_the_day_say(hours: str
         ("PH closed", "'PH closed' are no opening hours"),
     ],
 )
-def test_hours_that_are_none_are_refused_with_what_is_wrong(hours: str, said: str) -> None:
+def test_bad_hours_are_refused_with_the_reason(hours: str, message: str) -> None:
     with pytest.raises(ValidationError) as refused:
         TypeAdapter(OpeningHours).validate_python(hours)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 spans = st.tuples(st.integers(0, 24 * 60 - 1), st.integers(1, 24 * 60)).filter(lambda span: span[0] != span[1])
@@ -136,7 +136,7 @@ ALWAYS = Store(opening_hours="24/7")
 
 def test_stores_of_the_settings_and_those_heard_of_say_whether_they_are_open() -> None:
     listed = Stores({"S1": MORNINGS, "S2": ALWAYS, "S3": Store()}, ALWAYS)
-    assert open_now(["S2", "S4"], listed, NOON) == {"S1": False, "S2": True, "S4": True}
+    assert stores_open_now(["S2", "S4"], listed, NOON) == {"S1": False, "S2": True, "S4": True}
 
 
 def test_hours_of_the_table_of_stores_go_before_those_of_the_settings() -> None:
@@ -146,7 +146,7 @@ def test_hours_of_the_table_of_stores_go_before_those_of_the_settings() -> None:
         {"store": "S3", "timezone": "UTC", "opening_hours": "13:00-15:00"},
     ]
     listed = Stores({"S1": MORNINGS, "S2": MORNINGS}, None)
-    found = open_now([], table_mapper(listed, stores=rows).stores, NOON)
+    found = stores_open_now([], table_mapper(listed, stores=rows).stores, NOON)
     assert found == {"S1": True, "S2": True, "S3": False}  # at noon it is 8 o'clock in New York
 
 

@@ -70,10 +70,10 @@ async def test_letter_that_does_not_fit_is_kept_truncated_and_the_others_whole()
     await publisher(topic, metrics)(letters(b"a", b"x" * 5000, b"b"))
     assert [kept.value for kept in topic.kept[:2]] == [b"a", b"b"]
     (cut,) = topic.kept[2:]
-    said = {name: text.decode() for name, text in cut.headers}
+    headers = {name: text.decode() for name, text in cut.headers}
     assert cut.value
     assert set(cut.value) == {ord("x")}
-    assert (said["tillstream.truncated"], said["__connect.errors.offset"]) == ("5000", "1")
+    assert (headers["tillstream.truncated"], headers["__connect.errors.offset"]) == ("5000", "1")
     assert metrics.registry.get_sample_value("tillstream_dead_letters_truncated_total") == 1
 
 
@@ -93,7 +93,7 @@ async def test_size_that_the_client_itself_refuses_is_truncated_too() -> None:
 
 
 @pytest.mark.parametrize("error", [UnknownTopicOrPartitionError(), NotEnoughReplicasError()])
-async def test_broker_that_refuses_is_waited_out_and_only_what_is_missing_is_sent_again(error: KafkaError) -> None:
+async def test_broker_that_refuses_is_waited_out_and_only_missing_records_are_sent_again(error: KafkaError) -> None:
     topic = Topic(failures=[None, error])
     await publisher(topic)(letters(b"a", b"b", b"c"))
     assert [kept.value for kept in topic.kept] == [b"a", b"c", b"b"]
@@ -107,7 +107,7 @@ async def test_topic_that_is_missing_before_the_send_holds_everything_back() -> 
     assert [kept.value for kept in topic.kept] == [b"a", b"b"]
 
 
-async def test_trouble_is_said_while_it_lasts() -> None:
+async def test_trouble_is_reported_while_it_lasts() -> None:
     topic = Topic(most=0)  # not even the reference fits
     publish = publisher(topic)
     sending = asyncio.ensure_future(publish(letters(b"x" * 10)))

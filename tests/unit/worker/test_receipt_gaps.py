@@ -1,4 +1,4 @@
-"""What counts as a missing receipt number, and what does not."""
+"""Which receipt numbers count as missing."""
 
 from collections.abc import Iterable
 
@@ -77,8 +77,8 @@ def test_numbers_that_are_none_have_no_run() -> None:
     assert missing(ReceiptGapTracker(), ["A-1", "A-9", "12/3"]) == 0
 
 
-def test_runs_begin_anew_when_partitions_have_moved() -> None:
+def test_runs_start_over_when_partitions_have_moved() -> None:
     runs = ReceiptGapTracker()
     missing(runs, range(1, 50))
-    runs.begin_anew()
+    runs.reset()
     assert missing(runs, range(60, 300)) == 0

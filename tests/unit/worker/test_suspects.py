@@ -12,7 +12,7 @@ from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import DIGEST, Arrival
-from streams.worker.suspects import MOST_IN_A_ROW, SuspectMarks, SuspectNote, SuspectPipeline, noted, unpacked
+from streams.worker.suspects import MAX_CONSECUTIVE, SuspectMarks, SuspectNote, SuspectPipeline, next_note, unpacked
 from tests.support.events import batch, value
 from tests.support.line import Line
 
@@ -55,12 +55,12 @@ class Lives:
         return True
 
     async def live(self) -> list[int]:
-        """The offsets that became dead letters, in a life that ended well. Raises what ended it otherwise."""
+        """The offsets that became dead letters, in a life that ended well. Raises the error of one that didn't."""
         suspects = SuspectPipeline(self.write)
         suspects.load(self.notes, {0})
         self.window = Poisoned(self.fault)
-        settled = await suspects.through(batch(*self.values), replace(self.line.services, seen=self.window))
-        return [each.record.offset for each in settled.rejected if each.reason is Reason.ENDS_WORKER]
+        settled = await suspects.process(batch(*self.values), replace(self.line.services, seen=self.window))
+        return [letter.record.offset for letter in settled.rejected if letter.reason is Reason.ENDS_WORKER]
 
     async def deaths(self) -> tuple[int, list[int]]:
         """How many lives ended by the fault before one ended well, and the dead letters of that one."""
@@ -98,7 +98,7 @@ async def test_records_go_one_at_a_time_after_a_death() -> None:
 @given(st.sets(st.integers(0, 11), max_size=4))
 async def test_guilty_records_and_no_others_become_dead_letters(guilty: set[int]) -> None:
     run = max((sum(n + k in guilty for k in range(4)) for n in guilty), default=0)
-    if run > MOST_IN_A_ROW:
+    if run > MAX_CONSECUTIVE:
         return
     lives = Lives(*guilty, of=13)
     _, dead = await lives.deaths()
@@ -140,8 +140,8 @@ def test_note_survives_its_bytes(first: int, last: int, until: int, deaths: int,
     assert len(note.packed()) % DIGEST == 0
 
 
-def test_what_is_at_work_is_marked_as_long_as_it_is() -> None:
+def test_batch_is_marked_while_it_is_at_work() -> None:
     marks = SuspectMarks()
-    with marks.at_work(1, noted(None, 5, 9, "hangs")), marks.at_work(2, noted(None, 0, 0, "hangs")):
+    with marks.at_work(1, next_note(None, 5, 9, "hangs")), marks.at_work(2, next_note(None, 0, 0, "hangs")):
         assert {number: unpacked(packed)[:3] for number, packed in marks.all().items()} == {1: (5, 9, 9), 2: (0, 0, 0)}
     assert marks.all() == {}

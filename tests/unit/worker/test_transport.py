@@ -156,7 +156,7 @@ async def test_partition_with_a_slice_waiting_is_left_out_of_polls_and_the_other
     assert polls == [({TP0, TP1}, POLL), ({TP1}, SHORT_POLL), ({TP0, TP1}, POLL)]
 
 
-async def test_partition_is_polled_after_a_seek_whatever_was_under_way(
+async def test_partition_is_polled_after_a_seek_whatever_was_polled_before(
     consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def committed() -> dict[TP, int]:
@@ -243,7 +243,7 @@ async def test_slice_polled_before_a_seek_and_delivered_after_it_moves_no_offset
     assert consumer._new_offset(TP0) == 302
 
 
-async def test_recovery_that_a_rebalance_overtakes_seeks_only_what_is_known_and_here(
+async def test_recovery_that_a_rebalance_overtakes_seeks_only_known_partitions_of_its_own(
     consumer: SliceConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sought: list[dict[TP, int]] = []
@@ -312,7 +312,7 @@ async def test_partitions_without_a_committed_offset_are_read_from_the_beginning
     assert rewound == [TP0]
 
 
-async def test_records_read_again_are_let_through_and_begin_the_book_anew(consumer: SliceConsumer) -> None:
+async def test_records_read_again_are_let_through_and_start_the_log_over(consumer: SliceConsumer) -> None:
     first = deliver(consumer, 500, 501)
     consumer._read_offset[TP0] = 501  # as Faust does after delivering
     again = deliver(consumer, 100, 101)
@@ -352,7 +352,7 @@ async def test_markers_behind_the_last_record_are_no_lag_and_open_records_are(
 ) -> None:
     monkeypatch.setattr(consumer, "assignment", lambda: {TP0})
     monkeypatch.setattr(consumer._thread, "highwater", lambda _: 12)  # a record at 10, a marker at 11
-    monkeypatch.setattr(consumer._thread, "read_to", lambda _: 12)
+    monkeypatch.setattr(consumer._thread, "next_offset", lambda _: 12)
     message = deliver(consumer, 9, 10)
     assert consumer.lag() == {0: 12}
     settle(consumer, message)
@@ -382,7 +382,7 @@ def test_cut_keeps_order_and_size() -> None:
 async def test_whatever_the_order_of_acks_only_the_leading_ones_count(
     consumer: SliceConsumer, order: list[int]
 ) -> None:
-    consumer._drop_book()
+    consumer._drop_log()
     messages = [deliver(consumer, 2 * number, 2 * number + 1) for number in range(6)]
     done: set[int] = set()
     for number in order:
