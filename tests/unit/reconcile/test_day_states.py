@@ -107,20 +107,6 @@ def test_certificate_that_does_not_say_between_what_is_still_verified() -> None:
         assert certificate.fault(text, PUBLIC) is None
 
 
-BEFORE = Path(__file__).parent / "certificates"
-
-
-@pytest.mark.parametrize("name", ["store-day-1.json", "store-day-1.html"])
-def test_certificate_of_before_is_verified_and_said_to_be_of_the_books_alone(name: str) -> None:
-    """It was made when `balanced` said nothing of dead letters; its page looks as it did then."""
-    key = certificate.public_key((BEFORE / "store-day-1.pub.pem").read_text())
-    text = (BEFORE / name).read_text()
-    assert certificate.fault(text, key) is None
-    assert certificate.is_of_books_alone(text)
-    for now in (certificate.as_text(certified()), page(certified())):
-        assert not certificate.is_of_books_alone(now)
-
-
 @pytest.mark.parametrize("told", ["3.00", "balanced", "pos.sales", "erp.db", "2026-03-10", "ada"])
 def test_changed_certificate_is_found(told: str) -> None:
     made = certified()
