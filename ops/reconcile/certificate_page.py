@@ -10,7 +10,7 @@ from typing import Any
 #: What the page was made of stands in it, for `verify`.
 BEGINS, ENDS = '<script type="application/json" id="certificate">', "</script>"
 #: What became of events, in the order of the equation.
-FATES = {
+STATUS_LABELS = {
     "erp": "due in the ERP",
     "duplicate": "sent twice",
     "superseded": "replaced by a higher revision",
@@ -72,7 +72,7 @@ def page(certificate: dict[str, Any]) -> str:
 <div><p class="soft">Tillstream store-day certificate: do tills and ERP agree?</p><h1>{escape(title)}</h1></div>
 <div class="state {_colour(day)}">{escape(_state(day))}</div>
 </header>
-{_facts(certificate)}
+{_events(certificate)}
 {_verdict(certificate)}{accounts}
 {_differences(day)}
 {_letters(day)}
@@ -116,8 +116,8 @@ def _verdict(certificate: dict[str, Any]) -> str:
     elif not day["records_lost"]:
         booked = "Everything else that was sent is booked." if decided or elsewhere else "All that was sent is booked."
         rows.append(("Is everything booked?", "open" if elsewhere else "good", booked))
-    for fate, sums in day["unbooked"]["by_fate"].items():
-        rows.append(("", "soft", f"{FATES[fate]}: {_sums(sums)}"))
+    for status, sums in day["unbooked"]["by_fate"].items():
+        rows.append(("", "soft", f"{STATUS_LABELS[status]}: {_sums(sums)}"))
     if decided:
         rows.append(("What shall not be booked?", "soft", f"{decided}, as a person has decided."))
     if elsewhere:
@@ -147,7 +147,7 @@ def _sums(sums: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _facts(certificate: dict[str, Any]) -> str:
+def _events(certificate: dict[str, Any]) -> str:
     day = certificate["found"]
     rows = [
         ("Reconciled", f"{_moment(certificate['made_at'])} by {certificate['made_by']}"),
@@ -190,9 +190,9 @@ def _fates(account: dict[str, Any]) -> str:
     total = sum(map(Decimal, money.values()), Decimal(0))
     made = _row(("sent by the tills", account["events"], total), "sum")
     signs = chain("=", repeat("+"))
-    for fate, said in FATES.items():
-        if fate in counts:
-            made += _row((f"{next(signs)} {said}", counts[fate], money[fate]))
+    for status, said in STATUS_LABELS.items():
+        if status in counts:
+            made += _row((f"{next(signs)} {said}", counts[status], money[status]))
     return made
 
 

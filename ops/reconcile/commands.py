@@ -17,12 +17,12 @@ from ops.dlq.filters import DeadLetterFilter
 from ops.inspect.commands import bar
 from ops.reconcile import certificate, explain, render, undo
 from ops.reconcile.certificate_page import page
-from ops.reconcile.day_states import now_is, sign
+from ops.reconcile.day_states import current_state, sign
 from ops.reconcile.metrics import summary_of, write_metrics
-from ops.reconcile.repair import repair, what_is_left
-from ops.reconcile.run import ReconciliationResult, reconcile, states_now
+from ops.reconcile.repair import describe_unrepaired, repair
+from ops.reconcile.run import ReconciliationResult, reconcile, update_states
 from ops.reconcile.store_day import DayReport
-from ops.reconcile.verdict import counted, is_right
+from ops.reconcile.verdict import counted, is_settled
 from ops.terminal.options import settings_from, with_broker, with_settings
 from streams.dead_letters.day_states import days_noted, note_days
 from streams.kafka.topics import ensure_desk_topics
@@ -123,7 +123,7 @@ def reconcile_group(
     if day is not None and since is not None:
         raise click.UsageError("give --day or --since, not both")
     found = _found(settings, store=store, first=day or since, last=day, deep=deep)
-    now = states_now(settings, found, by, keep=not no_save)
+    now = update_states(settings, found, by, keep=not no_save)
     if metrics is not None:
         write_metrics(summary_of(found, now), metrics)
     if as_json:
@@ -131,7 +131,7 @@ def reconcile_group(
             click.echo(piece, nl=False)
     else:
         render.report(found, now, everything=everything or day is not None or store is not None)
-    sys.exit(0 if is_right(found, now, allow_open=allow_open) else DIFFERS)
+    sys.exit(0 if is_settled(found, now, allow_open=allow_open) else DIFFERS)
 
 
 def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
@@ -281,7 +281,7 @@ def repair_command(
             click.echo(f"{told} kept in the audit trail first: tillstream reconcile repair --undo {made}")
         if done.remembered:
             click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --revoke books them again")
-        for line in what_is_left(differences, forget=revoke):
+        for line in describe_unrepaired(differences, forget=revoke):
             click.echo(line)
         if not apply:
             click.echo("this was a dry run: nothing was changed; --apply repairs them")
@@ -319,7 +319,7 @@ def certificate_command(
     key = _key(settings, certificate.private_key)
     found = _found(settings, store=store, first=day, last=day, deep=True)
     one = _only(found, store, day)
-    state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
+    state = current_state(one, found.noted.get((store, day.isoformat()), []), found.at, by)
     tills = f"topic {settings.topic} at {settings.broker}"
     erp = settings.sink_url.partition("?")[0]  # behind it may stand what is nobody's business
     said = render.day_as_json(one, state)

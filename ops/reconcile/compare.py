@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 
-from ops.reconcile.completeness import by_fate
+from ops.reconcile.completeness import by_status
 from ops.reconcile.content import (
-    came_of,
     changed_sums,
     changes,
     in_words,
-    is_as_read,
+    matches_dead_letter,
+    matches_digest,
     original_of,
     parts_in_words,
 )
@@ -33,72 +33,87 @@ from sinks.base import DocumentDigest, Sink, StoreDay, SupportsDeliveryHistory, 
 _NO_STORE = ("", NOWHERE)
 
 
-def settle_letters(book: EventStore, letters: Iterable[DeadLetterRow], sink: Sink, most: int = 1_000) -> None:
+def settle_dead_letters(
+    event_store: EventStore, letters: Iterable[DeadLetterRow], sink: Sink, most: int = 1_000
+) -> None:
     """Puts the dead letters in. Those whose receipt the ERP holds, just as their record says, came through."""
-    book.add_letters(letters)
-    asked = list(book.lettered())
+    event_store.add_dead_letters(letters)
+    asked = list(event_store.dead_events())
     for start in range(0, len(asked), most):
         part = asked[start : start + most]
         held = {document.external_ref: document for document in sink.read([each.ref for each in part])}
-        book.came_through(each.row for each in part if each.ref in held and came_of(each, held[each.ref]))
+        event_store.mark_delivered(
+            each.row for each in part if each.ref in held and matches_dead_letter(each, held[each.ref])
+        )
 
 
-def compare(book: EventStore, sink: Sink, held: Sequence[StoreDay], terms: ReconciliationScope) -> list[DayReport]:
+def compare(
+    event_store: EventStore, sink: Sink, held: Sequence[StoreDay], scope: ReconciliationScope
+) -> list[DayReport]:
     """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
-    accounts = _accounts(book, held)
-    gaps, noted, arrived, unbooked = book.gaps(), book.noted(), book.arrived_last(), book.unbooked()
+    accounts = _accounts(event_store, held)
+    gaps, noted, arrived, unbooked = (
+        event_store.gaps(),
+        event_store.skipped(),
+        event_store.last_arrivals(),
+        event_store.unbooked(),
+    )
     more = defaultdict(list)
-    for difference in registers(book, whole=terms.whole and terms.lost is None):
+    for difference in registers(event_store, whole=scope.whole and scope.lost is None):
         more[difference.store, difference.day].append(difference)
-    orphans = _orphans(book, sink, terms)
-    if orphans or _NO_STORE in terms.doubtful:  # which may be settled now
+    orphans = _orphans(event_store, sink, scope)
+    if orphans or _NO_STORE in scope.doubtful:  # which may be settled now
         accounts = {_NO_STORE: accounts.pop(_NO_STORE, []), **accounts}
         more[_NO_STORE] += orphans
     days: list[DayReport] = []
     for (store, name), of_day in accounts.items():
-        if not terms.wants(store, name):
+        if not scope.wants(store, name):
             continue
         day = DayReport(
             store, name, of_day, "open", gaps=gaps.get((store, name), []), arrived=arrived.get((store, name), 0)
         )
-        day.letters = list(book.dead(store, name))
-        day.noted = noted.get((store, name), {})
-        day.unbooked = by_fate(unbooked.get((store, name), ()))
-        day.lost = not terms.reaches(store, name)
-        day.differences = explain(book, sink, day, terms) + more[store, name]
-        day.state = _state(day, terms)
+        day.dead_letters = list(event_store.dead_letters(store, name))
+        day.skipped = noted.get((store, name), {})
+        day.unbooked = by_status(unbooked.get((store, name), ()))
+        day.lost = not scope.reaches(store, name)
+        day.differences = explain(event_store, sink, day, scope) + more[store, name]
+        day.state = _state(day, scope)
         days.append(day)
     return days
 
 
-def unplaced(book: EventStore, terms: ReconciliationScope) -> DayReport | None:
+def unplaced(event_store: EventStore, scope: ReconciliationScope) -> DayReport | None:
     """Return the records of which no store or no day is known, and that arrived within the days that are asked for.
 
     Nor is a day known of a record whose time is not plausible.
 
     None if all days are asked for (they are a day of their own then), or if all of these records are settled.
     """
-    if terms.store is None and (terms.first, terms.last) == (date.min, date.max):
+    if scope.store is None and (scope.first, scope.last) == (date.min, date.max):
         return None
-    since, until = terms.arrivals()
+    since, until = scope.arrivals()
     found = DayReport(NOWHERE, NOWHERE, [], "balanced")
     places = {
-        key: sums for key, sums in book.unbooked((since, until), terms.first, terms.last).items() if key[1] == NOWHERE
+        key: sums
+        for key, sums in event_store.unbooked((since, until), scope.first, scope.last).items()
+        if key[1] == NOWHERE
     }
-    stores = {NOWHERE} if terms.store is None else {NOWHERE, terms.store}
-    found.unbooked = by_fate(
-        one for key, sums in places.items() for one in sums if terms.store is None or key[0] in stores
+    stores = {NOWHERE} if scope.store is None else {NOWHERE, scope.store}
+    found.unbooked = by_status(
+        one for key, sums in places.items() for one in sums if scope.store is None or key[0] in stores
     )
-    for fact in book.due(NOWHERE, NOWHERE):
-        if fact.fate == "vanished" and since <= fact.arrived <= until:
-            found.differences.append(of_receipt(fact, "vanished", fact.reason or "no dead letter"))
-    found.letters = [fact for fact in book.dead(NOWHERE, NOWHERE) if since <= fact.arrived <= until]
-    found.state = _state(found, terms)
+    for event in event_store.due(NOWHERE, NOWHERE):
+        if event.status == "vanished" and since <= event.arrived <= until:
+            found.differences.append(of_receipt(event, "vanished", event.reason or "no dead letter"))
+    found.dead_letters = [
+        event for event in event_store.dead_letters(NOWHERE, NOWHERE) if since <= event.arrived <= until
+    ]
+    found.state = _state(found, scope)
     return found if found.unbooked or found.differences else None
 
 
-def _accounts(book: EventStore, held: Sequence[StoreDay]) -> dict[tuple[str, str], list[CurrencyTotals]]:
-    counts, due = book.counts(), book.figures()
+def _accounts(event_store: EventStore, held: Sequence[StoreDay]) -> dict[tuple[str, str], list[CurrencyTotals]]:
+    counts, due = event_store.counts_by_status(), event_store.due_figures()
     in_erp: dict[Key, StoreDay] = {(each.store, each.business_date.isoformat(), each.currency): each for each in held}
     accounts: dict[tuple[str, str], list[CurrencyTotals]] = {}
     for key in sorted({*counts, *in_erp}):
@@ -117,8 +132,8 @@ def figures_of(day: StoreDay) -> ReceiptFigures:
     return ReceiptFigures(day.documents, day.lines, day.quantity, *money, day.tenders, *prints)
 
 
-def _state(day: DayReport, terms: ReconciliationScope) -> State:
-    if day.day != NOWHERE and not terms.is_over(day.store, day.day):
+def _state(day: DayReport, scope: ReconciliationScope) -> State:
+    if day.day != NOWHERE and not scope.is_over(day.store, day.day):
         return "open"
     if day.books == "differ":
         return "differs"
@@ -127,10 +142,10 @@ def _state(day: DayReport, terms: ReconciliationScope) -> State:
     return "balanced" if day.is_complete else "incomplete"
 
 
-def explain(book: EventStore, sink: Sink, day: DayReport, terms: ReconciliationScope) -> list[DayDifference]:
+def explain(event_store: EventStore, sink: Sink, day: DayReport, scope: ReconciliationScope) -> list[DayDifference]:
     """On what a day differs, record by record."""
     agrees = all(account.agrees for account in day.accounts)
-    if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in terms.doubtful:
+    if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in scope.doubtful:
         return []
     if day.lost and not day.count("erp", "refused", "waiting", "vanished"):
         for account in day.accounts:  # the topic has nothing of it any more: its documents need not be fetched
@@ -138,23 +153,23 @@ def explain(book: EventStore, sink: Sink, day: DayReport, terms: ReconciliationS
         return []
     found: list[DayDifference] = []
     held = {each.external_ref: each for each in _prints(sink, day)}
-    facts: dict[str, EventRow] = {}
+    events: dict[str, EventRow] = {}
     held_by_ref: dict[str, DocumentDigest | None] = {}
-    for fact in book.due(day.store, day.day):
-        document = held.pop(fact.ref, None) if fact.fate != "vanished" else None
-        if fact.fate == "vanished":
-            found.append(of_receipt(fact, "vanished", fact.reason or "no dead letter"))
-        elif fact.fate != "waiting":
-            facts[fact.ref] = fact
-            held_by_ref[fact.ref] = document
-            if document is not None and day.lost and document.revision > fact.revision:
+    for event in event_store.due(day.store, day.day):
+        document = held.pop(event.ref, None) if event.status != "vanished" else None
+        if event.status == "vanished":
+            found.append(of_receipt(event, "vanished", event.reason or "no dead letter"))
+        elif event.status != "waiting":
+            events[event.ref] = event
+            held_by_ref[event.ref] = document
+            if document is not None and day.lost and document.revision > event.revision:
                 day.unproved.add(document.currency, 1, document.gross)  # of a record that came before, and is lost
                 continue
-            found += _beside(fact, document, sink, book, day) if document is not None else _absent(fact, sink)
-    unsent = _unsent(book, sink, list(held.values()), day, terms)
-    found += _but_lost(book, list(held.values()), unsent, day) if day.lost else unsent
+            found += _beside(event, document, sink, event_store, day) if document is not None else _absent(event, sink)
+    unsent = _unsent(event_store, sink, list(held.values()), day, scope)
+    found += _but_lost(event_store, list(held.values()), unsent, day) if day.lost else unsent
     _say_what_is_left(found, sink)
-    return _with_changes(found, facts, held_by_ref, sink, day, terms)
+    return _with_changes(found, events, held_by_ref, sink, day, scope)
 
 
 #: What a document looks like whose record has left the topic.
@@ -162,7 +177,7 @@ _OF_LOST: tuple[Kind, ...] = ("only_in_erp", "other_content")
 
 
 def _but_lost(
-    book: EventStore, documents: Sequence[DocumentDigest], unsent: Sequence[DayDifference], day: DayReport
+    event_store: EventStore, documents: Sequence[DocumentDigest], unsent: Sequence[DayDifference], day: DayReport
 ) -> list[DayDifference]:
     """Return the differences, but for those of documents that can't be proved: their records have left the topic."""
     by_ref = defaultdict(list)
@@ -171,16 +186,18 @@ def _but_lost(
     found: list[DayDifference] = []
     for document in documents:
         of_it = by_ref[document.external_ref]
-        if _may_be_lost(book, document) and all(each.kind in _OF_LOST for each in of_it):
+        if _may_be_lost(event_store, document) and all(each.kind in _OF_LOST for each in of_it):
             day.unproved.add(document.currency, 1, document.gross)
         else:
             found += of_it
     return found
 
 
-def _may_be_lost(book: EventStore, document: DocumentDigest) -> bool:
+def _may_be_lost(event_store: EventStore, document: DocumentDigest) -> bool:
     """Return whether a record that has left the topic may have made the document: no other one did."""
-    return not any(fact.fate in ("erp", "refused", "waiting") for fact in book.about(document.external_ref))
+    return not any(
+        event.status in ("erp", "refused", "waiting") for event in event_store.events_of(document.external_ref)
+    )
 
 
 def _prints(sink: Sink, day: DayReport) -> list[DocumentDigest]:
@@ -188,48 +205,50 @@ def _prints(sink: Sink, day: DayReport) -> list[DocumentDigest]:
 
 
 def _beside(
-    fact: EventRow, document: DocumentDigest, sink: Sink, book: EventStore, day: DayReport
+    event: EventRow, document: DocumentDigest, sink: Sink, event_store: EventStore, day: DayReport
 ) -> list[DayDifference]:
     """The receipt and the document of the same reference and day."""
-    if fact.reason:
-        return [of_receipt(fact, "refused_today", fact.reason, document)]
-    if _is_the_same(fact, document, book, day):
+    if event.reason:
+        return [of_receipt(event, "refused_today", event.reason, document)]
+    if _is_the_same(event, document, event_store, day):
         if document.remembered:
             return []
-        return [of_receipt(fact, "orphaned", f"the ERP does not remember that it took {document.event_id}", document)]
-    if document.revision < fact.revision:
-        revisions = f"revision {document.revision} instead of {fact.revision}"
+        return [of_receipt(event, "orphaned", f"the ERP does not remember that it took {document.event_id}", document)]
+    if document.revision < event.revision:
+        revisions = f"revision {document.revision} instead of {event.revision}"
         return [
-            _remembered(of_receipt(fact, "older_revision", f"{revisions}: event {fact.event_id}", document), fact, sink)
+            _remembered(
+                of_receipt(event, "older_revision", f"{revisions}: event {event.event_id}", document), event, sink
+            )
         ]
-    other = document.content != fact.content and document.digest != fact.print
-    if other or document.revision != fact.revision:
-        how = "a dead letter, replayed with a patch" if fact.letter else f"from {document.event_id}"
-        return [of_receipt(fact, "other_content", how, document)]
-    if document.currency != fact.currency:
-        return [of_receipt(fact, "altered", f"currency {document.currency} instead of {fact.currency}", document)]
-    return [of_receipt(fact, "altered", "", document)]
+    other = document.content != event.content and document.digest != event.print
+    if other or document.revision != event.revision:
+        how = "a dead letter, replayed with a patch" if event.dead_letter else f"from {document.event_id}"
+        return [of_receipt(event, "other_content", how, document)]
+    if document.currency != event.currency:
+        return [of_receipt(event, "altered", f"currency {document.currency} instead of {event.currency}", document)]
+    return [of_receipt(event, "altered", "", document)]
 
 
-def _is_the_same(fact: EventRow, document: DocumentDigest, book: EventStore, day: DayReport) -> bool:
+def _is_the_same(event: EventRow, document: DocumentDigest, event_store: EventStore, day: DayReport) -> bool:
     """Whether the document is that of the receipt, or of another event that said the same of it."""
-    if document.currency != fact.currency or document.personal not in (None, fact.personal):
+    if document.currency != event.currency or document.personal not in (None, event.personal):
         return False
-    if document.digest == fact.print:
+    if document.digest == event.print:
         return True
-    if any(twin.print == document.digest for twin in book.twins(fact)):
-        day.account(fact.currency).accept(fact.print, document.digest)
+    if any(twin.print == document.digest for twin in event_store.same_content_events(event)):
+        day.account(event.currency).accept(event.print, document.digest)
         return True
     return False
 
 
 def _with_changes(
     found: Sequence[DayDifference],
-    facts: dict[str, EventRow],
+    events: dict[str, EventRow],
     prints: dict[str, DocumentDigest | None],
     sink: Sink,
     day: DayReport,
-    terms: ReconciliationScope,
+    scope: ReconciliationScope,
     most: int = 500,
 ) -> list[DayDifference]:
     """The differences, with the fields in which altered documents differ. What turns out to be none is left out."""
@@ -239,43 +258,43 @@ def _with_changes(
     for start in range(0, len(refs), most):
         part = refs[start : start + most]
         documents = {document.external_ref: document for document in sink.read(part)}
-        sent = terms.sent([facts[ref] for ref in part])
+        sent = scope.sent([events[ref] for ref in part])
         for ref in part:
             said = prints[ref]
             assert said is not None  # it is altered
             document = documents.get(ref)
-            if document is not None and ref in sent and is_as_read(document, said):
+            if document is not None and ref in sent and matches_digest(document, said):
                 was = sent[ref]
                 if day.lost and said.remembered:  # another event may have said the same before, and is lost
                     was = replace(was, event_id=document.event_id)
                 changed = changes(was, document)
                 if not changed and said.remembered:
                     dropped.add(ref)
-                    day.account(facts[ref].currency).accept(facts[ref].print, said.digest)
+                    day.account(events[ref].currency).accept(events[ref].print, said.digest)
             else:
-                changed = changed_sums(facts[ref], document) if document is not None else []
-                if altered[ref].held != facts[ref].gross:
+                changed = changed_sums(events[ref], document) if document is not None else []
+                if altered[ref].held != events[ref].gross:
                     changed.insert(0, "gross")
             altered[ref].detail = in_words(changed) or "in its parts, the gross is the same"
     return [each for each in found if each.ref not in dropped or each.kind != "altered"]
 
 
-def _absent(fact: EventRow, sink: Sink) -> list[DayDifference]:
-    elsewhere = sink.read([fact.ref])
+def _absent(event: EventRow, sink: Sink) -> list[DayDifference]:
+    elsewhere = sink.read([event.ref])
     for document in elsewhere:
         where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
-        if document.revision < fact.revision:
-            revisions = f"revision {document.revision} instead of {fact.revision}; {where}: event {fact.event_id}"
-            return [_remembered(of_receipt(fact, "older_revision", revisions), fact, sink)]
-        return [of_receipt(fact, "moved", where)]
-    if fact.reason:
-        return [of_receipt(fact, "vanished", fact.reason)]
-    return [_remembered(of_receipt(fact, "missing", f"event {fact.event_id}"), fact, sink)]
+        if document.revision < event.revision:
+            revisions = f"revision {document.revision} instead of {event.revision}; {where}: event {event.event_id}"
+            return [_remembered(of_receipt(event, "older_revision", revisions), event, sink)]
+        return [of_receipt(event, "moved", where)]
+    if event.reason:
+        return [of_receipt(event, "vanished", event.reason)]
+    return [_remembered(of_receipt(event, "missing", f"event {event.event_id}"), event, sink)]
 
 
-def _remembered(absent: DayDifference, fact: EventRow, sink: Sink) -> DayDifference:
+def _remembered(absent: DayDifference, event: EventRow, sink: Sink) -> DayDifference:
     """What the ERP remembers to have taken, it has to forget before it takes it again."""
-    if isinstance(sink, SupportsDeliveryHistory) and (delivered := sink.deliveries([fact.event_id])):
+    if isinstance(sink, SupportsDeliveryHistory) and (delivered := sink.deliveries([event.event_id])):
         since = "deleted" if absent.kind == "missing" else "undone"
         absent.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and {since} in the ERP since"
         if isinstance(sink, SupportsRevoke):
@@ -296,22 +315,25 @@ def _say_what_is_left(found: Sequence[DayDifference], sink: Sink) -> None:
                 each.repair += " --revoke"
 
 
-def _orphans(book: EventStore, sink: Sink, terms: ReconciliationScope) -> list[DayDifference]:
+def _orphans(event_store: EventStore, sink: Sink, scope: ReconciliationScope) -> list[DayDifference]:
     """What the ERP holds of no document, under references of which the tills sent nothing that it should hold.
 
     Where the topic has lost its beginning, deliveries of before may have had documents: somebody may have put them
     into an archive.
     """
-    if not (terms.deep or _NO_STORE in terms.doubtful) or not terms.wants(*_NO_STORE):
+    if not (scope.deep or _NO_STORE in scope.doubtful) or not scope.wants(*_NO_STORE):
         return []
     if not isinstance(sink, SupportsOrphanCheck):
         return []
     found: list[DayDifference] = []
     for fragment in sink.fragments():
-        if any(fact.fate in ("erp", "refused", "waiting", "vanished") for fact in book.about(fragment.external_ref)):
+        if any(
+            event.status in ("erp", "refused", "waiting", "vanished")
+            for event in event_store.events_of(fragment.external_ref)
+        ):
             continue  # its own day says that the document is missing
         words = [word for word in (parts_in_words(fragment),) if word]
-        if fragment.deliveries and terms.whole and terms.lost is None:
+        if fragment.deliveries and scope.whole and scope.lost is None:
             words.append(f"{fragment.deliveries} remembered as delivered")
         if words:
             detail = f"no document, but {', '.join(words)}"
@@ -321,25 +343,25 @@ def _orphans(book: EventStore, sink: Sink, terms: ReconciliationScope) -> list[D
 
 
 def _unsent(
-    book: EventStore,
+    event_store: EventStore,
     sink: Sink,
     documents: Sequence[DocumentDigest],
     day: DayReport,
-    terms: ReconciliationScope,
+    scope: ReconciliationScope,
     most: int = 500,
 ) -> list[DayDifference]:
     """The documents for which nothing was due on this day."""
     found: list[DayDifference] = []
     strange: list[DocumentDigest] = []
     for document in documents:
-        known = book.about(document.external_ref)
-        due = next((fact for fact in known if fact.fate in ("erp", "refused", "waiting")), None)
-        if due is not None and (due.fate == "waiting" or due.revision > document.revision):
+        known = event_store.events_of(document.external_ref)
+        due = next((event for event in known if event.status in ("erp", "refused", "waiting")), None)
+        if due is not None and (due.status == "waiting" or due.revision > document.revision):
             continue  # it will be replaced; or its own day says so
         if due is not None:
             found.append(of_document(document, day, "moved", f"sent as of {due.day} in store {due.store}"))
         elif known:
-            how = f"sent, and became a dead letter: {known[0].letter}"
+            how = f"sent, and became a dead letter: {known[0].dead_letter}"
             found.append(of_document(document, day, "other_content", how))
         else:
             strange.append(document)
@@ -347,21 +369,25 @@ def _unsent(
         part = strange[start : start + most]
         read = {document.external_ref: document for document in sink.read([each.external_ref for each in part])}
         for each in part:
-            found += _strange(book, each, read.get(each.external_ref), day, terms)
+            found += _strange(event_store, each, read.get(each.external_ref), day, scope)
     return found
 
 
 def _strange(
-    book: EventStore, document: DocumentDigest, read: ErpDocument | None, day: DayReport, terms: ReconciliationScope
+    event_store: EventStore,
+    document: DocumentDigest,
+    read: ErpDocument | None,
+    day: DayReport,
+    scope: ReconciliationScope,
 ) -> list[DayDifference]:
     """A document whose reference no till sent: a copy, if all that it says was sent under another."""
-    original = original_of(book, document, read)
+    original = original_of(event_store, document, read)
     if original is not None:
         return [of_document(document, day, "doubled", f"a copy of {original.ref}")]
-    if not terms.is_over(day.store, day.day):
+    if not scope.is_over(day.store, day.day):
         return []  # it may have been sent since the topic was read
     detail = f"event {document.event_id}"
-    for other in book.saying(document.content):
+    for other in event_store.receipts_with_content(document.content):
         detail += f"; it has the content hash of {other.ref}, and says something else"
         break
     return [of_document(document, day, "only_in_erp", detail)]

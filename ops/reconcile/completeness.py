@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from ops.reconcile.content import in_places
+from ops.reconcile.content import format_amount
 from ops.reconcile.rows import UnbookedSum
 
 #: Fates of receipts that are on their way, or stuck: a day that has some is not complete.
-OPEN_FATES = ("dead", "held", "parked", "waiting")
+OPEN_STATUSES = ("dead", "held", "parked", "waiting")
 
 
 @dataclass
@@ -31,7 +31,7 @@ class CurrencySums:
 
     amounts: dict[str, ReceiptAmount] = field(default_factory=dict)
     unknown: int = 0
-    otherwise: int = 0
+    booked_otherwise: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.count)
@@ -39,7 +39,7 @@ class CurrencySums:
     @property
     def count(self) -> int:
         """Receipts, and records of which no receipt is known."""
-        return sum(amount.receipts for amount in self.amounts.values()) + self.unknown + self.otherwise
+        return sum(amount.receipts for amount in self.amounts.values()) + self.unknown + self.booked_otherwise
 
     @property
     def receipts(self) -> int:
@@ -59,18 +59,18 @@ class CurrencySums:
         for currency, amount in other.amounts.items():
             self.add(currency, amount.receipts, amount.gross, amount.returned)
         self.unknown += other.unknown
-        self.otherwise += other.otherwise
+        self.booked_otherwise += other.booked_otherwise
 
     def as_json(self) -> dict[str, Any]:
         """Return them for machines."""
         return {
             "receipts": self.receipts,
             "amounts": {
-                currency: {"receipts": amount.receipts, "gross": in_places(amount.gross, currency)}
+                currency: {"receipts": amount.receipts, "gross": format_amount(amount.gross, currency)}
                 for currency, amount in sorted(self.amounts.items())
             },
             "records_of_unknown_amount": self.unknown,
-            "dead_letters_of_booked_receipts": self.otherwise,
+            "dead_letters_of_booked_receipts": self.booked_otherwise,
         }
 
     def in_words(self) -> str:
@@ -79,29 +79,33 @@ class CurrencySums:
         if self.unknown:
             whose = "record whose amount" if self.unknown == 1 else "records whose amounts"
             parts.append(f"{self.unknown:,} {whose} can't be told")
-        if self.otherwise:
-            of = "dead letter of a receipt that is" if self.otherwise == 1 else "dead letters of receipts that are"
-            parts.append(f"{self.otherwise:,} {of} booked in another version")
+        if self.booked_otherwise:
+            of = (
+                "dead letter of a receipt that is"
+                if self.booked_otherwise == 1
+                else "dead letters of receipts that are"
+            )
+            parts.append(f"{self.booked_otherwise:,} {of} booked in another version")
         return ", ".join(parts[:-1]) + (", and " if len(parts) > 1 else "") + parts[-1] if parts else "nothing"
 
 
 def _in_words(amount: ReceiptAmount, currency: str) -> str:
-    words = f"{in_places(amount.gross, currency)} {currency} in {amount.receipts:,} receipt"
+    words = f"{format_amount(amount.gross, currency)} {currency} in {amount.receipts:,} receipt"
     words += "" if amount.receipts == 1 else "s"
     sold = amount.gross - amount.returned
     if sold and amount.returned:  # which would hide each other
-        words += f" ({in_places(sold, currency)} sold, {in_places(amount.returned, currency)} given back)"
+        words += f" ({format_amount(sold, currency)} sold, {format_amount(amount.returned, currency)} given back)"
     return words
 
 
-def by_fate(found: Iterable[UnbookedSum]) -> dict[str, CurrencySums]:
+def by_status(found: Iterable[UnbookedSum]) -> dict[str, CurrencySums]:
     """Return the sums of a store's day by fate."""
     sums: dict[str, CurrencySums] = {}
     for each in found:
-        of_fate = sums.setdefault(each.fate, CurrencySums())
-        of_fate.add(each.currency, each.receipts, each.gross, each.returned)
-        of_fate.unknown += each.unknown
-        of_fate.otherwise += each.otherwise
+        of_status = sums.setdefault(each.status, CurrencySums())
+        of_status.add(each.currency, each.receipts, each.gross, each.returned)
+        of_status.unknown += each.unknown
+        of_status.booked_otherwise += each.booked_otherwise
     return sums
 
 

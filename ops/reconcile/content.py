@@ -80,7 +80,7 @@ def _said(name: str, now: Any, was: Any, currency: str) -> str:
     if name in _UNSAID or any(map(by_value, texts)):
         return f"{word} is another"
     if name in _MONEY:
-        return f"{word} {in_places(now, currency)} instead of {in_places(was, currency)}"
+        return f"{word} {format_amount(now, currency)} instead of {format_amount(was, currency)}"
     return f"{word} {_shown(now)} instead of {_shown(was)}"
 
 
@@ -88,21 +88,21 @@ def _shown(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, Decimal):
-        return plain(value)
+        return format_number(value)
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     return str(value) if value != "" else "(empty)"
 
 
-def is_as_read(document: ErpDocument, held: DocumentDigest) -> bool:
+def matches_digest(document: ErpDocument, held: DocumentDigest) -> bool:
     """Whether what was read under the reference is what the sink made its print of.
 
     An ERP behind an API may give the document as it was delivered, and not as somebody has changed it.
     """
-    return held.personal is not None and says(document, held.digest, held.personal)
+    return held.personal is not None and has_digests(document, held.digest, held.personal)
 
 
-def says(document: ErpDocument, digest: str, personal: str) -> bool:
+def has_digests(document: ErpDocument, digest: str, personal: str) -> bool:
     """Whether the document has these prints: its lines, payments, amounts, times and all else, personal values too."""
     try:
         return (in_digits(print_of(document)), in_digits(personal_print_of(document))) == (digest, personal)
@@ -116,46 +116,48 @@ def _without_descriptions(document: ErpDocument) -> ErpDocument:
     return replace(document, lines=lines)
 
 
-def came_of(letter: DeadEventRow, document: ErpDocument) -> bool:
+def matches_dead_letter(letter: DeadEventRow, document: ErpDocument) -> bool:
     """Whether the document is what the letter's record makes; of one that today's rules refuse, as far as is known."""
     if letter.reason:
         known = (document.revision, document.content, document.currency, document.gross)
         return known == (letter.revision, letter.content, letter.currency, letter.gross)
     document = replace(document, event_id=letter.event_id)  # another event may have said the same
     filled = [] if document.mapping is None else [_without_descriptions(document)]
-    return any(says(each, letter.print, letter.personal) for each in (document, *filled))
+    return any(has_digests(each, letter.print, letter.personal) for each in (document, *filled))
 
 
-def original_of(book: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
+def original_of(event_store: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
     """Return the receipt that the document says all of: lines, payments, amounts, register, time, customer, cashier.
 
     Only its names may be others, and the day, which the time decides. The hash in the column `content` proves nothing:
     it may have been copied.
     """
-    if read is None or not is_as_read(read, document):
+    if read is None or not matches_digest(read, document):
         return None
     sold_at = (read.source, read.store, read.register_id, milliseconds(read.occurred_at))
-    for fact in book.sold_at(*sold_at):
-        named = replace(read, external_ref=fact.ref, event_id=fact.event_id, content=fact.content)
-        named.business_date = as_date(fact.day)
-        if says(named, fact.print, fact.personal):
-            return fact
+    for event in event_store.sold_at(*sold_at):
+        named = replace(read, external_ref=event.ref, event_id=event.event_id, content=event.content)
+        named.business_date = as_date(event.day)
+        if has_digests(named, event.print, event.personal):
+            return event
     return None
 
 
-def changed_sums(fact: EventRow, document: ErpDocument) -> list[str]:
+def changed_sums(event: EventRow, document: ErpDocument) -> list[str]:
     """Return which sums of the document are not as sent. An ERP behind an API may give it as it was delivered."""
     held = totals_of([document])[0]
-    kinds = sorted({*held.tenders, *fact.tenders})
+    kinds = sorted({*held.tenders, *event.tenders})
     zero = Decimal(0)
-    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), fact.tenders.get(kind, zero)) for kind in kinds]
+    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), event.tenders.get(kind, zero)) for kind in kinds]
     said = [
-        f"{name} {in_places(now, fact.currency)} instead of {in_places(sent, fact.currency)}"
-        for name, now, sent in (("net", held.net, fact.net), ("tax", held.tax, fact.tax), *paid)
+        f"{name} {format_amount(now, event.currency)} instead of {format_amount(sent, event.currency)}"
+        for name, now, sent in (("net", held.net, event.net), ("tax", held.tax, event.tax), *paid)
         if now != sent
     ]
-    counts = [("lines", Decimal(held.lines), Decimal(fact.lines)), ("quantity", held.quantity, fact.quantity)]
-    return said + [f"{name} {plain(now)} instead of {plain(sent)}" for name, now, sent in counts if now != sent]
+    counts = [("lines", Decimal(held.lines), Decimal(event.lines)), ("quantity", held.quantity, event.quantity)]
+    return said + [
+        f"{name} {format_number(now)} instead of {format_number(sent)}" for name, now, sent in counts if now != sent
+    ]
 
 
 def parts_in_words(fragment: OrphanedParts) -> str:
@@ -164,7 +166,7 @@ def parts_in_words(fragment: OrphanedParts) -> str:
     return " and ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts if count)
 
 
-def in_places(amount: Decimal, currency: str) -> str:
+def format_amount(amount: Decimal, currency: str) -> str:
     """Return the amount with the currency's places."""
     digits = minor_digits(currency)
     if digits is None:
@@ -174,6 +176,6 @@ def in_places(amount: Decimal, currency: str) -> str:
     return format(shown if shown == amount else amount, "f")
 
 
-def plain(number: Decimal) -> str:
+def format_number(number: Decimal) -> str:
     """Return the number without trailing zeros."""
     return format(number.normalize() + 0, "f")

@@ -7,7 +7,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from ops.reconcile.content import in_places
+from ops.reconcile.content import format_amount
 from ops.reconcile.store_day import CurrencyTotals, DayReport
 from sinks.digests import VERSION
 from streams.dead_letters.day_states import DayState, NotBooked
@@ -41,8 +41,8 @@ def _held(account: CurrencyTotals) -> dict[str, Any]:
 
 def _counts(account: CurrencyTotals) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for fate, (count, _) in account.counts.items():
-        name = "dead" if fate in ("parked", "resolved") else fate
+    for status, (count, _) in account.counts.items():
+        name = "dead" if status in ("parked", "resolved") else status
         counts[name] = counts.get(name, 0) + count
     return counts
 
@@ -57,7 +57,7 @@ def _plain(value: object) -> str:
     return format(value.normalize(), "f") if hasattr(value, "normalize") else str(value)
 
 
-def now_is(day: DayReport, past: Sequence[DayState], at: datetime, by: str) -> DayState:
+def current_state(day: DayReport, past: Sequence[DayState], at: datetime, by: str) -> DayState:
     """The day's state now, given what was noted of it: that one, if nothing has changed.
 
     A day that was settled (balanced, or differs, or signed off) and has other figures now is reopened: it is
@@ -93,8 +93,8 @@ def _as_found(day: DayReport, at: datetime, by: str, figures: str, *, reopened: 
 def _answers(day: DayReport) -> dict[str, Any]:
     """Return both answers about the day, as they are noted."""
     sums = day.not_booked
-    amounts = {currency: in_places(amount.gross, currency) for currency, amount in sorted(sums.amounts.items())}
-    unbooked = NotBooked(receipts=sums.receipts, amounts=amounts, others=sums.unknown + sums.otherwise)
+    amounts = {currency: format_amount(amount.gross, currency) for currency, amount in sorted(sums.amounts.items())}
+    unbooked = NotBooked(receipts=sums.receipts, amounts=amounts, others=sums.unknown + sums.booked_otherwise)
     return {"books": day.books, "unbooked": unbooked, "held": held_digest(day)}
 
 
@@ -103,7 +103,7 @@ def _is_lost_since(day: DayReport, signed: DayState) -> bool:
     return day.lost and not day.differences and signed.held == held_digest(day)
 
 
-def known_to_differ(noted: Noted) -> set[tuple[str, str]]:
+def days_known_to_differ(noted: Noted) -> set[tuple[str, str]]:
     """The days that were last noted as different, or signed off with a reason: digests may have shown it, not sums."""
     last = {key: past[-1] for key, past in noted.items()}
     return {key for key, one in last.items() if one.state == "differs" or (one.state == "signed off" and one.why)}

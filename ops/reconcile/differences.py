@@ -5,14 +5,14 @@ from ops.reconcile.store_day import DayDifference, DayReport, Kind
 from sinks.base import DocumentDigest
 
 
-def of_receipt(fact: EventRow, kind: Kind, detail: str, document: DocumentDigest | None = None) -> DayDifference:
+def of_receipt(event: EventRow, kind: Kind, detail: str, document: DocumentDigest | None = None) -> DayDifference:
     """Return the difference of a receipt, and of the document beside it."""
-    place = f"{fact.partition}:{fact.offset}"
+    place = f"{event.partition}:{event.offset}"
     held = document.gross if document is not None else None
-    subject = fact.ref or place
-    repair = repair_of(kind, fact.store, fact.day, subject)
-    sent = None if not fact.ref else fact.gross
-    return DayDifference(kind, fact.store, fact.day, fact.currency, subject, detail, place, sent, held, repair)
+    subject = event.ref or place
+    repair = repair_of(kind, event.store, event.day, subject)
+    sent = None if not event.ref else event.gross
+    return DayDifference(kind, event.store, event.day, event.currency, subject, detail, place, sent, held, repair)
 
 
 def of_document(document: DocumentDigest, day: DayReport, kind: Kind, detail: str) -> DayDifference:

@@ -44,7 +44,7 @@ class ExpectedDocuments:
             place = places[record.offset] - 1
             return SentRow(batch.partition, record.offset, place, digests[record.offset], record.timestamp)
 
-        rows = [bare(each.record)._replace(noted=each.why) for each in noted]
+        rows = [bare(each.record)._replace(skipped=each.why) for each in noted]
         for each in undecodable:
             row = bare(each.record)._replace(reason=each.reason.value)
             rows.append(row if each.event is None else self._stated(row, each.event))
@@ -53,7 +53,7 @@ class ExpectedDocuments:
         for arrival in arrivals:
             if arrival.event.type == "day_close":
                 rows.append(
-                    self._stated(bare(arrival.record)._replace(noted="day_close"), arrival.event)._replace(gross=0)
+                    self._stated(bare(arrival.record)._replace(skipped="day_close"), arrival.event)._replace(gross=0)
                 )
                 closes += self._close(arrival)
             else:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from ops.dlq.listing import history
 from ops.dlq.render import console_of
-from ops.reconcile.compare import settle_letters
-from ops.reconcile.content import in_places
+from ops.reconcile.compare import settle_dead_letters
+from ops.reconcile.content import format_amount
 from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import committed
@@ -29,7 +29,7 @@ from streams.settings import Settings
 #: A receipt's number may be that of many registers.
 MOST = 20
 
-FATES = {
+STATUS_LABELS = {
     "erp": "delivered: the document that the ERP should hold",
     "duplicate": "a duplicate: nothing was done",
     "superseded": "replaced by a higher revision",
@@ -87,16 +87,18 @@ def explain(settings: Settings, target: str, progress: Progress = lambda _: None
 def _refs(settings: Settings, judge: ExpectedDocuments, target: str, progress: Progress) -> list[str]:
     if split_receipt(target) is not None:
         return [target]
-    book = EventStore()
+    event_store = EventStore()
     try:
-        _read(settings, book, judge, target.rpartition(":")[2], progress)
-        return book.meant(target)
+        _read(settings, event_store, judge, target.rpartition(":")[2], progress)
+        return event_store.find_references(target)
     finally:
-        book.close()
+        event_store.close()
 
 
-def _read(settings: Settings, book: EventStore, judge: ExpectedDocuments, word: str, progress: Progress) -> None:
-    asyncio.run(read_all(settings, book, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word)))
+def _read(settings: Settings, event_store: EventStore, judge: ExpectedDocuments, word: str, progress: Progress) -> None:
+    asyncio.run(
+        read_all(settings, event_store, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word))
+    )
 
 
 def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
@@ -104,51 +106,51 @@ def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
 
     A canonical record has the word as it is, or with escapes. What a contract makes of a record may be anything.
     """
-    plain = word.encode()
+    encoded = word.encode()
     if settings.contract is not None or not re.fullmatch(r"[A-Za-z0-9._-]+", word):
         return lambda record: True
-    return lambda record: record.value is not None and (plain in record.value or b"\\u" in record.value)
+    return lambda record: record.value is not None and (encoded in record.value or b"\\u" in record.value)
 
 
 def _way(
     settings: Settings, judge: ExpectedDocuments, sink: Sink, places: dict[int, int], ref: str, progress: Progress
 ) -> ReceiptTrace:
-    book = EventStore()
+    event_store = EventStore()
     try:
         parts = split_receipt(ref)
         number = parts[3] if parts is not None else ""
-        _read(settings, book, judge, number, progress)
-        settle_letters(book, (), sink)
-        book.judge(places)
-        facts = book.about(ref)
+        _read(settings, event_store, judge, number, progress)
+        settle_dead_letters(event_store, (), sink)
+        event_store.classify(places)
+        events = event_store.events_of(ref)
     finally:
-        book.close()
+        event_store.close()
     held = sink.read([ref])
     way = ReceiptTrace(ref, document=held[0] if held else None)
-    for fact in facts:
-        way.steps += _arrival(settings.topic, fact)
-        if fact.letter:
-            way.steps += _letters(settings, fact)
-    ids = {fact.event_id for fact in facts} | {document.event_id for document in held}
+    for event in events:
+        way.steps += _arrival(settings.topic, event)
+        if event.dead_letter:
+            way.steps += _letters(settings, event)
+    ids = {event.event_id for event in events} | {document.event_id for document in held}
     if isinstance(sink, SupportsDeliveryHistory):
         way.steps += [_delivery(each) for each in sink.deliveries(sorted(ids))]
     way.steps.sort(key=lambda step: (step.at is None, step.at))
-    way.steps.append(_now(way, facts, sink.numbers([ref]).get(ref) if isinstance(sink, SupportsErpNumbers) else None))
+    way.steps.append(_now(way, events, sink.numbers([ref]).get(ref) if isinstance(sink, SupportsErpNumbers) else None))
     return way
 
 
-def _arrival(topic: str, fact: EventRow) -> list[TraceStep]:
-    stands = f"{topic}, partition {fact.partition}, offset {fact.offset}"
-    said = f"event {fact.event_id}, revision {fact.revision}, {in_places(fact.gross, fact.currency)} {fact.currency}"
-    more = f"; today's rules: {fact.reason}" if fact.reason else ""
+def _arrival(topic: str, event: EventRow) -> list[TraceStep]:
+    stands = f"{topic}, partition {event.partition}, offset {event.offset}"
+    said = f"event {event.event_id}, revision {event.revision}, {format_amount(event.gross, event.currency)} {event.currency}"
+    more = f"; today's rules: {event.reason}" if event.reason else ""
     return [
-        TraceStep(_moment(fact.occurred), "sold at the till", f"store {fact.store}, business day {fact.day}", said),
-        TraceStep(_moment(fact.arrived), "arrived", stands, f"{FATES[fact.fate]}{more}"),
+        TraceStep(_moment(event.occurred), "sold at the till", f"store {event.store}, business day {event.day}", said),
+        TraceStep(_moment(event.arrived), "arrived", stands, f"{STATUS_LABELS[event.status]}{more}"),
     ]
 
 
-def _letters(settings: Settings, fact: EventRow) -> list[TraceStep]:
-    origin = RecordOrigin(settings.topic, fact.partition, fact.offset, fact.digest)
+def _letters(settings: Settings, event: EventRow) -> list[TraceStep]:
+    origin = RecordOrigin(settings.topic, event.partition, event.offset, event.digest)
     letters, outcomes = history(settings, origin)
     steps = [
         TraceStep(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.place}",
@@ -168,15 +170,17 @@ def _delivery(each: DeliveryRecord) -> TraceStep:
     )
 
 
-def _now(way: ReceiptTrace, facts: Sequence[EventRow], number: str | None) -> TraceStep:
+def _now(way: ReceiptTrace, events: Sequence[EventRow], number: str | None) -> TraceStep:
     document = way.document
     if document is None:
-        due = any(fact.fate == "erp" for fact in facts)
-        left = next((fact for fact in facts if fact.fate in WHERE), None)
+        due = any(event.status == "erp" for event in events)
+        left = next((event for event in events if event.status in WHERE), None)
         if left is not None and not due:
-            gross = f"{in_places(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
-            return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {WHERE[left.fate]}")
-        words = "and it should hold one: tillstream reconcile" if due else "and there should be none" if facts else ""
+            gross = (
+                f"{format_amount(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
+            )
+            return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {WHERE[left.status]}")
+        words = "and it should hold one: tillstream reconcile" if due else "and there should be none" if events else ""
         return TraceStep(
             None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it"
         )
@@ -192,7 +196,7 @@ def _now(way: ReceiptTrace, facts: Sequence[EventRow], number: str | None) -> Tr
 def _document(document: ErpDocument) -> dict[str, Any]:
     names = ("external_ref", "event_id", "kind", "revision", "store", "currency", "mapping", "company", "review")
     amounts = {
-        name: in_places(getattr(document, name), document.currency) for name in ("net", "tax", "rounding", "gross")
+        name: format_amount(getattr(document, name), document.currency) for name in ("net", "tax", "rounding", "gross")
     }
     said = {name: getattr(document, name) for name in names}
     return said | {"business_date": document.business_date.isoformat(), "lines": len(document.lines)} | amounts

@@ -128,7 +128,7 @@ class TopicExtent:
 
 async def read_topic(
     settings: Settings,
-    book: EventStore,
+    event_store: EventStore,
     judge: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
@@ -158,8 +158,8 @@ async def read_topic(
                     extent.lost = at if extent.lost is None else max(extent.lost, at)
                 wanted = list(filter(only, of_one))
                 rows, closes = await judge.rows(Batch(settings.topic, number, wanted), now)
-                book.add(rows)
-                book.add_closes(closes)
+                event_store.add(rows)
+                event_store.add_closes(closes)
     except KafkaException as error:
         raise BrokerUnreachable(f"reading {settings.topic} at {settings.broker}: {error.args[0].str()}") from None
     finally:
@@ -169,9 +169,9 @@ async def read_topic(
     return extent
 
 
-async def read_letters_alone(
+async def read_dead_letters_without_record(
     settings: Settings,
-    book: EventStore,
+    event_store: EventStore,
     judge: ExpectedDocuments,
     now: datetime,
     extent: TopicExtent,
@@ -181,7 +181,7 @@ async def read_letters_alone(
 
     The book has the letters already, and all that was read of the topic. Raises BrokerUnreachable.
     """
-    alone = {place for place in book.letters_alone() if extent.lacks(place[0], place[1])}
+    alone = {place for place in event_store.dead_letters_without_record() if extent.lacks(place[0], place[1])}
     topic = settings.dead_letter_topic
     there = partitions_of_topics(settings).get(topic, 0)
     for records in pieces(settings, topic, range(there)) if alone else ():
@@ -194,20 +194,20 @@ async def read_letters_alone(
             arrived = milliseconds(head.first_failed)
             its_record = TopicRecord(partition, offset, arrived, record.key, record.value, record.headers)
             rows, _ = await judge.rows(Batch(settings.topic, partition, [its_record]), now)
-            book.add(row._replace(digest=digest) for row in rows)
+            event_store.add(row._replace(digest=digest) for row in rows)
 
 
 async def sent_documents(
-    settings: Settings, judge: ExpectedDocuments, now: datetime, facts: Sequence[EventRow], most: int = 2_000
+    settings: Settings, judge: ExpectedDocuments, now: datetime, events: Sequence[EventRow], most: int = 2_000
 ) -> dict[str, ErpDocument]:
     """Return by reference the documents that these receipts' records make; of the first `most`.
 
     A receipt whose record is gone from the topic is left out. Raises BrokerUnreachable.
     """
-    wanted = {(fact.event_id, fact.ref) for fact in facts[:most]}
+    wanted = {(event.event_id, event.ref) for event in events[:most]}
     places: dict[int, set[int]] = defaultdict(set)
-    for fact in facts[:most]:
-        places[fact.partition].add(fact.offset)
+    for event in events[:most]:
+        places[event.partition].add(event.offset)
     found: dict[str, ErpDocument] = {}
     consumer = reading_consumer(settings)
     try:
@@ -250,12 +250,12 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
 
 def day_ends(judge: ExpectedDocuments, store: str, day: date) -> datetime:
     """When the store's business day is over: at a cut-off that its clock shows twice, the second time."""
-    facts = judge.store(store)
+    settings = judge.store(store)
     try:
         after = day + timedelta(days=1)
-        if facts is None:
+        if settings is None:
             return datetime.combine(after, time(), UTC)
-        cutoff = datetime.combine(after, facts.cutoff, facts.zone)
+        cutoff = datetime.combine(after, settings.cutoff, settings.zone)
         return max(cutoff.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
     except OverflowError:  # the last day that there is
         return datetime.max.replace(tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import get_args
 from prometheus_client import write_to_textfile
 from pydantic import BaseModel, ConfigDict
 
-from ops.reconcile.completeness import OPEN_FATES, CurrencySums, sum_of
+from ops.reconcile.completeness import OPEN_STATUSES, CurrencySums, sum_of
 from ops.reconcile.run import Now, ReconciliationResult, unbalanced, unsettled
 from ops.reconcile.store_day import Kind, State
-from ops.reconcile.verdict import sums_by_fate
+from ops.reconcile.verdict import sums_by_status
 from streams.metrics import ReconciliationMetrics
 
 
@@ -53,15 +53,15 @@ def summary_of(found: ReconciliationResult, now: Now) -> ReconciliationSummary:
     for account in (account for day in open_ones for account in day.accounts if account.currency):
         gross[account.currency] += abs(account.held.gross - account.due.gross)
     over = [day for day in unbalanced(found, now) if day.state != "open"]
-    fates = sums_by_fate(over)
+    statuses = sums_by_status(over)
     unproved = sum_of(day.unproved for day in over)
     return ReconciliationSummary(
         at=found.at,
         differences={kind: kinds[kind] for kind in get_args(Kind)},
         gross_difference=gross,
         store_days={state: states[state] for state in get_args(State)},
-        unbooked={fate: fates[fate].count if fate in fates else 0 for fate in OPEN_FATES},
-        unbooked_gross=dict.fromkeys(gross, Decimal(0)) | _gross(sum_of(fates.values())),
+        unbooked={status: statuses[status].count if status in statuses else 0 for status in OPEN_STATUSES},
+        unbooked_gross=dict.fromkeys(gross, Decimal(0)) | _gross(sum_of(statuses.values())),
         unproved=dict.fromkeys(gross, 0) | {name: each.receipts for name, each in unproved.amounts.items() if name},
         unproved_gross=dict.fromkeys(gross, Decimal(0)) | _gross(unproved),
         incomplete=sum(not day.differences for day in over),
@@ -82,8 +82,8 @@ def metrics_of(summary: ReconciliationSummary) -> ReconciliationMetrics:
         metrics.store_days.labels(state).set(count)
     for currency, off in summary.gross_difference.items():
         metrics.gross.labels(currency).set(float(off))
-    for fate, count in summary.unbooked.items():
-        metrics.unbooked.labels(fate).set(count)
+    for status, count in summary.unbooked.items():
+        metrics.unbooked.labels(status).set(count)
     for currency, left in summary.unbooked_gross.items():
         metrics.unbooked_gross.labels(currency).set(float(left))
     for currency, count in summary.unproved.items():

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from ops.dlq.render import console_of
 from ops.reconcile.completeness import sum_of
-from ops.reconcile.content import in_places
+from ops.reconcile.content import format_amount
 from ops.reconcile.rows import EventRow, ReceiptFigures
 from ops.reconcile.run import Now, ReconciliationResult, unbalanced
 from ops.reconcile.store_day import MEANING, CurrencyTotals, DayDifference, DayReport
-from ops.reconcile.verdict import WHERE, colour, counted, sums_by_fate, verdict
+from ops.reconcile.verdict import WHERE, colour, counted, sums_by_status, verdict
 from streams.dead_letters.audit import CLOSED
 from streams.dead_letters.day_states import DayState
 from streams.dead_letters.header import printable
@@ -61,7 +61,7 @@ def answers_as_json(day: DayReport) -> dict[str, Any]:
         "books": day.books,
         "complete": day.is_complete,
         "unbooked": day.not_booked.as_json()
-        | {"by_fate": {fate: sums.as_json() for fate, sums in sums_by_fate([day]).items()}},
+        | {"by_fate": {status: sums.as_json() for status, sums in sums_by_status([day]).items()}},
         "resolved": day.resolved.as_json(),
         "records_lost": day.lost,
         "unproved": day.unproved.as_json(),
@@ -82,22 +82,24 @@ def day_as_json(day: DayReport, state: DayState) -> dict[str, Any]:
         "last_arrival": _moment(day.arrived),
         "accounts": [account_as_json(account) for account in day.accounts],
         **answers_as_json(day),
-        "dead_letters": [_letter_as_json(each) for each in day.letters],
-        "noted": day.noted,
+        "dead_letters": [_letter_as_json(each) for each in day.dead_letters],
+        "noted": day.skipped,
         "gaps": day.gaps,
     }
 
 
 def _letter_as_json(each: EventRow) -> dict[str, Any]:
-    gross = in_places(each.gross, each.currency) if each.has_gross else None
-    closed = {"closed_by": each.closed_by, "closed_why": each.closed_why} if each.fate in ("parked", "resolved") else {}
-    return {"receipt": each.ref, "letter": each.letter, "fate": each.fate, "gross": gross} | closed
+    gross = format_amount(each.gross, each.currency) if each.has_gross else None
+    closed = (
+        {"closed_by": each.closed_by, "closed_why": each.closed_why} if each.status in ("parked", "resolved") else {}
+    )
+    return {"receipt": each.ref, "letter": each.dead_letter, "fate": each.status, "gross": gross} | closed
 
 
 def account_as_json(account: CurrencyTotals) -> dict[str, Any]:
     """A store's day in one currency."""
-    counts = {fate: count for fate, (count, _) in sorted(account.counts.items())}
-    money = {fate: in_places(gross, account.currency) for fate, (_, gross) in sorted(account.counts.items())}
+    counts = {status: count for status, (count, _) in sorted(account.counts.items())}
+    money = {status: format_amount(gross, account.currency) for status, (_, gross) in sorted(account.counts.items())}
     return {
         "currency": account.currency,
         "events": account.count(),
@@ -115,8 +117,8 @@ def _figures(figures: ReceiptFigures, currency: str) -> dict[str, Any]:
         "receipts": figures.receipts,
         "lines": figures.lines,
         "quantity": _plain(figures.quantity),
-        **{name: in_places(getattr(figures, name), currency) for name in ("net", "tax", "gross")},
-        "tenders": {kind: in_places(amount, currency) for kind, amount in sorted(figures.tenders.items())},
+        **{name: format_amount(getattr(figures, name), currency) for name in ("net", "tax", "gross")},
+        "tenders": {kind: format_amount(amount, currency) for kind, amount in sorted(figures.tenders.items())},
         "digest": figures.digest,
     }
 
@@ -129,8 +131,8 @@ def difference_as_json(each: DayDifference) -> dict[str, Any]:
         "receipt": each.ref,
         "detail": each.detail,
         "place": each.place,
-        "sent": None if each.sent is None else in_places(each.sent, each.currency),
-        "erp": None if each.held is None else in_places(each.held, each.currency),
+        "sent": None if each.sent is None else format_amount(each.sent, each.currency),
+        "erp": None if each.held is None else format_amount(each.held, each.currency),
         "repair": each.repair,
     }
 
@@ -142,29 +144,29 @@ def report(found: ReconciliationResult, now: Now, *, everything: bool) -> None:
     table = Table(box=None, header_style="bold")
     for name in ("store", "day", "state"):
         table.add_column(name)
-    seldom = [fate for fate in _SELDOM if any(day.count(fate) for day in found.days)]
-    fates = ["duplicate", "superseded", "dead", "held", *seldom, "waiting", "noted"]
-    numbers = ("sent", "= ERP", *(f"+ {_COLUMNS.get(fate, fate)}" for fate in fates))
+    rare = [status for status in _RARE_STATUSES if any(day.count(status) for day in found.days)]
+    statuses = ["duplicate", "superseded", "dead", "held", *rare, "waiting", "noted"]
+    numbers = ("sent", "= ERP", *(f"+ {_COLUMNS.get(status, status)}" for status in statuses))
     for name in (*numbers, "gross due", "gross ERP", "difference", "not booked"):
         table.add_column(name, justify="right")
     table.add_column("")
     for day in shown[: None if everything else MOST]:
-        _add(table, day, now[day.store, day.day], fates)
+        _add(table, day, now[day.store, day.day], statuses)
     console.print(table)
     if len(shown) > MOST and not everything:
         console.print(f"… and {len(shown) - MOST:,} more days; --all shows them, --json has them")
     _report_differences(console, found)
     _report_rest(console, found)
     console.print()
-    for fate, sums in sums_by_fate(found.all).items():
-        console.print(f"not booked, {WHERE[fate]}: {sums.in_words()}", soft_wrap=True)
+    for status, sums in sums_by_status(found.all).items():
+        console.print(f"not booked, {WHERE[status]}: {sums.in_words()}", soft_wrap=True)
     console.print(verdict(found, now), style=colour(found, now), soft_wrap=True)
 
 
 #: Heads of the columns, where they are not the fate itself.
 _COLUMNS = {"duplicate": "twice", "superseded": "replaced"}
 #: Fates that have a column only where there are some.
-_SELDOM = ("parked", "resolved", "refused", "vanished")
+_RARE_STATUSES = ("parked", "resolved", "refused", "vanished")
 
 
 def _odd(day: DayReport, now: Now) -> bool:
@@ -172,20 +174,20 @@ def _odd(day: DayReport, now: Now) -> bool:
     return bool(day.differences) or state.reopened or state.state not in ("balanced", "signed off")
 
 
-def _add(table: Table, day: DayReport, state: DayState, fates: Sequence[str]) -> None:
+def _add(table: Table, day: DayReport, state: DayState, statuses: Sequence[str]) -> None:
     not_booked = day.not_booked.amounts
     for place, account in enumerate(day.accounts):
         head = [printable(day.store) or NO_STORE, day.day, _state(day, state)] if not place else ["", "", ""]
         counts = [
             account.count(),
             account.held.receipts,
-            *(account.count(fate) for fate in fates),
+            *(account.count(status) for status in statuses),
         ]
         left = not_booked.get(account.currency)
         due, held = account.due.gross, account.held.gross
-        money = [in_places(amount, account.currency) for amount in (due, held)]
-        off = "" if due == held else in_places(held - due, account.currency)
-        missing = "" if left is None else in_places(left.gross, account.currency)
+        money = [format_amount(amount, account.currency) for amount in (due, held)]
+        off = "" if due == held else format_amount(held - due, account.currency)
+        missing = "" if left is None else format_amount(left.gross, account.currency)
         shown = (f"{count:,}" if count else "" for count in counts)
         table.add_row(*head, *shown, *money, off, missing, account.currency)
 
@@ -209,7 +211,7 @@ def _report_differences(console: Console, found: ReconciliationResult) -> None:
     for name in ("what", "receipt", "record", "sent", "ERP", "detail", "to repair"):
         table.add_column(name, justify="right" if name in ("sent", "ERP") else "left", overflow="fold")
     for _, each in differences[:MOST]:
-        amounts = ["" if a is None else in_places(a, each.currency) for a in (each.sent, each.held)]
+        amounts = ["" if a is None else format_amount(a, each.currency) for a in (each.sent, each.held)]
         table.add_row(each.kind, printable(each.ref), each.place, *amounts, *map(printable, (each.detail, each.repair)))
     console.print()
     console.print(table)
@@ -221,10 +223,10 @@ def _report_differences(console: Console, found: ReconciliationResult) -> None:
 
 
 def _report_rest(console: Console, found: ReconciliationResult) -> None:
-    _report_letters(console, [each for day in found.all for each in day.letters])
+    _report_letters(console, [each for day in found.all for each in day.dead_letters])
     noted: Counter[str] = Counter()
     for day in found.days:
-        noted.update(day.noted)
+        noted.update(day.skipped)
     if noted:
         console.print()
         for why, count in sorted(noted.items()):
@@ -252,14 +254,14 @@ def _report_letters(console: Console, letters: Sequence[EventRow]) -> None:
     """Print the dead letters by reason, and who has closed those that were closed by hand, and why."""
     groups: dict[tuple[str, str, str, str], list[EventRow]] = {}
     for each in letters:
-        by_hand = (each.closed_by, each.closed_why) if each.fate in CLOSED else ("", "")
-        groups.setdefault((each.fate, each.letter.partition(" ")[2], *by_hand), []).append(each)
+        by_hand = (each.closed_by, each.closed_why) if each.status in CLOSED else ("", "")
+        groups.setdefault((each.status, each.dead_letter.partition(" ")[2], *by_hand), []).append(each)
     if groups:
         console.print()
-    for (fate, reason, by, why), of_it in sorted(groups.items()):
-        closed = fate in CLOSED
+    for (status, reason, by, why), of_it in sorted(groups.items()):
+        closed = status in CLOSED
         which = "--all" if closed or reason in CLOSED else f"--reason {printable(reason)}"
-        head = f"dead letters, {fate}{f' by {printable(by)}' if by else ''}" if closed else "in dead letters"
+        head = f"dead letters, {status}{f' by {printable(by)}' if by else ''}" if closed else "in dead letters"
         because = f" ({printable(why)})" if why else ""
         what = f"{printable(reason)} ({len(of_it):,}{_money(of_it)})"
         console.print(f"{head}{because}: {what}: tillstream dlq list {which}")
@@ -268,13 +270,15 @@ def _report_letters(console: Console, letters: Sequence[EventRow]) -> None:
 def _money(letters: Sequence[EventRow]) -> str:
     """Return the gross by currency; a receipt counts once, by its latest revision."""
     latest: dict[tuple[str, str], EventRow] = {}
-    for each in sorted(letters, key=lambda fact: (fact.revision, fact.arrived)):
+    for each in sorted(letters, key=lambda event: (event.revision, event.arrived)):
         if each.has_gross and each.currency:
             latest[each.ref, each.currency] = each
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for each in latest.values():
         sums[each.currency] += each.gross
-    return "".join(f"; {in_places(gross, currency)} {currency}" for currency, gross in sorted(sums.items()) if gross)
+    return "".join(
+        f"; {format_amount(gross, currency)} {currency}" for currency, gross in sorted(sums.items()) if gross
+    )
 
 
 def report_history(states: Sequence[DayState]) -> None:

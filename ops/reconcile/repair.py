@@ -93,7 +93,7 @@ def repair(
     return repaired
 
 
-def what_is_left(differences: Sequence[DayDifference], *, forget: bool) -> list[str]:
+def describe_unrepaired(differences: Sequence[DayDifference], *, forget: bool) -> list[str]:
     """Say in words which differences `repair` does not touch, and who or what settles them."""
     for_a_person, untouched = _left_out(differences, forget=True), _left_out(differences, forget=forget)
     said = []

@@ -24,7 +24,7 @@ class SentRow(NamedTuple):
     place: int
     digest: str
     arrived: int
-    noted: str = ""
+    skipped: str = ""
     reason: str = ""
     event_id: str = ""
     ref: str = ""
@@ -102,9 +102,9 @@ class EventRow(NamedTuple):
     day: str
     currency: str
     gross: Decimal
-    fate: str
+    status: str
     reason: str
-    letter: str
+    dead_letter: str
     partition: int
     offset: int
     digest: str
@@ -133,12 +133,12 @@ class UnbookedSum(NamedTuple):
     store: str
     day: str
     currency: str
-    fate: str
+    status: str
     receipts: int
     gross: Decimal
     returned: Decimal
     unknown: int
-    otherwise: int
+    booked_otherwise: int
 
 
 @dataclass

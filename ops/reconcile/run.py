@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
-from ops.reconcile.compare import compare, settle_letters, unplaced
-from ops.reconcile.day_states import Noted, known_to_differ, now_is
+from ops.reconcile.compare import compare, settle_dead_letters, unplaced
+from ops.reconcile.day_states import Noted, current_state, days_known_to_differ
 from ops.reconcile.event_store import EventStore, ScratchEventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import (
@@ -16,7 +16,7 @@ from ops.reconcile.fetch import (
     committed,
     day_ends,
     dead_letters,
-    read_letters_alone,
+    read_dead_letters_without_record,
     read_topic,
     sent_documents,
 )
@@ -93,29 +93,29 @@ def reconcile(
         now = datetime.now(UTC)
         places = committed(settings)
         held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
-        doubtful = known_to_differ(days_noted(settings))
+        doubtful = days_known_to_differ(days_noted(settings))
 
         def found_since(begin: date | None) -> ReconciliationResult | None:
             """None when the topic has to be read from farther back than `begin`."""
-            with ScratchEventStore() as book:
-                extent = asyncio.run(read_all(settings, book, judge, now, begin, progress))
+            with ScratchEventStore() as event_store:
+                extent = asyncio.run(read_all(settings, event_store, judge, now, begin, progress))
                 days = first or date.min, last or date.max
-                if begin is not None and book.closes_without_the_one_before(store, *days):
+                if begin is not None and event_store.has_close_without_predecessor(store, *days):
                     return None
-                settle_letters(book, (), sink)
-                book.judge(places)
-                terms = ReconciliationScope(
+                settle_dead_letters(event_store, (), sink)
+                event_store.classify(places)
+                scope = ReconciliationScope(
                     now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful, deep
                 )
-                terms.sent = lambda facts: asyncio.run(sent_documents(settings, judge, now, facts))
-                compared = compare(book, sink, held, terms)
+                scope.sent = lambda events: asyncio.run(sent_documents(settings, judge, now, events))
+                compared = compare(event_store, sink, held, scope)
                 if begin is not None and extent.starts != extent.begins and any(map(_has_unsent, compared)):
                     return None  # a till may have sent it before
-                late = _late(book, first) if first is not None and last is None else None
+                late = _late(event_store, first) if first is not None and last is None else None
                 reach = None if extent.lost is None else extent.lost.date()
                 made_of = sink.compared if isinstance(sink, SupportsContentComparison) else ""
                 return ReconciliationResult(
-                    now, compared, reach, late, days_noted(settings), unplaced(book, terms), made_of
+                    now, compared, reach, late, days_noted(settings), unplaced(event_store, scope), made_of
                 )
 
         return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
@@ -142,12 +142,12 @@ def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep
     return [found for day in days for found in sink.totals(store, day, deep=deep)]
 
 
-def _late(book: EventStore, first: date) -> date | None:
+def _late(event_store: EventStore, first: date) -> date | None:
     """The earliest day before `first` of which something came more than a day after it was over, and not long ago."""
     recent = milliseconds(_at(first)) - _ON_TIME
     late = [
         as_date(day)
-        for (_, day), arrived in book.arrived_last().items()
+        for (_, day), arrived in event_store.last_arrivals().items()
         if day != NOWHERE and as_date(day) < first and arrived > max(recent, milliseconds(_at(as_date(day))) + _ON_TIME)
     ]
     return min(late, default=None)
@@ -163,7 +163,7 @@ def _tomorrow(now: datetime) -> date:
 
 async def read_all(
     settings: Settings,
-    book: EventStore,
+    event_store: EventStore,
     judge: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
@@ -174,19 +174,19 @@ async def read_all(
 
     Arguments and errors are those of `read_topic`.
     """
-    extent = await read_topic(settings, book, judge, now, first, progress, only)
-    book.add_letters(dead_letters(settings))
-    await read_letters_alone(settings, book, judge, now, extent, only)
+    extent = await read_topic(settings, event_store, judge, now, first, progress, only)
+    event_store.add_dead_letters(dead_letters(settings))
+    await read_dead_letters_without_record(settings, event_store, judge, now, extent, only)
     return extent
 
 
-def states_now(settings: Settings, found: ReconciliationResult, by: str, *, keep: bool) -> Now:
+def update_states(settings: Settings, found: ReconciliationResult, by: str, *, keep: bool) -> Now:
     """The days' states now; with `keep` what has changed is noted in the audit topic, as found by `by`."""
     now: Now = {}
     changed: list[DayState] = []
     for day in found.days:
         past = found.noted.get((day.store, day.day), [])
-        state = now_is(day, past, found.at, by)
+        state = current_state(day, past, found.at, by)
         now[day.store, day.day] = state
         # Of a day of which the topic has nothing any more there is nothing to note: what was noted before counts.
         if (not past or past[-1] is not state) and not (day.lost and not day.count()):
@@ -213,7 +213,7 @@ def is_signed(day: DayReport, now: Now) -> bool:
     return state is not None and state.state == "signed off"
 
 
-def since_unsettled(settings: Settings, first: date) -> date:
+def first_unsettled_day(settings: Settings, first: date) -> date:
     """`first`, or the earliest day before that which is noted as neither balanced nor signed off: it stays in view."""
     last = [states[-1] for states in days_noted(settings).values()]
     left = [one.day for one in last if one.day and one.state not in ("balanced", "signed off")]

@@ -31,7 +31,7 @@ class ReconciliationScope:
     last: date = date.max
     doubtful: Container[tuple[str, str]] = ()
     deep: bool = True
-    sent: Callable[[Sequence[EventRow]], dict[str, ErpDocument]] = lambda facts: {}
+    sent: Callable[[Sequence[EventRow]], dict[str, ErpDocument]] = lambda events: {}
 
     def wants(self, store: str, day: str) -> bool:
         """Whether the store's day is to be told of."""

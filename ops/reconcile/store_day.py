@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from ops.reconcile.completeness import OPEN_FATES, CurrencySums, sum_of
+from ops.reconcile.completeness import OPEN_STATUSES, CurrencySums, sum_of
 from ops.reconcile.rows import EventRow, ReceiptFigures
 from sinks.digests import added, from_digits
 
@@ -80,9 +80,9 @@ class CurrencyTotals:
         self.shift += from_digits(held) - from_digits(due)
         self.accepted += 1
 
-    def count(self, *fates: str) -> int:
+    def count(self, *statuses: str) -> int:
         """Events with one of these fates; all of them without."""
-        return sum(count for fate, (count, _) in self.counts.items() if not fates or fate in fates)
+        return sum(count for status, (count, _) in self.counts.items() if not statuses or status in statuses)
 
 
 @dataclass
@@ -98,9 +98,9 @@ class DayReport:
     accounts: list[CurrencyTotals]
     state: State
     differences: list[DayDifference] = field(default_factory=list)
-    letters: list[EventRow] = field(default_factory=list)
+    dead_letters: list[EventRow] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
-    noted: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     arrived: int = 0
     unbooked: dict[str, CurrencySums] = field(default_factory=dict)
     lost: bool = False
@@ -118,7 +118,7 @@ class DayReport:
     @property
     def not_booked(self) -> CurrencySums:
         """What is in dead letters, held, parked or waiting."""
-        return sum_of(sums for fate, sums in self.unbooked.items() if fate in OPEN_FATES)
+        return sum_of(sums for status, sums in self.unbooked.items() if status in OPEN_STATUSES)
 
     @property
     def resolved(self) -> CurrencySums:
@@ -143,9 +143,9 @@ class DayReport:
         """The day in this currency."""
         return next(account for account in self.accounts if account.currency == currency)
 
-    def count(self, *fates: str) -> int:
+    def count(self, *statuses: str) -> int:
         """As `CurrencyTotals.count`, in all currencies."""
-        return sum(account.count(*fates) for account in self.accounts)
+        return sum(account.count(*statuses) for account in self.accounts)
 
 
 def _sums(figures: ReceiptFigures) -> tuple[Any, ...]:

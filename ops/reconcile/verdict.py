@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ops.reconcile.completeness import OPEN_FATES, CurrencySums, sum_of
+from ops.reconcile.completeness import OPEN_STATUSES, CurrencySums, sum_of
 from ops.reconcile.run import Now, ReconciliationResult, is_signed, unbalanced, unsettled
 from ops.reconcile.store_day import DayReport
 
@@ -72,10 +72,12 @@ def _signed(days: Sequence[DayReport], now: Now) -> str:
     return ", all signed off" if all(is_signed(day, now) for day in days) else ""
 
 
-def sums_by_fate(days: Sequence[DayReport]) -> dict[str, CurrencySums]:
+def sums_by_status(days: Sequence[DayReport]) -> dict[str, CurrencySums]:
     """Return what is not booked of these days by where it is, in the order of `WHERE`."""
-    fates = {fate: sum_of(day.unbooked[fate] for day in days if fate in day.unbooked) for fate in OPEN_FATES}
-    return {fate: sums for fate, sums in fates.items() if sums}
+    statuses = {
+        status: sum_of(day.unbooked[status] for day in days if status in day.unbooked) for status in OPEN_STATUSES
+    }
+    return {status: sums for status, sums in statuses.items() if sums}
 
 
 def colour(found: ReconciliationResult, now: Now) -> str:
@@ -85,7 +87,7 @@ def colour(found: ReconciliationResult, now: Now) -> str:
     return "green" if found.balanced else "yellow"
 
 
-def is_right(found: ReconciliationResult, now: Now, *, allow_open: bool) -> bool:
+def is_settled(found: ReconciliationResult, now: Now, *, allow_open: bool) -> bool:
     """Return whether nothing is left to do; with `allow_open`, whether no difference is."""
     return not (unsettled(found, now) if allow_open else unbalanced(found, now))
 

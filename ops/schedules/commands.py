@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ops.importing.commands import WRONG_IN_DATA
 from ops.importing.watch_folder import stopping
-from ops.reconcile.content import in_places
+from ops.reconcile.content import format_amount
 from ops.schedules.history import ScheduleHistory
 from ops.schedules.metrics_server import served
 from ops.schedules.scheduler import JobScheduler, due_after, keep_all
@@ -138,7 +138,7 @@ def _not_booked(report: dict[str, Any]) -> str | None:
     if "unbooked_gross" not in report:
         return None
     left = {currency: Decimal(gross) for currency, gross in report["unbooked_gross"].items()}
-    return ", ".join(f"{in_places(gross, currency)} {currency}" for currency, gross in left.items() if gross)
+    return ", ".join(f"{format_amount(gross, currency)} {currency}" for currency, gross in left.items() if gross)
 
 
 def _what(schedule: ScheduleSettings) -> str:

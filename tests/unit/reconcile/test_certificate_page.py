@@ -40,14 +40,14 @@ def paged(**changes: Any) -> str:
     return page(CERTIFICATE | {"found": deepcopy(DAY) | changes})
 
 
-def sums(receipts: int = 0, gross: str = "", unknown: int = 0, otherwise: int = 0) -> dict[str, Any]:
+def sums(receipts: int = 0, gross: str = "", unknown: int = 0, booked_otherwise: int = 0) -> dict[str, Any]:
     """Sums in euros."""
     amounts = {"EUR": {"receipts": receipts, "gross": gross}} if receipts else {}
     return {
         "receipts": receipts,
         "amounts": amounts,
         "records_of_unknown_amount": unknown,
-        "dead_letters_of_booked_receipts": otherwise,
+        "dead_letters_of_booked_receipts": booked_otherwise,
     }
 
 

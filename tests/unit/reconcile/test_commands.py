@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from ops.reconcile.run import since_unsettled
+from ops.reconcile.run import first_unsettled_day
 from streams.dead_letters.day_states import DayState, note_days
 from tests.support.reconciliation import DAYS, Desk, ref
 
@@ -178,7 +178,7 @@ def test_metrics_have_what_differs_and_what_is_left(desk: Desk, tmp_path: Path) 
 def test_unsettled_days_of_before_stay_in_view(desk: Desk) -> None:
     at = datetime(2026, 3, 12, tzinfo=UTC)
     first = date(2026, 3, 11)
-    assert since_unsettled(desk.settings, first) == first
+    assert first_unsettled_day(desk.settings, first) == first
     last: dict[str, Any] = {
         "2026-03-01": "balanced",
         "2026-03-02": "signed off",
@@ -187,7 +187,7 @@ def test_unsettled_days_of_before_stay_in_view(desk: Desk) -> None:
     }
     note_days(desk.settings, [DayState(store=S1, day="2026-03-03", state="incomplete", at=at, by="ada")])
     note_days(desk.settings, [DayState(store=S1, day=day, state=said, at=at, by="ada") for day, said in last.items()])
-    assert since_unsettled(desk.settings, first) == date(2026, 3, 3)
+    assert first_unsettled_day(desk.settings, first) == date(2026, 3, 3)
     note_days(desk.settings, [DayState(store=S1, day="2026-03-03", state="balanced", at=at, by="ada")])
-    assert since_unsettled(desk.settings, first) == date(2026, 3, 5)
-    assert since_unsettled(desk.settings, date(2026, 3, 4)) == date(2026, 3, 4)
+    assert first_unsettled_day(desk.settings, first) == date(2026, 3, 5)
+    assert first_unsettled_day(desk.settings, date(2026, 3, 4)) == date(2026, 3, 4)

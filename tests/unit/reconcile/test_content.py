@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ops.reconcile import certificate
 from ops.reconcile.certificate_page import page
-from ops.reconcile.day_states import figures_digest, now_is, sign
+from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.render import day_as_json
 from ops.reconcile.store_day import DayDifference, DayReport
 from schemas.document import ErpDocument
@@ -36,12 +36,12 @@ def ref(number: int) -> str:
     return f"pos/S1/R1/{number}/sale"
 
 
-def found(made: World, **terms: Any) -> list[DayDifference]:
-    return [one for day in made.reconcile(**terms) for one in day.differences]
+def found(made: World, **scope: Any) -> list[DayDifference]:
+    return [one for day in made.reconcile(**scope) for one in day.differences]
 
 
-def only(made: World, **terms: Any) -> DayDifference:
-    (one,) = found(made, **terms)
+def only(made: World, **scope: Any) -> DayDifference:
+    (one,) = found(made, **scope)
     return one
 
 
@@ -147,7 +147,7 @@ def test_event_that_came_again_under_another_id_may_be_the_one_that_the_erp_took
     )
     (day,) = made.reconcile()
     assert (day.state, day.differences, day.accounts[0].accepted) == ("balanced", [], 1)
-    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    told = day_as_json(day, current_state(day, [], AFTER, "ada"))
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db", "compared": "the rows"}
     said = page(certificate.made(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
     assert "; 1 of the documents there is of another event that said the same" in said
@@ -302,9 +302,9 @@ def test_description_that_a_mapping_filled_in_is_no_change() -> None:
 
 
 def test_personal_values_show_in_no_digest_that_is_published() -> None:
-    plain, personal = (world(value(1, **more)) for more in ({}, PERSONAL_VALUES))
-    days = [made.reconcile()[0] for made in (plain, personal)]
-    shown = [day_as_json(day, now_is(day, [], AFTER, "ada")) for day in days]
+    format_number, personal = (world(value(1, **more)) for more in ({}, PERSONAL_VALUES))
+    days = [made.reconcile()[0] for made in (format_number, personal)]
+    shown = [day_as_json(day, current_state(day, [], AFTER, "ada")) for day in days]
     assert shown[0] == shown[1]
     assert figures_digest(days[0]) == figures_digest(days[1])
     assert days[0].accounts[0].held.personal != days[1].accounts[0].held.personal
@@ -312,7 +312,7 @@ def test_personal_values_show_in_no_digest_that_is_published() -> None:
 
 def test_certificate_says_what_was_compared() -> None:
     (day,) = world(value(1)).reconcile()
-    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    told = day_as_json(day, current_state(day, [], AFTER, "ada"))
     key = Ed25519PrivateKey.generate()
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
     made = certificate.made(told, AFTER, "ada", key, **between, compared="the rows <of> its tables")
@@ -326,7 +326,7 @@ def test_certificate_says_what_was_compared() -> None:
 
 def test_certificate_of_an_incomplete_day_has_both_answers_and_what_the_digests_are_of() -> None:
     (day,) = world(value(1), value(2, totals={"gross": "9.99"}, tenders=[])).reconcile()
-    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
+    told = day_as_json(day, current_state(day, [], AFTER, "ada"))
     key = Ed25519PrivateKey.generate()
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db", "compared": "the rows"}
     made = certificate.made(told, AFTER, "ada", key, **between)
@@ -347,12 +347,12 @@ def test_state_that_was_noted_with_digests_of_less_stays_if_nothing_differs() ->
     made = world(value(1))
     (day,) = made.reconcile()
     signed = sign(day, NOON, "grace", "").model_copy(update={"figures": "0" * 32})
-    now = now_is(day, [signed], AFTER, "ada")
+    now = current_state(day, [signed], AFTER, "ada")
     assert (now.state, now.by, now.at, now.reopened) == ("signed off", "grace", NOON, False)
-    assert now_is(day, [signed, now], AFTER, "ada") is now
+    assert current_state(day, [signed, now], AFTER, "ada") is now
     made.sink.documents[ref(1)].receipt = "9"
     (day,) = made.reconcile()
-    assert now_is(day, [signed], AFTER, "ada").reopened
+    assert current_state(day, [signed], AFTER, "ada").reopened
 
 
 def noted_before(day: DayReport, state: str) -> DayState:
@@ -363,30 +363,30 @@ def noted_before(day: DayReport, state: str) -> DayState:
 
 def test_day_that_was_balanced_by_digests_of_less_is_balanced_only_if_all_is_booked() -> None:
     (whole,) = world(value(1)).reconcile()
-    now = now_is(whole, [noted_before(whole, "balanced")], AFTER, "ada")
+    now = current_state(whole, [noted_before(whole, "balanced")], AFTER, "ada")
     assert (now.state, now.reopened, now.books) == ("balanced", False, "agree")
-    assert now_is(whole, [now], AFTER, "ada") is now
+    assert current_state(whole, [now], AFTER, "ada") is now
     (open_,) = world(value(1), value(2, totals={"gross": "9.99"}, tenders=[])).reconcile()
-    now = now_is(open_, [noted_before(open_, "balanced")], AFTER, "ada")
+    now = current_state(open_, [noted_before(open_, "balanced")], AFTER, "ada")
     assert (now.state, now.reopened) == ("incomplete", False)
-    now = now_is(open_, [noted_before(open_, "signed off")], AFTER, "ada")
+    now = current_state(open_, [noted_before(open_, "signed off")], AFTER, "ada")
     assert (now.state, now.reopened) == ("incomplete", True)
 
 
 def test_day_that_was_signed_off_by_digests_of_less_is_noted_with_both_answers() -> None:
     made = world(value(1), value(2))
     (day,) = made.reconcile()
-    now = now_is(day, [noted_before(day, "signed off")], AFTER, "ada")
+    now = current_state(day, [noted_before(day, "signed off")], AFTER, "ada")
     assert (now.state, now.by, now.at, now.books) == ("signed off", "grace", NOON, "agree")
     assert now.unbooked is not None
     made.lost_records = 1
     (day,) = made.reconcile()
-    assert now_is(day, [now], AFTER, "ada") is now
+    assert current_state(day, [now], AFTER, "ada") is now
 
 
 def test_personal_print_of_a_process_is_in_nothing_that_is_noted() -> None:
     (day,) = world(value(1, **PERSONAL_VALUES)).reconcile()
-    noted = now_is(day, [], AFTER, "ada")
+    noted = current_state(day, [], AFTER, "ada")
     for figures in (day.accounts[0].due, day.accounts[0].held):
         figures.personal = "f" * 16
-    assert now_is(day, [], AFTER, "ada") == noted
+    assert current_state(day, [], AFTER, "ada") == noted

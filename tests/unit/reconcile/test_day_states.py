@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ops.reconcile import certificate
 from ops.reconcile.certificate_page import page
 from ops.reconcile.completeness import CurrencySums
-from ops.reconcile.day_states import figures_digest, now_is, sign
+from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.metrics import ReconciliationSummary, metrics_of, summary_of, write_metrics
 from ops.reconcile.render import day_as_json
 from ops.reconcile.rows import ReceiptFigures
@@ -49,12 +49,12 @@ def day(receipts: int = 1, **changes: Any) -> DayReport:
 
 
 def test_state_stays_since_it_was_found_first() -> None:
-    first = now_is(day(), [], NOON, "ada")
-    assert now_is(day(), [first], LATER, "bob") is first
+    first = current_state(day(), [], NOON, "ada")
+    assert current_state(day(), [first], LATER, "bob") is first
 
 
 def test_states_in_the_audit_topic_are_no_entries_about_letters() -> None:
-    states = DayStates(days=[now_is(day(), [], NOON, "ada")])
+    states = DayStates(days=[current_state(day(), [], NOON, "ada")])
     assert entries_of(TopicRecord(0, 0, 0, b"days", states.model_dump_json().encode(), [])) == ()
 
 
@@ -72,22 +72,24 @@ def test_same_figures_in_other_places_are_the_same() -> None:
 
 def test_signed_day_stays_signed_until_its_figures_change() -> None:
     signed = sign(day(), NOON, "grace", "")
-    assert now_is(day(), [signed], LATER, "ada") is signed
-    changed = now_is(day(2), [signed], LATER, "ada")
+    assert current_state(day(), [signed], LATER, "ada") is signed
+    changed = current_state(day(2), [signed], LATER, "ada")
     assert (changed.state, changed.reopened) == ("balanced", True)
-    assert now_is(day(2, state="differs"), [signed, changed], LATER, "ada").reopened
+    assert current_state(day(2, state="differs"), [signed, changed], LATER, "ada").reopened
     again = sign(day(2), LATER, "grace", "")
-    assert not now_is(day(2), [signed, changed, again], LATER, "ada").reopened
+    assert not current_state(day(2), [signed, changed, again], LATER, "ada").reopened
 
 
 def test_open_day_that_ends_is_not_reopened() -> None:
-    opened = now_is(day(state="open"), [], NOON, "ada")
-    closed = now_is(day(2, state="balanced"), [opened], LATER, "ada")
+    opened = current_state(day(state="open"), [], NOON, "ada")
+    closed = current_state(day(2, state="balanced"), [opened], LATER, "ada")
     assert (closed.state, closed.reopened) == ("balanced", False)
 
 
 def certified() -> dict[str, Any]:
-    return certificate.made(day_as_json(day(store="<S1>"), now_is(day(), [], NOON, "ada")), NOON, "ada", KEY, **BETWEEN)
+    return certificate.made(
+        day_as_json(day(store="<S1>"), current_state(day(), [], NOON, "ada")), NOON, "ada", KEY, **BETWEEN
+    )
 
 
 def test_certificate_and_its_page_are_verified_with_the_key() -> None:
@@ -171,7 +173,7 @@ def test_what_is_no_such_key_is_told_and_never_shown(read: Callable[[str], objec
 def test_metrics_have_a_series_for_every_kind_and_state(tmp_path: Path) -> None:
     path = tmp_path / "tillstream.prom"
     one = day()
-    now = {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")}
+    now = {("S1", "2026-03-10"): current_state(one, [], NOON, "ada")}
     write_metrics(summary_of(ReconciliationResult(NOON, [one], None), now), path)
     lines = path.read_text().splitlines()
     assert 'tillstream_reconciliation_differences{kind="missing"} 0.0' in lines
@@ -188,12 +190,12 @@ def test_metrics_have_what_is_not_booked_of_days_that_are_over_until_they_are_si
     left.unknown = 1
     one = day(state="incomplete", unbooked={"dead": left})
     found, signed = ReconciliationResult(NOON, [one], None), sign(one, NOON, "grace", "agreed")
-    summary = summary_of(found, {("S1", "2026-03-10"): now_is(one, [], NOON, "ada")})
+    summary = summary_of(found, {("S1", "2026-03-10"): current_state(one, [], NOON, "ada")})
     assert (summary.unbooked["dead"], summary.unbooked_gross, summary.incomplete) == (3, {"EUR": Decimal(10)}, 1)
     assert not summary.differs
     assert summary_of(found, {("S1", "2026-03-10"): signed}).unbooked_gross == {"EUR": 0}
     still_open = day(state="open", unbooked={"dead": left})
-    found, now = ReconciliationResult(NOON, [still_open], None), now_is(still_open, [], NOON, "ada")
+    found, now = ReconciliationResult(NOON, [still_open], None), current_state(still_open, [], NOON, "ada")
     assert summary_of(found, {("S1", "2026-03-10"): now}).unbooked["dead"] == 0
 
 

@@ -1,7 +1,7 @@
 """Certificates that earlier releases signed are verified to the last byte.
 
-Never change a byte of the files in `certificates`: they were signed with keys that nobody has any more. A file's name is
-`store-day-VERSION-STATE`. Two were made by version 1: `balanced` when a certificate covered the books alone, `differs`
+Never change a byte of the files in `certificates`: they were signed with keys that nobody has any more. A file's name
+is `store-day-VERSION-STATE`. Two were made by version 1: `balanced` when a certificate covered the books alone, `differs`
 when its digests covered fewer fields.
 """
 

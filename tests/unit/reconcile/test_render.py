@@ -6,9 +6,9 @@ import pytest
 
 from ops.dlq.render import report_audit
 from ops.reconcile.certificate_page import page
-from ops.reconcile.day_states import now_is, sign
+from ops.reconcile.day_states import current_state, sign
 from ops.reconcile.render import day_as_json, report
-from ops.reconcile.repair import what_is_left
+from ops.reconcile.repair import describe_unrepaired
 from ops.reconcile.run import ReconciliationResult
 from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted
@@ -19,7 +19,7 @@ from tests.support.events import NOON, value
 
 def told(days: list[DayReport], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of the report."""
-    now = {(day.store, day.day): now_is(day, [], AFTER, "ada") for day in days}
+    now = {(day.store, day.day): current_state(day, [], AFTER, "ada") for day in days}
     report(ReconciliationResult(AFTER, days, None), now, everything=True)
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
@@ -66,7 +66,7 @@ def test_letters_that_were_closed_by_hand_are_looked_for_among_the_closed(
 ) -> None:
     days = world.reconcile()
     for day in days:
-        day.letters = [letter._replace(letter="0:2 resolved") for letter in day.letters]
+        day.dead_letters = [letter._replace(dead_letter="0:2 resolved") for letter in day.dead_letters]
     assert "in dead letters: resolved (1; 9.99 EUR): tillstream dlq list --all" in told(days, capsys)
 
 
@@ -77,7 +77,7 @@ def test_what_a_terminal_would_obey_in_tills_names_is_shown_escaped(
     days = world.reconcile()
     report(
         ReconciliationResult(AFTER, days, None),
-        {(d.store, d.day): now_is(d, [], AFTER, "ada") for d in days},
+        {(d.store, d.day): current_state(d, [], AFTER, "ada") for d in days},
         everything=True,
     )
     out = capsys.readouterr().out
@@ -89,7 +89,7 @@ UNSIGNED = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key",
 
 
 def paged(day: DayReport) -> str:
-    return page(UNSIGNED | {"found": day_as_json(day, now_is(day, [], AFTER, "ada"))})
+    return page(UNSIGNED | {"found": day_as_json(day, current_state(day, [], AFTER, "ada"))})
 
 
 def test_page_of_a_day_that_is_not_judged_does_not_deny_differences(world: World) -> None:
@@ -141,5 +141,5 @@ def test_repair_says_which_kinds_it_does_not_touch() -> None:
     made.sink.documents["pos/S1/R1/2/sale"].store = "S2"
     differences = [each for day in made.reconcile() for each in day.differences]
     person = "left for a person who knows which side is right: 2 moved"
-    assert what_is_left(differences, forget=False) == ["repaired with --revoke alone: 1 altered", person]
-    assert what_is_left(differences, forget=True) == [person]
+    assert describe_unrepaired(differences, forget=False) == ["repaired with --revoke alone: 1 altered", person]
+    assert describe_unrepaired(differences, forget=True) == [person]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.day_states import now_is
+from ops.reconcile.day_states import current_state
 from ops.reconcile.render import MOST, day_as_json, report, report_history
 from ops.reconcile.rows import EventRow, ReceiptFigures
 from ops.reconcile.run import ReconciliationResult
@@ -28,7 +28,7 @@ def shown(
     capsys: pytest.CaptureFixture[str], days: list[DayReport], *, everything: bool = False, **found: Any
 ) -> list[str]:
     """The lines of the report, with spaces as one."""
-    now = {(each.store, each.day): now_is(each, [], AT, "ada") for each in days}
+    now = {(each.store, each.day): current_state(each, [], AT, "ada") for each in days}
     report(ReconciliationResult(AT, days, found.pop("reach", None), **found), now, everything=everything)
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
@@ -41,8 +41,12 @@ def difference(number: int) -> DayDifference:
 
 def letter(ref: str, gross: str, **changes: Any) -> EventRow:
     """A dead letter."""
-    bare: dict[str, Any] = dict.fromkeys(EventRow._fields, "") | {"fate": "dead", "currency": "EUR", "has_gross": True}
-    made = {"ref": ref, "gross": Decimal(gross), "letter": "0:1 not_json", "revision": 0, "arrived": 0}
+    bare: dict[str, Any] = dict.fromkeys(EventRow._fields, "") | {
+        "status": "dead",
+        "currency": "EUR",
+        "has_gross": True,
+    }
+    made = {"ref": ref, "gross": Decimal(gross), "dead_letter": "0:1 not_json", "revision": 0, "arrived": 0}
     return EventRow(**(bare | made | changes))
 
 
@@ -93,7 +97,7 @@ def test_late_days_are_told_with_the_command_that_looks_at_them(capsys: pytest.C
 
 
 def test_dead_letters_are_summed_up_by_reason_and_by_who_closed_them(capsys: pytest.CaptureFixture[str]) -> None:
-    by_ada = {"fate": "resolved", "closed_by": "ada", "closed_why": "a test"}
+    by_ada = {"status": "resolved", "closed_by": "ada", "closed_why": "a test"}
     letters = [
         letter("r1", "9.00", revision=1),
         letter("r1", "5.00"),  # of which revision 1 counts
@@ -104,15 +108,15 @@ def test_dead_letters_are_summed_up_by_reason_and_by_who_closed_them(capsys: pyt
         letter("r1", "4.00", currency="CHF"),
         letter("r5", "2.00", **by_ada),
         letter("r6", "2.50", **by_ada),
-        letter("r7", "0.00", fate="parked", closed_by="bob"),
+        letter("r7", "0.00", status="parked", closed_by="bob"),
     ]
-    lines = shown(capsys, [day(1, letters=letters)])
+    lines = shown(capsys, [day(1, dead_letters=letters)])
     assert [line for line in lines if "dead letters" in line] == [
         "in dead letters: not_json (7; 4.00 CHF; 10.00 EUR): tillstream dlq list --reason not_json",
         "dead letters, parked by bob: not_json (1): tillstream dlq list --all",
         "dead letters, resolved by ada (a test): not_json (2; 4.50 EUR): tillstream dlq list --all",
     ]
-    found = day_as_json(day(1, letters=letters), now_is(day(1), [], AT, "ada"))["dead_letters"]
+    found = day_as_json(day(1, dead_letters=letters), current_state(day(1), [], AT, "ada"))["dead_letters"]
     assert found[4] == {"receipt": "r3", "letter": "0:1 not_json", "fate": "dead", "gross": None}
     assert found[7] == {
         "receipt": "r5", "letter": "0:1 not_json", "fate": "resolved", "gross": "2.00", "closed_by": "ada",
@@ -133,7 +137,7 @@ def test_rows_have_seldom_fates_and_what_differs_in_each_currency(capsys: pytest
 
 def test_last_arrival_of_a_day_of_which_nothing_arrived_is_unknown() -> None:
     def said(one: DayReport) -> Any:
-        return day_as_json(one, now_is(one, [], AT, "ada"))["last_arrival"]
+        return day_as_json(one, current_state(one, [], AT, "ada"))["last_arrival"]
 
     assert said(day(1)) is None
     assert said(day(1, arrived=1_000)) == "1970-01-01T00:00:01+00:00"
