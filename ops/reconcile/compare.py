@@ -12,13 +12,13 @@ from datetime import date
 
 from ops.reconcile.completeness import by_status
 from ops.reconcile.content import (
-    changed_sums,
     changes,
+    describe_changed_sums,
+    describe_parts,
+    find_original,
     in_words,
     matches_dead_letter,
     matches_digest,
-    original_of,
-    parts_in_words,
 )
 from ops.reconcile.differences import of_document, of_receipt, repair_of
 from ops.reconcile.event_store import EventStore
@@ -152,7 +152,7 @@ def explain(event_store: EventStore, sink: Sink, day: DayReport, scope: Reconcil
             day.unproved.add(account.currency, account.held.receipts, account.held.gross)
         return []
     found: list[DayDifference] = []
-    held = {each.external_ref: each for each in _prints(sink, day)}
+    held = {each.external_ref: each for each in _digests(sink, day)}
     events: dict[str, EventRow] = {}
     held_by_ref: dict[str, DocumentDigest | None] = {}
     for event in event_store.due(day.store, day.day):
@@ -165,18 +165,22 @@ def explain(event_store: EventStore, sink: Sink, day: DayReport, scope: Reconcil
             if document is not None and day.lost and document.revision > event.revision:
                 day.unproved.add(document.currency, 1, document.gross)  # of a record that came before, and is lost
                 continue
-            found += _beside(event, document, sink, event_store, day) if document is not None else _absent(event, sink)
-    unsent = _unsent(event_store, sink, list(held.values()), day, scope)
-    found += _but_lost(event_store, list(held.values()), unsent, day) if day.lost else unsent
-    _say_what_is_left(found, sink)
+            found += (
+                _explain_pair(event, document, sink, event_store, day)
+                if document is not None
+                else _explain_absent(event, sink)
+            )
+    unsent = _explain_unsent(event_store, sink, list(held.values()), day, scope)
+    found += _without_unprovable(event_store, list(held.values()), unsent, day) if day.lost else unsent
+    _add_leftovers(found, sink)
     return _with_changes(found, events, held_by_ref, sink, day, scope)
 
 
 #: What a document looks like whose record has left the topic.
-_OF_LOST: tuple[Kind, ...] = ("only_in_erp", "other_content")
+_KINDS_OF_LOST_RECORDS: tuple[Kind, ...] = ("only_in_erp", "other_content")
 
 
-def _but_lost(
+def _without_unprovable(
     event_store: EventStore, documents: Sequence[DocumentDigest], unsent: Sequence[DayDifference], day: DayReport
 ) -> list[DayDifference]:
     """Return the differences, but for those of documents that can't be proved: their records have left the topic."""
@@ -186,7 +190,7 @@ def _but_lost(
     found: list[DayDifference] = []
     for document in documents:
         of_it = by_ref[document.external_ref]
-        if _may_be_lost(event_store, document) and all(each.kind in _OF_LOST for each in of_it):
+        if _may_be_lost(event_store, document) and all(each.kind in _KINDS_OF_LOST_RECORDS for each in of_it):
             day.unproved.add(document.currency, 1, document.gross)
         else:
             found += of_it
@@ -200,11 +204,11 @@ def _may_be_lost(event_store: EventStore, document: DocumentDigest) -> bool:
     )
 
 
-def _prints(sink: Sink, day: DayReport) -> list[DocumentDigest]:
+def _digests(sink: Sink, day: DayReport) -> list[DocumentDigest]:
     return [] if day.day == NOWHERE else sink.prints(day.store, as_date(day.day))
 
 
-def _beside(
+def _explain_pair(
     event: EventRow, document: DocumentDigest, sink: Sink, event_store: EventStore, day: DayReport
 ) -> list[DayDifference]:
     """The receipt and the document of the same reference and day."""
@@ -217,7 +221,7 @@ def _beside(
     if document.revision < event.revision:
         revisions = f"revision {document.revision} instead of {event.revision}"
         return [
-            _remembered(
+            _with_delivery(
                 of_receipt(event, "older_revision", f"{revisions}: event {event.event_id}", document), event, sink
             )
         ]
@@ -272,27 +276,27 @@ def _with_changes(
                     dropped.add(ref)
                     day.account(events[ref].currency).accept(events[ref].print, said.digest)
             else:
-                changed = changed_sums(events[ref], document) if document is not None else []
+                changed = describe_changed_sums(events[ref], document) if document is not None else []
                 if altered[ref].held != events[ref].gross:
                     changed.insert(0, "gross")
             altered[ref].detail = in_words(changed) or "in its parts, the gross is the same"
     return [each for each in found if each.ref not in dropped or each.kind != "altered"]
 
 
-def _absent(event: EventRow, sink: Sink) -> list[DayDifference]:
+def _explain_absent(event: EventRow, sink: Sink) -> list[DayDifference]:
     elsewhere = sink.read([event.ref])
     for document in elsewhere:
         where = f"in the ERP on {document.business_date} in store {document.store}, in {document.currency}"
         if document.revision < event.revision:
             revisions = f"revision {document.revision} instead of {event.revision}; {where}: event {event.event_id}"
-            return [_remembered(of_receipt(event, "older_revision", revisions), event, sink)]
+            return [_with_delivery(of_receipt(event, "older_revision", revisions), event, sink)]
         return [of_receipt(event, "moved", where)]
     if event.reason:
         return [of_receipt(event, "vanished", event.reason)]
-    return [_remembered(of_receipt(event, "missing", f"event {event.event_id}"), event, sink)]
+    return [_with_delivery(of_receipt(event, "missing", f"event {event.event_id}"), event, sink)]
 
 
-def _remembered(absent: DayDifference, event: EventRow, sink: Sink) -> DayDifference:
+def _with_delivery(absent: DayDifference, event: EventRow, sink: Sink) -> DayDifference:
     """What the ERP remembers to have taken, it has to forget before it takes it again."""
     if isinstance(sink, SupportsDeliveryHistory) and (delivered := sink.deliveries([event.event_id])):
         since = "deleted" if absent.kind == "missing" else "undone"
@@ -302,14 +306,14 @@ def _remembered(absent: DayDifference, event: EventRow, sink: Sink) -> DayDiffer
     return absent
 
 
-def _say_what_is_left(found: Sequence[DayDifference], sink: Sink) -> None:
+def _add_leftovers(found: Sequence[DayDifference], sink: Sink) -> None:
     """Adds to missing documents what is left of them: it would be in the way of the same document."""
     absent = {each.ref: each for each in found if each.kind in ("missing", "vanished")}
     if not absent or not isinstance(sink, SupportsOrphanCheck):
         return
     for fragment in sink.fragments(list(absent)):
         each = absent[fragment.external_ref]
-        if words := parts_in_words(fragment):
+        if words := describe_parts(fragment):
             each.detail += f"; {words} of it are left"
             if each.kind == "missing" and isinstance(sink, SupportsRevoke) and "--revoke" not in each.repair:
                 each.repair += " --revoke"
@@ -332,7 +336,7 @@ def _orphans(event_store: EventStore, sink: Sink, scope: ReconciliationScope) ->
             for event in event_store.events_of(fragment.external_ref)
         ):
             continue  # its own day says that the document is missing
-        words = [word for word in (parts_in_words(fragment),) if word]
+        words = [word for word in (describe_parts(fragment),) if word]
         if fragment.deliveries and scope.whole and scope.lost is None:
             words.append(f"{fragment.deliveries} remembered as delivered")
         if words:
@@ -342,7 +346,7 @@ def _orphans(event_store: EventStore, sink: Sink, scope: ReconciliationScope) ->
     return found
 
 
-def _unsent(
+def _explain_unsent(
     event_store: EventStore,
     sink: Sink,
     documents: Sequence[DocumentDigest],
@@ -369,11 +373,11 @@ def _unsent(
         part = strange[start : start + most]
         read = {document.external_ref: document for document in sink.read([each.external_ref for each in part])}
         for each in part:
-            found += _strange(event_store, each, read.get(each.external_ref), day, scope)
+            found += _explain_unknown(event_store, each, read.get(each.external_ref), day, scope)
     return found
 
 
-def _strange(
+def _explain_unknown(
     event_store: EventStore,
     document: DocumentDigest,
     read: ErpDocument | None,
@@ -381,7 +385,7 @@ def _strange(
     scope: ReconciliationScope,
 ) -> list[DayDifference]:
     """A document whose reference no till sent: a copy, if all that it says was sent under another."""
-    original = original_of(event_store, document, read)
+    original = find_original(event_store, document, read)
     if original is not None:
         return [of_document(document, day, "doubled", f"a copy of {original.ref}")]
     if not scope.is_over(day.store, day.day):

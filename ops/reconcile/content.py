@@ -25,14 +25,14 @@ _NAMES = {
     "content": "content hash",
     "customer_id": "customer",
 }
-_SCALARS = (
+_FIELDS = (
     *("net", "tax", "rounding", "currency", "kind", "revision", "store", "register_id", "receipt"),
     *("original_ref", "occurred_at", "business_date", "source", "event_id", "customer_id", "cashier", "content"),
 )
-_LINE = ("sku", "quantity", "unit", "unit_price", "discount", "tax_rate", "net", "tax", "gross", "description")
+_LINE_FIELDS = ("sku", "quantity", "unit", "unit_price", "discount", "tax_rate", "net", "tax", "gross", "description")
 #: Of these it is said that they differ, and nothing else: they are personal, or may be, or say nothing to people.
-_UNSAID = {"cashier", "customer_id", "content", "description"}
-_MONEY = {"net", "tax", "rounding", "gross", "amount"}
+_UNNAMED = {"cashier", "customer_id", "content", "description"}
+_AMOUNT_FIELDS = {"net", "tax", "rounding", "gross", "amount"}
 
 
 def changes(sent: ErpDocument, held: ErpDocument) -> list[str]:
@@ -43,15 +43,15 @@ def changes(sent: ErpDocument, held: ErpDocument) -> list[str]:
     currency = sent.currency
     found = ["gross"] if held.gross != sent.gross else []  # both stand beside it
     found += [
-        _said(name, getattr(held, name), getattr(sent, name), currency)
-        for name in _SCALARS
+        _describe(name, getattr(held, name), getattr(sent, name), currency)
+        for name in _FIELDS
         if getattr(held, name) != getattr(sent, name)
     ]
     if len(held.lines) != len(sent.lines):
         found.append(f"lines {len(held.lines)} instead of {len(sent.lines)}")
     for place, (was, now) in enumerate(zip(sent.lines, held.lines, strict=False), 1):
         filled = held.mapping is not None and not was.description
-        names = [name for name in _LINE if name != "description" or not filled]
+        names = [name for name in _LINE_FIELDS if name != "description" or not filled]
         found += _differing(f"line {place}", names, was, now, currency)
     if len(held.payments) != len(sent.payments):
         found.append(f"payments {len(held.payments)} instead of {len(sent.payments)}")
@@ -68,23 +68,23 @@ def in_words(found: Sequence[str]) -> str:
 
 def _differing(where: str, names: Sequence[str], was: object, now: object, currency: str) -> list[str]:
     return [
-        f"{where}: {_said(name, getattr(now, name), getattr(was, name), currency)}"
+        f"{where}: {_describe(name, getattr(now, name), getattr(was, name), currency)}"
         for name in names
         if getattr(now, name) != getattr(was, name)
     ]
 
 
-def _said(name: str, now: Any, was: Any, currency: str) -> str:
+def _describe(name: str, now: Any, was: Any, currency: str) -> str:
     word = _NAMES.get(name, name).replace("_", " ")
     texts = [value for value in (now, was) if isinstance(value, str)]
-    if name in _UNSAID or any(map(by_value, texts)):
+    if name in _UNNAMED or any(map(by_value, texts)):
         return f"{word} is another"
-    if name in _MONEY:
+    if name in _AMOUNT_FIELDS:
         return f"{word} {format_amount(now, currency)} instead of {format_amount(was, currency)}"
-    return f"{word} {_shown(now)} instead of {_shown(was)}"
+    return f"{word} {_format(now)} instead of {_format(was)}"
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, Decimal):
@@ -126,7 +126,7 @@ def matches_dead_letter(letter: DeadEventRow, document: ErpDocument) -> bool:
     return any(has_digests(each, letter.print, letter.personal) for each in (document, *filled))
 
 
-def original_of(event_store: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
+def find_original(event_store: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
     """Return the receipt that the document says all of: lines, payments, amounts, register, time, customer, cashier.
 
     Only its names may be others, and the day, which the time decides. The hash in the column `content` proves nothing:
@@ -143,7 +143,7 @@ def original_of(event_store: EventStore, document: DocumentDigest, read: ErpDocu
     return None
 
 
-def changed_sums(event: EventRow, document: ErpDocument) -> list[str]:
+def describe_changed_sums(event: EventRow, document: ErpDocument) -> list[str]:
     """Return which sums of the document are not as sent. An ERP behind an API may give it as it was delivered."""
     held = totals_of([document])[0]
     kinds = sorted({*held.tenders, *event.tenders})
@@ -160,7 +160,7 @@ def changed_sums(event: EventRow, document: ErpDocument) -> list[str]:
     ]
 
 
-def parts_in_words(fragment: OrphanedParts) -> str:
+def describe_parts(fragment: OrphanedParts) -> str:
     """Return the lines and payments of a fragment, counted."""
     counts = (("lines", fragment.lines), ("payments", fragment.payments))
     return " and ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts if count)

@@ -12,7 +12,7 @@ from ops.reconcile.store_day import CurrencyTotals, DayReport
 from sinks.digests import VERSION
 from streams.dead_letters.day_states import DayState, NotBooked
 
-Noted = dict[tuple[str, str], list[DayState]]
+StateHistory = dict[tuple[str, str], list[DayState]]
 #: What figures begin with; those of another version can't be compared, and of before have none.
 _VERSION = f"{VERSION}:"
 #: Of the ERP's documents these are asked for by `--deep` alone, and personal prints are others in every process.
@@ -72,14 +72,14 @@ def current_state(day: DayReport, past: Sequence[DayState], at: datetime, by: st
         signed_all = last.unbooked is not None or day.is_complete
         if signed_all and (last.figures == figures or _is_lost_since(day, last)):
             return last
-        if signed_all and _is_of_before(last) and not day.differences:
+        if signed_all and _has_old_figures(last) and not day.differences:
             return last.model_copy(update={"figures": figures, **_answers(day)})
         return _as_found(day, at, by, figures, reopened=True)
     # Before it was noted what is not booked, `balanced` was said of the books alone.
     if last.figures == figures and last.state == day.state and last.unbooked is not None:
         return last
     # Figures of before were made of less: what was balanced, and does not differ, is not known to have changed.
-    same = last.figures == figures or (_is_of_before(last) and last.state == "balanced" and not day.differences)
+    same = last.figures == figures or (_has_old_figures(last) and last.state == "balanced" and not day.differences)
     reopened = last.reopened or (last.state in _SETTLED and not same)
     return _as_found(day, at, by, figures, reopened=reopened)
 
@@ -103,13 +103,13 @@ def _is_lost_since(day: DayReport, signed: DayState) -> bool:
     return day.lost and not day.differences and signed.held == held_digest(day)
 
 
-def days_known_to_differ(noted: Noted) -> set[tuple[str, str]]:
+def days_known_to_differ(noted: StateHistory) -> set[tuple[str, str]]:
     """The days that were last noted as different, or signed off with a reason: digests may have shown it, not sums."""
     last = {key: past[-1] for key, past in noted.items()}
     return {key for key, one in last.items() if one.state == "differs" or (one.state == "signed off" and one.why)}
 
 
-def _is_of_before(state: DayState) -> bool:
+def _has_old_figures(state: DayState) -> bool:
     """Whether a program of before noted the state, whose figures can't be compared with those of today."""
     return not state.figures.startswith(_VERSION)
 

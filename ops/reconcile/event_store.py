@@ -43,6 +43,13 @@ from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled
 REACH = 100
 
 
+_EVENT_COLUMNS = (
+    'ref, event_id, revision, content, store, day, currency, gross, status, reason, dead_letter, "partition", '
+    '"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, print, personal, has_gross, '
+    "closed_by, closed_why"
+)
+
+
 class EventStore:
     """What was sent. Fill it, `judge` it, then ask."""
 
@@ -206,11 +213,7 @@ class EventStore:
         return found
 
     def _events(self, condition: str, *values: str | int) -> Iterator[EventRow]:
-        query = (
-            'SELECT ref, event_id, revision, content, store, day, currency, gross, status, reason, dead_letter, "partition", '  # noqa: S608 (constants)
-            '"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, print, personal, has_gross, '
-            f"closed_by, closed_why FROM sent WHERE {condition}"
-        )
+        query = f"SELECT {_EVENT_COLUMNS} FROM sent WHERE {condition}"  # noqa: S608 (constants)
         for *said, quantity, net, tax, tenders, number, personal, known, by, why in self._db.execute(query, values):
             said[7] = from_scaled(said[7], AMOUNT_PLACES)
             sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))

@@ -17,8 +17,8 @@ from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import committed
 from ops.reconcile.rows import EventRow
-from ops.reconcile.run import opened, read_all
-from ops.reconcile.verdict import WHERE
+from ops.reconcile.run import open_sink_and_expected, read_all
+from ops.reconcile.verdict import STATUS_LOCATIONS
 from schemas.document import ErpDocument
 from schemas.reference import split_receipt
 from sinks.base import DeliveryRecord, Sink, SupportsDeliveryHistory, SupportsErpNumbers
@@ -78,30 +78,34 @@ def explain(settings: Settings, target: str, progress: Progress = lambda _: None
 
     The whole topic is read. Raises as `office.reconcile`.
     """
-    with opened(settings) as (sink, judge):
+    with open_sink_and_expected(settings) as (sink, expected):
         places = committed(settings)
-        refs = _refs(settings, judge, target, progress)
-        return [_way(settings, judge, sink, places, ref, progress) for ref in refs[:MOST]]
+        refs = _find_references(settings, expected, target, progress)
+        return [_trace_receipt(settings, expected, sink, places, ref, progress) for ref in refs[:MOST]]
 
 
-def _refs(settings: Settings, judge: ExpectedDocuments, target: str, progress: Progress) -> list[str]:
+def _find_references(settings: Settings, expected: ExpectedDocuments, target: str, progress: Progress) -> list[str]:
     if split_receipt(target) is not None:
         return [target]
     event_store = EventStore()
     try:
-        _read(settings, event_store, judge, target.rpartition(":")[2], progress)
+        _read(settings, event_store, expected, target.rpartition(":")[2], progress)
         return event_store.find_references(target)
     finally:
         event_store.close()
 
 
-def _read(settings: Settings, event_store: EventStore, judge: ExpectedDocuments, word: str, progress: Progress) -> None:
+def _read(
+    settings: Settings, event_store: EventStore, expected: ExpectedDocuments, word: str, progress: Progress
+) -> None:
     asyncio.run(
-        read_all(settings, event_store, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word))
+        read_all(
+            settings, event_store, expected, datetime.now(UTC), progress=progress, only=word_filter(settings, word)
+        )
     )
 
 
-def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
+def word_filter(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
     """Whether a record may be about something with this word in its name, so that not all have to be decoded.
 
     A canonical record has the word as it is, or with escapes. What a contract makes of a record may be anything.
@@ -112,14 +116,14 @@ def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
     return lambda record: record.value is not None and (encoded in record.value or b"\\u" in record.value)
 
 
-def _way(
-    settings: Settings, judge: ExpectedDocuments, sink: Sink, places: dict[int, int], ref: str, progress: Progress
+def _trace_receipt(
+    settings: Settings, expected: ExpectedDocuments, sink: Sink, places: dict[int, int], ref: str, progress: Progress
 ) -> ReceiptTrace:
     event_store = EventStore()
     try:
         parts = split_receipt(ref)
         number = parts[3] if parts is not None else ""
-        _read(settings, event_store, judge, number, progress)
+        _read(settings, event_store, expected, number, progress)
         settle_dead_letters(event_store, (), sink)
         event_store.classify(places)
         events = event_store.events_of(ref)
@@ -141,7 +145,8 @@ def _way(
 
 def _arrival(topic: str, event: EventRow) -> list[TraceStep]:
     stands = f"{topic}, partition {event.partition}, offset {event.offset}"
-    said = f"event {event.event_id}, revision {event.revision}, {format_amount(event.gross, event.currency)} {event.currency}"
+    gross = f"{format_amount(event.gross, event.currency)} {event.currency}"
+    said = f"event {event.event_id}, revision {event.revision}, {gross}"
     more = f"; today's rules: {event.reason}" if event.reason else ""
     return [
         TraceStep(_moment(event.occurred), "sold at the till", f"store {event.store}, business day {event.day}", said),
@@ -174,12 +179,12 @@ def _now(way: ReceiptTrace, events: Sequence[EventRow], number: str | None) -> T
     document = way.document
     if document is None:
         due = any(event.status == "erp" for event in events)
-        left = next((event for event in events if event.status in WHERE), None)
+        left = next((event for event in events if event.status in STATUS_LOCATIONS), None)
         if left is not None and not due:
             gross = (
                 f"{format_amount(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
             )
-            return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {WHERE[left.status]}")
+            return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {STATUS_LOCATIONS[left.status]}")
         words = "and it should hold one: tillstream reconcile" if due else "and there should be none" if events else ""
         return TraceStep(
             None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it"

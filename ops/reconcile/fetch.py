@@ -129,7 +129,7 @@ class TopicExtent:
 async def read_topic(
     settings: Settings,
     event_store: EventStore,
-    judge: ExpectedDocuments,
+    expected: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
     progress: Progress = lambda _: None,
@@ -157,7 +157,7 @@ async def read_topic(
                     at = datetime.fromtimestamp(max(0, of_one[0].timestamp) / 1000, UTC)
                     extent.lost = at if extent.lost is None else max(extent.lost, at)
                 wanted = list(filter(only, of_one))
-                rows, closes = await judge.rows(Batch(settings.topic, number, wanted), now)
+                rows, closes = await expected.rows(Batch(settings.topic, number, wanted), now)
                 event_store.add(rows)
                 event_store.add_closes(closes)
     except KafkaException as error:
@@ -172,7 +172,7 @@ async def read_topic(
 async def read_dead_letters_without_record(
     settings: Settings,
     event_store: EventStore,
-    judge: ExpectedDocuments,
+    expected: ExpectedDocuments,
     now: datetime,
     extent: TopicExtent,
     only: Callable[[TopicRecord], bool] = lambda _: True,
@@ -193,12 +193,12 @@ async def read_dead_letters_without_record(
             alone.discard((partition, offset, digest))  # it may have failed several times
             arrived = milliseconds(head.first_failed)
             its_record = TopicRecord(partition, offset, arrived, record.key, record.value, record.headers)
-            rows, _ = await judge.rows(Batch(settings.topic, partition, [its_record]), now)
+            rows, _ = await expected.rows(Batch(settings.topic, partition, [its_record]), now)
             event_store.add(row._replace(digest=digest) for row in rows)
 
 
 async def sent_documents(
-    settings: Settings, judge: ExpectedDocuments, now: datetime, events: Sequence[EventRow], most: int = 2_000
+    settings: Settings, expected: ExpectedDocuments, now: datetime, events: Sequence[EventRow], most: int = 2_000
 ) -> dict[str, ErpDocument]:
     """Return by reference the documents that these receipts' records make; of the first `most`.
 
@@ -216,7 +216,7 @@ async def sent_documents(
             for span in _spans(sorted(offset for offset in offsets if there[number][0] <= offset < there[number][1])):
                 for records in read_spans(consumer, settings.topic, {number: span}, lambda _: None, _PIECE):
                     chosen = [record for record in records if record.offset in offsets]
-                    documents = await judge.documents(Batch(settings.topic, number, chosen), now)
+                    documents = await expected.documents(Batch(settings.topic, number, chosen), now)
                     found |= {
                         each.external_ref: each for each in documents if (each.event_id, each.external_ref) in wanted
                     }
@@ -248,9 +248,9 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
     return {place.partition: place.offset if place.offset >= 0 else there[place.partition][1] for place in found}
 
 
-def day_ends(judge: ExpectedDocuments, store: str, day: date) -> datetime:
+def day_ends(expected: ExpectedDocuments, store: str, day: date) -> datetime:
     """When the store's business day is over: at a cut-off that its clock shows twice, the second time."""
-    settings = judge.store(store)
+    settings = expected.store(store)
     try:
         after = day + timedelta(days=1)
         if settings is None:

@@ -93,8 +93,10 @@ WITH latest AS (
         ) AS number
     FROM sent s WHERE status IN {(*DEAD_LETTER_STATUSES, "waiting")} AND arrived BETWEEN :since AND :until
 )
-SELECT store, day, currency, status, sum(known AND NOT booked_otherwise), sum(gross * (known AND NOT booked_otherwise)),
-    sum(min(gross, 0) * (known AND NOT booked_otherwise)), sum(NOT known AND NOT booked_otherwise), sum(booked_otherwise)
+SELECT store, day, currency, status,
+    sum(known AND NOT booked_otherwise), sum(gross * (known AND NOT booked_otherwise)),
+    sum(min(gross, 0) * (known AND NOT booked_otherwise)), sum(NOT known AND NOT booked_otherwise),
+    sum(booked_otherwise)
 FROM latest WHERE number = 1 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """  # noqa: S608 (constants)
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
 from ops.reconcile.compare import compare, settle_dead_letters, unplaced
-from ops.reconcile.day_states import Noted, current_state, days_known_to_differ
+from ops.reconcile.day_states import StateHistory, current_state, days_known_to_differ
 from ops.reconcile.event_store import EventStore, ScratchEventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import (
@@ -32,7 +32,7 @@ from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings
 
 #: The state of each store's day.
-Now = dict[tuple[str, str], DayState]
+StatesByDay = dict[tuple[str, str], DayState]
 #: Asking for more days than that one by one takes a sink longer than to sum all of them up.
 _FEW = timedelta(days=31)
 #: Days: the last close of a register before a weekend and holidays.
@@ -55,7 +55,7 @@ class ReconciliationResult:
     days: list[DayReport]
     reach: date | None
     late: date | None = None
-    noted: Noted = field(default_factory=dict)
+    history: StateHistory = field(default_factory=dict)
     unplaced: DayReport | None = None
     compared: str = ""
 
@@ -89,7 +89,7 @@ def reconcile(
 
     Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured.
     """
-    with opened(settings) as (sink, judge):
+    with open_sink_and_expected(settings) as (sink, expected):
         now = datetime.now(UTC)
         places = committed(settings)
         held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
@@ -98,16 +98,16 @@ def reconcile(
         def found_since(begin: date | None) -> ReconciliationResult | None:
             """None when the topic has to be read from farther back than `begin`."""
             with ScratchEventStore() as event_store:
-                extent = asyncio.run(read_all(settings, event_store, judge, now, begin, progress))
+                extent = asyncio.run(read_all(settings, event_store, expected, now, begin, progress))
                 days = first or date.min, last or date.max
                 if begin is not None and event_store.has_close_without_predecessor(store, *days):
                     return None
                 settle_dead_letters(event_store, (), sink)
                 event_store.classify(places)
                 scope = ReconciliationScope(
-                    now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful, deep
+                    now, partial(day_ends, expected), extent.lost, begin is None, store, *days, doubtful, deep
                 )
-                scope.sent = lambda events: asyncio.run(sent_documents(settings, judge, now, events))
+                scope.sent = lambda events: asyncio.run(sent_documents(settings, expected, now, events))
                 compared = compare(event_store, sink, held, scope)
                 if begin is not None and extent.starts != extent.begins and any(map(_has_unsent, compared)):
                     return None  # a till may have sent it before
@@ -118,7 +118,7 @@ def reconcile(
                     now, compared, reach, late, days_noted(settings), unplaced(event_store, scope), made_of
                 )
 
-        return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
+        return next(found for begin in _start_dates(first) if (found := found_since(begin)) is not None)
 
 
 def _has_unsent(day: DayReport) -> bool:
@@ -126,7 +126,7 @@ def _has_unsent(day: DayReport) -> bool:
     return bool(day.unproved) or any(one.kind == "only_in_erp" for one in day.differences)
 
 
-def _begins(first: date | None) -> Iterator[date | None]:
+def _start_dates(first: date | None) -> Iterator[date | None]:
     """From where to read, one after the other, until it is enough. None: from the topic's beginning."""
     if first is not None:
         yield first
@@ -164,7 +164,7 @@ def _tomorrow(now: datetime) -> date:
 async def read_all(
     settings: Settings,
     event_store: EventStore,
-    judge: ExpectedDocuments,
+    expected: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
     progress: Progress = lambda _: None,
@@ -174,42 +174,42 @@ async def read_all(
 
     Arguments and errors are those of `read_topic`.
     """
-    extent = await read_topic(settings, event_store, judge, now, first, progress, only)
+    extent = await read_topic(settings, event_store, expected, now, first, progress, only)
     event_store.add_dead_letters(dead_letters(settings))
-    await read_dead_letters_without_record(settings, event_store, judge, now, extent, only)
+    await read_dead_letters_without_record(settings, event_store, expected, now, extent, only)
     return extent
 
 
-def update_states(settings: Settings, found: ReconciliationResult, by: str, *, keep: bool) -> Now:
-    """The days' states now; with `keep` what has changed is noted in the audit topic, as found by `by`."""
-    now: Now = {}
+def update_states(settings: Settings, result: ReconciliationResult, by: str, *, save: bool) -> StatesByDay:
+    """The days' states states; with `keep` what has changed is noted in the audit topic, as result by `by`."""
+    states: StatesByDay = {}
     changed: list[DayState] = []
-    for day in found.days:
-        past = found.noted.get((day.store, day.day), [])
-        state = current_state(day, past, found.at, by)
-        now[day.store, day.day] = state
+    for day in result.days:
+        past = result.history.get((day.store, day.day), [])
+        state = current_state(day, past, result.at, by)
+        states[day.store, day.day] = state
         # Of a day of which the topic has nothing any more there is nothing to note: what was noted before counts.
         if (not past or past[-1] is not state) and not (day.lost and not day.count()):
             changed.append(state)
-    if keep and changed:
+    if save and changed:
         ensure_desk_topics(settings)
         note_days(settings, changed)
-    return now
+    return states
 
 
-def unsettled(found: ReconciliationResult, now: Now) -> list[DayReport]:
+def unsettled(result: ReconciliationResult, states: StatesByDay) -> list[DayReport]:
     """The days whose books differ, and that nobody has signed off like that."""
-    return [day for day in unbalanced(found, now) if day.differences]
+    return [day for day in unbalanced(result, states) if day.differences]
 
 
-def unbalanced(found: ReconciliationResult, now: Now) -> list[DayReport]:
+def unbalanced(result: ReconciliationResult, states: StatesByDay) -> list[DayReport]:
     """The days whose books don't agree, or that are not complete, and that nobody has signed off like that."""
-    return [day for day in found.all if day.is_wrong and not is_signed(day, now)]
+    return [day for day in result.all if day.is_wrong and not is_signed(day, states)]
 
 
-def is_signed(day: DayReport, now: Now) -> bool:
+def is_signed(day: DayReport, states: StatesByDay) -> bool:
     """Whether somebody has signed the day off, as it is."""
-    state = now.get((day.store, day.day))
+    state = states.get((day.store, day.day))
     return state is not None and state.state == "signed off"
 
 
@@ -221,7 +221,7 @@ def first_unsettled_day(settings: Settings, first: date) -> date:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[tuple[Sink, ExpectedDocuments]]:
+def open_sink_and_expected(settings: Settings) -> Iterator[tuple[Sink, ExpectedDocuments]]:
     """The sink, and the line of today. Raises ContractError, SinkUnavailable and SinkMisconfigured."""
     master_data = find_master_data(settings)
     source = find_source(settings, master_data)

@@ -18,8 +18,8 @@ from ops.importing.commands import WRONG_IN_DATA
 from ops.importing.watch_folder import stopping
 from ops.reconcile.content import format_amount
 from ops.schedules.history import ScheduleHistory
-from ops.schedules.metrics_server import served
-from ops.schedules.scheduler import JobScheduler, due_after, keep_all
+from ops.schedules.metrics_server import serve_metrics
+from ops.schedules.scheduler import JobScheduler, due_after, run_all
 from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
 from streams.settings import ScheduleSettings, Settings, SettingsError
 
@@ -75,18 +75,18 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
         return
     _known(settings, name)
     history = ScheduleHistory(settings.data_folder)
-    outcome = JobScheduler(name, settings, history, lambda: datetime.now(UTC), Event()).now()
+    outcome = JobScheduler(name, settings, history, lambda: datetime.now(UTC), Event()).run_now()
     click.echo(f"{name}: {outcome}")
     sys.exit(0 if outcome == "done" else WRONG_IN_DATA)
 
 
 def _keep(settings: Settings) -> None:
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True)
 
-    with served(settings, ScheduleHistory(settings.data_folder)) as port:
-        say(f"http://{settings.http_host}:{port}/metrics")
-        keep_all(settings, stopping(), say)
+    with serve_metrics(settings, ScheduleHistory(settings.data_folder)) as port:
+        log(f"http://{settings.http_host}:{port}/metrics")
+        run_all(settings, stopping(), log)
 
 
 @schedule_group.command(epilog="\b\nExamples:\n  tillstream schedule history\n  tillstream schedule history nightly")

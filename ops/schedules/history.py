@@ -52,7 +52,7 @@ class ScheduleHistory:
                 (_stored(now), outcome, json.dumps(report, ensure_ascii=False), name, _stored(due)),
             )
 
-    def broken_off(self, name: str) -> bool:
+    def mark_broken_off(self, name: str) -> bool:
         """Marks runs that were killed or stopped; whether there were any. Only for who holds the schedule's lock."""
         with self._open() as disk:
             done = disk.execute(
@@ -66,7 +66,7 @@ class ScheduleHistory:
             (due,) = disk.execute("SELECT max(due) FROM runs WHERE name = ?", (name,)).fetchone()
         return datetime.fromisoformat(due) if due is not None else None
 
-    def last_of(self, name: str, *outcomes: str) -> ScheduleRun | None:
+    def last_with_outcome(self, name: str, *outcomes: str) -> ScheduleRun | None:
         """The latest run that ended with one of these words, or whose outcome begins with it."""
         begins = " OR ".join("outcome LIKE ? || '%'" for _ in outcomes)
         with self._open() as disk:

@@ -37,7 +37,7 @@ def _reconciliation(
     found = reconcile(settings, first=first, deep=how.deep, progress=watcher.heed)
     if found.late is not None:  # all of that day has to be read
         found = reconcile(settings, first=found.late, deep=how.deep, progress=watcher.heed)
-    now = update_states(settings, found, _BY, keep=True)
+    now = update_states(settings, found, _BY, save=True)
     summary = summary_of(found, now)
     left = summary.incomplete and not how.allow_open
     return (DIFFERS if summary.differs else INCOMPLETE if left else DONE), summary.model_dump(mode="json")

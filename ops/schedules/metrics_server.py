@@ -30,22 +30,28 @@ class ScheduleCollector(Collector):
         metrics = ScheduleMetrics()
         found: dict[str, Metric] = {}
         for name, schedule in self._schedules.items():
-            ended = self._history.last_of(name, DONE, BAD_LINES, DIFFERS, INCOMPLETE, UNREADABLE, BROKEN_OFF, FAILED)
+            ended = self._history.last_with_outcome(
+                name, DONE, BAD_LINES, DIFFERS, INCOMPLETE, UNREADABLE, BROKEN_OFF, FAILED
+            )
             failed = ended is not None and ended.outcome.startswith((UNREADABLE, BROKEN_OFF, FAILED))
             metrics.failed.labels(name).set(failed)
-            last = self._history.last_of(name, DONE, DIFFERS, INCOMPLETE) if schedule.reconcile is not None else None
+            last = (
+                self._history.last_with_outcome(name, DONE, DIFFERS, INCOMPLETE)
+                if schedule.reconcile is not None
+                else None
+            )
             if last is None:
                 continue
             for family in metrics_of(ReconciliationSummary.model_validate(last.report)).registry.collect():
-                kept = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                series = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
-                    kept.add_sample(sample.name, {"schedule": name, **sample.labels}, sample.value)
+                    series.add_sample(sample.name, {"schedule": name, **sample.labels}, sample.value)
         yield from metrics.registry.collect()
         yield from found.values()
 
 
 @contextmanager
-def served(settings: Settings, history: ScheduleHistory) -> Iterator[int]:
+def serve_metrics(settings: Settings, history: ScheduleHistory) -> Iterator[int]:
     """Serves `/metrics` meanwhile; the port. Raises SettingsError when the address can't be had."""
     registry = CollectorRegistry()
     registry.register(ScheduleCollector(settings, history))

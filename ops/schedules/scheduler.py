@@ -50,7 +50,7 @@ def due_after(schedule: ScheduleSettings, moment: datetime) -> Iterator[datetime
         yield due.astimezone(UTC)
 
 
-def passed(schedule: ScheduleSettings, since: datetime, now: datetime) -> list[datetime]:
+def due_between(schedule: ScheduleSettings, since: datetime, now: datetime) -> list[datetime]:
     """The due times after `since` up to `now`."""
     found: list[datetime] = []
     for due in due_after(schedule, since):
@@ -71,7 +71,7 @@ class JobScheduler:
         clock: Clock,
         stop: threading.Event,
         run: jobs.Run = jobs.run,
-        say: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._name = name
         self._schedule = settings.schedules[name]
@@ -80,66 +80,66 @@ class JobScheduler:
         self._clock = clock
         self._stop = stop
         self._run = run
-        self._say = say
+        self._log = log
 
-    def keep(self) -> None:
+    def run_until_stopped(self) -> None:
         """Until it is told to stop."""
-        since = self._after_a_pause()
+        since = self._catch_up_after_start()
         while not self._stop.is_set():
             since = self.step(since)
             pause = (next(due_after(self._schedule, since)) - self._clock()).total_seconds()
             self._stop.wait(max(0.0, min(pause, _NAP)))
 
-    def _after_a_pause(self) -> datetime:
+    def _catch_up_after_start(self) -> datetime:
         """From when on due times count: what was missed before is dealt with."""
         now = self._clock()
         last = self._history.last_due(self._name)
         if last is None:
             return now
         with self._lock(wait=False) as free:
-            broken_off = free and self._history.broken_off(self._name)
-        due = passed(self._schedule, last, now)
+            mark_broken_off = free and self._history.mark_broken_off(self._name)
+        due = due_between(self._schedule, last, now)
         missed = [each for each in due if now - each > _ON_TIME]
         if missed:
-            self._caught_up(missed, "missed", self._schedule.missed)
-        elif broken_off and self._schedule.missed == "once":
-            self._one(now)
+            self._catch_up(missed, "missed", self._schedule.missed)
+        elif mark_broken_off and self._schedule.missed == "once":
+            self._run_due(now)
         return missed[-1] if missed else last
 
     def step(self, since: datetime) -> datetime:
         """Runs what has become due; returns the last due time that is dealt with."""
-        due = passed(self._schedule, since, self._clock())
+        due = due_between(self._schedule, since, self._clock())
         if not due:
             return since
         self._stop.wait(random.uniform(0, self._schedule.jitter_seconds))  # noqa: S311 (no secret)
         if self._stop.is_set():
             return since
         *_, last = due
-        self._one(last)
-        late = passed(self._schedule, last, self._clock())  # while it ran
-        self._caught_up(late, "overlapped", self._schedule.overlap)
+        self._run_due(last)
+        late = due_between(self._schedule, last, self._clock())  # while it ran
+        self._catch_up(late, "overlapped", self._schedule.overlap)
         return late[-1] if late else last
 
-    def _caught_up(self, due: list[datetime], word: str, policy: str) -> None:
+    def _catch_up(self, due: list[datetime], word: str, policy: str) -> None:
         """One run for all of them, as the last, or none; for the others there is one row with the word."""
         one = due[-1:] if policy == "once" else []
         others = due[: len(due) - len(one)]
         if others and self._history.claim(self._name, others[-1], self._clock()):
             self._history.end(self._name, others[-1], self._clock(), word, {"due_times": len(others)})
         for each in one:
-            self._one(each)
+            self._run_due(each)
 
-    def _one(self, due: datetime) -> None:
+    def _run_due(self, due: datetime) -> None:
         if not self._history.claim(self._name, due, self._clock()):
             return  # another process has it
         with self._lock(wait=self._schedule.overlap == "once") as free:
             if free:
-                self._carried_out(due)
+                self._execute(due)
             else:
                 self._history.end(self._name, due, self._clock(), "overlapped", {})
 
-    def _carried_out(self, due: datetime) -> None:
-        self._say(f"{self._name}: begins")
+    def _execute(self, due: datetime) -> None:
+        self._log(f"{self._name}: begins")
         report: dict[str, object] = {}
         try:
             outcome, report = self._run(self._settings, self._schedule, StoppableObserver(self._stop))
@@ -148,16 +148,16 @@ class JobScheduler:
         except _FAULTS as error:
             outcome = f"{FAILED}: {error}"
         self._history.end(self._name, due, self._clock(), outcome, report)
-        self._say(f"{self._name}: {outcome}")
+        self._log(f"{self._name}: {outcome}")
 
-    def now(self) -> str:
+    def run_now(self) -> str:
         """A run by hand; its outcome. Raises NotReadable when one is at work."""
         due = self._clock()
         with self._lock(wait=False) as free:
             if not free:
                 raise NotReadable(f"the schedule {self._name} is running already; see `tillstream schedule history`")
             self._history.claim(self._name, due, due)
-            self._carried_out(due)
+            self._execute(due)
         return next(run.outcome for run in self._history.runs(self._name, 1))
 
     @contextmanager
@@ -174,7 +174,7 @@ class JobScheduler:
             yield True
 
 
-def keep_all(settings: Settings, stop: threading.Event, say: Callable[[str], None]) -> None:
+def run_all(settings: Settings, stop: threading.Event, log: Callable[[str], None]) -> None:
     """Keeps every schedule, each in a thread of its own, until it is told to stop. A bug in one ends all.
 
     Raises SettingsError where there is none.
@@ -184,14 +184,14 @@ def keep_all(settings: Settings, stop: threading.Event, say: Callable[[str], Non
     history = ScheduleHistory(settings.data_folder)
     bugs: list[BaseException] = []
 
-    def keep(name: str) -> None:
+    def run_until_stopped(name: str) -> None:
         try:
-            JobScheduler(name, settings, history, lambda: datetime.now(UTC), stop, say=say).keep()
+            JobScheduler(name, settings, history, lambda: datetime.now(UTC), stop, log=log).run_until_stopped()
         except BaseException as bug:
             bugs.append(bug)
             stop.set()
 
-    threads = [threading.Thread(target=keep, args=(name,), name=name) for name in settings.schedules]
+    threads = [threading.Thread(target=run_until_stopped, args=(name,), name=name) for name in settings.schedules]
     for thread in threads:
         thread.start()
     for thread in threads:

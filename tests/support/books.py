@@ -70,9 +70,9 @@ class World:
         """The days."""
         held = self.line.sink.totals(deep=deep)
         event_store = EventStore()
-        judge = ExpectedDocuments(self.line.stores, None, None)
+        expected = ExpectedDocuments(self.line.stores, None, None)
         there = self.records[self.lost_records :]
-        rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, there), now))
+        rows, closes = asyncio.run(expected.rows(Batch("pos.sales", 0, there), now))
         event_store.add(rows)
         event_store.add_closes(closes)
         if self.lost_records:
@@ -80,17 +80,19 @@ class World:
         settle_dead_letters(event_store, self.letters(), self.line.sink)
         event_store.classify({0: len(self.records) if self.committed is None else self.committed})
         known = ReconciliationScope(now, ends, deep=deep, **scope)
-        known.sent = lambda events: self._documents(judge, events, now)
+        known.sent = lambda events: self._documents(expected, events, now)
         try:
             self.unplaced = unplaced(event_store, known)
             return compare(event_store, self.line.sink, held, known)
         finally:
             event_store.close()
 
-    def _documents(self, judge: ExpectedDocuments, events: Sequence[EventRow], now: datetime) -> dict[str, ErpDocument]:
+    def _documents(
+        self, expected: ExpectedDocuments, events: Sequence[EventRow], now: datetime
+    ) -> dict[str, ErpDocument]:
         """By reference what these receipts' records make."""
         records = [self.records[event.offset] for event in events]
-        made = asyncio.run(judge.documents(Batch("pos.sales", 0, records), now))
+        made = asyncio.run(expected.documents(Batch("pos.sales", 0, records), now))
         return {each.external_ref: each for each in made}
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.reconcile import certificate
-from ops.reconcile.certificate_page import page
+from ops.reconcile.certificate_page import render_page
 from ops.reconcile.day_states import current_state
 from ops.reconcile.render import day_as_json
 from ops.reconcile.store_day import DayDifference, DayReport
@@ -295,14 +295,14 @@ def test_page_of_a_certificate_shows_what_became_of_all_and_what_differs() -> No
     day = next(day for day in made.reconcile() if day.day)
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
     told = day_as_json(day, current_state(day, [], AFTER, "ada"))
-    said = page(certificate.made(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
+    said = render_page(certificate.issue(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", said, re.DOTALL)]
     assert ["Tills", "topic pos.sales at kafka:9092"] in cells
     assert ["ERP", "sqlite:///erp.db"] in cells
     assert ["sent by the tills", "6", "18.99"] in cells
     assert ["= due in the ERP", "3", "3.00"] in cells
     assert [row[0] for row in cells if row[0].startswith("+ ")] == [
-        "+ sent twice",
+        "+ duplicates",
         "+ replaced by a higher revision",
         "+ dead letters",
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ops.reconcile.completeness import CurrencySums
 from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.render import as_json, report
-from ops.reconcile.run import Now, ReconciliationResult
+from ops.reconcile.run import ReconciliationResult, StatesByDay
 from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import colour, is_settled, verdict
 from streams.dead_letters.day_states import DayState, DayStates
@@ -41,7 +41,7 @@ def only(days: list[DayReport]) -> DayReport:
     return day
 
 
-def found_in(made: World, **scope: Any) -> tuple[ReconciliationResult, Now]:
+def found_in(made: World, **scope: Any) -> tuple[ReconciliationResult, StatesByDay]:
     days = made.reconcile(**scope)
     found = ReconciliationResult(AFTER, days, None, unplaced=made.unplaced)
     return found, {(day.store, day.day): current_state(day, [], AFTER, "ada") for day in days}
@@ -123,7 +123,7 @@ def test_letter_that_is_parked_is_not_booked() -> None:
 
 def test_letter_that_a_person_resolved_is_complete_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     found, now = found_in(world(value(1), bad(2), closed={1: ("resolved", "ada", "a test sale")}))
-    decided = "Not to be booked, as a person has decided: 9.99 EUR in 1 receipt."
+    decided = "Resolved by hand, not to be booked: 9.99 EUR in 1 receipt."
     assert verdict(found, now) == f"1 store-day: 1 balanced. Books agree. {decided} Balanced."
     assert is_settled(found, now, allow_open=False)
     report(found, now, everything=True)
@@ -195,13 +195,13 @@ def test_what_is_left_of_a_topic_is_compared_record_by_record() -> None:
 
 def test_day_of_which_records_are_lost_is_unproved_and_wrong_unless_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     found, now = found_in(world(value(1), value(2), lost_records=1))
-    proof = "NOT PROVED: 3.00 EUR in 1 receipt: their records have left the topic."
-    assert verdict(found, now) == f"1 store-day: 1 unproved. Books agree as far as they can be proved. {proof}"
+    proof = "NOT PROVED: 3.00 EUR in 1 receipt, whose records have left the topic."
+    assert verdict(found, now) == f"1 store-day: 1 unproved. Books agree as far as can be proved. {proof}"
     assert (is_settled(found, now, allow_open=False), is_settled(found, now, allow_open=True)) == (False, True)
     assert colour(found, now) == "yellow"
     report(replace(found, reach=TODAY), now, everything=True)
     told = " ".join(capsys.readouterr().out.split())
-    assert "3.00 EUR in 1 receipt of this day cannot be proved: their records have left the topic" in told
+    assert "3.00 EUR in 1 receipt can't be proved: their records have left the topic" in told
 
 
 def test_day_of_which_nothing_is_left_is_unproved_without_asking_for_its_documents() -> None:

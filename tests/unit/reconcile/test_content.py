@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ops.reconcile import certificate
-from ops.reconcile.certificate_page import page
+from ops.reconcile.certificate_page import render_page
 from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.render import day_as_json
 from ops.reconcile.store_day import DayDifference, DayReport
@@ -149,8 +149,8 @@ def test_event_that_came_again_under_another_id_may_be_the_one_that_the_erp_took
     assert (day.state, day.differences, day.accounts[0].accepted) == ("balanced", [], 1)
     told = day_as_json(day, current_state(day, [], AFTER, "ada"))
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db", "compared": "the rows"}
-    said = page(certificate.made(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
-    assert "; 1 of the documents there is of another event that said the same" in said
+    said = render_page(certificate.issue(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
+    assert "; 1 of the documents in the ERP comes from another event with the same content" in said
     document.event_id = "manual:1"
     assert only(made).detail == "event manual:1 instead of pos:e-1"
 
@@ -315,13 +315,13 @@ def test_certificate_says_what_was_compared() -> None:
     told = day_as_json(day, current_state(day, [], AFTER, "ada"))
     key = Ed25519PrivateKey.generate()
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
-    made = certificate.made(told, AFTER, "ada", key, **between, compared="the rows <of> its tables")
-    assert (made["certificate"], made["digests"]["version"]) == ("tillstream store-day 2", 2)
-    assert "the rows &lt;of&gt; its tables" in page(made)
-    assert "codes that a mapping gave are not compared" in page(made)
-    for text in (certificate.as_text(made), page(made)):
-        assert certificate.fault(text, key.public_key()) is None
-        assert certificate.fault(text.replace("its tables", "its files"), key.public_key()) is not None
+    made = certificate.issue(told, AFTER, "ada", key, **between, compared="the rows <of> its tables")
+    assert (made["certificate"], made["digests"]["version"]) == ("tillstream store-day 3", 2)
+    assert "the rows &lt;of&gt; its tables" in render_page(made)
+    assert "codes that a mapping gave are not compared" in render_page(made)
+    for text in (certificate.to_text(made), render_page(made)):
+        assert certificate.find_fault(text, key.public_key()) is None
+        assert certificate.find_fault(text.replace("its tables", "its files"), key.public_key()) is not None
 
 
 def test_certificate_of_an_incomplete_day_has_both_answers_and_what_the_digests_are_of() -> None:
@@ -329,17 +329,17 @@ def test_certificate_of_an_incomplete_day_has_both_answers_and_what_the_digests_
     told = day_as_json(day, current_state(day, [], AFTER, "ada"))
     key = Ed25519PrivateKey.generate()
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db", "compared": "the rows"}
-    made = certificate.made(told, AFTER, "ada", key, **between)
+    made = certificate.issue(told, AFTER, "ada", key, **between)
     found = made["found"]
     assert (found["state"], found["books"], found["complete"]) == ("incomplete", "agree", False)
     assert found["unbooked"]["amounts"] == {"EUR": {"receipts": 1, "gross": "9.99"}}
-    assert (made["digests"], made["compared"]) == ({"version": 2, "of": certificate.COVERED}, "the rows")
+    assert (made["digests"], made["compared"]) == ({"version": 2, "of": certificate.DIGEST_COVERAGE}, "the rows")
     (account,) = found["accounts"]
     assert account["sent"]["digest"] == account["erp"]["digest"] is not None
-    assert "NOT BOOKED: 9.99 EUR in 1 receipt." in page(made)
-    assert "Digest of what the documents say (documents, lines and payments" in page(made)
-    for text in (certificate.as_text(made), page(made)):
-        assert certificate.fault(text, key.public_key()) is None
+    assert "NOT BOOKED: 9.99 EUR in 1 receipt." in render_page(made)
+    assert "Digest of the documents (documents, lines and payments" in render_page(made)
+    for text in (certificate.to_text(made), render_page(made)):
+        assert certificate.find_fault(text, key.public_key()) is None
         assert not certificate.is_of_books_alone(text)
 
 

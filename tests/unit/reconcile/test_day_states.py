@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ops.reconcile import certificate
-from ops.reconcile.certificate_page import page
+from ops.reconcile.certificate_page import render_page
 from ops.reconcile.completeness import CurrencySums
 from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.metrics import ReconciliationSummary, metrics_of, summary_of, write_metrics
@@ -87,52 +87,54 @@ def test_open_day_that_ends_is_not_reopened() -> None:
 
 
 def certified() -> dict[str, Any]:
-    return certificate.made(
+    return certificate.issue(
         day_as_json(day(store="<S1>"), current_state(day(), [], NOON, "ada")), NOON, "ada", KEY, **BETWEEN
     )
 
 
 def test_certificate_and_its_page_are_verified_with_the_key() -> None:
     made = certified()
-    for text in (certificate.as_text(made), page(made)):
-        assert certificate.fault(text, PUBLIC) is None
+    for text in (certificate.to_text(made), render_page(made)):
+        assert certificate.find_fault(text, PUBLIC) is None
         another = Ed25519PrivateKey.generate().public_key()
-        assert "this is " + certificate.name_of(another) in str(certificate.fault(text, another))
+        assert "this is " + certificate.key_id(another) in str(certificate.find_fault(text, another))
 
 
 def test_certificate_that_does_not_say_between_what_is_still_verified() -> None:
     """They did not from the beginning."""
     signed = {name: said for name, said in certified().items() if name not in ("tills", "erp", "signature")}
     found = {name: said for name, said in signed.items() if name not in ("method", "key")}
-    signed["signature"] = b64encode(KEY.sign(certificate._signed(found))).decode()
-    for text in (certificate.as_text(signed), page(signed)):
-        assert certificate.fault(text, PUBLIC) is None
+    signed["signature"] = b64encode(KEY.sign(certificate._signed_bytes(found))).decode()
+    for text in (certificate.to_text(signed), render_page(signed)):
+        assert certificate.find_fault(text, PUBLIC) is None
 
 
 @pytest.mark.parametrize("told", ["3.00", "balanced", "pos.sales", "erp.db", "2026-03-10", "ada"])
 def test_changed_certificate_is_found(told: str) -> None:
     made = certified()
-    for text in (certificate.as_text(made), page(made)):
+    for text in (certificate.to_text(made), render_page(made)):
         changed = text.replace(told, "x")
         assert changed != text
-        assert certificate.fault(changed, PUBLIC) is not None
+        assert certificate.find_fault(changed, PUBLIC) is not None
         first = text.replace(told, "x", 1)  # on a page, what people read
-        assert certificate.fault(first, PUBLIC) is not None
+        assert certificate.find_fault(first, PUBLIC) is not None
 
 
-@pytest.mark.parametrize("made", [certificate.as_text, page])
+@pytest.mark.parametrize("made", [certificate.to_text, render_page])
 def test_every_character_of_a_certificate_counts(made: Callable[[dict[str, Any]], str]) -> None:
     text = made(certified())
     for place, character in enumerate(text):
         for other in (chr(ord(character) ^ 1), ""):
-            assert certificate.fault(text[:place] + other + text[place + 1 :], PUBLIC) is not None, text[place - 20 :]
+            assert certificate.find_fault(text[:place] + other + text[place + 1 :], PUBLIC) is not None, text[
+                place - 20 :
+            ]
 
 
 def test_field_that_stands_twice_is_found() -> None:
-    text = certificate.as_text(certified())
+    text = certificate.to_text(certified())
     twice = text.replace('"found": {', '"found": {"state": "differs"}, "found": {', 1)
     assert json.loads(twice) == json.loads(text)
-    assert certificate.fault(twice, PUBLIC) == "the file is not the one that its signed part makes"
+    assert certificate.find_fault(twice, PUBLIC) == "the file contains more or other text than was signed"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_field_that_stands_twice_is_found() -> None:
     ["", "[]", "{}", "null", '{"signature": 1, "method": "Ed25519", "key": ""}', pytest.param("[" * 99_999, id="deep")],
 )
 def test_what_is_no_certificate_is_told(text: str) -> None:
-    assert certificate.fault(text, PUBLIC) is not None
+    assert certificate.find_fault(text, PUBLIC) is not None
 
 
 def test_key_is_read_from_pem_and_a_public_one_can_be_had_of_it() -> None:
@@ -165,7 +167,7 @@ def other_keys() -> list[str]:
 @pytest.mark.parametrize("read", [certificate.private_key, certificate.public_key])
 def test_what_is_no_such_key_is_told_and_never_shown(read: Callable[[str], object]) -> None:
     for pem in other_keys():
-        with pytest.raises(certificate.NoKey) as told:
+        with pytest.raises(certificate.InvalidKey) as told:
             read(pem)
         assert not pem or pem not in str(told.value)
 

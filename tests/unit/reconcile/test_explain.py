@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ops.reconcile.explain import has_word
+from ops.reconcile.explain import word_filter
 from streams.kafka.reader import TopicRecord
 from tests.support.reconciliation import DAYS, TOPIC, Desk, ref
 
@@ -63,7 +63,7 @@ def test_screen_shows_the_steps_of_a_receipt_that_was_deleted(desk: Desk) -> Non
 
 def test_nothing_is_known_of_other_names(desk: Desk) -> None:
     told = desk.both("explain", "no-such-receipt", code=1)
-    assert (told.stdout, told.stderr) == ("", "no receipt and no event is called no-such-receipt\n")
+    assert (told.stdout, told.stderr) == ("", "no receipt and no event matches no-such-receipt\n")
     (way,) = ways(desk, ref(77), code=1)
     assert way["steps"] == [
         {
@@ -78,7 +78,7 @@ def test_nothing_is_known_of_other_names(desk: Desk) -> None:
 def test_records_are_decoded_that_may_have_the_word(desk: Desk) -> None:
     def chosen(word: str, value: bytes | None, **settings: Any) -> bool:
         made = desk.settings.model_copy(update=settings)
-        return has_word(made, word)(TopicRecord(0, 0, 0, None, value, []))
+        return word_filter(made, word)(TopicRecord(0, 0, 0, None, value, []))
 
     assert chosen("4711", b'{"receipt":"4711"}')
     assert chosen("4711", rb'{"receipt":"\u00344711"}')

@@ -1,8 +1,8 @@
 """Certificates that earlier releases signed are verified to the last byte.
 
-Never change a byte of the files in `certificates`: they were signed with keys that nobody has any more. A file's name
-is `store-day-VERSION-STATE`. Two were made by version 1: `balanced` when a certificate covered the books alone, `differs`
-when its digests covered fewer fields.
+Never change a byte of the files in `certificates`: they were signed with keys that nobody has any more. Their names are
+`store-day-VERSION-STATE`. Both of version 1 cover the books alone; the digests of `differs` cover fewer fields than
+those of version 2.
 """
 
 from pathlib import Path
@@ -27,11 +27,11 @@ def key_file(name: str) -> Path:
 def test_old_certificate_is_verified_and_a_changed_one_is_not(name: str, kind: str) -> None:
     key = certificate.public_key(key_file(name).read_text())
     text = (FOLDER / f"{name}.{kind}").read_text(encoding="utf-8")
-    assert certificate.fault(text, key) is None
+    assert certificate.find_fault(text, key) is None
     assert certificate.is_of_books_alone(text) == (name in VERSION_1)
     for changed in (text.replace("2026-03-10", "2026-03-12"), text.replace("2026-03-10", "2026-03-12", 1)):
         assert changed != text
-        assert certificate.fault(changed, key) is not None
+        assert certificate.find_fault(changed, key) is not None
 
 
 @pytest.mark.parametrize("kind", ["json", "html"])
@@ -41,4 +41,4 @@ def test_verify_says_what_a_certificate_of_version_1_does_not_cover(name: str, k
     result = CliRunner().invoke(program, ["reconcile", "verify", str(file), "--key", str(key)])
     assert result.exit_code == 0
     assert "as it was signed" in result.output
-    assert ("not whether everything was booked, and its digests are made of fewer fields" in result.output) == limited
+    assert ("not that everything was booked, and its digests cover fewer fields" in result.output) == limited

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ops.reconcile.day_states import current_state
-from ops.reconcile.render import MOST, day_as_json, report, report_history
+from ops.reconcile.render import MAX_ROWS, day_as_json, report, report_history
 from ops.reconcile.rows import EventRow, ReceiptFigures
 from ops.reconcile.run import ReconciliationResult
 from ops.reconcile.store_day import CurrencyTotals, DayDifference, DayReport
@@ -51,49 +51,49 @@ def letter(ref: str, gross: str, **changes: Any) -> EventRow:
 
 
 def test_of_many_days_those_are_shown_at_which_somebody_has_to_look(capsys: pytest.CaptureFixture[str]) -> None:
-    right = [day(number) for number in range(MOST)]
+    right = [day(number) for number in range(MAX_ROWS)]
     row = "2026-03-10 balanced 1,234 1,234 3.00 3.00 EUR"
     lines = shown(capsys, right)
-    assert [line for line in lines if row in line] == [f"S{number} {row}" for number in range(MOST)]
+    assert [line for line in lines if row in line] == [f"S{number} {row}" for number in range(MAX_ROWS)]
     lines = shown(capsys, [*right, day(99, "open")])
     assert [line.split()[0] for line in lines if "2026-03-10" in line] == ["S99"]
     lines = shown(capsys, [*right, day(99, "open")], everything=True)
-    assert sum("2026-03-10" in line for line in lines) == MOST + 1
-    many = [day(number, "open") for number in range(MOST + 2)]
+    assert sum("2026-03-10" in line for line in lines) == MAX_ROWS + 1
+    many = [day(number, "open") for number in range(MAX_ROWS + 2)]
     lines = shown(capsys, many)
-    assert sum("2026-03-10" in line for line in lines) == MOST
+    assert sum("2026-03-10" in line for line in lines) == MAX_ROWS
     assert "… and 2 more days; --all shows them, --json has them" in lines
     lines = shown(capsys, many, everything=True)
-    assert sum("2026-03-10" in line for line in lines) == MOST + 2
+    assert sum("2026-03-10" in line for line in lines) == MAX_ROWS + 2
     assert not any("more days" in line for line in lines)
 
 
 def test_of_many_differences_the_first_are_shown_and_all_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    found = [difference(number) for number in range(MOST + 3)]
-    lines = shown(capsys, [day(1, "differs", differences=found[:MOST])])
-    assert sum(line.endswith("0:1 3.00 4.00 gross fix it") for line in lines) == MOST
+    found = [difference(number) for number in range(MAX_ROWS + 3)]
+    lines = shown(capsys, [day(1, "differs", differences=found[:MAX_ROWS])])
+    assert sum(line.endswith("0:1 3.00 4.00 gross fix it") for line in lines) == MAX_ROWS
     assert not any("more;" in line for line in lines)
     lines = shown(capsys, [day(1, "differs", differences=found)])
-    assert sum(line.startswith("altered r") for line in lines) == MOST
+    assert sum(line.startswith("altered r") for line in lines) == MAX_ROWS
     assert "… and 3 more; --json has them all" in lines
     assert "altered: what the ERP holds is not what the till sent (53)" in lines
     assert "what receipt record sent ERP detail to repair" in lines
 
 
 def test_of_many_gaps_the_first_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    gaps = [f"register R1: {number}" for number in range(MOST + 1)]
-    lines = shown(capsys, [day(1, gaps=gaps[:MOST])])
-    assert sum("missing at the till" in line for line in lines) == MOST
+    gaps = [f"register R1: {number}" for number in range(MAX_ROWS + 1)]
+    lines = shown(capsys, [day(1, gaps=gaps[:MAX_ROWS])])
+    assert sum("missing at the till" in line for line in lines) == MAX_ROWS
     assert not any("more gaps" in line for line in lines)
     lines = shown(capsys, [day(1, gaps=gaps)])
     assert "missing at the till, or in a record that can't be read: store S1, 2026-03-10, register R1: 49" in lines
-    assert "… and 1 more gaps; --json has them all" in lines
-    assert sum("missing at the till" in line for line in lines) == MOST
+    assert "… and 1 more gap; --json has them all" in lines
+    assert sum("missing at the till" in line for line in lines) == MAX_ROWS
 
 
 def test_late_days_are_told_with_the_command_that_looks_at_them(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, [day(1)], late=date(2026, 3, 5))
-    assert "events of 2026-03-05 came late: tillstream reconcile --since 2026-03-05" in lines
+    assert "events of 2026-03-05 arrived late: tillstream reconcile --since 2026-03-05" in lines
 
 
 def test_dead_letters_are_summed_up_by_reason_and_by_who_closed_them(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,7 @@ def test_rows_have_seldom_fates_and_what_differs_in_each_currency(capsys: pytest
         "JPY", {"erp": (1, Decimal(70))}, ReceiptFigures(gross=Decimal(70)), ReceiptFigures(gross=Decimal(70))
     )
     lines = shown(capsys, [DayReport("", "2026-03-10", [euros, yen], "differs")])
-    assert "+ twice + replaced + dead + held + parked + vanished + waiting + noted" in lines[0]
+    assert "+ duplicates + replaced + dead + held + parked + vanished + waiting + skipped" in lines[0]
     assert lines[1:3] == ["(no store) 2026-03-10 differs 6 2 3 3.00 2.50 -0.50 EUR", "1 70 70 JPY"]
 
 

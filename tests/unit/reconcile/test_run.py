@@ -17,12 +17,12 @@ from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.rows import SentRow
 from ops.reconcile.run import (
-    Now,
     ReconciliationResult,
-    _begins,
+    StatesByDay,
     _held,
     _late,
-    opened,
+    _start_dates,
+    open_sink_and_expected,
     read_all,
     reconcile,
     unbalanced,
@@ -67,9 +67,9 @@ def test_few_days_are_asked_for_one_by_one(first: date | None, days: int) -> Non
 
 
 def test_reading_begins_two_weeks_earlier_and_then_at_the_topics_beginning() -> None:
-    assert list(_begins(None)) == [None]
-    assert list(_begins(FIRST)) == [FIRST, date(2026, 2, 24), None]
-    assert list(_begins(date(1, 1, 5))) == [date(1, 1, 5), date.min, None]
+    assert list(_start_dates(None)) == [None]
+    assert list(_start_dates(FIRST)) == [FIRST, date(2026, 2, 24), None]
+    assert list(_start_dates(date(1, 1, 5))) == [date(1, 1, 5), date.min, None]
 
 
 @pytest.mark.parametrize(
@@ -146,12 +146,12 @@ def test_documents_whose_records_have_left_the_topic_cannot_be_proved(
 ) -> None:
     losing(monkeypatch, {1: 3})
     shown = desk.run("reconcile", code=1)
-    assert "the topic has lost records of 2026-03-09 and before" in shown
+    assert "the topic has lost records of 2026-03-09 and earlier days" in shown
     proof = "3.00 EUR in 1 receipt"  # of the others a later record is there
-    lost = f"store S1, 2026-03-09: {proof} of this day cannot be proved: their records have left the topic"
+    lost = f"store S1, 2026-03-09: {proof} can't be proved: their records have left the topic"
     assert lost in shown
     assert shown.endswith(
-        "5 store-days: 2 balanced, 1 incomplete, 2 unproved. Books agree as far as they can be proved. "
+        "5 store-days: 2 balanced, 1 incomplete, 2 unproved. Books agree as far as can be proved. "
         f"NOT PROVED: {proof}: their records have left the topic. NOT BOOKED: 9.99 EUR in 1 receipt."
     )
     found = desk.reconcile("--day", DAYS[0], "--store", "S1", "--allow-open")
@@ -235,7 +235,7 @@ def test_letter_that_is_resolved_makes_its_day_balanced(desk: Desk) -> None:
     assert told[0][3:] == ("resolved", "3:0", "resolved", "grace", "a test sale")  # as the trail has it
     assert told[1][3:] == ("totals_mismatch", "3:0", "resolved", "grace", "a test sale")
     shown = desk.run("reconcile", "--no-save")
-    decided = "Not to be booked, as a person has decided: 9.99 EUR in 1 receipt."
+    decided = "Resolved by hand, not to be booked: 9.99 EUR in 1 receipt."
     assert shown.endswith(f"5 store-days: 5 balanced. Books agree. {decided} Balanced.")
     (way,) = json.loads(desk.raw("explain", "13", "--json"))
     ((end, detail),) = [(step["what"], step["detail"]) for step in way["steps"] if step["where"].startswith("action ")]
@@ -262,7 +262,7 @@ def test_records_that_no_worker_has_come_to_wait(desk: Desk) -> None:
     shown = desk.run("reconcile", "--no-save", code=1)
     assert "not booked, waiting for the worker: 24.00 EUR in 10 receipts" in shown
     narrowed = ("--store", "S2", "--day", DAYS[1])
-    waits = "the day is waiting for the worker (3.00 EUR in 1 receipt): it can be signed off when all of it is in"
+    waits = "the day still waits for the worker (3.00 EUR in 1 receipt): it can be signed off after that"
     assert waits in desk.run("reconcile", "sign", *narrowed, code=2)
 
 
@@ -285,15 +285,15 @@ def day_of(state: Any, **changes: Any) -> DayReport:
 def test_states_are_noted_where_they_changed_and_the_topic_has_something(desk: Desk) -> None:
     days = [day_of("balanced"), DayReport("S1", DAYS[1], [], "unproved", lost=True)]
     found = ReconciliationResult(NOW, days, None)
-    assert [state.state for state in update_states(desk.settings, found, "ada", keep=False).values()] == [
+    assert [state.state for state in update_states(desk.settings, found, "ada", save=False).values()] == [
         "balanced",
         "unproved",
     ]
     assert days_noted(desk.settings) == {}
-    update_states(desk.settings, found, "ada", keep=True)
+    update_states(desk.settings, found, "ada", save=True)
     kept = days_noted(desk.settings)
     assert {key: [state.by for state in past] for key, past in kept.items()} == {("S1", DAYS[0]): ["ada"]}
-    update_states(desk.settings, ReconciliationResult(NOW, days, None, noted=kept), "grace", keep=True)
+    update_states(desk.settings, ReconciliationResult(NOW, days, None, history=kept), "grace", save=True)
     assert days_noted(desk.settings) == kept
 
 
@@ -304,7 +304,7 @@ def test_states_and_signatures_are_noted_in_topics_that_are_there(desk: Desk) ->
             desk.settings.model_copy(update=may_not),
             ReconciliationResult(NOW, [day_of("balanced")], None),
             "ada",
-            keep=True,
+            save=True,
         )
     desk.config.write_text(json.dumps(desk.said | may_not))
     signed = desk.run("reconcile", "sign", "--store", "S1", "--day", DAYS[2], code=2)
@@ -317,15 +317,18 @@ def test_found_is_balanced_when_no_day_is_wrong_or_open() -> None:
     lost = day_of("unproved", lost=True)
     assert not ReconciliationResult(NOW, [], None, unplaced=lost).balanced
     found = ReconciliationResult(NOW, [day_of("balanced"), lost], None)
-    now: Now = {}
+    now: StatesByDay = {}
     assert unbalanced(found, now) == [lost]
     signed = current_state(lost, [], NOW, "ada").model_copy(update={"state": "signed off"})
     assert unbalanced(found, {("S1", DAYS[0]): signed}) == []
 
 
 def test_sink_is_closed_when_the_work_fails(desk: Desk) -> None:
-    with opened(desk.settings) as (sink, judge):
+    with open_sink_and_expected(desk.settings) as (sink, expected):
         assert sink.totals()
-        assert asyncio.run(judge.rows(Batch(TOPIC, 0, [FakeRecord(0, sold(1))]), NOW))[0]
-    with pytest.raises(SinkMisconfigured), opened(desk.settings.model_copy(update={"sink_url": "nothing://"})):
+        assert asyncio.run(expected.rows(Batch(TOPIC, 0, [FakeRecord(0, sold(1))]), NOW))[0]
+    with (
+        pytest.raises(SinkMisconfigured),
+        open_sink_and_expected(desk.settings.model_copy(update={"sink_url": "nothing://"})),
+    ):
         pass
