@@ -1,8 +1,7 @@
-"""The book of what was sent against what the ERP holds, a store's day at a time, explained to the record.
+"""Compare the event store with the ERP, a store's day at a time, and explain each difference.
 
-A day whose sums agree is not looked into: its documents stay where they are. A day whose sums (or, `deep`, whose
-digests) differ is, and one that was noted as different before: its documents come in short, a line each, and are laid
-beside the receipts of the book.
+If a day's sums agree, its documents are not fetched. If its sums (or with `deep` its digests) differ, or it was recorded
+as different before, the documents are fetched in short form, one line each, and matched with the receipts.
 """
 
 from collections import defaultdict
@@ -29,14 +28,14 @@ from ops.reconcile.store_day import CurrencyTotals, DayDifference, DayReport, Ki
 from schemas.document import ErpDocument
 from sinks.base import DocumentDigest, Sink, StoreDay, SupportsDeliveryHistory, SupportsOrphanCheck, SupportsRevoke
 
-#: Where what has no store and no day is told of.
+#: The day that lists records without a store and a day.
 _NO_STORE = ("", NOWHERE)
 
 
 def settle_dead_letters(
     event_store: EventStore, letters: Iterable[DeadLetterRow], sink: Sink, most: int = 1_000
 ) -> None:
-    """Puts the dead letters in. Those whose receipt the ERP holds, just as their record says, came through."""
+    """Add the dead letters, and mark those as delivered whose receipt the ERP holds exactly as their record has it."""
     event_store.add_dead_letters(letters)
     asked = list(event_store.dead_events())
     for start in range(0, len(asked), most):
@@ -50,7 +49,10 @@ def settle_dead_letters(
 def compare(
     event_store: EventStore, sink: Sink, held: Sequence[StoreDay], scope: ReconciliationScope
 ) -> list[DayReport]:
-    """Every store's day that was sent, or that the ERP holds. `held` was asked for before the topic was read."""
+    """Return a report on every store's day that was sent or that the ERP holds.
+
+    `held` must have been fetched before the topic was read.
+    """
     accounts = _accounts(event_store, held)
     gaps, noted, arrived, unbooked = (
         event_store.gaps(),
@@ -62,7 +64,7 @@ def compare(
     for difference in registers(event_store, whole=scope.whole and scope.lost is None):
         more[difference.store, difference.day].append(difference)
     orphans = _orphans(event_store, sink, scope)
-    if orphans or _NO_STORE in scope.doubtful:  # which may be settled now
+    if orphans or _NO_STORE in scope.doubtful:  # it may be settled now
         accounts = {_NO_STORE: accounts.pop(_NO_STORE, []), **accounts}
         more[_NO_STORE] += orphans
     days: list[DayReport] = []
@@ -83,11 +85,10 @@ def compare(
 
 
 def unplaced(event_store: EventStore, scope: ReconciliationScope) -> DayReport | None:
-    """Return the records of which no store or no day is known, and that arrived within the days that are asked for.
+    """Return the records without a known store or day that arrived within the requested days.
 
-    Nor is a day known of a record whose time is not plausible.
-
-    None if all days are asked for (they are a day of their own then), or if all of these records are settled.
+    Records with an implausible time count as records without a day. Return None if all days are requested (these
+    records form a day of their own then), or if all of these records are settled.
     """
     if scope.store is None and (scope.first, scope.last) == (date.min, date.max):
         return None
@@ -126,7 +127,7 @@ def _accounts(event_store: EventStore, held: Sequence[StoreDay]) -> dict[tuple[s
 
 
 def figures_of(day: StoreDay) -> ReceiptFigures:
-    """What the ERP holds, as figures."""
+    """Return the ERP's sums as figures."""
     money = (day.net, day.tax, day.gross)
     prints = (day.digest, day.personal, day.unremembered)
     return ReceiptFigures(day.documents, day.lines, day.quantity, *money, day.tenders, *prints)
@@ -143,7 +144,7 @@ def _state(day: DayReport, scope: ReconciliationScope) -> State:
 
 
 def explain(event_store: EventStore, sink: Sink, day: DayReport, scope: ReconciliationScope) -> list[DayDifference]:
-    """On what a day differs, record by record."""
+    """Return the differences of a day, record by record."""
     agrees = all(account.agrees for account in day.accounts)
     if agrees and not day.count("vanished", "refused") and (day.store, day.day) not in scope.doubtful:
         return []
@@ -163,7 +164,7 @@ def explain(event_store: EventStore, sink: Sink, day: DayReport, scope: Reconcil
             events[event.ref] = event
             held_by_ref[event.ref] = document
             if document is not None and day.lost and document.revision > event.revision:
-                day.unproved.add(document.currency, 1, document.gross)  # of a record that came before, and is lost
+                day.unproved.add(document.currency, 1, document.gross)  # from an earlier record that is lost
                 continue
             found += (
                 _explain_pair(event, document, sink, event_store, day)
@@ -176,14 +177,14 @@ def explain(event_store: EventStore, sink: Sink, day: DayReport, scope: Reconcil
     return _with_changes(found, events, held_by_ref, sink, day, scope)
 
 
-#: What a document looks like whose record has left the topic.
+#: The kinds of difference that a document shows if its record has left the topic.
 _KINDS_OF_LOST_RECORDS: tuple[Kind, ...] = ("only_in_erp", "other_content")
 
 
 def _without_unprovable(
     event_store: EventStore, documents: Sequence[DocumentDigest], unsent: Sequence[DayDifference], day: DayReport
 ) -> list[DayDifference]:
-    """Return the differences, but for those of documents that can't be proved: their records have left the topic."""
+    """Return the differences without those of documents that can't be proved, since their records left the topic."""
     by_ref = defaultdict(list)
     for each in unsent:
         by_ref[each.ref].append(each)
@@ -198,7 +199,7 @@ def _without_unprovable(
 
 
 def _may_be_lost(event_store: EventStore, document: DocumentDigest) -> bool:
-    """Return whether a record that has left the topic may have made the document: no other one did."""
+    """Return whether the document may come from a record that has left the topic: no record in it explains it."""
     return not any(
         event.status in ("erp", "refused", "waiting") for event in event_store.events_of(document.external_ref)
     )
@@ -211,13 +212,13 @@ def _digests(sink: Sink, day: DayReport) -> list[DocumentDigest]:
 def _explain_pair(
     event: EventRow, document: DocumentDigest, sink: Sink, event_store: EventStore, day: DayReport
 ) -> list[DayDifference]:
-    """The receipt and the document of the same reference and day."""
+    """Compare a receipt with the document of the same reference and day."""
     if event.reason:
         return [of_receipt(event, "refused_today", event.reason, document)]
     if _is_the_same(event, document, event_store, day):
         if document.remembered:
             return []
-        return [of_receipt(event, "orphaned", f"the ERP does not remember that it took {document.event_id}", document)]
+        return [of_receipt(event, "orphaned", f"the ERP has no record that it took {document.event_id}", document)]
     if document.revision < event.revision:
         revisions = f"revision {document.revision} instead of {event.revision}"
         return [
@@ -235,7 +236,7 @@ def _explain_pair(
 
 
 def _is_the_same(event: EventRow, document: DocumentDigest, event_store: EventStore, day: DayReport) -> bool:
-    """Whether the document is that of the receipt, or of another event that said the same of it."""
+    """Return whether the document comes from the receipt, or from another event with the same content."""
     if document.currency != event.currency or document.personal not in (None, event.personal):
         return False
     if document.digest == event.print:
@@ -255,7 +256,7 @@ def _with_changes(
     scope: ReconciliationScope,
     most: int = 500,
 ) -> list[DayDifference]:
-    """The differences, with the fields in which altered documents differ. What turns out to be none is left out."""
+    """Return the differences, with the fields that were altered, and without those that turn out not to differ."""
     altered = {each.ref: each for each in found if each.kind == "altered" and not each.detail}
     refs = list(altered)
     dropped: set[str] = set()
@@ -269,7 +270,7 @@ def _with_changes(
             document = documents.get(ref)
             if document is not None and ref in sent and matches_digest(document, said):
                 was = sent[ref]
-                if day.lost and said.remembered:  # another event may have said the same before, and is lost
+                if day.lost and said.remembered:  # an earlier event with the same content may be lost
                     was = replace(was, event_id=document.event_id)
                 changed = changes(was, document)
                 if not changed and said.remembered:
@@ -279,7 +280,7 @@ def _with_changes(
                 changed = describe_changed_sums(events[ref], document) if document is not None else []
                 if altered[ref].held != events[ref].gross:
                     changed.insert(0, "gross")
-            altered[ref].detail = in_words(changed) or "in its parts, the gross is the same"
+            altered[ref].detail = in_words(changed) or "its parts differ, the gross is the same"
     return [each for each in found if each.ref not in dropped or each.kind != "altered"]
 
 
@@ -297,7 +298,7 @@ def _explain_absent(event: EventRow, sink: Sink) -> list[DayDifference]:
 
 
 def _with_delivery(absent: DayDifference, event: EventRow, sink: Sink) -> DayDifference:
-    """What the ERP remembers to have taken, it has to forget before it takes it again."""
+    """Add that the ERP remembers the delivery: it must forget the event before it takes it again."""
     if isinstance(sink, SupportsDeliveryHistory) and (delivered := sink.deliveries([event.event_id])):
         since = "deleted" if absent.kind == "missing" else "undone"
         absent.detail += f" was delivered at {delivered[-1].at:%Y-%m-%d %H:%M:%S} UTC, and {since} in the ERP since"
@@ -307,7 +308,7 @@ def _with_delivery(absent: DayDifference, event: EventRow, sink: Sink) -> DayDif
 
 
 def _add_leftovers(found: Sequence[DayDifference], sink: Sink) -> None:
-    """Adds to missing documents what is left of them: it would be in the way of the same document."""
+    """Add the leftovers of missing documents to their details: they would block the same document."""
     absent = {each.ref: each for each in found if each.kind in ("missing", "vanished")}
     if not absent or not isinstance(sink, SupportsOrphanCheck):
         return
@@ -320,10 +321,9 @@ def _add_leftovers(found: Sequence[DayDifference], sink: Sink) -> None:
 
 
 def _orphans(event_store: EventStore, sink: Sink, scope: ReconciliationScope) -> list[DayDifference]:
-    """What the ERP holds of no document, under references of which the tills sent nothing that it should hold.
+    """Return parts without a document in the ERP, under references for which no document is due.
 
-    Where the topic has lost its beginning, deliveries of before may have had documents: somebody may have put them
-    into an archive.
+    If the topic has lost its beginning, older deliveries may have had documents that somebody has archived since.
     """
     if not (scope.deep or _NO_STORE in scope.doubtful) or not scope.wants(*_NO_STORE):
         return []
@@ -354,7 +354,7 @@ def _explain_unsent(
     scope: ReconciliationScope,
     most: int = 500,
 ) -> list[DayDifference]:
-    """The documents for which nothing was due on this day."""
+    """Explain the documents for which no receipt was due on this day."""
     found: list[DayDifference] = []
     strange: list[DocumentDigest] = []
     for document in documents:
@@ -384,7 +384,7 @@ def _explain_unknown(
     day: DayReport,
     scope: ReconciliationScope,
 ) -> list[DayDifference]:
-    """A document whose reference no till sent: a copy, if all that it says was sent under another."""
+    """Explain a document whose reference no till sent: a copy if its whole content was sent under another one."""
     original = find_original(event_store, document, read)
     if original is not None:
         return [of_document(document, day, "doubled", f"a copy of {original.ref}")]
@@ -392,6 +392,6 @@ def _explain_unknown(
         return []  # it may have been sent since the topic was read
     detail = f"event {document.event_id}"
     for other in event_store.receipts_with_content(document.content):
-        detail += f"; it has the content hash of {other.ref}, and says something else"
+        detail += f"; it has the content hash of {other.ref}, but other content"
         break
     return [of_document(document, day, "only_in_erp", detail)]

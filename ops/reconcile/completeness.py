@@ -1,4 +1,4 @@
-"""Whether a store's day is complete: sums of what is not booked, what can't be proved, and what people have closed."""
+"""The sums that decide whether a store's day is complete: receipts not booked, not proved, or closed by a person."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 from ops.reconcile.content import format_amount
 from ops.reconcile.rows import UnbookedSum
 
-#: Fates of receipts that are on their way, or stuck: a day that has some is not complete.
+#: Statuses of receipts that are on their way or stuck: a day that has any of them is not complete.
 OPEN_STATUSES = ("dead", "held", "parked", "waiting")
 
 
@@ -25,8 +25,8 @@ class ReceiptAmount:
 class CurrencySums:
     """Receipts and their gross by currency; currencies are never added up.
 
-    `unknown` counts records whose amount can't be read, `otherwise` dead letters of receipts that are booked in
-    another version.
+    `unknown` counts records whose amount can't be read. `booked_otherwise` counts dead letters of receipts that are
+    booked in another version.
     """
 
     amounts: dict[str, ReceiptAmount] = field(default_factory=dict)
@@ -38,12 +38,12 @@ class CurrencySums:
 
     @property
     def count(self) -> int:
-        """Receipts, and records of which no receipt is known."""
+        """The number of receipts, and of records without a known receipt."""
         return sum(amount.receipts for amount in self.amounts.values()) + self.unknown + self.booked_otherwise
 
     @property
     def receipts(self) -> int:
-        """Receipts whose amount is known."""
+        """The number of receipts whose amount is known."""
         return sum(amount.receipts for amount in self.amounts.values())
 
     def add(self, currency: str, receipts: int, gross: Decimal, returned: Decimal | None = None) -> None:
@@ -62,7 +62,7 @@ class CurrencySums:
         self.booked_otherwise += other.booked_otherwise
 
     def as_json(self) -> dict[str, Any]:
-        """Return them for machines."""
+        """Return the sums as JSON."""
         return {
             "receipts": self.receipts,
             "amounts": {
@@ -74,11 +74,11 @@ class CurrencySums:
         }
 
     def in_words(self) -> str:
-        """Return them as in "825.92 USD in 13 receipts, and 2 records whose amount can't be told"."""
+        """Return the sums as text: "825.92 USD in 13 receipts, and 2 records of unknown amount"."""
         parts = [_in_words(amount, currency) for currency, amount in sorted(self.amounts.items())]
         if self.unknown:
-            whose = "record whose amount" if self.unknown == 1 else "records whose amounts"
-            parts.append(f"{self.unknown:,} {whose} can't be told")
+            records = "record" if self.unknown == 1 else "records"
+            parts.append(f"{self.unknown:,} {records} of unknown amount")
         if self.booked_otherwise:
             of = (
                 "dead letter of a receipt that is"
@@ -93,25 +93,25 @@ def _in_words(amount: ReceiptAmount, currency: str) -> str:
     words = f"{format_amount(amount.gross, currency)} {currency} in {amount.receipts:,} receipt"
     words += "" if amount.receipts == 1 else "s"
     sold = amount.gross - amount.returned
-    if sold and amount.returned:  # which would hide each other
-        words += f" ({format_amount(sold, currency)} sold, {format_amount(amount.returned, currency)} given back)"
+    if sold and amount.returned:  # they would cancel each other
+        words += f" ({format_amount(sold, currency)} sold, {format_amount(amount.returned, currency)} returned)"
     return words
 
 
-def by_status(found: Iterable[UnbookedSum]) -> dict[str, CurrencySums]:
-    """Return the sums of a store's day by fate."""
+def by_status(rows: Iterable[UnbookedSum]) -> dict[str, CurrencySums]:
+    """Return the sums of a store's day by status."""
     sums: dict[str, CurrencySums] = {}
-    for each in found:
-        of_status = sums.setdefault(each.status, CurrencySums())
-        of_status.add(each.currency, each.receipts, each.gross, each.returned)
-        of_status.unknown += each.unknown
-        of_status.booked_otherwise += each.booked_otherwise
+    for row in rows:
+        of_status = sums.setdefault(row.status, CurrencySums())
+        of_status.add(row.currency, row.receipts, row.gross, row.returned)
+        of_status.unknown += row.unknown
+        of_status.booked_otherwise += row.booked_otherwise
     return sums
 
 
 def sum_of(sums: Iterable[CurrencySums]) -> CurrencySums:
-    """Return one sum of all."""
-    whole = CurrencySums()
-    for each in sums:
-        whole.absorb(each)
-    return whole
+    """Return the total of all sums."""
+    total = CurrencySums()
+    for addend in sums:
+        total.absorb(addend)
+    return total

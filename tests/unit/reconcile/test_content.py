@@ -250,7 +250,7 @@ def test_document_whose_delivery_was_deleted_is_orphaned() -> None:
     del made.sink._delivered["pos:e-1"], made.sink.contents["pos:e-1"]
     one = only(made)
     assert (one.kind, one.ref) == ("orphaned", ref(1))
-    assert one.detail == "the ERP does not remember that it took pos:e-1"
+    assert one.detail == "the ERP has no record that it took pos:e-1"
     assert one.repair == "tillstream reconcile repair --store S1 --day 2026-03-10 --revoke"
 
 
