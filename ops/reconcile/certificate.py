@@ -71,7 +71,7 @@ def issue(
 
     `tills` and `erp` name the two sides that were reconciled, `compared` the parts of the ERP that were compared.
     Version 2 has other words on its page. Version 1 covers the books alone, its digests cover fewer fields, and it does
-    not say what was compared. Both are still verified.
+    not state the compared parts. Both are still verified.
     """
     content = {
         "certificate": FORMAT,

@@ -1,4 +1,4 @@
-"""Whether a document says what was sent, and in which fields it does not. Personal values are never named."""
+"""Compare documents with the content that was sent, field by field. Personal values are never shown."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from sinks.digests import in_digits, personal_print_of, print_of
 from sinks.store_days import totals_of
 from streams.privacy.detection import by_value
 
-#: Fields named of one document.
+#: The most changes listed of one document.
 MOST = 6
 _NAMES = {
     "register_id": "register",
@@ -30,7 +30,7 @@ _FIELDS = (
     *("original_ref", "occurred_at", "business_date", "source", "event_id", "customer_id", "cashier", "content"),
 )
 _LINE_FIELDS = ("sku", "quantity", "unit", "unit_price", "discount", "tax_rate", "net", "tax", "gross", "description")
-#: Of these it is said that they differ, and nothing else: they are personal, or may be, or say nothing to people.
+#: Fields whose values are never shown: they are personal, may be, or mean nothing to people.
 _UNNAMED = {"cashier", "customer_id", "content", "description"}
 _AMOUNT_FIELDS = {"net", "tax", "rounding", "gross", "amount"}
 
@@ -38,10 +38,10 @@ _AMOUNT_FIELDS = {"net", "tax", "rounding", "gross", "amount"}
 def changes(sent: ErpDocument, held: ErpDocument) -> list[str]:
     """Return the fields that differ, in words: "line 3: sku X instead of Y".
 
-    A description that the till left out may have been filled in by a mapping, and is no change then.
+    A description that the till left out may come from a mapping, and does not count as a change then.
     """
     currency = sent.currency
-    found = ["gross"] if held.gross != sent.gross else []  # both stand beside it
+    found = ["gross"] if held.gross != sent.gross else []  # the report shows both amounts
     found += [
         _describe(name, getattr(held, name), getattr(sent, name), currency)
         for name in _FIELDS
@@ -61,7 +61,7 @@ def changes(sent: ErpDocument, held: ErpDocument) -> list[str]:
 
 
 def in_words(found: Sequence[str]) -> str:
-    """Return the first of the changes as one text."""
+    """Return the first changes as one text."""
     more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
     return ", ".join([*found[:MOST], *more])
 
@@ -78,7 +78,7 @@ def _describe(name: str, now: Any, was: Any, currency: str) -> str:
     word = _NAMES.get(name, name).replace("_", " ")
     texts = [value for value in (now, was) if isinstance(value, str)]
     if name in _UNNAMED or any(map(by_value, texts)):
-        return f"{word} is another"
+        return f"{word} differs"
     if name in _AMOUNT_FIELDS:
         return f"{word} {format_amount(now, currency)} instead of {format_amount(was, currency)}"
     return f"{word} {_format(now)} instead of {_format(was)}"
@@ -95,42 +95,45 @@ def _format(value: Any) -> str:
 
 
 def matches_digest(document: ErpDocument, held: DocumentDigest) -> bool:
-    """Whether what was read under the reference is what the sink made its print of.
+    """Return whether the document read is the one that the sink computed its digest of.
 
-    An ERP behind an API may give the document as it was delivered, and not as somebody has changed it.
+    An ERP behind an API may return the document as it was delivered, without later changes.
     """
     return held.personal is not None and has_digests(document, held.digest, held.personal)
 
 
 def has_digests(document: ErpDocument, digest: str, personal: str) -> bool:
-    """Whether the document has these prints: its lines, payments, amounts, times and all else, personal values too."""
+    """Return whether the document has these digests, which cover all its fields, personal values included."""
     try:
         return (in_digits(print_of(document)), in_digits(personal_print_of(document))) == (digest, personal)
-    except (DocumentsRefused, UnicodeEncodeError):  # no sink would have taken it: somebody has put it in by hand
+    except (DocumentsRefused, UnicodeEncodeError):  # no sink would have taken it: somebody entered it by hand
         return False
 
 
 def _without_descriptions(document: ErpDocument) -> ErpDocument:
-    """Return the document as a till sends it that gives its lines no descriptions."""
+    """Return the document without descriptions of lines, as some tills send it."""
     lines: list[DocumentLine] = [replace(line, description="") for line in document.lines]
     return replace(document, lines=lines)
 
 
 def matches_dead_letter(letter: DeadEventRow, document: ErpDocument) -> bool:
-    """Whether the document is what the letter's record makes; of one that today's rules refuse, as far as is known."""
+    """Return whether the document comes from the dead letter's record.
+
+    Of a record that today's rules refuse, compare the fields that are known.
+    """
     if letter.reason:
         known = (document.revision, document.content, document.currency, document.gross)
         return known == (letter.revision, letter.content, letter.currency, letter.gross)
-    document = replace(document, event_id=letter.event_id)  # another event may have said the same
+    document = replace(document, event_id=letter.event_id)  # another event may have had the same content
     filled = [] if document.mapping is None else [_without_descriptions(document)]
     return any(has_digests(each, letter.print, letter.personal) for each in (document, *filled))
 
 
 def find_original(event_store: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
-    """Return the receipt that the document says all of: lines, payments, amounts, register, time, customer, cashier.
+    """Return the receipt with the same lines, payments, amounts, register, time, customer and cashier, if any.
 
-    Only its names may be others, and the day, which the time decides. The hash in the column `content` proves nothing:
-    it may have been copied.
+    Only the reference, the event id and the day (which follows from the time) may differ. The hash in the column
+    `content` proves nothing: it may have been copied.
     """
     if read is None or not matches_digest(read, document):
         return None
@@ -144,7 +147,7 @@ def find_original(event_store: EventStore, document: DocumentDigest, read: ErpDo
 
 
 def describe_changed_sums(event: EventRow, document: ErpDocument) -> list[str]:
-    """Return which sums of the document are not as sent. An ERP behind an API may give it as it was delivered."""
+    """Return the sums that differ from the receipt. An ERP behind an API may return the document as delivered."""
     held = totals_of([document])[0]
     kinds = sorted({*held.tenders, *event.tenders})
     zero = Decimal(0)
@@ -161,13 +164,13 @@ def describe_changed_sums(event: EventRow, document: ErpDocument) -> list[str]:
 
 
 def describe_parts(fragment: OrphanedParts) -> str:
-    """Return the lines and payments of a fragment, counted."""
+    """Return the numbers of lines and payments of a fragment as text."""
     counts = (("lines", fragment.lines), ("payments", fragment.payments))
     return " and ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts if count)
 
 
 def format_amount(amount: Decimal, currency: str) -> str:
-    """Return the amount with the currency's places."""
+    """Return the amount with the decimal places of its currency."""
     digits = minor_digits(currency)
     if digits is None:
         return format(amount.normalize() + 0, "f")

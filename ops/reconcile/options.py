@@ -1,4 +1,4 @@
-"""What the commands of `tillstream reconcile` share: options, exit code, and how they reconcile one day."""
+"""Options, exit code and helpers shared by the commands of `tillstream reconcile`."""
 
 from collections.abc import Callable
 from datetime import date

@@ -474,7 +474,7 @@ def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> Non
 
 def test_money_in_dead_letters_is_not_balanced_until_a_person_has_decided_on_it(books: Books, tmp_path: Path) -> None:
     printed = books.run("reconcile", code=1)
-    left = "9.99 EUR in 1 receipt, and 1 record whose amount can't be told"
+    left = "9.99 EUR in 1 receipt, and 1 record of unknown amount"
     assert printed.rstrip().endswith(f"4 store-days: 2 balanced, 2 incomplete. Books agree. NOT BOOKED: {left}.")
     assert f"NOT BOOKED: {left}." in books.run("reconcile", "--allow-open")
     narrowed = ("--store", "S1", "--day", DAYS[1])

@@ -234,8 +234,10 @@ def test_page_lists_differences_dead_letters_and_gaps() -> None:
         '<td class="n">1.00</td></tr>'
     ) in text
     assert text.count("<h2>Dead letters: sent, but not in the ERP</h2>") == 1
-    gaps = "<h2>Missing receipt numbers: skipped by the till, or in a record that can't be read</h2>\n"
+    gaps = (
+        "<h2>Missing receipt numbers: skipped by the till, or in a record that can't be read</h2>\n"
         "<p>register R1: 4</p><p>register R2: 5 to 6</p>"
+    )
     assert gaps in text
 
 

@@ -85,12 +85,12 @@ def test_currencies_are_never_added_up() -> None:
 def test_returns_do_not_hide_sales() -> None:
     given_back = bad(3, type="return")
     left = only(world(bad(2), given_back).reconcile()).not_booked
-    assert left.in_words() == "0.00 EUR in 2 receipts (9.99 sold, -9.99 given back)"
+    assert left.in_words() == "0.00 EUR in 2 receipts (9.99 sold, -9.99 returned)"
 
 
 def test_amount_that_can_not_be_read_is_said_to_be_unknown() -> None:
     found, now = found_in(world(value(1), b"{", b"[]", bad(2), bad(4, currency="EUX")))
-    left = "9.99 EUR in 1 receipt, and 3 records whose amounts can't be told"
+    left = "9.99 EUR in 1 receipt, and 3 records of unknown amount"
     assert verdict(found, now) == f"2 store-days: 2 incomplete. Books agree. NOT BOOKED: {left}."
     told = json.loads("".join(as_json(found, now)))
     assert told["unbooked"] == {
@@ -111,7 +111,7 @@ def test_receipt_that_is_booked_in_another_version_is_an_open_letter_and_no_unbo
 
 def test_record_that_waits_is_not_booked() -> None:
     found, now = found_in(world(value(1), value(2), b"{", committed=1))
-    left = "3.00 EUR in 1 receipt, and 1 record whose amount can't be told"
+    left = "3.00 EUR in 1 receipt, and 1 record of unknown amount"
     assert verdict(found, now).endswith(f"Books agree. NOT BOOKED: {left}.")
     assert not is_settled(found, now, allow_open=False)
 
@@ -156,7 +156,7 @@ def test_unreadable_record_counts_in_the_range_in_which_it_arrived(scope: dict[s
     assert [day for day in found.days if not day.day] == []
     assert sum(day.not_booked.unknown for day in found.all) == count
     assert is_settled(found, now, allow_open=False) == (not count)
-    assert ("NOT BOOKED: 1 record whose amount can't be told." in verdict(found, now)) == bool(count)
+    assert ("NOT BOOKED: 1 record of unknown amount." in verdict(found, now)) == bool(count)
 
 
 def test_unreadable_record_that_vanished_is_a_difference_of_the_range_too() -> None:
