@@ -1,4 +1,4 @@
-"""`tillstream explain`: one receipt's whole way, with its times."""
+"""`tillstream explain`: the trace of one receipt, with times."""
 
 import asyncio
 import re
@@ -31,16 +31,16 @@ MOST = 20
 
 STATUS_LABELS = {
     "erp": "delivered: the document that the ERP should hold",
-    "duplicate": "a duplicate: nothing was done",
+    "duplicate": "a duplicate: no action",
     "superseded": "replaced by a higher revision",
     "dead": "a dead letter",
     "held": "a dead letter, held by a cleaning rule",
     "parked": "a dead letter, parked",
-    "resolved": "a dead letter that a person has decided not to book",
-    "noted": "no document is made of it",
-    "waiting": "waits for a worker",
+    "resolved": "a dead letter, resolved by hand and not to be booked",
+    "noted": "skipped: no document is due",
+    "waiting": "waiting for the worker",
     "refused": "acknowledged, but today's rules would refuse it",
-    "vanished": "acknowledged, but it should be a dead letter, and is none",
+    "vanished": "acknowledged, but missing in both the ERP and the dead letters",
 }
 
 
@@ -54,29 +54,29 @@ class TraceStep:
     detail: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the step as JSON."""
         at = self.at.isoformat(timespec="milliseconds") if self.at is not None else None
         return {"at": at, "what": self.what, "where": self.where, "detail": self.detail}
 
 
 @dataclass
 class ReceiptTrace:
-    """A receipt's way, in order of time, and the document that the ERP holds of it now."""
+    """The trace of a receipt in order of time, and the document that the ERP holds now."""
 
     ref: str
     steps: list[TraceStep] = field(default_factory=list)
     document: ErpDocument | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """For machines; no customer and no cashier are in it."""
+        """Return the trace as JSON, without customer and cashier."""
         document = None if self.document is None else _document(self.document)
         return {"receipt": self.ref, "steps": [step.as_json() for step in self.steps], "document": document}
 
 
 def explain(settings: Settings, target: str, progress: Progress = lambda _: None) -> list[ReceiptTrace]:
-    """The ways of the receipts that are meant: by number, by reference, or by the id of an event of theirs.
+    """Trace the receipts with this number, this reference, or an event of this id.
 
-    The whole topic is read. Raises as `office.reconcile`.
+    The whole topic is read. Raises as `ops.reconcile.run.reconcile`.
     """
     with open_sink_and_expected(settings) as (sink, expected):
         places = committed(settings)
@@ -108,7 +108,7 @@ def _read(
 def word_filter(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
     """Whether a record may be about something with this word in its name, so that not all have to be decoded.
 
-    A canonical record has the word as it is, or with escapes. What a contract makes of a record may be anything.
+    A canonical record has the word as it is, or with escapes. A contract may map a record to anything.
     """
     encoded = word.encode()
     if settings.contract is not None or not re.fullmatch(r"[A-Za-z0-9._-]+", word):
@@ -185,10 +185,8 @@ def _now(way: ReceiptTrace, events: Sequence[EventRow], number: str | None) -> T
                 f"{format_amount(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
             )
             return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {STATUS_LOCATIONS[left.status]}")
-        words = "and it should hold one: tillstream reconcile" if due else "and there should be none" if events else ""
-        return TraceStep(
-            None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it"
-        )
+        words = "but one is due: tillstream reconcile" if due else "and none is due" if events else ""
+        return TraceStep(None, "now: the ERP holds no document", way.ref, words or "and the topic has no record of it")
     said = _document(document)
     more = ", ".join(f"{name} {said[name]}" for name in ("mapping", "company", "review") if said[name])
     booked = f"booked on {document.business_date} in store {document.store}"
@@ -212,7 +210,7 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def report(ways: Sequence[ReceiptTrace]) -> None:
-    """Prints them."""
+    """Print the traces."""
     console = console_of()
     for way in ways:
         table = Table("when (UTC)", "what", "where", "detail", title=printable(way.ref), title_justify="left", box=None)

@@ -32,7 +32,7 @@ _NEAR = 500
 
 
 def committed(settings: Settings) -> dict[int, int]:
-    """Of each partition of the topic, where the workers' group reads next; 0 where it has read nothing.
+    """Return the next offset of the workers' group by partition; 0 where it has read nothing.
 
     Raises TopicsUnusable and BrokerUnreachable.
     """
@@ -52,7 +52,7 @@ def committed(settings: Settings) -> dict[int, int]:
     return {place.partition: max(0, place.offset) for place in answer}
 
 
-#: What brokers say while the group's coordinator is made, moves or loads: on a new broker, for the first one who asks.
+#: Errors of brokers while the group's coordinator is made, moves or loads: on a new broker, for the first one who asks.
 _PASSING = (
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -77,10 +77,10 @@ def _committed(consumer: Any, places: list[TopicPartition]) -> list[TopicPartiti
 
 
 def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
-    """The letters of the topic's records, whatever was done about them: of each the last that is yielded counts.
+    """Yield the dead letters of the topic's records, open or closed. The last one yielded for a record counts.
 
-    First those of the audit trail, as what was purged since, or parked, is in no other place any more; then those that
-    there are. Raises BrokerUnreachable.
+    Those of the audit trail come first, since purged and parked dead letters exist only there; then those in the
+    dead-letter topic. Raises BrokerUnreachable.
     """
     there = partitions_of_topics(settings)
     by: dict[str, str] = {}
@@ -108,9 +108,9 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
 
 @dataclass
 class TopicExtent:
-    """What a topic has. Of each partition, `begins`: its first offset; `starts` and `ends`: what was read of it.
+    """The extent of a topic, by partition: `begins` has its first offset, `starts` and `ends` the offsets read.
 
-    `lost`: when the last record arrived that the topic has lost to its retention, at the latest; None when it has all.
+    `lost` is the latest possible arrival of a record lost to retention, or None if the topic is complete.
     """
 
     begins: dict[int, int] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class TopicExtent:
     lost: datetime | None = None
 
     def lacks(self, partition: int, offset: int) -> bool:
-        """Whether a record that was there is not there any more, and is not one that was left unread."""
+        """Return whether the topic has lost the record. False for records that exist but were not read."""
         if partition not in self.begins:
             return False
         unread = self.begins[partition] <= offset < self.starts[partition]
@@ -135,10 +135,10 @@ async def read_topic(
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> TopicExtent:
-    """Puts what the topic has now into the book; with `first`, what can concern business days from then on;
-    `only` these records.
+    """Add the topic's records to the event store and return the topic's extent.
 
-    Returns what the topic has of all that it had. Raises BrokerUnreachable.
+    With `first`, read only records that can concern business days from then on. `only` filters records. Raises
+    BrokerUnreachable.
     """
     consumer = reading_consumer(settings)
     extent = TopicExtent()
@@ -153,7 +153,7 @@ async def read_topic(
             for number in {record.partition for record in records}:
                 of_one = [record for record in records if record.partition == number]
                 if number in begun:
-                    begun.discard(number)  # its first record; what it has lost came before
+                    begun.discard(number)  # its first record; lost ones came before
                     at = datetime.fromtimestamp(max(0, of_one[0].timestamp) / 1000, UTC)
                     extent.lost = at if extent.lost is None else max(extent.lost, at)
                 wanted = list(filter(only, of_one))
@@ -164,7 +164,7 @@ async def read_topic(
         raise BrokerUnreachable(f"reading {settings.topic} at {settings.broker}: {error.args[0].str()}") from None
     finally:
         consumer.close()
-    if begun:  # partitions that have nothing any more; who knows of when that was
+    if begun:  # partitions that have lost all records, of unknown times
         extent.lost = now
     return extent
 
@@ -177,9 +177,9 @@ async def read_dead_letters_without_record(
     extent: TopicExtent,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> None:
-    """Put dead letters into the book whose records have left the topic: a letter has its record byte for byte.
+    """Add the records that have left the topic from their dead letters, which hold them byte for byte.
 
-    The book has the letters already, and all that was read of the topic. Raises BrokerUnreachable.
+    The event store already has the dead letters and the records read from the topic. Raises BrokerUnreachable.
     """
     alone = {place for place in event_store.dead_letters_without_record() if extent.lacks(place[0], place[1])}
     topic = settings.dead_letter_topic
@@ -228,7 +228,7 @@ async def sent_documents(
 
 
 def _spans(offsets: Sequence[int]) -> list[tuple[int, int]]:
-    """The spans to read for these offsets: what is near is read in one go, which is sooner than to ask again."""
+    """Return the spans to read for these offsets. Near ones share a span, which is faster than another request."""
     spans: list[tuple[int, int]] = []
     for offset in offsets:
         if spans and offset - spans[-1][1] < _NEAR:
@@ -249,7 +249,7 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
 
 
 def day_ends(expected: ExpectedDocuments, store: str, day: date) -> datetime:
-    """When the store's business day is over: at a cut-off that its clock shows twice, the second time."""
+    """Return the end of the store's business day. If its clock shows the cut-off twice, the second time counts."""
     settings = expected.store(store)
     try:
         after = day + timedelta(days=1)

@@ -1,4 +1,4 @@
-"""The SQL of the book: its tables, how rows are judged, and sums over them."""
+"""The SQL of the event store: its tables, the classification of rows, and sums over them."""
 
 from ops.reconcile.rows import SentRow
 from schemas.dead_letter import Reason
@@ -26,17 +26,17 @@ CREATE TABLE dead_letters (
 CREATE INDEX closes_receipt ON closes (source, store, register, receipt, day, currency, revision);
 """
 
-#: After all is in. What became of a row is its status:
+#: Run after all rows are in. The statuses of a row:
 #: erp        the document that the ERP should hold of its receipt
 #: duplicate  the same event, or the same receipt, once more
 #: superseded an earlier revision of a receipt that came again with a higher one
 #: dead, held a dead letter that did not come to the ERP (`held` by a cleaning rule)
 #: parked     a dead letter that was put aside: not booked either
-#: resolved   a dead letter of which a person has decided that it shall not be booked
-#: noted      no document is to be made of it
+#: resolved   a dead letter that a person has decided not to book
+#: noted      no document is due
 #: waiting    the worker has not come to it yet
-#: refused    as `erp`, but today's rules would refuse it: what the ERP should hold of it is not known
-#: vanished   none of all that: it should be a dead letter, or in the ERP, and is neither
+#: refused    as `erp`, but today's rules would refuse it: the document due is unknown
+#: vanished   it should be a dead letter or in the ERP, and is neither
 APPLY_DEAD_LETTERS = """
 CREATE INDEX IF NOT EXISTS sent_place ON sent ("partition", "offset", digest);
 CREATE INDEX sent_ref ON sent (ref, revision, content);
@@ -73,7 +73,7 @@ CREATE INDEX sent_register ON sent (source, store, register, occurred);
 CREATE INDEX sent_content ON sent (content);
 """
 
-#: Fates of dead letters that are not in the ERP.
+#: Statuses of dead letters that are not in the ERP.
 DEAD_LETTER_STATUSES = ("dead", "held", "parked", "resolved")
 
 #: Why a record's own time, and so its day, is not believed.
@@ -125,7 +125,7 @@ SELECT EXISTS (
     WHERE day BETWEEN ? AND ? AND store = coalesce(?, store)
 )"""
 
-#: What a register sold between two moments, each receipt once.
+#: The sales of a register between two moments, each receipt once.
 SOLD = """
 SELECT coalesce(sum(gross), 0), max(day) FROM (
     SELECT gross, day, row_number() OVER (
@@ -137,5 +137,5 @@ SELECT coalesce(sum(gross), 0), max(day) FROM (
 
 
 def halves(name: str) -> tuple[str, str]:
-    """Return what SQLite can add up of a print: its integers are of 64 bits and raise an error beyond."""
+    """Return SQL for the two halves of a digest. SQLite raises an error when a sum exceeds 64 bits."""
     return f"({name} >> 32) & {_HALF}", f"{name} & {_HALF}"

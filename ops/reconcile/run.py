@@ -1,4 +1,4 @@
-"""One reconciliation from its beginning to its end: the facts fetched, the days compared."""
+"""Run a reconciliation: fetch the facts, compare the days, update their states."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -43,12 +43,11 @@ _ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 
 @dataclass
 class ReconciliationResult:
-    """What a reconciliation found.
+    """The result of a reconciliation.
 
-    `reach`: of this day and those before the topic does not have all any more. `late`: the earliest day before those
-    that were asked for of which something came late. `unplaced`: records of which no store or day is known, and that
-    arrived within the days that were asked for, where these are not all. `compared`: what the ERP's figures are made
-    of, as its sink says.
+    `reach`: the topic has lost records of this day and of earlier ones. `late`: the earliest day before the requested
+    ones for which events arrived late. `unplaced`: records without a known store or day that arrived within the
+    requested days, unless all days were requested. `compared`: the parts of the ERP that its sink compares.
     """
 
     at: datetime
@@ -79,13 +78,13 @@ def reconcile(
     deep: bool = False,
     progress: Progress = lambda _: None,
 ) -> ReconciliationResult:
-    """Compares what the tills sent with what the ERP holds, of business days from `first` to `last`.
+    """Compare the tills' events with the ERP's documents, for business days from `first` to `last`.
 
-    In this order, so that nothing that happens meanwhile is a difference: how far the workers are, the ERP's sums, the
-    topic, the dead letters. All that the ERP holds then is in what is read of the topic, and all that the workers had
-    come to then is in the ERP.
+    The order of reading keeps concurrent changes from showing up as differences: the workers' offsets, the ERP's sums,
+    the topic, the dead letters. Every document in the sums has its record in the part of the topic that is read, and
+    every record before the offsets has been processed.
 
-    Of the topic is read what can concern these days; where that can't tell, two weeks more, and then all of it.
+    Reads only records that can concern these days; if that does not suffice, two more weeks, and then the whole topic.
 
     Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured.
     """
@@ -135,7 +134,7 @@ def _start_dates(first: date | None) -> Iterator[date | None]:
 
 
 def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:
-    """The ERP's sums: of all days at once, or of a few one by one, so that no sink has to sum up what is not asked."""
+    """Return the ERP's sums. Ask for a few days one by one, so that no sink sums up the others."""
     if first is None or last - first > _FEW:
         return sink.totals(store, deep=deep)
     days = (first + timedelta(days=number) for number in range((last - first).days + 1))
@@ -143,7 +142,7 @@ def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep
 
 
 def _late(event_store: EventStore, first: date) -> date | None:
-    """The earliest day before `first` of which something came more than a day after it was over, and not long ago."""
+    """Return the earliest day before `first` with an event that recently arrived over a day after its end."""
     recent = milliseconds(_at(first)) - _ON_TIME
     late = [
         as_date(day)
@@ -170,7 +169,7 @@ async def read_all(
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> TopicExtent:
-    """Put the topic into the book, the dead letters, and of those whose record has left the topic what they have of it.
+    """Add the topic and the dead letters to the event store; records that have left the topic from their dead letters.
 
     Arguments and errors are those of `read_topic`.
     """
@@ -181,14 +180,14 @@ async def read_all(
 
 
 def update_states(settings: Settings, result: ReconciliationResult, by: str, *, save: bool) -> StatesByDay:
-    """The days' states states; with `keep` what has changed is noted in the audit topic, as result by `by`."""
+    """Return the days' current states. With `save`, write changed ones to the audit topic, in the name of `by`."""
     states: StatesByDay = {}
     changed: list[DayState] = []
     for day in result.days:
         past = result.history.get((day.store, day.day), [])
         state = current_state(day, past, result.at, by)
         states[day.store, day.day] = state
-        # Of a day of which the topic has nothing any more there is nothing to note: what was noted before counts.
+        # If the topic has lost the whole day, its recorded state still counts.
         if (not past or past[-1] is not state) and not (day.lost and not day.count()):
             changed.append(state)
     if save and changed:
@@ -198,17 +197,17 @@ def update_states(settings: Settings, result: ReconciliationResult, by: str, *, 
 
 
 def unsettled(result: ReconciliationResult, states: StatesByDay) -> list[DayReport]:
-    """The days whose books differ, and that nobody has signed off like that."""
+    """Return the days whose books differ and that nobody has signed off as they are."""
     return [day for day in unbalanced(result, states) if day.differences]
 
 
 def unbalanced(result: ReconciliationResult, states: StatesByDay) -> list[DayReport]:
-    """The days whose books don't agree, or that are not complete, and that nobody has signed off like that."""
+    """Return the days that differ or are incomplete, and that nobody has signed off as they are."""
     return [day for day in result.all if day.is_wrong and not is_signed(day, states)]
 
 
 def is_signed(day: DayReport, states: StatesByDay) -> bool:
-    """Whether somebody has signed the day off, as it is."""
+    """Return whether somebody has signed the day off as it is."""
     state = states.get((day.store, day.day))
     return state is not None and state.state == "signed off"
 
@@ -222,7 +221,7 @@ def first_unsettled_day(settings: Settings, first: date) -> date:
 
 @contextmanager
 def open_sink_and_expected(settings: Settings) -> Iterator[tuple[Sink, ExpectedDocuments]]:
-    """The sink, and the line of today. Raises ContractError, SinkUnavailable and SinkMisconfigured."""
+    """Open the sink and today's rules. Raises ContractError, SinkUnavailable and SinkMisconfigured."""
     master_data = find_master_data(settings)
     source = find_source(settings, master_data)
     sink = open_sink(settings.sink_url, password=settings.password())

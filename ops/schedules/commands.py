@@ -33,7 +33,7 @@ def schedule_group() -> None:
 @with_config
 @as_one_object
 def list_command(config: Path | None, as_json: bool) -> None:
-    """Every schedule, when it is due next, and how its last run ended."""
+    """List schedules with their next due time and last outcome."""
     settings = settings_from(config)
     history = ScheduleHistory(settings.data_folder)
     found: list[dict[str, object]] = []
@@ -63,7 +63,7 @@ def list_command(config: Path | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @with_broker
 def run(name: str | None, config: Path | None, broker: str | None) -> None:
-    """Keep all schedules until SIGTERM or Ctrl-C; or, with a NAME, run that one now.
+    """Run all schedules until SIGTERM or Ctrl-C, or one NAME now.
 
     Several may keep them side by side, on one data folder: each due time is done once. Meanwhile /metrics is served, at
     http_host and schedules_port. Exit code 1 when the run by hand did not go well, tills and ERP differ, or not
@@ -92,10 +92,10 @@ def _keep(settings: Settings) -> None:
 @schedule_group.command(epilog="\b\nExamples:\n  tillstream schedule history\n  tillstream schedule history nightly")
 @click.argument("name", required=False)
 @with_config
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The most runs to show.")
 @as_one_object
 def history(name: str | None, config: Path | None, limit: int, as_json: bool) -> None:
-    """What became of each due time.
+    """Show the outcome of each due time.
 
     done, bad lines, differs, incomplete, unreadable files, failed (with the reason), broken off, missed, or overlapped.
     """

@@ -1,4 +1,4 @@
-"""What a schedule runs: an import, or a reconciliation."""
+"""The jobs of schedules: imports and reconciliations."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from ops.reconcile.metrics import summary_of
 from ops.reconcile.run import first_unsettled_day, reconcile, update_states
 from streams.settings import ReconciliationSettings, ScheduleSettings, Settings
 
-#: How a run ended, in a word, and what is to be remembered of it. Its watcher ends it when it is told to stop.
+#: Runs a schedule and returns its outcome in a word, and its report. The watcher stops it on request.
 Run = Callable[[Settings, ScheduleSettings, ImportObserver], tuple[str, dict[str, object]]]
 
 DONE, BAD_LINES, DIFFERS, UNREADABLE = "done", "bad lines", "differs", "unreadable files"

@@ -1,7 +1,6 @@
-"""The metrics of schedules, for Prometheus: made of the history whenever they are asked for.
+"""The metrics of schedules, for Prometheus: computed from the history at each scrape.
 
-So they are those of all processes that keep, or run by hand, the schedules of this data folder, and are still there
-after a restart.
+They cover all processes that run schedules of this data folder, and survive restarts.
 """
 
 from collections.abc import Iterator
@@ -19,14 +18,14 @@ from streams.settings import Settings, SettingsError
 
 
 class ScheduleCollector(Collector):
-    """How the last run of each schedule ended, and what the last reconciliation of each found."""
+    """The outcome of each schedule's last run, and the result of its last reconciliation."""
 
     def __init__(self, settings: Settings, history: ScheduleHistory) -> None:
         self._schedules = settings.schedules
         self._history = history
 
     def collect(self) -> Iterator[Metric]:
-        """As the library asks."""
+        """Yield the metrics."""
         metrics = ScheduleMetrics()
         found: dict[str, Metric] = {}
         for name, schedule in self._schedules.items():
@@ -52,7 +51,7 @@ class ScheduleCollector(Collector):
 
 @contextmanager
 def serve_metrics(settings: Settings, history: ScheduleHistory) -> Iterator[int]:
-    """Serves `/metrics` meanwhile; the port. Raises SettingsError when the address can't be had."""
+    """Serve `/metrics` within the block and yield the port. Raises SettingsError if the address is unavailable."""
     registry = CollectorRegistry()
     registry.register(ScheduleCollector(settings, history))
     try:

@@ -1,8 +1,8 @@
-"""Runs at times that the settings say: which are due, which were missed, and one run at a time of each.
+"""Run schedules at their due times, catch up on missed ones, one run of each at a time.
 
 A due time is claimed in the history before anything is done, so of several processes with the same data folder one does
 it. A due time that passed while nobody was there was *missed*; one that passed while the run before was still at work
-*overlaps*. What becomes of those says the schedule: `once` has one run for all of them, `skip` none.
+*overlaps*. The schedule decides on both: `once` runs one time for all of them, `skip` does not run.
 """
 
 import fcntl
@@ -26,11 +26,11 @@ from streams.sources.contracts import ContractError
 from streams.sources.rows import RowsUnreadable
 
 Clock = Callable[[], datetime]
-#: A due time that is no older is on time, not missed.
+#: A due time up to this old is on time, not missed.
 _ON_TIME = timedelta(seconds=60)
 #: The longest wait, so that a clock that is set or a machine that slept is noticed.
 _NAP = 20.0
-#: What a schedule can be ended by without it being a fault of ours.
+#: Failures of a run that are not bugs.
 _FAULTS = (
     NotReadable,
     RowsUnreadable,
@@ -45,13 +45,13 @@ _FAULTS = (
 
 
 def due_after(schedule: ScheduleSettings, moment: datetime) -> Iterator[datetime]:
-    """The due times after a moment, without end, in UTC."""
+    """Yield the due times after a moment, endlessly, in UTC."""
     for due in CronSim(schedule.cron, moment.astimezone(ZoneInfo(schedule.timezone))):
         yield due.astimezone(UTC)
 
 
 def due_between(schedule: ScheduleSettings, since: datetime, now: datetime) -> list[datetime]:
-    """The due times after `since` up to `now`."""
+    """Return the due times after `since`, up to `now`."""
     found: list[datetime] = []
     for due in due_after(schedule, since):
         if due > now:
@@ -61,7 +61,7 @@ def due_between(schedule: ScheduleSettings, since: datetime, now: datetime) -> l
 
 
 class JobScheduler:
-    """Keeps one schedule: waits for its due times, and runs what is due."""
+    """Waits for the due times of one schedule and runs its job."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class JobScheduler:
         self._log = log
 
     def run_until_stopped(self) -> None:
-        """Until it is told to stop."""
+        """Run the schedule until the stop event is set."""
         since = self._catch_up_after_start()
         while not self._stop.is_set():
             since = self.step(since)
@@ -91,7 +91,7 @@ class JobScheduler:
             self._stop.wait(max(0.0, min(pause, _NAP)))
 
     def _catch_up_after_start(self) -> datetime:
-        """From when on due times count: what was missed before is dealt with."""
+        """Catch up on missed due times and return the moment from which due times count."""
         now = self._clock()
         last = self._history.last_due(self._name)
         if last is None:
@@ -107,7 +107,7 @@ class JobScheduler:
         return missed[-1] if missed else last
 
     def step(self, since: datetime) -> datetime:
-        """Runs what has become due; returns the last due time that is dealt with."""
+        """Run the job if it is due; return the last due time that is done."""
         due = due_between(self._schedule, since, self._clock())
         if not due:
             return since
@@ -121,7 +121,7 @@ class JobScheduler:
         return late[-1] if late else last
 
     def _catch_up(self, due: list[datetime], word: str, policy: str) -> None:
-        """One run for all of them, as the last, or none; for the others there is one row with the word."""
+        """Run the last due time, or none, by policy; record the others in one row with `word`."""
         one = due[-1:] if policy == "once" else []
         others = due[: len(due) - len(one)]
         if others and self._history.claim(self._name, others[-1], self._clock()):
@@ -151,7 +151,7 @@ class JobScheduler:
         self._log(f"{self._name}: {outcome}")
 
     def run_now(self) -> str:
-        """A run by hand; its outcome. Raises NotReadable when one is at work."""
+        """Run the job now and return its outcome. Raises NotReadable if it is running already."""
         due = self._clock()
         with self._lock(wait=False) as free:
             if not free:
@@ -162,7 +162,7 @@ class JobScheduler:
 
     @contextmanager
     def _lock(self, *, wait: bool) -> Iterator[bool]:
-        """Whether we alone run this schedule, in all processes with this data folder."""
+        """Yield whether this process alone, of all with this data folder, runs the schedule."""
         folder = self._settings.data_folder / "schedules"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{self._name}.lock").open("w") as file:
@@ -175,9 +175,9 @@ class JobScheduler:
 
 
 def run_all(settings: Settings, stop: threading.Event, log: Callable[[str], None]) -> None:
-    """Keeps every schedule, each in a thread of its own, until it is told to stop. A bug in one ends all.
+    """Run every schedule in its own thread until `stop` is set. A bug in one ends all.
 
-    Raises SettingsError where there is none.
+    Raises SettingsError if there are no schedules.
     """
     if not settings.schedules:
         raise SettingsError("no schedules in the settings; see docs/how-to/schedule-jobs.md")
