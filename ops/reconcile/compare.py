@@ -1,7 +1,7 @@
 """Compare the event store with the ERP, a store's day at a time, and explain each difference.
 
-If a day's sums agree, its documents are not fetched. If its sums (or with `deep` its digests) differ, or it was recorded
-as different before, the documents are fetched in short form, one line each, and matched with the receipts.
+If a day's sums agree, its documents are not fetched. If its sums (or with `deep` its digests) differ, or it was
+recorded as different before, the documents are fetched in short form, one line each, and matched with the receipts.
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
 """The events that the tills sent, one row each, in a scratch SQLite file that is deleted afterwards.
 
-It is a file because the state of each receipt (its newest revision, earlier copies of an event) does not fit into memory
-for tens of millions of receipts. A row takes about 400 bytes on disk, and about 20 µs to write and classify.
+It is a file because the state of each receipt (its newest revision, earlier copies of an event) does not fit into
+memory for tens of millions of receipts. A row takes about 400 bytes on disk, and about 20 µs to write and classify.
 """
 
 import json
@@ -157,7 +157,7 @@ class EventStore:
         return list(self._events("ref = ? ORDER BY revision DESC, arrived", ref))
 
     def find_references(self, target: str) -> list[str]:
-        """Return the references of the receipts with this number, or with an event of this id, with or without its source.
+        """Return the references of the receipts with this number, or an event of this id (with or without its source).
 
         Includes receipts that had `target` as their reference before its parts were escaped.
         """
@@ -199,7 +199,7 @@ class EventStore:
         first: date = date.min,
         last: date = date.max,
     ) -> dict[tuple[str, str], list[UnbookedSum]]:
-        """Return sums of the waiting receipts and dead letters that `arrived` in this span of milliseconds, by store, day.
+        """Return sums of the waiting receipts and dead letters by store and day; `arrived` is in milliseconds.
 
         A receipt counts once in a currency, as its latest revision. An implausible day counts as no day unless it is
         between `first` and `last`.
@@ -237,13 +237,13 @@ class EventStore:
         return [CloseRow(*row) for row in self._db.execute(CLOSES)]
 
     def has_close_without_predecessor(self, store: str | None, first: date, last: date) -> bool:
-        """Return whether a register closed on one of these days, but the close before that, where it began, is unknown."""
+        """Return whether a register closed on one of these days and its close before that is unknown."""
         between = first.isoformat(), last.isoformat(), store
         (found,) = self._db.execute(HAS_CLOSE_WITHOUT_PREDECESSOR, between).fetchone()
         return bool(found)
 
     def gross_sold(self, close: CloseRow, since: int) -> tuple[int, str | None]:
-        """Return the scaled gross, with dead letters, that the register sold from `since` to the close, and the last day."""
+        """Return the scaled gross sold from `since` to the close, dead letters included, and the last day."""
         where = (close.source, close.store, close.register, since, close.occurred, close.currency)
         gross, day = self._db.execute(SOLD, where).fetchone()
         return int(gross), day

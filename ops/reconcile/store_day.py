@@ -89,8 +89,8 @@ class CurrencyTotals:
 class DayReport:
     """The report on a store's business day. `skipped`: the number of events without a document, by reason.
 
-    `unbooked`: the receipts that are not in the ERP, by status. `lost`: the topic has lost records that may be of this day; `unproved`:
-    the documents whose records have left it.
+    `unbooked`: the receipts that are not in the ERP, by status. `lost`: the topic has lost records that may be of this
+    day; `unproved`: the documents whose records have left it.
     """
 
     store: str

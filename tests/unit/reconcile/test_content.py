@@ -66,7 +66,7 @@ def test_document_that_only_has_the_hash_of_another_is_no_copy_of_it() -> None:
     copied = copy_of(made, 1, receipt="77", content=made.sink.documents[ref(2)].content)
     one = only(made)
     assert (one.kind, one.ref) == ("only_in_erp", copied.external_ref)
-    assert one.detail == f"event pos:e-1; it has the content hash of {ref(2)}, and says something else"
+    assert one.detail == f"event pos:e-1; it has the content hash of {ref(2)}, but other content"
     assert "--revoke" not in one.repair
 
 

@@ -152,7 +152,7 @@ def test_documents_whose_records_have_left_the_topic_cannot_be_proved(
     assert lost in shown
     assert shown.endswith(
         "5 store-days: 2 balanced, 1 incomplete, 2 unproved. Books agree as far as can be proved. "
-        f"NOT PROVED: {proof}: their records have left the topic. NOT BOOKED: 9.99 EUR in 1 receipt."
+        f"NOT PROVED: {proof}, whose records have left the topic. NOT BOOKED: 9.99 EUR in 1 receipt."
     )
     found = desk.reconcile("--day", DAYS[0], "--store", "S1", "--allow-open")
     assert (found["lost_until"], found["unjudged"], found["books"]) == (DAYS[0], 1, "not proved")
