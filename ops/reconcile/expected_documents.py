@@ -1,4 +1,4 @@
-"""Records of the source topic as rows of the book: decoded, checked and mapped by the functions of the line."""
+"""Turn records of the source topic into rows, with the decoding, checks and mapping of the pipeline."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from streams.sources.source import Source
 
 
 class ExpectedDocuments:
-    """What the line of today makes of records. The codes of a mapping are left out: no amount depends on them."""
+    """The documents that today's rules expect from records, without a mapping's codes: no amount depends on them."""
 
     def __init__(self, stores: Stores, source: Source | None, master: Mapper | None) -> None:
         self._stores = stores
@@ -32,7 +32,7 @@ class ExpectedDocuments:
         self._master = master
 
     async def rows(self, batch: Batch, now: datetime) -> tuple[list[SentRow], list[CloseRow]]:
-        """The batch's events, and its records that are none; and its registers' totals."""
+        """Return a row for each event and each record without one, and the registers' totals."""
         if self._source is not None:
             await self._source.prepare(batch.records)
         arrivals, undecodable, noted = decode(batch, self._source)
@@ -68,7 +68,7 @@ class ExpectedDocuments:
         return rows, closes
 
     async def documents(self, batch: Batch, now: datetime) -> list[ErpDocument]:
-        """Return the documents that the batch's events make."""
+        """Return the documents due for the batch's events."""
         if self._source is not None:
             await self._source.prepare(batch.records)
         arrivals, _, _ = decode(batch, self._source)
@@ -105,7 +105,7 @@ class ExpectedDocuments:
         )
 
     def _stated(self, row: SentRow, event: SaleEvent, content: str | None = None) -> SentRow:
-        """With what the event says of itself, whether or not it adds up; `content`, if it is known already."""
+        """Fill in the fields that the event states, whether or not they add up. Pass `content` if it is known."""
         gross = _stated_gross(event)
         return row._replace(
             event_id=event.identity,
@@ -138,12 +138,12 @@ class ExpectedDocuments:
             return NOWHERE
 
     def store(self, name: str) -> Store | None:
-        """The store's time zone and cut-off."""
+        """Return the store's time zone and cut-off, or None if the store is unknown."""
         return self._stores.find(name) if self._master is None else self._master.store(name, self._stores)
 
 
 def _stated_gross(event: SaleEvent) -> int | None:
-    """Return the printed gross, signed and scaled as a document's; None where it is no amount."""
+    """Return the printed gross, signed and scaled as a document's; None if it is not an amount."""
     digits = minor_digits(event.currency)
     if digits is None:
         return None

@@ -157,7 +157,7 @@ def test_documents_whose_records_have_left_the_topic_cannot_be_proved(
     found = desk.reconcile("--day", DAYS[0], "--store", "S1", "--allow-open")
     assert (found["lost_until"], found["unjudged"], found["books"]) == (DAYS[0], 1, "not proved")
     refused = desk.run("reconcile", "sign", "--day", DAYS[0], "--store", "S1", code=2)
-    assert f"the day is not balanced (not proved: {proof}): say --comment" in refused
+    assert f"the day is not balanced (not proved: {proof}): give the reason with --comment" in refused
 
 
 def test_money_in_dead_letters_is_told_when_their_records_have_left_the_topic(
