@@ -26,7 +26,8 @@ from ops.files.layout import NotReadable
 from ops.importing.commands import import_command
 from ops.maps.commands import COMMANDS
 from ops.post import ledger, post
-from ops.reconcile.commands import explain_command, reconcile_group
+from ops.reconcile.commands import reconcile_group
+from ops.reconcile.explain_command import explain_command
 from ops.schedules.commands import schedule_group
 from ops.simulator.commands import sell_until_stopped
 from ops.simulator.data_sets import DataSetMissing

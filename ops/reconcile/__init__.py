@@ -1,1 +1,1 @@
-"""Do tills and ERP agree? From the facts: the source topic, the dead letters and the ERP's own sums."""
+"""Reconcile tills and ERP from the facts: the source topic, the dead letters and the ERP's own sums."""

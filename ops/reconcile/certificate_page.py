@@ -1,4 +1,4 @@
-"""The certificate of a store's day as a page: to be read, printed on a sheet of A4, and filed."""
+"""The certificate of a store's day as a page to read, print on A4 and file."""
 
 import json
 from collections.abc import Iterable
@@ -7,22 +7,10 @@ from html import escape
 from itertools import chain, repeat
 from typing import Any
 
-#: What the page was made of stands in it, for `verify`.
-BEGINS, ENDS = '<script type="application/json" id="certificate">', "</script>"
-#: What became of events, in the order of the equation.
-FATES = {
-    "erp": "due in the ERP",
-    "duplicate": "sent twice",
-    "superseded": "replaced by a higher revision",
-    "dead": "dead letters",
-    "held": "held by a cleaning rule",
-    "parked": "dead letters, parked",
-    "resolved": "dead letters that a person has decided not to book",
-    "waiting": "waiting for the worker",
-    "noted": "noted, no document",
-    "refused": "in the ERP, refused by today's rules",
-    "vanished": "vanished",
-}
+from ops.reconcile.certificate_wording import PageWording, wording_of
+
+#: The page contains the certificate that it was rendered from, for `verify`.
+JSON_START, JSON_END = '<script type="application/json" id="certificate">', "</script>"
 _STYLE = """
 @page { size: A4; margin: 18mm 16mm }
 :root { --ink: #1a1d21; --soft: #5b636d; --line: #d5d9de; --good: #1b6e3c; --bad: #a3231b; --open: #8a5a00 }
@@ -50,18 +38,19 @@ footer { margin-top: 2em; border-top: 1px solid var(--line); padding-top: .6em; 
 """
 
 
-def page(certificate: dict[str, Any]) -> str:
-    """The certificate for people, with itself inside. The same for the same certificate.
+def render_page(certificate: dict[str, Any]) -> str:
+    """Render the certificate as HTML for people, with the JSON inside.
 
-    One that does not say whether all is booked was made before that was asked, and looks as it did then: its page is
-    verified to the last character.
+    The same certificate always gives the same page: `verify` compares every byte. Certificates of earlier versions keep
+    their sections and their words.
     """
+    wording = wording_of(certificate)
     day = certificate["found"]
     inside = json.dumps(certificate, ensure_ascii=True).replace("<", "\\u003c")
     store = day["store"] or "(no store)"
     title = f"Store {store}, business day {day['day']}"
-    made_of = certificate.get("digests", {}).get("of", "")  # of before: they did not say
-    accounts = "".join(_account(account, made_of) for account in day["accounts"])
+    fields = certificate.get("digests", {}).get("of", "")  # version 1 did not say
+    accounts = "".join(_account(account, fields, wording) for account in day["accounts"])
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -72,18 +61,17 @@ def page(certificate: dict[str, Any]) -> str:
 <div><p class="soft">Tillstream store-day certificate: do tills and ERP agree?</p><h1>{escape(title)}</h1></div>
 <div class="state {_colour(day)}">{escape(_state(day))}</div>
 </header>
-{_facts(certificate)}
-{_verdict(certificate)}{accounts}
-{_differences(day)}
-{_letters(day)}
+{_about(certificate, wording)}
+{_verdict(certificate, wording)}{accounts}
+{_differences(day, wording)}
+{_dead_letters(day, wording)}
 <div class="signed"><div>Place, date</div><div>Name</div><div>Signature</div></div>
 <footer>
 <p>Signed by {escape(certificate["method"])} with the key <code>{escape(certificate["key"])}</code>:
 <code>{escape(certificate["signature"])}</code></p>
-<p class="soft"><code>tillstream reconcile verify FILE</code> tells whether this page is as it was signed. It proves
-that nobody without the private key has made or changed it.</p>
+<p class="soft"><code>tillstream reconcile verify FILE</code> {wording.proof}</p>
 </footer>
-{BEGINS}{inside}{ENDS}
+{JSON_START}{inside}{JSON_END}
 </html>
 """
 
@@ -99,36 +87,38 @@ def _colour(day: dict[str, Any]) -> str:
     return "good" if proved and day["state"] in ("balanced", "signed off") else "open"
 
 
-def _verdict(certificate: dict[str, Any]) -> str:
-    """Both answers: do the books agree, and is all of the day booked?"""
+def _verdict(certificate: dict[str, Any], wording: PageWording) -> str:
+    """Return the answers to both questions: do the books agree, and is everything booked?"""
     day = certificate["found"]
     if "books" not in day:
         return ""
     books = {"agree": "Books agree.", "differ": "Books do not agree.", "not proved": "Not proved."}[day["books"]]
-    good = {"agree": "good", "differ": "bad", "not proved": "open"}[day["books"]]
-    rows = [("Do the books agree?", good, books)]
+    kind = {"agree": "good", "differ": "bad", "not proved": "open"}[day["books"]]
+    rows = [("Do the books agree?", kind, books)]
     if day["records_lost"]:
-        what = _sums(day["unproved"]) or "How many receipts"
-        rows.append(("What can't be proved?", "open", f"{what}: their records have left the topic."))
-    left, decided, elsewhere = _sums(day["unbooked"]), _sums(day["resolved"]), day.get("without_a_day")
-    if left:
-        rows.append(("Is everything booked?", "bad", f"NOT BOOKED: {left}."))
+        unproved = wording.unproved.format(sums=_sums(day["unproved"]) or wording.unproved_count)
+        rows.append((wording.unproved_heading, "open", unproved))
+    unbooked, resolved, unplaced = _sums(day["unbooked"]), _sums(day["resolved"]), day.get("without_a_day")
+    if unbooked:
+        rows.append(("Is everything booked?", "bad", f"NOT BOOKED: {unbooked}."))
     elif not day["records_lost"]:
-        booked = "Everything else that was sent is booked." if decided or elsewhere else "All that was sent is booked."
-        rows.append(("Is everything booked?", "open" if elsewhere else "good", booked))
-    for fate, sums in day["unbooked"]["by_fate"].items():
-        rows.append(("", "soft", f"{FATES[fate]}: {_sums(sums)}"))
-    if decided:
-        rows.append(("What shall not be booked?", "soft", f"{decided}, as a person has decided."))
-    if elsewhere:
-        said = _sums(elsewhere["unbooked"]) or f"{len(elsewhere['differences'])} records that have vanished"
-        rows.append(("Of no known store or day", "open", f"{said}, arrived on that day; they may be of this store."))
-    cells = "".join(f'<tr><th>{name}</th><td class="{kind}">{escape(said)}</td></tr>' for name, kind, said in rows)
+        booked = "Everything else that was sent is booked." if resolved or unplaced else "All that was sent is booked."
+        rows.append(("Is everything booked?", "open" if unplaced else "good", booked))
+    for status, sums in day["unbooked"]["by_fate"].items():
+        rows.append(("", "soft", f"{wording.statuses[status]}: {_sums(sums)}"))
+    if resolved:
+        rows.append((wording.resolved_heading, "soft", wording.resolved.format(sums=resolved)))
+    if unplaced:
+        count = len(unplaced["differences"])
+        vanished = wording.unplaced_vanished if count == 1 else wording.unplaced_all_vanished
+        sums = _sums(unplaced["unbooked"]) or vanished.format(count=count)
+        rows.append((wording.unplaced_heading, "open", wording.unplaced.format(sums=sums)))
+    cells = "".join(f'<tr><th>{name}</th><td class="{kind}">{escape(text)}</td></tr>' for name, kind, text in rows)
     return f"<h2>Verdict</h2>\n<table>{cells}</table>\n"
 
 
 def _sums(sums: dict[str, Any]) -> str:
-    """Receipts by currency, and records whose amount is not known."""
+    """Return receipts by currency, and records whose amount is unknown, as text."""
     counts = [(f"{each['gross']} {name} in", each["receipts"], "receipt") for name, each in sums["amounts"].items()]
     counts.append(("", sums["records_of_unknown_amount"], "record of unknown amount|records of unknown amount"))
     counts.append(
@@ -147,53 +137,53 @@ def _sums(sums: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _facts(certificate: dict[str, Any]) -> str:
+def _about(certificate: dict[str, Any], wording: PageWording) -> str:
     day = certificate["found"]
     rows = [
         ("Reconciled", f"{_moment(certificate['made_at'])} by {certificate['made_by']}"),
         ("Tills", certificate.get("tills", "")),
         ("ERP", certificate.get("erp", "")),
-        ("Compared of the ERP", certificate.get("compared", "")),
-        ("In this state", f"since {_moment(day['since'])}, noted by {day['by']}"),
+        (wording.compared, certificate.get("compared", "")),
+        ("In this state", wording.state_since.format(since=_moment(day["since"]), by=day["by"])),
         ("Last sale arrived", _moment(day["last_arrival"]) if day["last_arrival"] else ""),
         ("Reason", day["why"]),
     ]
-    cells = (f"<tr><th>{name}</th><td>{escape(said)}</td></tr>" for name, said in rows if said)
-    return f"<h2>What this is about</h2>\n<table>{''.join(cells)}</table>"
+    cells = (f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows if text)
+    return f"<h2>{wording.about}</h2>\n<table>{''.join(cells)}</table>"
 
 
-def _account(account: dict[str, Any], made_of: str) -> str:
-    named = (
-        f"Digest of what the documents say ({escape(made_of)})" if made_of else "Digest of all that the documents say"
-    )
+def _account(account: dict[str, Any], fields: str, wording: PageWording) -> str:
+    digest = wording.digest.format(fields=escape(fields)) if fields else wording.digest_of_all
     currency = escape(account["currency"]) or "no currency"
-    return f"""<h2>What became of what the tills sent ({currency})</h2>
+    return f"""<h2>{wording.outcome_heading.format(currency=currency)}</h2>
 <table>{_head("", numbers=("events", "gross"))}
-{_fates(account)}</table>
+{_statuses(account, wording)}</table>
 <h2>Totals of the documents ({currency})</h2>
 <table>{_head("", numbers=("due by the tills", "in the ERP", "difference"))}
 {_totals(account)}</table>
-<p class="soft">{named}: due <code>{escape(str(account["sent"]["digest"]))}</code>,
-in the ERP <code>{escape(str(account["erp"]["digest"] or "no document"))}</code>{_accepted(account)}</p>
+<p class="soft">{digest}: due <code>{escape(str(account["sent"]["digest"]))}</code>,
+in the ERP <code>{escape(str(account["erp"]["digest"] or "no document"))}</code>{_accepted(account, wording)}</p>
 """
 
 
-def _accepted(account: dict[str, Any]) -> str:
-    """Why the digests may differ where nothing does."""
+def _accepted(account: dict[str, Any], wording: PageWording) -> str:
+    """Return why the digests may differ although nothing else does."""
     count = account.get("accepted", 0)
-    why = "of another event that said the same, or with descriptions that a mapping filled in"
-    return f"; {count} of the documents there {'are' if count > 1 else 'is'} {why}" if count else ""
+    verbs = (
+        {"are": "are", "come": "come", "have": "have"} if count > 1 else {"are": "is", "come": "comes", "have": "has"}
+    )
+    return wording.accepted.format(count=count, **verbs) if count else ""
 
 
-def _fates(account: dict[str, Any]) -> str:
+def _statuses(account: dict[str, Any], wording: PageWording) -> str:
     counts, money = account["by_fate"], account["gross_by_fate"]
     total = sum(map(Decimal, money.values()), Decimal(0))
-    made = _row(("sent by the tills", account["events"], total), "sum")
+    html = _row(("sent by the tills", account["events"], total), "sum")
     signs = chain("=", repeat("+"))
-    for fate, said in FATES.items():
-        if fate in counts:
-            made += _row((f"{next(signs)} {said}", counts[fate], money[fate]))
-    return made
+    for status, label in wording.statuses.items():
+        if status in counts:
+            html += _row((f"{next(signs)} {label}", counts[status], money[status]))
+    return html
 
 
 def _totals(account: dict[str, Any]) -> str:
@@ -202,37 +192,37 @@ def _totals(account: dict[str, Any]) -> str:
     kinds = sorted({*sides[0]["tenders"], *sides[1]["tenders"]})
     rows += [("gross", sides[0]["gross"], sides[1]["gross"])]
     rows += [(f"paid by {kind}", *(side["tenders"].get(kind, "0") for side in sides)) for kind in kinds]
-    made = ""
+    html = ""
     for name, due, held in rows:
         off = Decimal(held) - Decimal(due)
-        said = format(off, "f") if off else ""
-        made += _row((name, due, held, said), "sum" if name == "gross" else "", off=bool(off))
-    return made
+        text = format(off, "f") if off else ""
+        html += _row((name, due, held, text), "sum" if name == "gross" else "", off=bool(off))
+    return html
 
 
-def _differences(day: dict[str, Any]) -> str:
-    found = day["differences"]
-    if not found:
+def _differences(day: dict[str, Any], wording: PageWording) -> str:
+    differences = day["differences"]
+    if not differences:
         if "books" in day:
             unjudged = day["state"] == "open" or day["books"] == "not proved"
-            said = f"None was found, but the day is {day['state']}." if unjudged else "None."
+            text = wording.no_differences_yet.format(state=day["state"]) if unjudged else "None."
         else:
             unjudged = day["state"] in ("open", "closed")
-            said = f"None is told: the day is {day['state']}, and not judged." if unjudged else "None."
-        return f"<h2>Differences</h2>\n<p>{said}</p>"
+            text = wording.no_differences_unjudged.format(state=day["state"]) if unjudged else "None."
+        return f"<h2>Differences</h2>\n<p>{text}</p>"
     rows = (
         f"<tr><td>{escape(each['kind'])}</td><td><code>{escape(str(each['receipt']))}</code><br>"
         f'<span class="soft">{escape(each["meaning"])}; {escape(each["detail"])}</span></td>'
         f'<td class="n">{_amount(each["sent"])}</td><td class="n">{_amount(each["erp"])}</td></tr>'
-        for each in found
+        for each in differences
     )
     head = _head("what", "receipt", numbers=("sent", "in the ERP"))
-    return f"<h2>Differences: {len(found)}</h2>\n<table>{head}\n{''.join(rows)}</table>"
+    return f"<h2>Differences: {len(differences)}</h2>\n<table>{head}\n{''.join(rows)}</table>"
 
 
-def _letters(day: dict[str, Any]) -> str:
-    """What is in no ERP, and why; and what never came."""
-    made = ""
+def _dead_letters(day: dict[str, Any], wording: PageWording) -> str:
+    """Return the dead letters with their reasons, and the missing receipt numbers."""
+    html = ""
     if day["dead_letters"]:
         rows = (
             f"<tr><td><code>{escape(each['receipt'] or '(no receipt)')}</code></td>"
@@ -241,15 +231,15 @@ def _letters(day: dict[str, Any]) -> str:
             for each in day["dead_letters"]
         )
         head = _head("receipt", "reason", numbers=("gross",))
-        made += f"<h2>Dead letters: sent, and not in the ERP</h2>\n<table>{head}\n{''.join(rows)}</table>"
+        html += f"<h2>{wording.dead_letters}</h2>\n<table>{head}\n{''.join(rows)}</table>"
     if day["gaps"]:
         gaps = "".join(f"<p>{escape(gap)}</p>" for gap in day["gaps"])
-        made += f"\n<h2>Receipt numbers that never came: missing at the till</h2>\n{gaps}"
-    return made
+        html += f"\n<h2>{wording.gaps}</h2>\n{gaps}"
+    return html
 
 
 def _closed(letter: dict[str, Any]) -> str:
-    """Who has closed the dead letter by hand, and why."""
+    """Return who closed the dead letter by hand, and why."""
     if letter.get("fate") not in ("parked", "resolved"):
         return ""
     by = f" by {escape(letter['closed_by'])}" if letter["closed_by"] else ""
@@ -265,8 +255,8 @@ def _head(*texts: str, numbers: Iterable[str]) -> str:
 def _row(cells: Iterable[Any], kind: str = "", *, off: bool = False) -> str:
     name, *numbers = map(str, cells)
     classes = ["n"] * (len(numbers) - 1) + ["n off" if off else "n"]
-    said = "".join(f'<td class="{one}">{escape(cell)}</td>' for one, cell in zip(classes, numbers, strict=True))
-    return f"<tr{f' class={kind}' if kind else ''}><td>{escape(name)}</td>{said}</tr>\n"
+    columns = "".join(f'<td class="{one}">{escape(cell)}</td>' for one, cell in zip(classes, numbers, strict=True))
+    return f"<tr{f' class={kind}' if kind else ''}><td>{escape(name)}</td>{columns}</tr>\n"
 
 
 def _amount(amount: str | None) -> str:

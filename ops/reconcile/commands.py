@@ -1,62 +1,41 @@
-"""`tillstream reconcile …`: the options; the work has modules of its own."""
+"""`tillstream reconcile`: the commands that reconcile, sign off, show the history and repair."""
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ops.dlq.close import noted
 from ops.dlq.commands import as_one_object, go_option, with_name
 from ops.dlq.filters import DeadLetterFilter
-from ops.inspect.commands import progress_bar
-from ops.reconcile import certificate, explain, render, undo
-from ops.reconcile.certificate_page import page
-from ops.reconcile.day_states import now_is, sign
+from ops.reconcile import render, undo
+from ops.reconcile.certificate_commands import certificate_command, verify_command
+from ops.reconcile.day_states import sign
 from ops.reconcile.metrics import summary_of, write_metrics
-from ops.reconcile.repair import repair, what_is_left
-from ops.reconcile.run import ReconciliationResult, reconcile, states_now
-from ops.reconcile.store_day import DayReport
-from ops.reconcile.verdict import counted, is_right
+from ops.reconcile.options import (
+    DIFFERS,
+    allow_open_option,
+    day_option,
+    find_day,
+    reconcile_with_progress,
+    since_option,
+    store_option,
+    with_one_day,
+)
+from ops.reconcile.repair import RepairResult, repair
+from ops.reconcile.repair_report import repair_lines
+from ops.reconcile.run import update_states
+from ops.reconcile.store_day import DayDifference, DayReport
+from ops.reconcile.verdict import counted, is_settled
 from ops.terminal.options import settings_from, with_broker, with_settings
 from streams.dead_letters.day_states import days_noted, note_days
 from streams.kafka.topics import ensure_dead_letter_topics
-from streams.settings import Settings, SettingsError
-
-DIFFERS = 1
-K = TypeVar("K")
-
-
-class _DayParam(click.ParamType):
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        try:
-            return value if isinstance(value, date) else date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no date such as 2026-03-10", param, ctx)
-
-
-_day_option = click.option("--day", type=_DayParam(), metavar="DATE", help="This business day alone.")
-_since_option = click.option("--since", type=_DayParam(), metavar="DATE", help="Business days from this one on.")
-_store_option = click.option("--store", help="This store alone.")
-_allow_open_option = click.option(
-    "--allow-open",
-    is_flag=True,
-    help="Exit code 0 if the books agree, although not everything is booked, or can be proved.",
-)
-
-
-def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
-    store = click.option("--store", required=True, help="The store.")
-    return store(
-        click.option("--day", type=_DayParam(), metavar="DATE", required=True, help="The business day.")(command)
-    )
+from streams.settings import Settings
 
 
 @click.group(
@@ -70,18 +49,14 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
     "  tillstream reconcile certificate --store S17 --day 2026-03-10 --to S17.json --html S17.html",
 )
 @with_settings
-@_day_option
-@_since_option
-@_store_option
-@click.option(
-    "--deep", is_flag=True, help="Compare digests of every field that comes from the tills, not the sums alone."
-)
-@click.option("--all", "everything", is_flag=True, help="Show every store-day, also where there are many.")
-@click.option(
-    "--metrics", type=click.Path(path_type=Path), help="Write what was found for Prometheus into this .prom file."
-)
-@click.option("--no-save", is_flag=True, help="Do not keep the states that were found in the audit topic.")
-@_allow_open_option
+@day_option
+@since_option
+@store_option
+@click.option("--deep", is_flag=True, help="Compare digests of every field that comes from the tills, not only sums.")
+@click.option("--all", "everything", is_flag=True, help="Show every store-day, however many there are.")
+@click.option("--metrics", type=click.Path(path_type=Path), help="Write the result for Prometheus to this .prom file.")
+@click.option("--no-save", is_flag=True, help="Do not save the days' states in the audit topic.")
+@allow_open_option
 @with_name
 @as_one_object
 @click.pass_context
@@ -101,29 +76,29 @@ def reconcile_group(
     by: str,
     as_json: bool,
 ) -> None:
-    """Compare tills and ERP by store and business day.
+    """Check that tills and ERP agree, by store and business day.
 
-    What the tills sent (the topic, by event time) = what is in the ERP + duplicates + replaced revisions + dead letters
-    + what is held + what waits. Each difference is told to the record, with the command that repairs it.
+    Events sent by the tills (the topic, by event time) = documents in the ERP + duplicates + replaced revisions + dead
+    letters + held events + waiting events. Each difference is listed with its record and the command that repairs it.
 
-    The verdict answers two questions: do the books agree, and is everything booked? What is in dead letters, held,
-    parked, or waits for the worker is NOT BOOKED, with its amount.
+    The verdict answers two questions: do the books agree, and is everything booked? Receipts in dead letters, held,
+    parked or waiting for the worker are NOT BOOKED, and listed with their amount.
 
     \b
     States: open (the day is not over), differs, unproved (the topic has lost records of it),
-    incomplete (the books agree, and not everything is booked), balanced, signed off.
+    incomplete (the books agree, but not everything is booked), balanced, signed off.
     Late events, or changes in the ERP, reopen a day.
 
-    Exit code 1 when the books of a day differ, or it is not complete or proved, and it is not signed off like that.
-    With --allow-open only when books differ.
+    Exit code 1 if a day differs, is incomplete or unproved, and nobody has signed it off as it is.
+    With --allow-open only if the books of a day differ.
     """
     if ctx.invoked_subcommand is not None:
         return
     settings = settings_from(config, broker=broker, sink_url=sink_url)
     if day is not None and since is not None:
         raise click.UsageError("give --day or --since, not both")
-    found = _found(settings, store=store, first=day or since, last=day, deep=deep)
-    now = states_now(settings, found, by, keep=not no_save)
+    found = reconcile_with_progress(settings, store=store, first=day or since, last=day, deep=deep)
+    now = update_states(settings, found, by, save=not no_save)
     if metrics is not None:
         write_metrics(summary_of(found, now), metrics)
     if as_json:
@@ -131,12 +106,7 @@ def reconcile_group(
             click.echo(piece, nl=False)
     else:
         render.report(found, now, everything=everything or day is not None or store is not None)
-    sys.exit(0 if is_right(found, now, allow_open=allow_open) else DIFFERS)
-
-
-def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
-    with progress_bar(f"reading {settings.topic}", None) as told:
-        return reconcile(settings, progress=told, **wanted)
+    sys.exit(0 if is_settled(found, now, allow_open=allow_open) else DIFFERS)
 
 
 @reconcile_group.command(
@@ -144,62 +114,56 @@ def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
     epilog="\b\nExample:\n  tillstream reconcile sign --store S17 --day 2026-03-10 --comment 'two receipts on paper'",
 )
 @with_settings
-@_one_day
-@click.option("--comment", default="", help="What is to be known of it; needed where the day is not balanced.")
+@with_one_day
+@click.option("--comment", default="", help="Why the day is signed off; required unless it is balanced.")
 @with_name
 def sign_command(
     config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, comment: str, by: str
 ) -> None:
-    """Sign off a store's business day.
+    """Sign off a store's day as it is now.
 
-    With its differences and all that is not booked, as it is now. Later arrivals or changes reopen it.
+    The sign-off covers its differences and the receipts that are not booked. Any later event or change reopens the day.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    found = _found(settings, store=store, first=day, last=day, deep=True)
-    one = _only(found, store, day)
-    if one.state == "open" or one.count("waiting"):
-        what = "open" if one.state == "open" else f"waiting for the worker ({one.unbooked['waiting'].in_words()})"
-        raise click.UsageError(f"the day is {what}: it can be signed off when all of it is in")
-    if one.is_wrong and not comment:
-        raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --comment it is signed off like this")
+    found = reconcile_with_progress(settings, store=store, first=day, last=day, deep=True)
+    report = find_day(found, store, day)
+    if report.state == "open":
+        raise click.UsageError("the day is still open: it can be signed off after it is over")
+    if report.count("waiting"):
+        waiting = report.unbooked["waiting"].in_words()
+        raise click.UsageError(f"the day still waits for the worker ({waiting}): it can be signed off after that")
+    if report.is_wrong and not comment:
+        raise click.UsageError(
+            f"the day is not balanced ({_describe_imbalance(report)}): give the reason with --comment"
+        )
     ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
-    state = sign(one, datetime.now(UTC), by, comment)
+    state = sign(report, datetime.now(UTC), by, comment)
     note_days(settings, [state])
-    as_it_is = f", with {_of_day(one)}" if one.is_wrong else ""
+    as_it_is = f", with {_describe_imbalance(report)}" if report.is_wrong else ""
     click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC{as_it_is}")
 
 
-def _of_day(day: DayReport) -> str:
+def _describe_imbalance(day: DayReport) -> str:
     """Return why the day is not balanced."""
-    words = [counted(len(day.differences), "difference")] if day.differences else []
-    words += [f"not booked: {day.not_booked.in_words()}"] if day.not_booked else []
-    words += [f"not proved: {day.unproved.in_words()}"] if day.lost else []
-    return "; ".join(words) or "its sums changed meanwhile"
-
-
-def _only(found: ReconciliationResult, store: str, day: date) -> DayReport:
-    for one in found.days:
-        if (one.store, one.day) == (store, day.isoformat()):
-            return one
-    raise click.UsageError(f"store {store} has nothing on {day}, neither sent nor in the ERP")
+    reasons = [counted(len(day.differences), "difference")] if day.differences else []
+    reasons += [f"not booked: {day.not_booked.in_words()}"] if day.not_booked else []
+    reasons += [f"not proved: {day.unproved.in_words()}"] if day.lost else []
+    return "; ".join(reasons) or "its sums changed during the run"
 
 
 @reconcile_group.command(name="history", epilog="\b\nExample:\n  tillstream reconcile history --store S17")
 @with_broker
-@_day_option
-@_store_option
+@day_option
+@store_option
 @as_one_object
 def history_command(
     config: Path | None, broker: str | None, day: date | None, store: str | None, as_json: bool
 ) -> None:
-    """Show the past states of business days.
-
-    Since when, by whom, and why.
-    """
-    noted_days = days_noted(settings_from(config, broker=broker))
+    """Show the states that days have had: since when, by whom and why."""
+    states_by_day = days_noted(settings_from(config, broker=broker))
     states = [
         state
-        for (its_store, its_day), of_day in sorted(noted_days.items())
+        for (its_store, its_day), of_day in sorted(states_by_day.items())
         for state in of_day
         if store in (None, its_store) and (day is None or its_day == day.isoformat())
     ]
@@ -217,15 +181,20 @@ def history_command(
     "  tillstream reconcile repair --undo 20260311-070000-1232a --apply",
 )
 @with_settings
-@_day_option
-@_store_option
+@day_option
+@store_option
 @click.option(
     "--revoke",
     is_flag=True,
-    help="Documents that were deleted or changed in the ERP's tables too: what is left of them is taken back, and "
-    "booked again as it was sent. Copies of documents, and parts of none, are taken back. The audit trail keeps them.",
+    help="Also repair documents that were deleted or changed in the ERP's tables: take back their remains and book "
+    "them again as sent. Take back copies, and parts without a document. The audit trail keeps all of them.",
 )
-@click.option("--undo", "undone", metavar="ID", help="Put back what this repair has taken back; `dlq audit` names it.")
+@click.option(
+    "--undo",
+    "undo_id",
+    metavar="ID",
+    help="Put back the documents that this repair took back; `dlq audit` lists its ID.",
+)
 @go_option
 @with_name
 @as_one_object
@@ -236,200 +205,45 @@ def repair_command(
     day: date | None,
     store: str | None,
     revoke: bool,
-    undone: str | None,
+    undo_id: str | None,
     apply: bool,
     by: str,
     as_json: bool,
 ) -> None:
-    """Replay the records that are missing in the ERP.
+    """Process records again that are missing in the ERP. Without --apply this is a dry run.
 
-    Without --apply it is a dry run.
-
-    The ERP takes each event once, so nothing is booked twice. What is refused becomes a dead letter. Exit code 1 when
-    something is left, or refused.
+    The ERP takes each event once, so nothing is booked twice. Refused records become dead letters. Exit code 1 if a
+    difference is left, or a record refused.
     """
     settings = settings_from(config, broker=broker, sink_url=sink_url)
-    if undone is not None:
+    if undo_id is not None:
         if revoke or day is not None or store is not None:
             raise click.UsageError("--undo takes back a whole repair: give it without --revoke, --day and --store")
-        sys.exit(undo.report(settings, undone, by, go=apply, as_json=as_json))
-    made = ""
-    found = _found(settings, store=store, first=day, last=day, deep=True)
-    differences = [each for one in found.days for each in one.differences]
+        sys.exit(undo.report(settings, undo_id, by, apply=apply, as_json=as_json))
+    found = reconcile_with_progress(settings, store=store, first=day, last=day, deep=True)
+    differences = [difference for report in found.days for difference in report.differences]
     if apply:
-        said = {"store": store, "day": None if day is None else day.isoformat(), "forget": revoke}
-        with noted(settings, "repair", by, DeadLetterFilter(), "", **said) as (trail, action):
-            done = repair(settings, differences, keep=partial(trail.keep, action.id), forget=revoke)
-            action.counts.update(done.as_json())
-            made = action.id
+        options = {"store": store, "day": None if day is None else day.isoformat(), "forget": revoke}
+        result, action = _repair_and_record(settings, differences, by, options)
     else:
-        done = repair(settings, differences, keep=None, forget=revoke)
+        result, action = repair(settings, differences, save=None, forget=revoke), ""
     if as_json:
-        click.echo(json.dumps(done.as_json() | {"done": apply, "action": made, "reasons": done.reasons}))
+        click.echo(json.dumps(result.as_json() | {"done": apply, "action": action, "reasons": result.reasons}))
     else:
-        would = "" if apply else "would be "
-        click.echo(
-            f"{done.records:,} of {counted(len(differences), 'difference')}: {done.delivered:,} {would}booked, "
-            f"{done.rejected:,} {would}dead {'letter' if done.rejected == 1 else 'letters'} again, "
-            f"{done.refused:,} {would}refused, {done.gone:,} not in the topic any more"
-        )
-        for reason, count in Counter(done.reasons).most_common():
-            click.echo(f"{would}a dead letter: {reason} ({count:,})")
-        if apply and done.refused:
-            click.echo("what was refused is in the dead letters now: tillstream dlq list")
-        if copies := done.taken_back - done.leftovers:
-            click.echo(f"{counted(copies, 'copy', 'copies')} {would}taken back")
-        if done.leftovers:
-            click.echo(f"{counted(done.leftovers, 'leftover')} of no document {would}taken back")
-        if done.changed:
-            click.echo(f"changed in the ERP meanwhile, and left: {done.changed:,}; reconcile again")
-        if apply and done.kept:
-            told = counted(done.kept, "document")
-            click.echo(f"{told} kept in the audit trail first: tillstream reconcile repair --undo {made}")
-        if done.remembered:
-            click.echo(f"delivered before and deleted in the ERP: {done.remembered:,}; --revoke books them again")
-        for line in what_is_left(differences, forget=revoke):
+        for line in repair_lines(result, differences, applied=apply, revoke=revoke, action=action):
             click.echo(line)
-        if not apply:
-            click.echo("this was a dry run: nothing was changed; --apply repairs them")
-    left = len(differences) - done.delivered - done.rejected - done.taken_back
-    sys.exit(DIFFERS if left else 0)
+    sys.exit(DIFFERS if len(differences) > result.repaired else 0)
 
 
-@reconcile_group.command(
-    name="certificate",
-    epilog="\b\nExample:\n  tillstream reconcile certificate --store S17 --day 2026-03-10 --to S17.json --html S17.htm",
-)
-@with_settings
-@_one_day
-@click.option("--to", type=click.Path(path_type=Path), help="Write the JSON here instead of to the screen.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page for people as well.")
-@_allow_open_option
-@with_name
-def certificate_command(
-    config: Path | None,
-    broker: str | None,
-    sink_url: str | None,
-    store: str,
-    day: date,
-    to: Path | None,
-    html: Path | None,
-    allow_open: bool,
-    by: str,
-) -> None:
-    """Write a signed certificate of a store's business day.
-
-    The result of its reconciliation, with totals and digests, signed with the settings' certificate_key.
-
-    Exit code 1 when the day's books differ, or it is not complete or proved; the certificate says so. With --allow-open
-    only when they differ.
-    """
-    settings = settings_from(config, broker=broker, sink_url=sink_url)
-    key = _key(settings, certificate.private_key)
-    found = _found(settings, store=store, first=day, last=day, deep=True)
-    one = _only(found, store, day)
-    state = now_is(one, found.noted.get((store, day.isoformat()), []), found.at, by)
-    tills = f"topic {settings.topic} at {settings.broker}"
-    erp = settings.sink_url.partition("?")[0]  # behind it may stand what is nobody's business
-    said = render.day_as_json(one, state)
-    if found.unplaced is not None:
-        said["without_a_day"] = render.answers_as_json(found.unplaced)
-    made = certificate.made(said, found.at, by, key, tills=tills, erp=erp, compared=found.compared)
-    text = certificate.as_text(made)
-    if to is None:
-        click.echo(text, nl=False)
-    else:
-        to.write_text(text, encoding="utf-8")
-    if html is not None:
-        html.write_text(page(made), encoding="utf-8")
-    wrong = [day for day in found.all if (day.differences if allow_open else day.is_wrong)]
-    sys.exit(DIFFERS if wrong else 0)
+def _repair_and_record(
+    settings: Settings, differences: Sequence[DayDifference], by: str, options: dict[str, Any]
+) -> tuple[RepairResult, str]:
+    """Repair the differences and record it in the audit trail. Return the outcome and the id of the entry."""
+    with noted(settings, "repair", by, DeadLetterFilter(), "", **options) as (trail, action):
+        result = repair(settings, differences, save=partial(trail.keep, action.id), forget=options["forget"])
+        action.counts.update(result.as_json())
+    return result, action.id
 
 
-@reconcile_group.command(
-    name="verify",
-    epilog="\b\nExamples:\n  tillstream reconcile verify S17.html --key finance.pub.pem\n"
-    "  tillstream reconcile verify S17.json",
-)
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    "key_file",
-    type=click.Path(path_type=Path),
-    help="The public key (PEM); without it, that of the settings' key.",
-)
-@with_broker
-def verify_command(file: Path, key_file: Path | None, config: Path | None, broker: str | None) -> None:
-    """Verify the signature of a certificate.
-
-    The certificate is JSON, or the page. Exit code 1 when it is not as it was signed.
-
-    The public key is all that is needed: no settings, no broker and no ERP.
-    """
-    if key_file is None:
-        key = _key(settings_from(config, broker=broker), certificate.public_key)
-    else:
-        key = _as_key(_read(key_file), certificate.public_key, str(key_file))
-    text = _read(file)
-    fault = certificate.fault(text, key)
-    if fault is not None:
-        click.echo(f"{file}: {fault}", err=True)
-        sys.exit(DIFFERS)
-    click.echo(f"{file}: as it was signed, with key {certificate.name_of(key)}")
-    if certificate.is_of_books_alone(text):
-        click.echo(
-            "it says whether the books agreed, and not whether everything was booked, and its digests are made of "
-            "fewer fields than those of today: make a new one for that"
-        )
-
-
-@click.command(
-    name="explain",
-    epilog="\b\nExamples:\n  tillstream explain 48121\n  tillstream explain S001:0199-7f3a\n"
-    "  tillstream explain pos/S001/2/48121/sale --json | jq '.[].steps'",
-)
-@click.argument("target", metavar="RECEIPT|EVENT|DOCUMENT")
-@with_settings
-@as_one_object
-def explain_command(target: str, config: Path | None, broker: str | None, sink_url: str | None, as_json: bool) -> None:
-    """Trace a receipt from the till to the ERP.
-
-    With times: when it was sold and arrived, its dead letters and replays, and the ERP's documents.
-
-    It is meant by its number, by its reference (the document's, SOURCE/STORE/REGISTER/RECEIPT/TYPE), or by the id of an
-    event. Nothing personal is shown. Exit code 1 when nothing is known of it.
-    """
-    settings = settings_from(config, broker=broker, sink_url=sink_url)
-    with progress_bar(f"reading {settings.topic}", None) as told:
-        ways = explain.explain(settings, target, told)
-    if as_json:
-        click.echo(json.dumps([way.as_json() for way in ways], ensure_ascii=False))
-    elif ways:
-        explain.report(ways)
-    else:
-        click.echo(f"no receipt and no event is called {target}", err=True)
-    known = any(way.document is not None or len(way.steps) > 1 for way in ways)
-    sys.exit(0 if known else DIFFERS)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
-
-
-def _key(settings: Settings, read: Callable[[str], K]) -> K:
-    key = settings.certificate_secret()
-    if not key:
-        raise SettingsError(
-            f"certificates are signed: set certificate_key_file, or TILLSTREAM_CERTIFICATE_KEY; {certificate.HOW}"
-        )
-    return _as_key(key, read, "certificate_key")
-
-
-def _as_key(pem: str, read: Callable[[str], K], where: str) -> K:
-    try:
-        return read(pem)
-    except certificate.NoKey as error:
-        raise SettingsError(f"{where}: {error}") from None
+reconcile_group.add_command(certificate_command)
+reconcile_group.add_command(verify_command)

@@ -1,4 +1,4 @@
-"""Whether a document says what was sent, and in which fields it does not. Personal values are never named."""
+"""Compare documents with the content that was sent, field by field. Personal values are never shown."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from sinks.digests import in_digits, personal_print_of, print_of
 from sinks.store_days import totals_of
 from streams.privacy.detection import by_value
 
-#: Fields named of one document.
+#: The most changes listed of one document.
 MOST = 6
 _NAMES = {
     "register_id": "register",
@@ -25,33 +25,33 @@ _NAMES = {
     "content": "content hash",
     "customer_id": "customer",
 }
-_SCALARS = (
+_FIELDS = (
     *("net", "tax", "rounding", "currency", "kind", "revision", "store", "register_id", "receipt"),
     *("original_ref", "occurred_at", "business_date", "source", "event_id", "customer_id", "cashier", "content"),
 )
-_LINE = ("sku", "quantity", "unit", "unit_price", "discount", "tax_rate", "net", "tax", "gross", "description")
-#: Of these it is said that they differ, and nothing else: they are personal, or may be, or say nothing to people.
-_UNSAID = {"cashier", "customer_id", "content", "description"}
-_MONEY = {"net", "tax", "rounding", "gross", "amount"}
+_LINE_FIELDS = ("sku", "quantity", "unit", "unit_price", "discount", "tax_rate", "net", "tax", "gross", "description")
+#: Fields whose values are never shown: they are personal, may be, or mean nothing to people.
+_UNNAMED = {"cashier", "customer_id", "content", "description"}
+_AMOUNT_FIELDS = {"net", "tax", "rounding", "gross", "amount"}
 
 
 def changes(sent: ErpDocument, held: ErpDocument) -> list[str]:
     """Return the fields that differ, in words: "line 3: sku X instead of Y".
 
-    A description that the till left out may have been filled in by a mapping, and is no change then.
+    A description that the till left out may come from a mapping, and does not count as a change then.
     """
     currency = sent.currency
-    found = ["gross"] if held.gross != sent.gross else []  # both stand beside it
+    found = ["gross"] if held.gross != sent.gross else []  # the report shows both amounts
     found += [
-        _said(name, getattr(held, name), getattr(sent, name), currency)
-        for name in _SCALARS
+        _describe(name, getattr(held, name), getattr(sent, name), currency)
+        for name in _FIELDS
         if getattr(held, name) != getattr(sent, name)
     ]
     if len(held.lines) != len(sent.lines):
         found.append(f"lines {len(held.lines)} instead of {len(sent.lines)}")
     for place, (was, now) in enumerate(zip(sent.lines, held.lines, strict=False), 1):
         filled = held.mapping is not None and not was.description
-        names = [name for name in _LINE if name != "description" or not filled]
+        names = [name for name in _LINE_FIELDS if name != "description" or not filled]
         found += _differing(f"line {place}", names, was, now, currency)
     if len(held.payments) != len(sent.payments):
         found.append(f"payments {len(held.payments)} instead of {len(sent.payments)}")
@@ -61,111 +61,116 @@ def changes(sent: ErpDocument, held: ErpDocument) -> list[str]:
 
 
 def in_words(found: Sequence[str]) -> str:
-    """Return the first of the changes as one text."""
+    """Return the first changes as one text."""
     more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
     return ", ".join([*found[:MOST], *more])
 
 
 def _differing(where: str, names: Sequence[str], was: object, now: object, currency: str) -> list[str]:
     return [
-        f"{where}: {_said(name, getattr(now, name), getattr(was, name), currency)}"
+        f"{where}: {_describe(name, getattr(now, name), getattr(was, name), currency)}"
         for name in names
         if getattr(now, name) != getattr(was, name)
     ]
 
 
-def _said(name: str, now: Any, was: Any, currency: str) -> str:
+def _describe(name: str, now: Any, was: Any, currency: str) -> str:
     word = _NAMES.get(name, name).replace("_", " ")
     texts = [value for value in (now, was) if isinstance(value, str)]
-    if name in _UNSAID or any(map(by_value, texts)):
-        return f"{word} is another"
-    if name in _MONEY:
-        return f"{word} {in_places(now, currency)} instead of {in_places(was, currency)}"
-    return f"{word} {_shown(now)} instead of {_shown(was)}"
+    if name in _UNNAMED or any(map(by_value, texts)):
+        return f"{word} differs"
+    if name in _AMOUNT_FIELDS:
+        return f"{word} {format_amount(now, currency)} instead of {format_amount(was, currency)}"
+    return f"{word} {_format(now)} instead of {_format(was)}"
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, Decimal):
-        return plain(value)
+        return format_number(value)
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     return str(value) if value != "" else "(empty)"
 
 
-def is_as_read(document: ErpDocument, held: DocumentDigest) -> bool:
-    """Whether what was read under the reference is what the sink made its print of.
+def matches_digest(document: ErpDocument, held: DocumentDigest) -> bool:
+    """Return whether the document read is the one that the sink computed its digest of.
 
-    An ERP behind an API may give the document as it was delivered, and not as somebody has changed it.
+    An ERP behind an API may return the document as it was delivered, without later changes.
     """
-    return held.personal is not None and says(document, held.digest, held.personal)
+    return held.personal is not None and has_digests(document, held.digest, held.personal)
 
 
-def says(document: ErpDocument, digest: str, personal: str) -> bool:
-    """Whether the document has these prints: its lines, payments, amounts, times and all else, personal values too."""
+def has_digests(document: ErpDocument, digest: str, personal: str) -> bool:
+    """Return whether the document has these digests, which cover all its fields, personal values included."""
     try:
         return (in_digits(print_of(document)), in_digits(personal_print_of(document))) == (digest, personal)
-    except (DocumentsRefused, UnicodeEncodeError):  # no sink would have taken it: somebody has put it in by hand
+    except (DocumentsRefused, UnicodeEncodeError):  # no sink would have taken it: somebody entered it by hand
         return False
 
 
 def _without_descriptions(document: ErpDocument) -> ErpDocument:
-    """Return the document as a till sends it that gives its lines no descriptions."""
+    """Return the document without descriptions of lines, as some tills send it."""
     lines: list[DocumentLine] = [replace(line, description="") for line in document.lines]
     return replace(document, lines=lines)
 
 
-def came_of(letter: DeadEventRow, document: ErpDocument) -> bool:
-    """Whether the document is what the letter's record makes; of one that today's rules refuse, as far as is known."""
+def matches_dead_letter(letter: DeadEventRow, document: ErpDocument) -> bool:
+    """Return whether the document comes from the dead letter's record.
+
+    Of a record that today's rules refuse, compare the fields that are known.
+    """
     if letter.reason:
         known = (document.revision, document.content, document.currency, document.gross)
         return known == (letter.revision, letter.content, letter.currency, letter.gross)
-    document = replace(document, event_id=letter.event_id)  # another event may have said the same
+    document = replace(document, event_id=letter.event_id)  # another event may have had the same content
     filled = [] if document.mapping is None else [_without_descriptions(document)]
-    return any(says(each, letter.print, letter.personal) for each in (document, *filled))
+    return any(has_digests(each, letter.print, letter.personal) for each in (document, *filled))
 
 
-def original_of(book: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
-    """Return the receipt that the document says all of: lines, payments, amounts, register, time, customer, cashier.
+def find_original(event_store: EventStore, document: DocumentDigest, read: ErpDocument | None) -> EventRow | None:
+    """Return the receipt with the same lines, payments, amounts, register, time, customer and cashier, if any.
 
-    Only its names may be others, and the day, which the time decides. The hash in the column `content` proves nothing:
-    it may have been copied.
+    Only the reference, the event id and the day (which follows from the time) may differ. The hash in the column
+    `content` proves nothing: it may have been copied.
     """
-    if read is None or not is_as_read(read, document):
+    if read is None or not matches_digest(read, document):
         return None
     sold_at = (read.source, read.store, read.register_id, milliseconds(read.occurred_at))
-    for fact in book.sold_at(*sold_at):
-        named = replace(read, external_ref=fact.ref, event_id=fact.event_id, content=fact.content)
-        named.business_date = as_date(fact.day)
-        if says(named, fact.print, fact.personal):
-            return fact
+    for event in event_store.sold_at(*sold_at):
+        named = replace(read, external_ref=event.ref, event_id=event.event_id, content=event.content)
+        named.business_date = as_date(event.day)
+        if has_digests(named, event.print, event.personal):
+            return event
     return None
 
 
-def changed_sums(fact: EventRow, document: ErpDocument) -> list[str]:
-    """Return which sums of the document are not as sent. An ERP behind an API may give it as it was delivered."""
+def describe_changed_sums(event: EventRow, document: ErpDocument) -> list[str]:
+    """Return the sums that differ from the receipt. An ERP behind an API may return the document as delivered."""
     held = totals_of([document])[0]
-    kinds = sorted({*held.tenders, *fact.tenders})
+    kinds = sorted({*held.tenders, *event.tenders})
     zero = Decimal(0)
-    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), fact.tenders.get(kind, zero)) for kind in kinds]
+    paid = [(f"paid by {kind}", held.tenders.get(kind, zero), event.tenders.get(kind, zero)) for kind in kinds]
     said = [
-        f"{name} {in_places(now, fact.currency)} instead of {in_places(sent, fact.currency)}"
-        for name, now, sent in (("net", held.net, fact.net), ("tax", held.tax, fact.tax), *paid)
+        f"{name} {format_amount(now, event.currency)} instead of {format_amount(sent, event.currency)}"
+        for name, now, sent in (("net", held.net, event.net), ("tax", held.tax, event.tax), *paid)
         if now != sent
     ]
-    counts = [("lines", Decimal(held.lines), Decimal(fact.lines)), ("quantity", held.quantity, fact.quantity)]
-    return said + [f"{name} {plain(now)} instead of {plain(sent)}" for name, now, sent in counts if now != sent]
+    counts = [("lines", Decimal(held.lines), Decimal(event.lines)), ("quantity", held.quantity, event.quantity)]
+    return said + [
+        f"{name} {format_number(now)} instead of {format_number(sent)}" for name, now, sent in counts if now != sent
+    ]
 
 
-def parts_in_words(fragment: OrphanedParts) -> str:
-    """Return the lines and payments of a fragment, counted."""
+def describe_parts(fragment: OrphanedParts) -> str:
+    """Return the numbers of lines and payments of a fragment as text."""
     counts = (("lines", fragment.lines), ("payments", fragment.payments))
     return " and ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts if count)
 
 
-def in_places(amount: Decimal, currency: str) -> str:
-    """Return the amount with the currency's places."""
+def format_amount(amount: Decimal, currency: str) -> str:
+    """Return the amount with the decimal places of its currency."""
     digits = minor_digits(currency)
     if digits is None:
         return format(amount.normalize() + 0, "f")
@@ -174,6 +179,6 @@ def in_places(amount: Decimal, currency: str) -> str:
     return format(shown if shown == amount else amount, "f")
 
 
-def plain(number: Decimal) -> str:
+def format_number(number: Decimal) -> str:
     """Return the number without trailing zeros."""
     return format(number.normalize() + 0, "f")

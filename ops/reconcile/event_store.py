@@ -1,7 +1,7 @@
-"""The book of what the tills sent: a row per event, in a scratch file of SQLite that is deleted afterwards.
+"""The events that the tills sent, one row each, in a scratch SQLite file that is deleted afterwards.
 
-In a file, because what must be known of each receipt (its newest revision, whether the event came before) does not fit
-into memory for tens of millions of them. A row takes about 400 bytes on the disk, and about 20 µs to write and judge.
+It is a file because the state of each receipt (its newest revision, earlier copies of an event) does not fit into
+memory for tens of millions of receipts. A row takes about 400 bytes on disk, and about 20 µs to write and classify.
 """
 
 import json
@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ops.reconcile.queries import (
+    APPLY_DEAD_LETTERS,
+    CLASSIFY,
     CLOSES,
-    CLOSES_WITHOUT_THE_ONE_BEFORE,
+    DEAD_LETTER_STATUSES,
     GAPS,
-    JUDGE,
-    LETTERS,
-    RANK,
+    HAS_CLOSE_WITHOUT_PREDECESSOR,
     SCHEMA,
     SOLD,
     UNBOOKED,
@@ -39,12 +39,19 @@ from schemas.reference import join_identity, source_prefix, unescaped_reference
 from sinks.digests import added, in_digits
 from sinks.storable import AMOUNT_PLACES, FINE_PLACES, from_scaled
 
-#: Receipt numbers further apart are no gap, but another range (as in `streams.worker.receipt_gaps`).
+#: Receipt numbers further apart are not a gap, but another range (as in `streams.worker.receipt_gaps`).
 REACH = 100
 
 
+_EVENT_COLUMNS = (
+    'ref, event_id, revision, content, store, day, currency, gross, status, reason, dead_letter, "partition", '
+    '"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, print, personal, has_gross, '
+    "closed_by, closed_why"
+)
+
+
 class EventStore:
-    """What was sent. Fill it, `judge` it, then ask."""
+    """The events that were sent. Add rows, call `classify`, then query."""
 
     def __init__(self, path: str = ":memory:") -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -55,65 +62,67 @@ class EventStore:
         self._insert = f"INSERT INTO sent ({names}) VALUES ({marks})"  # noqa: S608 (constants)
 
     def add(self, rows: Iterable[SentRow]) -> None:
-        """Puts events in."""
+        """Add events."""
         self._db.executemany(self._insert, ((*row[:-2], _signed(row.print), _signed(row.personal)) for row in rows))
 
     def add_closes(self, closes: Iterable[CloseRow]) -> None:
-        """Puts registers' totals in; one that was sent again counts once."""
+        """Add the registers' totals. One that was sent again counts once."""
         self._db.executemany(f"INSERT OR IGNORE INTO closes VALUES ({', '.join('?' * len(CloseRow._fields))})", closes)  # noqa: S608 (constants)
 
-    def add_letters(self, letters: Iterable[DeadLetterRow]) -> None:
-        """Puts dead letters in, the newest of each record."""
-        self._db.executemany("INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)", letters)
+    def add_dead_letters(self, letters: Iterable[DeadLetterRow]) -> None:
+        """Add dead letters. The last one of each record counts."""
+        self._db.executemany("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?)", letters)
 
-    def letters_alone(self) -> list[tuple[int, int, str]]:
-        """Where the records (partition, offset, digest) of those letters were that the book does not have."""
+    def dead_letters_without_record(self) -> list[tuple[int, int, str]]:
+        """Return the records (partition, offset, digest) that have a dead letter but no row."""
         self._db.execute('CREATE INDEX IF NOT EXISTS sent_place ON sent ("partition", "offset", digest)')
         query = """
-        SELECT "partition", "offset", digest FROM letters l
+        SELECT "partition", "offset", digest FROM dead_letters l
         WHERE "end" NOT IN ('delivered', 'superseded', 'duplicate', 'noted') AND NOT EXISTS (
             SELECT 1 FROM sent s WHERE s."partition" = l."partition" AND s."offset" = l."offset" AND s.digest = l.digest
         )"""
         return self._db.execute(query).fetchall()
 
-    def lettered(self) -> Iterator[DeadEventRow]:
-        """The events whose record has a dead letter that is not known to have come through.
+    def dead_events(self) -> Iterator[DeadEventRow]:
+        """Yield the events whose record has a dead letter that is not known to have been delivered.
 
-        Looks letters up; to be asked once, before `judge`.
+        Applies the dead letters to the rows. Call it once, before `classify`.
         """
-        self._db.executescript(JUDGE + "BEGIN;")  # which commits first
+        self._db.executescript(APPLY_DEAD_LETTERS + "BEGIN;")  # which commits first
         query = (
             "SELECT rowid, ref, event_id, revision, content, reason, currency, gross, print, personal FROM sent "  # noqa: S608 (constants)
-            f"WHERE letter <> '' AND fate IN {LETTERS} AND ref <> ''"
+            f"WHERE dead_letter <> '' AND status IN {DEAD_LETTER_STATUSES} AND ref <> ''"
         )
         for *said, gross, number, personal in self._db.execute(query).fetchall():
             yield DeadEventRow._make([*said, from_scaled(gross, AMOUNT_PLACES), in_digits(number), in_digits(personal)])
 
-    def came_through(self, rows: Iterable[int]) -> None:
-        """These have letters, and the ERP holds just what they say."""
-        self._db.executemany("UPDATE sent SET fate = '' WHERE rowid = ?", ((row,) for row in rows))
+    def mark_delivered(self, rows: Iterable[int]) -> None:
+        """Mark rows with a dead letter as delivered: the ERP holds exactly their content."""
+        self._db.executemany("UPDATE sent SET status = '' WHERE rowid = ?", ((row,) for row in rows))
 
-    def judge(self, committed: dict[int, int]) -> None:
-        """Gives every row its fate. `committed`: of each partition, where the worker reads next."""
-        self._db.executescript(RANK + "BEGIN;")
+    def classify(self, committed: dict[int, int]) -> None:
+        """Give every row its status. `committed` has the offset that the worker reads next, by partition."""
+        self._db.executescript(CLASSIFY + "BEGIN;")
         for partition, offset in committed.items():
             self._db.execute(
-                'UPDATE sent SET fate = \'waiting\' WHERE "partition" = ? AND "offset" >= ? '
-                "AND fate IN ('erp', 'refused', 'vanished')",
+                'UPDATE sent SET status = \'waiting\' WHERE "partition" = ? AND "offset" >= ? '
+                "AND status IN ('erp', 'refused', 'vanished')",
                 (partition, offset),
             )
 
-    def counts(self) -> dict[Key, dict[str, tuple[int, Decimal]]]:
-        """By store, day and currency: of each fate the number of events, and their gross."""
+    def counts_by_status(self) -> dict[Key, dict[str, tuple[int, Decimal]]]:
+        """Return the number of events and their gross, by store, day and currency, and then by status."""
         found: dict[Key, dict[str, tuple[int, Decimal]]] = {}
-        query = "SELECT store, day, currency, fate, count(*), sum(gross) FROM sent GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3"
-        for store, day, currency, fate, count, gross in self._db.execute(query):
-            found.setdefault((store, day, currency), {})[fate] = (count, from_scaled(gross, AMOUNT_PLACES))
+        query = (
+            "SELECT store, day, currency, status, count(*), sum(gross) FROM sent GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3"
+        )
+        for store, day, currency, status, count, gross in self._db.execute(query):
+            found.setdefault((store, day, currency), {})[status] = (count, from_scaled(gross, AMOUNT_PLACES))
         return found
 
-    def figures(self) -> dict[Key, ReceiptFigures]:
-        """What the ERP should hold, by store, day and currency."""
-        due = "fate = 'erp'"
+    def due_figures(self) -> dict[Key, ReceiptFigures]:
+        """Return the sums of the documents due in the ERP, by store, day and currency."""
+        due = "status = 'erp'"
         names = ("lines", "quantity", "net", "tax", "gross", *halves("print"), *halves("personal"))
         sums = ", ".join(f"sum({name})" for name in names)
         query = f"SELECT store, day, currency, count(*), {sums} FROM sent WHERE {due} GROUP BY 1, 2, 3"  # noqa: S608 (constants)
@@ -138,19 +147,19 @@ class EventStore:
         return found
 
     def due(self, store: str, day: str) -> Iterator[EventRow]:
-        """What the ERP should hold of a store's day, or will when the worker has come to it, and what vanished."""
-        yield from self._facts(
-            "store = ? AND day = ? AND fate IN ('erp', 'refused', 'waiting', 'vanished')", store, day
+        """Yield the events of a store's day that are due in the ERP, now or once the worker reads them, or vanished."""
+        yield from self._events(
+            "store = ? AND day = ? AND status IN ('erp', 'refused', 'waiting', 'vanished')", store, day
         )
 
-    def about(self, ref: str) -> list[EventRow]:
-        """All about a receipt, the newest revision first."""
-        return list(self._facts("ref = ? ORDER BY revision DESC, arrived", ref))
+    def events_of(self, ref: str) -> list[EventRow]:
+        """Return all events of a receipt, the newest revision first."""
+        return list(self._events("ref = ? ORDER BY revision DESC, arrived", ref))
 
-    def meant(self, target: str) -> list[str]:
-        """The references of the receipts with this number, or with an event of this id (with its source or not).
+    def find_references(self, target: str) -> list[str]:
+        """Return the references of the receipts with this number, or an event of this id (with or without its source).
 
-        Of those too that had `target` as their reference before parts were escaped.
+        Includes receipts that had `target` as their reference before its parts were escaped.
         """
         sources = [source for (source,) in self._db.execute("SELECT DISTINCT source FROM sent WHERE ref <> ''")]
         ids = [target]
@@ -166,23 +175,23 @@ class EventStore:
             found.update(ref for (ref,) in self._db.execute(escaped) if unescaped_reference(ref) == target)
         return sorted(found)
 
-    def twins(self, fact: EventRow) -> list[EventRow]:
-        """The events that said the same of the receipt again, under other ids."""
-        condition = "ref = ? AND revision = ? AND content = ? AND event_id <> ? AND fate = 'duplicate'"
-        return list(self._facts(condition, fact.ref, fact.revision, fact.content, fact.event_id))
+    def same_content_events(self, event: EventRow) -> list[EventRow]:
+        """Return the events with the same content of the same receipt under other ids."""
+        condition = "ref = ? AND revision = ? AND content = ? AND event_id <> ? AND status = 'duplicate'"
+        return list(self._events(condition, event.ref, event.revision, event.content, event.event_id))
 
     def sold_at(self, source: str, store: str, register: str, occurred: int) -> list[EventRow]:
-        """What the register sold at this moment and the ERP should hold."""
-        condition = "source = ? AND store = ? AND register = ? AND occurred = ? AND fate = 'erp'"
-        return list(self._facts(condition, source, store, register, occurred))
+        """Return the receipts of the register at this moment that are due in the ERP."""
+        condition = "source = ? AND store = ? AND register = ? AND occurred = ? AND status = 'erp'"
+        return list(self._events(condition, source, store, register, occurred))
 
-    def saying(self, content: str) -> list[EventRow]:
-        """The receipts whose events have this digest. Proves nothing of a document that has it in a column."""
-        return list(self._facts("content = ? AND fate = 'erp'", content))
+    def receipts_with_content(self, content: str) -> list[EventRow]:
+        """Return the receipts with this content hash. A document with the hash in a column may have copied it."""
+        return list(self._events("content = ? AND status = 'erp'", content))
 
-    def dead(self, store: str, day: str) -> Iterator[EventRow]:
-        """The dead letters of a store's day that did not come to the ERP."""
-        yield from self._facts(f"store = ? AND day = ? AND fate IN {LETTERS}", store, day)
+    def dead_letters(self, store: str, day: str) -> Iterator[EventRow]:
+        """Yield the dead letters of a store's day that are not in the ERP."""
+        yield from self._events(f"store = ? AND day = ? AND status IN {DEAD_LETTER_STATUSES}", store, day)
 
     def unbooked(
         self,
@@ -190,25 +199,21 @@ class EventStore:
         first: date = date.min,
         last: date = date.max,
     ) -> dict[tuple[str, str], list[UnbookedSum]]:
-        """By store and day the receipts that wait, or are dead letters; `arrived` within these milliseconds.
+        """Return sums of the waiting receipts and dead letters by store and day; `arrived` is in milliseconds.
 
-        A receipt counts once in a currency, however often it was sent: as its latest revision. A day that is not
-        believed counts as none unless it is between `first` and `last`.
+        A receipt counts once in a currency, as its latest revision. An implausible day counts as no day unless it is
+        between `first` and `last`.
         """
         given = {"since": arrived[0], "until": arrived[1], "first": first.isoformat(), "last": last.isoformat()}
         found: dict[tuple[str, str], list[UnbookedSum]] = {}
-        for *said, gross, returned, unknown, otherwise in self._db.execute(UNBOOKED, given):
+        for *said, gross, returned, unknown, booked_otherwise in self._db.execute(UNBOOKED, given):
             amounts = from_scaled(gross, AMOUNT_PLACES), from_scaled(returned, AMOUNT_PLACES)
-            one = UnbookedSum._make([*said, *amounts, unknown, otherwise])
+            one = UnbookedSum._make([*said, *amounts, unknown, booked_otherwise])
             found.setdefault((one.store, one.day), []).append(one)
         return found
 
-    def _facts(self, condition: str, *values: str | int) -> Iterator[EventRow]:
-        query = (
-            'SELECT ref, event_id, revision, content, store, day, currency, gross, fate, reason, letter, "partition", '  # noqa: S608 (constants)
-            '"offset", digest, arrived, occurred, lines, quantity, net, tax, tenders, print, personal, has_gross, '
-            f"closed_by, closed_why FROM sent WHERE {condition}"
-        )
+    def _events(self, condition: str, *values: str | int) -> Iterator[EventRow]:
+        query = f"SELECT {_EVENT_COLUMNS} FROM sent WHERE {condition}"  # noqa: S608 (constants)
         for *said, quantity, net, tax, tenders, number, personal, known, by, why in self._db.execute(query, values):
             said[7] = from_scaled(said[7], AMOUNT_PLACES)
             sums = (from_scaled(net, AMOUNT_PLACES), from_scaled(tax, AMOUNT_PLACES))
@@ -217,9 +222,9 @@ class EventStore:
             yield EventRow._make([*said, *figures, in_digits(number), in_digits(personal), bool(known), by, why])
 
     def gaps(self) -> dict[tuple[str, str], list[str]]:
-        """By store and day: the receipt numbers between others of their register that never came, in words.
+        """Return, by store and day, the missing receipt numbers between others of a register, as text.
 
-        A number may be left out on purpose, and a record that can't be read may have had it.
+        A till may skip a number on purpose, and an unreadable record may have it.
         """
         found: dict[tuple[str, str], list[str]] = {}
         for store, day, register, first, last in self._db.execute(GAPS, (REACH,)):
@@ -227,55 +232,57 @@ class EventStore:
             found.setdefault((store, day), []).append(words)
         return found
 
-    def closes(self) -> list[CloseRow]:
-        """The registers' totals, each register's in order of time; of one that was revised the highest revision."""
+    def register_closes(self) -> list[CloseRow]:
+        """Return the registers' totals in order of time by register. Only the highest revision counts."""
         return [CloseRow(*row) for row in self._db.execute(CLOSES)]
 
-    def closes_without_the_one_before(self, store: str | None, first: date, last: date) -> bool:
-        """Whether a register closed on one of these days, and its close before, from which it counts, is not here."""
+    def has_close_without_predecessor(self, store: str | None, first: date, last: date) -> bool:
+        """Return whether a register closed on one of these days and its close before that is unknown."""
         between = first.isoformat(), last.isoformat(), store
-        (found,) = self._db.execute(CLOSES_WITHOUT_THE_ONE_BEFORE, between).fetchone()
+        (found,) = self._db.execute(HAS_CLOSE_WITHOUT_PREDECESSOR, between).fetchone()
         return bool(found)
 
-    def sold(self, close: CloseRow, since: int) -> tuple[int, str | None]:
-        """What its register sold after `since` up to the close, scaled, dead letters included; the last one's day."""
+    def gross_sold(self, close: CloseRow, since: int) -> tuple[int, str | None]:
+        """Return the scaled gross sold from `since` to the close, dead letters included, and the last day."""
         where = (close.source, close.store, close.register, since, close.occurred, close.currency)
         gross, day = self._db.execute(SOLD, where).fetchone()
         return int(gross), day
 
-    def noted(self) -> dict[tuple[str, str], dict[str, int]]:
-        """By store and day, of how many events no document is made, by why."""
+    def skipped(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Return the number of events without a document, by store and day, and then by reason."""
         found: dict[tuple[str, str], dict[str, int]] = {}
-        query = "SELECT store, day, noted, count(*) FROM sent WHERE fate = 'noted' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        query = (
+            "SELECT store, day, skipped, count(*) FROM sent WHERE status = 'noted' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
         for store, day, why, count in self._db.execute(query):
             found.setdefault((store, day), {})[why or "a dead letter, replayed"] = count
         return found
 
-    def arrived_last(self) -> dict[tuple[str, str], int]:
-        """By store and day, when its last event arrived, in milliseconds since 1970."""
+    def last_arrivals(self) -> dict[tuple[str, str], int]:
+        """Return the arrival of the last event in milliseconds since 1970, by store and day."""
         query = "SELECT store, day, max(arrived) FROM sent GROUP BY 1, 2"
         return {(store, day): arrived for store, day, arrived in self._db.execute(query)}
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Close the database."""
         self._db.close()
 
 
 class ScratchEventStore:
-    """A book in a folder of its own, deleted at the end."""
+    """An event store in a temporary folder that is deleted at the end."""
 
     def __enter__(self) -> EventStore:
         self._folder = TemporaryDirectory(prefix="tillstream-")
-        self.book = EventStore(str(Path(self._folder.name) / "book.sqlite"))
-        return self.book
+        self.event_store = EventStore(str(Path(self._folder.name) / "events.sqlite"))
+        return self.event_store
 
     def __exit__(self, *_: Any) -> None:
-        self.book.close()
+        self.event_store.close()
         self._folder.cleanup()
 
 
 def _signed(number: int) -> int:
-    """A print as SQLite can hold it."""
+    """Return a digest as the signed integer that SQLite can store."""
     return number - 2**64 if number >= 2**63 else number
 
 

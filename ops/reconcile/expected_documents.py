@@ -1,4 +1,4 @@
-"""Records of the source topic as rows of the book: decoded, checked and mapped by the functions of the line."""
+"""Turn records of the source topic into rows, with the decoding, checks and mapping of the pipeline."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from streams.sources.canonical import RecordSource
 
 
 class ExpectedDocuments:
-    """What the line of today makes of records. The codes of a mapping are left out: no amount depends on them."""
+    """The documents that today's rules expect from records, without a mapping's codes: no amount depends on them."""
 
     def __init__(self, source: RecordSource, mapper: Mapper) -> None:
         self._source = source
@@ -32,7 +32,7 @@ class ExpectedDocuments:
         self._without_codes = mapper.without_codes()
 
     async def rows(self, batch: Batch, now: datetime) -> tuple[list[SentRow], list[CloseRow]]:
-        """The batch's events, and its records that are none; and its registers' totals."""
+        """Return a row for each event and each record without one, and the registers' totals."""
         await self._source.prepare(batch.records)
         arrivals, undecodable, skipped = decode(batch, self._source)
         places: Counter[int] = Counter()
@@ -43,14 +43,14 @@ class ExpectedDocuments:
             place = places[record.offset] - 1
             return SentRow(batch.partition, record.offset, place, digests[record.offset], record.timestamp)
 
-        rows = [bare(part.record)._replace(noted=part.why) for part in skipped]
+        rows = [bare(part.record)._replace(skipped=part.why) for part in skipped]
         for each in undecodable:
             row = bare(each.record)._replace(reason=each.reason.value)
             rows.append(row if each.event is None else self._stated(row, each.event))
         receipts, day_closes = split_day_closes(arrivals)
         closes: list[CloseRow] = []
         for arrival in day_closes:
-            row = self._stated(bare(arrival.record)._replace(noted="day_close"), arrival.event)
+            row = self._stated(bare(arrival.record)._replace(skipped="day_close"), arrival.event)
             rows.append(row._replace(gross=0))
             closes += self._close(arrival)
         for arrival in receipts:  # one at a time: a batch may have an event more than once
@@ -62,7 +62,7 @@ class ExpectedDocuments:
         return rows, closes
 
     async def documents(self, batch: Batch, now: datetime) -> list[ErpDocument]:
-        """Return the documents that the batch's events make."""
+        """Return the documents due for the batch's events."""
         await self._source.prepare(batch.records)
         arrivals, _, _ = decode(batch, self._source)
         receipts, _ = split_day_closes(arrivals)
@@ -91,7 +91,7 @@ class ExpectedDocuments:
         )
 
     def _stated(self, row: SentRow, event: SaleEvent, content: str | None = None) -> SentRow:
-        """With what the event says of itself, whether or not it adds up; `content`, if it is known already."""
+        """Fill in the fields that the event states, whether or not they add up. Pass `content` if it is known."""
         gross = _stated_gross(event)
         return row._replace(
             event_id=event.identity,
@@ -124,12 +124,12 @@ class ExpectedDocuments:
             return NOWHERE
 
     def store(self, name: str) -> Store | None:
-        """The store's time zone and cut-off."""
+        """Return the store's time zone and cut-off, or None if the store is unknown."""
         return self._mapper.stores.find(name)
 
 
 def _stated_gross(event: SaleEvent) -> int | None:
-    """Return the printed gross, signed and scaled as a document's; None where it is no amount."""
+    """Return the printed gross, signed and scaled as a document's; None if it is not an amount."""
     digits = minor_digits(event.currency)
     if digits is None:
         return None

@@ -1,4 +1,4 @@
-"""`tillstream explain`: one receipt's whole way, with its times."""
+"""`tillstream explain`: the trace of one receipt, with times."""
 
 import asyncio
 import re
@@ -11,14 +11,14 @@ from rich.table import Table
 
 from ops.dlq.listing import history
 from ops.dlq.render import console_of
-from ops.reconcile.compare import settle_letters
-from ops.reconcile.content import in_places
+from ops.reconcile.compare import settle_dead_letters
+from ops.reconcile.content import format_amount
 from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import committed
 from ops.reconcile.rows import EventRow
-from ops.reconcile.run import opened, read_all
-from ops.reconcile.verdict import WHERE
+from ops.reconcile.run import open_sink_and_expected, read_all
+from ops.reconcile.verdict import STATUS_LOCATIONS
 from schemas.document import ErpDocument
 from schemas.reference import split_receipt
 from sinks.base import DeliveryRecord, Sink, SupportsDeliveryHistory, SupportsErpNumbers
@@ -29,18 +29,18 @@ from streams.settings import Settings
 #: A receipt's number may be that of many registers.
 MOST = 20
 
-FATES = {
+STATUS_LABELS = {
     "erp": "delivered: the document that the ERP should hold",
-    "duplicate": "a duplicate: nothing was done",
+    "duplicate": "a duplicate: no action",
     "superseded": "replaced by a higher revision",
     "dead": "a dead letter",
     "held": "a dead letter, held by a cleaning rule",
     "parked": "a dead letter, parked",
-    "resolved": "a dead letter that a person has decided not to book",
-    "noted": "no document is made of it",
-    "waiting": "waits for a worker",
+    "resolved": "a dead letter, resolved by hand and not to be booked",
+    "noted": "skipped: no document is due",
+    "waiting": "waiting for the worker",
     "refused": "acknowledged, but today's rules would refuse it",
-    "vanished": "acknowledged, but it should be a dead letter, and is none",
+    "vanished": "acknowledged, but missing in both the ERP and the dead letters",
 }
 
 
@@ -54,101 +54,108 @@ class TraceStep:
     detail: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the step as JSON."""
         at = self.at.isoformat(timespec="milliseconds") if self.at is not None else None
         return {"at": at, "what": self.what, "where": self.where, "detail": self.detail}
 
 
 @dataclass
 class ReceiptTrace:
-    """A receipt's way, in order of time, and the document that the ERP holds of it now."""
+    """The trace of a receipt in order of time, and the document that the ERP holds now."""
 
     ref: str
     steps: list[TraceStep] = field(default_factory=list)
     document: ErpDocument | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """For machines; no customer and no cashier are in it."""
+        """Return the trace as JSON, without customer and cashier."""
         document = None if self.document is None else _document(self.document)
         return {"receipt": self.ref, "steps": [step.as_json() for step in self.steps], "document": document}
 
 
 def explain(settings: Settings, target: str, progress: Progress = lambda _: None) -> list[ReceiptTrace]:
-    """The ways of the receipts that are meant: by number, by reference, or by the id of an event of theirs.
+    """Trace the receipts with this number, this reference, or an event of this id.
 
-    The whole topic is read. Raises as `office.reconcile`.
+    The whole topic is read. Raises as `ops.reconcile.run.reconcile`.
     """
-    with opened(settings) as (sink, judge):
+    with open_sink_and_expected(settings) as (sink, expected):
         places = committed(settings)
-        refs = _refs(settings, judge, target, progress)
-        return [_way(settings, judge, sink, places, ref, progress) for ref in refs[:MOST]]
+        refs = _find_references(settings, expected, target, progress)
+        return [_trace_receipt(settings, expected, sink, places, ref, progress) for ref in refs[:MOST]]
 
 
-def _refs(settings: Settings, judge: ExpectedDocuments, target: str, progress: Progress) -> list[str]:
+def _find_references(settings: Settings, expected: ExpectedDocuments, target: str, progress: Progress) -> list[str]:
     if split_receipt(target) is not None:
         return [target]
-    book = EventStore()
+    event_store = EventStore()
     try:
-        _read(settings, book, judge, target.rpartition(":")[2], progress)
-        return book.meant(target)
+        _read(settings, event_store, expected, target.rpartition(":")[2], progress)
+        return event_store.find_references(target)
     finally:
-        book.close()
+        event_store.close()
 
 
-def _read(settings: Settings, book: EventStore, judge: ExpectedDocuments, word: str, progress: Progress) -> None:
-    asyncio.run(read_all(settings, book, judge, datetime.now(UTC), progress=progress, only=has_word(settings, word)))
+def _read(
+    settings: Settings, event_store: EventStore, expected: ExpectedDocuments, word: str, progress: Progress
+) -> None:
+    asyncio.run(
+        read_all(
+            settings, event_store, expected, datetime.now(UTC), progress=progress, only=word_filter(settings, word)
+        )
+    )
 
 
-def has_word(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
+def word_filter(settings: Settings, word: str) -> Callable[[TopicRecord], bool]:
     """Whether a record may be about something with this word in its name, so that not all have to be decoded.
 
-    A canonical record has the word as it is, or with escapes. What a contract makes of a record may be anything.
+    A canonical record has the word as it is, or with escapes. A contract may map a record to anything.
     """
-    plain = word.encode()
+    encoded = word.encode()
     if settings.contract is not None or not re.fullmatch(r"[A-Za-z0-9._-]+", word):
         return lambda record: True
-    return lambda record: record.value is not None and (plain in record.value or b"\\u" in record.value)
+    return lambda record: record.value is not None and (encoded in record.value or b"\\u" in record.value)
 
 
-def _way(
-    settings: Settings, judge: ExpectedDocuments, sink: Sink, places: dict[int, int], ref: str, progress: Progress
+def _trace_receipt(
+    settings: Settings, expected: ExpectedDocuments, sink: Sink, places: dict[int, int], ref: str, progress: Progress
 ) -> ReceiptTrace:
-    book = EventStore()
+    event_store = EventStore()
     try:
         parts = split_receipt(ref)
         number = parts[3] if parts is not None else ""
-        _read(settings, book, judge, number, progress)
-        settle_letters(book, (), sink)
-        book.judge(places)
-        facts = book.about(ref)
+        _read(settings, event_store, expected, number, progress)
+        settle_dead_letters(event_store, (), sink)
+        event_store.classify(places)
+        events = event_store.events_of(ref)
     finally:
-        book.close()
+        event_store.close()
     held = sink.read([ref])
     way = ReceiptTrace(ref, document=held[0] if held else None)
-    for fact in facts:
-        way.steps += _arrival(settings.topic, fact)
-        if fact.letter:
-            way.steps += _letters(settings, fact)
-    ids = {fact.event_id for fact in facts} | {document.event_id for document in held}
+    for event in events:
+        way.steps += _arrival(settings.topic, event)
+        if event.dead_letter:
+            way.steps += _letters(settings, event)
+    ids = {event.event_id for event in events} | {document.event_id for document in held}
     if isinstance(sink, SupportsDeliveryHistory):
         way.steps += [_delivery(each) for each in sink.deliveries(sorted(ids))]
     way.steps.sort(key=lambda step: (step.at is None, step.at))
-    way.steps.append(_now(way, facts, sink.numbers([ref]).get(ref) if isinstance(sink, SupportsErpNumbers) else None))
+    way.steps.append(_now(way, events, sink.numbers([ref]).get(ref) if isinstance(sink, SupportsErpNumbers) else None))
     return way
 
 
-def _arrival(topic: str, fact: EventRow) -> list[TraceStep]:
-    stands = f"{topic}, partition {fact.partition}, offset {fact.offset}"
-    said = f"event {fact.event_id}, revision {fact.revision}, {in_places(fact.gross, fact.currency)} {fact.currency}"
-    more = f"; today's rules: {fact.reason}" if fact.reason else ""
+def _arrival(topic: str, event: EventRow) -> list[TraceStep]:
+    stands = f"{topic}, partition {event.partition}, offset {event.offset}"
+    gross = f"{format_amount(event.gross, event.currency)} {event.currency}"
+    said = f"event {event.event_id}, revision {event.revision}, {gross}"
+    more = f"; today's rules: {event.reason}" if event.reason else ""
     return [
-        TraceStep(_moment(fact.occurred), "sold at the till", f"store {fact.store}, business day {fact.day}", said),
-        TraceStep(_moment(fact.arrived), "arrived", stands, f"{FATES[fact.fate]}{more}"),
+        TraceStep(_moment(event.occurred), "sold at the till", f"store {event.store}, business day {event.day}", said),
+        TraceStep(_moment(event.arrived), "arrived", stands, f"{STATUS_LABELS[event.status]}{more}"),
     ]
 
 
-def _letters(settings: Settings, fact: EventRow) -> list[TraceStep]:
-    origin = RecordOrigin(settings.topic, fact.partition, fact.offset, fact.digest)
+def _letters(settings: Settings, event: EventRow) -> list[TraceStep]:
+    origin = RecordOrigin(settings.topic, event.partition, event.offset, event.digest)
     letters, outcomes = history(settings, origin)
     steps = [
         TraceStep(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.place}",
@@ -168,18 +175,18 @@ def _delivery(each: DeliveryRecord) -> TraceStep:
     )
 
 
-def _now(way: ReceiptTrace, facts: Sequence[EventRow], number: str | None) -> TraceStep:
+def _now(way: ReceiptTrace, events: Sequence[EventRow], number: str | None) -> TraceStep:
     document = way.document
     if document is None:
-        due = any(fact.fate == "erp" for fact in facts)
-        left = next((fact for fact in facts if fact.fate in WHERE), None)
+        due = any(event.status == "erp" for event in events)
+        left = next((event for event in events if event.status in STATUS_LOCATIONS), None)
         if left is not None and not due:
-            gross = f"{in_places(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
-            return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {WHERE[left.fate]}")
-        words = "and it should hold one: tillstream reconcile" if due else "and there should be none" if facts else ""
-        return TraceStep(
-            None, "now: the ERP holds no document", way.ref, words or "nor did the topic have anything of it"
-        )
+            gross = (
+                f"{format_amount(left.gross, left.currency)} {left.currency}" if left.has_gross else "an unknown amount"
+            )
+            return TraceStep(None, "now: NOT BOOKED", way.ref, f"{gross}, {STATUS_LOCATIONS[left.status]}")
+        words = "but one is due: tillstream reconcile" if due else "and none is due" if events else ""
+        return TraceStep(None, "now: the ERP holds no document", way.ref, words or "and the topic has no record of it")
     said = _document(document)
     more = ", ".join(f"{name} {said[name]}" for name in ("mapping", "company", "review") if said[name])
     booked = f"booked on {document.business_date} in store {document.store}"
@@ -192,7 +199,7 @@ def _now(way: ReceiptTrace, facts: Sequence[EventRow], number: str | None) -> Tr
 def _document(document: ErpDocument) -> dict[str, Any]:
     names = ("external_ref", "event_id", "kind", "revision", "store", "currency", "mapping", "company", "review")
     amounts = {
-        name: in_places(getattr(document, name), document.currency) for name in ("net", "tax", "rounding", "gross")
+        name: format_amount(getattr(document, name), document.currency) for name in ("net", "tax", "rounding", "gross")
     }
     said = {name: getattr(document, name) for name in names}
     return said | {"business_date": document.business_date.isoformat(), "lines": len(document.lines)} | amounts
@@ -203,7 +210,7 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def report(ways: Sequence[ReceiptTrace]) -> None:
-    """Prints them."""
+    """Print the traces."""
     console = console_of()
     for way in ways:
         table = Table("when (UTC)", "what", "where", "detail", title=printable(way.ref), title_justify="left", box=None)

@@ -40,7 +40,7 @@ _NEAR = 500
 
 
 def committed(settings: Settings) -> dict[int, int]:
-    """Of each partition of the topic, where the workers' group reads next; 0 where it has read nothing.
+    """Return the next offset of the workers' group by partition; 0 where it has read nothing.
 
     Raises TopicsUnusable and BrokerUnreachable.
     """
@@ -51,10 +51,10 @@ def committed(settings: Settings) -> dict[int, int]:
 
 
 def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
-    """The letters of the topic's records, whatever was done about them: of each the last that is yielded counts.
+    """Yield the dead letters of the topic's records, open or closed. The last one yielded for a record counts.
 
-    First those of the audit trail, as what was purged since, or parked, is in no other place any more; then those that
-    there are. Raises BrokerUnreachable.
+    Those of the audit trail come first, since purged and parked dead letters exist only there; then those in the
+    dead-letter topic. Raises BrokerUnreachable.
     """
     there = partitions_of_topics(settings.kafka_access)
     by: dict[str, str] = {}
@@ -82,9 +82,9 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
 
 @dataclass
 class TopicExtent:
-    """What a topic has. Of each partition, `begins`: its first offset; `starts` and `ends`: what was read of it.
+    """The extent of a topic, by partition: `begins` has its first offset, `starts` and `ends` the offsets read.
 
-    `lost`: when the last record arrived that the topic has lost to its retention, at the latest; None when it has all.
+    `lost` is the latest possible arrival of a record lost to retention, or None if the topic is complete.
     """
 
     begins: dict[int, int] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class TopicExtent:
     lost: datetime | None = None
 
     def lacks(self, partition: int, offset: int) -> bool:
-        """Whether a record that was there is not there any more, and is not one that was left unread."""
+        """Return whether the topic has lost the record. False for records that exist but were not read."""
         if partition not in self.begins:
             return False
         unread = self.begins[partition] <= offset < self.starts[partition]
@@ -102,17 +102,17 @@ class TopicExtent:
 
 async def read_topic(
     settings: Settings,
-    book: EventStore,
-    judge: ExpectedDocuments,
+    event_store: EventStore,
+    expected: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> TopicExtent:
-    """Puts what the topic has now into the book; with `first`, what can concern business days from then on;
-    `only` these records.
+    """Add the topic's records to the event store and return the topic's extent.
 
-    Returns what the topic has of all that it had. Raises BrokerUnreachable.
+    With `first`, read only records that can concern business days from then on. `only` filters records. Raises
+    BrokerUnreachable.
     """
     extent = TopicExtent()
     with open_consumer(settings.kafka_access, settings.topic) as consumer:
@@ -128,31 +128,31 @@ async def read_topic(
             for number in {record.partition for record in records}:
                 of_one = [record for record in records if record.partition == number]
                 if number in begun:
-                    begun.discard(number)  # its first record; what it has lost came before
+                    begun.discard(number)  # its first record; lost ones came before
                     at = datetime.fromtimestamp(max(0, of_one[0].timestamp) / 1000, UTC)
                     extent.lost = at if extent.lost is None else max(extent.lost, at)
                 wanted = list(filter(only, of_one))
-                rows, closes = await judge.rows(Batch(settings.topic, number, wanted), now)
-                book.add(rows)
-                book.add_closes(closes)
+                rows, closes = await expected.rows(Batch(settings.topic, number, wanted), now)
+                event_store.add(rows)
+                event_store.add_closes(closes)
     if begun:  # partitions that have nothing any more; who knows of when that was
         extent.lost = now
     return extent
 
 
-async def read_letters_alone(
+async def read_dead_letters_without_record(
     settings: Settings,
-    book: EventStore,
-    judge: ExpectedDocuments,
+    event_store: EventStore,
+    expected: ExpectedDocuments,
     now: datetime,
     extent: TopicExtent,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> None:
-    """Put dead letters into the book whose records have left the topic: a letter has its record byte for byte.
+    """Add the records that have left the topic from their dead letters, which hold them byte for byte.
 
-    The book has the letters already, and all that was read of the topic. Raises BrokerUnreachable.
+    The event store already has the dead letters and the records read from the topic. Raises BrokerUnreachable.
     """
-    alone = {place for place in book.letters_alone() if extent.lacks(place[0], place[1])}
+    alone = {place for place in event_store.dead_letters_without_record() if extent.lacks(place[0], place[1])}
     topic = settings.dead_letter_topic
     there = partitions_of_topics(settings.kafka_access).get(topic, 0)
     for records in read_partitions(settings.kafka_access, topic, range(there)) if alone else ():
@@ -164,21 +164,21 @@ async def read_letters_alone(
             alone.discard((partition, offset, digest))  # it may have failed several times
             arrived = milliseconds(head.first_failed)
             its_record = TopicRecord(partition, offset, arrived, record.key, record.value, record.headers)
-            rows, _ = await judge.rows(Batch(settings.topic, partition, [its_record]), now)
-            book.add(row._replace(digest=digest) for row in rows)
+            rows, _ = await expected.rows(Batch(settings.topic, partition, [its_record]), now)
+            event_store.add(row._replace(digest=digest) for row in rows)
 
 
 async def sent_documents(
-    settings: Settings, judge: ExpectedDocuments, now: datetime, facts: Sequence[EventRow], most: int = 2_000
+    settings: Settings, expected: ExpectedDocuments, now: datetime, events: Sequence[EventRow], most: int = 2_000
 ) -> dict[str, ErpDocument]:
     """Return by reference the documents that these receipts' records make; of the first `most`.
 
     A receipt whose record is gone from the topic is left out. Raises BrokerUnreachable.
     """
-    wanted = {(fact.event_id, fact.ref) for fact in facts[:most]}
+    wanted = {(event.event_id, event.ref) for event in events[:most]}
     places: dict[int, set[int]] = defaultdict(set)
-    for fact in facts[:most]:
-        places[fact.partition].add(fact.offset)
+    for event in events[:most]:
+        places[event.partition].add(event.offset)
     found: dict[str, ErpDocument] = {}
     with open_consumer(settings.kafka_access, settings.topic) as consumer:
         there = offset_ranges(consumer, settings.topic, sorted(places)) if places else {}
@@ -186,7 +186,7 @@ async def sent_documents(
             for span in _spans(sorted(offset for offset in offsets if there[number][0] <= offset < there[number][1])):
                 for records in read_spans(consumer, settings.topic, {number: span}, lambda _: None, _PIECE):
                     chosen = [record for record in records if record.offset in offsets]
-                    documents = await judge.documents(Batch(settings.topic, number, chosen), now)
+                    documents = await expected.documents(Batch(settings.topic, number, chosen), now)
                     found |= {
                         each.external_ref: each for each in documents if (each.event_id, each.external_ref) in wanted
                     }
@@ -194,7 +194,7 @@ async def sent_documents(
 
 
 def _spans(offsets: Sequence[int]) -> list[tuple[int, int]]:
-    """The spans to read for these offsets: what is near is read in one go, which is sooner than to ask again."""
+    """Return the spans to read for these offsets. Near ones share a span, which is faster than another request."""
     spans: list[tuple[int, int]] = []
     for offset in offsets:
         if spans and offset - spans[-1][1] < _NEAR:
@@ -212,6 +212,6 @@ def _starts(consumer: Any, topic: str, there: dict[int, tuple[int, int]], first:
     return offsets_at(consumer, topic, there, since)
 
 
-def day_ends(judge: ExpectedDocuments, store: str, day: date) -> datetime:
+def day_ends(expected: ExpectedDocuments, store: str, day: date) -> datetime:
     """Return when the store's business day is over; for an unknown store, when the day is over in UTC."""
-    return end_of_business_date(day, judge.store(store) or Store())
+    return end_of_business_date(day, expected.store(store) or Store())

@@ -1,9 +1,9 @@
-"""The SQL of the book: its tables, how rows are judged, and sums over them."""
+"""The SQL of the event store: its tables, the classification of rows, and sums over them."""
 
 from ops.reconcile.rows import SentRow
 from schemas.dead_letter import Reason
 
-_TEXTS = {"digest", "noted", "reason", "event_id", "ref", "content", "source", "store", "register", "receipt", "day",
+_TEXTS = {"digest", "skipped", "reason", "event_id", "ref", "content", "source", "store", "register", "receipt", "day",
           "currency", "tenders"}  # fmt: skip
 _HALF = 0xFFFFFFFF
 
@@ -12,69 +12,69 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE sent (
     {", ".join(f'"{name}" {"TEXT" if name in _TEXTS else "INTEGER"} NOT NULL' for name in SentRow._fields)},
-    fate TEXT NOT NULL DEFAULT '', letter TEXT NOT NULL DEFAULT '', closed_by TEXT NOT NULL DEFAULT '',
+    status TEXT NOT NULL DEFAULT '', dead_letter TEXT NOT NULL DEFAULT '', closed_by TEXT NOT NULL DEFAULT '',
     closed_why TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE closes (
     event_id TEXT PRIMARY KEY, source TEXT, store TEXT, register TEXT, day TEXT, occurred INTEGER, currency TEXT,
     gross INTEGER, receipt TEXT, revision INTEGER
 );
-CREATE TABLE letters (
+CREATE TABLE dead_letters (
     "partition" INTEGER, "offset" INTEGER, digest TEXT, reason TEXT, place TEXT, "end" TEXT, by TEXT, why TEXT,
     PRIMARY KEY ("partition", "offset", digest)
 );
 CREATE INDEX closes_receipt ON closes (source, store, register, receipt, day, currency, revision);
 """
 
-#: After all is in. What became of a row is its fate:
+#: Run after all rows are in. The statuses of a row:
 #: erp        the document that the ERP should hold of its receipt
 #: duplicate  the same event, or the same receipt, once more
 #: superseded an earlier revision of a receipt that came again with a higher one
 #: dead, held a dead letter that did not come to the ERP (`held` by a cleaning rule)
 #: parked     a dead letter that was put aside: not booked either
-#: resolved   a dead letter of which a person has decided that it shall not be booked
-#: noted      no document is to be made of it
+#: resolved   a dead letter that a person has decided not to book
+#: noted      no document is due
 #: waiting    the worker has not come to it yet
-#: refused    as `erp`, but today's rules would refuse it: what the ERP should hold of it is not known
-#: vanished   none of all that: it should be a dead letter, or in the ERP, and is neither
-JUDGE = """
+#: refused    as `erp`, but today's rules would refuse it: the document due is unknown
+#: vanished   it should be a dead letter or in the ERP, and is neither
+APPLY_DEAD_LETTERS = """
 CREATE INDEX IF NOT EXISTS sent_place ON sent ("partition", "offset", digest);
 CREATE INDEX sent_ref ON sent (ref, revision, content);
-UPDATE sent SET fate = 'noted' WHERE noted <> '';
-UPDATE sent SET letter = l.place || ' ' || l.reason, closed_by = l.by, closed_why = l.why,
-    fate = CASE
+UPDATE sent SET status = 'noted' WHERE skipped <> '';
+UPDATE sent SET dead_letter = l.place || ' ' || l.reason, closed_by = l.by, closed_why = l.why,
+    status = CASE
         WHEN l."end" IN ('delivered', 'superseded', 'duplicate') THEN ''
         WHEN l."end" IN ('noted', 'parked', 'resolved') THEN l."end"
         WHEN l.reason LIKE 'held\\_%' ESCAPE '\\' THEN 'held' ELSE 'dead' END
-    FROM letters l
-    WHERE sent.noted = '' AND l."partition" = sent."partition" AND l."offset" = sent."offset"
+    FROM dead_letters l
+    WHERE sent.skipped = '' AND l."partition" = sent."partition" AND l."offset" = sent."offset"
     AND l.digest = sent.digest;
 """
 
-RANK = """
-CREATE INDEX sent_fate ON sent (fate);
+CLASSIFY = """
+CREATE INDEX sent_status ON sent (status);
 WITH ranked AS (
     SELECT rowid AS number,
         row_number() OVER (PARTITION BY ref, revision, content ORDER BY arrived, "partition", "offset", place) AS copy,
         max(revision) OVER (PARTITION BY ref) AS newest,
         first_value(content) OVER (PARTITION BY ref, revision ORDER BY arrived, "partition", "offset", place) AS first
-    FROM sent WHERE fate = '' AND ref <> ''
+    FROM sent WHERE status = '' AND ref <> ''
 )
-UPDATE sent SET fate = CASE
+UPDATE sent SET status = CASE
     WHEN ranked.copy > 1 THEN 'duplicate'
     WHEN sent.content <> ranked.first THEN 'vanished'
     WHEN sent.revision < ranked.newest THEN 'superseded'
     ELSE 'erp' END
 FROM ranked WHERE sent.rowid = ranked.number;
-UPDATE sent SET fate = 'vanished' WHERE fate = '';
-UPDATE sent SET fate = 'refused' WHERE fate = 'erp' AND reason <> '';
-CREATE INDEX sent_day ON sent (store, day, currency, fate);
+UPDATE sent SET status = 'vanished' WHERE status = '';
+UPDATE sent SET status = 'refused' WHERE status = 'erp' AND reason <> '';
+CREATE INDEX sent_day ON sent (store, day, currency, status);
 CREATE INDEX sent_register ON sent (source, store, register, occurred);
 CREATE INDEX sent_content ON sent (content);
 """
 
-#: Fates of dead letters that are not in the ERP.
-LETTERS = ("dead", "held", "parked", "resolved")
+#: Statuses of dead letters that are not in the ERP.
+DEAD_LETTER_STATUSES = ("dead", "held", "parked", "resolved")
 
 #: Why a record's own time, and so its day, is not believed.
 DOUBTED_TIMES = (Reason.IMPLAUSIBLE_TIME.value, Reason.HELD_TIME.value)
@@ -83,18 +83,20 @@ DOUBTED_TIMES = (Reason.IMPLAUSIBLE_TIME.value, Reason.HELD_TIME.value)
 UNBOOKED = f"""
 WITH latest AS (
     SELECT store, CASE WHEN reason IN {DOUBTED_TIMES} AND day NOT BETWEEN :first AND :last THEN '' ELSE day END AS day,
-        currency, fate, gross, has_gross AND currency <> '' AS known,
-        fate <> 'waiting' AND ref <> '' AND EXISTS (
-            SELECT 1 FROM sent b WHERE b.ref = s.ref AND b.currency = s.currency AND b.fate IN ('erp', 'refused')
-        ) AS otherwise,
+        currency, status, gross, has_gross AND currency <> '' AS known,
+        status <> 'waiting' AND ref <> '' AND EXISTS (
+            SELECT 1 FROM sent b WHERE b.ref = s.ref AND b.currency = s.currency AND b.status IN ('erp', 'refused')
+        ) AS booked_otherwise,
         row_number() OVER (
             PARTITION BY CASE ref WHEN '' THEN "partition" || ':' || "offset" || ':' || place ELSE ref END, currency
-            ORDER BY fate = 'resolved', revision DESC, arrived DESC, "partition", "offset" DESC
+            ORDER BY status = 'resolved', revision DESC, arrived DESC, "partition", "offset" DESC
         ) AS number
-    FROM sent s WHERE fate IN {(*LETTERS, "waiting")} AND arrived BETWEEN :since AND :until
+    FROM sent s WHERE status IN {(*DEAD_LETTER_STATUSES, "waiting")} AND arrived BETWEEN :since AND :until
 )
-SELECT store, day, currency, fate, sum(known AND NOT otherwise), sum(gross * (known AND NOT otherwise)),
-    sum(min(gross, 0) * (known AND NOT otherwise)), sum(NOT known AND NOT otherwise), sum(otherwise)
+SELECT store, day, currency, status,
+    sum(known AND NOT booked_otherwise), sum(gross * (known AND NOT booked_otherwise)),
+    sum(min(gross, 0) * (known AND NOT booked_otherwise)), sum(NOT known AND NOT booked_otherwise),
+    sum(booked_otherwise)
 FROM latest WHERE number = 1 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """  # noqa: S608 (constants)
 
@@ -117,23 +119,23 @@ SELECT * FROM closes c WHERE NOT EXISTS (
 ) ORDER BY source, store, register, currency, occurred"""
 
 #: Between two days, of all stores or of one.
-CLOSES_WITHOUT_THE_ONE_BEFORE = """
+HAS_CLOSE_WITHOUT_PREDECESSOR = """
 SELECT EXISTS (
     SELECT 1 FROM (SELECT store, day, min(occurred) FROM closes GROUP BY source, store, register, currency)
     WHERE day BETWEEN ? AND ? AND store = coalesce(?, store)
 )"""
 
-#: What a register sold between two moments, each receipt once.
+#: The sales of a register between two moments, each receipt once.
 SOLD = """
 SELECT coalesce(sum(gross), 0), max(day) FROM (
     SELECT gross, day, row_number() OVER (
-        PARTITION BY ref ORDER BY fate IN ('erp', 'refused', 'waiting') DESC, revision DESC, arrived
+        PARTITION BY ref ORDER BY status IN ('erp', 'refused', 'waiting') DESC, revision DESC, arrived
     ) AS place FROM sent
     WHERE source = ? AND store = ? AND register = ? AND occurred > ? AND occurred <= ? AND currency = ?
-    AND fate IN ('erp', 'refused', 'waiting', 'dead', 'held', 'parked', 'resolved', 'vanished')
+    AND status IN ('erp', 'refused', 'waiting', 'dead', 'held', 'parked', 'resolved', 'vanished')
 ) WHERE place = 1"""
 
 
 def halves(name: str) -> tuple[str, str]:
-    """Return what SQLite can add up of a print: its integers are of 64 bits and raise an error beyond."""
+    """Return SQL for the two halves of a digest. SQLite raises an error when a sum exceeds 64 bits."""
     return f"({name} >> 32) & {_HALF}", f"{name} & {_HALF}"

@@ -1,4 +1,4 @@
-"""A reconciliation on the screen, and as JSON."""
+"""The result of a reconciliation on the screen, and as JSON."""
 
 import json
 from collections import Counter, defaultdict
@@ -12,40 +12,40 @@ from rich.table import Table
 
 from ops.dlq.render import console_of
 from ops.reconcile.completeness import sum_of
-from ops.reconcile.content import in_places
+from ops.reconcile.content import format_amount
 from ops.reconcile.rows import EventRow, ReceiptFigures
-from ops.reconcile.run import Now, ReconciliationResult, unbalanced
+from ops.reconcile.run import ReconciliationResult, StatesByDay, unbalanced
 from ops.reconcile.store_day import MEANING, CurrencyTotals, DayDifference, DayReport
-from ops.reconcile.verdict import WHERE, colour, counted, sums_by_fate, verdict
+from ops.reconcile.verdict import STATUS_LOCATIONS, colour, counted, sums_by_status, verdict
 from streams.dead_letters.audit import CLOSED
 from streams.dead_letters.day_states import DayState
 from streams.dead_letters.header import printable
 
-#: Rows of a table, so that a year of hundreds of stores does not scroll by.
-MOST = 50
+#: Rows of a table: a year of hundreds of stores would scroll by.
+MAX_ROWS = 50
 NO_STORE = "(no store)"
 
 
-def as_json(found: ReconciliationResult, now: Now) -> Iterator[str]:
-    """All of it as one JSON object, piece by piece: of a year of hundreds of stores it is a hundred megabytes."""
-    head = {"at": found.at.isoformat(), "balanced": found.balanced} | _answers(found) | {
-        "verdict": verdict(found, now),
-        "unjudged": sum(day.state in ("open", "unproved") for day in found.days),
-        "unsettled": len(unbalanced(found, now)),
-        "lost_until": None if found.reach is None else found.reach.isoformat(),
-        "late": None if found.late is None else found.late.isoformat(),
-        "without_a_day": None if found.unplaced is None else answers_as_json(found.unplaced),
+def as_json(result: ReconciliationResult, states: StatesByDay) -> Iterator[str]:
+    """Yield the result as one JSON object in pieces: a year of hundreds of stores takes a hundred megabytes."""
+    head = {"at": result.at.isoformat(), "balanced": result.balanced} | _answers(result) | {
+        "verdict": verdict(result, states),
+        "unjudged": sum(day.state in ("open", "unproved") for day in result.days),
+        "unsettled": len(unbalanced(result, states)),
+        "lost_until": None if result.reach is None else result.reach.isoformat(),
+        "late": None if result.late is None else result.late.isoformat(),
+        "without_a_day": None if result.unplaced is None else answers_as_json(result.unplaced),
     }  # fmt: skip
     yield json.dumps(head, ensure_ascii=False)[:-1] + ', "days": ['
-    for place, day in enumerate(found.days):
-        yield (", " if place else "") + json.dumps(day_as_json(day, now[day.store, day.day]), ensure_ascii=False)
+    for place, day in enumerate(result.days):
+        yield (", " if place else "") + json.dumps(day_as_json(day, states[day.store, day.day]), ensure_ascii=False)
     yield "]}\n"
 
 
-def _answers(found: ReconciliationResult) -> dict[str, Any]:
-    """Return both answers about all days."""
-    books = {day.books for day in found.all}
-    days = found.all
+def _answers(result: ReconciliationResult) -> dict[str, Any]:
+    """Return the answers to both questions about all days together."""
+    books = {day.books for day in result.all}
+    days = result.all
     return {
         "books": next((word for word in ("differ", "not proved") if word in books), "agree"),
         "complete": all(day.is_complete for day in days),
@@ -56,12 +56,12 @@ def _answers(found: ReconciliationResult) -> dict[str, Any]:
 
 
 def answers_as_json(day: DayReport) -> dict[str, Any]:
-    """Return both answers about a day: whether the books agree, and what is not booked."""
+    """Return the answers to both questions about a day: do the books agree, and is everything booked?"""
     return {
         "books": day.books,
         "complete": day.is_complete,
         "unbooked": day.not_booked.as_json()
-        | {"by_fate": {fate: sums.as_json() for fate, sums in sums_by_fate([day]).items()}},
+        | {"by_fate": {status: sums.as_json() for status, sums in sums_by_status([day]).items()}},
         "resolved": day.resolved.as_json(),
         "records_lost": day.lost,
         "unproved": day.unproved.as_json(),
@@ -70,7 +70,7 @@ def answers_as_json(day: DayReport) -> dict[str, Any]:
 
 
 def day_as_json(day: DayReport, state: DayState) -> dict[str, Any]:
-    """A store's day."""
+    """Return a store's day as JSON."""
     return {
         "store": day.store,
         "day": day.day,
@@ -82,22 +82,24 @@ def day_as_json(day: DayReport, state: DayState) -> dict[str, Any]:
         "last_arrival": _moment(day.arrived),
         "accounts": [account_as_json(account) for account in day.accounts],
         **answers_as_json(day),
-        "dead_letters": [_letter_as_json(each) for each in day.letters],
-        "noted": day.noted,
+        "dead_letters": [_dead_letter_as_json(each) for each in day.dead_letters],
+        "noted": day.skipped,
         "gaps": day.gaps,
     }
 
 
-def _letter_as_json(each: EventRow) -> dict[str, Any]:
-    gross = in_places(each.gross, each.currency) if each.has_gross else None
-    closed = {"closed_by": each.closed_by, "closed_why": each.closed_why} if each.fate in ("parked", "resolved") else {}
-    return {"receipt": each.ref, "letter": each.letter, "fate": each.fate, "gross": gross} | closed
+def _dead_letter_as_json(each: EventRow) -> dict[str, Any]:
+    gross = format_amount(each.gross, each.currency) if each.has_gross else None
+    closed = (
+        {"closed_by": each.closed_by, "closed_why": each.closed_why} if each.status in ("parked", "resolved") else {}
+    )
+    return {"receipt": each.ref, "letter": each.dead_letter, "fate": each.status, "gross": gross} | closed
 
 
 def account_as_json(account: CurrencyTotals) -> dict[str, Any]:
-    """A store's day in one currency."""
-    counts = {fate: count for fate, (count, _) in sorted(account.counts.items())}
-    money = {fate: in_places(gross, account.currency) for fate, (_, gross) in sorted(account.counts.items())}
+    """Return a store's day in one currency as JSON."""
+    counts = {status: count for status, (count, _) in sorted(account.counts.items())}
+    money = {status: format_amount(gross, account.currency) for status, (_, gross) in sorted(account.counts.items())}
     return {
         "currency": account.currency,
         "events": account.count(),
@@ -115,77 +117,81 @@ def _figures(figures: ReceiptFigures, currency: str) -> dict[str, Any]:
         "receipts": figures.receipts,
         "lines": figures.lines,
         "quantity": _plain(figures.quantity),
-        **{name: in_places(getattr(figures, name), currency) for name in ("net", "tax", "gross")},
-        "tenders": {kind: in_places(amount, currency) for kind, amount in sorted(figures.tenders.items())},
+        **{name: format_amount(getattr(figures, name), currency) for name in ("net", "tax", "gross")},
+        "tenders": {kind: format_amount(amount, currency) for kind, amount in sorted(figures.tenders.items())},
         "digest": figures.digest,
     }
 
 
 def difference_as_json(each: DayDifference) -> dict[str, Any]:
-    """A difference."""
+    """Return a difference as JSON."""
     return {
         "kind": each.kind,
         "meaning": MEANING[each.kind],
         "receipt": each.ref,
         "detail": each.detail,
         "place": each.place,
-        "sent": None if each.sent is None else in_places(each.sent, each.currency),
-        "erp": None if each.held is None else in_places(each.held, each.currency),
+        "sent": None if each.sent is None else format_amount(each.sent, each.currency),
+        "erp": None if each.held is None else format_amount(each.held, each.currency),
         "repair": each.repair,
     }
 
 
-def report(found: ReconciliationResult, now: Now, *, everything: bool) -> None:
-    """Prints the table, and what differs."""
+def report(result: ReconciliationResult, states: StatesByDay, *, everything: bool) -> None:
+    """Print the table, the differences and the verdict."""
     console = console_of()
-    shown = found.days if everything or len(found.days) <= MOST else [d for d in found.days if _odd(d, now)]
+    shown = (
+        result.days
+        if everything or len(result.days) <= MAX_ROWS
+        else [d for d in result.days if _needs_attention(d, states)]
+    )
     table = Table(box=None, header_style="bold")
     for name in ("store", "day", "state"):
         table.add_column(name)
-    seldom = [fate for fate in _SELDOM if any(day.count(fate) for day in found.days)]
-    fates = ["duplicate", "superseded", "dead", "held", *seldom, "waiting", "noted"]
-    numbers = ("sent", "= ERP", *(f"+ {_COLUMNS.get(fate, fate)}" for fate in fates))
+    rare = [status for status in _RARE_STATUSES if any(day.count(status) for day in result.days)]
+    statuses = ["duplicate", "superseded", "dead", "held", *rare, "waiting", "noted"]
+    numbers = ("sent", "= ERP", *(f"+ {_COLUMNS.get(status, status)}" for status in statuses))
     for name in (*numbers, "gross due", "gross ERP", "difference", "not booked"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for day in shown[: None if everything else MOST]:
-        _add(table, day, now[day.store, day.day], fates)
+    for day in shown[: None if everything else MAX_ROWS]:
+        _add(table, day, states[day.store, day.day], statuses)
     console.print(table)
-    if len(shown) > MOST and not everything:
-        console.print(f"… and {len(shown) - MOST:,} more days; --all shows them, --json has them")
-    _report_differences(console, found)
-    _report_rest(console, found)
+    if len(shown) > MAX_ROWS and not everything:
+        console.print(f"… and {len(shown) - MAX_ROWS:,} more days; --all shows them, --json has them")
+    _report_differences(console, result)
+    _report_rest(console, result)
     console.print()
-    for fate, sums in sums_by_fate(found.all).items():
-        console.print(f"not booked, {WHERE[fate]}: {sums.in_words()}", soft_wrap=True)
-    console.print(verdict(found, now), style=colour(found, now), soft_wrap=True)
+    for status, sums in sums_by_status(result.all).items():
+        console.print(f"not booked, {STATUS_LOCATIONS[status]}: {sums.in_words()}", soft_wrap=True)
+    console.print(verdict(result, states), style=colour(result, states), soft_wrap=True)
 
 
-#: Heads of the columns, where they are not the fate itself.
-_COLUMNS = {"duplicate": "twice", "superseded": "replaced"}
-#: Fates that have a column only where there are some.
-_SELDOM = ("parked", "resolved", "refused", "vanished")
+#: Column headings that are not the status itself.
+_COLUMNS = {"duplicate": "duplicates", "superseded": "replaced", "noted": "skipped"}
+#: Statuses that have a column only if they occur.
+_RARE_STATUSES = ("parked", "resolved", "refused", "vanished")
 
 
-def _odd(day: DayReport, now: Now) -> bool:
-    state = now[day.store, day.day]
+def _needs_attention(day: DayReport, states: StatesByDay) -> bool:
+    state = states[day.store, day.day]
     return bool(day.differences) or state.reopened or state.state not in ("balanced", "signed off")
 
 
-def _add(table: Table, day: DayReport, state: DayState, fates: Sequence[str]) -> None:
+def _add(table: Table, day: DayReport, state: DayState, statuses: Sequence[str]) -> None:
     not_booked = day.not_booked.amounts
     for place, account in enumerate(day.accounts):
         head = [printable(day.store) or NO_STORE, day.day, _state(day, state)] if not place else ["", "", ""]
         counts = [
             account.count(),
             account.held.receipts,
-            *(account.count(fate) for fate in fates),
+            *(account.count(status) for status in statuses),
         ]
         left = not_booked.get(account.currency)
         due, held = account.due.gross, account.held.gross
-        money = [in_places(amount, account.currency) for amount in (due, held)]
-        off = "" if due == held else in_places(held - due, account.currency)
-        missing = "" if left is None else in_places(left.gross, account.currency)
+        money = [format_amount(amount, account.currency) for amount in (due, held)]
+        off = "" if due == held else format_amount(held - due, account.currency)
+        missing = "" if left is None else format_amount(left.gross, account.currency)
         shown = (f"{count:,}" if count else "" for count in counts)
         table.add_row(*head, *shown, *money, off, missing, account.currency)
 
@@ -200,85 +206,87 @@ def _state(day: DayReport, state: DayState) -> str:
     return words + (" (reopened)" if state.reopened else "")
 
 
-def _report_differences(console: Console, found: ReconciliationResult) -> None:
-    differences = [(day, each) for day in found.all for each in day.differences]
+def _report_differences(console: Console, result: ReconciliationResult) -> None:
+    differences = [(day, each) for day in result.all for each in day.differences]
     if not differences:
         return
     kinds = Counter(each.kind for _, each in differences)
     table = Table(box=None, header_style="bold")
     for name in ("what", "receipt", "record", "sent", "ERP", "detail", "to repair"):
         table.add_column(name, justify="right" if name in ("sent", "ERP") else "left", overflow="fold")
-    for _, each in differences[:MOST]:
-        amounts = ["" if a is None else in_places(a, each.currency) for a in (each.sent, each.held)]
+    for _, each in differences[:MAX_ROWS]:
+        amounts = ["" if a is None else format_amount(a, each.currency) for a in (each.sent, each.held)]
         table.add_row(each.kind, printable(each.ref), each.place, *amounts, *map(printable, (each.detail, each.repair)))
     console.print()
     console.print(table)
-    if len(differences) > MOST:
-        console.print(f"… and {len(differences) - MOST:,} more; --json has them all")
+    if len(differences) > MAX_ROWS:
+        console.print(f"… and {len(differences) - MAX_ROWS:,} more; --json has them all")
     console.print()
     for kind, count in sorted(kinds.items()):
         console.print(f"{kind}: {MEANING[kind]} ({count:,})")
 
 
-def _report_rest(console: Console, found: ReconciliationResult) -> None:
-    _report_letters(console, [each for day in found.all for each in day.letters])
-    noted: Counter[str] = Counter()
-    for day in found.days:
-        noted.update(day.noted)
-    if noted:
+def _report_rest(console: Console, result: ReconciliationResult) -> None:
+    _report_dead_letters(console, [each for day in result.all for each in day.dead_letters])
+    skipped: Counter[str] = Counter()
+    for day in result.days:
+        skipped.update(day.skipped)
+    if skipped:
         console.print()
-        for why, count in sorted(noted.items()):
-            console.print(f"noted, and no document is made of it: {why} ({count:,})")
-    gaps = [(day, gap) for day in found.days for gap in day.gaps]
+        for why, count in sorted(skipped.items()):
+            console.print(f"skipped, no document is due: {why} ({count:,})")
+    gaps = [(day, gap) for day in result.days for gap in day.gaps]
     if gaps:
         console.print()
-        for day, gap in gaps[:MOST]:
+        for day, gap in gaps[:MAX_ROWS]:
             where = f"store {day.store}, {day.day}, {gap}"
             console.print(printable(f"missing at the till, or in a record that can't be read: {where}"))
-        if len(gaps) > MOST:
-            console.print(f"… and {len(gaps) - MOST:,} more gaps; --json has them all")
-    if found.late is not None:
+        if len(gaps) > MAX_ROWS:
+            console.print(f"… and {counted(len(gaps) - MAX_ROWS, 'more gap')}; --json has them all")
+    if result.late is not None:
         console.print()
-        console.print(f"events of {found.late} came late: tillstream reconcile --since {found.late}")
-    if found.reach is not None:
+        console.print(f"events of {result.late} arrived late: tillstream reconcile --since {result.late}")
+    if result.reach is not None:
         console.print()
-        console.print(f"the topic has lost records of {found.reach} and before")
-        for day in [day for day in found.days if day.unproved][:MOST]:
-            where = f"store {day.store}, {day.day}: {day.unproved.in_words()} of this day cannot be proved"
+        console.print(f"the topic has lost records of {result.reach} and earlier days")
+        for day in [day for day in result.days if day.unproved][:MAX_ROWS]:
+            where = f"store {day.store}, {day.day}: {day.unproved.in_words()} can't be proved"
             console.print(printable(f"{where}: their records have left the topic"), soft_wrap=True)
 
 
-def _report_letters(console: Console, letters: Sequence[EventRow]) -> None:
-    """Print the dead letters by reason, and who has closed those that were closed by hand, and why."""
+def _report_dead_letters(console: Console, letters: Sequence[EventRow]) -> None:
+    """Print the dead letters by reason; for those that a person closed, by whom and why."""
     groups: dict[tuple[str, str, str, str], list[EventRow]] = {}
     for each in letters:
-        by_hand = (each.closed_by, each.closed_why) if each.fate in CLOSED else ("", "")
-        groups.setdefault((each.fate, each.letter.partition(" ")[2], *by_hand), []).append(each)
+        by_hand = (each.closed_by, each.closed_why) if each.status in CLOSED else ("", "")
+        groups.setdefault((each.status, each.dead_letter.partition(" ")[2], *by_hand), []).append(each)
     if groups:
         console.print()
-    for (fate, reason, by, why), of_it in sorted(groups.items()):
-        closed = fate in CLOSED
+    for (status, reason, by, why), of_it in sorted(groups.items()):
+        closed = status in CLOSED
         which = "--all" if closed or reason in CLOSED else f"--reason {printable(reason)}"
-        head = f"dead letters, {fate}{f' by {printable(by)}' if by else ''}" if closed else "in dead letters"
+        head = f"dead letters, {status}{f' by {printable(by)}' if by else ''}" if closed else "in dead letters"
         because = f" ({printable(why)})" if why else ""
         what = f"{printable(reason)} ({len(of_it):,}{_money(of_it)})"
         console.print(f"{head}{because}: {what}: tillstream dlq list {which}")
 
 
 def _money(letters: Sequence[EventRow]) -> str:
-    """Return the gross by currency; a receipt counts once, by its latest revision."""
+    """Return the gross by currency. A receipt counts once, as its latest revision."""
     latest: dict[tuple[str, str], EventRow] = {}
-    for each in sorted(letters, key=lambda fact: (fact.revision, fact.arrived)):
+    for each in sorted(letters, key=lambda event: (event.revision, event.arrived)):
         if each.has_gross and each.currency:
             latest[each.ref, each.currency] = each
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for each in latest.values():
         sums[each.currency] += each.gross
-    return "".join(f"; {in_places(gross, currency)} {currency}" for currency, gross in sorted(sums.items()) if gross)
+    return "".join(
+        f"; {format_amount(gross, currency)} {currency}" for currency, gross in sorted(sums.items()) if gross
+    )
 
 
 def report_history(states: Sequence[DayState]) -> None:
-    """Prints what was noted of days."""
+    """Print the recorded states of days."""
     table = Table("store", "day", "state", "not booked", "since", "by", "why", box=None, header_style="bold")
     for each in states:
         words = each.state + (" (reopened)" if each.reopened else "")
@@ -291,7 +299,7 @@ def report_history(states: Sequence[DayState]) -> None:
 
 def _not_booked(state: DayState) -> str:
     if state.unbooked is None:
-        return "not recorded"  # noted when this was no question
+        return "not recorded"  # by an earlier release, which did not ask
     amounts = [f"{amount} {currency}" for currency, amount in state.unbooked.amounts.items()]
     others = [counted(state.unbooked.others, "record")] if state.unbooked.others else []
     return ", ".join(amounts + others)

@@ -1,4 +1,4 @@
-"""Records that should be in the ERP, or dead letters, and are neither: once more through the line."""
+"""Process records again that should be in the ERP or dead letters, and are neither."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -18,22 +18,23 @@ from streams.kafka.reader import TopicRecord, record_at
 from streams.pipeline import Services, process
 from streams.settings import Settings
 
-#: What the topic's own record repairs. The others take a person who knows which side is right.
+#: Kinds that the record in the topic repairs. The others take a person who knows which side is right.
 REPAIRABLE: tuple[Kind, ...] = ("missing", "older_revision", "vanished")
-#: Those that the ERP holds, or remembers, and that it takes again only when it has forgotten them.
+#: Kinds of which the ERP holds, or remembers, something: it takes them again only after it was revoked.
 FORGETTABLE: tuple[Kind, ...] = ("missing", "older_revision", "altered", "other_content", "orphaned")
-#: Takes down for good what is about to be deleted.
-Keep = Callable[[Sequence[ReferenceSnapshot]], None]
+#: Saves documents permanently before they are deleted.
+SaveSnapshots = Callable[[Sequence[ReferenceSnapshot]], None]
 
 
 @dataclass
 class RepairResult:
-    """What became of the records.
+    """The outcome of a repair, in numbers of records and references.
 
-    `remembered`: the ERP says it has them; their documents were deleted there. `taken_back`: copies, and parts of no
-    document, which are the `leftovers`. `kept`: references whose documents were put into the audit trail before they
-    were deleted. `changed`: those whose documents changed meanwhile, and stay. `rejected` had vanished and are dead
-    letters again; `refused` were to be booked, and are dead letters now.
+    `delivered`: booked. `remembered`: the ERP says it has taken them, but their documents were deleted there.
+    `taken_back`: copies, and parts without a document, which are the `leftovers`. `kept`: references whose documents
+    were saved in the audit trail before they were deleted. `changed`: references whose documents changed meanwhile and
+    were left as they are. `rejected`: vanished records that are dead letters again. `refused`: records that should have
+    been booked and are dead letters now. `gone`: records that have left the topic.
     """
 
     records: int = 0
@@ -48,60 +49,68 @@ class RepairResult:
     changed: int = 0
     reasons: list[str] = field(default_factory=list)
 
+    @property
+    def repaired(self) -> int:
+        """The number of repaired differences."""
+        return self.delivered + self.rejected + self.taken_back
+
     def as_json(self) -> dict[str, Any]:
-        """For machines, and for the audit trail."""
+        """Return the numbers, for `--json` and for the audit trail."""
         names = ("records", "taken_back", "delivered", "remembered", "rejected", "refused", "gone", "kept", "changed")
         return {name: getattr(self, name) for name in names}
 
 
 def repair(
-    settings: Settings, differences: Sequence[DayDifference], *, keep: Keep | None, forget: bool = False
+    settings: Settings, differences: Sequence[DayDifference], *, save: SaveSnapshots | None, forget: bool = False
 ) -> RepairResult:
-    """Takes the records of these differences through the line again; without `keep` only as a rehearsal.
+    """Process the records of these differences again. Without `save` this is a dry run.
 
-    The sink takes each event once, so doing it twice changes nothing more. `forget`: what the ERP holds of these
-    receipts is taken back first, as if it had never been delivered, and so are copies of documents and parts of none;
-    only for sinks that can (SQL tables). Nothing is deleted before `keep` has returned with all of it. Raises
+    The sink takes each event once, so a second repair changes nothing more. With `forget` the repair first deletes the
+    ERP's documents of these receipts, as if they had never been delivered, and copies of documents and parts without
+    one. Only SQL sinks can do that. Nothing is deleted before `save` has returned with all of it. Raises
     SinkMisconfigured for other sinks, and as `build_replay_pipeline`.
     """
-    go = keep is not None
-    chosen = [each for each in differences if _has_record(each, forget=forget)]
-    copies = [each.ref for each in differences if _has_no_record(each)] if forget else []
-    forgotten = [*copies, *(each.ref for each in chosen if each.kind in FORGETTABLE)] if forget else []
-    leftovers = {each.ref for each in differences if each.kind == "orphaned" and not each.place}.intersection(copies)
-    repaired = RepairResult(records=len(chosen), taken_back=len(copies), leftovers=len(leftovers))
-    vanished = {_place(each.place) for each in chosen if each.kind == "vanished"}
+    repairable = [difference for difference in differences if _has_record(difference, forget=forget)]
+    copies = [difference.ref for difference in differences if _has_no_record(difference)] if forget else []
+    forgotten = (
+        [*copies, *(difference.ref for difference in repairable if difference.kind in FORGETTABLE)] if forget else []
+    )
+    leftovers = {
+        difference.ref for difference in differences if difference.kind == "orphaned" and not difference.place
+    }.intersection(copies)
+    result = RepairResult(records=len(repairable), taken_back=len(copies), leftovers=len(leftovers))
+    vanished = {_parse_location(difference.place) for difference in repairable if difference.kind == "vanished"}
     desk = build_replay_pipeline(settings)
     try:
         if forgotten:
-            changed = _forget(desk.sink, forgotten, keep, repaired)
-            repaired.taken_back -= len(changed.intersection(copies))
-            repaired.leftovers -= len(changed & leftovers)
-            chosen = [each for each in chosen if each.ref not in changed]
-        records = _records(settings, chosen, repaired)
-        rehearsal = None if go else for_rehearsal(desk.services, desk.retrying_sink, forgotten)[0]
-        for partition, of_one in records.items():
-            settled = asyncio.run(_through(settings, desk, Batch(settings.topic, partition, of_one), rehearsal))
-            repaired.delivered += len(settled.delivered)
-            repaired.remembered += len(settled.seen_in_sink)
-            again = sum((partition, each.record.offset) in vanished for each in settled.rejected)
-            repaired.rejected += again
-            repaired.refused += len(settled.rejected) - again
-            repaired.reasons += [f"{each.reason.value}: {each.detail}" for each in settled.rejected]
+            changed = _forget(desk.sink, forgotten, save, result)
+            result.taken_back -= len(changed.intersection(copies))
+            result.leftovers -= len(changed & leftovers)
+            repairable = [difference for difference in repairable if difference.ref not in changed]
+        records = _records(settings, repairable, result)
+        rehearsal = for_rehearsal(desk.services, desk.retrying_sink, forgotten)[0] if save is None else None
+        for partition, batch_records in records.items():
+            settled = asyncio.run(_process(settings, desk, Batch(settings.topic, partition, batch_records), rehearsal))
+            result.delivered += len(settled.delivered)
+            result.remembered += len(settled.seen_in_sink)
+            rejected_again = sum((partition, rejection.record.offset) in vanished for rejection in settled.rejected)
+            result.rejected += rejected_again
+            result.refused += len(settled.rejected) - rejected_again
+            result.reasons += [f"{rejection.reason.value}: {rejection.detail}" for rejection in settled.rejected]
     finally:
         desk.sink.close()
-    return repaired
+    return result
 
 
-def what_is_left(differences: Sequence[DayDifference], *, forget: bool) -> list[str]:
-    """Say in words which differences `repair` does not touch, and who or what settles them."""
+def describe_unrepaired(differences: Sequence[DayDifference], *, forget: bool) -> list[str]:
+    """Return sentences about the differences that `repair` does not touch, and how to settle them."""
     for_a_person, untouched = _left_out(differences, forget=True), _left_out(differences, forget=forget)
-    said = []
+    lines = []
     if more := untouched - for_a_person:
-        said.append(f"repaired with --revoke alone: {_kinds(more)}")
+        lines.append(f"repaired only with --revoke: {_kinds(more)}")
     if for_a_person:
-        said.append(f"left for a person who knows which side is right: {_kinds(for_a_person)}")
-    return said
+        lines.append(f"left to a person who knows which side is right: {_kinds(for_a_person)}")
+    return lines
 
 
 def _kinds(counts: Counter[str]) -> str:
@@ -109,60 +118,60 @@ def _kinds(counts: Counter[str]) -> str:
 
 
 def _left_out(differences: Sequence[DayDifference], *, forget: bool) -> Counter[str]:
-    left = (each for each in differences if not _has_record(each, forget=forget))
-    return Counter(each.kind for each in left if not (forget and _has_no_record(each)))
+    left = (difference for difference in differences if not _has_record(difference, forget=forget))
+    return Counter(difference.kind for difference in left if not (forget and _has_no_record(difference)))
 
 
-def _has_record(each: DayDifference, *, forget: bool) -> bool:
-    """Return whether a record in the topic repairs it."""
-    return bool(each.place) and (each.kind in REPAIRABLE or (forget and each.kind in FORGETTABLE))
+def _has_record(difference: DayDifference, *, forget: bool) -> bool:
+    """Return whether a record in the topic repairs the difference."""
+    return bool(difference.place) and (difference.kind in REPAIRABLE or (forget and difference.kind in FORGETTABLE))
 
 
-def _has_no_record(each: DayDifference) -> bool:
-    """Whether it is a copy, or parts of a document that no till sent."""
-    return each.kind == "doubled" or (each.kind == "orphaned" and not each.place)
+def _has_no_record(difference: DayDifference) -> bool:
+    """Return whether the difference is a copy, or parts of a document that no till sent."""
+    return difference.kind == "doubled" or (difference.kind == "orphaned" and not difference.place)
 
 
-def _forget(sink: Sink, refs: Sequence[str], keep: Keep | None, repaired: RepairResult) -> set[str]:
-    """Keeps what is held under the references, and deletes it then. Returns those that changed between, and stay."""
+def _forget(sink: Sink, refs: Sequence[str], save: SaveSnapshots | None, result: RepairResult) -> set[str]:
+    """Save the documents of these references, then delete them. Return those that changed in between and stay."""
     if not isinstance(sink, SupportsRevoke):
-        raise SinkMisconfigured("this sink can't forget what it holds: correct the documents in the ERP itself")
+        raise SinkMisconfigured("this sink can't forget documents: correct them in the ERP itself")
     held = sink.keep(refs)
-    repaired.kept = len(held)
-    if keep is None:
+    result.kept = len(held)
+    if save is None:
         return set()
-    keep(held)
+    save(held)
     changed = set(sink.forget(held))
-    repaired.changed = len(changed)
+    result.changed = len(changed)
     return changed
 
 
 def _records(
-    settings: Settings, chosen: Sequence[DayDifference], repaired: RepairResult
+    settings: Settings, repairable: Sequence[DayDifference], result: RepairResult
 ) -> dict[int, list[TopicRecord]]:
     found: dict[int, list[TopicRecord]] = defaultdict(list)
-    for partition, offset in sorted({_place(each.place) for each in chosen}):
+    for partition, offset in sorted({_parse_location(difference.place) for difference in repairable}):
         record = record_at(settings.kafka_access, settings.topic, partition, offset)
         if record is None:
-            repaired.gone += 1
+            result.gone += 1
         else:
             found[partition].append(record)
     return found
 
 
-def _place(place: str) -> tuple[int, int]:
+def _parse_location(place: str) -> tuple[int, int]:
     partition, _, offset = place.partition(":")
     return int(partition), int(offset)
 
 
-async def _through(settings: Settings, desk: ReplayPipeline, batch: Batch, rehearsal: Services | None) -> BatchOutcome:
+async def _process(settings: Settings, desk: ReplayPipeline, batch: Batch, rehearsal: Services | None) -> BatchOutcome:
     if rehearsal is not None:
         return await process(batch, rehearsal)
     sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
 
     async def publish(letters: Sequence[DeadLetterRecord]) -> None:
-        for each in letters:
-            sender.send(settings.dead_letter_topic, each.key, each.value, each.headers)
+        for letter in letters:
+            sender.send(settings.dead_letter_topic, letter.key, letter.value, letter.headers)
         await asyncio.to_thread(sender.confirm)
 
     return await process(

@@ -1,4 +1,4 @@
-"""What the book has rows of: events, registers' totals, dead letters; and what is asked of it."""
+"""Rows of the event store: events, registers' totals and dead letters; and the rows of its answers."""
 
 import json
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-#: Where a record stands that can't be read: no store and no day are known of it.
+#: The store and the day of a record that can't be read.
 NOWHERE = ""
 
 
 class SentRow(NamedTuple):
-    """An event of the topic, or a record that is none. Amounts and quantities are scaled as `sinks.storable` does.
+    """An event of the topic, or a record without an event. Amounts and quantities are scaled as in `sinks.storable`.
 
-    `place` counts the events of one record. `digest` is that of the record, as a dead letter's origin has it.
-    `reason` is why the line of today would not take it; then `gross` is what the event states, and the other
-    amounts are 0; `has_gross` says whether an amount can be read at all. `print` and `personal` are those of the
-    document it makes.
+    `place` numbers the events of one record. `digest` is that of the record, as in a dead letter's origin. `skipped`
+    is the reason why no document is due. `reason` is why today's rules would refuse the event; then `gross` is the
+    amount that the event states, and the other amounts are 0. `has_gross`: the amount can be read. `print` and
+    `personal` are digests of the document due.
     """
 
     partition: int
@@ -24,7 +24,7 @@ class SentRow(NamedTuple):
     place: int
     digest: str
     arrived: int
-    noted: str = ""
+    skipped: str = ""
     reason: str = ""
     event_id: str = ""
     ref: str = ""
@@ -49,7 +49,7 @@ class SentRow(NamedTuple):
 
 
 class CloseRow(NamedTuple):
-    """A register's own total of what it sold since the one before."""
+    """A register's own total of its sales since the total before."""
 
     event_id: str
     source: str
@@ -64,7 +64,7 @@ class CloseRow(NamedTuple):
 
 
 class DeadLetterRow(NamedTuple):
-    """A dead letter of the topic; `end` is what was done about it last, if anything, `by` whom, and `why`."""
+    """A dead letter of the topic. `end` is the last action on it, if any, `by` whom, and `why`."""
 
     partition: int
     offset: int
@@ -77,7 +77,7 @@ class DeadLetterRow(NamedTuple):
 
 
 class DeadEventRow(NamedTuple):
-    """An event with a dead letter; `row` is its place in the book, the rest as in `SentRow`."""
+    """An event with a dead letter. `row` is its row id in the event store, the rest is as in `SentRow`."""
 
     row: int
     ref: str
@@ -92,7 +92,7 @@ class DeadEventRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """A row of the book about a receipt, with what became of it."""
+    """An event of a receipt with its status."""
 
     ref: str
     event_id: str
@@ -102,9 +102,9 @@ class EventRow(NamedTuple):
     day: str
     currency: str
     gross: Decimal
-    fate: str
+    status: str
     reason: str
-    letter: str
+    dead_letter: str
     partition: int
     offset: int
     digest: str
@@ -123,22 +123,22 @@ class EventRow(NamedTuple):
 
 
 class UnbookedSum(NamedTuple):
-    """Receipts of one fate that are not in the ERP, of a store's day in one currency.
+    """Receipts of one status that are not in the ERP, of a store's day in one currency.
 
     `receipts` and `gross` count each receipt once, by its latest revision. `returned` is the part of `gross` below 0.
-    `unknown` counts those whose amount can't be read, and `otherwise` the dead letters of receipts that are booked in
+    `unknown` counts those whose amount can't be read, `booked_otherwise` dead letters of receipts that are booked in
     another version: their amount is in neither.
     """
 
     store: str
     day: str
     currency: str
-    fate: str
+    status: str
     receipts: int
     gross: Decimal
     returned: Decimal
     unknown: int
-    otherwise: int
+    booked_otherwise: int
 
 
 @dataclass
@@ -161,15 +161,15 @@ Key = tuple[str, str, str]
 
 
 def tenders_text(tenders: dict[str, int]) -> str:
-    """Tenders by kind as a row holds them."""
+    """Return tenders by kind as a row holds them."""
     return json.dumps(tenders, ensure_ascii=False)
 
 
 def as_date(day: str) -> date:
-    """A row's day."""
+    """Parse the day of a row."""
     return date.fromisoformat(day)
 
 
 def milliseconds(moment: datetime) -> int:
-    """A moment as rows hold it."""
+    """Return a moment in milliseconds since 1970, as rows hold it."""
     return int(moment.timestamp() * 1000)

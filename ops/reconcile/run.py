@@ -1,4 +1,4 @@
-"""One reconciliation from its beginning to its end: the facts fetched, the days compared."""
+"""Run a reconciliation: fetch the facts, compare the days, update their states."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
-from ops.reconcile.compare import compare, settle_letters, unplaced
-from ops.reconcile.day_states import Noted, known_to_differ, now_is
+from ops.reconcile.compare import compare, settle_dead_letters, unplaced
+from ops.reconcile.day_states import StateHistory, current_state, days_known_to_differ
 from ops.reconcile.event_store import EventStore, ScratchEventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.fetch import (
@@ -16,7 +16,7 @@ from ops.reconcile.fetch import (
     committed,
     day_ends,
     dead_letters,
-    read_letters_alone,
+    read_dead_letters_without_record,
     read_topic,
     sent_documents,
 )
@@ -32,7 +32,7 @@ from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings
 
 #: The state of each store's day.
-Now = dict[tuple[str, str], DayState]
+StatesByDay = dict[tuple[str, str], DayState]
 #: Asking for more days than that one by one takes a sink longer than to sum all of them up.
 _FEW = timedelta(days=31)
 #: Days: the last close of a register before a weekend and holidays.
@@ -43,19 +43,18 @@ _ON_TIME = timedelta(days=3) // timedelta(milliseconds=1)
 
 @dataclass
 class ReconciliationResult:
-    """What a reconciliation found.
+    """The result of a reconciliation.
 
-    `reach`: of this day and those before the topic does not have all any more. `late`: the earliest day before those
-    that were asked for of which something came late. `unplaced`: records of which no store or day is known, and that
-    arrived within the days that were asked for, where these are not all. `compared`: what the ERP's figures are made
-    of, as its sink says.
+    `reach`: the topic has lost records of this day and of earlier ones. `late`: the earliest day before the requested
+    ones for which events arrived late. `unplaced`: records without a known store or day that arrived within the
+    requested days, unless all days were requested. `compared`: the parts of the ERP that its sink compares.
     """
 
     at: datetime
     days: list[DayReport]
     reach: date | None
     late: date | None = None
-    noted: Noted = field(default_factory=dict)
+    history: StateHistory = field(default_factory=dict)
     unplaced: DayReport | None = None
     compared: str = ""
 
@@ -79,46 +78,46 @@ def reconcile(
     deep: bool = False,
     progress: Progress = lambda _: None,
 ) -> ReconciliationResult:
-    """Compares what the tills sent with what the ERP holds, of business days from `first` to `last`.
+    """Compare the tills' events with the ERP's documents, for business days from `first` to `last`.
 
-    In this order, so that nothing that happens meanwhile is a difference: how far the workers are, the ERP's sums, the
-    topic, the dead letters. All that the ERP holds then is in what is read of the topic, and all that the workers had
-    come to then is in the ERP.
+    The order of reading keeps concurrent changes from showing up as differences: the workers' offsets, the ERP's sums,
+    the topic, the dead letters. Every document in the sums has its record in the part of the topic that is read, and
+    every record before the offsets has been processed.
 
-    Of the topic is read what can concern these days; where that can't tell, two weeks more, and then all of it.
+    Reads only records that can concern these days; if that does not suffice, two more weeks, and then the whole topic.
 
     Raises ContractError, BrokerUnreachable, TopicsUnusable, SinkUnavailable and SinkMisconfigured.
     """
-    with opened(settings) as (sink, judge):
+    with open_sink_and_expected(settings) as (sink, expected):
         now = datetime.now(UTC)
         places = committed(settings)
         held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
-        doubtful = known_to_differ(days_noted(settings))
+        doubtful = days_known_to_differ(days_noted(settings))
 
         def found_since(begin: date | None) -> ReconciliationResult | None:
             """None when the topic has to be read from farther back than `begin`."""
-            with ScratchEventStore() as book:
-                extent = asyncio.run(read_all(settings, book, judge, now, begin, progress))
+            with ScratchEventStore() as event_store:
+                extent = asyncio.run(read_all(settings, event_store, expected, now, begin, progress))
                 days = first or date.min, last or date.max
-                if begin is not None and book.closes_without_the_one_before(store, *days):
+                if begin is not None and event_store.has_close_without_predecessor(store, *days):
                     return None
-                settle_letters(book, (), sink)
-                book.judge(places)
-                terms = ReconciliationScope(
-                    now, partial(day_ends, judge), extent.lost, begin is None, store, *days, doubtful, deep
+                settle_dead_letters(event_store, (), sink)
+                event_store.classify(places)
+                scope = ReconciliationScope(
+                    now, partial(day_ends, expected), extent.lost, begin is None, store, *days, doubtful, deep
                 )
-                terms.sent = lambda facts: asyncio.run(sent_documents(settings, judge, now, facts))
-                compared = compare(book, sink, held, terms)
+                scope.sent = lambda events: asyncio.run(sent_documents(settings, expected, now, events))
+                compared = compare(event_store, sink, held, scope)
                 if begin is not None and extent.starts != extent.begins and any(map(_has_unsent, compared)):
                     return None  # a till may have sent it before
-                late = _late(book, first) if first is not None and last is None else None
+                late = _late(event_store, first) if first is not None and last is None else None
                 reach = None if extent.lost is None else extent.lost.date()
                 made_of = sink.compared if isinstance(sink, SupportsContentComparison) else ""
                 return ReconciliationResult(
-                    now, compared, reach, late, days_noted(settings), unplaced(book, terms), made_of
+                    now, compared, reach, late, days_noted(settings), unplaced(event_store, scope), made_of
                 )
 
-        return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
+        return next(found for begin in _start_dates(first) if (found := found_since(begin)) is not None)
 
 
 def _has_unsent(day: DayReport) -> bool:
@@ -126,7 +125,7 @@ def _has_unsent(day: DayReport) -> bool:
     return bool(day.unproved) or any(one.kind == "only_in_erp" for one in day.differences)
 
 
-def _begins(first: date | None) -> Iterator[date | None]:
+def _start_dates(first: date | None) -> Iterator[date | None]:
     """From where to read, one after the other, until it is enough. None: from the topic's beginning."""
     if first is not None:
         yield first
@@ -135,19 +134,19 @@ def _begins(first: date | None) -> Iterator[date | None]:
 
 
 def _held(sink: Sink, store: str | None, first: date | None, last: date, *, deep: bool) -> list[StoreDay]:
-    """The ERP's sums: of all days at once, or of a few one by one, so that no sink has to sum up what is not asked."""
+    """Return the ERP's sums. Ask for a few days one by one, so that no sink sums up the others."""
     if first is None or last - first > _FEW:
         return sink.totals(store, deep=deep)
     days = (first + timedelta(days=number) for number in range((last - first).days + 1))
     return [found for day in days for found in sink.totals(store, day, deep=deep)]
 
 
-def _late(book: EventStore, first: date) -> date | None:
-    """The earliest day before `first` of which something came more than a day after it was over, and not long ago."""
+def _late(event_store: EventStore, first: date) -> date | None:
+    """Return the earliest day before `first` with an event that recently arrived over a day after its end."""
     recent = milliseconds(_at(first)) - _ON_TIME
     late = [
         as_date(day)
-        for (_, day), arrived in book.arrived_last().items()
+        for (_, day), arrived in event_store.last_arrivals().items()
         if day != NOWHERE and as_date(day) < first and arrived > max(recent, milliseconds(_at(as_date(day))) + _ON_TIME)
     ]
     return min(late, default=None)
@@ -163,57 +162,57 @@ def _tomorrow(now: datetime) -> date:
 
 async def read_all(
     settings: Settings,
-    book: EventStore,
-    judge: ExpectedDocuments,
+    event_store: EventStore,
+    expected: ExpectedDocuments,
     now: datetime,
     first: date | None = None,
     progress: Progress = lambda _: None,
     only: Callable[[TopicRecord], bool] = lambda _: True,
 ) -> TopicExtent:
-    """Put the topic into the book, the dead letters, and of those whose record has left the topic what they have of it.
+    """Add the topic and the dead letters to the event store; records that have left the topic from their dead letters.
 
     Arguments and errors are those of `read_topic`.
     """
-    extent = await read_topic(settings, book, judge, now, first, progress, only)
-    book.add_letters(dead_letters(settings))
-    await read_letters_alone(settings, book, judge, now, extent, only)
+    extent = await read_topic(settings, event_store, expected, now, first, progress, only)
+    event_store.add_dead_letters(dead_letters(settings))
+    await read_dead_letters_without_record(settings, event_store, expected, now, extent, only)
     return extent
 
 
-def states_now(settings: Settings, found: ReconciliationResult, by: str, *, keep: bool) -> Now:
-    """The days' states now; with `keep` what has changed is noted in the audit topic, as found by `by`."""
-    now: Now = {}
+def update_states(settings: Settings, result: ReconciliationResult, by: str, *, save: bool) -> StatesByDay:
+    """Return the days' current states. With `save`, write changed ones to the audit topic, in the name of `by`."""
+    states: StatesByDay = {}
     changed: list[DayState] = []
-    for day in found.days:
-        past = found.noted.get((day.store, day.day), [])
-        state = now_is(day, past, found.at, by)
-        now[day.store, day.day] = state
-        # Of a day of which the topic has nothing any more there is nothing to note: what was noted before counts.
+    for day in result.days:
+        past = result.history.get((day.store, day.day), [])
+        state = current_state(day, past, result.at, by)
+        states[day.store, day.day] = state
+        # If the topic has lost the whole day, its recorded state still counts.
         if (not past or past[-1] is not state) and not (day.lost and not day.count()):
             changed.append(state)
-    if keep and changed:
+    if save and changed:
         ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
         note_days(settings, changed)
-    return now
+    return states
 
 
-def unsettled(found: ReconciliationResult, now: Now) -> list[DayReport]:
-    """The days whose books differ, and that nobody has signed off like that."""
-    return [day for day in unbalanced(found, now) if day.differences]
+def unsettled(result: ReconciliationResult, states: StatesByDay) -> list[DayReport]:
+    """Return the days whose books differ and that nobody has signed off as they are."""
+    return [day for day in unbalanced(result, states) if day.differences]
 
 
-def unbalanced(found: ReconciliationResult, now: Now) -> list[DayReport]:
-    """The days whose books don't agree, or that are not complete, and that nobody has signed off like that."""
-    return [day for day in found.all if day.is_wrong and not is_signed(day, now)]
+def unbalanced(result: ReconciliationResult, states: StatesByDay) -> list[DayReport]:
+    """Return the days that differ or are incomplete, and that nobody has signed off as they are."""
+    return [day for day in result.all if day.is_wrong and not is_signed(day, states)]
 
 
-def is_signed(day: DayReport, now: Now) -> bool:
-    """Whether somebody has signed the day off, as it is."""
-    state = now.get((day.store, day.day))
+def is_signed(day: DayReport, states: StatesByDay) -> bool:
+    """Return whether somebody has signed the day off as it is."""
+    state = states.get((day.store, day.day))
     return state is not None and state.state == "signed off"
 
 
-def since_unsettled(settings: Settings, first: date) -> date:
+def first_unsettled_day(settings: Settings, first: date) -> date:
     """`first`, or the earliest day before that which is noted as neither balanced nor signed off: it stays in view."""
     last = [states[-1] for states in days_noted(settings).values()]
     left = [one.day for one in last if one.day and one.state not in ("balanced", "signed off")]
@@ -221,8 +220,8 @@ def since_unsettled(settings: Settings, first: date) -> date:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[tuple[Sink, ExpectedDocuments]]:
-    """The sink, and the line of today. Raises ContractError, SinkUnavailable and SinkMisconfigured."""
+def open_sink_and_expected(settings: Settings) -> Iterator[tuple[Sink, ExpectedDocuments]]:
+    """Open the sink and today's rules. Raises ContractError, SinkUnavailable and SinkMisconfigured."""
     master_data = find_master_data(settings)
     source = find_source(settings, master_data)
     sink = open_sink(settings.sink_url, password=settings.password())

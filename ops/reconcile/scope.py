@@ -1,4 +1,4 @@
-"""What a comparison is made by: which days, when they are over, and what the topic still has of them."""
+"""The scope of a comparison: its days, when they end, and how much of them is left in the topic."""
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,13 @@ _DAY = 24 * _HOUR
 
 @dataclass
 class ReconciliationScope:
-    """What a comparison is made by.
+    """The scope of a comparison.
 
-    `ends`: when a store's business day is over. `lost`: until then records arrived that the topic has lost since.
-    `whole`: it was read from its beginning. Only `store`, and the days from `first` to `last`, are told of, if stated.
-    `doubtful`: days that are looked into even if their sums agree, as more was found of them before. `deep`: parts
-    without a document are looked for. `sent` gives the documents of receipts again, by reference, from their records.
+    `ends` returns the end of a store's business day. `lost` is the latest arrival of a record that the topic has lost.
+    `whole`: the topic was read from its beginning. Only `store` and the days from `first` to `last` are reported, if
+    given. `doubtful` days are compared in full even if their sums agree, since differences were found there before.
+    `deep`: search the ERP for parts without a document. `sent` returns the documents that receipts' records map to, by
+    reference.
     """
 
     now: datetime
@@ -31,25 +32,25 @@ class ReconciliationScope:
     last: date = date.max
     doubtful: Container[tuple[str, str]] = ()
     deep: bool = True
-    sent: Callable[[Sequence[EventRow]], dict[str, ErpDocument]] = lambda facts: {}
+    sent: Callable[[Sequence[EventRow]], dict[str, ErpDocument]] = lambda events: {}
 
     def wants(self, store: str, day: str) -> bool:
-        """Whether the store's day is to be told of."""
+        """Return whether the store's day is in scope."""
         if day == NOWHERE:
             return self.store is None and (self.first, self.last) == (date.min, date.max)
         return self.store in (None, store) and self.first <= as_date(day) <= self.last
 
     def is_over(self, store: str, day: str) -> bool:
-        """Whether the business day is."""
+        """Return whether the business day is over."""
         return self.ends(store, as_date(day)) <= self.now
 
     def arrivals(self) -> tuple[int, int]:
-        """Return from when to when, in milliseconds since 1970, records of these days arrive, wherever on Earth."""
+        """Return when records of these days can arrive, in any time zone: from, to, in milliseconds since 1970."""
         since = (self.first.toordinal() - _EPOCH) * _DAY - 14 * _HOUR
         return since, (self.last.toordinal() + 1 - _EPOCH) * _DAY + 12 * _HOUR
 
     def reaches(self, store: str, day: str) -> bool:
-        """Whether the topic has all of the store's day: it began after the last record arrived that is lost."""
+        """Return whether the topic has the whole day: it began after the last lost record arrived."""
         if self.lost is None or day == NOWHERE:
             return True
         number = as_date(day).toordinal()

@@ -1,18 +1,18 @@
-"""What is known of a store's business day, and its two answers: do the books agree, and is all of it booked?"""
+"""The report on a store's business day, and its two answers: do the books agree, and is everything booked?"""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from ops.reconcile.completeness import OPEN_FATES, CurrencySums, sum_of
+from ops.reconcile.completeness import OPEN_STATUSES, CurrencySums, sum_of
 from ops.reconcile.rows import EventRow, ReceiptFigures
 from sinks.digests import added, from_digits
 
-#: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: whether
-#: they do can't be told of all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree,
+#: `open`: the business day is not over. Of one that is over: `differs`: the books do not agree. `unproved`: that
+#: can't be proved for all of it. `incomplete`: they agree, but not all of it is booked. `balanced`: they agree,
 #: and all of it is booked. `signed off`: a person has taken it as it is.
 State = Literal["open", "differs", "unproved", "incomplete", "balanced", "signed off"]
-#: Whether tills and ERP agree on what is booked: the first of the two questions about a day.
+#: Whether tills and ERP agree on the booked receipts: the first of the two questions about a day.
 Books = Literal["agree", "differ", "not proved"]
 Kind = Literal[
     "missing", "only_in_erp", "doubled", "altered", "older_revision", "other_content", "moved", "vanished",
@@ -52,13 +52,13 @@ class DayDifference:
 
 @dataclass
 class CurrencyTotals:
-    """A store's day in one currency. `counts`: of each fate the events and their gross; `due` and `held`: sums."""
+    """A store's day in one currency. `counts` has events and gross by status. `due` and `held` are sums."""
 
     currency: str
     counts: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
     due: ReceiptFigures = field(default_factory=ReceiptFigures)
     held: ReceiptFigures = field(default_factory=ReceiptFigures)
-    #: What the digest of `due` differs by from that of documents which are as good: see `accept`.
+    #: The difference between the digest of `due` and that of equivalent documents: see `accept`.
     shift: int = 0
     #: How many such documents there are.
     accepted: int = 0
@@ -80,17 +80,17 @@ class CurrencyTotals:
         self.shift += from_digits(held) - from_digits(due)
         self.accepted += 1
 
-    def count(self, *fates: str) -> int:
+    def count(self, *statuses: str) -> int:
         """Events with one of these fates; all of them without."""
-        return sum(count for fate, (count, _) in self.counts.items() if not fates or fate in fates)
+        return sum(count for status, (count, _) in self.counts.items() if not statuses or status in statuses)
 
 
 @dataclass
 class DayReport:
-    """What is known of a store's business day. `noted`: of how many events no document is made, by why.
+    """The report on a store's business day. `skipped`: the number of events without a document, by reason.
 
-    `unbooked`: what is not in the ERP, by fate. `lost`: the topic has lost records that may be of this day; `unproved`:
-    the documents whose records have left it.
+    `unbooked`: the receipts that are not in the ERP, by status. `lost`: the topic has lost records that may be of this
+    day; `unproved`: the documents whose records have left it.
     """
 
     store: str
@@ -98,9 +98,9 @@ class DayReport:
     accounts: list[CurrencyTotals]
     state: State
     differences: list[DayDifference] = field(default_factory=list)
-    letters: list[EventRow] = field(default_factory=list)
+    dead_letters: list[EventRow] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
-    noted: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     arrived: int = 0
     unbooked: dict[str, CurrencySums] = field(default_factory=dict)
     lost: bool = False
@@ -108,7 +108,7 @@ class DayReport:
 
     @property
     def books(self) -> Books:
-        """Whether tills and ERP agree on what is booked."""
+        """Whether tills and ERP agree on the booked receipts."""
         if self.differences:
             return "differ"
         # Sums that differ without a document that does: something was written meanwhile, or is on its way.
@@ -117,12 +117,12 @@ class DayReport:
 
     @property
     def not_booked(self) -> CurrencySums:
-        """What is in dead letters, held, parked or waiting."""
-        return sum_of(sums for fate, sums in self.unbooked.items() if fate in OPEN_FATES)
+        """The receipts in dead letters, held, parked or waiting."""
+        return sum_of(sums for status, sums in self.unbooked.items() if status in OPEN_STATUSES)
 
     @property
     def resolved(self) -> CurrencySums:
-        """What shall not be booked, as a person has decided."""
+        """The receipts that a person has decided not to book."""
         return self.unbooked.get("resolved", CurrencySums())
 
     @property
@@ -134,7 +134,7 @@ class DayReport:
     def is_wrong(self) -> bool:
         """Whether somebody has to look at it: the books don't agree, or it is not complete.
 
-        Of a day that is not over, what has been booked meanwhile is nothing to look at.
+        While a day is not over, bookings during the run are not a reason.
         """
         racing = self.state == "open" and not self.lost
         return not self.is_complete or self.books == "differ" or (self.books == "not proved" and not racing)
@@ -143,9 +143,9 @@ class DayReport:
         """The day in this currency."""
         return next(account for account in self.accounts if account.currency == currency)
 
-    def count(self, *fates: str) -> int:
+    def count(self, *statuses: str) -> int:
         """As `CurrencyTotals.count`, in all currencies."""
-        return sum(account.count(*fates) for account in self.accounts)
+        return sum(account.count(*statuses) for account in self.accounts)
 
 
 def _sums(figures: ReceiptFigures) -> tuple[Any, ...]:

@@ -1,8 +1,8 @@
-"""What a repair has taken back from the ERP's tables, put back from the audit trail."""
+"""Put back the documents that a repair took back from the ERP's tables, from the audit trail."""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -16,52 +16,58 @@ from streams.dead_letters.removed_documents import erp_of, kept_by
 from streams.settings import Settings
 
 
-def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool) -> int:
-    """Put back what the repair took back, print what came of it, and return the exit code.
+def report(settings: Settings, action: str, by: str, *, apply: bool, as_json: bool) -> int:
+    """Undo the repair, print the outcome and return the exit code. Without `apply` this is a dry run.
 
     Raises as `undo`, and BrokerUnreachable.
     """
     kept, lost, erp = kept_by(settings, action)
     if erp and erp != erp_of(settings):
-        raise click.UsageError(f"repair {action} was of {erp}: give --sink, or the settings of that ERP")
+        raise click.UsageError(f"repair {action} changed {erp}: give --sink, or the settings of that ERP")
     if not erp:
-        raise click.UsageError(
-            f"no repair {action} has taken anything back; `tillstream dlq audit` names those there were"
-        )
-    if go:
-        with noted(settings, "undo", by, DeadLetterFilter(), "", repair=action) as (_, noting):
-            outcomes = undo(settings, kept, go=True)
-            noting.counts.update(Counter(outcomes.values()))
+        raise click.UsageError(f"no repair {action} has taken anything back; `tillstream dlq audit` lists all repairs")
+    if apply:
+        with noted(settings, "undo", by, DeadLetterFilter(), "", repair=action) as (_, entry):
+            outcomes = undo(settings, kept, apply=True)
+            entry.counts.update(Counter(outcomes.values()))
     else:
-        outcomes = undo(settings, kept, go=False)
+        outcomes = undo(settings, kept, apply=False)
     counts = {name: list(outcomes.values()).count(name) for name in ("restored", "there", "occupied")}
     if as_json:
-        click.echo(json.dumps(counts | {"done": go, "lost": lost, "receipts": outcomes}, ensure_ascii=False))
+        click.echo(json.dumps(counts | {"done": apply, "lost": lost, "receipts": outcomes}, ensure_ascii=False))
     else:
-        would = "" if go else "would be "
-        told = f"{counts['restored']:,} of {counted(len(kept), 'document')} {would}put back"
-        click.echo(f"{told}, {counts['there']:,} there already")
-        for ref in (ref for ref, outcome in outcomes.items() if outcome == "occupied"):
-            click.echo(
-                f"not put back: {printable(ref)}: the ERP holds something else of it now, or its event elsewhere"
-            )
-        for ref in lost:
-            click.echo(f"not put back: {printable(ref)}: the audit topic has lost a part of it")
-        if not go:
-            click.echo("this was a dry run: nothing was changed; --apply puts them back")
+        for line in _lines(outcomes, counts, lost, documents=len(kept), applied=apply):
+            click.echo(line)
     return 1 if counts["occupied"] or lost else 0
 
 
-def undo(settings: Settings, kept: Sequence[ReferenceSnapshot], *, go: bool) -> dict[str, Restored]:
-    """Put back what a repair has taken back and return by reference what came of it; without `go` what would.
+def _lines(
+    outcomes: Mapping[str, Restored], counts: Mapping[str, int], lost: Sequence[str], *, documents: int, applied: bool
+) -> list[str]:
+    would = "" if applied else "would be "
+    restored, there = counts["restored"], counts["there"]
+    lines = [f"{restored:,} of {counted(documents, 'document')} {would}put back, {there:,} already in the ERP"]
+    reason = "the ERP now holds another document under this reference, or its event under another"
+    lines += [f"not put back: {printable(ref)}: {reason}" for ref, outcome in outcomes.items() if outcome == "occupied"]
+    lines += [f"not put back: {printable(ref)}: the audit topic has lost part of it" for ref in lost]
+    if not applied:
+        would_do = (
+            f"; --apply puts {'it' if restored == 1 else 'them'} back" if restored else ", and --apply would not either"
+        )
+        lines.append(f"this was a dry run: nothing was changed{would_do}")
+    return lines
 
-    Twice is as good as once. What stands under a reference now is never touched. Raises SinkMisconfigured for sinks
-    that can't, and as `build_replay_pipeline`.
+
+def undo(settings: Settings, kept: Sequence[ReferenceSnapshot], *, apply: bool) -> dict[str, Restored]:
+    """Put back the documents that a repair took back, and return the outcome by reference. Without `apply`: a dry run.
+
+    Running it twice changes nothing more, and a document that the ERP holds now is never touched. Raises
+    SinkMisconfigured for sinks that can't put documents back, and as `build_replay_pipeline`.
     """
     desk = build_replay_pipeline(settings)
     try:
         if not isinstance(desk.sink, SupportsRevoke):
-            raise SinkMisconfigured("this sink can't put documents back: it never takes any back")
-        return desk.sink.restore(kept, rehearse=not go)
+            raise SinkMisconfigured("this sink never takes documents back, so it can't put any back")
+        return desk.sink.restore(kept, rehearse=not apply)
     finally:
         desk.sink.close()

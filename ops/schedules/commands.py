@@ -16,10 +16,10 @@ from rich.table import Table
 
 from ops.importing.commands import WRONG_IN_DATA
 from ops.importing.watch_folder import stopping
-from ops.reconcile.content import in_places
+from ops.reconcile.content import format_amount
 from ops.schedules.history import ScheduleHistory
-from ops.schedules.metrics_server import served
-from ops.schedules.scheduler import JobScheduler, due_after, keep_all
+from ops.schedules.metrics_server import serve_metrics
+from ops.schedules.scheduler import JobScheduler, due_after, run_all
 from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
 from streams.settings import ScheduleSettings, Settings, SettingsError
 
@@ -36,7 +36,7 @@ def schedule_group() -> None:
 @with_config
 @as_one_object
 def list_command(config: Path | None, as_json: bool) -> None:
-    """List schedules: next due time, result of the last run."""
+    """List schedules with their next due time and last outcome."""
     settings = settings_from(config)
     history = ScheduleHistory(settings.data_folder)
     found: list[dict[str, object]] = []
@@ -66,9 +66,7 @@ def list_command(config: Path | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @with_broker
 def run(name: str | None, config: Path | None, broker: str | None) -> None:
-    """Run all schedules when due, or one of them now.
-
-    Without a NAME until SIGTERM or Ctrl-C; with a NAME that one runs now.
+    """Run all schedules until SIGTERM or Ctrl-C, or one NAME now.
 
     Several may keep them side by side, on one data folder: each due time is done once. Meanwhile /metrics is served, at
     http_host and schedules_port. Exit code 1 when the run by hand did not go well, tills and ERP differ, or not
@@ -80,24 +78,24 @@ def run(name: str | None, config: Path | None, broker: str | None) -> None:
         return
     _known(settings, name)
     history = ScheduleHistory(settings.data_folder)
-    outcome = JobScheduler(name, settings, history, lambda: datetime.now(UTC), Event()).now()
+    outcome = JobScheduler(name, settings, history, lambda: datetime.now(UTC), Event()).run_now()
     click.echo(f"{name}: {outcome}")
     sys.exit(0 if outcome == "done" else WRONG_IN_DATA)
 
 
 def _keep(settings: Settings) -> None:
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         click.echo(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", err=True)
 
-    with served(settings, ScheduleHistory(settings.data_folder)) as port:
-        say(f"http://{settings.http_host}:{port}/metrics")
-        keep_all(settings, stopping(), say)
+    with serve_metrics(settings, ScheduleHistory(settings.data_folder)) as port:
+        log(f"http://{settings.http_host}:{port}/metrics")
+        run_all(settings, stopping(), log)
 
 
 @schedule_group.command(epilog="\b\nExamples:\n  tillstream schedule history\n  tillstream schedule history nightly")
 @click.argument("name", required=False)
 @with_config
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The most runs to show.")
 @as_one_object
 def history(name: str | None, config: Path | None, limit: int, as_json: bool) -> None:
     """Show the outcome of each due time.
@@ -143,7 +141,7 @@ def _not_booked(report: dict[str, Any]) -> str | None:
     if "unbooked_gross" not in report:
         return None
     left = {currency: Decimal(gross) for currency, gross in report["unbooked_gross"].items()}
-    return ", ".join(f"{in_places(gross, currency)} {currency}" for currency, gross in left.items() if gross)
+    return ", ".join(f"{format_amount(gross, currency)} {currency}" for currency, gross in left.items() if gross)
 
 
 def _what(schedule: ScheduleSettings) -> str:

@@ -1,4 +1,4 @@
-"""What schedules did: one row a due time, in SQLite in the data folder, shared by all that look at it."""
+"""The history of schedules: one row per due time, in SQLite in the data folder, shared by all processes."""
 
 import json
 import sqlite3
@@ -12,7 +12,7 @@ RUNNING, STOPPED, BROKEN_OFF, FAILED = "running", "stopped", "broken off", "fail
 
 
 class ScheduleRun(NamedTuple):
-    """One due time of a schedule, and what became of it; `ended` is None while it runs, and of one that was killed."""
+    """One due time of a schedule and its outcome. A run that is active or was killed has no `ended`."""
 
     name: str
     due: datetime
@@ -23,7 +23,7 @@ class ScheduleRun(NamedTuple):
 
 
 class ScheduleHistory:
-    """Opened for each call, so any number of processes may share it."""
+    """The history. Each call opens the file, so any number of processes may share it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ class ScheduleHistory:
             )
 
     def claim(self, name: str, due: datetime, now: datetime) -> bool:
-        """Whether this due time is ours: of several that ask, one is told so."""
+        """Claim a due time. Of several processes, only one gets True."""
         with self._open() as disk:
             done = disk.execute(
                 "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, NULL, ?, '{}')",
@@ -45,15 +45,15 @@ class ScheduleHistory:
             return done.rowcount == 1
 
     def end(self, name: str, due: datetime, now: datetime, outcome: str, report: dict[str, Any]) -> None:
-        """What became of it."""
+        """Record the outcome of a run."""
         with self._open() as disk:
             disk.execute(
                 "UPDATE runs SET ended = ?, outcome = ?, report = ? WHERE name = ? AND due = ?",
                 (_stored(now), outcome, json.dumps(report, ensure_ascii=False), name, _stored(due)),
             )
 
-    def broken_off(self, name: str) -> bool:
-        """Marks runs that were killed or stopped; whether there were any. Only for who holds the schedule's lock."""
+    def mark_broken_off(self, name: str) -> bool:
+        """Mark killed and stopped runs; return whether there were any. The caller must hold the schedule's lock."""
         with self._open() as disk:
             done = disk.execute(
                 "UPDATE runs SET outcome = ? WHERE name = ? AND outcome IN (?, ?)", (BROKEN_OFF, name, RUNNING, STOPPED)
@@ -61,13 +61,13 @@ class ScheduleHistory:
             return done.rowcount > 0
 
     def last_due(self, name: str) -> datetime | None:
-        """The last due time that something is known of."""
+        """Return the last recorded due time, if any."""
         with self._open() as disk:
             (due,) = disk.execute("SELECT max(due) FROM runs WHERE name = ?", (name,)).fetchone()
         return datetime.fromisoformat(due) if due is not None else None
 
-    def last_of(self, name: str, *outcomes: str) -> ScheduleRun | None:
-        """The latest run that ended with one of these words, or whose outcome begins with it."""
+    def last_with_outcome(self, name: str, *outcomes: str) -> ScheduleRun | None:
+        """Return the latest run whose outcome begins with one of these words."""
         begins = " OR ".join("outcome LIKE ? || '%'" for _ in outcomes)
         with self._open() as disk:
             row = disk.execute(
@@ -76,11 +76,11 @@ class ScheduleHistory:
             ).fetchone()
         return _as_run(row) if row is not None else None
 
-    def runs(self, name: str | None, most: int) -> list[ScheduleRun]:
-        """The latest, the latest first."""
+    def runs(self, name: str | None, limit: int) -> list[ScheduleRun]:
+        """Return up to `limit` runs, the latest first."""
         with self._open() as disk:
             rows = disk.execute(
-                "SELECT * FROM runs WHERE ? IS NULL OR name = ? ORDER BY due DESC, name LIMIT ?", (name, name, most)
+                "SELECT * FROM runs WHERE ? IS NULL OR name = ? ORDER BY due DESC, name LIMIT ?", (name, name, limit)
             ).fetchall()
         return [_as_run(row) for row in rows]
 

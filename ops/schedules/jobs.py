@@ -1,4 +1,4 @@
-"""What a schedule runs: an import, or a reconciliation."""
+"""The jobs of schedules: imports and reconciliations."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,10 +10,10 @@ from ops.importing.job import ImportObserver, import_all
 from ops.importing.sending import ReceiptSender
 from ops.importing.watch_folder import WatchedFolder, work_off
 from ops.reconcile.metrics import summary_of
-from ops.reconcile.run import reconcile, since_unsettled, states_now
+from ops.reconcile.run import first_unsettled_day, reconcile, update_states
 from streams.settings import ReconciliationSettings, ScheduleSettings, Settings
 
-#: How a run ended, in a word, and what is to be remembered of it. Its watcher ends it when it is told to stop.
+#: Runs a schedule and returns its outcome in a word, and its report. The watcher stops it on request.
 Run = Callable[[Settings, ScheduleSettings, ImportObserver], tuple[str, dict[str, object]]]
 
 DONE, BAD_LINES, DIFFERS, UNREADABLE = "done", "bad lines", "differs", "unreadable files"
@@ -33,11 +33,11 @@ def run(settings: Settings, schedule: ScheduleSettings, watcher: ImportObserver)
 def _reconciliation(
     settings: Settings, how: ReconciliationSettings, watcher: ImportObserver
 ) -> tuple[str, dict[str, object]]:
-    first = since_unsettled(settings, datetime.now(UTC).date() - timedelta(days=how.days))
+    first = first_unsettled_day(settings, datetime.now(UTC).date() - timedelta(days=how.days))
     found = reconcile(settings, first=first, deep=how.deep, progress=watcher.heed)
     if found.late is not None:  # all of that day has to be read
         found = reconcile(settings, first=found.late, deep=how.deep, progress=watcher.heed)
-    now = states_now(settings, found, _BY, keep=True)
+    now = update_states(settings, found, _BY, save=True)
     summary = summary_of(found, now)
     left = summary.incomplete and not how.allow_open
     return (DIFFERS if summary.differs else INCOMPLETE if left else DONE), summary.model_dump(mode="json")

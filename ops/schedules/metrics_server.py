@@ -1,7 +1,6 @@
-"""The metrics of schedules, for Prometheus: made of the history whenever they are asked for.
+"""The metrics of schedules, for Prometheus: computed from the history at each scrape.
 
-So they are those of all processes that keep, or run by hand, the schedules of this data folder, and are still there
-after a restart.
+They cover all processes that run schedules of this data folder, and survive restarts.
 """
 
 from collections.abc import Iterator
@@ -19,34 +18,40 @@ from streams.settings import Settings, SettingsError
 
 
 class ScheduleCollector(Collector):
-    """How the last run of each schedule ended, and what the last reconciliation of each found."""
+    """The outcome of each schedule's last run, and the result of its last reconciliation."""
 
     def __init__(self, settings: Settings, history: ScheduleHistory) -> None:
         self._schedules = settings.schedules
         self._history = history
 
     def collect(self) -> Iterator[Metric]:
-        """As the library asks."""
+        """Yield the metrics."""
         metrics = ScheduleMetrics()
         found: dict[str, Metric] = {}
         for name, schedule in self._schedules.items():
-            ended = self._history.last_of(name, DONE, BAD_LINES, DIFFERS, INCOMPLETE, UNREADABLE, BROKEN_OFF, FAILED)
+            ended = self._history.last_with_outcome(
+                name, DONE, BAD_LINES, DIFFERS, INCOMPLETE, UNREADABLE, BROKEN_OFF, FAILED
+            )
             failed = ended is not None and ended.outcome.startswith((UNREADABLE, BROKEN_OFF, FAILED))
             metrics.failed.labels(name).set(failed)
-            last = self._history.last_of(name, DONE, DIFFERS, INCOMPLETE) if schedule.reconcile is not None else None
+            last = (
+                self._history.last_with_outcome(name, DONE, DIFFERS, INCOMPLETE)
+                if schedule.reconcile is not None
+                else None
+            )
             if last is None:
                 continue
             for family in metrics_of(ReconciliationSummary.model_validate(last.report)).registry.collect():
-                kept = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                series = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
-                    kept.add_sample(sample.name, {"schedule": name, **sample.labels}, sample.value)
+                    series.add_sample(sample.name, {"schedule": name, **sample.labels}, sample.value)
         yield from metrics.registry.collect()
         yield from found.values()
 
 
 @contextmanager
-def served(settings: Settings, history: ScheduleHistory) -> Iterator[int]:
-    """Serves `/metrics` meanwhile; the port. Raises SettingsError when the address can't be had."""
+def serve_metrics(settings: Settings, history: ScheduleHistory) -> Iterator[int]:
+    """Serve `/metrics` within the block and yield the port. Raises SettingsError if the address is unavailable."""
     registry = CollectorRegistry()
     registry.register(ScheduleCollector(settings, history))
     try:

@@ -272,9 +272,9 @@ def test_repair_that_took_a_copy_back_can_be_undone_once(big_books: Books) -> No
     undo = ("reconcile", "repair", "--undo", told["action"])
     assert "1 of 1 document would be put back" in books.run(*undo)
     assert shown(books.shop, f"{ref(301)}x") == [[], [], [], []]
-    assert "1 of 1 document put back, 0 there already" in books.run(*undo, "--apply")
+    assert "1 of 1 document put back, 0 already in the ERP" in books.run(*undo, "--apply")
     assert shown(books.shop, f"{ref(301)}x") == held
-    assert "0 of 1 document put back, 1 there already" in books.run(*undo, "--apply")
+    assert "0 of 1 document put back, 1 already in the ERP" in books.run(*undo, "--apply")
     assert differences(books.reconcile("--deep", code=1)) == {(DAYS[0], "doubled", f"{ref(301)}x")}
     audit = books.run("dlq", "audit", "--json")
     assert [action["what"] for action in json.loads(audit)][-2:] == ["undo", "undo"]
@@ -323,7 +323,7 @@ def test_parts_of_no_document_are_named_and_taken_back(books: Books) -> None:
     assert differences(days) == {("", "orphaned", ref(999)), (DAYS[0], "orphaned", ref(3))}
     (one,) = days[""]["differences"]
     assert one["detail"] == "no document, but 1 payment"
-    assert "1 leftover of no document would be taken back" in books.run("reconcile", "repair", "--revoke")
+    assert "1 leftover without a document would be taken back" in books.run("reconcile", "repair", "--revoke")
     told = json.loads(books.run("reconcile", "repair", "--revoke", "--apply", "--json"))
     assert states(books.reconcile("--deep", "--allow-open")) == REPAIRED
     elsewhere = ("--sink", f"sqlite:///{books.shop.folder}/another.sqlite")
@@ -474,7 +474,7 @@ def test_letter_that_was_resolved_and_purged_is_still_known(books: Books) -> Non
 
 def test_money_in_dead_letters_is_not_balanced_until_a_person_has_decided_on_it(books: Books, tmp_path: Path) -> None:
     printed = books.run("reconcile", code=1)
-    left = "9.99 EUR in 1 receipt, and 1 record whose amount can't be told"
+    left = "9.99 EUR in 1 receipt, and 1 record of unknown amount"
     assert printed.rstrip().endswith(f"4 store-days: 2 balanced, 2 incomplete. Books agree. NOT BOOKED: {left}.")
     assert f"NOT BOOKED: {left}." in books.run("reconcile", "--allow-open")
     narrowed = ("--store", "S1", "--day", DAYS[1])

@@ -24,7 +24,7 @@ from deploy.drills.timeline import ALERT, Timeline
 from deploy.grafana.boards import FOLDER
 from deploy.prometheus.server import Prometheus, binary
 from ops.schedules.history import ScheduleHistory
-from ops.schedules.metrics_server import served
+from ops.schedules.metrics_server import serve_metrics
 from ops.schedules.scheduler import JobScheduler
 from ops.simulator.tills import SimulatedRecord, TrafficShares, traffic
 from streams.assembly import build_replay_pipeline
@@ -163,8 +163,10 @@ def reconciled(kafka: Kafka, folder: Path) -> Iterator[int]:
     ((partition, offset),) = kafka.produce(topic, [(b"S1", value(1), [])])
     kafka.skip(topic, topic, {partition: offset + 1})
     history = ScheduleHistory(folder)
-    assert JobScheduler("closing", settings, history, lambda: datetime.now(UTC), threading.Event()).now() == "differs"
-    with served(settings, history) as port:
+    assert (
+        JobScheduler("closing", settings, history, lambda: datetime.now(UTC), threading.Event()).run_now() == "differs"
+    )
+    with serve_metrics(settings, history) as port:
         yield port
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ops.reconcile.compare import compare, settle_letters, unplaced
+from ops.reconcile.compare import compare, settle_dead_letters, unplaced
 from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.rows import DeadLetterRow, EventRow
@@ -68,31 +68,33 @@ class World:
                 found[head.origin.offset] = DeadLetterRow(*where, head.reason, head.place, *closed)
         return list(found.values())
 
-    def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **terms: Any) -> list[DayReport]:
+    def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **scope: Any) -> list[DayReport]:
         """The days."""
         held = self.line.sink.totals(deep=deep)
-        book = EventStore()
-        judge = ExpectedDocuments(CANONICAL, IdentityMapper(self.line.stores))
+        event_store = EventStore()
+        expected = ExpectedDocuments(CANONICAL, IdentityMapper(self.line.stores))
         there = self.records[self.lost_records :]
-        rows, closes = asyncio.run(judge.rows(Batch("pos.sales", 0, there), now))
-        book.add(rows)
-        book.add_closes(closes)
+        rows, closes = asyncio.run(expected.rows(Batch("pos.sales", 0, there), now))
+        event_store.add(rows)
+        event_store.add_closes(closes)
         if self.lost_records:
-            terms.setdefault("lost", datetime.fromtimestamp(there[0].timestamp / 1000, UTC) if there else now)
-        settle_letters(book, self.letters(), self.line.sink)
-        book.judge({0: len(self.records) if self.committed is None else self.committed})
-        known = ReconciliationScope(now, ends, deep=deep, **terms)
-        known.sent = lambda facts: self._documents(judge, facts, now)
+            scope.setdefault("lost", datetime.fromtimestamp(there[0].timestamp / 1000, UTC) if there else now)
+        settle_dead_letters(event_store, self.letters(), self.line.sink)
+        event_store.classify({0: len(self.records) if self.committed is None else self.committed})
+        known = ReconciliationScope(now, ends, deep=deep, **scope)
+        known.sent = lambda events: self._documents(expected, events, now)
         try:
-            self.unplaced = unplaced(book, known)
-            return compare(book, self.line.sink, held, known)
+            self.unplaced = unplaced(event_store, known)
+            return compare(event_store, self.line.sink, held, known)
         finally:
-            book.close()
+            event_store.close()
 
-    def _documents(self, judge: ExpectedDocuments, facts: Sequence[EventRow], now: datetime) -> dict[str, ErpDocument]:
+    def _documents(
+        self, expected: ExpectedDocuments, events: Sequence[EventRow], now: datetime
+    ) -> dict[str, ErpDocument]:
         """By reference what these receipts' records make."""
-        records = [self.records[fact.offset] for fact in facts]
-        made = asyncio.run(judge.documents(Batch("pos.sales", 0, records), now))
+        records = [self.records[event.offset] for event in events]
+        made = asyncio.run(expected.documents(Batch("pos.sales", 0, records), now))
         return {each.external_ref: each for each in made}
 
 

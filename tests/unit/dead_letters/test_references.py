@@ -50,7 +50,7 @@ def test_letter_is_found_by_its_events_id(event_id: str) -> None:
 
 
 @pytest.fixture
-def book() -> Iterator[EventStore]:
+def event_store() -> Iterator[EventStore]:
     """What four tills have sent."""
     sent = batch(
         value(1, **SLASHES),
@@ -60,11 +60,11 @@ def book() -> Iterator[EventStore]:
         value(5, event_id=None, receipt="18"),
         value(6, event_id="S1/R1/18/sale/0", receipt="19"),
     )
-    book = EventStore()
+    event_store = EventStore()
     rows, _ = asyncio.run(ExpectedDocuments(CANONICAL, IdentityMapper(Stores({}, Store()))).rows(sent, AFTER))
-    book.add(rows)
-    yield book
-    book.close()
+    event_store.add(rows)
+    yield event_store
+    event_store.close()
 
 
 @pytest.mark.parametrize(
@@ -83,5 +83,5 @@ def book() -> Iterator[EventStore]:
         ("S1/R1/18/sale/0", ["pos/S1/R1/18/sale", "pos/S1/R1/19/sale"]),
     ],
 )
-def test_receipt_is_meant_by_number_reference_or_event(book: EventStore, target: str, refs: list[str]) -> None:
-    assert book.meant(target) == refs
+def test_receipt_is_meant_by_number_reference_or_event(event_store: EventStore, target: str, refs: list[str]) -> None:
+    assert event_store.find_references(target) == refs

@@ -7,8 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ops.reconcile.certificate import name_of, private_key
-from ops.reconcile.certificate_page import page
+from ops.reconcile.certificate import key_id, private_key
+from ops.reconcile.certificate_page import render_page
 from tests.support.reconciliation import DAYS, TOPIC, Desk, ref
 
 
@@ -31,12 +31,12 @@ def test_certificate_says_what_was_compared_and_stands_as_it_was_signed(desk: De
     said = json.loads(files[0].read_text())
     key = private_key(desk.said["certificate_key"])
     assert (said["tills"], said["erp"]) == (f"topic {TOPIC} at {desk.said['broker']}", desk.said["sink_url"])
-    assert (said["made_by"], said["key"]) == ("ada", name_of(key.public_key()))
+    assert (said["made_by"], said["key"]) == ("ada", key_id(key.public_key()))
     assert (said["found"]["store"], said["found"]["day"], said["found"]["state"]) == ("S1", DAYS[0], "balanced")
     assert said["found"]["accounts"][0]["erp"]["digest"] == said["found"]["accounts"][0]["sent"]["digest"]
     assert said["found"]["since"] == said["made_at"]
     assert said["compared"].startswith("the rows of its tables, ")
-    assert files[1].read_text() == page(said)
+    assert files[1].read_text() == render_page(said)
     key_file = public(key, desk.folder / "public.pem")
     for file in files:
         right = f"{file}: as it was signed, with key {said['key']}"
@@ -48,12 +48,12 @@ def test_certificate_says_what_was_compared_and_stands_as_it_was_signed(desk: De
         assert desk.run("reconcile", "verify", str(file), code=1) == f"{file}: not as it was signed"
         file.write_text(f"{whole} ")
         kind = "page" if file.suffix == ".html" else "file"
-        fault = f"{file}: the {kind} is not the one that its signed part makes"
+        fault = f"{file}: the {kind} contains more or other text than was signed"
         assert desk.run("reconcile", "verify", str(file), code=1) == fault
         file.write_text(whole)
     other = public(Ed25519PrivateKey.generate(), desk.folder / "other.pem")
     wrong = desk.run("reconcile", "verify", str(files[0]), "--key", other, code=1)
-    assert f"not as it was signed (it says it was signed with key {said['key']}, and this is " in wrong
+    assert f"not as it was signed (it names key {said['key']}, and this is " in wrong
 
 
 def test_certificate_of_a_day_with_money_in_dead_letters_says_so(desk: Desk) -> None:
@@ -81,7 +81,7 @@ def test_other_files_are_no_certificates(desk: Desk, text: str) -> None:
     file = desk.folder / "day.json"
     file.write_text(text)
     told = desk.both("reconcile", "verify", str(file), code=1)
-    assert (told.stdout, told.stderr) == ("", f"{file}: no certificate\n")
+    assert (told.stdout, told.stderr) == ("", f"{file}: not a certificate\n")
 
 
 def test_missing_keys_and_files_are_named(desk: Desk) -> None:
@@ -96,4 +96,4 @@ def test_missing_keys_and_files_are_named(desk: Desk) -> None:
     wrong = desk.run("reconcile", "certificate", *where, code=2)
     assert "certificate_key: no private key in PEM without a passphrase" in wrong
     desk.config.write_text(json.dumps(desk.said | {"certificate_key": None}))
-    assert "certificates are signed: set certificate_key_file" in desk.run("reconcile", "certificate", *where, code=2)
+    assert "a certificate needs a key: set certificate_key_file" in desk.run("reconcile", "certificate", *where, code=2)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ops.reconcile.certificate_page import page
+from ops.reconcile.certificate_page import render_page
+from ops.reconcile.certificate_wording import FORMAT
 
 NOTHING: dict[str, Any] = {
     "receipts": 0,
@@ -29,6 +30,7 @@ DAY: dict[str, Any] = {
     "unproved": NOTHING, "differences": [], "dead_letters": [], "noted": {}, "gaps": [],
 }  # fmt: skip
 CERTIFICATE: dict[str, Any] = {
+    "certificate": FORMAT,
     "made_at": "2026-03-12T07:08:09.123+00:00", "made_by": "bob", "tills": "topic t", "erp": "sqlite:///e",
     "compared": "rows", "digests": {"version": 2, "of": "all fields"}, "method": "Ed25519", "key": "k1",
     "signature": "s1",
@@ -37,17 +39,17 @@ CERTIFICATE: dict[str, Any] = {
 
 def paged(**changes: Any) -> str:
     """The page of a day like that."""
-    return page(CERTIFICATE | {"found": deepcopy(DAY) | changes})
+    return render_page(CERTIFICATE | {"found": deepcopy(DAY) | changes})
 
 
-def sums(receipts: int = 0, gross: str = "", unknown: int = 0, otherwise: int = 0) -> dict[str, Any]:
+def sums(receipts: int = 0, gross: str = "", unknown: int = 0, booked_otherwise: int = 0) -> dict[str, Any]:
     """Sums in euros."""
     amounts = {"EUR": {"receipts": receipts, "gross": gross}} if receipts else {}
     return {
         "receipts": receipts,
         "amounts": amounts,
         "records_of_unknown_amount": unknown,
-        "dead_letters_of_booked_receipts": otherwise,
+        "dead_letters_of_booked_receipts": booked_otherwise,
     }
 
 
@@ -65,8 +67,8 @@ def test_page_says_what_it_is_about() -> None:
         "<h1>Store S1, business day 2026-03-10</h1>",
         '<div class="state good">balanced</div>',
         "<tr><th>Reconciled</th><td>2026-03-12 07:08:09 UTC by bob</td></tr><tr><th>Tills</th><td>topic t</td></tr>"
-        "<tr><th>ERP</th><td>sqlite:///e</td></tr><tr><th>Compared of the ERP</th><td>rows</td></tr>"
-        "<tr><th>In this state</th><td>since 2026-03-11 04:05:06 UTC, noted by ada</td></tr>"
+        "<tr><th>ERP</th><td>sqlite:///e</td></tr><tr><th>Compared in the ERP</th><td>rows</td></tr>"
+        "<tr><th>In this state</th><td>since 2026-03-11 04:05:06 UTC, recorded by ada</td></tr>"
         "<tr><th>Last sale arrived</th><td>2026-03-10 20:21:22 UTC</td></tr></table>",
         '<tr><th>Do the books agree?</th><td class="good">Books agree.</td></tr>'
         '<tr><th>Is everything booked?</th><td class="good">All that was sent is booked.</td></tr></table>',
@@ -87,7 +89,7 @@ def test_page_has_the_equation_and_the_totals() -> None:
     equation = [
         row("sent by the tills", "4", "18.99", kind="sum"),
         row("= due in the ERP", "2", "6.00"),
-        row("+ sent twice", "1", "3.00"),
+        row("+ duplicates", "1", "3.00"),
         row("+ dead letters", "1", "9.99"),
     ]
     assert (
@@ -104,7 +106,7 @@ def test_page_has_the_equation_and_the_totals() -> None:
         row("paid by cash", "4.00", "4.00", ""),
     ]
     assert "".join(totals) in text
-    digests = "Digest of what the documents say (all fields): due <code>d1</code>,\nin the ERP <code>d1</code></p>"
+    digests = "Digest of the documents (all fields): due <code>d1</code>,\nin the ERP <code>d1</code></p>"
     assert digests in text
 
 
@@ -115,13 +117,16 @@ def test_page_shows_how_far_the_totals_are_apart() -> None:
     assert row("gross", "6.00", "5.50", "-0.50", kind="sum", off=True) in text
     assert row("paid by card", "2.00", "0", "-2.00", off=True) in text
     assert row("paid by voucher", "0", "1.50", "1.50", off=True) in text
-    assert "What became of what the tills sent (no currency)" in text
+    assert "Events sent by the tills, and their outcome (no currency)" in text
     assert "in the ERP <code>no document</code></p>" in text
 
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(1, "; 1 of the documents there is of another event"), (2, "; 2 of the documents there are of another event")],
+    [
+        (1, "; 1 of the documents in the ERP comes from another event"),
+        (2, "; 2 of the documents in the ERP come from another event"),
+    ],
 )
 def test_page_says_why_digests_may_differ(count: int, said: str) -> None:
     assert said in paged(accounts=[ACCOUNT | {"accepted": count}])
@@ -149,11 +154,11 @@ def test_page_is_green_when_all_is_proved_and_booked(changes: dict[str, Any], co
         ({"books": "not proved"}, [("Do the books agree?", "open", "Not proved.")]),
         (
             {"records_lost": True, "unproved": sums(2, "6.00")},
-            [("What can't be proved?", "open", "6.00 EUR in 2 receipts: their records have left the topic.")],
+            [("What can't be proved?", "open", "6.00 EUR in 2 receipts, whose records have left the topic.")],
         ),
         (
             {"records_lost": True},
-            [("What can't be proved?", "open", "How many receipts: their records have left the topic.")],
+            [("What can't be proved?", "open", "An unknown number of receipts, whose records have left the topic.")],
         ),
         (
             {"unbooked": sums(1, "9.99", 1, 1) | {"by_fate": {"held": sums(1, "9.99"), "waiting": sums(0, "", 2, 3)}}},
@@ -173,14 +178,14 @@ def test_page_is_green_when_all_is_proved_and_booked(changes: dict[str, Any], co
         ),
         (
             {"resolved": sums(2, "5.00")},
-            [("What shall not be booked?", "soft", "5.00 EUR in 2 receipts, as a person has decided.")],
+            [("Not to be booked", "soft", "5.00 EUR in 2 receipts, resolved by hand.")],
         ),
         (
             {"without_a_day": {"unbooked": sums(unknown=1), "differences": []}},
             [
                 (
-                    *("Of no known store or day", "open"),
-                    "1 record of unknown amount, arrived on that day; they may be of this store.",
+                    *("Without a known store or day", "open"),
+                    "1 record of unknown amount that arrived on this day and may belong to this store.",
                 )
             ],
         ),
@@ -188,8 +193,9 @@ def test_page_is_green_when_all_is_proved_and_booked(changes: dict[str, Any], co
             {"without_a_day": {"unbooked": NOTHING, "differences": [{}, {}]}},
             [
                 (
-                    *("Of no known store or day", "open"),
-                    "2 records that have vanished, arrived on that day; they may be of this store.",
+                    *("Without a known store or day", "open"),
+                    "2 records in neither the ERP nor the dead letters that arrived on this day and may belong to this "
+                    "store.",
                 )
             ],
         ),
@@ -227,9 +233,10 @@ def test_page_lists_differences_dead_letters_and_gaps() -> None:
         '<tr><td><code>r3</code></td><td>resolved<br><span class="soft">resolved</span></td>'
         '<td class="n">1.00</td></tr>'
     ) in text
-    assert text.count("<h2>Dead letters: sent, and not in the ERP</h2>") == 1
+    assert text.count("<h2>Dead letters: sent, but not in the ERP</h2>") == 1
     gaps = (
-        "<h2>Receipt numbers that never came: missing at the till</h2>\n<p>register R1: 4</p><p>register R2: 5 to 6</p>"
+        "<h2>Missing receipt numbers: skipped by the till, or in a record that can't be read</h2>\n"
+        "<p>register R1: 4</p><p>register R2: 5 to 6</p>"
     )
     assert gaps in text
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from ops.reconcile.run import since_unsettled
+from ops.reconcile.run import first_unsettled_day
 from streams.dead_letters.day_states import DayState, note_days
 from tests.support.reconciliation import DAYS, Desk, ref
 
@@ -33,8 +33,8 @@ def noted(desk: Desk, *arguments: str) -> list[tuple[str, ...]]:
 def test_report_has_a_row_for_each_day_and_the_verdict_at_its_end(desk: Desk) -> None:
     lines = [" ".join(line.split()) for line in desk.raw("reconcile", code=1).splitlines()]
     assert lines == [
-        "store day state sent = ERP + twice + replaced + dead + held + waiting + noted gross due gross ERP difference "
-        "not booked",
+        "store day state sent = ERP + duplicates + replaced + dead + held + waiting + skipped gross due gross ERP "
+        "difference not booked",
         "S1 2026-03-09 balanced 5 3 1 1 9.00 9.00 EUR",
         "S1 2026-03-10 incomplete 4 3 1 3.00 3.00 9.99 EUR",
         "S1 2026-03-11 balanced 2 2 6.00 6.00 EUR",
@@ -43,7 +43,7 @@ def test_report_has_a_row_for_each_day_and_the_verdict_at_its_end(desk: Desk) ->
         "",
         "in dead letters: totals_mismatch (1; 9.99 EUR): tillstream dlq list --reason totals_mismatch",
         "",
-        "noted, and no document is made of it: day_close (1)",
+        "skipped, no document is due: day_close (1)",
         "",
         "missing at the till, or in a record that can't be read: store S1, 2026-03-10, register R1: 4 to 10",
         "missing at the till, or in a record that can't be read: store S1, 2026-03-11, register R1: 14 to 20",
@@ -111,7 +111,7 @@ def test_days_that_are_not_asked_for_are_not_judged(desk: Desk) -> None:
     one = desk.run("reconcile", "--day", DAYS[0], code=1)
     assert one.endswith("2 store-days: 1 balanced, 1 differs. 1 difference.")
     assert "give --day or --since, not both" in desk.run("reconcile", "--day", DAYS[0], "--since", DAYS[0], code=2)
-    assert "'10.3.2026' is no date such as 2026-03-10" in desk.run("reconcile", "--day", "10.3.2026", code=2)
+    assert "'10.3.2026' is not a date such as 2026-03-10" in desk.run("reconcile", "--day", "10.3.2026", code=2)
 
 
 def test_money_that_is_not_booked_is_no_failure_where_that_is_allowed(desk: Desk) -> None:
@@ -125,7 +125,7 @@ def test_signed_day_is_right_until_something_changes(desk: Desk) -> None:
     narrowed = ("--store", S1, "--day", DAYS[1])
     what = "not booked: 9.99 EUR in 1 receipt"
     refused = desk.run("reconcile", "sign", *narrowed, code=2)
-    assert f"the day is not balanced ({what}): say --comment it is signed off like this" in refused
+    assert f"the day is not balanced ({what}): give the reason with --comment" in refused
     signed = desk.run("reconcile", "sign", *narrowed, "--comment", "on paper", "--by", "grace")
     assert signed.startswith("store S1, 2026-03-10: signed off by grace at 20")
     assert signed.endswith(f" UTC, with {what}")
@@ -178,7 +178,7 @@ def test_metrics_have_what_differs_and_what_is_left(desk: Desk, tmp_path: Path) 
 def test_unsettled_days_of_before_stay_in_view(desk: Desk) -> None:
     at = datetime(2026, 3, 12, tzinfo=UTC)
     first = date(2026, 3, 11)
-    assert since_unsettled(desk.settings, first) == first
+    assert first_unsettled_day(desk.settings, first) == first
     last: dict[str, Any] = {
         "2026-03-01": "balanced",
         "2026-03-02": "signed off",
@@ -187,7 +187,7 @@ def test_unsettled_days_of_before_stay_in_view(desk: Desk) -> None:
     }
     note_days(desk.settings, [DayState(store=S1, day="2026-03-03", state="incomplete", at=at, by="ada")])
     note_days(desk.settings, [DayState(store=S1, day=day, state=said, at=at, by="ada") for day, said in last.items()])
-    assert since_unsettled(desk.settings, first) == date(2026, 3, 3)
+    assert first_unsettled_day(desk.settings, first) == date(2026, 3, 3)
     note_days(desk.settings, [DayState(store=S1, day="2026-03-03", state="balanced", at=at, by="ada")])
-    assert since_unsettled(desk.settings, first) == date(2026, 3, 5)
-    assert since_unsettled(desk.settings, date(2026, 3, 4)) == date(2026, 3, 4)
+    assert first_unsettled_day(desk.settings, first) == date(2026, 3, 5)
+    assert first_unsettled_day(desk.settings, date(2026, 3, 4)) == date(2026, 3, 4)

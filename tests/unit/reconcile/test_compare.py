@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.reconcile import certificate
-from ops.reconcile.certificate_page import page
-from ops.reconcile.day_states import now_is
+from ops.reconcile.certificate_page import render_page
+from ops.reconcile.day_states import current_state
 from ops.reconcile.render import day_as_json
 from ops.reconcile.store_day import DayDifference, DayReport
 from tests.support.books import AFTER, World
@@ -53,11 +53,11 @@ MIXED = (value(1), value(1), value(2), BAD, value(3, type="return"), value(2, ev
 def test_books_of_a_day_agree_with_duplicates_dead_letters_and_revisions() -> None:
     day = next(day for day in world(*MIXED).reconcile() if day.day)
     assert (day.state, day.books, day.differences) == ("incomplete", "agree", [])
-    assert [day.count(fate) for fate in ("erp", "duplicate", "dead", "superseded")] == [3, 1, 1, 1]
+    assert [day.count(status) for status in ("erp", "duplicate", "dead", "superseded")] == [3, 1, 1, 1]
     (account,) = day.accounts
     assert (account.held.receipts, account.held.gross, account.held.quantity) == (3, Decimal("3.00"), 2)
     assert account.counts["dead"] == (1, Decimal("9.99"))
-    assert [letter.letter for letter in day.letters] == ["0:0 totals_mismatch"]
+    assert [letter.dead_letter for letter in day.dead_letters] == ["0:0 totals_mismatch"]
 
 
 def test_record_that_can_not_be_read_is_told_of_without_a_store() -> None:
@@ -71,7 +71,7 @@ def test_record_that_can_not_be_read_is_told_of_without_a_store() -> None:
 
 def test_why_no_document_is_made_is_told() -> None:
     days = world(None, value(1), close("2026-03-10T13:00:00Z", "3.00")).reconcile()
-    assert [day.noted for day in days] == [{"tombstone": 1}, {"day_close": 1}]
+    assert [day.skipped for day in days] == [{"tombstone": 1}, {"day_close": 1}]
 
 
 def test_document_that_is_deleted_is_missing() -> None:
@@ -277,7 +277,7 @@ def test_close_that_takes_a_number_leaves_no_gap_and_no_account_of_its_own() -> 
 
 def test_event_that_was_sent_again_after_its_revision_is_still_a_duplicate() -> None:
     day = only(world(value(1), value(1, event_id="e-1b", revision=1), value(1)).reconcile())
-    assert [day.count(fate) for fate in ("erp", "superseded", "duplicate")] == [1, 1, 1]
+    assert [day.count(status) for status in ("erp", "superseded", "duplicate")] == [1, 1, 1]
     assert day.state == "balanced"
 
 
@@ -294,15 +294,15 @@ def test_page_of_a_certificate_shows_what_became_of_all_and_what_differs() -> No
     del made.sink.documents[ref(1)]
     day = next(day for day in made.reconcile() if day.day)
     between = {"tills": "topic pos.sales at kafka:9092", "erp": "sqlite:///erp.db"}
-    told = day_as_json(day, now_is(day, [], AFTER, "ada"))
-    said = page(certificate.made(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
+    told = day_as_json(day, current_state(day, [], AFTER, "ada"))
+    said = render_page(certificate.issue(told, AFTER, "ada", Ed25519PrivateKey.generate(), **between))
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr.*?</tr>", said, re.DOTALL)]
     assert ["Tills", "topic pos.sales at kafka:9092"] in cells
     assert ["ERP", "sqlite:///erp.db"] in cells
     assert ["sent by the tills", "6", "18.99"] in cells
     assert ["= due in the ERP", "3", "3.00"] in cells
     assert [row[0] for row in cells if row[0].startswith("+ ")] == [
-        "+ sent twice",
+        "+ duplicates",
         "+ replaced by a higher revision",
         "+ dead letters",
     ]

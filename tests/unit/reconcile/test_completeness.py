@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.reconcile.completeness import CurrencySums
-from ops.reconcile.day_states import figures_digest, now_is, sign
+from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.render import as_json, report
-from ops.reconcile.run import Now, ReconciliationResult
+from ops.reconcile.run import ReconciliationResult, StatesByDay
 from ops.reconcile.store_day import DayReport
-from ops.reconcile.verdict import colour, is_right, verdict
+from ops.reconcile.verdict import colour, is_settled, verdict
 from streams.dead_letters.day_states import DayState, DayStates
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
@@ -41,10 +41,10 @@ def only(days: list[DayReport]) -> DayReport:
     return day
 
 
-def found_in(made: World, **terms: Any) -> tuple[ReconciliationResult, Now]:
-    days = made.reconcile(**terms)
+def found_in(made: World, **scope: Any) -> tuple[ReconciliationResult, StatesByDay]:
+    days = made.reconcile(**scope)
     found = ReconciliationResult(AFTER, days, None, unplaced=made.unplaced)
-    return found, {(day.store, day.day): now_is(day, [], AFTER, "ada") for day in days}
+    return found, {(day.store, day.day): current_state(day, [], AFTER, "ada") for day in days}
 
 
 def ref(number: int) -> str:
@@ -57,7 +57,7 @@ def test_day_with_money_in_dead_letters_is_not_balanced() -> None:
     assert (day.state, day.books, day.is_complete, found.balanced) == ("incomplete", "agree", False, False)
     assert verdict(found, now) == "1 store-day: 1 incomplete. Books agree. NOT BOOKED: 10.00 EUR in 2 receipts."
     assert colour(found, now) == "yellow"
-    assert (is_right(found, now, allow_open=False), is_right(found, now, allow_open=True)) == (False, True)
+    assert (is_settled(found, now, allow_open=False), is_settled(found, now, allow_open=True)) == (False, True)
 
 
 def test_difference_is_wrong_whatever_is_allowed() -> None:
@@ -65,7 +65,7 @@ def test_difference_is_wrong_whatever_is_allowed() -> None:
     made.sink.documents[ref(1)].gross += 1
     found, now = found_in(made)
     assert verdict(found, now) == "1 store-day: 1 differs. 1 difference. NOT BOOKED: 9.99 EUR in 1 receipt."
-    assert (colour(found, now), is_right(found, now, allow_open=True)) == ("red", False)
+    assert (colour(found, now), is_settled(found, now, allow_open=True)) == ("red", False)
 
 
 def test_receipt_that_failed_several_times_counts_once_by_its_latest_revision() -> None:
@@ -85,12 +85,12 @@ def test_currencies_are_never_added_up() -> None:
 def test_returns_do_not_hide_sales() -> None:
     given_back = bad(3, type="return")
     left = only(world(bad(2), given_back).reconcile()).not_booked
-    assert left.in_words() == "0.00 EUR in 2 receipts (9.99 sold, -9.99 given back)"
+    assert left.in_words() == "0.00 EUR in 2 receipts (9.99 sold, -9.99 returned)"
 
 
 def test_amount_that_can_not_be_read_is_said_to_be_unknown() -> None:
     found, now = found_in(world(value(1), b"{", b"[]", bad(2), bad(4, currency="EUX")))
-    left = "9.99 EUR in 1 receipt, and 3 records whose amounts can't be told"
+    left = "9.99 EUR in 1 receipt, and 3 records of unknown amount"
     assert verdict(found, now) == f"2 store-days: 2 incomplete. Books agree. NOT BOOKED: {left}."
     told = json.loads("".join(as_json(found, now)))
     assert told["unbooked"] == {
@@ -111,9 +111,9 @@ def test_receipt_that_is_booked_in_another_version_is_an_open_letter_and_no_unbo
 
 def test_record_that_waits_is_not_booked() -> None:
     found, now = found_in(world(value(1), value(2), b"{", committed=1))
-    left = "3.00 EUR in 1 receipt, and 1 record whose amount can't be told"
+    left = "3.00 EUR in 1 receipt, and 1 record of unknown amount"
     assert verdict(found, now).endswith(f"Books agree. NOT BOOKED: {left}.")
-    assert not is_right(found, now, allow_open=False)
+    assert not is_settled(found, now, allow_open=False)
 
 
 def test_letter_that_is_parked_is_not_booked() -> None:
@@ -123,9 +123,9 @@ def test_letter_that_is_parked_is_not_booked() -> None:
 
 def test_letter_that_a_person_resolved_is_complete_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     found, now = found_in(world(value(1), bad(2), closed={1: ("resolved", "ada", "a test sale")}))
-    decided = "Not to be booked, as a person has decided: 9.99 EUR in 1 receipt."
+    decided = "Resolved by hand, not to be booked: 9.99 EUR in 1 receipt."
     assert verdict(found, now) == f"1 store-day: 1 balanced. Books agree. {decided} Balanced."
-    assert is_right(found, now, allow_open=False)
+    assert is_settled(found, now, allow_open=False)
     report(found, now, everything=True)
     told = " ".join(capsys.readouterr().out.split())
     assert "dead letters, resolved by ada (a test sale): totals_mismatch (1; 9.99 EUR)" in told
@@ -141,7 +141,7 @@ def test_receipt_of_which_one_letter_is_resolved_and_another_open_is_not_booked(
 
 
 @pytest.mark.parametrize(
-    ("terms", "count"),
+    ("scope", "count"),
     [
         ({"first": TODAY, "last": TODAY}, 1),
         ({"first": TODAY}, 1),
@@ -151,18 +151,18 @@ def test_receipt_of_which_one_letter_is_resolved_and_another_open_is_not_booked(
         ({"last": TODAY - timedelta(days=2)}, 0),
     ],
 )
-def test_unreadable_record_counts_in_the_range_in_which_it_arrived(terms: dict[str, Any], count: int) -> None:
-    found, now = found_in(world(value(1), b"{"), **terms)
+def test_unreadable_record_counts_in_the_range_in_which_it_arrived(scope: dict[str, Any], count: int) -> None:
+    found, now = found_in(world(value(1), b"{"), **scope)
     assert [day for day in found.days if not day.day] == []
     assert sum(day.not_booked.unknown for day in found.all) == count
-    assert is_right(found, now, allow_open=False) == (not count)
-    assert ("NOT BOOKED: 1 record whose amount can't be told." in verdict(found, now)) == bool(count)
+    assert is_settled(found, now, allow_open=False) == (not count)
+    assert ("NOT BOOKED: 1 record of unknown amount." in verdict(found, now)) == bool(count)
 
 
 def test_unreadable_record_that_vanished_is_a_difference_of_the_range_too() -> None:
     found, now = found_in(world(value(1), b"{", lost_letters={1}), first=TODAY, last=TODAY)
     assert [each.kind for day in found.all for each in day.differences] == ["vanished"]
-    assert not is_right(found, now, allow_open=True)
+    assert not is_settled(found, now, allow_open=True)
 
 
 @pytest.mark.parametrize("at", ["1999-12-31T12:00:00Z", "2031-01-01T12:00:00Z"])
@@ -170,7 +170,7 @@ def test_receipt_whose_time_is_not_plausible_counts_in_the_range_in_which_it_arr
     made = world(value(1), value(2, occurred_at=at))
     found, now = found_in(made, first=TODAY, last=TODAY)
     assert verdict(found, now).endswith("Books agree. NOT BOOKED: 3.00 EUR in 1 receipt.")
-    assert not is_right(found, now, allow_open=False)
+    assert not is_settled(found, now, allow_open=False)
     found, now = found_in(made)  # all days: it is on its own
     assert [day.not_booked.receipts for day in found.days] == ([1, 0] if at < "2026" else [0, 1])
     assert found.unplaced is None
@@ -195,13 +195,13 @@ def test_what_is_left_of_a_topic_is_compared_record_by_record() -> None:
 
 def test_day_of_which_records_are_lost_is_unproved_and_wrong_unless_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     found, now = found_in(world(value(1), value(2), lost_records=1))
-    proof = "NOT PROVED: 3.00 EUR in 1 receipt: their records have left the topic."
-    assert verdict(found, now) == f"1 store-day: 1 unproved. Books agree as far as they can be proved. {proof}"
-    assert (is_right(found, now, allow_open=False), is_right(found, now, allow_open=True)) == (False, True)
+    proof = "NOT PROVED: 3.00 EUR in 1 receipt, whose records have left the topic."
+    assert verdict(found, now) == f"1 store-day: 1 unproved. Books agree as far as can be proved. {proof}"
+    assert (is_settled(found, now, allow_open=False), is_settled(found, now, allow_open=True)) == (False, True)
     assert colour(found, now) == "yellow"
     report(replace(found, reach=TODAY), now, everything=True)
     told = " ".join(capsys.readouterr().out.split())
-    assert "3.00 EUR in 1 receipt of this day cannot be proved: their records have left the topic" in told
+    assert "3.00 EUR in 1 receipt can't be proved: their records have left the topic" in told
 
 
 def test_day_of_which_nothing_is_left_is_unproved_without_asking_for_its_documents() -> None:
@@ -261,10 +261,10 @@ def test_of_any_lost_beginning_all_else_is_found(lost: int, deleted: set[int], a
 def noted_before(day: DayReport, state: str, why: str = "") -> DayState:
     """An entry of the audit topic of before what is not booked was noted."""
     old = {"store": day.store, "day": day.day, "state": state, "at": NOON, "by": "grace", "why": why}
-    plain = DayState.model_validate(old | {"figures": figures_digest(day)}).model_dump(mode="json")
+    entry = DayState.model_validate(old | {"figures": figures_digest(day)}).model_dump(mode="json")
     for name in ("books", "unbooked", "held"):
-        del plain[name]
-    (read,) = DayStates.model_validate_json(json.dumps({"kind": "days", "days": [plain]})).days
+        del entry[name]
+    (read,) = DayStates.model_validate_json(json.dumps({"kind": "days", "days": [entry]})).days
     return read
 
 
@@ -276,7 +276,7 @@ def test_entries_of_before_stay_readable(state: str) -> None:
 
 def test_balanced_of_before_does_not_make_a_day_with_dead_letters_balanced() -> None:
     day = only(world(value(1), bad(2)).reconcile())
-    now = now_is(day, [noted_before(day, "balanced")], AFTER, "ada")
+    now = current_state(day, [noted_before(day, "balanced")], AFTER, "ada")
     assert (now.state, now.reopened, now.books) == ("incomplete", False, "agree")
     assert now.unbooked is not None
     assert (now.unbooked.receipts, now.unbooked.amounts) == (1, {"EUR": "9.99"})
@@ -284,16 +284,16 @@ def test_balanced_of_before_does_not_make_a_day_with_dead_letters_balanced() -> 
 
 def test_balanced_of_before_is_noted_with_both_answers_once() -> None:
     day = only(world(value(1)).reconcile())
-    now = now_is(day, [noted_before(day, "balanced")], AFTER, "ada")
+    now = current_state(day, [noted_before(day, "balanced")], AFTER, "ada")
     assert (now.state, now.reopened, now.at) == ("balanced", False, AFTER)
-    assert now_is(day, [now], AFTER + timedelta(days=1), "bob") is now
+    assert current_state(day, [now], AFTER + timedelta(days=1), "bob") is now
 
 
 def test_sign_off_of_before_does_not_cover_what_is_not_booked() -> None:
     day, whole = only(world(value(1), bad(2)).reconcile()), only(world(value(1)).reconcile())
-    now = now_is(day, [noted_before(day, "signed off")], AFTER, "ada")
+    now = current_state(day, [noted_before(day, "signed off")], AFTER, "ada")
     assert (now.state, now.reopened) == ("incomplete", True)
-    assert now_is(whole, [noted_before(whole, "signed off")], AFTER, "ada").state == "signed off"
+    assert current_state(whole, [noted_before(whole, "signed off")], AFTER, "ada").state == "signed off"
 
 
 def test_sign_off_covers_both_figures_until_one_changes() -> None:
@@ -303,14 +303,14 @@ def test_sign_off_covers_both_figures_until_one_changes() -> None:
     assert signed.unbooked is not None
     assert (signed.books, signed.unbooked.amounts) == ("agree", {"EUR": "9.99"})
     found = ReconciliationResult(AFTER, [day], None)
-    now = {("S1", "2026-03-10"): now_is(day, [signed], AFTER, "ada")}
+    now = {("S1", "2026-03-10"): current_state(day, [signed], AFTER, "ada")}
     text = "1 store-day: 1 signed off. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt, all signed off."
     assert verdict(found, now) == text
-    assert is_right(found, now, allow_open=False)
+    assert is_settled(found, now, allow_open=False)
     assert (found.balanced, colour(found, now)) == (False, "yellow")
     made.send(bad(3))
     made.work()
-    later = now_is(only(made.reconcile()), [signed], AFTER, "ada")
+    later = current_state(only(made.reconcile()), [signed], AFTER, "ada")
     assert (later.state, later.reopened) == ("incomplete", True)
 
 
@@ -318,9 +318,9 @@ def test_signed_day_is_not_reopened_by_records_that_leave_the_topic_but_by_a_cha
     made = world(value(1), value(2))
     signed = sign(only(made.reconcile()), NOON, "grace", "")
     made.lost_records = 1
-    assert now_is(only(made.reconcile()), [signed], AFTER, "ada") is signed
+    assert current_state(only(made.reconcile()), [signed], AFTER, "ada") is signed
     made.sink.documents[ref(1)].gross += 1
-    later = now_is(only(made.reconcile()), [signed], AFTER, "ada")
+    later = current_state(only(made.reconcile()), [signed], AFTER, "ada")
     assert (later.state, later.reopened) == ("unproved", True)
 
 

@@ -35,14 +35,14 @@ def test_reading_begins_two_days_before_any_day(first: date, at: int) -> None:
 )
 def test_day_is_over_when_no_sale_can_belong_to_it_any_more(day: str, cutoff: str, over: str) -> None:
     store = Store.model_validate({"timezone": "Europe/Berlin", "cutoff": cutoff})
-    judge = ExpectedDocuments(CANONICAL, IdentityMapper(Stores({"S1": store}, None)))
-    assert fetch.day_ends(judge, "S1", date.fromisoformat(day)) == datetime.fromisoformat(f"{over}+00:00")
+    expected = ExpectedDocuments(CANONICAL, IdentityMapper(Stores({"S1": store}, None)))
+    assert fetch.day_ends(expected, "S1", date.fromisoformat(day)) == datetime.fromisoformat(f"{over}+00:00")
 
 
 @pytest.mark.parametrize("name", ["S1", "unknown"])
 def test_last_day_that_there_is_never_ends(name: str) -> None:
-    judge = ExpectedDocuments(
+    expected = ExpectedDocuments(
         CANONICAL, IdentityMapper(Stores({"S1": Store.model_validate({"timezone": "America/New_York"})}, None))
     )
     for day in (date(9999, 12, 30), date.max):
-        assert fetch.day_ends(judge, name, day) >= datetime(9999, 12, 31, tzinfo=UTC)
+        assert fetch.day_ends(expected, name, day) >= datetime(9999, 12, 31, tzinfo=UTC)

@@ -23,16 +23,18 @@ FIRST = date(2026, 3, 10)
     ],
 )
 def test_day_of_which_something_came_late_is_told(day: str, arrived: str, late: date | None) -> None:
-    book = EventStore()
+    event_store = EventStore()
     at = milliseconds(datetime.fromisoformat(arrived).replace(tzinfo=UTC))
-    book.add([SentRow(0, 0, 0, "d", at, store="S1", day=day), SentRow(0, 1, 0, "e", 0, store="S1", day="2026-03-08")])
-    assert _late(book, FIRST) == late
-    book.close()
+    event_store.add(
+        [SentRow(0, 0, 0, "d", at, store="S1", day=day), SentRow(0, 1, 0, "e", 0, store="S1", day="2026-03-08")]
+    )
+    assert _late(event_store, FIRST) == late
+    event_store.close()
 
 
 def test_no_day_is_too_far_away_to_be_late() -> None:
-    book = EventStore()
+    event_store = EventStore()
     days = enumerate(("0001-01-01", "9999-12-30"))
-    book.add([SentRow(0, place, 0, "d", 10**15, store="S1", day=day) for place, day in days])
-    assert _late(book, date.max) == date.min
-    book.close()
+    event_store.add([SentRow(0, place, 0, "d", 10**15, store="S1", day=day) for place, day in days])
+    assert _late(event_store, date.max) == date.min
+    event_store.close()

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from ops.dlq.render import report_audit
-from ops.reconcile.certificate_page import page
-from ops.reconcile.day_states import now_is, sign
+from ops.reconcile.certificate_page import render_page
+from ops.reconcile.certificate_wording import FORMAT
+from ops.reconcile.day_states import current_state, sign
 from ops.reconcile.render import day_as_json, report
-from ops.reconcile.repair import what_is_left
+from ops.reconcile.repair import describe_unrepaired
 from ops.reconcile.run import ReconciliationResult
 from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted
@@ -19,7 +20,7 @@ from tests.support.events import NOON, value
 
 def told(days: list[DayReport], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of the report."""
-    now = {(day.store, day.day): now_is(day, [], AFTER, "ada") for day in days}
+    now = {(day.store, day.day): current_state(day, [], AFTER, "ada") for day in days}
     report(ReconciliationResult(AFTER, days, None), now, everything=True)
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
@@ -43,17 +44,20 @@ def test_verdict_answers_both_questions(world: World, capsys: pytest.CaptureFixt
     assert told(world.reconcile(store="S1"), capsys)[-1] == "1 store-day: 1 balanced. Books agree. Balanced."
     both = "2 store-days: 1 balanced, 1 incomplete. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt."
     assert told(world.reconcile(), capsys)[-1] == both
-    opened = "2 store-days: 2 open. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt. 2 days are not over."
+    opened = "2 store-days: 2 open. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt. 2 business days are not over yet."
     assert told(world.reconcile(NOON), capsys)[-1] == opened
-    assert told(world.reconcile(NOON, store="S1"), capsys)[-1] == "1 store-day: 1 open. Books agree. 1 day is not over."
+    assert (
+        told(world.reconcile(NOON, store="S1"), capsys)[-1]
+        == "1 store-day: 1 open. Books agree. 1 business day is not over yet."
+    )
     assert told([], capsys)[-1] == "Nothing was sent, and the ERP holds nothing."
 
 
 def test_verdict_says_what_can_not_be_proved(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.lost_records = 1
     lines = told(world.reconcile(store="S1"), capsys)
-    proof = "NOT PROVED: 3.00 EUR in 1 receipt: their records have left the topic."
-    assert lines[-1] == f"1 store-day: 1 unproved. Books agree as far as they can be proved. {proof}"
+    proof = "NOT PROVED: 3.00 EUR in 1 receipt, whose records have left the topic."
+    assert lines[-1] == f"1 store-day: 1 unproved. Books agree as far as can be proved. {proof}"
 
 
 def test_money_that_is_in_dead_letters_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +70,7 @@ def test_letters_that_were_closed_by_hand_are_looked_for_among_the_closed(
 ) -> None:
     days = world.reconcile()
     for day in days:
-        day.letters = [letter._replace(letter="0:2 resolved") for letter in day.letters]
+        day.dead_letters = [letter._replace(dead_letter="0:2 resolved") for letter in day.dead_letters]
     assert "in dead letters: resolved (1; 9.99 EUR): tillstream dlq list --all" in told(days, capsys)
 
 
@@ -77,7 +81,7 @@ def test_what_a_terminal_would_obey_in_tills_names_is_shown_escaped(
     days = world.reconcile()
     report(
         ReconciliationResult(AFTER, days, None),
-        {(d.store, d.day): now_is(d, [], AFTER, "ada") for d in days},
+        {(d.store, d.day): current_state(d, [], AFTER, "ada") for d in days},
         everything=True,
     )
     out = capsys.readouterr().out
@@ -85,17 +89,19 @@ def test_what_a_terminal_would_obey_in_tills_names_is_shown_escaped(
     assert out.count(r"S\x1b[2J") >= 2
 
 
-UNSIGNED = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key", "signature"), "")
+UNSIGNED = dict.fromkeys(("made_at", "made_by", "tills", "erp", "method", "key", "signature"), "") | {
+    "certificate": FORMAT
+}
 
 
 def paged(day: DayReport) -> str:
-    return page(UNSIGNED | {"found": day_as_json(day, now_is(day, [], AFTER, "ada"))})
+    return render_page(UNSIGNED | {"found": day_as_json(day, current_state(day, [], AFTER, "ada"))})
 
 
 def test_page_of_a_day_that_is_not_judged_does_not_deny_differences(world: World) -> None:
     (day,) = world.reconcile(store="S1")
     (still_open,) = world.reconcile(NOON, store="S1")
-    for one, said in ((day, "None."), (still_open, "None was found, but the day is open.")):
+    for one, said in ((day, "None."), (still_open, "None found so far: the day is open.")):
         assert f"<p>{said}</p>" in paged(one)
 
 
@@ -105,7 +111,7 @@ def test_page_is_green_only_if_all_is_booked(world: World) -> None:
     assert '<td class="good">All that was sent is booked.</td>' in paged(right)
     assert '<div class="state open">incomplete</div>' in paged(left)
     assert '<td class="bad">NOT BOOKED: 9.99 EUR in 1 receipt.</td>' in paged(left)
-    signed = page(UNSIGNED | {"found": day_as_json(left, sign(left, AFTER, "ada", "agreed"))})
+    signed = render_page(UNSIGNED | {"found": day_as_json(left, sign(left, AFTER, "ada", "agreed"))})
     assert '<div class="state open">signed off</div>' in signed
 
 
@@ -140,6 +146,6 @@ def test_repair_says_which_kinds_it_does_not_touch() -> None:
     made.sink.documents["pos/S1/R1/1/sale"].gross += 1
     made.sink.documents["pos/S1/R1/2/sale"].store = "S2"
     differences = [each for day in made.reconcile() for each in day.differences]
-    person = "left for a person who knows which side is right: 2 moved"
-    assert what_is_left(differences, forget=False) == ["repaired with --revoke alone: 1 altered", person]
-    assert what_is_left(differences, forget=True) == [person]
+    person = "left to a person who knows which side is right: 2 moved"
+    assert describe_unrepaired(differences, forget=False) == ["repaired only with --revoke: 1 altered", person]
+    assert describe_unrepaired(differences, forget=True) == [person]

@@ -53,23 +53,23 @@ def test_every_difference_is_named_and_its_command_repairs_it(desk: Desk) -> Non
     ]
     assert desk.run("reconcile", "repair", code=1) == (
         "2 of 5 differences: 1 would be booked, 0 would be dead letters again, 0 would be refused, "
-        "0 not in the topic any more "
-        "delivered before and deleted in the ERP: 1; --revoke books them again "
-        "repaired with --revoke alone: 1 altered, 1 doubled, 1 orphaned "
-        "this was a dry run: nothing was changed; --apply repairs them"
+        "0 no longer in the topic "
+        "1 document delivered before and deleted in the ERP: --revoke books it again "
+        "repaired only with --revoke: 1 altered, 1 doubled, 1 orphaned "
+        "this was a dry run: nothing was changed; --apply repairs 1 difference"
     )
     assert desk.run("reconcile", "repair", "--revoke") == (
         "3 of 5 differences: 3 would be booked, 0 would be dead letters again, 0 would be refused, "
-        "0 not in the topic any more "
-        "1 copy would be taken back 1 leftover of no document would be taken back "
-        "this was a dry run: nothing was changed; --apply repairs them"
+        "0 no longer in the topic "
+        "1 copy would be taken back 1 leftover without a document would be taken back "
+        "this was a dry run: nothing was changed; --apply repairs 5 differences"
     )
     done = desk.run("reconcile", "repair", "--revoke", "--apply")
     said, _, action = done.rpartition(" ")
     assert said == (
-        "3 of 5 differences: 3 booked, 0 dead letters again, 0 refused, 0 not in the topic any more "
-        "1 copy taken back 1 leftover of no document taken back "
-        "4 documents kept in the audit trail first: tillstream reconcile repair --undo"
+        "3 of 5 differences: 3 booked, 0 dead letters again, 0 refused, 0 no longer in the topic "
+        "1 copy taken back 1 leftover without a document taken back "
+        "4 documents saved in the audit trail first: tillstream reconcile repair --undo"
     )
     assert kinds(desk, code=0) == []
     (entry,) = json.loads(desk.raw("dlq", "audit", "--json"))
@@ -87,20 +87,23 @@ def test_repair_that_is_undone_leaves_what_stands_there_now(desk: Desk) -> None:
     }  # fmt: skip
     undo = ("reconcile", "repair", "--undo", action)
     would = desk.run(*undo, code=1)
-    assert would.startswith("2 of 4 documents would be put back, 0 there already not put back: ")
+    assert would.startswith("2 of 4 documents would be put back, 0 already in the ERP not put back: ")
     assert would.endswith("this was a dry run: nothing was changed; --apply puts them back")
     left = json.loads(desk.raw(*undo, "--apply", "--json", code=1))
     held = {ref(999): "restored", f"{ref(3)}x": "restored", ref(2): "occupied", ref(11): "occupied"}
     assert left == {"restored": 2, "there": 0, "occupied": 2, "done": True, "lost": [], "receipts": held}
     again = desk.run(*undo, "--apply", code=1)
-    assert again.startswith("0 of 4 documents put back, 2 there already not put back: ")
-    assert f"not put back: {ref(11)}: the ERP holds something else of it now, or its event elsewhere" in again
+    assert again.startswith("0 of 4 documents put back, 2 already in the ERP not put back: ")
+    assert (
+        f"not put back: {ref(11)}: the ERP now holds another document under this reference, or its event under another"
+        in again
+    )
     assert [kind for kind, *_ in kinds(desk)] == ["orphaned", "doubled"]
     assert "--undo takes back a whole repair" in desk.run(*undo, "--revoke", code=2)
     assert "--undo takes back a whole repair" in desk.run(*undo, "--day", DAYS[0], code=2)
     assert "--undo takes back a whole repair" in desk.run(*undo, "--store", "S1", code=2)
     other = desk.run(*undo, "--sink", f"sqlite:///{desk.folder}/other.sqlite", code=2)
-    assert f"repair {action} was of sqlite:" in other
+    assert f"repair {action} changed sqlite:" in other
     assert "no repair 20260101-000000-0000 has taken anything back" in desk.run(
         *undo[:-1], "20260101-000000-0000", code=2
     )
@@ -132,13 +135,13 @@ def test_record_that_vanished_becomes_a_dead_letter_again(desk: Desk, office: Of
     narrowed = ("--store", "S1", "--day", DAYS[1])
     would = desk.run("reconcile", "repair", *narrowed)
     assert would == (
-        "1 of 1 difference: 0 would be booked, 1 would be dead letter again, 0 would be refused, "
-        "0 not in the topic any more "
+        "1 of 1 difference: 0 would be booked, 1 would be a dead letter again, 0 would be refused, "
+        "0 no longer in the topic "
         "would be a dead letter: totals_mismatch: totals.gross: differs_from_lines (1) "
-        "this was a dry run: nothing was changed; --apply repairs them"
+        "this was a dry run: nothing was changed; --apply repairs 1 difference"
     )
     assert desk.run("reconcile", "repair", *narrowed, "--apply") == (
-        "1 of 1 difference: 0 booked, 1 dead letter again, 0 refused, 0 not in the topic any more "
+        "1 of 1 difference: 0 booked, 1 dead letter again, 0 refused, 0 no longer in the topic "
         "a dead letter: totals_mismatch: totals.gross: differs_from_lines (1)"
     )
     assert "NOT BOOKED: 9.99 EUR in 1 receipt." in desk.run("reconcile", *narrowed, "--allow-open")
@@ -151,8 +154,8 @@ def test_what_is_refused_is_a_dead_letter_afterwards(desk: Desk, office: Office)
         f"DELETE FROM deliveries WHERE external_ref = '{ref(2)}'",
     )
     done = desk.run("reconcile", "repair", "--store", "S1", "--day", DAYS[0], "--apply", code=1)
-    assert done.startswith("1 of 1 difference: 0 booked, 0 dead letters again, 1 refused, 0 not in the topic any more ")
-    assert done.endswith("what was refused is in the dead letters now: tillstream dlq list")
+    assert done.startswith("1 of 1 difference: 0 booked, 0 dead letters again, 1 refused, 0 no longer in the topic ")
+    assert done.endswith("the refused records are dead letters now: tillstream dlq list")
     assert "NOT BOOKED: 3.00 EUR in 1 receipt." in desk.run(
         "reconcile", "--store", "S1", "--day", DAYS[0], "--allow-open"
     )
@@ -164,7 +167,7 @@ def missing(number: int, place: str, kind: Kind = "missing") -> DayDifference:
 
 def test_records_that_left_the_topic_are_counted(desk: Desk) -> None:
     found = [missing(1, "1:99"), missing(2, "1:1"), missing(3, ""), missing(4, "1:2", "moved")]
-    done = repair(desk.settings, found, keep=None)
+    done = repair(desk.settings, found, save=None)
     assert (done.records, done.gone, done.remembered, done.delivered) == (2, 1, 1, 0)
 
 
@@ -183,7 +186,7 @@ def test_document_without_its_delivery_is_booked_again_and_is_no_leftover(desk: 
 
 def test_only_copies_and_parts_of_no_document_are_taken_back_for_good(desk: Desk) -> None:
     found = [missing(1, "1:4", "orphaned"), missing(2, "", "only_in_erp"), missing(3, "", "register")]
-    done = repair(desk.settings, found, keep=None, forget=True)
+    done = repair(desk.settings, found, save=None, forget=True)
     assert (done.records, done.taken_back, done.leftovers, done.kept, done.delivered) == (1, 0, 0, 1, 1)
 
 
@@ -199,7 +202,7 @@ def test_document_that_changes_meanwhile_is_left(desk: Desk) -> None:
         desk.execute(f"UPDATE documents SET cashier = 'Bob' WHERE external_ref = '{ref(2)}'")
 
     differences = [missing(2, "1:1", "altered"), missing(3, "1:2", "altered")]
-    done = repair(desk.settings, differences, keep=keep, forget=True)
+    done = repair(desk.settings, differences, save=keep, forget=True)
     assert sorted(kept) == [ref(2), ref(3)]
     assert (done.records, done.kept, done.changed, done.delivered) == (2, 2, 1, 1)
 

@@ -12,21 +12,21 @@ from confluent_kafka import KafkaError, KafkaException
 from ops.dlq.close import park, resolve
 from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile import fetch
-from ops.reconcile.day_states import now_is
+from ops.reconcile.day_states import current_state
 from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.rows import SentRow
 from ops.reconcile.run import (
-    Now,
     ReconciliationResult,
-    _begins,
+    StatesByDay,
     _held,
     _late,
-    opened,
+    _start_dates,
+    open_sink_and_expected,
     read_all,
     reconcile,
-    states_now,
     unbalanced,
+    update_states,
 )
 from ops.reconcile.store_day import DayReport
 from schemas.store import Store, Stores
@@ -69,9 +69,9 @@ def test_few_days_are_asked_for_one_by_one(first: date | None, days: int) -> Non
 
 
 def test_reading_begins_two_weeks_earlier_and_then_at_the_topics_beginning() -> None:
-    assert list(_begins(None)) == [None]
-    assert list(_begins(FIRST)) == [FIRST, date(2026, 2, 24), None]
-    assert list(_begins(date(1, 1, 5))) == [date(1, 1, 5), date.min, None]
+    assert list(_start_dates(None)) == [None]
+    assert list(_start_dates(FIRST)) == [FIRST, date(2026, 2, 24), None]
+    assert list(_start_dates(date(1, 1, 5))) == [date(1, 1, 5), date.min, None]
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_reading_begins_two_weeks_earlier_and_then_at_the_topics_beginning() -> 
     ],
 )
 def test_late_is_what_came_after_its_day_and_not_long_ago(day: str, arrived: str, late: bool) -> None:
-    book = EventStore()
+    event_store = EventStore()
     at = int(datetime.fromisoformat(f"{arrived}+00:00").timestamp() * 1000)
     row = SentRow(0, 0, 0, "d", at)._replace(event_id="e", ref="r", store="S1", day=day, source="pos")
-    book.add([row, row._replace(offset=1, event_id="f", ref="", store="", day="")])
-    assert _late(book, FIRST) == (date.fromisoformat(day) if late else None)
-    book.close()
+    event_store.add([row, row._replace(offset=1, event_id="f", ref="", store="", day="")])
+    assert _late(event_store, FIRST) == (date.fromisoformat(day) if late else None)
+    event_store.close()
 
 
 def losing(monkeypatch: pytest.MonkeyPatch, lost: dict[int, int] | None = None) -> list[dict[int, tuple[int, int]]]:
@@ -148,18 +148,18 @@ def test_documents_whose_records_have_left_the_topic_cannot_be_proved(
 ) -> None:
     losing(monkeypatch, {1: 3})
     shown = desk.run("reconcile", code=1)
-    assert "the topic has lost records of 2026-03-09 and before" in shown
+    assert "the topic has lost records of 2026-03-09 and earlier days" in shown
     proof = "3.00 EUR in 1 receipt"  # of the others a later record is there
-    lost = f"store S1, 2026-03-09: {proof} of this day cannot be proved: their records have left the topic"
+    lost = f"store S1, 2026-03-09: {proof} can't be proved: their records have left the topic"
     assert lost in shown
     assert shown.endswith(
-        "5 store-days: 2 balanced, 1 incomplete, 2 unproved. Books agree as far as they can be proved. "
-        f"NOT PROVED: {proof}: their records have left the topic. NOT BOOKED: 9.99 EUR in 1 receipt."
+        "5 store-days: 2 balanced, 1 incomplete, 2 unproved. Books agree as far as can be proved. "
+        f"NOT PROVED: {proof}, whose records have left the topic. NOT BOOKED: 9.99 EUR in 1 receipt."
     )
     found = desk.reconcile("--day", DAYS[0], "--store", "S1", "--allow-open")
     assert (found["lost_until"], found["unjudged"], found["books"]) == (DAYS[0], 1, "not proved")
     refused = desk.run("reconcile", "sign", "--day", DAYS[0], "--store", "S1", code=2)
-    assert f"the day is not balanced (not proved: {proof}): say --comment" in refused
+    assert f"the day is not balanced (not proved: {proof}): give the reason with --comment" in refused
 
 
 def test_money_in_dead_letters_is_told_when_their_records_have_left_the_topic(
@@ -178,18 +178,18 @@ def test_money_in_dead_letters_is_told_when_their_records_have_left_the_topic(
 
 def read(desk: Desk, first: date | None = None) -> tuple[fetch.TopicExtent, EventStore, list[int]]:
     """What is read of the topic, with how many records were read from time to time."""
-    book, told = EventStore(), list[int]()
-    extent = asyncio.run(read_all(desk.settings, book, JUDGE, NOW, first, told.append))
-    return extent, book, told
+    event_store, told = EventStore(), list[int]()
+    extent = asyncio.run(read_all(desk.settings, event_store, JUDGE, NOW, first, told.append))
+    return extent, event_store, told
 
 
 def test_extent_is_what_the_topic_has_and_what_was_read_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     losing(monkeypatch, {1: 3, 2: 1})
-    extent, book, told = read(desk)
+    extent, event_store, told = read(desk)
     assert extent.begins == extent.starts == {0: 0, 1: 3, 2: 1, 3: 0}
     assert (extent.ends, told[-1]) == ({0: 0, 1: 11, 2: 3, 3: 0}, 10)
     assert extent.lost == datetime(2026, 3, 9, 13, tzinfo=UTC)
-    assert [fact.offset for fact in book.about(ref(3))] == [3]
+    assert [event.offset for event in event_store.events_of(ref(3))] == [3]
     assert [extent.lacks(1, offset) for offset in (0, 2, 3, 10, 11)] == [True, True, True, True, False]
     assert not extent.lacks(9, 0)
     extent, _, told = read(desk, date(2026, 3, 12))
@@ -198,18 +198,18 @@ def test_extent_is_what_the_topic_has_and_what_was_read_of_it(desk: Desk, monkey
 
 
 def test_documents_of_records_are_made_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, book, _ = read(desk)
-    facts = [fact for number in (1, 2, 3, 11, 21) for fact in book.about(ref(number))]
-    made = asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, facts))
+    _, event_store, _ = read(desk)
+    events = [event for number in (1, 2, 3, 11, 21) for event in event_store.events_of(ref(number))]
+    made = asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, events))
     assert {name: document.event_id for name, document in made.items()} == {
         ref(1): made[ref(1)].event_id,
         **{ref(number): f"pos:e-{number}" for number in (2, 3, 11, 21)},
     }
     assert asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, [])) == {}
-    first = asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, book.about(ref(11)) + facts[:2], 1))
+    first = asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, event_store.events_of(ref(11)) + events[:2], 1))
     assert list(first) == [ref(11)]
     losing(monkeypatch, {1: 5})
-    assert set(asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, facts))) == {ref(11), ref(21)}
+    assert set(asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, events))) == {ref(11), ref(21)}
 
 
 def test_near_offsets_are_read_in_one_go() -> None:
@@ -237,7 +237,7 @@ def test_letter_that_is_resolved_makes_its_day_balanced(desk: Desk) -> None:
     assert told[0][3:] == ("resolved", "3:0", "resolved", "grace", "a test sale")  # as the trail has it
     assert told[1][3:] == ("totals_mismatch", "3:0", "resolved", "grace", "a test sale")
     shown = desk.run("reconcile", "--no-save")
-    decided = "Not to be booked, as a person has decided: 9.99 EUR in 1 receipt."
+    decided = "Resolved by hand, not to be booked: 9.99 EUR in 1 receipt."
     assert shown.endswith(f"5 store-days: 5 balanced. Books agree. {decided} Balanced.")
     (way,) = json.loads(desk.raw("explain", "13", "--json"))
     ((end, detail),) = [(step["what"], step["detail"]) for step in way["steps"] if step["where"].startswith("action ")]
@@ -264,7 +264,7 @@ def test_records_that_no_worker_has_come_to_wait(desk: Desk) -> None:
     shown = desk.run("reconcile", "--no-save", code=1)
     assert "not booked, waiting for the worker: 24.00 EUR in 10 receipts" in shown
     narrowed = ("--store", "S2", "--day", DAYS[1])
-    waits = "the day is waiting for the worker (3.00 EUR in 1 receipt): it can be signed off when all of it is in"
+    waits = "the day still waits for the worker (3.00 EUR in 1 receipt): it can be signed off after that"
     assert waits in desk.run("reconcile", "sign", *narrowed, code=2)
 
 
@@ -272,12 +272,12 @@ def test_reading_that_fails_names_topic_and_broker(desk: Desk, monkeypatch: pyte
     def failing(*_: Any) -> Any:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
-    book = read(desk)[1]
+    event_store = read(desk)[1]
     monkeypatch.setattr(fetch, "offset_ranges", failing)
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):
         read(desk)
     with pytest.raises(BrokerUnreachable, match=rf"reading {TOPIC} at 127\.0\.0\.1:\d+: "):
-        asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, book.about(ref(11))))
+        asyncio.run(fetch.sent_documents(desk.settings, JUDGE, NOW, event_store.events_of(ref(11))))
 
 
 def day_of(state: Any, **changes: Any) -> DayReport:
@@ -287,26 +287,26 @@ def day_of(state: Any, **changes: Any) -> DayReport:
 def test_states_are_noted_where_they_changed_and_the_topic_has_something(desk: Desk) -> None:
     days = [day_of("balanced"), DayReport("S1", DAYS[1], [], "unproved", lost=True)]
     found = ReconciliationResult(NOW, days, None)
-    assert [state.state for state in states_now(desk.settings, found, "ada", keep=False).values()] == [
+    assert [state.state for state in update_states(desk.settings, found, "ada", save=False).values()] == [
         "balanced",
         "unproved",
     ]
     assert days_noted(desk.settings) == {}
-    states_now(desk.settings, found, "ada", keep=True)
+    update_states(desk.settings, found, "ada", save=True)
     kept = days_noted(desk.settings)
     assert {key: [state.by for state in past] for key, past in kept.items()} == {("S1", DAYS[0]): ["ada"]}
-    states_now(desk.settings, ReconciliationResult(NOW, days, None, noted=kept), "grace", keep=True)
+    update_states(desk.settings, ReconciliationResult(NOW, days, None, history=kept), "grace", save=True)
     assert days_noted(desk.settings) == kept
 
 
 def test_states_and_signatures_are_noted_in_topics_that_are_there(desk: Desk) -> None:
     may_not = {"audit_topic": "absent.audit", "create_topics": False}
     with pytest.raises(TopicsUnusable, match=r"missing topics: absent\.audit; "):
-        states_now(
+        update_states(
             desk.settings.model_copy(update=may_not),
             ReconciliationResult(NOW, [day_of("balanced")], None),
             "ada",
-            keep=True,
+            save=True,
         )
     desk.config.write_text(json.dumps(desk.said | may_not))
     signed = desk.run("reconcile", "sign", "--store", "S1", "--day", DAYS[2], code=2)
@@ -319,15 +319,18 @@ def test_found_is_balanced_when_no_day_is_wrong_or_open() -> None:
     lost = day_of("unproved", lost=True)
     assert not ReconciliationResult(NOW, [], None, unplaced=lost).balanced
     found = ReconciliationResult(NOW, [day_of("balanced"), lost], None)
-    now: Now = {}
+    now: StatesByDay = {}
     assert unbalanced(found, now) == [lost]
-    signed = now_is(lost, [], NOW, "ada").model_copy(update={"state": "signed off"})
+    signed = current_state(lost, [], NOW, "ada").model_copy(update={"state": "signed off"})
     assert unbalanced(found, {("S1", DAYS[0]): signed}) == []
 
 
 def test_sink_is_closed_when_the_work_fails(desk: Desk) -> None:
-    with opened(desk.settings) as (sink, judge):
+    with open_sink_and_expected(desk.settings) as (sink, expected):
         assert sink.totals()
-        assert asyncio.run(judge.rows(Batch(TOPIC, 0, [FakeRecord(0, sold(1))]), NOW))[0]
-    with pytest.raises(SinkMisconfigured), opened(desk.settings.model_copy(update={"sink_url": "nothing://"})):
+        assert asyncio.run(expected.rows(Batch(TOPIC, 0, [FakeRecord(0, sold(1))]), NOW))[0]
+    with (
+        pytest.raises(SinkMisconfigured),
+        open_sink_and_expected(desk.settings.model_copy(update={"sink_url": "nothing://"})),
+    ):
         pass

@@ -26,8 +26,8 @@ def test_registers_totals_agree_with_what_they_sent_over_days() -> None:
     days = made.reconcile()
     assert {day.state for day in days} == {"balanced"}
     assert sum(one.type == "day_close" for one in sent) >= 4 * 3 * 2  # of every register, twice
-    fates = Counter({fate: sum(day.count(fate) for day in days) for fate in ("erp", "duplicate", "noted")})
-    assert fates.total() == len(sent)
+    statuses = Counter({status: sum(day.count(status) for day in days) for status in ("erp", "duplicate", "noted")})
+    assert statuses.total() == len(sent)
     gross = sum(one.gross for one in sent if one.kind == "fresh")
     assert sum(account.held.gross for day in days for account in day.accounts) == gross
 

@@ -9,7 +9,7 @@ import pytest
 
 from ops.reconcile.metrics import ReconciliationSummary
 from ops.schedules.history import ScheduleHistory
-from ops.schedules.metrics_server import served
+from ops.schedules.metrics_server import serve_metrics
 from streams.settings import ScheduleSettings, Settings, SettingsError
 from tests.support.workers import get
 
@@ -41,7 +41,7 @@ class Served:
         self.history.end(name, due, due, outcome, report or {})
 
     def lines(self) -> list[str]:
-        with served(self.settings, self.history) as port:
+        with serve_metrics(self.settings, self.history) as port:
             _, text = get(port, "/metrics")
         return [line for line in text.splitlines() if not line.startswith("#")]
 
@@ -88,7 +88,7 @@ def test_last_reconciliation_is_told_also_when_a_later_one_failed(page: Served) 
 
 
 def test_port_that_is_taken_is_a_wrong_setting(page: Served) -> None:
-    with served(page.settings, page.history) as port:
+    with serve_metrics(page.settings, page.history) as port:
         taken = page.settings.model_copy(update={"schedules_port": port})
-        with pytest.raises(SettingsError, match="set http_host and schedules_port"), served(taken, page.history):
+        with pytest.raises(SettingsError, match="set http_host and schedules_port"), serve_metrics(taken, page.history):
             pass

@@ -12,7 +12,7 @@ import pytest
 
 from ops.files.layout import NotReadable
 from ops.schedules.history import ScheduleHistory
-from ops.schedules.scheduler import JobScheduler, due_after, keep_all
+from ops.schedules.scheduler import JobScheduler, due_after, run_all
 from streams.settings import ScheduleSettings, Settings, SettingsError, load_settings
 
 T0 = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
@@ -39,7 +39,7 @@ class World:
             raise self.fault
         return "done", {"confirmed": 3}
 
-    def keeper(self, run: Callable[..., Any] | None = None) -> JobScheduler:
+    def scheduler(self, run: Callable[..., Any] | None = None) -> JobScheduler:
         return JobScheduler("every", self.settings, self.history, lambda: self.now, self.stop, run or self.run)
 
     def outcomes(self) -> list[tuple[int, str]]:
@@ -52,7 +52,7 @@ def started(world: World, minutes: int) -> datetime:
     world.history.claim("every", T0, T0)
     world.history.end("every", T0, T0, "done", {})
     world.now = T0 + minutes * MINUTE + timedelta(seconds=1)
-    return world.keeper()._after_a_pause()
+    return world.scheduler()._catch_up_after_start()
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_due_times_are_those_of_the_zone_and_come_once(cron: str, zone: str, sin
 
 def test_due_time_runs_once_however_often_it_is_looked_at(tmp_path: Path) -> None:
     world = World(tmp_path)
-    keeper = world.keeper()
+    scheduler = world.scheduler()
     world.now += MINUTE
-    since = keeper.step(T0)
-    assert keeper.step(since) == since == T0 + MINUTE
-    assert keeper.step(T0) == T0 + MINUTE  # another process with the same data folder
+    since = scheduler.step(T0)
+    assert scheduler.step(since) == since == T0 + MINUTE
+    assert scheduler.step(T0) == T0 + MINUTE  # another process with the same data folder
     assert (world.outcomes(), len(world.ran)) == ([(1, "done")], 1)
     assert world.history.runs("every", 1)[0].report == {"confirmed": 3}
 
@@ -93,13 +93,13 @@ def test_missed_due_times_are_one_run_or_none(
     since = started(world, 30)
     assert (len(world.ran), world.outcomes()) == (ran, outcomes)
     assert since == T0 + 29 * MINUTE  # the one of this minute is on time
-    world.keeper().step(since)
+    world.scheduler().step(since)
     assert world.outcomes()[-1] == (30, "done")
 
 
 def test_schedule_that_is_new_has_missed_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
-    assert world.keeper()._after_a_pause() == T0
+    assert world.scheduler()._catch_up_after_start() == T0
     assert world.outcomes() == []
 
 
@@ -113,7 +113,7 @@ def test_due_times_during_a_run_are_one_more_run_or_none(
     world = World(tmp_path, overlap=policy)
     world.takes = 3 * MINUTE
     world.now = T0 + MINUTE
-    world.keeper().step(T0)
+    world.scheduler().step(T0)
     assert (len(world.ran), world.outcomes()) == (ran, outcomes)
 
 
@@ -123,7 +123,7 @@ def test_run_that_was_killed_or_stopped_is_run_again(tmp_path: Path, outcome: st
     world.history.claim("every", T0, T0)
     world.history.end("every", T0, T0, outcome, {})
     world.now += timedelta(seconds=20)
-    world.keeper()._after_a_pause()
+    world.scheduler()._catch_up_after_start()
     assert [outcome for _, outcome in world.outcomes()] == ["broken off", "done"]
 
 
@@ -132,13 +132,13 @@ def test_run_elsewhere_is_not_overlapped(tmp_path: Path) -> None:
 
     def meanwhile(*_: Any) -> tuple[str, dict[str, object]]:
         with pytest.raises(NotReadable, match="running already"):
-            world.keeper().now()
-        world.keeper().step(T0 + MINUTE)
+            world.scheduler().run_now()
+        world.scheduler().step(T0 + MINUTE)
         return "done", {}
 
     world.now = T0 + 2 * MINUTE
     world.history.claim("every", T0 + MINUTE, T0)
-    assert world.keeper(meanwhile).now() == "done"
+    assert world.scheduler(meanwhile).run_now() == "done"
     assert world.ran == []
 
 
@@ -146,10 +146,10 @@ def test_fault_is_in_the_history_and_the_next_due_time_is_tried(tmp_path: Path) 
     world = World(tmp_path)
     world.fault = NotReadable("sales.csv: no such file")
     world.now += MINUTE
-    since = world.keeper().step(T0)
+    since = world.scheduler().step(T0)
     world.fault = None
     world.now += MINUTE
-    world.keeper().step(since)
+    world.scheduler().step(since)
     assert world.outcomes() == [(1, "failed: sales.csv: no such file"), (2, "done")]
 
 
@@ -158,7 +158,7 @@ def test_bug_is_no_outcome(tmp_path: Path) -> None:
     world.fault = ZeroDivisionError()
     world.now += MINUTE
     with pytest.raises(ZeroDivisionError):
-        world.keeper().step(T0)
+        world.scheduler().step(T0)
 
 
 def test_jitter_is_waited_for_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,14 +167,14 @@ def test_jitter_is_waited_for_and_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(world.stop, "wait", lambda seconds: waited.append(seconds))
     random.seed(1)
     world.now += MINUTE
-    world.keeper().step(T0)
+    world.scheduler().step(T0)
     (seconds,) = waited
     assert 0 < seconds <= 30
 
 
 def test_stop_ends_a_keeper(tmp_path: Path) -> None:
     world = World(tmp_path)
-    thread = threading.Thread(target=world.keeper().keep)
+    thread = threading.Thread(target=world.scheduler().run_until_stopped)
     thread.start()
     world.stop.set()
     thread.join(10)
@@ -204,22 +204,22 @@ def test_wrong_schedule_is_told(tmp_path: Path, schedule: str, message: str) -> 
 
 def test_all_schedules_are_kept_until_they_are_told_to_stop(tmp_path: Path) -> None:
     world = World(tmp_path)
-    thread = threading.Thread(target=keep_all, args=(world.settings, world.stop, lambda _: None))
+    thread = threading.Thread(target=run_all, args=(world.settings, world.stop, lambda _: None))
     thread.start()
     world.stop.set()
     thread.join(10)
     assert not thread.is_alive()
     with pytest.raises(SettingsError, match="no schedules"):
-        keep_all(Settings(data_folder=tmp_path), world.stop, lambda _: None)
+        run_all(Settings(data_folder=tmp_path), world.stop, lambda _: None)
 
 
 def test_bug_in_one_schedule_ends_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
 
-    def broken(keeper: JobScheduler) -> None:
+    def broken(scheduler: JobScheduler) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(JobScheduler, "keep", broken)
+    monkeypatch.setattr(JobScheduler, "run_until_stopped", broken)
     with pytest.raises(ZeroDivisionError):
-        keep_all(world.settings, world.stop, lambda _: None)
+        run_all(world.settings, world.stop, lambda _: None)
     assert world.stop.is_set()
