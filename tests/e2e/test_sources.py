@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_cli import said, tillstream
+from tests.e2e.test_cli import error_text, tillstream
 from tests.support.kafka import Kafka
 from tests.support.workers import Shop, open_shop
 
@@ -74,7 +74,7 @@ def test_file_is_imported_inspected_run_and_imported_again(shop: Shop, tmp_path:
 
     def run(*arguments: str) -> Any:
         result = tillstream(*arguments, "--json", folder=tmp_path, **known)
-        assert (result.returncode, said(result)) == (0, "")
+        assert (result.returncode, error_text(result)) == (0, "")
         return json.loads(result.stdout)
 
     for again in (False, True):

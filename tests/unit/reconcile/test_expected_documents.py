@@ -29,7 +29,7 @@ def test_rows_have_the_reason_why_there_is_no_document() -> None:
     listed = IdentityMapper(Stores({"S1": Store()}, None))
     found = rows(value(1), value(2, store="S2"), value(3, lines=[]), b"{", None, mapper=listed)
     assert [row.reason for row in found] == ["", "unknown_store", "empty_receipt", "invalid_json", ""]
-    assert [row.noted for row in found] == ["", "", "", "", "tombstone"]
+    assert [row.skipped for row in found] == ["", "", "", "", "tombstone"]
 
 
 def test_codes_of_a_mapping_do_not_change_a_row() -> None:

@@ -34,7 +34,7 @@ def state_of(sink: Dependency, publisher: Dependency, source: Dependency | None)
 
 
 def test_worker_waits_for_every_dependency_in_trouble() -> None:
-    state = state_of(Dependency("sink: refused", "write"), Dependency("no topic", "put"), None)
+    state = state_of(Dependency("sink: refused", "write"), Dependency("no topic", "put"), Dependency())
     assert state.causes() == ["sink: refused", "no topic"]
     assert [*state.waiting()] == ["write", "put"]
     assert state.recovered()

@@ -2,7 +2,7 @@
 
 from streams.batch import QualityIssue
 from streams.metrics import WorkerMetrics
-from streams.worker.app import count_findings
+from streams.worker.background import count_findings
 
 
 def test_findings_are_counted_by_rule_and_policy() -> None:
