@@ -19,7 +19,14 @@ from sinks.base import Accepted, Result, same_or_conflict
 from streams.batch import Arrival, Batch, BatchOutcome, Headers, Rejection
 from streams.dead_letters.audit import End
 from streams.dead_letters.header import DeadLetterHeader
-from streams.dead_letters.writer import NO_LIMIT, OWN, BudgetGuard, DeadLetterRecord, letter, one_a_record
+from streams.dead_letters.writer import (
+    NO_LIMIT,
+    OWN,
+    BudgetGuard,
+    DeadLetterRecord,
+    dead_letter_record,
+    first_per_record,
+)
 from streams.dedupe import PackedDigests
 from streams.kafka.reader import TopicRecord
 from streams.pipeline import SeenRecords, Services, process, versions
@@ -90,13 +97,13 @@ class RequeueOrPark:
     async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
         """Returns when the broker has confirmed them."""
         by_topic: dict[str, list[DeadLetterRecord]] = defaultdict(list)
-        for rejection in one_a_record(rejections):
+        for rejection in first_per_record(rejections):
             again = rejection.record
             assert isinstance(again, ReplayRecord)
             unmended = replace(rejection, record=replace(again, value=again.letter.value))
             over = again.head.attempts >= self._most_attempts
             by_topic[self._parked_topic if over else self._topic].append(
-                letter(unmended, topic, partition, self._now(), versions)
+                dead_letter_record(unmended, topic, partition, self._now(), versions)
             )
         for where, letters in by_topic.items():
             await self._publish(where, letters)

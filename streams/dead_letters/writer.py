@@ -117,11 +117,13 @@ class DeadLetterWriter:
         """
         if rejections:
             now = self._now()
-            ordered = one_a_record(rejections)
-            await self._publish([letter(rejection, topic, partition, now, versions) for rejection in ordered])
+            ordered = first_per_record(rejections)
+            await self._publish(
+                [dead_letter_record(rejection, topic, partition, now, versions) for rejection in ordered]
+            )
 
 
-def one_a_record(rejections: Sequence[Rejection]) -> list[Rejection]:
+def first_per_record(rejections: Sequence[Rejection]) -> list[Rejection]:
     """The first rejection of each record of a batch, by offset."""
     firsts: dict[int, Rejection] = {}
     for rejection in rejections:
@@ -129,7 +131,9 @@ def one_a_record(rejections: Sequence[Rejection]) -> list[Rejection]:
     return [firsts[offset] for offset in sorted(firsts)]
 
 
-def letter(rejection: Rejection, topic: str, partition: int, now: datetime, versions: str = "") -> DeadLetterRecord:
+def dead_letter_record(
+    rejection: Rejection, topic: str, partition: int, now: datetime, versions: str = ""
+) -> DeadLetterRecord:
     """The rejected record, byte for byte, with its headers overwritten, never appended, where they are ours.
 
     `versions` are those of the contract and of the mapping by which it was read.
@@ -166,14 +170,14 @@ def letter(rejection: Rejection, topic: str, partition: int, now: datetime, vers
     )
 
 
-def size_of(made: DeadLetterRecord) -> int:
+def record_size(made: DeadLetterRecord) -> int:
     """Bytes of what came with the record: key, value and its own headers."""
     return sum(len(part or b"") for part in made[:2]) + sum(
         _room(header) for header in made.headers if not _ours(header)
     )
 
 
-def truncated(made: DeadLetterRecord, room: int) -> DeadLetterRecord:
+def truncate(made: DeadLetterRecord, room: int) -> DeadLetterRecord:
     """The letter with at most `room` bytes of its record: the key first, then the value, then headers while they fit.
 
     Says so in two headers: the size of the whole value in bytes, and its SHA-256. Where the whole record still lies is

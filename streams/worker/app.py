@@ -316,7 +316,7 @@ async def handle(
         if state.held is not None:
             passing = await state.wait_told()
             if passing:
-                services.budget.begin_anew()
+                services.budget.reset()
             # Somebody has looked, and what was held passes; or the mapping is another one, and it is judged again.
             to = replace(services, budget=BudgetGuard(1, NO_LIMIT)) if passing else services
             continue

@@ -9,7 +9,7 @@ from schemas.sale import SaleEvent
 from streams.batch import Rejection
 from streams.dead_letters.audit import AuditOutcome, End, alike
 from streams.dead_letters.header import DeadLetterHeader, head_of
-from streams.dead_letters.writer import letter
+from streams.dead_letters.writer import dead_letter_record
 from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON, FakeRecord, value
 
@@ -29,7 +29,9 @@ def dead(
     """The letter of event `number`, which lay at offset `number`, at a place of the dead-letter topic."""
     raw = value(number, **changes)
     record = FakeRecord(number, raw, headers=list(headers))
-    made = letter(Rejection(record, reason, detail, "map", SaleEvent.model_validate_json(raw)), "pos.sales", 0, now)
+    made = dead_letter_record(
+        Rejection(record, reason, detail, "map", SaleEvent.model_validate_json(raw)), "pos.sales", 0, now
+    )
     partition, offset = at or (0, number)
     return TopicRecord(partition, offset, int(now.timestamp() * 1000), made.key, made.value, made.headers)
 

@@ -14,10 +14,10 @@ from streams.dead_letters.writer import (
     BudgetGuard,
     DeadLetterRecord,
     DeadLetterWriter,
-    letter,
+    dead_letter_record,
     reason_of,
-    size_of,
-    truncated,
+    record_size,
+    truncate,
 )
 from streams.decode import decode
 from tests.support.events import NOON, FakeRecord, batch, value
@@ -33,13 +33,13 @@ def headers(made: DeadLetterRecord) -> dict[str, str]:
 
 def test_key_value_and_headers_are_kept_byte_for_byte() -> None:
     theirs = [("trace", b"\xff\x00"), ("trace", b"again"), ("empty", b"")]
-    made = letter(rejection(FakeRecord(7, b"\xfe{", b"\x00k", headers=theirs)), "pos.sales", 3, NOON)
+    made = dead_letter_record(rejection(FakeRecord(7, b"\xfe{", b"\x00k", headers=theirs)), "pos.sales", 3, NOON)
     assert (made.key, made.value) == (b"\x00k", b"\xfe{")
     assert made.headers[:3] == theirs
 
 
 def test_headers_say_where_from_why_and_when() -> None:
-    said = headers(letter(rejection(FakeRecord(7, b"{")), "pos.sales", 3, NOON))
+    said = headers(dead_letter_record(rejection(FakeRecord(7, b"{")), "pos.sales", 3, NOON))
     assert said == {
         "__connect.errors.topic": "pos.sales",
         "__connect.errors.partition": "3",
@@ -69,9 +69,9 @@ def test_event_that_was_readable_is_named_with_its_store_and_amount_and_no_perso
 
 
 def test_second_pass_overwrites_our_headers_and_counts_the_attempt() -> None:
-    first = letter(rejection(FakeRecord(7, b"{", headers=[("trace", b"t")])), "pos.sales", 3, NOON)
+    first = dead_letter_record(rejection(FakeRecord(7, b"{", headers=[("trace", b"t")])), "pos.sales", 3, NOON)
     later = NOON + timedelta(hours=2)
-    second = letter(rejection(FakeRecord(90, b"{", headers=first.headers)), "pos.sales", 1, later)
+    second = dead_letter_record(rejection(FakeRecord(90, b"{", headers=first.headers)), "pos.sales", 1, later)
     names = [name for name, _ in second.headers]
     assert len(names) == len(set(names))
     said = headers(second)
@@ -84,14 +84,14 @@ def test_second_pass_overwrites_our_headers_and_counts_the_attempt() -> None:
 @pytest.mark.parametrize("stated", [b"", b"x", b"-1", b"\xff", b"9" * 5000, "²".encode()])
 def test_nonsense_in_our_headers_is_overwritten(stated: bytes) -> None:
     before = [("tillstream.attempts", stated), ("tillstream.first_failed_at", stated)]
-    said = headers(letter(rejection(FakeRecord(7, b"{", headers=before)), "pos.sales", 3, NOON))
+    said = headers(dead_letter_record(rejection(FakeRecord(7, b"{", headers=before)), "pos.sales", 3, NOON))
     assert said["tillstream.attempts"] == "1"
 
 
 def test_reason_of_a_foreign_record_is_none() -> None:
     assert reason_of([("tillstream.reason", b"no_such")]) is None
     assert reason_of([]) is None
-    assert reason_of(letter(rejection(FakeRecord(7, b"{")), "t", 0, NOON).headers) is Reason.INVALID_JSON
+    assert reason_of(dead_letter_record(rejection(FakeRecord(7, b"{")), "t", 0, NOON).headers) is Reason.INVALID_JSON
 
 
 @given(st.binary(max_size=50), st.binary(max_size=100), st.lists(st.text(max_size=9), max_size=4), st.integers(0, 200))
@@ -99,9 +99,9 @@ def test_truncated_letter_fits_and_says_what_the_whole_was(
     key: bytes, content: bytes, extra: list[str], room: int
 ) -> None:
     record = FakeRecord(7, content, key, headers=[("h", one.encode()) for one in extra])
-    whole = letter(rejection(record), "pos.sales", 3, NOON)
-    made = truncated(whole, room)
-    assert size_of(made) <= room or room == 0
+    whole = dead_letter_record(rejection(record), "pos.sales", 3, NOON)
+    made = truncate(whole, room)
+    assert record_size(made) <= room or room == 0
     assert key.startswith(made.key or b"")
     assert content.startswith(made.value or b"")
     said = headers(made)
@@ -114,10 +114,12 @@ def test_truncated_letter_fits_and_says_what_the_whole_was(
 
 
 def test_key_is_kept_before_the_value_and_both_before_headers() -> None:
-    whole = letter(rejection(FakeRecord(7, b"v" * 10, b"k" * 5, headers=[("h", b"x" * 9)])), "pos.sales", 3, NOON)
-    assert size_of(whole) == 25
+    whole = dead_letter_record(
+        rejection(FakeRecord(7, b"v" * 10, b"k" * 5, headers=[("h", b"x" * 9)])), "pos.sales", 3, NOON
+    )
+    assert record_size(whole) == 25
     assert [
-        (made.key, made.value, "h" in headers(made)) for made in (truncated(whole, room) for room in (25, 15, 8))
+        (made.key, made.value, "h" in headers(made)) for made in (truncate(whole, room) for room in (25, 15, 8))
     ] == [
         (b"kkkkk", b"vvvvvvvvvv", True),
         (b"kkkkk", b"vvvvvvvvvv", False),
@@ -126,12 +128,14 @@ def test_key_is_kept_before_the_value_and_both_before_headers() -> None:
 
 
 def test_record_without_a_key_has_none_when_truncated() -> None:
-    assert truncated(letter(rejection(FakeRecord(7, b"{", None)), "t", 0, NOON), 0)[:2] == (None, b"")
+    assert truncate(dead_letter_record(rejection(FakeRecord(7, b"{", None)), "t", 0, NOON), 0)[:2] == (None, b"")
 
 
 def test_truncated_letter_that_is_rejected_again_still_says_so() -> None:
-    first = truncated(letter(rejection(FakeRecord(7, b"{" * 100)), "pos.sales", 3, NOON), 10)
-    again = headers(letter(rejection(FakeRecord(9, first.value, headers=first.headers)), "pos.sales", 3, NOON))
+    first = truncate(dead_letter_record(rejection(FakeRecord(7, b"{" * 100)), "pos.sales", 3, NOON), 10)
+    again = headers(
+        dead_letter_record(rejection(FakeRecord(9, first.value, headers=first.headers)), "pos.sales", 3, NOON)
+    )
     assert again["tillstream.truncated"] == "100"
 
 
@@ -169,7 +173,7 @@ def test_one_batch_over_the_ratio_is_stopped_whatever_its_size() -> None:
 
 
 def test_run_of_rejections_is_stopped_before_the_ratio_is() -> None:
-    guard = BudgetGuard(0.5, 1000, in_a_row=10)
+    guard = BudgetGuard(0.5, 1000, max_consecutive=10)
     guard.spend(8, 8, [True] * 8)
     guard.spend(4, 2, [True, True, False, False])
     guard.spend(9, 9, [True] * 9)
@@ -179,14 +183,14 @@ def test_run_of_rejections_is_stopped_before_the_ratio_is() -> None:
         with pytest.raises(BudgetExceeded, match="more than 10 records in a row"):
             guard.spend(2, 1, [True, False])
     guard.spend(2, 1, [False, True])
-    guard.begin_anew()
+    guard.reset()
     guard.spend(10, 10, [True] * 10)
 
 
 def test_counting_begins_anew_when_it_is_told_to() -> None:
     guard = BudgetGuard(0.5, 1000)
     guard.spend(500, 500)
-    guard.begin_anew()
+    guard.reset()
     assert guard.used == 0
     guard.spend(500, 500)
     with pytest.raises(BudgetExceeded):
