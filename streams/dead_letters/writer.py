@@ -42,13 +42,13 @@ class BudgetGuard:
 
     A batch passes while all rejections among them, its own included, are at most ratio × sample, or while its own share
     is at most `ratio`. So a topic of nothing but rejections stops after ratio × sample of them; or sooner, when more
-    than `in_a_row` records are rejected with none between them that is not.
+    than `max_consecutive` records are rejected with none between them that is not.
     """
 
-    def __init__(self, ratio: float, sample: int, in_a_row: int | None = None) -> None:
+    def __init__(self, ratio: float, sample: int, max_consecutive: int | None = None) -> None:
         self._most = max(1, int(ratio * sample))
         self._sample = sample
-        self._in_a_row = in_a_row
+        self._max_consecutive = max_consecutive
         self._run = 0
         self._latest: deque[tuple[int, int]] = deque()
         self._records = self._rejected = 0
@@ -58,7 +58,7 @@ class BudgetGuard:
         """The share of the budget that is used up; above 1 it is exceeded."""
         return self._rejected / self._most
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forgets what was counted."""
         self._latest.clear()
         self._records = self._rejected = self._run = 0
@@ -90,9 +90,9 @@ class BudgetGuard:
         run = self._run
         for rejected in in_order:
             run = run + 1 if rejected else 0
-            if self._in_a_row is not None and run > self._in_a_row:
+            if self._max_consecutive is not None and run > self._max_consecutive:
                 raise BudgetExceeded(
-                    f"more than {self._in_a_row} records in a row would be dead letters; find out what they have in "
+                    f"more than {self._max_consecutive} records in a row would be dead letters; find out what they have in "
                     "common; then change the mapping, or restart with what is right, or send SIGUSR1 if they are to be "
                     "dead letters"
                 )

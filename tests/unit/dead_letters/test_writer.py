@@ -59,7 +59,7 @@ def test_event_that_was_readable_is_named_with_its_store_and_amount_and_no_perso
     person = {"id": "C-4711", "name": "Name Surname", "email": "n@example.org"}
     arrivals, _, _ = decode(batch(value(1, customer=person, cashier="Casey")))
     dead = Rejection(arrivals[0].record, Reason.TOTALS_MISMATCH, "totals.gross", "check", arrivals[0].event)
-    said = headers(letter(dead, "pos.sales", 0, NOON))
+    said = headers(dead_letter_record(dead, "pos.sales", 0, NOON))
     assert (said["tillstream.event_id"], said["tillstream.store"], said["tillstream.amount"]) == (
         "pos:e-1",
         "S1",
