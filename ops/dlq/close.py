@@ -13,7 +13,7 @@ from ops.dlq.fetch import reading_chosen
 from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import read_trail, survey
 from streams.dead_letters.audit import AuditAction, AuditWriter, What, alike, new_id
-from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import pieces
 from streams.kafka.topics import (
@@ -112,13 +112,13 @@ def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> t
     ends: dict[int, int] = {}
     for piece in pieces(settings, topic, range(there[topic])):
         for record in piece:
-            head = head_of(record, topic)
+            head = parse_header(record, topic)
             begins.setdefault(record.partition, record.offset)
             ends[record.partition] = record.offset + 1
             if head.last_failed >= before:
                 keep.setdefault(record.partition, record.offset)
             known = newest.get(head.origin)
-            if known is None or head.is_newer_than(known):
+            if known is None or head.supersedes(known):
                 newest[head.origin] = head
     for head in newest.values():
         if not ledger.is_closed(head):

@@ -26,7 +26,7 @@ from ops.inspect.commands import bar
 from ops.terminal.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
 from streams.assembly import build_desk, find_source, tune_interpreter
-from streams.dead_letters.header import head_of
+from streams.dead_letters.header import parse_header
 from streams.dead_letters.reprocess import ReplayResult
 from streams.kafka.reader import record_at
 from streams.kafka.topics import partitions_of_topics
@@ -214,7 +214,7 @@ def show_command(
     if raw:
         sys.stdout.buffer.write(record.value or b"")
         return
-    head = head_of(record, settings.dead_letter_topic)
+    head = parse_header(record, settings.dead_letter_topic)
     past, done = history(settings, head.origin)
     source = find_source(settings)
     if source is not None:

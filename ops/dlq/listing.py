@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ops.dlq.filters import DeadLetterFilter
 from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, entries
-from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.reader import Progress, TopicRecord, pieces
 from streams.kafka.topics import TopicsUnusable, partitions_of_topics
 from streams.settings import Settings
@@ -53,10 +53,10 @@ def survey(
     matches = wanted.matcher()
     newest: dict[RecordOrigin, tuple[DeadLetterHeader, bool]] = {}
     for record in _records(settings, there[settings.dead_letter_topic], progress):
-        head = head_of(record, settings.dead_letter_topic)
+        head = parse_header(record, settings.dead_letter_topic)
         shelf.ends[record.partition] = record.offset + 1
         known = newest.get(head.origin)
-        if known is None or head.is_newer_than(known[0]):
+        if known is None or head.supersedes(known[0]):
             newest[head.origin] = (head, matches(head, record))
     meant = [head for head, fits in newest.values() if fits]
     shelf.letters = sorted(meant, key=lambda head: (head.partition, head.offset))
@@ -92,7 +92,7 @@ def history(settings: Settings, origin: RecordOrigin) -> tuple[list[DeadLetterHe
     """All letters of a record, and all that was done about it, in order of time."""
     there = partitions_of_topics(settings)
     topic = settings.dead_letter_topic
-    every = (head_of(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
+    every = (parse_header(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
     heads = [head for head in every if head.origin == origin]
     trail = entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ()
     done = [entry for entry in trail if isinstance(entry, AuditOutcome) and entry.origin == origin]

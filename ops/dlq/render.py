@@ -93,7 +93,7 @@ def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, mo
     for head in letters[:most]:
         done = ledger.about(head)
         table.add_row(
-            head.place,
+            head.location,
             f"{head.last_failed:%Y-%m-%d %H:%M:%S}",
             str(head.attempts),
             head.reason,
@@ -138,7 +138,7 @@ def row(head: DeadLetterHeader, ledger: ResolutionIndex) -> dict[str, Any]:
     """A letter as JSON, without what its record says."""
     done = ledger.about(head)
     return {
-        "place": head.place,
+        "place": head.location,
         "origin": str(head.origin),
         "reason": head.reason,
         "detail": head.detail,

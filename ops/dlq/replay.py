@@ -166,8 +166,8 @@ async def replay(
     async def through(letters: Sequence[ReplayRecord]) -> list[ReplayResult]:
         nonlocal left
         if order.fixed:
-            passing = {each.again.head.place for each in await redo(letters, rehearsal, most) if each.end in PASSED}
-            letters = [again for again in letters if again.head.place in passing][:left]
+            passing = {each.again.head.location for each in await redo(letters, rehearsal, most) if each.end in PASSED}
+            letters = [again for again in letters if again.head.location in passing][:left]
             left = left if left is None else left - len(letters)
         return await redo(letters, to, most, back, lanes)
 

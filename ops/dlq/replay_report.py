@@ -49,7 +49,7 @@ def foreseen(report: ReplayReport, held: Mapping[str, ErpDocument]) -> dict[str,
 def _foreseen(each: ReplayResult, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
     head = each.again.head
     return {
-        "place": head.place,
+        "place": head.location,
         "receipt": head.receipt,
         "was": head.reason,
         "end": each.end,

@@ -151,7 +151,7 @@ def _letters(settings: Settings, fact: EventRow) -> list[TraceStep]:
     origin = RecordOrigin(settings.topic, fact.partition, fact.offset, fact.digest)
     letters, outcomes = history(settings, origin)
     steps = [
-        TraceStep(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.place}",
+        TraceStep(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.location}",
              f"{head.reason}: {head.detail}" + (f"; read by {head.versions}" if head.versions else ""))
         for head in letters
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from schemas.document import ErpDocument
 from schemas.store import Store, end_of_business_date
 from streams.batch import Batch
 from streams.dead_letters.audit import CLOSED, AuditAction, entries
-from streams.dead_letters.header import head_of
+from streams.dead_letters.header import parse_header
 from streams.kafka.reader import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
 from streams.kafka.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
 from streams.settings import Settings
@@ -104,7 +104,7 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
             end = done.end if done is not None else ""
             origin = head.origin.partition, head.origin.offset, head.origin.digest
             action, why = closed.get(origin, ("", "")) if end in ("parked", "resolved") else ("", "")
-            yield DeadLetterRow(*origin, head.reason, head.place, end, by.get(action, ""), why)
+            yield DeadLetterRow(*origin, head.reason, head.location, end, by.get(action, ""), why)
 
 
 @dataclass
@@ -187,7 +187,7 @@ async def read_letters_alone(
     there = partitions_of_topics(settings).get(topic, 0)
     for records in pieces(settings, topic, range(there)) if alone else ():
         for record in filter(only, records):
-            head = head_of(record, topic)
+            head = parse_header(record, topic)
             _, partition, offset, digest = head.origin
             if head.origin.topic != settings.topic or (partition, offset, digest) not in alone:
                 continue

@@ -78,13 +78,13 @@ class DeadLetterHeader:
         """Its place in the dead-letter topic, as people name it."""
         return f"{self.partition}:{self.offset}"
 
-    def is_newer_than(self, other: "DeadLetterHeader") -> bool:
+    def supersedes(self, other: "DeadLetterHeader") -> bool:
         """Whether it tells of a later attempt at the same record, or of the same one once more (after a crash)."""
         mine = (self.attempts, self.last_failed, self.offset)
         return mine > (other.attempts, other.last_failed, other.offset)
 
 
-def head_of(record: TopicRecord, topic: str) -> DeadLetterHeader:
+def parse_header(record: TopicRecord, topic: str) -> DeadLetterHeader:
     """What a record of the dead-letter topic `topic` says; nothing in it is an error."""
     said = _texts(record.headers)
     written = _EPOCH + timedelta(milliseconds=min(max(0, record.timestamp), _LATEST))

@@ -19,7 +19,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, alike
-from streams.dead_letters.header import DeadLetterHeader, head_of
+from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, redo
 from streams.kafka.reader import TopicRecord, reading_consumer, take
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
@@ -82,7 +82,7 @@ class WaitingList:
         """Keeps those that are to be tried again."""
         for record in records:
             self._read[record.partition] = record.offset + 1
-            head = head_of(record, topic)
+            head = parse_header(record, topic)
             when = due(head, self._patience_of(head.reason), now)
             if when is not None and not head.truncated:
                 self._waiting.setdefault(record.partition, {})[record.offset] = WaitingRecord(head, record, when)
@@ -199,7 +199,7 @@ class DeadLetterRetrier:
         for one in ripe:
             if self._ledger.about(one.head) is None:  # not by hand meanwhile, nor before a restart
                 known = newest.setdefault(one.head.origin, one)
-                if one.head.is_newer_than(known.head):
+                if one.head.supersedes(known.head):
                     newest[one.head.origin] = one
         tried = [ReplayRecord(one.head, one.record, one.record.value) for one in newest.values()]
         redone = await redo(tried, self._to, self._settings.slice_records, self._back)

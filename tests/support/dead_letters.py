@@ -8,7 +8,7 @@ from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Rejection
 from streams.dead_letters.audit import AuditOutcome, End, alike
-from streams.dead_letters.header import DeadLetterHeader, head_of
+from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.writer import dead_letter_record
 from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON, FakeRecord, value
@@ -38,7 +38,7 @@ def dead(
 
 def head(number: int = 1, **changes: Any) -> DeadLetterHeader:
     """What that letter says."""
-    return head_of(dead(number, **changes), DLQ)
+    return parse_header(dead(number, **changes), DLQ)
 
 
 def outcome_of(head: DeadLetterHeader, action: str, end: End, reason: str = "", detail: str = "") -> AuditOutcome:

@@ -12,7 +12,7 @@ from schemas.document import ErpDocument
 from sinks.base import Result
 from sinks.memory import MemorySink
 from streams.dead_letters.audit import AuditOutcome, End, LastOutcome, ResolutionIndex, alike, entries_of
-from streams.dead_letters.header import DeadLetterHeader, head_of
+from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.reprocess import (
     PartitionLocks,
     ReplayedDigests,
@@ -59,7 +59,7 @@ class Desk:
 
 def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> ReplayRecord:
     record = dead(number, **changes)
-    return ReplayRecord(head_of(record, DLQ), record, mended if mended is not None else record.value, "r-1")
+    return ReplayRecord(parse_header(record, DLQ), record, mended if mended is not None else record.value, "r-1")
 
 
 async def test_letter_that_passes_is_delivered_and_once_more_a_duplicate() -> None:
@@ -187,10 +187,10 @@ async def test_rehearsal_tells_what_would_be_and_changes_nothing() -> None:
 async def test_rehearsal_of_two_letters_of_one_event_tells_of_the_conflict() -> None:
     desk = Desk()
     other = dead(9, event_id="e-1", receipt="1", cashier="B")
-    told = await desk.rehearse(again(1), ReplayRecord(head_of(other, DLQ), other, other.value))
+    told = await desk.rehearse(again(1), ReplayRecord(parse_header(other, DLQ), other, other.value))
     assert [(each.end, each.reason) for each in told] == [("delivered", ""), ("failed", "conflicting_duplicate")]
     newer = dead(10, event_id="e-2", receipt="1", revision=2)
-    told = await desk.rehearse(ReplayRecord(head_of(newer, DLQ), newer, newer.value), again(1))
+    told = await desk.rehearse(ReplayRecord(parse_header(newer, DLQ), newer, newer.value), again(1))
     assert [each.end for each in told] == ["delivered", "superseded"]
     assert told[1].documents == ()  # it would change nothing
 
