@@ -74,7 +74,7 @@ class DeadLetterHeader:
         return contract.partition("@")[0] if "@" in contract else ""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Its place in the dead-letter topic, as people name it."""
         return f"{self.partition}:{self.offset}"
 

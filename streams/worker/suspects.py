@@ -226,7 +226,7 @@ class SuspectPipeline:
             return
         if batch.records[-1].offset < note.until:
             dead = (*note.dead, note.last) if note.condemns(note.last) and note.last not in note.dead else note.dead
-            self._notes[batch.partition] = note._replace(max_consecutive=0, deaths=0, dead=dead[-MOST_KEPT:])
+            self._notes[batch.partition] = note._replace(in_a_row=0, deaths=0, dead=dead[-MOST_KEPT:])
         elif await self._put(batch.partition, None):
             del self._notes[batch.partition]
 
