@@ -238,7 +238,7 @@ def letter(
         "key": printable((record.key or b"").decode("utf-8", "backslashreplace")) if reveal else None,
         "headers": headers_of(record, ours_alone=head.ours, reveal=reveal),
         "attempts_so_far": [
-            {"at": one.last_failed.isoformat(), "place": one.place, "reason": one.reason, "detail": one.detail}
+            {"at": one.last_failed.isoformat(), "place": one.location, "reason": one.reason, "detail": one.detail}
             for one in past
         ],
         "outcomes": [
