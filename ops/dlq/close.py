@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from ops.dlq.fetch import reading_chosen
 from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import read_trail, survey
-from streams.dead_letters.audit import AuditAction, AuditWriter, What, alike, new_id
+from streams.dead_letters.audit import ActionKind, AuditAction, AuditWriter, alike, new_id
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import pieces
@@ -31,7 +31,7 @@ _PIECE = 2_000
 
 @contextmanager
 def noted(
-    settings: Settings, what: What, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
+    settings: Settings, what: ActionKind, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
 ) -> Iterator[tuple[AuditWriter, AuditAction]]:
     """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
     ensure_desk_topics(settings)

@@ -26,11 +26,11 @@ from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, as_record, pieces, reading_consumer
 from streams.settings import Settings
 
-#: What became of a letter. `failed` leaves it open: a newer letter tells why.
-End = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
+#: ActionKind became of a letter. `failed` leaves it open: a newer letter tells why.
+OutcomeEnd = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
 #: Those after which nothing is left to do.
-CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
-What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair", "undo"]
+CLOSED: tuple[OutcomeEnd, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
+ActionKind = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair", "undo"]
 
 
 class AuditAction(BaseModel):
@@ -41,7 +41,7 @@ class AuditAction(BaseModel):
 
     kind: Literal["action"] = "action"
     id: str
-    what: What
+    what: ActionKind
     state: Literal["begun", "done", "stopped", "failed"]
     by: str
     at: datetime
@@ -67,7 +67,7 @@ class AuditOutcome(NamedTuple):
     digest: str
     attempts: int
     letter: tuple[int, int]
-    end: End
+    end: OutcomeEnd
     at: datetime
     reason: str = ""
     detail: str = ""
@@ -89,7 +89,7 @@ class OutcomeGroup(BaseModel):
     topic: str
     partition: int
     attempts: int
-    end: End
+    end: OutcomeEnd
     reason: str = ""
     detail: str = ""
     at: datetime
@@ -128,7 +128,7 @@ class LastOutcome(NamedTuple):
     """What was done last about a record: up to which attempt, with which end."""
 
     attempts: int
-    end: End
+    end: OutcomeEnd
 
 
 _done = lru_cache(LastOutcome)  # one for all that ended alike
@@ -140,9 +140,9 @@ def new_id() -> str:
     return f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + secrets.token_hex(1)
 
 
-def alike(action: str, ended: Iterable[tuple[DeadLetterHeader, End, str, str]]) -> Iterator[OutcomeGroup]:
+def alike(action: str, ended: Iterable[tuple[DeadLetterHeader, OutcomeEnd, str, str]]) -> Iterator[OutcomeGroup]:
     """What became of letters (each with its end, reason and detail) by the action, those that ended alike together."""
-    groups: dict[tuple[str, int, int, End, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
+    groups: dict[tuple[str, int, int, OutcomeEnd, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
     for head, end, reason, detail in ended:
         topic, partition, offset, digest = head.origin
         group = groups[topic, partition, head.attempts, end, reason, detail]
@@ -186,7 +186,7 @@ class ResolutionIndex:
     same 64 bits with a chance of 10 ** -7.
     """
 
-    def __init__(self, closed: Sequence[End] = CLOSED) -> None:
+    def __init__(self, closed: Sequence[OutcomeEnd] = CLOSED) -> None:
         self._closed = closed
         self._done: dict[int, LastOutcome] = {}
 
@@ -201,7 +201,7 @@ class ResolutionIndex:
         ):
             self._done[key] = _done(outcome.attempts, outcome.end)
 
-    def _ended(self, known: LastOutcome, end: End) -> bool:
+    def _ended(self, known: LastOutcome, end: OutcomeEnd) -> bool:
         return known.end in self._closed and end not in self._closed
 
     def about(self, head: DeadLetterHeader) -> LastOutcome | None:

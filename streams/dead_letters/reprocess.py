@@ -17,7 +17,7 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Accepted, Result, same_or_conflict
 from streams.batch import Arrival, Batch, BatchOutcome, Headers, Rejection
-from streams.dead_letters.audit import End
+from streams.dead_letters.audit import OutcomeEnd
 from streams.dead_letters.header import DeadLetterHeader
 from streams.dead_letters.writer import (
     NO_LIMIT,
@@ -72,12 +72,12 @@ class ReplayResult(NamedTuple):
     """What became of a letter; of several events in one record the worst counts."""
 
     again: ReplayRecord
-    end: End
+    end: OutcomeEnd
     reason: str = ""
     detail: str = ""
     documents: tuple[ErpDocument, ...] = ()
 
-    def ended(self) -> tuple[DeadLetterHeader, End, str, str]:
+    def ended(self) -> tuple[DeadLetterHeader, OutcomeEnd, str, str]:
         """What the audit trail is told of it."""
         return self.again.head, self.end, self.reason, self.detail
 
@@ -337,7 +337,7 @@ def ends(
                 again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail
             )
         elif delivered:
-            end: End = "superseded" if late and all(arrival.id in late for arrival in delivered) else "delivered"
+            end: OutcomeEnd = "superseded" if late and all(arrival.id in late for arrival in delivered) else "delivered"
             documents = tuple(rehearsed[one.id] for one in delivered if one.id in rehearsed) if rehearsed else ()
             outcome = ReplayResult(again, end, documents=documents)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Rejection
-from streams.dead_letters.audit import AuditOutcome, End, alike
+from streams.dead_letters.audit import AuditOutcome, OutcomeEnd, alike
 from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.writer import dead_letter_record
 from streams.kafka.reader import TopicRecord
@@ -41,7 +41,9 @@ def head(number: int = 1, **changes: Any) -> DeadLetterHeader:
     return parse_header(dead(number, **changes), DLQ)
 
 
-def outcome_of(head: DeadLetterHeader, action: str, end: End, reason: str = "", detail: str = "") -> AuditOutcome:
+def outcome_of(
+    head: DeadLetterHeader, action: str, end: OutcomeEnd, reason: str = "", detail: str = ""
+) -> AuditOutcome:
     """What became of a letter, as the audit trail tells it."""
     [told] = alike(action, [(head, end, reason, detail)])
     [outcome] = told.each()

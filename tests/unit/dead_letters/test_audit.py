@@ -19,9 +19,9 @@ from streams.dead_letters.audit import (
     AuditOutcome,
     AuditTail,
     AuditWriter,
-    End,
     Entry,
     LastOutcome,
+    OutcomeEnd,
     ResolutionIndex,
     alike,
     entries,
@@ -38,8 +38,8 @@ from tests.support.events import NOON
 from tests.support.wait import wait_until
 
 #: The ends after which nothing is left to do, and the others.
-CLOSING: list[End] = ["delivered", "superseded", "duplicate", "noted", "parked", "resolved"]
-OPEN: list[End] = ["failed", "refused"]
+CLOSING: list[OutcomeEnd] = ["delivered", "superseded", "duplicate", "noted", "parked", "resolved"]
+OPEN: list[OutcomeEnd] = ["failed", "refused"]
 #: Actions whose ids sort before and after `own`, and whose records lie in all partitions.
 ACTIONS = ["a", "b", "c", "d", "own", "x", "y", "z"]
 
@@ -273,7 +273,9 @@ outcomes = st.lists(st.tuples(st.integers(1, 3), st.sampled_from([*CLOSING, *OPE
 
 
 @given(outcomes, st.sampled_from([CLOSING, ["delivered"], ["delivered", "failed"]]))
-def test_ledger_is_the_last_end_of_the_latest_attempt(ended: list[tuple[int, End]], closing: list[End]) -> None:
+def test_ledger_is_the_last_end_of_the_latest_attempt(
+    ended: list[tuple[int, OutcomeEnd]], closing: list[OutcomeEnd]
+) -> None:
     ledger = ResolutionIndex(closing) if closing is not CLOSING else ResolutionIndex()
     for attempts, end in ended:
         ledger.note(outcome_of(letter(attempts), "a", end))

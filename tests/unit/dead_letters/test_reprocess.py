@@ -11,7 +11,7 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result
 from sinks.memory import MemorySink
-from streams.dead_letters.audit import AuditOutcome, End, LastOutcome, ResolutionIndex, alike, entries_of
+from streams.dead_letters.audit import AuditOutcome, LastOutcome, OutcomeEnd, ResolutionIndex, alike, entries_of
 from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.reprocess import (
     PartitionLocks,
@@ -162,7 +162,7 @@ async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
 
 
 def test_outcomes_that_are_alike_share_a_record_and_each_comes_back() -> None:
-    ended: list[tuple[DeadLetterHeader, End, str, str]] = [(head(n), "delivered", "", "") for n in range(5_000)]
+    ended: list[tuple[DeadLetterHeader, OutcomeEnd, str, str]] = [(head(n), "delivered", "", "") for n in range(5_000)]
     ended.insert(7, (head(1), "failed", "unmapped_item", "SKU-9"))
     records = [TopicRecord(0, 0, 0, b"", one.model_dump_json().encode(), []) for one in alike("a", ended)]
     assert [len(entries_of(record)) for record in records] == [4_000, 1_000, 1]
