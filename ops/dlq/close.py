@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from ops.dlq.fetch import reading_chosen
 from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import read_trail, survey
-from streams.dead_letters.audit import ActionKind, AuditAction, AuditWriter, alike, new_id
+from streams.dead_letters.audit import ActionKind, AuditAction, AuditWriter, group_outcomes, new_action_id
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import pieces
@@ -37,7 +37,7 @@ def noted(
     ensure_desk_topics(settings)
     trail = AuditWriter(settings)
     action = AuditAction(
-        id=new_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
+        id=new_action_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
     ).model_copy(update={"options": options})
     trail.write(action)
     trail.confirm()
@@ -54,7 +54,7 @@ def resolve(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) 
     """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
     with noted(settings, "resolve", by, wanted, reason) as (trail, action):
         letters = survey(settings, wanted).open
-        trail.write_outcomes(alike(action.id, ((head, "resolved", reason, "") for head in letters)))
+        trail.write_outcomes(group_outcomes(action.id, ((head, "resolved", reason, "") for head in letters)))
         action.counts["resolved"] = len(letters)
     return len(letters)
 
@@ -77,7 +77,7 @@ async def _park(
             for _, record in found:
                 sender.send(settings.parked_topic, record.key, record.value, record.headers)
             sender.confirm()
-            trail.write_outcomes(alike(action.id, ((head, "parked", reason, "") for head, _ in found)))
+            trail.write_outcomes(group_outcomes(action.id, ((head, "parked", reason, "") for head, _ in found)))
             trail.confirm()
             action.counts["parked"] += len(found)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ops.dlq.filters import DeadLetterFilter
-from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, entries
+from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, read_entries
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.reader import Progress, TopicRecord, pieces
 from streams.kafka.topics import TopicsUnusable, partitions_of_topics
@@ -74,7 +74,7 @@ def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str 
     parked = settings.dead_letter_topic == settings.parked_topic  # where that one is looked at, it is no end
     trail = AuditRead(ResolutionIndex([end for end in CLOSED if end != "parked"] if parked else CLOSED))
     ends: dict[str, Counter[str]] = {}
-    for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
+    for entry in read_entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
         if isinstance(entry, AuditOutcome):
             trail.ledger.note(entry)
             ends.setdefault(entry.action, Counter())[entry.end] += 1
@@ -94,7 +94,7 @@ def history(settings: Settings, origin: RecordOrigin) -> tuple[list[DeadLetterHe
     topic = settings.dead_letter_topic
     every = (parse_header(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
     heads = [head for head in every if head.origin == origin]
-    trail = entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ()
+    trail = read_entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ()
     done = [entry for entry in trail if isinstance(entry, AuditOutcome) and entry.origin == origin]
     return sorted(heads, key=lambda head: (head.attempts, head.last_failed, head.offset)), done
 

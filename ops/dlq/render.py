@@ -91,7 +91,7 @@ def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, mo
         return
     table = Table("place", "last failed", "tries", "reason", "detail", "store", "receipt", "amount", "", box=None)
     for head in letters[:most]:
-        done = ledger.about(head)
+        done = ledger.last_outcome(head)
         table.add_row(
             head.location,
             f"{head.last_failed:%Y-%m-%d %H:%M:%S}",
@@ -136,7 +136,7 @@ def _listed(value: Any) -> str:
 
 def row(head: DeadLetterHeader, ledger: ResolutionIndex) -> dict[str, Any]:
     """A letter as JSON, without what its record says."""
-    done = ledger.about(head)
+    done = ledger.last_outcome(head)
     return {
         "place": head.location,
         "origin": str(head.origin),

@@ -21,7 +21,14 @@ from ops.dlq.filters import DeadLetterFilter
 from ops.dlq.listing import DeadLetterListing, read_trail, survey
 from ops.dlq.patch import PatchFailed, ValuePatch, identity, same_identity
 from streams.assembly import ReplayPipeline
-from streams.dead_letters.audit import AuditAction, AuditTail, AuditWriter, ResolutionIndex, alike, new_id
+from streams.dead_letters.audit import (
+    AuditAction,
+    AuditTail,
+    AuditWriter,
+    ResolutionIndex,
+    group_outcomes,
+    new_action_id,
+)
 from streams.dead_letters.header import DeadLetterHeader
 from streams.dead_letters.reprocess import (
     PartitionLocks,
@@ -155,7 +162,7 @@ async def replay(
     )
     to = for_letters(desk.services, back, ReplayedDigests())
     rehearsal, _ = for_rehearsal(desk.services, desk.patient)
-    follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), but=action.id)
+    follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), exclude=action.id)
     pace = _RateLimit(order.rate)
     left = order.limit
     most = settings.slice_records
@@ -177,7 +184,7 @@ async def replay(
         return [(head, record) for head, record in part if not ledger.is_closed(head)]
 
     async def settle(consumer: Any, part: Part, redone: Sequence[ReplayResult]) -> None:
-        trail.write_outcomes(alike(action.id, map(ReplayResult.ended, redone)))
+        trail.write_outcomes(group_outcomes(action.id, map(ReplayResult.ended, redone)))
         await asyncio.to_thread(trail.confirm)
         await asyncio.to_thread(commit, consumer, settings, part)
         report.note(redone)
@@ -230,7 +237,7 @@ def _begin(settings: Settings, order: ReplayOrder, resume: str | None) -> tuple[
     if resume is None:
         shelf, chosen = choose(settings, order)
         action = AuditAction(
-            id=new_id(),
+            id=new_action_id(),
             what="replay",
             state="begun",
             by=order.by,
@@ -341,7 +348,7 @@ class _RateLimit:
         self._rate = rate
         self._next = time.monotonic()
 
-    async def keep(self, letters: int, stop: asyncio.Event) -> None:
+    async def write_removed(self, letters: int, stop: asyncio.Event) -> None:
         """Waits until the next letters may go."""
         if self._rate is None:
             return

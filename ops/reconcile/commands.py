@@ -252,7 +252,7 @@ def repair_command(
     if apply:
         said = {"store": store, "day": None if day is None else day.isoformat(), "forget": revoke}
         with noted(settings, "repair", by, DeadLetterFilter(), "", **said) as (trail, action):
-            done = repair(settings, differences, keep=partial(trail.keep, action.id), forget=revoke)
+            done = repair(settings, differences, keep=partial(trail.write_removed, action.id), forget=revoke)
             action.counts.update(done.as_json())
             made = action.id
     else:

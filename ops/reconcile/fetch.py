@@ -17,7 +17,7 @@ from ops.reconcile.rows import DeadLetterRow, EventRow, milliseconds
 from schemas.document import ErpDocument
 from schemas.store import Store, end_of_business_date
 from streams.batch import Batch
-from streams.dead_letters.audit import CLOSED, AuditAction, entries
+from streams.dead_letters.audit import CLOSED, AuditAction, read_entries
 from streams.dead_letters.header import parse_header
 from streams.kafka.reader import Progress, TopicRecord, limits, pieces, read_spans, reading_consumer
 from streams.kafka.topics import TIMEOUT, BrokerUnreachable, TopicsUnusable, partitions_of_topics
@@ -86,7 +86,7 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
     there = partitions_of_topics(settings)
     by: dict[str, str] = {}
     closed: dict[tuple[int, int, str], tuple[str, str]] = {}  # by which action, and why
-    for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
+    for entry in read_entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
         if isinstance(entry, AuditAction):
             by[entry.id] = entry.by
         elif entry.topic == settings.topic and entry.end in CLOSED:
@@ -100,7 +100,7 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
     shelf = survey(settings, DeadLetterFilter(closed=True))
     for head in shelf.letters:
         if head.origin.topic == settings.topic:
-            done = shelf.trail.ledger.about(head)
+            done = shelf.trail.ledger.last_outcome(head)
             end = done.end if done is not None else ""
             origin = head.origin.partition, head.origin.offset, head.origin.digest
             action, why = closed.get(origin, ("", "")) if end in ("parked", "resolved") else ("", "")

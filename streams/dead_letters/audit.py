@@ -3,7 +3,7 @@
 A topic, because it must outlive the tool that writes it, and be where the letters are. Kinds of records, all JSON:
 
 - An action (`AuditAction`) when it begins, and again when it ends, keyed by its id.
-- The outcomes of letters of an action that ended alike (`OutcomeGroup`), keyed by its id too. They are confirmed before
+- The outcomes of letters of an action that ended group_outcomes (`OutcomeGroup`), keyed by its id too. They are confirmed before
   the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
 - The states of some hundred store-days (`streams.dead_letters.day_states`), which are no entries of this trail.
 - The documents that a repair took back (`streams.dead_letters.removed_documents`), keyed by its id, which are no entries either.
@@ -79,7 +79,7 @@ class AuditOutcome(NamedTuple):
 
 
 class OutcomeGroup(BaseModel):
-    """What became alike of some letters, in one record: a record for each would cost more than the letter did.
+    """What became group_outcomes of some letters, in one record: a record for each would cost more than the letter did.
 
     `letters` has of each the record's offset and digest, and the letter's partition and offset.
     """
@@ -95,7 +95,7 @@ class OutcomeGroup(BaseModel):
     at: datetime
     letters: list[tuple[int, str, int, int]]
 
-    def each(self) -> Iterator[AuditOutcome]:
+    def outcomes(self) -> Iterator[AuditOutcome]:
         """Letter by letter."""
         for offset, digest, *letter in self.letters:
             yield AuditOutcome(
@@ -131,17 +131,19 @@ class LastOutcome(NamedTuple):
     end: OutcomeEnd
 
 
-_done = lru_cache(LastOutcome)  # one for all that ended alike
+_done = lru_cache(LastOutcome)  # one for all that ended group_outcomes
 
 
-def new_id() -> str:
+def new_action_id() -> str:
     """An action's id; ids sort by time."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + secrets.token_hex(1)
 
 
-def alike(action: str, ended: Iterable[tuple[DeadLetterHeader, OutcomeEnd, str, str]]) -> Iterator[OutcomeGroup]:
-    """What became of letters (each with its end, reason and detail) by the action, those that ended alike together."""
+def group_outcomes(
+    action: str, ended: Iterable[tuple[DeadLetterHeader, OutcomeEnd, str, str]]
+) -> Iterator[OutcomeGroup]:
+    """What became of letters (each with its end, reason and detail) by the action, those that ended group_outcomes together."""
     groups: dict[tuple[str, int, int, OutcomeEnd, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
     for head, end, reason, detail in ended:
         topic, partition, offset, digest = head.origin
@@ -163,20 +165,20 @@ def alike(action: str, ended: Iterable[tuple[DeadLetterHeader, OutcomeEnd, str, 
             )
 
 
-def entries_of(record: TopicRecord) -> Sequence[Entry]:
+def parse_entries(record: TopicRecord) -> Sequence[Entry]:
     """The entries of a record of the audit topic; none where it tells of days, or somebody else wrote it."""
     try:
         found = _RECORD.validate_json(record.value or b"")
     except ValidationError:
         return ()
-    return tuple(found.each()) if isinstance(found, OutcomeGroup) else (found,)
+    return tuple(found.outcomes()) if isinstance(found, OutcomeGroup) else (found,)
 
 
-def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
+def read_entries(settings: Settings, partitions: int) -> Iterable[Entry]:
     """The whole trail, in order within a partition. Raises BrokerUnreachable."""
     for records in pieces(settings, settings.audit_topic, range(partitions)):
         for record in records:
-            yield from entries_of(record)
+            yield from parse_entries(record)
 
 
 class ResolutionIndex:
@@ -204,14 +206,14 @@ class ResolutionIndex:
     def _ended(self, known: LastOutcome, end: OutcomeEnd) -> bool:
         return known.end in self._closed and end not in self._closed
 
-    def about(self, head: DeadLetterHeader) -> LastOutcome | None:
+    def last_outcome(self, head: DeadLetterHeader) -> LastOutcome | None:
         """What was done about this letter, or one of a later attempt at its record."""
         done = self._done.get(hash(head.origin)) if self._done else None
         return done if done is not None and done.attempts >= head.attempts else None
 
     def is_closed(self, head: DeadLetterHeader) -> bool:
         """Whether nothing is left to do about the letter."""
-        done = self.about(head)
+        done = self.last_outcome(head)
         return done is not None and done.end in self._closed
 
 
@@ -221,8 +223,8 @@ class AuditTail:
     `but`: an action whose outcomes are left out, since it is the reader's own.
     """
 
-    def __init__(self, settings: Settings, partitions: int, ledger: ResolutionIndex, but: str = "") -> None:
-        self._but = but.encode()
+    def __init__(self, settings: Settings, partitions: int, ledger: ResolutionIndex, exclude: str = "") -> None:
+        self._exclude = exclude.encode()
         self._consumer = reading_consumer(settings)
         self._consumer.assign([TopicPartition(settings.audit_topic, number, 0) for number in range(partitions)])
         self._ledger = ledger
@@ -253,8 +255,8 @@ class AuditTail:
                 raise KafkaException(error)
 
     def _note_record(self, record: TopicRecord) -> None:
-        if record.key != self._but:
-            for entry in entries_of(record):
+        if record.key != self._exclude:
+            for entry in parse_entries(record):
                 if isinstance(entry, AuditOutcome):
                     self._ledger.note(entry)
 
@@ -276,7 +278,7 @@ class AuditWriter:
         for one in outcomes:
             self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
 
-    def keep(self, action: str, kept: Iterable[ReferenceSnapshot]) -> None:
+    def write_removed(self, action: str, kept: Iterable[ReferenceSnapshot]) -> None:
         """Send the documents that the action is about to take back, and wait until the broker has them all.
 
         Raises BrokerUnreachable.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, alike
+from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, group_outcomes
 from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, redo
 from streams.kafka.reader import TopicRecord, reading_consumer, take
@@ -197,16 +197,16 @@ class DeadLetterRetrier:
             return
         newest: dict[object, WaitingRecord] = {}
         for one in ripe:
-            if self._ledger.about(one.head) is None:  # not by hand meanwhile, nor before a restart
+            if self._ledger.last_outcome(one.head) is None:  # not by hand meanwhile, nor before a restart
                 known = newest.setdefault(one.head.origin, one)
                 if one.head.supersedes(known.head):
                     newest[one.head.origin] = one
         tried = [ReplayRecord(one.head, one.record, one.record.value) for one in newest.values()]
         redone = await redo(tried, self._to, self._settings.slice_records, self._back)
-        outcomes = list(alike(ACTION, map(ReplayResult.ended, redone)))
+        outcomes = list(group_outcomes(ACTION, map(ReplayResult.ended, redone)))
         writer.write_outcomes(outcomes)
         await asyncio.to_thread(writer.confirm)
-        for outcome in chain.from_iterable(each.each() for each in outcomes):
+        for outcome in chain.from_iterable(each.outcomes() for each in outcomes):
             self._ledger.note(outcome)
         self._list.done(ripe)
         self._tell(redone)

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Rejection
-from streams.dead_letters.audit import AuditOutcome, OutcomeEnd, alike
+from streams.dead_letters.audit import AuditOutcome, OutcomeEnd, group_outcomes
 from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.writer import dead_letter_record
 from streams.kafka.reader import TopicRecord
@@ -45,6 +45,6 @@ def outcome_of(
     head: DeadLetterHeader, action: str, end: OutcomeEnd, reason: str = "", detail: str = ""
 ) -> AuditOutcome:
     """What became of a letter, as the audit trail tells it."""
-    [told] = alike(action, [(head, end, reason, detail)])
-    [outcome] = told.each()
+    [told] = group_outcomes(action, [(head, end, reason, detail)])
+    [outcome] = told.outcomes()
     return outcome

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sinks.base import ReferenceSnapshot
-from streams.dead_letters.audit import entries_of
+from streams.dead_letters.audit import parse_entries
 from streams.dead_letters.removed_documents import RemovedPiece, in_pieces, put_together
 from streams.kafka.reader import TopicRecord
 
@@ -36,4 +36,4 @@ def test_document_of_which_a_piece_is_lost_is_named_and_not_put_together() -> No
 
 def test_kept_documents_are_no_entries_about_letters() -> None:
     (piece,) = in_pieces("a-1", "sqlite:///erp.db", [kept("x", "a")])
-    assert entries_of(TopicRecord(0, 0, 0, b"a-1", piece.model_dump_json().encode(), [])) == ()
+    assert parse_entries(TopicRecord(0, 0, 0, b"a-1", piece.model_dump_json().encode(), [])) == ()

@@ -11,7 +11,14 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result
 from sinks.memory import MemorySink
-from streams.dead_letters.audit import AuditOutcome, LastOutcome, OutcomeEnd, ResolutionIndex, alike, entries_of
+from streams.dead_letters.audit import (
+    AuditOutcome,
+    LastOutcome,
+    OutcomeEnd,
+    ResolutionIndex,
+    group_outcomes,
+    parse_entries,
+)
 from streams.dead_letters.header import DeadLetterHeader, parse_header
 from streams.dead_letters.reprocess import (
     PartitionLocks,
@@ -164,10 +171,10 @@ async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
 def test_outcomes_that_are_alike_share_a_record_and_each_comes_back() -> None:
     ended: list[tuple[DeadLetterHeader, OutcomeEnd, str, str]] = [(head(n), "delivered", "", "") for n in range(5_000)]
     ended.insert(7, (head(1), "failed", "unmapped_item", "SKU-9"))
-    records = [TopicRecord(0, 0, 0, b"", one.model_dump_json().encode(), []) for one in alike("a", ended)]
-    assert [len(entries_of(record)) for record in records] == [4_000, 1_000, 1]
+    records = [TopicRecord(0, 0, 0, b"", one.model_dump_json().encode(), []) for one in group_outcomes("a", ended)]
+    assert [len(parse_entries(record)) for record in records] == [4_000, 1_000, 1]
     assert max(len(record.value or b"") for record in records) < 2**18
-    back = [e for record in records for e in entries_of(record) if isinstance(e, AuditOutcome)]
+    back = [e for record in records for e in parse_entries(record) if isinstance(e, AuditOutcome)]
     told = [(e.action, e.origin, e.attempts, e.letter, e.end, e.reason, e.detail) for e in back]
     ended.append(ended.pop(7))
     assert told == [
@@ -210,7 +217,7 @@ def test_ledger_closes_what_was_dealt_with_until_a_later_attempt(end: Any) -> No
 def test_failure_leaves_a_letter_open_and_tells_that_it_was_tried() -> None:
     ledger = ResolutionIndex()
     ledger.note(outcome_of(head(1), "a", "failed", Reason.UNMAPPED_ITEM.value))
-    assert (ledger.is_closed(head(1)), ledger.about(head(1))) == (False, LastOutcome(1, "failed"))
+    assert (ledger.is_closed(head(1)), ledger.last_outcome(head(1))) == (False, LastOutcome(1, "failed"))
 
 
 def test_failure_beside_an_end_of_the_same_attempt_opens_nothing() -> None:
