@@ -24,7 +24,7 @@ from ops.reconcile.run import ReconciliationResult, reconcile, states_now
 from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted, is_right
 from ops.terminal.options import settings_from, with_broker, with_settings
-from streams.dead_letters.day_states import days_noted, note_days
+from streams.dead_letters.day_states import read_day_states, write_day_states
 from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings, SettingsError
 
@@ -162,7 +162,7 @@ def sign_command(
         raise click.UsageError(f"the day is not balanced ({_of_day(one)}): say --comment it is signed off like this")
     ensure_desk_topics(settings)
     state = sign(one, datetime.now(UTC), by, comment)
-    note_days(settings, [state])
+    write_day_states(settings, [state])
     as_it_is = f", with {_of_day(one)}" if one.is_wrong else ""
     click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC{as_it_is}")
 
@@ -191,7 +191,7 @@ def history_command(
     config: Path | None, broker: str | None, day: date | None, store: str | None, as_json: bool
 ) -> None:
     """Show the states that days have had: since when, by whom, and why."""
-    noted_days = days_noted(settings_from(config, broker=broker))
+    noted_days = read_day_states(settings_from(config, broker=broker))
     states = [
         state
         for (its_store, its_day), of_day in sorted(noted_days.items())

@@ -26,7 +26,7 @@ from ops.reconcile.store_day import DayReport
 from sinks.base import Sink, StoreDay, SupportsContentComparison
 from sinks.registry import open_sink
 from streams.assembly import find_master_data, find_source
-from streams.dead_letters.day_states import DayState, days_noted, note_days
+from streams.dead_letters.day_states import DayState, read_day_states, write_day_states
 from streams.kafka.reader import Progress, TopicRecord
 from streams.kafka.topics import ensure_desk_topics
 from streams.settings import Settings
@@ -93,7 +93,7 @@ def reconcile(
         now = datetime.now(UTC)
         places = committed(settings)
         held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
-        doubtful = known_to_differ(days_noted(settings))
+        doubtful = known_to_differ(read_day_states(settings))
 
         def found_since(begin: date | None) -> ReconciliationResult | None:
             """None when the topic has to be read from farther back than `begin`."""
@@ -115,7 +115,7 @@ def reconcile(
                 reach = None if extent.lost is None else extent.lost.date()
                 made_of = sink.compared if isinstance(sink, SupportsContentComparison) else ""
                 return ReconciliationResult(
-                    now, compared, reach, late, days_noted(settings), unplaced(book, terms), made_of
+                    now, compared, reach, late, read_day_states(settings), unplaced(book, terms), made_of
                 )
 
         return next(found for begin in _begins(first) if (found := found_since(begin)) is not None)
@@ -193,7 +193,7 @@ def states_now(settings: Settings, found: ReconciliationResult, by: str, *, keep
             changed.append(state)
     if keep and changed:
         ensure_desk_topics(settings)
-        note_days(settings, changed)
+        write_day_states(settings, changed)
     return now
 
 
@@ -215,7 +215,7 @@ def is_signed(day: DayReport, now: Now) -> bool:
 
 def since_unsettled(settings: Settings, first: date) -> date:
     """`first`, or the earliest day before that which is noted as neither balanced nor signed off: it stays in view."""
-    last = [states[-1] for states in days_noted(settings).values()]
+    last = [states[-1] for states in read_day_states(settings).values()]
     left = [one.day for one in last if one.day and one.state not in ("balanced", "signed off")]
     return min([first, *map(date.fromisoformat, left)])
 

@@ -12,7 +12,7 @@ from ops.reconcile.verdict import counted
 from sinks.base import ReferenceSnapshot, Restored, SinkMisconfigured, SupportsRevoke
 from streams.assembly import build_desk
 from streams.dead_letters.header import printable
-from streams.dead_letters.removed_documents import erp_of, kept_by
+from streams.dead_letters.removed_documents import erp_url, read_removed
 from streams.settings import Settings
 
 
@@ -21,8 +21,8 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
 
     Raises as `undo`, and BrokerUnreachable.
     """
-    kept, lost, erp = kept_by(settings, action)
-    if erp and erp != erp_of(settings):
+    kept, lost, erp = read_removed(settings, action)
+    if erp and erp != erp_url(settings):
         raise click.UsageError(f"repair {action} was of {erp}: give --sink, or the settings of that ERP")
     if not erp:
         raise click.UsageError(

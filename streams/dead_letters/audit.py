@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from sinks.base import ReferenceSnapshot
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin
-from streams.dead_letters.removed_documents import erp_of, in_pieces
+from streams.dead_letters.removed_documents import erp_url, to_pieces
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, as_record, pieces, reading_consumer
 from streams.settings import Settings
@@ -266,7 +266,7 @@ class AuditWriter:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic
-        self._erp = erp_of(settings)
+        self._erp = erp_url(settings)
         self._sender = ConfirmingProducer(settings)
 
     def write(self, action: AuditAction) -> None:
@@ -283,7 +283,7 @@ class AuditWriter:
 
         Raises BrokerUnreachable.
         """
-        for piece in in_pieces(action, self._erp, kept):
+        for piece in to_pieces(action, self._erp, kept):
             self._sender.send(self._topic, action.encode(), piece.model_dump_json().encode())
         self._sender.confirm()
 

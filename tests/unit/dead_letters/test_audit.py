@@ -29,7 +29,7 @@ from streams.dead_letters.audit import (
     read_entries,
 )
 from streams.dead_letters.header import DeadLetterHeader
-from streams.dead_letters.removed_documents import erp_of, kept_by
+from streams.dead_letters.removed_documents import erp_url, read_removed
 from streams.kafka.reader import TopicRecord
 from streams.kafka.topics import BrokerUnreachable
 from streams.settings import Settings
@@ -101,8 +101,8 @@ def test_documents_that_an_action_takes_back_are_kept_in_the_trail(settings: Set
         ReferenceSnapshot("pos/S1/R1/2/sale", {}),
     ]
     AuditWriter(settings).write_removed("a", both)
-    assert kept_by(settings, "a") == (both, [], erp_of(settings))
-    assert kept_by(settings, "b") == ([], [], "")
+    assert read_removed(settings, "a") == (both, [], erp_url(settings))
+    assert read_removed(settings, "b") == ([], [], "")
 
 
 def test_keeping_fails_when_the_broker_does_not_take_the_documents(settings: Settings) -> None:
