@@ -36,9 +36,9 @@ from streams.dead_letters.reprocess import (
     ReplayRecord,
     ReplayResult,
     RequeueOrPark,
-    for_letters,
-    for_rehearsal,
-    redo,
+    for_dry_run,
+    for_reprocessing,
+    reprocess,
 )
 from streams.dead_letters.writer import OWN, DeadLetterRecord
 from streams.kafka.producer import ConfirmingProducer
@@ -126,12 +126,12 @@ async def rehearse(
     The first `keep` outcomes are kept with their documents.
     """
     report = ReplayReport(letters=len(chosen))
-    to, _ = for_rehearsal(desk.services, desk.patient)
+    to, _ = for_dry_run(desk.services, desk.patient)
     most = settings.slice_records
     async with reading_chosen(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
         async for part in parts:
             letters, refused = await _prepared(settings, desk, order, part, "")
-            redone = refused + await redo(letters, to, most)
+            redone = refused + await reprocess(letters, to, most)
             report.note(redone)
             told(redone)
             report.rehearsed += redone[: max(0, keep - len(report.rehearsed))]
@@ -160,8 +160,8 @@ async def replay(
     back = RequeueOrPark(
         _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
     )
-    to = for_letters(desk.services, back, ReplayedDigests())
-    rehearsal, _ = for_rehearsal(desk.services, desk.patient)
+    to = for_reprocessing(desk.services, back, ReplayedDigests())
+    rehearsal, _ = for_dry_run(desk.services, desk.patient)
     follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), exclude=action.id)
     pace = _RateLimit(order.rate)
     left = order.limit
@@ -173,10 +173,12 @@ async def replay(
     async def through(letters: Sequence[ReplayRecord]) -> list[ReplayResult]:
         nonlocal left
         if order.fixed:
-            passing = {each.again.head.location for each in await redo(letters, rehearsal, most) if each.end in PASSED}
+            passing = {
+                each.again.head.location for each in await reprocess(letters, rehearsal, most) if each.end in PASSED
+            }
             letters = [again for again in letters if again.head.location in passing][:left]
             left = left if left is None else left - len(letters)
-        return await redo(letters, to, most, back, lanes)
+        return await reprocess(letters, to, most, back, lanes)
 
     async def still_open(part: Part) -> Part:
         """Without what somebody has dealt with since the replay began."""

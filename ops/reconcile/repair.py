@@ -11,7 +11,7 @@ from ops.reconcile.store_day import DayDifference, Kind
 from sinks.base import ReferenceSnapshot, Sink, SinkMisconfigured, SupportsRevoke
 from streams.assembly import ReplayPipeline, build_desk
 from streams.batch import Batch, BatchOutcome
-from streams.dead_letters.reprocess import for_rehearsal
+from streams.dead_letters.reprocess import for_dry_run
 from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, record_at
@@ -79,7 +79,7 @@ def repair(
             repaired.leftovers -= len(changed & leftovers)
             chosen = [each for each in chosen if each.ref not in changed]
         records = _records(settings, chosen, repaired)
-        rehearsal = None if go else for_rehearsal(desk.services, desk.patient, forgotten)[0]
+        rehearsal = None if go else for_dry_run(desk.services, desk.patient, forgotten)[0]
         for partition, of_one in records.items():
             settled = asyncio.run(_through(settings, desk, Batch(settings.topic, partition, of_one), rehearsal))
             repaired.delivered += len(settled.delivered)

@@ -228,14 +228,12 @@ class DiscardRejections:
         """Nothing."""
 
 
-def for_letters(services: Services, back: RequeueOrPark, seen: SeenRecords | None = None) -> Services:
+def for_reprocessing(services: Services, back: RequeueOrPark, seen: SeenRecords | None = None) -> Services:
     """The line for dead letters: no budget, and no window but `seen`."""
     return replace(services, seen=seen or NoDedupe(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=back)
 
 
-def for_rehearsal(
-    services: Services, sink: RetryingSink, forgotten: Collection[str] = ()
-) -> tuple[Services, DryRunSink]:
+def for_dry_run(services: Services, sink: RetryingSink, forgotten: Collection[str] = ()) -> tuple[Services, DryRunSink]:
     """The line that changes nothing; as if the sink had forgotten some documents."""
     rehearsal = DryRunSink(sink, forgotten)
     to = replace(
@@ -251,7 +249,7 @@ class PartitionLocks(defaultdict[tuple[str, int], asyncio.Lock]):
         super().__init__(asyncio.Lock)
 
 
-async def redo(
+async def reprocess(
     letters: Sequence[ReplayRecord],
     to: Services,
     most: int,
@@ -277,7 +275,7 @@ async def redo(
             return [await _put_back(letters[0], error, to, back)]
     if isinstance(to.sink, DryRunSink):
         to.sink.asked.clear()
-    return [outcome for again in letters for outcome in await redo([again], to, most, back, lanes)]
+    return [outcome for again in letters for outcome in await reprocess([again], to, most, back, lanes)]
 
 
 async def _put_back(again: ReplayRecord, error: Exception, to: Services, back: RequeueOrPark | None) -> ReplayResult:

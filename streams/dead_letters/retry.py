@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, group_outcomes
 from streams.dead_letters.header import DeadLetterHeader, parse_header
-from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, redo
+from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, reprocess
 from streams.kafka.reader import TopicRecord, reading_consumer, take
 from streams.kafka.topics import BrokerUnreachable, TopicsUnusable, ensure_desk_topics
 from streams.metrics import WorkerMetrics
@@ -202,7 +202,7 @@ class DeadLetterRetrier:
                 if one.head.supersedes(known.head):
                     newest[one.head.origin] = one
         tried = [ReplayRecord(one.head, one.record, one.record.value) for one in newest.values()]
-        redone = await redo(tried, self._to, self._settings.slice_records, self._back)
+        redone = await reprocess(tried, self._to, self._settings.slice_records, self._back)
         outcomes = list(group_outcomes(ACTION, map(ReplayResult.ended, redone)))
         writer.write_outcomes(outcomes)
         await asyncio.to_thread(writer.confirm)

@@ -18,7 +18,7 @@ from schemas.dead_letter import Reason
 from sinks.base import Sink
 from streams.batch import BatchOutcome
 from streams.dead_letters.backlog import BacklogMonitor
-from streams.dead_letters.reprocess import RequeueOrPark, for_letters
+from streams.dead_letters.reprocess import RequeueOrPark, for_reprocessing
 from streams.dead_letters.retry import DeadLetterRetrier, RetrySchedule
 from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterRecord, DeadLetterWriter
 from streams.kafka.topics import BrokerUnreachable, TopicMonitor
@@ -267,7 +267,7 @@ def take_up_again(
             publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, utc_now
         )
         try:
-            to = for_letters(services, back)
+            to = for_reprocessing(services, back)
             warn = partial(state.warn, "retry")
             await DeadLetterRetrier(settings, to, back, patience_of, metrics, utc_now, state.waits_for, warn).run()
         except Exception as error:

@@ -26,9 +26,9 @@ from streams.dead_letters.reprocess import (
     ReplayRecord,
     ReplayResult,
     RequeueOrPark,
-    for_letters,
-    for_rehearsal,
-    redo,
+    for_dry_run,
+    for_reprocessing,
+    reprocess,
 )
 from streams.dead_letters.writer import DeadLetterRecord
 from streams.kafka.reader import TopicRecord
@@ -45,7 +45,7 @@ class Desk:
         self.line = Line(sink=MemorySink())
         self.sent: list[tuple[str, DeadLetterRecord]] = []
         self.back = RequeueOrPark(self._publish, DLQ, "parked", most_attempts, lambda: NOON)
-        self.to = for_letters(self.line.services, self.back)
+        self.to = for_reprocessing(self.line.services, self.back)
 
     async def _publish(self, topic: str, letters: Sequence[DeadLetterRecord]) -> None:
         self.sent += [(topic, one) for one in letters]
@@ -55,13 +55,13 @@ class Desk:
         assert isinstance(self.line.sink, MemorySink)
         return self.line.sink
 
-    async def redo(self, *letters: ReplayRecord) -> list[tuple[str, str]]:
-        return [(each.end, each.reason) for each in await redo(letters, self.to, 2, self.back)]
+    async def reprocess(self, *letters: ReplayRecord) -> list[tuple[str, str]]:
+        return [(each.end, each.reason) for each in await reprocess(letters, self.to, 2, self.back)]
 
     async def rehearse(self, *letters: ReplayRecord) -> list[ReplayResult]:
         assert isinstance(self.line.services.sink, RetryingSink)
-        to, _ = for_rehearsal(self.line.services, self.line.services.sink)
-        return await redo(letters, to, 2)
+        to, _ = for_dry_run(self.line.services, self.line.services.sink)
+        return await reprocess(letters, to, 2)
 
 
 def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> ReplayRecord:
@@ -87,7 +87,7 @@ async def test_what_a_replay_brought_is_known_without_asking_the_sink_again() ->
             asked.extend(document.event_id for document in documents)
             return await desk.line.services.sink.write(documents)
 
-    desk.to = replace(for_letters(desk.line.services, desk.back, ReplayedDigests()), sink=Counting())
+    desk.to = replace(for_reprocessing(desk.line.services, desk.back, ReplayedDigests()), sink=Counting())
     other = again(1)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3, offset=7))
     assert await desk.redo(again(1), again(2)) == [("delivered", "")] * 2
@@ -158,8 +158,8 @@ async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
     other = again(3)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3))
     lanes = PartitionLocks()
-    first = asyncio.ensure_future(redo([again(1)], desk.to, 2, desk.back, lanes))
-    second = asyncio.ensure_future(redo([again(2), other], desk.to, 2, desk.back, lanes))
+    first = asyncio.ensure_future(reprocess([again(1)], desk.to, 2, desk.back, lanes))
+    second = asyncio.ensure_future(reprocess([again(2), other], desk.to, 2, desk.back, lanes))
     while ["3"] not in written:  # of another partition: it does not wait
         await asyncio.sleep(0)
     assert written == [["1"], ["3"]]
@@ -249,7 +249,7 @@ class Bug:
 
 async def test_letter_by_which_the_line_fails_goes_back_and_keeps_no_other_from_being_tried() -> None:
     desk = Desk()
-    desk.to = for_letters(desk.line.services, desk.back, Bug())
+    desk.to = for_reprocessing(desk.line.services, desk.back, Bug())
     ended = await desk.redo(again(1), again(2), again(3))
     assert ended == [("delivered", ""), ("failed", "ends_worker"), ("delivered", "")]
     ((topic, letter),) = desk.sent
@@ -265,7 +265,7 @@ async def test_outage_of_a_replay_puts_nothing_back() -> None:
         def split(self, partition: int, arrivals: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             raise OSError(28, "no space left")
 
-    desk.to = for_letters(desk.line.services, desk.back, Away())
+    desk.to = for_reprocessing(desk.line.services, desk.back, Away())
     with pytest.raises(OSError, match="no space left"):
         await desk.redo(again(1))
     assert desk.sent == []
