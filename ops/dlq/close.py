@@ -9,9 +9,9 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from ops.dlq.fetch import reading_chosen
+from ops.dlq.fetch import fetch_selected
 from ops.dlq.filters import DeadLetterFilter
-from ops.dlq.listing import read_trail, survey
+from ops.dlq.listing import list_dead_letters, read_audit
 from streams.dead_letters.audit import ActionKind, AuditAction, AuditWriter, group_outcomes, new_action_id
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.producer import ConfirmingProducer
@@ -30,7 +30,7 @@ _PIECE = 2_000
 
 
 @contextmanager
-def noted(
+def audited_action(
     settings: Settings, what: ActionKind, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
 ) -> Iterator[tuple[AuditWriter, AuditAction]]:
     """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
@@ -52,8 +52,8 @@ def noted(
 
 def resolve(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
     """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
-    with noted(settings, "resolve", by, wanted, reason) as (trail, action):
-        letters = survey(settings, wanted).open
+    with audited_action(settings, "resolve", by, wanted, reason) as (trail, action):
+        letters = list_dead_letters(settings, wanted).open
         trail.write_outcomes(group_outcomes(action.id, ((head, "resolved", reason, "") for head in letters)))
         action.counts["resolved"] = len(letters)
     return len(letters)
@@ -61,8 +61,8 @@ def resolve(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) 
 
 def park(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
     """Copies the open letters that the filter means to the parked topic, as they are, and closes them here."""
-    with noted(settings, "park", by, wanted, reason) as (trail, action):
-        letters = survey(settings, wanted).open
+    with audited_action(settings, "park", by, wanted, reason) as (trail, action):
+        letters = list_dead_letters(settings, wanted).open
         asyncio.run(_park(settings, letters, trail, action, reason))
     return action.counts["parked"]
 
@@ -72,7 +72,7 @@ async def _park(
 ) -> None:
     sender = ConfirmingProducer(settings)
     action.counts["parked"] = 0
-    async with reading_chosen(settings, letters) as (_, pieces):
+    async with fetch_selected(settings, letters) as (_, pieces):
         async for found in pieces:
             for _, record in found:
                 sender.send(settings.parked_topic, record.key, record.value, record.headers)
@@ -96,7 +96,10 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     spans = {number: (begins[number], keep[number]) for number in begins if keep[number] > begins[number]}
     if go and spans:
         named = {str(number): list(span) for number, span in spans.items()}
-        with noted(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (_, action):
+        with audited_action(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (
+            _,
+            action,
+        ):
             _delete(settings, {number: end for number, (_, end) in spans.items()})
             action.counts["offsets"] = sum(end - begin for begin, end in spans.values())
     return spans
@@ -105,7 +108,7 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
 def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> tuple[dict[int, int], dict[int, int]]:
     """Of each partition where it begins, and the first offset that has to stay."""
     topic = settings.dead_letter_topic
-    ledger = read_trail(settings, there).ledger
+    ledger = read_audit(settings, there).ledger
     newest: dict[RecordOrigin, DeadLetterHeader] = {}
     begins: dict[int, int] = {}
     keep: dict[int, int] = {}

@@ -17,8 +17,8 @@ import click
 
 from ops.dlq import close, render, replay_report
 from ops.dlq.export import CannotExport, export
-from ops.dlq.filters import DeadLetterFilter, NotAFilter, among_parked, moment
-from ops.dlq.listing import DeadLetterListing, history, read_trail, survey
+from ops.dlq.filters import DeadLetterFilter, NotAFilter, moment, with_parked_topic
+from ops.dlq.listing import DeadLetterListing, history, list_dead_letters, read_audit
 from ops.dlq.patch import BadPatch, ValuePatch, patchable
 from ops.dlq.replay import NoSuchReplay, ReplayOrder, Told, choose, rehearse, replay
 from ops.dlq.stats import stats
@@ -36,7 +36,7 @@ from streams.sources.contracts import find, load
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
-go_option = click.option("--apply", is_flag=True, help="Do it; without this nothing is changed, only told.")
+apply_option = click.option("--apply", is_flag=True, help="Do it; without this nothing is changed, only told.")
 
 
 def _parsed(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -209,7 +209,7 @@ def show_command(
         raise click.UsageError(f"{settings.dead_letter_topic} has no record at {place}")
     if reveal:
         _allow(settings)
-        with close.noted(settings, "reveal", by, wanted, ""):
+        with close.audited_action(settings, "reveal", by, wanted, ""):
             pass
     if raw:
         sys.stdout.buffer.write(record.value or b"")
@@ -235,7 +235,7 @@ def show_command(
 )
 @with_settings
 @with_filter
-@go_option
+@apply_option
 @click.option("--only-passing", is_flag=True, help="Only those that would pass now.")
 @click.option("--release", is_flag=True, help="Book what the cleaning rules would hold, with a remark in its review.")
 @click.option(
@@ -365,7 +365,7 @@ def _counting(told: Callable[[int], None]) -> Told:
 )
 @with_broker
 @with_filter
-@go_option
+@apply_option
 @click.option("--comment", required=True, help="Why, for the audit trail.")
 @with_name
 def park_command(
@@ -384,7 +384,7 @@ def park_command(
 )
 @with_broker
 @with_filter
-@go_option
+@apply_option
 @click.option("--comment", required=True, help="How it was resolved, for the audit trail.")
 @with_name
 def resolve_command(
@@ -423,7 +423,7 @@ def export_command(
     source = find_source(settings)
     if reveal:
         _allow(settings)
-        with close.noted(settings, "export", by, wanted, ""):
+        with close.audited_action(settings, "export", by, wanted, ""):
             pass
     shelf = _surveyed(settings, wanted.model_copy(update={"closed": closed}))
     with bar(f"writing {to.name}", len(shelf.letters)) as told:
@@ -438,7 +438,7 @@ def export_command(
 )
 @with_broker
 @click.option("--older-than", "before", required=True, callback=_parsed(_when), help="Failed last before: 90d, a date.")
-@go_option
+@apply_option
 @with_name
 def purge_command(config: Path | None, broker: str | None, before: datetime, apply: bool, by: str) -> None:
     """Delete old dead letters that are closed, from the beginning of each partition up to the first that is not."""
@@ -459,7 +459,7 @@ def purge_command(config: Path | None, broker: str | None, before: datetime, app
 @as_one_object
 def audit_command(config: Path | None, broker: str | None, limit: int, as_json: bool) -> None:
     """Show what was done about dead letters: who, when, which, with what reason, and what came of it."""
-    trail = read_trail(settings_from(config, broker=broker))
+    trail = read_audit(settings_from(config, broker=broker))
     actions = sorted(trail.actions.values(), key=lambda action: action.id)[-limit:]
     if as_json:
         click.echo(json.dumps([action.model_dump(mode="json") for action in actions], ensure_ascii=False))
@@ -469,12 +469,12 @@ def audit_command(config: Path | None, broker: str | None, limit: int, as_json: 
 
 def _opened(wanted: DeadLetterFilter, config: Path | None, **given: Any) -> Settings:
     settings = settings_from(config, **given)
-    return among_parked(settings) if wanted.parked else settings
+    return with_parked_topic(settings) if wanted.parked else settings
 
 
 def _surveyed(settings: Settings, wanted: DeadLetterFilter) -> DeadLetterListing:
     with bar("reading dead letters", None) as told:
-        return survey(settings, wanted, told)
+        return list_dead_letters(settings, wanted, told)
 
 
 def _meant(wanted: DeadLetterFilter) -> DeadLetterFilter:

@@ -30,7 +30,7 @@ def _reading(settings: Settings, group: str | None = None) -> Iterator[Any]:
 
 
 @asynccontextmanager
-async def reading_chosen(
+async def fetch_selected(
     settings: Settings, chosen: Sequence[DeadLetterHeader], size: int = PIECE, group: str | None = None
 ) -> AsyncGenerator[tuple[Any, AsyncGenerator[Part]]]:
     """The consumer, and the chosen letters with their records, at most `size` at a time.

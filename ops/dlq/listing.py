@@ -35,7 +35,7 @@ class DeadLetterListing:
         return [head for head in self.letters if not self.trail.ledger.is_closed(head)]
 
 
-def survey(
+def list_dead_letters(
     settings: Settings, wanted: DeadLetterFilter, progress: Progress = lambda _: None, of: str | None = None
 ) -> DeadLetterListing:
     """The letters that the filter means, by place; each record once, however often it became a letter.
@@ -49,7 +49,7 @@ def survey(
             f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; it is created when it is "
             "needed, or set `dead_letter_topic` (`parked_topic`)"
         )
-    shelf = DeadLetterListing([], read_trail(settings, there, of))
+    shelf = DeadLetterListing([], read_audit(settings, there, of))
     matches = wanted.matcher()
     newest: dict[RecordOrigin, tuple[DeadLetterHeader, bool]] = {}
     for record in _records(settings, there[settings.dead_letter_topic], progress):
@@ -65,7 +65,7 @@ def survey(
     return shelf
 
 
-def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> AuditRead:
+def read_audit(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> AuditRead:
     """The whole audit trail; for the action `of`, the places of the letters that it has tried.
 
     Raises BrokerUnreachable.

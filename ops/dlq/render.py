@@ -32,7 +32,7 @@ def advice(reason: str) -> tuple[str, str]:
     return "Another program put this record here.", "Look at its headers; then park or resolve it."
 
 
-def console_of() -> Console:
+def table_console() -> Console:
     """Where tables go: as wide as the terminal; into a pipe or a file without folding."""
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # what tills say is no markup
     console = Console(**plain)
@@ -44,7 +44,7 @@ _WIDE = 240
 
 def report_stats(letters: Sequence[DeadLetterHeader], now: datetime) -> None:
     """Prints the sums."""
-    console = console_of()
+    console = table_console()
     if not letters:
         console.print("no open dead letters")
         return
@@ -85,7 +85,7 @@ _COLUMNS = ("letters", "money at stake", "last 24 h", "24 h before", "oldest")
 
 def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, most: int) -> None:
     """Prints a line for each letter."""
-    console = console_of()
+    console = table_console()
     if not letters:
         console.print("no such dead letters")
         return
@@ -110,7 +110,7 @@ def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, mo
 
 def report_audit(actions: Sequence[AuditAction]) -> None:
     """Prints a line for each action."""
-    console = console_of()
+    console = table_console()
     if not actions:
         console.print("nothing was done about dead letters yet")
         return

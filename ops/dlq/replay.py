@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from ops.dlq.fetch import Part, commit, reading_chosen
+from ops.dlq.fetch import Part, commit, fetch_selected
 from ops.dlq.filters import DeadLetterFilter
-from ops.dlq.listing import DeadLetterListing, read_trail, survey
+from ops.dlq.listing import DeadLetterListing, list_dead_letters, read_audit
 from ops.dlq.patch import PatchFailed, ValuePatch, identity, same_identity
 from streams.assembly import ReplayPipeline
 from streams.dead_letters.audit import (
@@ -102,7 +102,7 @@ def choose(
 
     `resumed`: those that this replay has begun with and not tried yet.
     """
-    shelf = survey(settings, order.wanted, progress, of=resumed.id if resumed is not None else None)
+    shelf = list_dead_letters(settings, order.wanted, progress, of=resumed.id if resumed is not None else None)
     chosen = shelf.open
     if resumed is not None:
         tried = shelf.trail.tried
@@ -128,7 +128,7 @@ async def rehearse(
     report = ReplayReport(letters=len(chosen))
     to, _ = for_dry_run(desk.services, desk.patient)
     most = settings.slice_records
-    async with reading_chosen(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
+    async with fetch_selected(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
         async for part in parts:
             letters, refused = await _prepared(settings, desk, order, part, "")
             redone = refused + await reprocess(letters, to, most)
@@ -210,7 +210,7 @@ async def replay(
 
     report.drained, ended = False, False
     try:
-        async with reading_chosen(settings, chosen, size, f"tillstream-replay-{action.id}") as (consumer, parts):
+        async with fetch_selected(settings, chosen, size, f"tillstream-replay-{action.id}") as (consumer, parts):
             try:
                 async for part in parts:
                     if stop.is_set():
@@ -251,7 +251,7 @@ def _begin(settings: Settings, order: ReplayOrder, resume: str | None) -> tuple[
             until=shelf.ends,
         )
         return chosen, action
-    trail = read_trail(settings, of=resume)
+    trail = read_audit(settings, of=resume)
     earlier = trail.actions.get(resume)
     if earlier is None or earlier.what != "replay":
         raise NoSuchReplay(f"there is no replay {resume}; `tillstream dlq audit` lists them")

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ops.dlq.close import noted
-from ops.dlq.commands import as_one_object, go_option, with_name
+from ops.dlq.close import audited_action
+from ops.dlq.commands import apply_option, as_one_object, with_name
 from ops.dlq.filters import DeadLetterFilter
 from ops.inspect.commands import bar
 from ops.reconcile import certificate, explain, render, undo
@@ -221,7 +221,7 @@ def history_command(
     "booked again as it was sent. Copies of documents, and parts of none, are taken back. The audit trail keeps them.",
 )
 @click.option("--undo", "undone", metavar="ID", help="Put back what this repair has taken back; `dlq audit` names it.")
-@go_option
+@apply_option
 @with_name
 @as_one_object
 def repair_command(
@@ -251,7 +251,7 @@ def repair_command(
     differences = [each for one in found.days for each in one.differences]
     if apply:
         said = {"store": store, "day": None if day is None else day.isoformat(), "forget": revoke}
-        with noted(settings, "repair", by, DeadLetterFilter(), "", **said) as (trail, action):
+        with audited_action(settings, "repair", by, DeadLetterFilter(), "", **said) as (trail, action):
             done = repair(settings, differences, keep=partial(trail.write_removed, action.id), forget=revoke)
             action.counts.update(done.as_json())
             made = action.id

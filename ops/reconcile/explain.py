@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from ops.dlq.listing import history
-from ops.dlq.render import console_of
+from ops.dlq.render import table_console
 from ops.reconcile.compare import settle_letters
 from ops.reconcile.content import in_places
 from ops.reconcile.event_store import EventStore
@@ -204,7 +204,7 @@ def _moment(milliseconds: int) -> datetime:
 
 def report(ways: Sequence[ReceiptTrace]) -> None:
     """Prints them."""
-    console = console_of()
+    console = table_console()
     for way in ways:
         table = Table("when (UTC)", "what", "where", "detail", title=printable(way.ref), title_justify="left", box=None)
         for step in way.steps:

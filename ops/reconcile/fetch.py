@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ops.dlq.filters import DeadLetterFilter
-from ops.dlq.listing import survey
+from ops.dlq.listing import list_dead_letters
 from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.rows import DeadLetterRow, EventRow, milliseconds
@@ -97,7 +97,7 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
             yield DeadLetterRow(*origin, entry.end, place, entry.end, by.get(entry.action, ""), entry.reason)
     if settings.dead_letter_topic not in there:
         return  # no worker has run yet
-    shelf = survey(settings, DeadLetterFilter(closed=True))
+    shelf = list_dead_letters(settings, DeadLetterFilter(closed=True))
     for head in shelf.letters:
         if head.origin.topic == settings.topic:
             done = shelf.trail.ledger.last_outcome(head)

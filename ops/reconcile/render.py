@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ops.dlq.render import console_of
+from ops.dlq.render import table_console
 from ops.reconcile.completeness import sum_of
 from ops.reconcile.content import in_places
 from ops.reconcile.rows import EventRow, ReceiptFigures
@@ -137,7 +137,7 @@ def difference_as_json(each: DayDifference) -> dict[str, Any]:
 
 def report(found: ReconciliationResult, now: Now, *, everything: bool) -> None:
     """Prints the table, and what differs."""
-    console = console_of()
+    console = table_console()
     shown = found.days if everything or len(found.days) <= MOST else [d for d in found.days if _odd(d, now)]
     table = Table(box=None, header_style="bold")
     for name in ("store", "day", "state"):
@@ -286,7 +286,7 @@ def report_history(states: Sequence[DayState]) -> None:
             *(printable(each.store) or NO_STORE, each.day, words, _not_booked(each)),
             *(f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why),
         )
-    console_of().print(table)
+    table_console().print(table)
 
 
 def _not_booked(state: DayState) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from ops.dlq.close import noted
+from ops.dlq.close import audited_action
 from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile.verdict import counted
 from sinks.base import ReferenceSnapshot, Restored, SinkMisconfigured, SupportsRevoke
@@ -29,7 +29,7 @@ def report(settings: Settings, action: str, by: str, *, go: bool, as_json: bool)
             f"no repair {action} has taken anything back; `tillstream dlq audit` names those there were"
         )
     if go:
-        with noted(settings, "undo", by, DeadLetterFilter(), "", repair=action) as (_, noting):
+        with audited_action(settings, "undo", by, DeadLetterFilter(), "", repair=action) as (_, noting):
             outcomes = undo(settings, kept, go=True)
             noting.counts.update(Counter(outcomes.values()))
     else:
