@@ -105,7 +105,7 @@ def with_filter(command: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def with_name(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_operator(command: Callable[..., Any]) -> Callable[..., Any]:
     """Who does it, for the audit trail."""
     return click.option(
         "--by", default=_operator, show_default="TILLSTREAM_OPERATOR, or the user's name", help="For the audit trail."
@@ -181,7 +181,7 @@ def list_command(
 @click.option("--parked", is_flag=True, help="Of the parked topic.")
 @click.option("--reveal", is_flag=True, help="Show personal data too, if the settings allow it; this is audited.")
 @click.option("--raw", is_flag=True, help="Only the value, byte for byte. Takes --reveal.")
-@with_name
+@with_operator
 @as_one_object
 def show_command(
     place: str,
@@ -251,7 +251,7 @@ def show_command(
 @click.option(
     "--show", "keep", type=click.IntRange(0), default=20, show_default=True, help="Show so many of a dry run."
 )
-@with_name
+@with_operator
 @as_one_object
 def replay_command(
     config: Path | None,
@@ -367,7 +367,7 @@ def _counting(told: Callable[[int], None]) -> Told:
 @with_filter
 @apply_option
 @click.option("--comment", required=True, help="Why, for the audit trail.")
-@with_name
+@with_operator
 def park_command(
     config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
@@ -386,7 +386,7 @@ def park_command(
 @with_filter
 @apply_option
 @click.option("--comment", required=True, help="How it was resolved, for the audit trail.")
-@with_name
+@with_operator
 def resolve_command(
     config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
@@ -414,7 +414,7 @@ def _close(settings: Settings, wanted: DeadLetterFilter, apply: bool, word: str,
 @with_filter
 @click.option("--all", "closed", is_flag=True, help="Those that were dealt with as well.")
 @click.option("--reveal", is_flag=True, help="With personal data, if the settings allow it; this is audited.")
-@with_name
+@with_operator
 def export_command(
     to: Path, config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, reveal: bool, by: str
 ) -> None:
@@ -439,7 +439,7 @@ def export_command(
 @with_broker
 @click.option("--older-than", "before", required=True, callback=_parsed(_when), help="Failed last before: 90d, a date.")
 @apply_option
-@with_name
+@with_operator
 def purge_command(config: Path | None, broker: str | None, before: datetime, apply: bool, by: str) -> None:
     """Delete old dead letters that are closed, from the beginning of each partition up to the first that is not."""
     settings = settings_from(config, broker=broker)

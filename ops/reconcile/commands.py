@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from ops.dlq.close import audited_action
-from ops.dlq.commands import apply_option, as_one_object, with_name
+from ops.dlq.commands import apply_option, as_one_object, with_operator
 from ops.dlq.filters import DeadLetterFilter
 from ops.inspect.commands import bar
 from ops.reconcile import certificate, explain, render, undo
@@ -82,7 +82,7 @@ def _one_day(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--no-save", is_flag=True, help="Do not keep the states that were found in the audit topic.")
 @_allow_open_option
-@with_name
+@with_operator
 @as_one_object
 @click.pass_context
 def reconcile_group(
@@ -146,7 +146,7 @@ def _found(settings: Settings, **wanted: Any) -> ReconciliationResult:
 @with_settings
 @_one_day
 @click.option("--comment", default="", help="What is to be known of it; needed where the day is not balanced.")
-@with_name
+@with_operator
 def sign_command(
     config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, comment: str, by: str
 ) -> None:
@@ -222,7 +222,7 @@ def history_command(
 )
 @click.option("--undo", "undone", metavar="ID", help="Put back what this repair has taken back; `dlq audit` names it.")
 @apply_option
-@with_name
+@with_operator
 @as_one_object
 def repair_command(
     config: Path | None,
@@ -298,7 +298,7 @@ def repair_command(
 @click.option("--to", type=click.Path(path_type=Path), help="Write the JSON here instead of to the screen.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page for people as well.")
 @_allow_open_option
-@with_name
+@with_operator
 def certificate_command(
     config: Path | None,
     broker: str | None,
