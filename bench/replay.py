@@ -37,7 +37,7 @@ from bench.topics import Preloaded, leaving_no_topics
 from schemas.dead_letter import Reason
 from sinks.registry import open_sink
 from streams.batch import Rejection
-from streams.dead_letters.writer import dead_letter_record
+from streams.dead_letters.record import dead_letter_record
 from tests.support.events import FakeRecord
 from tests.support.postgres_server import Postgres
 from tests.support.topics import Topics

@@ -35,7 +35,7 @@ from schemas.store import Stores
 from sinks.base import Accepted, Refused, Result
 from streams.batch import Arrival, Batch, BatchOutcome, Rejection, Skipped
 from streams.checks import CheckedReceipt, check
-from streams.dead_letters.writer import BudgetGuard
+from streams.dead_letters.budget import BudgetGuard
 from streams.decode import decode
 from streams.mapping.documents import to_documents
 from streams.mapping.mapper import Mapper

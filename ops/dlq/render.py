@@ -14,7 +14,7 @@ from schemas.dead_letter import Reason
 from schemas.sale import OriginalReceipt, ReceiptTotals
 from streams.dead_letters.audit import AuditAction, AuditOutcome, ResolutionIndex
 from streams.dead_letters.header import DeadLetterHeader, printable
-from streams.dead_letters.writer import CONNECT, OWN
+from streams.dead_letters.record import CONNECT, OWN
 from streams.kafka.reader import TopicRecord
 from streams.privacy.detection import by_value
 from streams.privacy.masking import STARS, TextMask, texts

@@ -30,6 +30,7 @@ from streams.dead_letters.audit import (
     new_action_id,
 )
 from streams.dead_letters.header import DeadLetterHeader
+from streams.dead_letters.record import OWN, DeadLetterRecord
 from streams.dead_letters.reprocess import (
     PartitionLocks,
     ReplayedDigests,
@@ -40,7 +41,6 @@ from streams.dead_letters.reprocess import (
     for_reprocessing,
     reprocess,
 )
-from streams.dead_letters.writer import OWN, DeadLetterRecord
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import Progress, record_at
 from streams.kafka.topics import ensure_desk_topics
@@ -350,7 +350,7 @@ class _RateLimit:
         self._rate = rate
         self._next = time.monotonic()
 
-    async def write_removed(self, letters: int, stop: asyncio.Event) -> None:
+    async def keep(self, letters: int, stop: asyncio.Event) -> None:
         """Waits until the next letters may go."""
         if self._rate is None:
             return

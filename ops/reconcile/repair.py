@@ -11,8 +11,9 @@ from ops.reconcile.store_day import DayDifference, Kind
 from sinks.base import ReferenceSnapshot, Sink, SinkMisconfigured, SupportsRevoke
 from streams.assembly import ReplayPipeline, build_desk
 from streams.batch import Batch, BatchOutcome
+from streams.dead_letters.record import DeadLetterRecord
 from streams.dead_letters.reprocess import for_dry_run
-from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, record_at
 from streams.pipeline import Services, process

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.money import LIMIT, minor_digits
 from schemas.reference import split_identity
-from streams.dead_letters.writer import CONNECT, OWN
+from streams.dead_letters.record import CONNECT, OWN
 from streams.kafka.reader import TopicRecord
 
 #: The reason of a letter that says nothing of itself: not ours, and not Kafka Connect's.

@@ -18,15 +18,10 @@ from schemas.document import ErpDocument
 from sinks.base import Accepted, Result, same_or_conflict
 from streams.batch import Arrival, Batch, BatchOutcome, Headers, Rejection
 from streams.dead_letters.audit import OutcomeEnd
+from streams.dead_letters.budget import NO_LIMIT, BudgetGuard
 from streams.dead_letters.header import DeadLetterHeader
-from streams.dead_letters.writer import (
-    NO_LIMIT,
-    OWN,
-    BudgetGuard,
-    DeadLetterRecord,
-    dead_letter_record,
-    first_per_record,
-)
+from streams.dead_letters.record import OWN, DeadLetterRecord, dead_letter_record
+from streams.dead_letters.writer import first_per_record
 from streams.dedupe import PackedDigests
 from streams.kafka.reader import TopicRecord
 from streams.pipeline import SeenRecords, Services, process, versions

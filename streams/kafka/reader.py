@@ -9,7 +9,7 @@ from uuid import uuid4
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.batch import Headers
-from streams.dead_letters.writer import UNREADABLE
+from streams.dead_letters.record import UNREADABLE
 from streams.kafka.topics import BrokerUnreachable, client_config
 from streams.settings import Settings
 

@@ -18,9 +18,11 @@ from schemas.dead_letter import Reason
 from sinks.base import Sink
 from streams.batch import BatchOutcome
 from streams.dead_letters.backlog import BacklogMonitor
+from streams.dead_letters.budget import NO_LIMIT, BudgetExceeded, BudgetGuard
+from streams.dead_letters.record import DeadLetterRecord
 from streams.dead_letters.reprocess import RequeueOrPark, for_reprocessing
 from streams.dead_letters.retry import DeadLetterRetrier, RetrySchedule
-from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.kafka.topics import BrokerUnreachable, TopicMonitor
 from streams.logs import report_suppressed
 from streams.mapping.master_data import MasterData

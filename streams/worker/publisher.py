@@ -10,7 +10,7 @@ import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.exceptions import ProducerSendError
 
-from streams.dead_letters.writer import CONNECT, DeadLetterRecord, record_size, truncate
+from streams.dead_letters.record import CONNECT, DeadLetterRecord, record_size, truncate
 from streams.metrics import WorkerMetrics
 from streams.sink_retry import BackOff
 from streams.worker.broker_clock import REFUSES_TIME

@@ -24,7 +24,7 @@ from confluent_kafka import Producer
 from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from streams.batch import DIGEST, Batch, BatchOutcome, Record, Rejection
-from streams.dead_letters.writer import BudgetExceeded
+from streams.dead_letters.budget import BudgetExceeded
 from streams.kafka.topics import changelog_topic, client_config
 from streams.pipeline import Services, process, versions
 from streams.settings import Settings

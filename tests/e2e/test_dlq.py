@@ -353,7 +353,7 @@ def test_order_of_a_key_is_kept(office: Office) -> None:
 
 
 def test_letter_that_was_truncated_is_replayed_from_where_it_came(office: Office) -> None:
-    from streams.dead_letters.writer import DeadLetterRecord, truncate
+    from streams.dead_letters.record import DeadLetterRecord, truncate
 
     office.kafka.create_topic(office.settings["topic"])
     office.kafka.produce(office.settings["topic"], [(b"S1", value(0), [])], partition=0)

@@ -10,9 +10,9 @@ import pytest
 from streams.dead_letters import backlog
 from streams.dead_letters.audit import AuditWriter, group_outcomes
 from streams.dead_letters.backlog import BacklogMonitor
+from streams.dead_letters.record import DeadLetterRecord
 from streams.dead_letters.reprocess import RequeueOrPark
 from streams.dead_letters.retry import DeadLetterRetrier
-from streams.dead_letters.writer import DeadLetterRecord
 from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.worker.app import utc_now

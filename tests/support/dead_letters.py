@@ -9,7 +9,7 @@ from schemas.sale import SaleEvent
 from streams.batch import Rejection
 from streams.dead_letters.audit import AuditOutcome, OutcomeEnd, group_outcomes
 from streams.dead_letters.header import DeadLetterHeader, parse_header
-from streams.dead_letters.writer import dead_letter_record
+from streams.dead_letters.record import dead_letter_record
 from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON, FakeRecord, value
 

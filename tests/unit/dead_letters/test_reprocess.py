@@ -20,6 +20,7 @@ from streams.dead_letters.audit import (
     parse_entries,
 )
 from streams.dead_letters.header import DeadLetterHeader, parse_header
+from streams.dead_letters.record import DeadLetterRecord
 from streams.dead_letters.reprocess import (
     PartitionLocks,
     ReplayedDigests,
@@ -30,7 +31,6 @@ from streams.dead_letters.reprocess import (
     for_reprocessing,
     reprocess,
 )
-from streams.dead_letters.writer import DeadLetterRecord
 from streams.kafka.reader import TopicRecord
 from streams.sink_retry import RetryingSink
 from tests.support.dead_letters import DLQ, dead, head, outcome_of

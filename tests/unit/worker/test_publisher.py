@@ -18,7 +18,7 @@ from faust.exceptions import ProducerSendError
 
 from schemas.dead_letter import Reason
 from streams.batch import Rejection
-from streams.dead_letters.writer import DeadLetterRecord, dead_letter_record
+from streams.dead_letters.record import DeadLetterRecord, dead_letter_record
 from streams.metrics import WorkerMetrics
 from streams.sink_retry import BackOff
 from streams.worker.publisher import DeadLetterPublisher
