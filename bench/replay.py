@@ -37,7 +37,7 @@ from bench.topics import Preloaded, leaving_no_topics
 from schemas.dead_letter import Reason
 from sinks.registry import open_sink
 from streams.batch import Rejection
-from streams.dead_letters.writer import letter
+from streams.dead_letters.record import dead_letter_record
 from tests.support.events import FakeRecord
 from tests.support.postgres_server import Postgres
 from tests.support.topics import Topics
@@ -56,7 +56,9 @@ def put_letters(kafka: Topics, job: Job) -> str:
     for partition, key, value in job.records:
         record = FakeRecord(offsets[partition], value, key)
         offsets[partition] += 1
-        made = letter(Rejection(record, Reason.UNKNOWN_STORE, "store: not_in_settings", "map"), "bench", partition, now)
+        made = dead_letter_record(
+            Rejection(record, Reason.UNKNOWN_STORE, "store: not_in_settings", "map"), "bench", partition, now
+        )
         producer.produce(topic, made.value, made.key, partition, headers=list(made.headers))
         producer.poll(0)
     if producer.flush(120):

@@ -12,7 +12,9 @@ from schemas.store import Store, Stores
 from sinks.base import Result, Sink
 from sinks.postgres import copy_text
 from streams import pipeline
-from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.budget import BudgetGuard
+from streams.dead_letters.record import DeadLetterRecord
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.dedupe import WindowIndex
 from streams.mapping.mapper import IdentityMapper
 from streams.metrics import WorkerMetrics

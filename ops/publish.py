@@ -14,7 +14,7 @@ from schemas.dead_letter import DeadLetter, Reason
 from schemas.document import ErpDocument
 from schemas.mapping import Mapping
 from schemas.sale import SaleEvent
-from streams.dead_letters.writer import CONNECT, OWN
+from streams.dead_letters.record import CONNECT, OWN
 from streams.metrics import MOST_STORES, OTHER_STORES, ReconciliationMetrics, ScheduleMetrics, WorkerMetrics
 
 ROOT = Path(__file__).parent.parent

@@ -13,8 +13,8 @@ import structlog
 
 from sinks.base import Sink, SinkMisconfigured
 from sinks.registry import open_sink
+from streams.dead_letters.budget import NO_LIMIT, BudgetGuard
 from streams.dead_letters.reprocess import DiscardRejections, NoDedupe
-from streams.dead_letters.writer import NO_LIMIT, BudgetGuard
 from streams.mapping.mapper import store_zone
 from streams.mapping.master_data import MapperVersions, MasterData, NoMasterData, utc_now
 from streams.mapping.tables import QueryDatabase

@@ -31,7 +31,7 @@ from schemas.document import ErpDocument
 from sinks.base import Accepted, Refused, Result
 from streams.batch import Arrival, Batch, BatchOutcome, QualityIssue, Rejection, Skipped
 from streams.checks import CheckedReceipt, check
-from streams.dead_letters.writer import BudgetGuard
+from streams.dead_letters.budget import BudgetGuard
 from streams.decode import decode
 from streams.mapping.mapper import Mapper
 from streams.mapping.refunds import NOT_YET, hold_back_refunds

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from ops.simulator.tills import ConfirmedTally
 from ops.worker.process import WorkerReadings
 from sinks.base import StoreDay
-from streams.dead_letters.writer import reason_of
+from streams.dead_letters.record import reason_of
 
 
 @dataclass(frozen=True)

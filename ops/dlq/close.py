@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.dlq.fetch import reading_chosen
+from ops.dlq.fetch import fetch_selected
 from ops.dlq.filters import DeadLetterFilter
-from ops.dlq.listing import read_trail, survey
-from streams.dead_letters.audit import AuditAction, AuditWriter, What, alike, new_id
-from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from ops.dlq.listing import list_dead_letters, read_audit
+from streams.dead_letters.audit import ActionKind, AuditAction, AuditWriter, group_outcomes, new_action_id
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.errors import TopicsUnusable
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import read_partitions
@@ -21,14 +21,14 @@ _PIECE = 2_000
 
 
 @contextmanager
-def noted(
-    settings: Settings, what: What, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
+def audited_action(
+    settings: Settings, what: ActionKind, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
 ) -> Iterator[tuple[AuditWriter, AuditAction]]:
     """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
     ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
     trail = AuditWriter(settings)
     action = AuditAction(
-        id=new_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
+        id=new_action_id(), what=what, state="begun", by=by, at=datetime.now(UTC), filter=wanted.stated(), reason=reason
     ).model_copy(update={"options": options})
     trail.write(action)
     trail.confirm()
@@ -43,17 +43,17 @@ def noted(
 
 def resolve(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
     """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
-    with noted(settings, "resolve", by, wanted, reason) as (trail, action):
-        letters = survey(settings, wanted).open
-        trail.write_outcomes(alike(action.id, ((head, "resolved", reason, "") for head in letters)))
+    with audited_action(settings, "resolve", by, wanted, reason) as (trail, action):
+        letters = list_dead_letters(settings, wanted).open
+        trail.write_outcomes(group_outcomes(action.id, ((head, "resolved", reason, "") for head in letters)))
         action.counts["resolved"] = len(letters)
     return len(letters)
 
 
 def park(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
     """Copies the open letters that the filter means to the parked topic, as they are, and closes them here."""
-    with noted(settings, "park", by, wanted, reason) as (trail, action):
-        letters = survey(settings, wanted).open
+    with audited_action(settings, "park", by, wanted, reason) as (trail, action):
+        letters = list_dead_letters(settings, wanted).open
         asyncio.run(_park(settings, letters, trail, action, reason))
     return action.counts["parked"]
 
@@ -63,12 +63,12 @@ async def _park(
 ) -> None:
     sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
     action.counts["parked"] = 0
-    async with reading_chosen(settings, letters) as (_, pieces):
+    async with fetch_selected(settings, letters) as (_, pieces):
         async for found in pieces:
             for _, record in found:
                 sender.send(settings.parked_topic, record.key, record.value, record.headers)
             sender.confirm()
-            trail.write_outcomes(alike(action.id, ((head, "parked", reason, "") for head, _ in found)))
+            trail.write_outcomes(group_outcomes(action.id, ((head, "parked", reason, "") for head, _ in found)))
             trail.confirm()
             action.counts["parked"] += len(found)
 
@@ -87,7 +87,10 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
     spans = {number: (begins[number], keep[number]) for number in begins if keep[number] > begins[number]}
     if go and spans:
         named = {str(number): list(span) for number, span in spans.items()}
-        with noted(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (_, action):
+        with audited_action(settings, "purge", by, DeadLetterFilter(until=before, closed=True), "", spans=named) as (
+            _,
+            action,
+        ):
             delete_records(settings.kafka_access, topic, {number: end for number, (_, end) in spans.items()})
             action.counts["offsets"] = sum(end - begin for begin, end in spans.values())
     return spans
@@ -96,20 +99,20 @@ def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[in
 def _purgeable(settings: Settings, there: dict[str, int], before: datetime) -> tuple[dict[int, int], dict[int, int]]:
     """Of each partition where it begins, and the first offset that has to stay."""
     topic = settings.dead_letter_topic
-    ledger = read_trail(settings, there).ledger
+    ledger = read_audit(settings, there).ledger
     newest: dict[RecordOrigin, DeadLetterHeader] = {}
     begins: dict[int, int] = {}
     keep: dict[int, int] = {}
     ends: dict[int, int] = {}
     for piece in read_partitions(settings.kafka_access, topic, range(there[topic])):
         for record in piece:
-            head = head_of(record, topic)
+            head = parse_header(record, topic)
             begins.setdefault(record.partition, record.offset)
             ends[record.partition] = record.offset + 1
             if head.last_failed >= before:
                 keep.setdefault(record.partition, record.offset)
             known = newest.get(head.origin)
-            if known is None or head.is_newer_than(known):
+            if known is None or head.supersedes(known):
                 newest[head.origin] = head
     for head in newest.values():
         if not ledger.is_closed(head):

@@ -17,8 +17,8 @@ import click
 
 from ops.dlq import close, render, replay_report
 from ops.dlq.export import CannotExport, export
-from ops.dlq.filters import DeadLetterFilter, NotAFilter, among_parked, moment
-from ops.dlq.listing import DeadLetterListing, history, read_trail, survey
+from ops.dlq.filters import DeadLetterFilter, NotAFilter, moment, with_parked_topic
+from ops.dlq.listing import DeadLetterListing, history, list_dead_letters, read_audit
 from ops.dlq.patch import BadPatch, ValuePatch, patchable
 from ops.dlq.replay import NoSuchReplay, ReplayOrder, Told, choose, rehearse, replay
 from ops.dlq.stats import stats
@@ -26,7 +26,7 @@ from ops.inspect.commands import progress_bar
 from ops.terminal.options import settings_from, with_broker, with_settings
 from schemas.money import NotMoney, any_number
 from streams.assembly import build_replay_pipeline, find_source, tune_interpreter
-from streams.dead_letters.header import head_of
+from streams.dead_letters.header import parse_header
 from streams.dead_letters.reprocess import ReplayResult
 from streams.kafka.reader import record_at
 from streams.kafka.topics import partitions_of_topics
@@ -36,7 +36,7 @@ from streams.sources.contracts import find_contract, load_contract
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
-go_option = click.option("--apply", is_flag=True, help="Do it; without this nothing is changed, only told.")
+apply_option = click.option("--apply", is_flag=True, help="Do it; without this nothing is changed, only told.")
 
 
 def _parsed(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -105,7 +105,7 @@ def with_filter(command: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def with_name(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_operator(command: Callable[..., Any]) -> Callable[..., Any]:
     """Who does it, for the audit trail."""
     return click.option(
         "--by", default=_operator, show_default="TILLSTREAM_OPERATOR, or the user's name", help="For the audit trail."
@@ -186,7 +186,7 @@ def list_command(
 @click.option("--parked", is_flag=True, help="Of the parked topic.")
 @click.option("--reveal", is_flag=True, help="Show personal data too, if the settings allow it; this is audited.")
 @click.option("--raw", is_flag=True, help="Only the value, byte for byte. Takes --reveal.")
-@with_name
+@with_operator
 @as_one_object
 def show_command(
     place: str,
@@ -218,12 +218,12 @@ def show_command(
         raise click.UsageError(f"{settings.dead_letter_topic} has no record at {place}")
     if reveal:
         _allow(settings)
-        with close.noted(settings, "reveal", by, wanted, ""):
+        with close.audited_action(settings, "reveal", by, wanted, ""):
             pass
     if raw:
         sys.stdout.buffer.write(record.value or b"")
         return
-    head = head_of(record, settings.dead_letter_topic)
+    head = parse_header(record, settings.dead_letter_topic)
     past, done = history(settings, head.origin)
     source = find_source(settings)
     asyncio.run(source.prepare([record]))
@@ -243,7 +243,7 @@ def show_command(
 )
 @with_settings
 @with_filter
-@go_option
+@apply_option
 @click.option("--only-passing", is_flag=True, help="Only those that would pass now.")
 @click.option("--release", is_flag=True, help="Book what the cleaning rules would hold, with a remark in its review.")
 @click.option(
@@ -259,7 +259,7 @@ def show_command(
 @click.option(
     "--show", "keep", type=click.IntRange(0), default=20, show_default=True, help="Show so many of a dry run."
 )
-@with_name
+@with_operator
 @as_one_object
 def replay_command(
     config: Path | None,
@@ -379,9 +379,9 @@ def _counting(told: Callable[[int], None]) -> Told:
 )
 @with_broker
 @with_filter
-@go_option
+@apply_option
 @click.option("--comment", required=True, help="Why, for the audit trail.")
-@with_name
+@with_operator
 def park_command(
     config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
@@ -401,9 +401,9 @@ def park_command(
 )
 @with_broker
 @with_filter
-@go_option
+@apply_option
 @click.option("--comment", required=True, help="How it was resolved, for the audit trail.")
-@with_name
+@with_operator
 def resolve_command(
     config: Path | None, broker: str | None, wanted: DeadLetterFilter, apply: bool, comment: str, by: str
 ) -> None:
@@ -434,7 +434,7 @@ def _close(settings: Settings, wanted: DeadLetterFilter, apply: bool, word: str,
 @with_filter
 @click.option("--all", "closed", is_flag=True, help="Those that were dealt with as well.")
 @click.option("--reveal", is_flag=True, help="With personal data, if the settings allow it; this is audited.")
-@with_name
+@with_operator
 def export_command(
     to: Path, config: Path | None, broker: str | None, wanted: DeadLetterFilter, closed: bool, reveal: bool, by: str
 ) -> None:
@@ -446,7 +446,7 @@ def export_command(
     source = find_source(settings)
     if reveal:
         _allow(settings)
-        with close.noted(settings, "export", by, wanted, ""):
+        with close.audited_action(settings, "export", by, wanted, ""):
             pass
     shelf = _surveyed(settings, wanted.model_copy(update={"closed": closed}))
     with progress_bar(f"writing {to.name}", len(shelf.letters)) as told:
@@ -461,8 +461,8 @@ def export_command(
 )
 @with_broker
 @click.option("--older-than", "before", required=True, callback=_parsed(_when), help="Failed last before: 90d, a date.")
-@go_option
-@with_name
+@apply_option
+@with_operator
 def purge_command(config: Path | None, broker: str | None, before: datetime, apply: bool, by: str) -> None:
     """Delete old closed dead letters.
 
@@ -488,7 +488,7 @@ def audit_command(config: Path | None, broker: str | None, limit: int, as_json: 
 
     Who acted, when, on which dead letters, for which reason, and the outcome.
     """
-    trail = read_trail(settings_from(config, broker=broker))
+    trail = read_audit(settings_from(config, broker=broker))
     actions = sorted(trail.actions.values(), key=lambda action: action.id)[-limit:]
     if as_json:
         click.echo(json.dumps([action.model_dump(mode="json") for action in actions], ensure_ascii=False))
@@ -498,12 +498,12 @@ def audit_command(config: Path | None, broker: str | None, limit: int, as_json: 
 
 def _opened(wanted: DeadLetterFilter, config: Path | None, **given: Any) -> Settings:
     settings = settings_from(config, **given)
-    return among_parked(settings) if wanted.parked else settings
+    return with_parked_topic(settings) if wanted.parked else settings
 
 
 def _surveyed(settings: Settings, wanted: DeadLetterFilter) -> DeadLetterListing:
     with progress_bar("reading dead letters", None) as told:
-        return survey(settings, wanted, told)
+        return list_dead_letters(settings, wanted, told)
 
 
 def _meant(wanted: DeadLetterFilter) -> DeadLetterFilter:

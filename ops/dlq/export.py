@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.dlq.fetch import reading_chosen
+from ops.dlq.fetch import fetch_selected
 from ops.dlq.render import row, value_of
 from streams.dead_letters.audit import ResolutionIndex
 from streams.dead_letters.header import DeadLetterHeader
@@ -106,7 +106,7 @@ async def _rows(
     *,
     reveal: bool,
 ) -> AsyncIterator[dict[str, Any]]:
-    async with reading_chosen(settings, letters) as (_, pieces):
+    async with fetch_selected(settings, letters) as (_, pieces):
         async for found in pieces:
             await source.prepare([record for _, record in found])
             for head, record in found:

@@ -21,7 +21,7 @@ Part = Sequence[tuple[DeadLetterHeader, TopicRecord]]
 
 
 @asynccontextmanager
-async def reading_chosen(
+async def fetch_selected(
     settings: Settings, chosen: Sequence[DeadLetterHeader], size: int = BATCH_RECORDS, group: str | None = None
 ) -> AsyncGenerator[tuple[Any, AsyncGenerator[Part]]]:
     """The consumer, and the chosen letters with their records, at most `size` at a time.

@@ -83,7 +83,7 @@ def _digest(text: str) -> str:
     return f"sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
-def among_parked(settings: Settings) -> Settings:
+def with_parked_topic(settings: Settings) -> Settings:
     """The settings for the letters of the parked topic: what fails again goes back there."""
     return settings.model_copy(update={"dead_letter_topic": settings.parked_topic})
 

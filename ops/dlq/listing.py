@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ops.dlq.filters import DeadLetterFilter
-from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, entries
-from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.dead_letters.audit import CLOSED, AuditAction, AuditOutcome, ResolutionIndex, read_entries
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.errors import TopicsUnusable
 from streams.kafka.reader import Progress, TopicRecord, read_partitions
 from streams.kafka.topics import partitions_of_topics
@@ -36,7 +36,7 @@ class DeadLetterListing:
         return [head for head in self.letters if not self.trail.ledger.is_closed(head)]
 
 
-def survey(
+def list_dead_letters(
     settings: Settings, wanted: DeadLetterFilter, progress: Progress = lambda _: None, of: str | None = None
 ) -> DeadLetterListing:
     """The letters that the filter means, by place; each record once, however often it became a letter.
@@ -50,14 +50,14 @@ def survey(
             f"the topic {settings.dead_letter_topic} does not exist at {settings.broker}; it is created when it is "
             "needed, or set `dead_letter_topic` (`parked_topic`)"
         )
-    shelf = DeadLetterListing([], read_trail(settings, there, of))
+    shelf = DeadLetterListing([], read_audit(settings, there, of))
     matches = wanted.matcher()
     newest: dict[RecordOrigin, tuple[DeadLetterHeader, bool]] = {}
     for record in _records(settings, there[settings.dead_letter_topic], progress):
-        head = head_of(record, settings.dead_letter_topic)
+        head = parse_header(record, settings.dead_letter_topic)
         shelf.ends[record.partition] = record.offset + 1
         known = newest.get(head.origin)
-        if known is None or head.is_newer_than(known[0]):
+        if known is None or head.supersedes(known[0]):
             newest[head.origin] = (head, matches(head, record))
     meant = [head for head, fits in newest.values() if fits]
     shelf.letters = sorted(meant, key=lambda head: (head.partition, head.offset))
@@ -66,7 +66,7 @@ def survey(
     return shelf
 
 
-def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> AuditRead:
+def read_audit(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> AuditRead:
     """The whole audit trail; for the action `of`, the places of the letters that it has tried.
 
     Raises BrokerUnreachable.
@@ -75,7 +75,7 @@ def read_trail(settings: Settings, there: dict[str, int] | None = None, of: str 
     parked = settings.dead_letter_topic == settings.parked_topic  # where that one is looked at, it is no end
     trail = AuditRead(ResolutionIndex([end for end in CLOSED if end != "parked"] if parked else CLOSED))
     ends: dict[str, Counter[str]] = {}
-    for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
+    for entry in read_entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
         if isinstance(entry, AuditOutcome):
             trail.ledger.note(entry)
             ends.setdefault(entry.action, Counter())[entry.end] += 1
@@ -93,9 +93,9 @@ def history(settings: Settings, origin: RecordOrigin) -> tuple[list[DeadLetterHe
     """All letters of a record, and all that was done about it, in order of time."""
     there = partitions_of_topics(settings.kafka_access)
     topic = settings.dead_letter_topic
-    every = (head_of(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
+    every = (parse_header(record, topic) for record in _records(settings, there.get(topic, 0), lambda _: None))
     heads = [head for head in every if head.origin == origin]
-    trail = entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ()
+    trail = read_entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ()
     done = [entry for entry in trail if isinstance(entry, AuditOutcome) and entry.origin == origin]
     return sorted(heads, key=lambda head: (head.attempts, head.last_failed, head.offset)), done
 

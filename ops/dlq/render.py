@@ -14,7 +14,7 @@ from schemas.dead_letter import Reason
 from schemas.sale import OriginalReceipt, ReceiptTotals
 from streams.dead_letters.audit import AuditAction, AuditOutcome, ResolutionIndex
 from streams.dead_letters.header import DeadLetterHeader, printable
-from streams.dead_letters.writer import CONNECT, OWN
+from streams.dead_letters.record import CONNECT, OWN
 from streams.kafka.reader import TopicRecord
 from streams.privacy.detection import by_value
 from streams.privacy.masking import STARS, TextMask, texts
@@ -33,7 +33,7 @@ def advice(reason: str) -> tuple[str, str]:
     return "Another program put this record here.", "Look at its headers; then park or resolve it."
 
 
-def console_of() -> Console:
+def table_console() -> Console:
     """Where tables go: as wide as the terminal; into a pipe or a file without folding."""
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # what tills say is no markup
     console = Console(**plain)
@@ -45,7 +45,7 @@ _WIDE = 240
 
 def report_stats(letters: Sequence[DeadLetterHeader], now: datetime) -> None:
     """Prints the sums."""
-    console = console_of()
+    console = table_console()
     if not letters:
         console.print("no open dead letters")
         return
@@ -86,15 +86,15 @@ _COLUMNS = ("letters", "money at stake", "last 24 h", "24 h before", "oldest")
 
 def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, most: int) -> None:
     """Prints a line for each letter."""
-    console = console_of()
+    console = table_console()
     if not letters:
         console.print("no such dead letters")
         return
     table = Table("place", "last failed", "tries", "reason", "detail", "store", "receipt", "amount", "", box=None)
     for head in letters[:most]:
-        done = ledger.about(head)
+        done = ledger.last_outcome(head)
         table.add_row(
-            head.place,
+            head.location,
             f"{head.last_failed:%Y-%m-%d %H:%M:%S}",
             str(head.attempts),
             head.reason,
@@ -111,7 +111,7 @@ def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, mo
 
 def report_audit(actions: Sequence[AuditAction]) -> None:
     """Prints a line for each action."""
-    console = console_of()
+    console = table_console()
     if not actions:
         console.print("nothing was done about dead letters yet")
         return
@@ -137,9 +137,9 @@ def _listed(value: Any) -> str:
 
 def row(head: DeadLetterHeader, ledger: ResolutionIndex) -> dict[str, Any]:
     """A letter as JSON, without what its record says."""
-    done = ledger.about(head)
+    done = ledger.last_outcome(head)
     return {
-        "place": head.place,
+        "place": head.location,
         "origin": str(head.origin),
         "reason": head.reason,
         "detail": head.detail,
@@ -239,7 +239,7 @@ def letter(
         "key": printable((record.key or b"").decode("utf-8", "backslashreplace")) if reveal else None,
         "headers": headers_of(record, ours_alone=head.ours, reveal=reveal),
         "attempts_so_far": [
-            {"at": one.last_failed.isoformat(), "place": one.place, "reason": one.reason, "detail": one.detail}
+            {"at": one.last_failed.isoformat(), "place": one.location, "reason": one.reason, "detail": one.detail}
             for one in past
         ],
         "outcomes": [

@@ -16,24 +16,31 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from ops.dlq.fetch import Part, commit, reading_chosen
+from ops.dlq.fetch import Part, commit, fetch_selected
 from ops.dlq.filters import DeadLetterFilter
-from ops.dlq.listing import DeadLetterListing, read_trail, survey
+from ops.dlq.listing import DeadLetterListing, list_dead_letters, read_audit
 from ops.dlq.patch import PatchFailed, ValuePatch, identity, same_identity
 from streams.assembly import ReplayPipeline
-from streams.dead_letters.audit import AuditAction, AuditTail, AuditWriter, ResolutionIndex, alike, new_id
+from streams.dead_letters.audit import (
+    AuditAction,
+    AuditTail,
+    AuditWriter,
+    ResolutionIndex,
+    group_outcomes,
+    new_action_id,
+)
 from streams.dead_letters.header import DeadLetterHeader
+from streams.dead_letters.record import OWN, DeadLetterRecord
 from streams.dead_letters.reprocess import (
     PartitionLocks,
     ReplayedDigests,
     ReplayRecord,
     ReplayResult,
     RequeueOrPark,
-    for_letters,
-    for_rehearsal,
-    redo,
+    for_dry_run,
+    for_reprocessing,
+    reprocess,
 )
-from streams.dead_letters.writer import OWN, DeadLetterRecord
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import Progress, record_at
 from streams.kafka.topics import ensure_dead_letter_topics
@@ -95,7 +102,7 @@ def choose(
 
     `resumed`: those that this replay has begun with and not tried yet.
     """
-    shelf = survey(settings, order.wanted, progress, of=resumed.id if resumed is not None else None)
+    shelf = list_dead_letters(settings, order.wanted, progress, of=resumed.id if resumed is not None else None)
     chosen = shelf.open
     if resumed is not None:
         tried = shelf.trail.tried
@@ -119,12 +126,12 @@ async def rehearse(
     The first `keep` outcomes are kept with their documents.
     """
     report = ReplayReport(letters=len(chosen))
-    to, _ = for_rehearsal(desk.services, desk.retrying_sink)
+    to, _ = for_dry_run(desk.services, desk.retrying_sink)
     most = settings.slice_records
-    async with reading_chosen(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
+    async with fetch_selected(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
         async for part in parts:
             letters, refused = await _prepared(settings, desk, order, part, "")
-            redone = refused + await redo(letters, to, most)
+            redone = refused + await reprocess(letters, to, most)
             report.note(redone)
             told(redone)
             report.rehearsed += redone[: max(0, keep - len(report.rehearsed))]
@@ -155,9 +162,9 @@ async def replay(
     back = RequeueOrPark(
         _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
     )
-    to = for_letters(desk.services, back, ReplayedDigests())
-    rehearsal, _ = for_rehearsal(desk.services, desk.retrying_sink)
-    follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), but=action.id)
+    to = for_reprocessing(desk.services, back, ReplayedDigests())
+    rehearsal, _ = for_dry_run(desk.services, desk.retrying_sink)
+    follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), exclude=action.id)
     pace = _RateLimit(order.rate)
     left = order.limit
     most = settings.slice_records
@@ -168,10 +175,12 @@ async def replay(
     async def through(letters: Sequence[ReplayRecord]) -> list[ReplayResult]:
         nonlocal left
         if order.fixed:
-            passing = {each.again.head.place for each in await redo(letters, rehearsal, most) if each.end in PASSED}
-            letters = [again for again in letters if again.head.place in passing][:left]
+            passing = {
+                each.again.head.location for each in await reprocess(letters, rehearsal, most) if each.end in PASSED
+            }
+            letters = [again for again in letters if again.head.location in passing][:left]
             left = left if left is None else left - len(letters)
-        return await redo(letters, to, most, back, lanes)
+        return await reprocess(letters, to, most, back, lanes)
 
     async def still_open(part: Part) -> Part:
         """Without what somebody has dealt with since the replay began."""
@@ -179,7 +188,7 @@ async def replay(
         return [(head, record) for head, record in part if not ledger.is_closed(head)]
 
     async def settle(consumer: Any, part: Part, redone: Sequence[ReplayResult]) -> None:
-        trail.write_outcomes(alike(action.id, map(ReplayResult.ended, redone)))
+        trail.write_outcomes(group_outcomes(action.id, map(ReplayResult.ended, redone)))
         await asyncio.to_thread(trail.confirm)
         await asyncio.to_thread(commit, consumer, settings, part)
         report.note(redone)
@@ -203,7 +212,7 @@ async def replay(
 
     report.drained, ended = False, False
     try:
-        async with reading_chosen(settings, chosen, size, f"tillstream-replay-{action.id}") as (consumer, parts):
+        async with fetch_selected(settings, chosen, size, f"tillstream-replay-{action.id}") as (consumer, parts):
             try:
                 async for part in parts:
                     if stop.is_set():
@@ -232,7 +241,7 @@ def _begin(settings: Settings, order: ReplayOrder, resume: str | None) -> tuple[
     if resume is None:
         shelf, chosen = choose(settings, order)
         action = AuditAction(
-            id=new_id(),
+            id=new_action_id(),
             what="replay",
             state="begun",
             by=order.by,
@@ -244,7 +253,7 @@ def _begin(settings: Settings, order: ReplayOrder, resume: str | None) -> tuple[
             until=shelf.ends,
         )
         return chosen, action
-    trail = read_trail(settings, of=resume)
+    trail = read_audit(settings, of=resume)
     earlier = trail.actions.get(resume)
     if earlier is None or earlier.what != "replay":
         raise NoSuchReplay(f"there is no replay {resume}; `tillstream dlq audit` lists them")

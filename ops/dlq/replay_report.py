@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from ops.dlq.render import advice, console_of
+from ops.dlq.render import advice, table_console
 from ops.dlq.replay import PASSED, ReplayReport
 from schemas.document import ErpDocument
 from schemas.money import minor_digits
@@ -49,7 +49,7 @@ def foreseen(report: ReplayReport, held: Mapping[str, ErpDocument]) -> dict[str,
 def _foreseen(each: ReplayResult, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
     head = each.again.head
     return {
-        "place": head.place,
+        "place": head.location,
         "receipt": head.receipt,
         "was": head.reason,
         "end": each.end,
@@ -68,7 +68,7 @@ def _foreseen(each: ReplayResult, held: Mapping[str, ErpDocument]) -> dict[str, 
 
 def report_foreseen(found: dict[str, Any]) -> None:
     """Prints a rehearsal."""
-    console = console_of()
+    console = table_console()
     if not found["letters"]:
         console.print("no such open dead letters")
         return

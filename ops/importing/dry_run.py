@@ -11,7 +11,7 @@ from ops.files.receipts import FileReceipt
 from ops.maps.outcome import FileRecord
 from streams.assembly import build_replay_pipeline
 from streams.batch import Batch
-from streams.dead_letters.reprocess import for_rehearsal
+from streams.dead_letters.reprocess import for_dry_run
 from streams.pipeline import process
 from streams.settings import Settings
 
@@ -35,7 +35,7 @@ def verdicts(settings: Settings, receipts: Iterator[FileReceipt]) -> Iterator[Dr
     """
     desk = build_replay_pipeline(settings)
     with closing(desk.sink), asyncio.Runner() as runner:
-        to, rehearsal = for_rehearsal(desk.services, desk.retrying_sink)
+        to, rehearsal = for_dry_run(desk.services, desk.retrying_sink)
         while some := list(islice(receipts, _AT_ONCE)):
             records = [FileRecord(receipt.value, receipt.key, offset=offset) for offset, receipt in enumerate(some)]
             settled = runner.run(process(Batch(settings.topic, 0, records), to))

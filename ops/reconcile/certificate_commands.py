@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from ops.dlq.commands import with_name
+from ops.dlq.commands import with_operator
 from ops.reconcile import certificate, render
 from ops.reconcile.certificate_page import render_page
 from ops.reconcile.day_states import current_state
@@ -28,7 +28,7 @@ K = TypeVar("K")
 @click.option("--to", type=click.Path(path_type=Path), help="Write the JSON to this file, not to the screen.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page for people to read and print.")
 @allow_open_option
-@with_name
+@with_operator
 def certificate_command(
     config: Path | None,
     broker: str | None,

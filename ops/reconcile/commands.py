@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from ops.dlq.close import noted
-from ops.dlq.commands import as_one_object, go_option, with_name
+from ops.dlq.close import audited_action
+from ops.dlq.commands import apply_option, as_one_object, with_operator
 from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile import render, undo
 from ops.reconcile.certificate_commands import certificate_command, verify_command
@@ -33,7 +33,7 @@ from ops.reconcile.run import update_states
 from ops.reconcile.store_day import DayDifference, DayReport
 from ops.reconcile.verdict import counted, is_settled
 from ops.terminal.options import settings_from, with_broker, with_settings
-from streams.dead_letters.day_states import days_noted, note_days
+from streams.dead_letters.day_states import read_day_states, write_day_states
 from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings
 
@@ -57,7 +57,7 @@ from streams.settings import Settings
 @click.option("--metrics", type=click.Path(path_type=Path), help="Write the result for Prometheus to this .prom file.")
 @click.option("--no-save", is_flag=True, help="Do not save the days' states in the audit topic.")
 @allow_open_option
-@with_name
+@with_operator
 @as_one_object
 @click.pass_context
 def reconcile_group(
@@ -116,7 +116,7 @@ def reconcile_group(
 @with_settings
 @with_one_day
 @click.option("--comment", default="", help="Why the day is signed off; required unless it is balanced.")
-@with_name
+@with_operator
 def sign_command(
     config: Path | None, broker: str | None, sink_url: str | None, store: str, day: date, comment: str, by: str
 ) -> None:
@@ -138,7 +138,7 @@ def sign_command(
         )
     ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
     state = sign(report, datetime.now(UTC), by, comment)
-    note_days(settings, [state])
+    write_day_states(settings, [state])
     as_it_is = f", with {_describe_imbalance(report)}" if report.is_wrong else ""
     click.echo(f"store {store}, {day}: signed off by {by} at {state.at:%Y-%m-%d %H:%M:%S} UTC{as_it_is}")
 
@@ -160,7 +160,7 @@ def history_command(
     config: Path | None, broker: str | None, day: date | None, store: str | None, as_json: bool
 ) -> None:
     """Show the states that days have had: since when, by whom and why."""
-    states_by_day = days_noted(settings_from(config, broker=broker))
+    states_by_day = read_day_states(settings_from(config, broker=broker))
     states = [
         state
         for (its_store, its_day), of_day in sorted(states_by_day.items())
@@ -195,8 +195,8 @@ def history_command(
     metavar="ID",
     help="Put back the documents that this repair took back; `dlq audit` lists its ID.",
 )
-@go_option
-@with_name
+@apply_option
+@with_operator
 @as_one_object
 def repair_command(
     config: Path | None,
@@ -239,8 +239,8 @@ def _repair_and_record(
     settings: Settings, differences: Sequence[DayDifference], by: str, options: dict[str, Any]
 ) -> tuple[RepairResult, str]:
     """Repair the differences and record it in the audit trail. Return the outcome and the id of the entry."""
-    with noted(settings, "repair", by, DeadLetterFilter(), "", **options) as (trail, action):
-        result = repair(settings, differences, save=partial(trail.keep, action.id), forget=options["forget"])
+    with audited_action(settings, "repair", by, DeadLetterFilter(), "", **options) as (trail, action):
+        result = repair(settings, differences, save=partial(trail.write_removed, action.id), forget=options["forget"])
         action.counts.update(result.as_json())
     return result, action.id
 

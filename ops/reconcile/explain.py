@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from ops.dlq.listing import history
-from ops.dlq.render import console_of
+from ops.dlq.render import table_console
 from ops.reconcile.compare import settle_dead_letters
 from ops.reconcile.content import format_amount
 from ops.reconcile.event_store import EventStore
@@ -158,7 +158,7 @@ def _letters(settings: Settings, event: EventRow) -> list[TraceStep]:
     origin = RecordOrigin(settings.topic, event.partition, event.offset, event.digest)
     letters, outcomes = history(settings, origin)
     steps = [
-        TraceStep(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.place}",
+        TraceStep(head.last_failed, f"dead letter, attempt {head.attempts}", f"letter {head.location}",
              f"{head.reason}: {head.detail}" + (f"; read by {head.versions}" if head.versions else ""))
         for head in letters
     ]  # fmt: skip
@@ -211,7 +211,7 @@ def _moment(milliseconds: int) -> datetime:
 
 def report(ways: Sequence[ReceiptTrace]) -> None:
     """Print the traces."""
-    console = console_of()
+    console = table_console()
     for way in ways:
         table = Table("when (UTC)", "what", "where", "detail", title=printable(way.ref), title_justify="left", box=None)
         for step in way.steps:

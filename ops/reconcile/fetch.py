@@ -7,15 +7,15 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from ops.dlq.filters import DeadLetterFilter
-from ops.dlq.listing import survey
+from ops.dlq.listing import list_dead_letters
 from ops.reconcile.event_store import EventStore
 from ops.reconcile.expected_documents import ExpectedDocuments
 from ops.reconcile.rows import DeadLetterRow, EventRow, milliseconds
 from schemas.document import ErpDocument
 from schemas.store import Store, end_of_business_date
 from streams.batch import Batch
-from streams.dead_letters.audit import CLOSED, AuditAction, entries
-from streams.dead_letters.header import head_of
+from streams.dead_letters.audit import CLOSED, AuditAction, read_entries
+from streams.dead_letters.header import parse_header
 from streams.kafka.errors import TopicsUnusable
 from streams.kafka.reader import (
     Progress,
@@ -59,7 +59,7 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
     there = partitions_of_topics(settings.kafka_access)
     by: dict[str, str] = {}
     closed: dict[tuple[int, int, str], tuple[str, str]] = {}  # by which action, and why
-    for entry in entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
+    for entry in read_entries(settings, there[settings.audit_topic]) if settings.audit_topic in there else ():
         if isinstance(entry, AuditAction):
             by[entry.id] = entry.by
         elif entry.topic == settings.topic and entry.end in CLOSED:
@@ -70,14 +70,14 @@ def dead_letters(settings: Settings) -> Iterator[DeadLetterRow]:
             yield DeadLetterRow(*origin, entry.end, place, entry.end, by.get(entry.action, ""), entry.reason)
     if settings.dead_letter_topic not in there:
         return  # no worker has run yet
-    shelf = survey(settings, DeadLetterFilter(closed=True))
+    shelf = list_dead_letters(settings, DeadLetterFilter(closed=True))
     for head in shelf.letters:
         if head.origin.topic == settings.topic:
-            done = shelf.trail.ledger.about(head)
+            done = shelf.trail.ledger.last_outcome(head)
             end = done.end if done is not None else ""
             origin = head.origin.partition, head.origin.offset, head.origin.digest
             action, why = closed.get(origin, ("", "")) if end in ("parked", "resolved") else ("", "")
-            yield DeadLetterRow(*origin, head.reason, head.place, end, by.get(action, ""), why)
+            yield DeadLetterRow(*origin, head.reason, head.location, end, by.get(action, ""), why)
 
 
 @dataclass
@@ -157,7 +157,7 @@ async def read_dead_letters_without_record(
     there = partitions_of_topics(settings.kafka_access).get(topic, 0)
     for records in read_partitions(settings.kafka_access, topic, range(there)) if alone else ():
         for record in filter(only, records):
-            head = head_of(record, topic)
+            head = parse_header(record, topic)
             _, partition, offset, digest = head.origin
             if head.origin.topic != settings.topic or (partition, offset, digest) not in alone:
                 continue

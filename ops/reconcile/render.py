@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ops.dlq.render import console_of
+from ops.dlq.render import table_console
 from ops.reconcile.completeness import sum_of
 from ops.reconcile.content import format_amount
 from ops.reconcile.rows import EventRow, ReceiptFigures
@@ -139,7 +139,7 @@ def difference_as_json(each: DayDifference) -> dict[str, Any]:
 
 def report(result: ReconciliationResult, states: StatesByDay, *, everything: bool) -> None:
     """Print the table, the differences and the verdict."""
-    console = console_of()
+    console = table_console()
     shown = (
         result.days
         if everything or len(result.days) <= MAX_ROWS
@@ -294,7 +294,7 @@ def report_history(states: Sequence[DayState]) -> None:
             *(printable(each.store) or NO_STORE, each.day, words, _not_booked(each)),
             *(f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why),
         )
-    console_of().print(table)
+    table_console().print(table)
 
 
 def _not_booked(state: DayState) -> str:

@@ -11,8 +11,9 @@ from ops.reconcile.store_day import DayDifference, Kind
 from sinks.base import ReferenceSnapshot, Sink, SinkMisconfigured, SupportsRevoke
 from streams.assembly import ReplayPipeline, build_replay_pipeline
 from streams.batch import Batch, BatchOutcome
-from streams.dead_letters.reprocess import for_rehearsal
-from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.record import DeadLetterRecord
+from streams.dead_letters.reprocess import for_dry_run
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, record_at
 from streams.pipeline import Services, process
@@ -88,7 +89,7 @@ def repair(
             result.leftovers -= len(changed & leftovers)
             repairable = [difference for difference in repairable if difference.ref not in changed]
         records = _records(settings, repairable, result)
-        rehearsal = for_rehearsal(desk.services, desk.retrying_sink, forgotten)[0] if save is None else None
+        rehearsal = for_dry_run(desk.services, desk.retrying_sink, forgotten)[0] if save is None else None
         for partition, batch_records in records.items():
             settled = asyncio.run(_process(settings, desk, Batch(settings.topic, partition, batch_records), rehearsal))
             result.delivered += len(settled.delivered)

@@ -26,7 +26,7 @@ from ops.reconcile.store_day import DayReport
 from sinks.base import Sink, StoreDay, SupportsContentComparison
 from sinks.registry import open_sink
 from streams.assembly import find_master_data, find_source
-from streams.dead_letters.day_states import DayState, days_noted, note_days
+from streams.dead_letters.day_states import DayState, read_day_states, write_day_states
 from streams.kafka.reader import Progress, TopicRecord
 from streams.kafka.topics import ensure_dead_letter_topics
 from streams.settings import Settings
@@ -92,7 +92,7 @@ def reconcile(
         now = datetime.now(UTC)
         places = committed(settings)
         held = _held(sink, store, first, last or _tomorrow(now), deep=deep)
-        doubtful = days_known_to_differ(days_noted(settings))
+        doubtful = days_known_to_differ(read_day_states(settings))
 
         def found_since(begin: date | None) -> ReconciliationResult | None:
             """None when the topic has to be read from farther back than `begin`."""
@@ -114,7 +114,7 @@ def reconcile(
                 reach = None if extent.lost is None else extent.lost.date()
                 made_of = sink.compared if isinstance(sink, SupportsContentComparison) else ""
                 return ReconciliationResult(
-                    now, compared, reach, late, days_noted(settings), unplaced(event_store, scope), made_of
+                    now, compared, reach, late, read_day_states(settings), unplaced(event_store, scope), made_of
                 )
 
         return next(found for begin in _start_dates(first) if (found := found_since(begin)) is not None)
@@ -192,7 +192,7 @@ def update_states(settings: Settings, result: ReconciliationResult, by: str, *, 
             changed.append(state)
     if save and changed:
         ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
-        note_days(settings, changed)
+        write_day_states(settings, changed)
     return states
 
 
@@ -214,7 +214,7 @@ def is_signed(day: DayReport, states: StatesByDay) -> bool:
 
 def first_unsettled_day(settings: Settings, first: date) -> date:
     """`first`, or the earliest day before that which is noted as neither balanced nor signed off: it stays in view."""
-    last = [states[-1] for states in days_noted(settings).values()]
+    last = [states[-1] for states in read_day_states(settings).values()]
     left = [one.day for one in last if one.day and one.state not in ("balanced", "signed off")]
     return min([first, *map(date.fromisoformat, left)])
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from ops.dlq.close import noted
+from ops.dlq.close import audited_action
 from ops.dlq.filters import DeadLetterFilter
 from ops.reconcile.verdict import counted
 from sinks.base import ReferenceSnapshot, Restored, SinkMisconfigured, SupportsRevoke
 from streams.assembly import build_replay_pipeline
 from streams.dead_letters.header import printable
-from streams.dead_letters.removed_documents import erp_of, kept_by
+from streams.dead_letters.removed_documents import erp_url, read_removed
 from streams.settings import Settings
 
 
@@ -21,13 +21,13 @@ def report(settings: Settings, action: str, by: str, *, apply: bool, as_json: bo
 
     Raises as `undo`, and BrokerUnreachable.
     """
-    kept, lost, erp = kept_by(settings, action)
-    if erp and erp != erp_of(settings):
+    kept, lost, erp = read_removed(settings, action)
+    if erp and erp != erp_url(settings):
         raise click.UsageError(f"repair {action} changed {erp}: give --sink, or the settings of that ERP")
     if not erp:
         raise click.UsageError(f"no repair {action} has taken anything back; `tillstream dlq audit` lists all repairs")
     if apply:
-        with noted(settings, "undo", by, DeadLetterFilter(), "", repair=action) as (_, entry):
+        with audited_action(settings, "undo", by, DeadLetterFilter(), "", repair=action) as (_, entry):
             outcomes = undo(settings, kept, apply=True)
             entry.counts.update(Counter(outcomes.values()))
     else:

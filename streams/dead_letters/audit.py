@@ -3,7 +3,7 @@
 A topic, because it must outlive the tool that writes it, and be where the letters are. Kinds of records, all JSON:
 
 - An action (`AuditAction`) when it begins, and again when it ends, keyed by its id.
-- The outcomes of letters of an action that ended alike (`OutcomeGroup`), keyed by its id too. They are confirmed before
+- The outcomes of letters of an action that ended group_outcomes (`OutcomeGroup`), keyed by its id too. They are confirmed before
   the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
 - The states of some hundred store-days (`streams.dead_letters.day_states`), which are no entries of this trail.
 - The documents that a repair took back (`streams.dead_letters.removed_documents`), keyed by its id, which are no
@@ -21,17 +21,17 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from sinks.base import ReferenceSnapshot
 from streams.dead_letters.header import DeadLetterHeader, RecordOrigin
-from streams.dead_letters.removed_documents import erp_of, in_pieces
+from streams.dead_letters.removed_documents import erp_url, to_pieces
 from streams.kafka.errors import kafka_errors
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.reader import TopicRecord, assign, create_consumer, read_partitions, split_messages
 from streams.settings import Settings
 
-#: What became of a letter. `failed` leaves it open: a newer letter tells why.
-End = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
+#: ActionKind became of a letter. `failed` leaves it open: a newer letter tells why.
+OutcomeEnd = Literal["delivered", "superseded", "duplicate", "noted", "failed", "parked", "resolved", "refused"]
 #: Those after which nothing is left to do.
-CLOSED: tuple[End, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
-What = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair", "undo"]
+CLOSED: tuple[OutcomeEnd, ...] = ("delivered", "superseded", "duplicate", "noted", "parked", "resolved")
+ActionKind = Literal["replay", "park", "resolve", "export", "purge", "reveal", "repair", "undo"]
 
 
 class AuditAction(BaseModel):
@@ -42,7 +42,7 @@ class AuditAction(BaseModel):
 
     kind: Literal["action"] = "action"
     id: str
-    what: What
+    what: ActionKind
     state: Literal["begun", "done", "stopped", "failed"]
     by: str
     at: datetime
@@ -68,7 +68,7 @@ class AuditOutcome(NamedTuple):
     digest: str
     attempts: int
     letter: tuple[int, int]
-    end: End
+    end: OutcomeEnd
     at: datetime
     reason: str = ""
     detail: str = ""
@@ -80,7 +80,7 @@ class AuditOutcome(NamedTuple):
 
 
 class OutcomeGroup(BaseModel):
-    """What became alike of some letters, in one record: a record for each would cost more than the letter did.
+    """What became group_outcomes of some letters, in one record: a record for each would cost more than the letter did.
 
     `letters` has of each the record's offset and digest, and the letter's partition and offset.
     """
@@ -90,13 +90,13 @@ class OutcomeGroup(BaseModel):
     topic: str
     partition: int
     attempts: int
-    end: End
+    end: OutcomeEnd
     reason: str = ""
     detail: str = ""
     at: datetime
     letters: list[tuple[int, str, int, int]]
 
-    def each(self) -> Iterator[AuditOutcome]:
+    def outcomes(self) -> Iterator[AuditOutcome]:
         """Letter by letter."""
         for offset, digest, *letter in self.letters:
             yield AuditOutcome(
@@ -129,21 +129,23 @@ class LastOutcome(NamedTuple):
     """What was done last about a record: up to which attempt, with which end."""
 
     attempts: int
-    end: End
+    end: OutcomeEnd
 
 
-_done = lru_cache(LastOutcome)  # one for all that ended alike
+_done = lru_cache(LastOutcome)  # one for all that ended group_outcomes
 
 
-def new_id() -> str:
+def new_action_id() -> str:
     """An action's id; ids sort by time."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + secrets.token_hex(1)
 
 
-def alike(action: str, ended: Iterable[tuple[DeadLetterHeader, End, str, str]]) -> Iterator[OutcomeGroup]:
-    """What became of letters (each with its end, reason and detail) by the action, those that ended alike together."""
-    groups: dict[tuple[str, int, int, End, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
+def group_outcomes(
+    action: str, ended: Iterable[tuple[DeadLetterHeader, OutcomeEnd, str, str]]
+) -> Iterator[OutcomeGroup]:
+    """What became of letters (each with its end, reason and detail) by the action, those that ended group_outcomes together."""
+    groups: dict[tuple[str, int, int, OutcomeEnd, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
     for head, end, reason, detail in ended:
         topic, partition, offset, digest = head.origin
         group = groups[topic, partition, head.attempts, end, reason, detail]
@@ -164,20 +166,20 @@ def alike(action: str, ended: Iterable[tuple[DeadLetterHeader, End, str, str]]) 
             )
 
 
-def entries_of(record: TopicRecord) -> Sequence[Entry]:
+def parse_entries(record: TopicRecord) -> Sequence[Entry]:
     """The entries of a record of the audit topic; none where it tells of days, or somebody else wrote it."""
     try:
         found = _RECORD.validate_json(record.value or b"")
     except ValidationError:
         return ()
-    return tuple(found.each()) if isinstance(found, OutcomeGroup) else (found,)
+    return tuple(found.outcomes()) if isinstance(found, OutcomeGroup) else (found,)
 
 
-def entries(settings: Settings, partitions: int) -> Iterable[Entry]:
+def read_entries(settings: Settings, partitions: int) -> Iterable[Entry]:
     """The whole trail, in order within a partition. Raises BrokerUnreachable."""
     for records in read_partitions(settings.kafka_access, settings.audit_topic, range(partitions)):
         for record in records:
-            yield from entries_of(record)
+            yield from parse_entries(record)
 
 
 class ResolutionIndex:
@@ -187,7 +189,7 @@ class ResolutionIndex:
     same 64 bits with a chance of 10 ** -7.
     """
 
-    def __init__(self, closed: Sequence[End] = CLOSED) -> None:
+    def __init__(self, closed: Sequence[OutcomeEnd] = CLOSED) -> None:
         self._closed = closed
         self._done: dict[int, LastOutcome] = {}
 
@@ -202,17 +204,17 @@ class ResolutionIndex:
         ):
             self._done[key] = _done(outcome.attempts, outcome.end)
 
-    def _ended(self, known: LastOutcome, end: End) -> bool:
+    def _ended(self, known: LastOutcome, end: OutcomeEnd) -> bool:
         return known.end in self._closed and end not in self._closed
 
-    def about(self, head: DeadLetterHeader) -> LastOutcome | None:
+    def last_outcome(self, head: DeadLetterHeader) -> LastOutcome | None:
         """What was done about this letter, or one of a later attempt at its record."""
         done = self._done.get(hash(head.origin)) if self._done else None
         return done if done is not None and done.attempts >= head.attempts else None
 
     def is_closed(self, head: DeadLetterHeader) -> bool:
         """Whether nothing is left to do about the letter."""
-        done = self.about(head)
+        done = self.last_outcome(head)
         return done is not None and done.end in self._closed
 
 
@@ -222,8 +224,8 @@ class AuditTail:
     `but`: an action whose outcomes are left out, since it is the reader's own.
     """
 
-    def __init__(self, settings: Settings, partitions: int, ledger: ResolutionIndex, but: str = "") -> None:
-        self._but = but.encode()
+    def __init__(self, settings: Settings, partitions: int, ledger: ResolutionIndex, exclude: str = "") -> None:
+        self._exclude = exclude.encode()
         self._reading = f"reading {settings.audit_topic} at {settings.broker}"
         self._consumer = create_consumer(settings.kafka_access)
         assign(self._consumer, settings.audit_topic, range(partitions), 0)
@@ -252,8 +254,8 @@ class AuditTail:
         self._open -= ended  # one of them may end again before another has been read
 
     def _note_record(self, record: TopicRecord) -> None:
-        if record.key != self._but:
-            for entry in entries_of(record):
+        if record.key != self._exclude:
+            for entry in parse_entries(record):
                 if isinstance(entry, AuditOutcome):
                     self._ledger.note(entry)
 
@@ -263,7 +265,7 @@ class AuditWriter:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic
-        self._erp = erp_of(settings)
+        self._erp = erp_url(settings)
         self._sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
 
     def write(self, action: AuditAction) -> None:
@@ -275,12 +277,12 @@ class AuditWriter:
         for one in outcomes:
             self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
 
-    def keep(self, action: str, kept: Iterable[ReferenceSnapshot]) -> None:
+    def write_removed(self, action: str, kept: Iterable[ReferenceSnapshot]) -> None:
         """Send the documents that the action is about to take back, and wait until the broker has them all.
 
         Raises BrokerUnreachable.
         """
-        for piece in in_pieces(action, self._erp, kept):
+        for piece in to_pieces(action, self._erp, kept):
             self._sender.send(self._topic, action.encode(), piece.model_dump_json().encode())
         self._sender.confirm()
 

@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from streams.dead_letters.audit import AuditTail, ResolutionIndex
-from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, head_of
+from streams.dead_letters.header import DeadLetterHeader, RecordOrigin, parse_header
 from streams.kafka.errors import BrokerUnreachable, TopicsUnusable, kafka_errors
 from streams.kafka.reader import TopicRecord, assign, close_quietly, create_consumer, offset_ranges, read_next
 from streams.kafka.topics import partitions_of_topics
@@ -37,9 +37,9 @@ class OpenDeadLetters:
     def take_in(self, records: Iterable[TopicRecord]) -> None:
         """Remembers those that are open."""
         for record in records:
-            head = head_of(record, self._topic)
+            head = parse_header(record, self._topic)
             known = self._open.get(head.origin)
-            if self._ledger.is_closed(head) or (known is not None and not head.is_newer_than(known)):
+            if self._ledger.is_closed(head) or (known is not None and not head.supersedes(known)):
                 continue
             if known is None and len(self._open) >= self._most:
                 self.overflowed = True

@@ -58,7 +58,7 @@ class DayStates(BaseModel):
     days: list[DayState]
 
 
-def days_noted(settings: Settings) -> dict[tuple[str, str], list[DayState]]:
+def read_day_states(settings: Settings) -> dict[tuple[str, str], list[DayState]]:
     """By store and day all that was noted, in order of time. Raises BrokerUnreachable."""
     found: dict[tuple[str, str], list[DayState]] = {}
     partitions = partitions_of_topics(settings.kafka_access).get(settings.audit_topic, 0)
@@ -75,7 +75,7 @@ def days_noted(settings: Settings) -> dict[tuple[str, str], list[DayState]]:
     return found
 
 
-def note_days(settings: Settings, states: Iterable[DayState]) -> None:
+def write_day_states(settings: Settings, states: Iterable[DayState]) -> None:
     """Writes them; they are safe when this returns. The topic exists. Raises BrokerUnreachable."""
     sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
     together: list[DayState] = []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.money import LIMIT, minor_digits
 from schemas.reference import split_identity
-from streams.dead_letters.writer import CONNECT, OWN
+from streams.dead_letters.record import CONNECT, OWN
 from streams.kafka.reader import TopicRecord
 
 #: The reason of a letter that says nothing of itself: not ours, and not Kafka Connect's.
@@ -74,17 +74,17 @@ class DeadLetterHeader:
         return contract.partition("@")[0] if "@" in contract else ""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Its place in the dead-letter topic, as people name it."""
         return f"{self.partition}:{self.offset}"
 
-    def is_newer_than(self, other: "DeadLetterHeader") -> bool:
+    def supersedes(self, other: "DeadLetterHeader") -> bool:
         """Whether it tells of a later attempt at the same record, or of the same one once more (after a crash)."""
         mine = (self.attempts, self.last_failed, self.offset)
         return mine > (other.attempts, other.last_failed, other.offset)
 
 
-def head_of(record: TopicRecord, topic: str) -> DeadLetterHeader:
+def parse_header(record: TopicRecord, topic: str) -> DeadLetterHeader:
     """What a record of the dead-letter topic `topic` says; nothing in it is an error."""
     said = _texts(record.headers)
     written = _EPOCH + timedelta(milliseconds=min(max(0, record.timestamp), _LATEST))

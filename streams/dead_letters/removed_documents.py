@@ -34,12 +34,12 @@ class RemovedPiece(BaseModel):
     text: str
 
 
-def erp_of(settings: Settings) -> str:
+def erp_url(settings: Settings) -> str:
     """Return the ERP's URL without what stands behind it, which is nobody's business."""
     return settings.sink_url.partition("?")[0]
 
 
-def in_pieces(action: str, erp: str, kept: Iterable[ReferenceSnapshot]) -> Iterator[RemovedPiece]:
+def to_pieces(action: str, erp: str, kept: Iterable[ReferenceSnapshot]) -> Iterator[RemovedPiece]:
     """Cut what an action takes back into records for the audit topic."""
     for each in kept:
         text = json.dumps(each.rows, ensure_ascii=False)
@@ -49,7 +49,7 @@ def in_pieces(action: str, erp: str, kept: Iterable[ReferenceSnapshot]) -> Itera
             yield RemovedPiece.model_validate({"action": action, "erp": erp, "text": part} | place)
 
 
-def put_together(found: Iterable[RemovedPiece]) -> tuple[list[ReferenceSnapshot], list[str]]:
+def reassemble(found: Iterable[RemovedPiece]) -> tuple[list[ReferenceSnapshot], list[str]]:
     """Return what was cut, ordered by reference, and the references of which a piece is lost; some may come twice."""
     texts: dict[str, dict[int, RemovedPiece]] = defaultdict(dict)
     for piece in found:
@@ -64,14 +64,14 @@ def put_together(found: Iterable[RemovedPiece]) -> tuple[list[ReferenceSnapshot]
     return kept, lost
 
 
-def kept_by(settings: Settings, action: str) -> tuple[list[ReferenceSnapshot], list[str], str]:
-    """Return what the action took back, as `put_together` does, and from which ERP (`erp_of`).
+def read_removed(settings: Settings, action: str) -> tuple[list[ReferenceSnapshot], list[str], str]:
+    """Return what the action took back, as `reassemble` does, and from which ERP (`erp_url`).
 
     Raises BrokerUnreachable.
     """
     partitions = partitions_of_topics(settings.kafka_access).get(settings.audit_topic, 0)
     found = list(_pieces_of(settings, action, partitions)) if partitions else []
-    return *put_together(found), found[0].erp if found else ""
+    return *reassemble(found), found[0].erp if found else ""
 
 
 def _pieces_of(settings: Settings, action: str, partitions: int) -> Iterator[RemovedPiece]:

@@ -17,9 +17,11 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Accepted, Result, same_or_conflict
 from streams.batch import Arrival, Batch, BatchOutcome, Headers, Rejection
-from streams.dead_letters.audit import End
+from streams.dead_letters.audit import OutcomeEnd
+from streams.dead_letters.budget import NO_LIMIT, BudgetGuard
 from streams.dead_letters.header import DeadLetterHeader
-from streams.dead_letters.writer import NO_LIMIT, OWN, BudgetGuard, DeadLetterRecord, letter, one_a_record
+from streams.dead_letters.record import OWN, DeadLetterRecord, dead_letter_record
+from streams.dead_letters.writer import first_per_record
 from streams.dedupe import PackedDigests
 from streams.kafka.reader import TopicRecord
 from streams.pipeline import SeenRecords, Services, process, versions
@@ -65,12 +67,12 @@ class ReplayResult(NamedTuple):
     """What became of a letter; of several events in one record the worst counts."""
 
     again: ReplayRecord
-    end: End
+    end: OutcomeEnd
     reason: str = ""
     detail: str = ""
     documents: tuple[ErpDocument, ...] = ()
 
-    def ended(self) -> tuple[DeadLetterHeader, End, str, str]:
+    def ended(self) -> tuple[DeadLetterHeader, OutcomeEnd, str, str]:
         """What the audit trail is told of it."""
         return self.again.head, self.end, self.reason, self.detail
 
@@ -90,13 +92,13 @@ class RequeueOrPark:
     async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
         """Returns when the broker has confirmed them."""
         by_topic: dict[str, list[DeadLetterRecord]] = defaultdict(list)
-        for rejection in one_a_record(rejections):
+        for rejection in first_per_record(rejections):
             again = rejection.record
             assert isinstance(again, ReplayRecord)
             unmended = replace(rejection, record=replace(again, value=again.letter.value))
             over = again.head.attempts >= self._most_attempts
             by_topic[self._parked_topic if over else self._topic].append(
-                letter(unmended, topic, partition, self._now(), versions)
+                dead_letter_record(unmended, topic, partition, self._now(), versions)
             )
         for where, letters in by_topic.items():
             await self._publish(where, letters)
@@ -222,14 +224,12 @@ class DiscardRejections:
         """Nothing."""
 
 
-def for_letters(services: Services, back: RequeueOrPark, seen: SeenRecords | None = None) -> Services:
+def for_reprocessing(services: Services, back: RequeueOrPark, seen: SeenRecords | None = None) -> Services:
     """The line for dead letters: no budget, and no window but `seen`."""
     return replace(services, seen=seen or NoDedupe(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=back)
 
 
-def for_rehearsal(
-    services: Services, sink: RetryingSink, forgotten: Collection[str] = ()
-) -> tuple[Services, DryRunSink]:
+def for_dry_run(services: Services, sink: RetryingSink, forgotten: Collection[str] = ()) -> tuple[Services, DryRunSink]:
     """The line that changes nothing; as if the sink had forgotten some documents."""
     rehearsal = DryRunSink(sink, forgotten)
     to = replace(
@@ -245,7 +245,7 @@ class PartitionLocks(defaultdict[tuple[str, int], asyncio.Lock]):
         super().__init__(asyncio.Lock)
 
 
-async def redo(
+async def reprocess(
     letters: Sequence[ReplayRecord],
     to: Services,
     most: int,
@@ -271,7 +271,7 @@ async def redo(
             return [await _put_back(letters[0], error, to, back)]
     if isinstance(to.sink, DryRunSink):
         to.sink.asked.clear()
-    return [outcome for again in letters for outcome in await redo([again], to, most, back, lanes)]
+    return [outcome for again in letters for outcome in await reprocess([again], to, most, back, lanes)]
 
 
 async def _put_back(again: ReplayRecord, error: Exception, to: Services, back: RequeueOrPark | None) -> ReplayResult:
@@ -331,7 +331,7 @@ def ends(
                 again, "parked" if parks else "failed", rejection_of.reason.value, rejection_of.detail
             )
         elif delivered:
-            end: End = "superseded" if late and all(arrival.id in late for arrival in delivered) else "delivered"
+            end: OutcomeEnd = "superseded" if late and all(arrival.id in late for arrival in delivered) else "delivered"
             documents = tuple(rehearsed[one.id] for one in delivered if one.id in rehearsed) if rehearsed else ()
             outcome = ReplayResult(again, end, documents=documents)
         else:

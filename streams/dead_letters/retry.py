@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, alike
-from streams.dead_letters.header import DeadLetterHeader, head_of
-from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, redo
+from streams.dead_letters.audit import AuditTail, AuditWriter, ResolutionIndex, group_outcomes
+from streams.dead_letters.header import DeadLetterHeader, parse_header
+from streams.dead_letters.reprocess import ReplayRecord, ReplayResult, RequeueOrPark, reprocess
 from streams.kafka.errors import BrokerUnreachable, TopicsUnusable, kafka_errors
 from streams.kafka.reader import (
     TopicRecord,
@@ -88,7 +88,7 @@ class WaitingList:
         """Keeps those that are to be tried again."""
         for record in records:
             self._read[record.partition] = record.offset + 1
-            head = head_of(record, topic)
+            head = parse_header(record, topic)
             when = due(head, self._patience_of(head.reason), now)
             if when is not None and not head.truncated:
                 self._waiting.setdefault(record.partition, {})[record.offset] = WaitingRecord(head, record, when)
@@ -207,16 +207,16 @@ class DeadLetterRetrier:
             return
         newest: dict[object, WaitingRecord] = {}
         for one in ripe:
-            if self._ledger.about(one.head) is None:  # not by hand meanwhile, nor before a restart
+            if self._ledger.last_outcome(one.head) is None:  # not by hand meanwhile, nor before a restart
                 known = newest.setdefault(one.head.origin, one)
-                if one.head.is_newer_than(known.head):
+                if one.head.supersedes(known.head):
                     newest[one.head.origin] = one
         tried = [ReplayRecord(one.head, one.record, one.record.value) for one in newest.values()]
-        redone = await redo(tried, self._to, self._settings.slice_records, self._back)
-        outcomes = list(alike(ACTION, map(ReplayResult.ended, redone)))
+        redone = await reprocess(tried, self._to, self._settings.slice_records, self._back)
+        outcomes = list(group_outcomes(ACTION, map(ReplayResult.ended, redone)))
         writer.write_outcomes(outcomes)
         await asyncio.to_thread(writer.confirm)
-        for outcome in chain.from_iterable(each.each() for each in outcomes):
+        for outcome in chain.from_iterable(each.outcomes() for each in outcomes):
             self._ledger.note(outcome)
         self._list.done(ripe)
         self._tell(redone)

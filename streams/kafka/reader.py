@@ -11,7 +11,7 @@ from uuid import uuid4
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.batch import Headers
-from streams.dead_letters.writer import UNREADABLE
+from streams.dead_letters.record import UNREADABLE
 from streams.kafka.errors import code_of, kafka_errors
 from streams.kafka.topics import client_config
 from streams.settings import KafkaAccess

@@ -9,7 +9,7 @@ from schemas.document import ErpDocument
 from schemas.mapping import RefundRule
 from streams.batch import Arrival, Policy, QualityIssue, Rejection
 from streams.checks import CheckedReceipt
-from streams.dead_letters.writer import first_failed
+from streams.dead_letters.record import first_failed
 
 _MISSING = "original: not_there"
 #: The detail of a refund that waits.

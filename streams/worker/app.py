@@ -14,7 +14,8 @@ from faust.types import AgentT, EventT, StreamT
 
 from sinks.base import Sink
 from streams.batch import BatchOutcome
-from streams.dead_letters.writer import NO_LIMIT, BudgetExceeded, BudgetGuard, DeadLetterWriter
+from streams.dead_letters.budget import NO_LIMIT, BudgetExceeded, BudgetGuard
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.kafka.errors import BrokerUnreachable
 from streams.kafka.topics import TopicMonitor
 from streams.mapping.master_data import MapperVersions, MasterData
@@ -181,7 +182,7 @@ async def handle(
         if state.held is not None:
             passing = await state.wait_resumed()
             if passing:
-                services.budget.begin_anew()
+                services.budget.reset()
             # The operator lets the held records pass; or the mapping has changed, and they are checked again.
             to = replace(services, budget=BudgetGuard(1, NO_LIMIT)) if passing else services
             continue

@@ -14,9 +14,10 @@ from faust.types import TP, AgentT
 from schemas.dead_letter import Reason
 from streams.batch import QualityIssue
 from streams.dead_letters.backlog import BacklogMonitor
-from streams.dead_letters.reprocess import RequeueOrPark, for_letters
+from streams.dead_letters.budget import BudgetGuard
+from streams.dead_letters.record import DeadLetterRecord
+from streams.dead_letters.reprocess import RequeueOrPark, for_reprocessing
 from streams.dead_letters.retry import DeadLetterRetrier, RetrySchedule
-from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord
 from streams.dedupe import WindowIndex
 from streams.kafka.topics import PartitionEnd
 from streams.logs import report_suppressed
@@ -187,7 +188,7 @@ def start_retries(
             publish, settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, services.now
         )
         try:
-            to = for_letters(services, back)
+            to = for_reprocessing(services, back)
             warn = partial(state.warn, "retry")
             await DeadLetterRetrier(settings, to, back, schedule_of, metrics, services.now, state.waits_for, warn).run()
         except Exception as error:

@@ -10,7 +10,7 @@ import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.exceptions import ProducerSendError
 
-from streams.dead_letters.writer import CONNECT, DeadLetterRecord, size_of, truncated
+from streams.dead_letters.record import CONNECT, DeadLetterRecord, record_size, truncate
 from streams.metrics import WorkerMetrics
 from streams.sink_retry import BackOff
 from streams.worker.broker_clock import REFUSES_TIME
@@ -76,7 +76,7 @@ class DeadLetterPublisher:
 
     async def _deliver_alone(self, letter: DeadLetterRecord) -> None:
         """Send one dead letter, halving it until it fits. One that was too large only in a batch stays whole."""
-        part, room, attempt = letter, size_of(letter), 0
+        part, room, attempt = letter, record_size(letter), 0
         with self._reporting_trouble() as note:
             while await self._deliver([part]):
                 if room == 0:  # not even the reference fits, and this worker can't change that
@@ -84,7 +84,7 @@ class DeadLetterPublisher:
                     note("refuses even an empty record for its size; raise its max.message.bytes")
                     await asyncio.sleep(self._back_off.wait(attempt))
                 room //= 2
-                part = truncated(letter, room)
+                part = truncate(letter, room)
         if part is not letter:
             self._metrics.truncated.inc()
             origin = {name.removeprefix(CONNECT): value.decode() for name, value in part.headers if name in _ORIGIN}

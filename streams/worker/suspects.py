@@ -24,7 +24,7 @@ import structlog
 from schemas.dead_letter import Reason
 from sinks.base import SinkUnavailable
 from streams.batch import DIGEST, Batch, BatchOutcome, Record, Rejection
-from streams.dead_letters.writer import BudgetExceeded
+from streams.dead_letters.budget import BudgetExceeded
 from streams.kafka.producer import write_records
 from streams.pipeline import Services, process, versions
 from streams.settings import KafkaAccess

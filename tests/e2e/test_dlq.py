@@ -353,7 +353,7 @@ def test_order_of_a_key_is_kept(office: Office) -> None:
 
 
 def test_letter_that_was_truncated_is_replayed_from_where_it_came(office: Office) -> None:
-    from streams.dead_letters.writer import DeadLetterRecord, truncated
+    from streams.dead_letters.record import DeadLetterRecord, truncate
 
     office.kafka.create_topic(office.settings["topic"])
     office.kafka.produce(office.settings["topic"], [(b"S1", value(0), [])], partition=0)
@@ -362,8 +362,8 @@ def test_letter_that_was_truncated_is_replayed_from_where_it_came(office: Office
         whole.key, whole.value, [(n, v) for n, v in whole.headers if n != "__connect.errors.topic"]
     )
     letter.headers.append(("__connect.errors.topic", office.settings["topic"].encode()))
-    part = truncated(letter, 40)
-    gone = truncated(letter._replace(headers=[(n, b"77" if n.endswith("offset") else v) for n, v in letter.headers]), 9)
+    part = truncate(letter, 40)
+    gone = truncate(letter._replace(headers=[(n, b"77" if n.endswith("offset") else v) for n, v in letter.headers]), 9)
     for one in (part, gone):
         office.kafka.produce(office.dead_letter_topic, [(one.key, one.value, list(one.headers))], partition=0)
     done = office.told("replay", "--apply", code=1)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ops.simulator.data_sets import as_record, completejourney, online_retail
-from streams.dead_letters.writer import reason_of
+from streams.dead_letters.record import reason_of
 from tests.support.kafka import Kafka
 from tests.support.workers import Shop, open_shop
 

@@ -24,7 +24,8 @@ from ops.cli import program
 from ops.schedules.history import ScheduleHistory
 from streams.assembly import build_replay_pipeline
 from streams.batch import Batch
-from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.record import DeadLetterRecord
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.kafka.producer import ConfirmingProducer
 from streams.kafka.topics import ensure_topics
 from streams.pipeline import process

@@ -11,7 +11,7 @@ import pytest
 
 from ops.worker.metrics_page import MetricsPage
 from schemas.dead_letter import Reason
-from streams.dead_letters.writer import reason_of
+from streams.dead_letters.record import reason_of
 from tests.support.events import value
 from tests.support.kafka import Kafka
 from tests.support.nursery import run

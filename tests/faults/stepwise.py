@@ -20,7 +20,9 @@ from schemas.document import ErpDocument
 from schemas.store import Store, Stores
 from sinks.base import Accepted, Result, Sink, SinkUnavailable
 from streams.batch import Arrival
-from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.budget import BudgetGuard
+from streams.dead_letters.record import DeadLetterRecord
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.dedupe import WindowIndex
 from streams.mapping.mapper import IdentityMapper
 from streams.metrics import WorkerMetrics

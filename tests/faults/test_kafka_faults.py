@@ -14,7 +14,7 @@ from confluent_kafka.admin import AclBinding, AclBindingFilter, AclOperation, Ac
 from deploy.kafka import distribution
 from deploy.kafka.broker import Broker
 from deploy.processes import free_port
-from streams.dead_letters.writer import CONNECT, OWN
+from streams.dead_letters.record import CONNECT, OWN
 from tests.faults.conftest import LONG, OpenWorld
 from tests.faults.stream import Sending, Stream, due
 from tests.faults.test_watchdog import unready_because

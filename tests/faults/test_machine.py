@@ -33,7 +33,7 @@ from sinks.sql import reads
 from sinks.sql.tables import deliveries, documents
 from sinks.sqlite.sink import SqliteSink
 from streams.batch import Batch
-from streams.dead_letters.writer import reason_of
+from streams.dead_letters.record import reason_of
 from streams.metrics import WorkerMetrics
 from streams.pipeline import process
 from tests.faults.conftest import LONG

@@ -17,7 +17,7 @@ from ops.check import UNREACHABLE
 from sinks.base import Sink
 from sinks.registry import open_sink
 from sinks.storable import AMOUNT_PLACES
-from streams.dead_letters.writer import CONNECT, OWN
+from streams.dead_letters.record import CONNECT, OWN
 from tests.faults.stream import Due, Held, Sending, Stream, due
 from tests.support.faulty_worker import KILLS
 from tests.support.topics import Record, Topics

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from streams.dead_letters import backlog
-from streams.dead_letters.audit import AuditWriter, alike
+from streams.dead_letters.audit import AuditWriter, group_outcomes
 from streams.dead_letters.backlog import BacklogMonitor
+from streams.dead_letters.record import DeadLetterRecord
 from streams.dead_letters.reprocess import RequeueOrPark
 from streams.dead_letters.retry import DeadLetterRetrier
-from streams.dead_letters.writer import DeadLetterRecord
 from streams.metrics import WorkerMetrics
 from streams.settings import Settings
 from streams.worker.app import utc_now
@@ -70,7 +70,7 @@ async def test_open_letters_are_counted_until_they_are_dealt_with(world: World) 
     await until(lambda: world.has(2, 7200), "two open letters, two hours old")
     assert world.warning is None
     trail = AuditWriter(world.settings)
-    trail.write_outcomes(alike("me", [(head(1), "resolved", "", ""), (head(2), "delivered", "", "")]))
+    trail.write_outcomes(group_outcomes("me", [(head(1), "resolved", "", ""), (head(2), "delivered", "", "")]))
     await asyncio.to_thread(trail.confirm)
     await until(lambda: world.has(0, 0), "no open letters")
     world.send(3)

@@ -15,7 +15,7 @@ from ops.reconcile.store_day import DayReport
 from schemas.document import ErpDocument
 from sinks.memory import MemorySink
 from streams.batch import Batch
-from streams.dead_letters.header import head_of
+from streams.dead_letters.header import parse_header
 from streams.kafka.reader import TopicRecord
 from streams.mapping.mapper import IdentityMapper
 from streams.pipeline import process
@@ -61,11 +61,11 @@ class World:
     def letters(self) -> list[DeadLetterRow]:
         found: dict[int, DeadLetterRow] = {}
         for place, made in enumerate(self.line.letters):
-            head = head_of(TopicRecord(0, place, 0, made.key, made.value, made.headers), "pos.sales.dlq")
+            head = parse_header(TopicRecord(0, place, 0, made.key, made.value, made.headers), "pos.sales.dlq")
             if head.origin.offset not in self.lost_letters:
                 where = (head.origin.partition, head.origin.offset, head.origin.digest)
                 closed = self.closed.get(head.origin.offset, ("", "", ""))
-                found[head.origin.offset] = DeadLetterRow(*where, head.reason, head.place, *closed)
+                found[head.origin.offset] = DeadLetterRow(*where, head.reason, head.location, *closed)
         return list(found.values())
 
     def reconcile(self, now: datetime = AFTER, *, deep: bool = True, **scope: Any) -> list[DayReport]:

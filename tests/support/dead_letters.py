@@ -7,9 +7,9 @@ from typing import Any
 from schemas.dead_letter import Reason
 from schemas.sale import SaleEvent
 from streams.batch import Rejection
-from streams.dead_letters.audit import AuditOutcome, End, alike
-from streams.dead_letters.header import DeadLetterHeader, head_of
-from streams.dead_letters.writer import letter
+from streams.dead_letters.audit import AuditOutcome, OutcomeEnd, group_outcomes
+from streams.dead_letters.header import DeadLetterHeader, parse_header
+from streams.dead_letters.record import dead_letter_record
 from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON, FakeRecord, value
 
@@ -29,18 +29,22 @@ def dead(
     """The letter of event `number`, which lay at offset `number`, at a place of the dead-letter topic."""
     raw = value(number, **changes)
     record = FakeRecord(number, raw, headers=list(headers))
-    made = letter(Rejection(record, reason, detail, "map", SaleEvent.model_validate_json(raw)), "pos.sales", 0, now)
+    made = dead_letter_record(
+        Rejection(record, reason, detail, "map", SaleEvent.model_validate_json(raw)), "pos.sales", 0, now
+    )
     partition, offset = at or (0, number)
     return TopicRecord(partition, offset, int(now.timestamp() * 1000), made.key, made.value, made.headers)
 
 
 def head(number: int = 1, **changes: Any) -> DeadLetterHeader:
     """What that letter says."""
-    return head_of(dead(number, **changes), DLQ)
+    return parse_header(dead(number, **changes), DLQ)
 
 
-def outcome_of(head: DeadLetterHeader, action: str, end: End, reason: str = "", detail: str = "") -> AuditOutcome:
+def outcome_of(
+    head: DeadLetterHeader, action: str, end: OutcomeEnd, reason: str = "", detail: str = ""
+) -> AuditOutcome:
     """What became of a letter, as the audit trail tells it."""
-    [told] = alike(action, [(head, end, reason, detail)])
-    [outcome] = told.each()
+    [told] = group_outcomes(action, [(head, end, reason, detail)])
+    [outcome] = told.outcomes()
     return outcome

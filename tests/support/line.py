@@ -7,7 +7,9 @@ from datetime import datetime
 from schemas.store import Store, Stores
 from sinks.base import Sink
 from sinks.memory import MemorySink
-from streams.dead_letters.writer import BudgetGuard, DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.budget import BudgetGuard
+from streams.dead_letters.record import DeadLetterRecord
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.dedupe import WindowIndex
 from streams.mapping.mapper import IdentityMapper
 from streams.metrics import WorkerMetrics

@@ -17,7 +17,8 @@ from ops.cli import program
 from ops.demo.embedded_broker import PARTITIONS, PRODUCER, EmbeddedBroker
 from streams.assembly import build_replay_pipeline
 from streams.batch import Batch
-from streams.dead_letters.writer import DeadLetterRecord, DeadLetterWriter
+from streams.dead_letters.record import DeadLetterRecord
+from streams.dead_letters.writer import DeadLetterWriter
 from streams.kafka.producer import ConfirmingProducer
 from streams.pipeline import process
 from streams.settings import Settings

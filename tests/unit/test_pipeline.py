@@ -15,7 +15,8 @@ from schemas.store import Store, Stores
 from sinks.base import Result, SinkUnavailable
 from sinks.memory import MemorySink
 from streams.batch import Arrival, BatchOutcome, Rejection
-from streams.dead_letters.writer import BudgetExceeded, BudgetGuard, reason_of
+from streams.dead_letters.budget import BudgetExceeded, BudgetGuard
+from streams.dead_letters.record import reason_of
 from streams.decode import decode
 from streams.pipeline import first_turn, process, split_day_closes
 from streams.sources.source import Source

@@ -19,17 +19,17 @@ from streams.dead_letters.audit import (
     AuditOutcome,
     AuditTail,
     AuditWriter,
-    End,
     Entry,
     LastOutcome,
+    OutcomeEnd,
     ResolutionIndex,
-    alike,
-    entries,
-    entries_of,
-    new_id,
+    group_outcomes,
+    new_action_id,
+    parse_entries,
+    read_entries,
 )
 from streams.dead_letters.header import DeadLetterHeader
-from streams.dead_letters.removed_documents import erp_of, kept_by
+from streams.dead_letters.removed_documents import erp_url, read_removed
 from streams.kafka.errors import BrokerUnreachable
 from streams.kafka.reader import TopicRecord
 from streams.settings import Settings
@@ -38,8 +38,8 @@ from tests.support.events import NOON
 from tests.support.wait import wait_until
 
 #: The ends after which nothing is left to do, and the others.
-CLOSING: list[End] = ["delivered", "superseded", "duplicate", "noted", "parked", "resolved"]
-OPEN: list[End] = ["failed", "refused"]
+CLOSING: list[OutcomeEnd] = ["delivered", "superseded", "duplicate", "noted", "parked", "resolved"]
+OPEN: list[OutcomeEnd] = ["failed", "refused"]
 #: Actions whose ids sort before and after `own`, and whose records lie in all partitions.
 ACTIONS = ["a", "b", "c", "d", "own", "x", "y", "z"]
 
@@ -64,7 +64,7 @@ def action(name: str, **changes: Any) -> AuditAction:
 
 
 def delivered(name: str, *numbers: int) -> list[Any]:
-    return list(alike(name, [(head(number), "delivered", "", "") for number in numbers]))
+    return list(group_outcomes(name, [(head(number), "delivered", "", "") for number in numbers]))
 
 
 SAID: dict[str, Any] = {
@@ -76,13 +76,15 @@ FULL = AuditAction.model_validate(SAID)
 
 def test_entries_come_back_whole_and_in_order(settings: Settings) -> None:
     trail = AuditWriter(settings)
-    ended = list(alike("a", [(head(1), "failed", "unmapped_item", "lines.0.sku"), (head(2), "delivered", "", "")]))
+    ended = list(
+        group_outcomes("a", [(head(1), "failed", "unmapped_item", "lines.0.sku"), (head(2), "delivered", "", "")])
+    )
     trail.write(FULL)
     trail.write_outcomes(ended)
     trail.write(FULL.model_copy(update={"state": "done"}))
     trail.confirm()
-    expected: list[Entry] = [FULL, *(outcome for one in ended for outcome in one.each())]
-    assert list(entries(settings, PARTITIONS)) == [*expected, FULL.model_copy(update={"state": "done"})]
+    expected: list[Entry] = [FULL, *(outcome for one in ended for outcome in one.outcomes())]
+    assert list(read_entries(settings, PARTITIONS)) == [*expected, FULL.model_copy(update={"state": "done"})]
 
 
 def test_entries_of_all_partitions_are_read(settings: Settings) -> None:
@@ -90,7 +92,7 @@ def test_entries_of_all_partitions_are_read(settings: Settings) -> None:
     for name in ACTIONS:
         trail.write(action(name))
     trail.confirm()
-    assert sorted(entry.id for entry in entries(settings, PARTITIONS) if isinstance(entry, AuditAction)) == ACTIONS
+    assert sorted(entry.id for entry in read_entries(settings, PARTITIONS) if isinstance(entry, AuditAction)) == ACTIONS
 
 
 def test_documents_that_an_action_takes_back_are_kept_in_the_trail(settings: Settings) -> None:
@@ -98,14 +100,14 @@ def test_documents_that_an_action_takes_back_are_kept_in_the_trail(settings: Set
         ReferenceSnapshot("pos/S1/R1/1/sale", {"documents": [{"sku": "A"}]}),
         ReferenceSnapshot("pos/S1/R1/2/sale", {}),
     ]
-    AuditWriter(settings).keep("a", both)
-    assert kept_by(settings, "a") == (both, [], erp_of(settings))
-    assert kept_by(settings, "b") == ([], [], "")
+    AuditWriter(settings).write_removed("a", both)
+    assert read_removed(settings, "a") == (both, [], erp_url(settings))
+    assert read_removed(settings, "b") == ([], [], "")
 
 
 def test_keeping_fails_when_the_broker_does_not_take_the_documents(settings: Settings) -> None:
     with pytest.raises(BrokerUnreachable):
-        AuditWriter(settings).keep("a", [ReferenceSnapshot("x" * 200_000, {})])
+        AuditWriter(settings).write_removed("a", [ReferenceSnapshot("x" * 200_000, {})])
 
 
 def test_confirming_fails_when_the_broker_does_not_take_an_entry(settings: Settings) -> None:
@@ -120,7 +122,7 @@ class Followed:
     """A trail, a ledger and the follower that reads the one into the other."""
 
     settings: Settings
-    but: str = ""
+    exclude: str = ""
 
     def __post_init__(self) -> None:
         self.trail = AuditWriter(self.settings)
@@ -129,7 +131,7 @@ class Followed:
     @cached_property
     def follower(self) -> AuditTail:
         """Opened when it is first asked for, so that it finds what was written before."""
-        return AuditTail(self.settings, PARTITIONS, self.ledger, self.but)
+        return AuditTail(self.settings, PARTITIONS, self.ledger, self.exclude)
 
     def write(self, name: str, *numbers: int) -> None:
         self.trail.write_outcomes(delivered(name, *numbers))
@@ -183,13 +185,13 @@ def test_partition_that_ends_twice_does_not_end_another(followed: Followed) -> N
 
 def test_entries_about_no_letter_are_passed_over(followed: Followed) -> None:
     followed.trail.write(action("a"))
-    followed.trail.keep("a", [ReferenceSnapshot("pos/S1/R1/1/sale", {})])
+    followed.trail.write_removed("a", [ReferenceSnapshot("pos/S1/R1/1/sale", {})])
     followed.write("a", 1)
     assert followed.closed_after_reading(2) == [1]
 
 
 def test_outcomes_of_the_readers_own_action_are_left_out(settings: Settings) -> None:
-    followed = Followed(settings, but="own")
+    followed = Followed(settings, exclude="own")
     for number, name in enumerate(ACTIONS):
         followed.write(name, number)
     expected = [number for number, name in enumerate(ACTIONS) if name != "own"]
@@ -237,19 +239,19 @@ def record(value: bytes | None) -> TopicRecord:
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"kind":"days"}', b'{"kind":"action"}'])
 def test_record_of_another_make_has_no_entries(value: bytes | None) -> None:
-    assert entries_of(record(value)) == ()
+    assert parse_entries(record(value)) == ()
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
     later = FULL.model_dump_json().encode()[:-1] + b',"colour":"red"}'
-    (read,) = entries_of(record(later))
+    (read,) = parse_entries(record(later))
     assert isinstance(read, AuditAction)
     assert read.model_dump() == SAID
 
 
 def test_action_of_which_little_is_said_has_empty_fields() -> None:
     bare = b'{"kind":"action","id":"a","what":"replay","state":"begun","by":"Ada","at":"2026-03-10T12:00:00Z"}'
-    (read,) = entries_of(record(bare))
+    (read,) = parse_entries(record(bare))
     assert isinstance(read, AuditAction)
     nothing: dict[str, Any] = {"filter": {}, "reason": "", "patch": None, "options": {}, "until": {}, "counts": {}}
     assert read.model_dump() == SAID | nothing
@@ -260,7 +262,7 @@ def test_outcome_without_a_reason_has_an_empty_one() -> None:
         b'{"kind":"outcomes","action":"a","topic":"t","partition":1,"attempts":2,"end":"delivered",'
         b'"at":"2026-03-10T12:00:00Z","letters":[[3,"d",4,5]]}'
     )
-    assert entries_of(record(bare)) == (AuditOutcome("a", "t", 1, 3, "d", 2, (4, 5), "delivered", NOON, "", ""),)
+    assert parse_entries(record(bare)) == (AuditOutcome("a", "t", 1, 3, "d", 2, (4, 5), "delivered", NOON, "", ""),)
     assert AuditOutcome("a", "t", 1, 3, "d", 2, (4, 5), "delivered", NOON)[-2:] == ("", "")
 
 
@@ -271,7 +273,7 @@ def test_outcomes_have_the_time_they_were_made_at() -> None:
 
 def test_id_is_its_time_to_the_millisecond_and_two_digits_by_chance() -> None:
     before = datetime.now(UTC)
-    ids = [new_id() for _ in range(100)]
+    ids = [new_action_id() for _ in range(100)]
     for each in ids:
         assert re.fullmatch(r"\d{8}-\d{6}-\d{3}[0-9a-f]{2}", each)
         at = datetime.strptime(each[:-2] + "000+0000", "%Y%m%d-%H%M%S-%f%z")
@@ -288,7 +290,9 @@ outcomes = st.lists(st.tuples(st.integers(1, 3), st.sampled_from([*CLOSING, *OPE
 
 
 @given(outcomes, st.sampled_from([CLOSING, ["delivered"], ["delivered", "failed"]]))
-def test_ledger_is_the_last_end_of_the_latest_attempt(ended: list[tuple[int, End]], closing: list[End]) -> None:
+def test_ledger_is_the_last_end_of_the_latest_attempt(
+    ended: list[tuple[int, OutcomeEnd]], closing: list[OutcomeEnd]
+) -> None:
     ledger = ResolutionIndex(closing) if closing is not CLOSING else ResolutionIndex()
     for attempts, end in ended:
         ledger.note(outcome_of(letter(attempts), "a", end))
@@ -297,7 +301,7 @@ def test_ledger_is_the_last_end_of_the_latest_attempt(ended: list[tuple[int, End
     closed = [end for end in ends if end in closing]
     for attempts in range(1, 5):
         about = LastOutcome(last, (closed or ends)[-1]) if ended and attempts <= last else None
-        assert ledger.about(letter(attempts)) == about
+        assert ledger.last_outcome(letter(attempts)) == about
         assert ledger.is_closed(letter(attempts)) == (about is not None and bool(closed))
-    assert ledger.about(head(2)) is None
+    assert ledger.last_outcome(head(2)) is None
     assert not ledger.is_closed(head(2))

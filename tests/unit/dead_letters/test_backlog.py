@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from streams.dead_letters.audit import End, ResolutionIndex
+from streams.dead_letters.audit import OutcomeEnd, ResolutionIndex
 from streams.dead_letters.backlog import OpenDeadLetters
 from tests.support.dead_letters import DLQ, dead, head, outcome_of
 from tests.support.events import NOON
@@ -10,7 +10,7 @@ from tests.support.events import NOON
 HOUR = timedelta(hours=1)
 
 
-def ledger(**ends: End) -> ResolutionIndex:
+def ledger(**ends: OutcomeEnd) -> ResolutionIndex:
     """What was done about letters: `n1="delivered"` about letter 1."""
     made = ResolutionIndex()
     for number, end in ends.items():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letter import Reason
-from streams.dead_letters.header import UNKNOWN, RecordOrigin, head_of
+from streams.dead_letters.header import UNKNOWN, RecordOrigin, parse_header
 from streams.kafka.reader import TopicRecord
 from tests.support.dead_letters import DLQ, dead, head
 from tests.support.events import NOON
@@ -38,7 +38,7 @@ def test_letter_of_ours_says_all_that_is_known_of_its_record() -> None:
 
 
 def test_letter_in_kafka_connects_convention_is_read() -> None:
-    said = head_of(
+    said = parse_header(
         foreign(
             ("__connect.errors.topic", b"orders"),
             ("__connect.errors.partition", b"2"),
@@ -58,7 +58,7 @@ def test_letter_in_kafka_connects_convention_is_read() -> None:
 
 
 def test_record_that_says_nothing_is_unknown_and_its_own_origin() -> None:
-    said = head_of(foreign(), DLQ)
+    said = parse_header(foreign(), DLQ)
     assert (said.reason, said.origin, said.attempts, said.amount) == (
         UNKNOWN,
         RecordOrigin(DLQ, 3, 17, digest(b"v")),
@@ -68,7 +68,7 @@ def test_record_that_says_nothing_is_unknown_and_its_own_origin() -> None:
 
 
 def test_what_a_terminal_would_obey_is_escaped() -> None:
-    said = head_of(
+    said = parse_header(
         foreign(("tillstream.reason", b"\x1b[31mEVIL\r\n"), ("tillstream.store", "\x9b2JS\u202e1 é\xa0€".encode())), DLQ
     )
     assert (said.reason, said.store) == (r"\x1b[31mEVIL\r\n", "\\x9b2JS\\u202e1 é\xa0€")
@@ -76,16 +76,16 @@ def test_what_a_terminal_would_obey_is_escaped() -> None:
 
 @pytest.mark.parametrize("amount", [b"5", b"5 " + b"Z" * 5000, b"5 EUR\n"])
 def test_amount_without_a_currency_is_none(amount: bytes) -> None:
-    said = head_of(foreign(("tillstream.amount", amount)), DLQ)
+    said = parse_header(foreign(("tillstream.amount", amount)), DLQ)
     assert (said.amount, said.currency) == (None, "")
 
 
 def test_later_attempt_is_newer_and_so_is_the_same_one_once_more() -> None:
     first = dead(1)
     second = dead(1, headers=first.headers, at=(0, 2), now=NOON + timedelta(hours=1))
-    assert head_of(second, DLQ).is_newer_than(head_of(first, DLQ))
-    assert (head_of(second, DLQ).attempts, head_of(second, DLQ).first_failed) == (2, NOON)
-    assert head(1, at=(0, 9)).is_newer_than(head(1, at=(0, 8)))
+    assert parse_header(second, DLQ).supersedes(parse_header(first, DLQ))
+    assert (parse_header(second, DLQ).attempts, parse_header(second, DLQ).first_failed) == (2, NOON)
+    assert head(1, at=(0, 9)).supersedes(head(1, at=(0, 8)))
 
 
 names = st.sampled_from([f"tillstream.{n}" for n in ("reason", "attempts", "amount", "first_failed_at", "event_id")])
@@ -94,7 +94,7 @@ connect = st.sampled_from([f"__connect.errors.{n}" for n in ("topic", "partition
 
 @given(st.lists(st.tuples(names | connect | st.text(max_size=5), st.none() | st.binary(max_size=12))))
 def test_no_header_whatsoever_is_fatal(headers: list[tuple[str, bytes]]) -> None:
-    said = head_of(foreign(*headers), DLQ)
+    said = parse_header(foreign(*headers), DLQ)
     assert said.last_failed <= datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -102,20 +102,20 @@ def test_no_header_whatsoever_is_fatal(headers: list[tuple[str, bytes]]) -> None
     ("stated", "amount"), [(b"3.5 EUR", "3.50"), (b"3.505 EUR", "3.505"), (b"3 JPY", "3"), (b"3.5 ???", "3.5")]
 )
 def test_amount_has_the_decimal_places_of_its_currency(stated: bytes, amount: str) -> None:
-    assert str(head_of(foreign(("tillstream.amount", stated)), DLQ).amount) == amount
+    assert str(parse_header(foreign(("tillstream.amount", stated)), DLQ).amount) == amount
 
 
 @pytest.mark.parametrize("amount", [b"1e99999999 EUR", b"NaN EUR", b"-1e12 EUR", b"x"])
 def test_absurd_amount_is_none(amount: bytes) -> None:
-    assert head_of(foreign(("tillstream.amount", amount)), DLQ).amount is None
+    assert parse_header(foreign(("tillstream.amount", amount)), DLQ).amount is None
 
 
 @pytest.mark.parametrize("moment", [b"9999-12-31T23:59:59+00:00", b"0001-01-01T00:00:00", b"soon"])
 def test_absurd_time_is_the_record_s_own(moment: bytes) -> None:
-    said = head_of(foreign(("tillstream.first_failed_at", moment))._replace(timestamp=10**18), DLQ)
+    said = parse_header(foreign(("tillstream.first_failed_at", moment))._replace(timestamp=10**18), DLQ)
     assert 1970 < said.first_failed.year < 2200
 
 
 def test_reason_of_the_future_is_shown_as_it_is() -> None:
-    assert head_of(foreign(("tillstream.reason", b"brand_new")), DLQ).reason == "brand_new"
+    assert parse_header(foreign(("tillstream.reason", b"brand_new")), DLQ).reason == "brand_new"
     assert head(1, reason=Reason.HELD_TIME).reason == "held_time"

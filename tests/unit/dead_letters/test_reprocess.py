@@ -11,19 +11,26 @@ from schemas.dead_letter import Reason
 from schemas.document import ErpDocument
 from sinks.base import Result
 from sinks.memory import MemorySink
-from streams.dead_letters.audit import AuditOutcome, End, LastOutcome, ResolutionIndex, alike, entries_of
-from streams.dead_letters.header import DeadLetterHeader, head_of
+from streams.dead_letters.audit import (
+    AuditOutcome,
+    LastOutcome,
+    OutcomeEnd,
+    ResolutionIndex,
+    group_outcomes,
+    parse_entries,
+)
+from streams.dead_letters.header import DeadLetterHeader, parse_header
+from streams.dead_letters.record import DeadLetterRecord
 from streams.dead_letters.reprocess import (
     PartitionLocks,
     ReplayedDigests,
     ReplayRecord,
     ReplayResult,
     RequeueOrPark,
-    for_letters,
-    for_rehearsal,
-    redo,
+    for_dry_run,
+    for_reprocessing,
+    reprocess,
 )
-from streams.dead_letters.writer import DeadLetterRecord
 from streams.kafka.reader import TopicRecord
 from streams.sink_retry import RetryingSink
 from tests.support.dead_letters import DLQ, dead, head, outcome_of
@@ -38,7 +45,7 @@ class Desk:
         self.line = Line(sink=MemorySink())
         self.sent: list[tuple[str, DeadLetterRecord]] = []
         self.back = RequeueOrPark(self._publish, DLQ, "parked", most_attempts, lambda: NOON)
-        self.to = for_letters(self.line.services, self.back)
+        self.to = for_reprocessing(self.line.services, self.back)
 
     async def _publish(self, topic: str, letters: Sequence[DeadLetterRecord]) -> None:
         self.sent += [(topic, one) for one in letters]
@@ -48,18 +55,18 @@ class Desk:
         assert isinstance(self.line.sink, MemorySink)
         return self.line.sink
 
-    async def redo(self, *letters: ReplayRecord) -> list[tuple[str, str]]:
-        return [(each.end, each.reason) for each in await redo(letters, self.to, 2, self.back)]
+    async def reprocess(self, *letters: ReplayRecord) -> list[tuple[str, str]]:
+        return [(each.end, each.reason) for each in await reprocess(letters, self.to, 2, self.back)]
 
     async def rehearse(self, *letters: ReplayRecord) -> list[ReplayResult]:
         assert isinstance(self.line.services.sink, RetryingSink)
-        to, _ = for_rehearsal(self.line.services, self.line.services.sink)
-        return await redo(letters, to, 2)
+        to, _ = for_dry_run(self.line.services, self.line.services.sink)
+        return await reprocess(letters, to, 2)
 
 
 def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> ReplayRecord:
     record = dead(number, **changes)
-    return ReplayRecord(head_of(record, DLQ), record, mended if mended is not None else record.value, "r-1")
+    return ReplayRecord(parse_header(record, DLQ), record, mended if mended is not None else record.value, "r-1")
 
 
 async def test_letter_that_passes_is_delivered_and_once_more_a_duplicate() -> None:
@@ -80,7 +87,7 @@ async def test_what_a_replay_brought_is_known_without_asking_the_sink_again() ->
             asked.extend(document.event_id for document in documents)
             return await desk.line.services.sink.write(documents)
 
-    desk.to = replace(for_letters(desk.line.services, desk.back, ReplayedDigests()), sink=Counting())
+    desk.to = replace(for_reprocessing(desk.line.services, desk.back, ReplayedDigests()), sink=Counting())
     other = again(1)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3, offset=7))
     assert await desk.redo(again(1), again(2)) == [("delivered", "")] * 2
@@ -151,8 +158,8 @@ async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
     other = again(3)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3))
     lanes = PartitionLocks()
-    first = asyncio.ensure_future(redo([again(1)], desk.to, 2, desk.back, lanes))
-    second = asyncio.ensure_future(redo([again(2), other], desk.to, 2, desk.back, lanes))
+    first = asyncio.ensure_future(reprocess([again(1)], desk.to, 2, desk.back, lanes))
+    second = asyncio.ensure_future(reprocess([again(2), other], desk.to, 2, desk.back, lanes))
     while ["3"] not in written:  # of another partition: it does not wait
         await asyncio.sleep(0)
     assert written == [["1"], ["3"]]
@@ -162,12 +169,12 @@ async def test_calls_that_share_lanes_keep_the_order_of_a_partition() -> None:
 
 
 def test_outcomes_that_are_alike_share_a_record_and_each_comes_back() -> None:
-    ended: list[tuple[DeadLetterHeader, End, str, str]] = [(head(n), "delivered", "", "") for n in range(5_000)]
+    ended: list[tuple[DeadLetterHeader, OutcomeEnd, str, str]] = [(head(n), "delivered", "", "") for n in range(5_000)]
     ended.insert(7, (head(1), "failed", "unmapped_item", "SKU-9"))
-    records = [TopicRecord(0, 0, 0, b"", one.model_dump_json().encode(), []) for one in alike("a", ended)]
-    assert [len(entries_of(record)) for record in records] == [4_000, 1_000, 1]
+    records = [TopicRecord(0, 0, 0, b"", one.model_dump_json().encode(), []) for one in group_outcomes("a", ended)]
+    assert [len(parse_entries(record)) for record in records] == [4_000, 1_000, 1]
     assert max(len(record.value or b"") for record in records) < 2**18
-    back = [e for record in records for e in entries_of(record) if isinstance(e, AuditOutcome)]
+    back = [e for record in records for e in parse_entries(record) if isinstance(e, AuditOutcome)]
     told = [(e.action, e.origin, e.attempts, e.letter, e.end, e.reason, e.detail) for e in back]
     ended.append(ended.pop(7))
     assert told == [
@@ -187,10 +194,10 @@ async def test_rehearsal_tells_what_would_be_and_changes_nothing() -> None:
 async def test_rehearsal_of_two_letters_of_one_event_tells_of_the_conflict() -> None:
     desk = Desk()
     other = dead(9, event_id="e-1", receipt="1", cashier="B")
-    told = await desk.rehearse(again(1), ReplayRecord(head_of(other, DLQ), other, other.value))
+    told = await desk.rehearse(again(1), ReplayRecord(parse_header(other, DLQ), other, other.value))
     assert [(each.end, each.reason) for each in told] == [("delivered", ""), ("failed", "conflicting_duplicate")]
     newer = dead(10, event_id="e-2", receipt="1", revision=2)
-    told = await desk.rehearse(ReplayRecord(head_of(newer, DLQ), newer, newer.value), again(1))
+    told = await desk.rehearse(ReplayRecord(parse_header(newer, DLQ), newer, newer.value), again(1))
     assert [each.end for each in told] == ["delivered", "superseded"]
     assert told[1].documents == ()  # it would change nothing
 
@@ -210,7 +217,7 @@ def test_ledger_closes_what_was_dealt_with_until_a_later_attempt(end: Any) -> No
 def test_failure_leaves_a_letter_open_and_tells_that_it_was_tried() -> None:
     ledger = ResolutionIndex()
     ledger.note(outcome_of(head(1), "a", "failed", Reason.UNMAPPED_ITEM.value))
-    assert (ledger.is_closed(head(1)), ledger.about(head(1))) == (False, LastOutcome(1, "failed"))
+    assert (ledger.is_closed(head(1)), ledger.last_outcome(head(1))) == (False, LastOutcome(1, "failed"))
 
 
 def test_failure_beside_an_end_of_the_same_attempt_opens_nothing() -> None:
@@ -242,7 +249,7 @@ class Bug:
 
 async def test_letter_by_which_the_line_fails_goes_back_and_keeps_no_other_from_being_tried() -> None:
     desk = Desk()
-    desk.to = for_letters(desk.line.services, desk.back, Bug())
+    desk.to = for_reprocessing(desk.line.services, desk.back, Bug())
     ended = await desk.redo(again(1), again(2), again(3))
     assert ended == [("delivered", ""), ("failed", "ends_worker"), ("delivered", "")]
     ((topic, letter),) = desk.sent
@@ -258,7 +265,7 @@ async def test_outage_of_a_replay_puts_nothing_back() -> None:
         def split(self, partition: int, arrivals: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             raise OSError(28, "no space left")
 
-    desk.to = for_letters(desk.line.services, desk.back, Away())
+    desk.to = for_reprocessing(desk.line.services, desk.back, Away())
     with pytest.raises(OSError, match="no space left"):
         await desk.redo(again(1))
     assert desk.sent == []

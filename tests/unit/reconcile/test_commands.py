@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.reconcile.run import first_unsettled_day
-from streams.dead_letters.day_states import DayState, note_days
+from streams.dead_letters.day_states import DayState, write_day_states
 from tests.support.reconciliation import DAYS, Desk, ref
 
 S1, S2 = "S1", "S2"
@@ -185,9 +185,11 @@ def test_unsettled_days_of_before_stay_in_view(desk: Desk) -> None:
         "2026-03-05": "differs",
         "": "differs",
     }
-    note_days(desk.settings, [DayState(store=S1, day="2026-03-03", state="incomplete", at=at, by="ada")])
-    note_days(desk.settings, [DayState(store=S1, day=day, state=said, at=at, by="ada") for day, said in last.items()])
+    write_day_states(desk.settings, [DayState(store=S1, day="2026-03-03", state="incomplete", at=at, by="ada")])
+    write_day_states(
+        desk.settings, [DayState(store=S1, day=day, state=said, at=at, by="ada") for day, said in last.items()]
+    )
     assert first_unsettled_day(desk.settings, first) == date(2026, 3, 3)
-    note_days(desk.settings, [DayState(store=S1, day="2026-03-03", state="balanced", at=at, by="ada")])
+    write_day_states(desk.settings, [DayState(store=S1, day="2026-03-03", state="balanced", at=at, by="ada")])
     assert first_unsettled_day(desk.settings, first) == date(2026, 3, 5)
     assert first_unsettled_day(desk.settings, date(2026, 3, 4)) == date(2026, 3, 4)

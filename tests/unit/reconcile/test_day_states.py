@@ -29,7 +29,7 @@ from ops.reconcile.render import day_as_json
 from ops.reconcile.rows import ReceiptFigures
 from ops.reconcile.run import ReconciliationResult
 from ops.reconcile.store_day import CurrencyTotals, DayReport
-from streams.dead_letters.audit import entries_of
+from streams.dead_letters.audit import parse_entries
 from streams.dead_letters.day_states import DayStates
 from streams.kafka.reader import TopicRecord
 from tests.support.events import NOON
@@ -55,7 +55,7 @@ def test_state_stays_since_it_was_found_first() -> None:
 
 def test_states_in_the_audit_topic_are_no_entries_about_letters() -> None:
     states = DayStates(days=[current_state(day(), [], NOON, "ada")])
-    assert entries_of(TopicRecord(0, 0, 0, b"days", states.model_dump_json().encode(), [])) == ()
+    assert parse_entries(TopicRecord(0, 0, 0, b"days", states.model_dump_json().encode(), [])) == ()
 
 
 def test_digest_of_the_erp_that_was_not_asked_for_changes_nothing() -> None:

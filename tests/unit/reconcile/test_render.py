@@ -13,7 +13,7 @@ from ops.reconcile.repair import describe_unrepaired
 from ops.reconcile.run import ReconciliationResult
 from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import counted
-from streams.dead_letters.audit import AuditAction, What
+from streams.dead_letters.audit import ActionKind, AuditAction
 from tests.support.books import AFTER, World
 from tests.support.events import NOON, value
 
@@ -133,7 +133,7 @@ def test_gap_is_not_said_to_be_missing_at_the_till_for_sure(capsys: pytest.Captu
     ],
 )
 def test_audit_says_of_which_day_a_repair_was(
-    what: What, options: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+    what: ActionKind, options: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report_audit([AuditAction(id="a", what=what, state="done", by="ada", at=NOON, options=options, counts={"kept": 1})])
     assert capsys.readouterr().out.splitlines()[1].split("done")[1].split("1 kept")[0].strip() == said

@@ -33,7 +33,7 @@ from schemas.store import Store, Stores
 from sinks.base import SinkMisconfigured
 from sinks.memory import MemorySink
 from streams.batch import Batch
-from streams.dead_letters.day_states import days_noted
+from streams.dead_letters.day_states import read_day_states
 from streams.kafka import reader as topics
 from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.mapping.mapper import IdentityMapper
@@ -291,12 +291,12 @@ def test_states_are_noted_where_they_changed_and_the_topic_has_something(desk: D
         "balanced",
         "unproved",
     ]
-    assert days_noted(desk.settings) == {}
+    assert read_day_states(desk.settings) == {}
     update_states(desk.settings, found, "ada", save=True)
-    kept = days_noted(desk.settings)
+    kept = read_day_states(desk.settings)
     assert {key: [state.by for state in past] for key, past in kept.items()} == {("S1", DAYS[0]): ["ada"]}
     update_states(desk.settings, ReconciliationResult(NOW, days, None, history=kept), "grace", save=True)
-    assert days_noted(desk.settings) == kept
+    assert read_day_states(desk.settings) == kept
 
 
 def test_states_and_signatures_are_noted_in_topics_that_are_there(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from schemas.dead_letter import Reason
 from sinks.sql.errors import _KINDS, _SQLITE_KINDS
-from streams.dead_letters.audit import End
+from streams.dead_letters.audit import OutcomeEnd
 from streams.metrics import MOST_STORES, OTHER_STORES, BatchHistogram, WorkerMetrics
 from streams.settings import WatchdogSettings
 from streams.worker.health import HealthServer
@@ -89,7 +89,7 @@ def test_counters_are_exported_as_0_from_the_start() -> None:
     found = {name: {s.labels[label] for s in samples if s.name == name and s.value == 0} for name, label in COUNTED}
     assert found["tillstream_sink_errors_total"] >= {*_KINDS.values(), *_SQLITE_KINDS.values(), "other"}
     ends_by_hand = {"resolved", "refused"}
-    assert found["tillstream_dead_letters_retried_total"] == {*get_args(End)} - ends_by_hand
+    assert found["tillstream_dead_letters_retried_total"] == {*get_args(OutcomeEnd)} - ends_by_hand
     assert found["tillstream_events_rejected_total"] == {reason.value for reason in Reason}
 
 

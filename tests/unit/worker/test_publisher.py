@@ -18,7 +18,7 @@ from faust.exceptions import ProducerSendError
 
 from schemas.dead_letter import Reason
 from streams.batch import Rejection
-from streams.dead_letters.writer import DeadLetterRecord, letter
+from streams.dead_letters.record import DeadLetterRecord, dead_letter_record
 from streams.metrics import WorkerMetrics
 from streams.sink_retry import BackOff
 from streams.worker.publisher import DeadLetterPublisher
@@ -54,7 +54,9 @@ class Topic:
 
 def letters(*values: bytes) -> list[DeadLetterRecord]:
     return [
-        letter(Rejection(FakeRecord(offset, one), Reason.INVALID_JSON, "json_invalid", "decode"), "pos.sales", 0, NOON)
+        dead_letter_record(
+            Rejection(FakeRecord(offset, one), Reason.INVALID_JSON, "json_invalid", "decode"), "pos.sales", 0, NOON
+        )
         for offset, one in enumerate(values)
     ]
 
