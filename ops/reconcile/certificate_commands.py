@@ -40,7 +40,9 @@ def certificate_command(
     allow_open: bool,
     by: str,
 ) -> None:
-    """Sign a certificate of a store's day, with its totals and digests.
+    """Write a signed certificate of a store's day.
+
+    It holds the day's totals and digests.
 
     The key is certificate_key of the settings. Exit code 1 if the day differs, is incomplete or unproved, which the
     certificate says as well. With --allow-open only if it differs.
@@ -81,7 +83,9 @@ def certificate_command(
 )
 @with_broker
 def verify_command(file: Path, key_file: Path | None, config: Path | None, broker: str | None) -> None:
-    """Verify that a certificate (JSON or page) is as it was signed. Exit code 1 if it is not.
+    """Verify the signature of a certificate (JSON or page).
+
+    Exit code 1 if it is not as it was signed.
 
     Only the public key is needed: no settings, no broker and no ERP.
     """

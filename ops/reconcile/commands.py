@@ -159,7 +159,10 @@ def _describe_imbalance(day: DayReport) -> str:
 def history_command(
     config: Path | None, broker: str | None, day: date | None, store: str | None, as_json: bool
 ) -> None:
-    """Show the states that days have had: since when, by whom and why."""
+    """Show the past states of business days.
+
+    Since when, by whom, and why.
+    """
     states_by_day = read_day_states(settings_from(config, broker=broker))
     states = [
         state
@@ -210,7 +213,9 @@ def repair_command(
     by: str,
     as_json: bool,
 ) -> None:
-    """Process records again that are missing in the ERP. Without --apply this is a dry run.
+    """Process records that are missing in the ERP again.
+
+    Without --apply this is a dry run.
 
     The ERP takes each event once, so nothing is booked twice. Refused records become dead letters. Exit code 1 if a
     difference is left, or a record refused.

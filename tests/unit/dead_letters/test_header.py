@@ -30,7 +30,7 @@ def test_another_record_at_the_same_offset_is_another() -> None:
 
 def test_letter_of_ours_says_all_that_is_known_of_its_record() -> None:
     said = head(7)
-    assert (said.origin, said.place) == (RecordOrigin("pos.sales", 0, 7, said.origin.digest), "0:7")
+    assert (said.origin, said.location) == (RecordOrigin("pos.sales", 0, 7, said.origin.digest), "0:7")
     assert (said.reason, said.detail, said.stage) == ("unmapped_item", "lines.0.sku: unmapped 'A'", "map")
     assert (said.attempts, said.first_failed, said.last_failed) == (1, NOON, NOON)
     assert (said.event_id, said.source, said.store) == ("pos:e-7", "pos", "S1")

@@ -71,8 +71,8 @@ def again(number: int = 1, mended: bytes | None = None, **changes: Any) -> Repla
 
 async def test_letter_that_passes_is_delivered_and_once_more_a_duplicate() -> None:
     desk = Desk()
-    assert await desk.redo(again(1)) == [("delivered", "")]
-    assert await desk.redo(again(1)) == [("duplicate", "")]
+    assert await desk.reprocess(again(1)) == [("delivered", "")]
+    assert await desk.reprocess(again(1)) == [("duplicate", "")]
     assert (len(desk.sink.documents), desk.sent) == (1, [])
 
 
@@ -90,20 +90,20 @@ async def test_what_a_replay_brought_is_known_without_asking_the_sink_again() ->
     desk.to = replace(for_reprocessing(desk.line.services, desk.back, ReplayedDigests()), sink=Counting())
     other = again(1)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3, offset=7))
-    assert await desk.redo(again(1), again(2)) == [("delivered", "")] * 2
-    assert await desk.redo(other, again(3, lines=[]), again(2)) == [
+    assert await desk.reprocess(again(1), again(2)) == [("delivered", "")] * 2
+    assert await desk.reprocess(other, again(3, lines=[]), again(2)) == [
         ("duplicate", ""),
         ("failed", "empty_receipt"),
         ("duplicate", ""),
     ]
     assert asked == ["pos:e-1", "pos:e-2"]
-    assert await desk.redo(again(3)) == [("delivered", "")]  # what was refused is not known
+    assert await desk.reprocess(again(3)) == [("delivered", "")]  # what was refused is not known
 
 
 async def test_letter_that_fails_again_keeps_its_bytes_and_gains_an_attempt() -> None:
     desk = Desk()
     first = again(1, totals={"gross": "9.00"}, headers=[("trace", b"t")])
-    assert await desk.redo(first) == [("failed", "totals_mismatch")]
+    assert await desk.reprocess(first) == [("failed", "totals_mismatch")]
     [(topic, letter)] = desk.sent
     stated = dict(letter.headers)
     assert (topic, letter.value, letter.key) == (DLQ, first.letter.value, first.letter.key)
@@ -114,18 +114,18 @@ async def test_letter_that_fails_again_keeps_its_bytes_and_gains_an_attempt() ->
 
 async def test_mended_value_goes_through_the_line_and_never_into_the_topic() -> None:
     desk = Desk()
-    assert await desk.redo(again(1, mended=value(1), totals={"gross": "9.00"})) == [("delivered", "")]
+    assert await desk.reprocess(again(1, mended=value(1), totals={"gross": "9.00"})) == [("delivered", "")]
     broken = again(2, mended=b"{", totals={"gross": "9.00"})
-    assert await desk.redo(broken) == [("failed", "invalid_json")]
+    assert await desk.reprocess(broken) == [("failed", "invalid_json")]
     assert [letter.value for _, letter in desk.sent] == [broken.letter.value]
 
 
 async def test_letter_that_failed_too_often_is_parked() -> None:
     desk = Desk(most_attempts=2)
     bad = {"totals": {"gross": "9.00"}}
-    assert await desk.redo(again(1, **bad)) == [("failed", "totals_mismatch")]
+    assert await desk.reprocess(again(1, **bad)) == [("failed", "totals_mismatch")]
     second = again(1, **bad, headers=dead(1, **bad).headers)
-    assert await desk.redo(second) == [("parked", "totals_mismatch")]
+    assert await desk.reprocess(second) == [("parked", "totals_mismatch")]
     assert [topic for topic, _ in desk.sent] == [DLQ, "parked"]
 
 
@@ -133,7 +133,7 @@ async def test_letters_of_several_partitions_come_to_their_own_ends() -> None:
     desk = Desk()
     other = again(2)
     other.head = replace(other.head, origin=other.head.origin._replace(partition=3))
-    assert await desk.redo(again(1), other, again(3, lines=[])) == [
+    assert await desk.reprocess(again(1), other, again(3, lines=[])) == [
         ("delivered", ""),
         ("failed", "empty_receipt"),
         ("delivered", ""),
@@ -250,7 +250,7 @@ class Bug:
 async def test_letter_by_which_the_line_fails_goes_back_and_keeps_no_other_from_being_tried() -> None:
     desk = Desk()
     desk.to = for_reprocessing(desk.line.services, desk.back, Bug())
-    ended = await desk.redo(again(1), again(2), again(3))
+    ended = await desk.reprocess(again(1), again(2), again(3))
     assert ended == [("delivered", ""), ("failed", "ends_worker"), ("delivered", "")]
     ((topic, letter),) = desk.sent
     headers = dict(letter.headers)
@@ -267,5 +267,5 @@ async def test_outage_of_a_replay_puts_nothing_back() -> None:
 
     desk.to = for_reprocessing(desk.line.services, desk.back, Away())
     with pytest.raises(OSError, match="no space left"):
-        await desk.redo(again(1))
+        await desk.reprocess(again(1))
     assert desk.sent == []
