@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ops.reconcile.run import first_unsettled_day
 from streams.dead_letters.day_states import DayState, write_day_states
 from tests.support.reconciliation import DAYS, Desk, ref
@@ -193,3 +195,29 @@ def test_unsettled_days_of_before_stay_in_view(desk: Desk) -> None:
     write_day_states(desk.settings, [DayState(store=S1, day="2026-03-03", state="balanced", at=at, by="ada")])
     assert first_unsettled_day(desk.settings, first) == date(2026, 3, 5)
     assert first_unsettled_day(desk.settings, date(2026, 3, 4)) == date(2026, 3, 4)
+
+
+@pytest.mark.parametrize("command", ["sign", "certificate"])
+@pytest.mark.parametrize(("given", "missing"), [(("--day", DAYS[0]), "--store"), (("--store", S1), "--day")])
+def test_one_day_is_named_by_store_and_date(desk: Desk, command: str, given: tuple[str, str], missing: str) -> None:
+    assert f"Missing option '{missing}'" in desk.run("reconcile", command, *given, code=2)
+
+
+def test_days_of_one_date_or_store_are_all_shown_and_others_up_to_a_number(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.reconcile.render.MAX_ROWS", 1)
+
+    def rows(*arguments: str, code: int = 1) -> int:
+        return sum(
+            line.split()[:1] in ([S1], [S2]) for line in desk.raw("reconcile", *arguments, code=code).splitlines()
+        )
+
+    assert (rows(), rows("--all")) == (1, 5)
+    assert (rows("--store", S1), rows("--day", DAYS[0], code=0)) == (3, 2)
+
+
+def test_altered_field_is_named_by_the_event_that_was_sent(desk: Desk) -> None:
+    desk.execute(f"UPDATE document_lines SET sku = 'OTHER' WHERE external_ref = '{ref(2)}'")
+    day = by_day(desk.reconcile("--deep", "--store", S1, code=1))[S1, DAYS[0]]
+    assert [each["detail"] for each in day["differences"]] == ["line 1: sku OTHER instead of A"]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,6 +117,18 @@ def test_what_is_altered_is_told() -> None:
         ref(2): "payment 1: kind card instead of cash",
         ref(3): "lines 0 instead of 1",
         ref(4): "line 1: sku B instead of A",
+    }
+
+
+def test_sums_are_compared_where_the_record_can_not_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world(value(1), value(2))
+    monkeypatch.setattr(made, "_documents", lambda *_: {})
+    document = made.sink.documents[ref(1)]
+    document.gross, document.net = document.gross + 1, document.net + 1
+    made.sink.documents[ref(2)].payments = []
+    assert {one.ref: one.detail for day in made.reconcile() for one in day.differences} == {
+        ref(1): "gross, net 3.52 instead of 2.52",
+        ref(2): "paid by cash 0.00 instead of 3.00",
     }
 
 

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from ops.reconcile.explain import word_filter
 from streams.kafka.reader import TopicRecord
 from tests.support.reconciliation import DAYS, TOPIC, Desk, ref
@@ -86,3 +88,9 @@ def test_records_are_decoded_that_may_have_the_word(desk: Desk) -> None:
     assert not chosen("4711", None)
     assert chosen("47/11", None)
     assert chosen("4711", None, contract="shopify")
+
+
+def test_at_most_twenty_receipts_of_one_number_are_traced(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    refs = [ref(1, store=f"S{number}") for number in range(1, 26)]
+    monkeypatch.setattr("ops.reconcile.explain._find_references", lambda *_: refs)
+    assert [way["receipt"] for way in ways(desk, "1")] == refs[:20]

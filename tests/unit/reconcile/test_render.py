@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ops.dlq.render import report_audit
 from ops.reconcile.certificate_page import render_page
@@ -149,3 +150,11 @@ def test_repair_says_which_kinds_it_does_not_touch() -> None:
     person = "left to a person who knows which side is right: 2 moved"
     assert describe_unrepaired(differences, forget=False) == ["repaired only with --revoke: 1 altered", person]
     assert describe_unrepaired(differences, forget=True) == [person]
+
+
+def test_sentences_are_never_broken_by_a_narrow_terminal(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.reconcile.render.table_console", lambda: Console(width=40))
+    lines = told(world.reconcile(), capsys)
+    assert lines[-1] == "2 store-days: 1 balanced, 1 incomplete. Books agree. NOT BOOKED: 9.99 EUR in 1 receipt."
