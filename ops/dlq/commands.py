@@ -20,7 +20,7 @@ from ops.dlq.export import CannotExport, export
 from ops.dlq.filters import DeadLetterFilter, NotAFilter, moment, with_parked_topic
 from ops.dlq.listing import DeadLetterListing, history, list_dead_letters, read_audit
 from ops.dlq.patch import BadPatch, ValuePatch, patchable
-from ops.dlq.replay import NoSuchReplay, ReplayOrder, Told, choose, rehearse, replay
+from ops.dlq.replay import NoSuchReplay, OnOutcomes, ReplayOrder, choose, dry_run, replay
 from ops.dlq.stats import stats
 from ops.inspect.commands import progress_bar
 from ops.terminal.options import settings_from, with_broker, with_settings
@@ -36,7 +36,7 @@ from streams.sources.contracts import find_contract, load_contract
 
 FAILED = 1
 as_one_object = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
-apply_option = click.option("--apply", is_flag=True, help="Do it; without this nothing is changed, only told.")
+apply_option = click.option("--apply", is_flag=True, help="Do it; without this nothing is changed.")
 
 
 def _parsed(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -202,7 +202,7 @@ def show_command(
 
     Why and how often it failed, the actions on it, its headers and its record.
 
-    Personal data are stars, and what can't be read is not shown.
+    Personal data are masked with stars, and unreadable values are not shown.
     """
     wanted = _meant(DeadLetterFilter(places=(place,), parked=parked))
     settings = _opened(wanted, config, broker=broker)
@@ -283,11 +283,11 @@ def replay_command(
 
     By today's contract, mapping and rules, into the same ERP.
 
-    Without --apply it is a dry run: it tells which would pass, which would not and why, and what would change in the
-    ERP. The ERP takes each event once, so a replay that is done twice, or killed and resumed, changes nothing more.
-    What fails again keeps its bytes and gains an attempt. Ctrl-C stops between two parts.
+    Without --apply it is a dry run: it shows which would pass, which would not and why, and the changes in the ERP.
+    The ERP takes each event once, so a replay that is repeated, or killed and resumed, changes nothing more. A record
+    that fails again keeps its bytes and gains an attempt. Ctrl-C stops between two batches.
 
-    Exit code 1 when a letter fails (or would), or when the replay was stopped before its end.
+    Exit code 1 if a dead letter fails (or would), or if the replay was stopped before its end.
     """
     settings = _opened(wanted, config, broker=broker, sink_url=sink_url)
     if (
@@ -314,7 +314,7 @@ def replay_command(
     sys.exit(_rehearsed(settings, order, keep, as_json=as_json))
 
 
-#: What of a filter may be given beside --resume.
+#: The filter options that may be given with --resume.
 _OWN = {"text": None, "parked": False}
 
 
@@ -326,8 +326,8 @@ def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bo
     desk = build_replay_pipeline(settings.model_copy(update={"apply_migrations": False}), release=order.release)
     try:
         with progress_bar("trying them", len(chosen)) as told:
-            report = asyncio.run(rehearse(settings, desk, order, chosen, _counting(told), keep))
-        refs = sorted({d.external_ref for each in report.rehearsed for d in each.documents})
+            report = asyncio.run(dry_run(settings, desk, order, chosen, _counting(told), keep))
+        refs = sorted({d.external_ref for each in report.dry_run_results for d in each.documents})
         held = {d.external_ref: d for d in desk.sink.read(refs)} if refs else {}
     finally:
         desk.sink.close()
@@ -362,7 +362,7 @@ def _replayed(settings: Settings, order: ReplayOrder, resume: str | None, *, as_
     return FAILED if failed or not report.drained else 0
 
 
-def _counting(told: Callable[[int], None]) -> Told:
+def _counting(told: Callable[[int], None]) -> OnOutcomes:
     count = 0
 
     def note(redone: Sequence[ReplayResult]) -> None:

@@ -34,7 +34,7 @@ async def export(
     *,
     reveal: bool,
 ) -> int:
-    """Writes the letters, and their values with stars for what is personal, unless it may be shown.
+    """Write the dead letters with their values, personal data masked unless revealed.
 
     Raises CannotExport.
     """
@@ -115,5 +115,5 @@ async def _rows(
 
 
 def _harmless(value: Any) -> Any:
-    """What a spreadsheet would take for a formula, as text."""
+    """Quote text that a spreadsheet would execute as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

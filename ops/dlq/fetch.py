@@ -1,4 +1,4 @@
-"""The letters that somebody has chosen by their heads, read again with all that they hold."""
+"""Fetch the selected dead letters with their records."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -24,9 +24,9 @@ Part = Sequence[tuple[DeadLetterHeader, TopicRecord]]
 async def fetch_selected(
     settings: Settings, chosen: Sequence[DeadLetterHeader], size: int = BATCH_RECORDS, group: str | None = None
 ) -> AsyncGenerator[tuple[Any, AsyncGenerator[Part]]]:
-    """The consumer, and the chosen letters with their records, at most `size` at a time.
+    """Provide the consumer and the selected dead letters with their records, at most `size` at a time.
 
-    What the group has committed is passed over. Raises BrokerUnreachable for what the consumer raises.
+    Offsets that the group has committed are left out. Raises BrokerUnreachable for the consumer's errors.
     """
     config = {"group.id": group} if group is not None else {}
     with open_consumer(settings.kafka_access, settings.dead_letter_topic, **config) as consumer:

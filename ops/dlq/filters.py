@@ -1,4 +1,4 @@
-"""Which dead letters are meant: the filter that all commands share, and that the audit trail keeps."""
+"""The filter of dead letters that all commands share and the audit topic keeps."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,11 +18,11 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 
 
 class NotAFilter(ValueError):
-    """An option that can't be one; the message says what is wanted."""
+    """An invalid option; the message says which values are valid."""
 
 
 class DeadLetterFilter(BaseModel):
-    """All that is stated must be true of a letter; of several values of one option, one."""
+    """Selects dead letters for which every option holds; several values of one option are alternatives."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,9 +40,9 @@ class DeadLetterFilter(BaseModel):
     parked: bool = False
 
     def stated(self) -> dict[str, Any]:
-        """What the filter says, as JSON values, for the audit trail; nothing for all open letters.
+        """Return the filter as JSON values for the audit topic; empty for all open dead letters.
 
-        A text may be personal: only its digest is told.
+        A text may be personal: only its digest is recorded.
         """
         told = self.model_dump(mode="json", exclude_defaults=True)
         if self.text is not None:
@@ -84,7 +84,7 @@ def _digest(text: str) -> str:
 
 
 def with_parked_topic(settings: Settings) -> Settings:
-    """The settings for the letters of the parked topic: what fails again goes back there."""
+    """Return settings with the parked topic as the dead-letter topic: records that fail again go back there."""
     return settings.model_copy(update={"dead_letter_topic": settings.parked_topic})
 
 

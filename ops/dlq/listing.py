@@ -1,4 +1,4 @@
-"""The dead letters that there are: the newest of each record, and whether something was done about it."""
+"""The dead letters of the topic: the latest of each record, and whether it is resolved."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +15,8 @@ from streams.settings import Settings
 
 @dataclass
 class AuditRead:
-    """What was done about each record; the actions by id, with all that came of them; what one of them has tried."""
+    """The resolutions by record, the actions by id with their outcomes, and the dead letters that one action has
+    tried."""
 
     ledger: ResolutionIndex = field(default_factory=ResolutionIndex)
     actions: dict[str, AuditAction] = field(default_factory=dict)
@@ -24,7 +25,7 @@ class AuditRead:
 
 @dataclass
 class DeadLetterListing:
-    """What a look at the topics found. `ends`: where the dead-letter topic's partitions ended then."""
+    """The result of reading the topics. `ends`: the end offsets of the dead-letter topic's partitions at that time."""
 
     letters: list[DeadLetterHeader]
     trail: AuditRead
@@ -39,9 +40,9 @@ class DeadLetterListing:
 def list_dead_letters(
     settings: Settings, wanted: DeadLetterFilter, progress: Progress = lambda _: None, of: str | None = None
 ) -> DeadLetterListing:
-    """The letters that the filter means, by place; each record once, however often it became a letter.
+    """Return the dead letters that match the filter, by location; each record once, with its latest dead letter.
 
-    What is closed is left out, unless the filter asks for it. The whole dead-letter topic is read. Raises
+    Closed ones are left out, unless the filter asks for them. The whole dead-letter topic is read. Raises
     TopicsUnusable and BrokerUnreachable.
     """
     there = partitions_of_topics(settings.kafka_access)

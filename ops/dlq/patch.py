@@ -21,7 +21,7 @@ _PATCHABLE = ("json", "cloudevents", "csv")
 
 
 class BadPatch(ValueError):
-    """The text is no patch; the message says what is wrong."""
+    """The text is not a patch; the message names the fault."""
 
 
 class PatchFailed(Exception):
@@ -60,7 +60,7 @@ class ValuePatch:
 
 
 def patchable(contract: Contract) -> bool:
-    """Whether records of the contract are JSON as they stand in the topic."""
+    """Return whether records of the contract are JSON in the topic."""
     return contract.format in _PATCHABLE
 
 
@@ -78,7 +78,7 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 def identity(record: Record, source: RecordSource) -> list[dict[str, str] | None] | None:
-    """What makes the record's events the ones they are, as far as it can be told; None when nothing can."""
+    """Return the identities of the record's events, as far as they can be read; None if none can."""
     try:
         return source.identities(record, IDENTITY)
     except RefusedRecord:
@@ -86,5 +86,5 @@ def identity(record: Record, source: RecordSource) -> list[dict[str, str] | None
 
 
 def same_identity(before: list[dict[str, str] | None] | None, after: list[dict[str, str] | None] | None) -> bool:
-    """Whether these are the same events. What could not be told before, and can now, makes others of them."""
+    """Return whether these are the same events. An identity that became readable only now counts as another one."""
     return before is not None and before == after

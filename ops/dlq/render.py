@@ -26,7 +26,7 @@ _HIDDEN = "(not shown: it may hold personal data; see --reveal)"
 
 
 def advice(reason: str) -> tuple[str, str]:
-    """(what the reason means, what to do about it)"""
+    """Return the meaning of a reason and its remedy."""
     if reason in list(Reason):
         known = Reason(reason)
         return known.meaning, known.advice
@@ -125,7 +125,7 @@ def report_audit(actions: Sequence[AuditAction]) -> None:
 
 
 def _meant(action: AuditAction) -> dict[str, Any]:
-    """Return what the action was limited to: a filter of letters, or of a repair its store and day."""
+    """Return the scope of the action: a filter of dead letters, or the store and day of a repair."""
     if action.what not in ("repair", "undo"):
         return action.filter
     return {name: value for name, value in action.options.items() if name in ("store", "day", "repair") and value}
@@ -160,9 +160,9 @@ def row(head: DeadLetterHeader, ledger: ResolutionIndex) -> dict[str, Any]:
 
 
 def value_of(record: TopicRecord, source: RecordSource, *, reveal: bool) -> str:
-    """The record's value for people; what may be personal in it is stars, what can't be read is not shown.
+    """Return the record's value for display; personal data are masked, unreadable values are left out.
 
-    The schemas that `source` reads by must have been asked for.
+    The schemas of `source` must have been fetched.
     """
     raw = record.value or b""
     try:
@@ -182,7 +182,7 @@ def value_of(record: TopicRecord, source: RecordSource, *, reveal: bool) -> str:
 
 
 _EMAIL = "e-mail"
-#: What may be shown of an event of our own schema; what is not in it may be anybody's name.
+#: The fields of a canonical event that may be shown; any other field may hold a name.
 _EVENT: dict[str, Any] = {
     **dict.fromkeys(
         ("event_id", "source", "type", "store", "register", "receipt", "revision", "occurred_at", "currency")
@@ -280,7 +280,7 @@ def _ledger(done: Sequence[AuditOutcome]) -> ResolutionIndex:
 
 
 def letters_of(count: int, noun: str = "letter") -> str:
-    """So many letters, in words."""
+    """Return the number of dead letters as text."""
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 

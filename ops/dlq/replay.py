@@ -1,15 +1,15 @@
-"""Dead letters through the line again: first as a rehearsal, then in earnest, resumably.
+"""Run dead letters through the line again: a dry run, and the resumable replay.
 
-A replay has a consumer group of its own, which holds its progress. A letter is committed as read when the sink has its
-document, or the broker its new letter, and the audit trail its outcome: a replay that is killed at any instruction and
-resumed, or run twice, changes nothing more.
+A replay has a consumer group of its own, which holds its progress. A dead letter is committed as read when the sink has
+its document, or the broker its new dead letter, and the audit log its outcome: a replay that is killed at any
+instruction and resumed, or run twice, changes nothing more.
 """
 
 import asyncio
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,14 +50,14 @@ PASSED = ("delivered", "superseded", "duplicate", "noted")
 
 
 class NoSuchReplay(Exception):
-    """There is no replay of that id to be resumed; the message says what to do."""
+    """No replay of that id can be resumed; the message gives the remedy."""
 
 
 @dataclass
 class ReplayOrder:
-    """What is to be replayed, and how. `rate` in letters a second; `fixed`: only those that would pass now.
+    """The selection and options of a replay. `rate`: dead letters a second; `fixed`: only those that would pass now.
 
-    `release` is noted only: the desk books what the rules would hold.
+    `release` is only recorded: the pipeline has the rules that book receipts they would hold.
     """
 
     wanted: DeadLetterFilter = field(default_factory=DeadLetterFilter)
@@ -73,34 +73,34 @@ class ReplayOrder:
 
 @dataclass
 class ReplayReport:
-    """What became of the letters, or would: by end, and by end and reason. `drained`: none is left undone."""
+    """The outcomes of a replay or a dry run: by end, and by end and reason. `drained`: all were processed."""
 
     id: str = ""
     letters: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     drained: bool = True
-    rehearsed: list[ReplayResult] = field(default_factory=list)
+    dry_run_results: list[ReplayResult] = field(default_factory=list)
 
-    def note(self, redone: Sequence[ReplayResult]) -> None:
-        """Counts outcomes."""
-        self.ends.update(each.end for each in redone)
-        self.reasons.update((each.end, each.reason) for each in redone if each.reason)
+    def add(self, results: Sequence[ReplayResult]) -> None:
+        """Count outcomes."""
+        self.ends.update(each.end for each in results)
+        self.reasons.update((each.end, each.reason) for each in results if each.reason)
 
 
-#: What of an order the audit trail keeps, beside its filter and patch.
+#: Options of an order that the audit log keeps, besides its filter and patch.
 _KEPT = ("limit", "fixed", "new_identity", "release", "rate")
-#: Slices that a part has: of several source partitions, which go through the line side by side.
-_SIDE_BY_SIDE = 5
-Told = Callable[[Sequence[ReplayResult]], None]
+#: Slices in a batch: of several source partitions, which go through the line concurrently.
+_SLICES_PER_BATCH = 5
+OnOutcomes = Callable[[Sequence[ReplayResult]], None]
 
 
 def choose(
     settings: Settings, order: ReplayOrder, progress: Progress = lambda _: None, resumed: AuditAction | None = None
 ) -> tuple[DeadLetterListing, list[DeadLetterHeader]]:
-    """The open letters that the order means, the oldest failures first where it is limited.
+    """Return the open dead letters of the order, the oldest failures first if it is limited.
 
-    `resumed`: those that this replay has begun with and not tried yet.
+    With `resumed`: those that this replay has begun with and not tried yet.
     """
     shelf = list_dead_letters(settings, order.wanted, progress, of=resumed.id if resumed is not None else None)
     chosen = shelf.open
@@ -108,133 +108,194 @@ def choose(
         tried = shelf.trail.tried
         chosen = [h for h in chosen if h.offset < resumed.until.get(h.partition, 0)]
         chosen = [h for h in chosen if (h.partition, h.offset) not in tried]
-    if order.limit is not None and not order.fixed:  # then it is what passes that is limited
+    if order.limit is not None and not order.fixed:  # otherwise the limit counts passing ones
         chosen = sorted(chosen, key=lambda head: (head.last_failed, head.partition, head.offset))[: order.limit]
     return shelf, chosen
 
 
-async def rehearse(
+async def dry_run(
     settings: Settings,
-    desk: ReplayPipeline,
+    pipeline: ReplayPipeline,
     order: ReplayOrder,
-    chosen: Sequence[DeadLetterHeader],
-    told: Told,
+    selected: Sequence[DeadLetterHeader],
+    on_outcomes: OnOutcomes,
     keep: int = 20,
 ) -> ReplayReport:
-    """What a replay would do, by today's contract, mapping, rules and ERP. Nothing is changed.
+    """Return the outcomes of a replay by today's contract, mapping, rules and ERP. Nothing is changed.
 
     The first `keep` outcomes are kept with their documents.
     """
-    report = ReplayReport(letters=len(chosen))
-    to, _ = for_dry_run(desk.services, desk.retrying_sink)
+    report = ReplayReport(letters=len(selected))
+    services, _ = for_dry_run(pipeline.services, pipeline.retrying_sink)
     most = settings.slice_records
-    async with fetch_selected(settings, chosen, _SIDE_BY_SIDE * most) as (_, parts):
-        async for part in parts:
-            letters, refused = await _prepared(settings, desk, order, part, "")
-            redone = refused + await reprocess(letters, to, most)
-            report.note(redone)
-            told(redone)
-            report.rehearsed += redone[: max(0, keep - len(report.rehearsed))]
+    async with fetch_selected(settings, selected, _SLICES_PER_BATCH * most) as (_, batches):
+        async for batch in batches:
+            records, refused = await _prepare(settings, pipeline, order, batch, "")
+            results = refused + await reprocess(records, services, most)
+            report.add(results)
+            on_outcomes(results)
+            report.dry_run_results += results[: max(0, keep - len(report.dry_run_results))]
     return report
 
 
 async def replay(
     settings: Settings,
-    desk: ReplayPipeline,
+    pipeline: ReplayPipeline,
     order: ReplayOrder,
     stop: asyncio.Event,
-    told: Told,
+    on_outcomes: OnOutcomes,
     resume: str | None = None,
 ) -> ReplayReport:
-    """Replays what the order means. Stops between two parts once `stop` is set.
+    """Replay the dead letters of the order. Stops between two batches once `stop` is set.
 
-    With `resume` the order is that of the replay of this id; its letters that are done are not taken again. Raises
+    With `resume` the order is that of the replay of this id; dead letters that it has finished are not repeated. Raises
     NoSuchReplay, TopicsUnusable and BrokerUnreachable.
     """
-    partitions = (await asyncio.to_thread(ensure_dead_letter_topics, settings.kafka_access, settings.topic_plan))[
-        settings.audit_topic
-    ]
-    chosen, action = await asyncio.to_thread(_begin, settings, order, resume)
-    report = ReplayReport(id=action.id, letters=len(chosen))
-    trail, sender = AuditWriter(settings), ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
-    trail.write(action)
-    await asyncio.to_thread(trail.confirm)
-    back = RequeueOrPark(
-        _publisher(sender), settings.dead_letter_topic, settings.parked_topic, settings.most_attempts, desk.services.now
-    )
-    to = for_reprocessing(desk.services, back, ReplayedDigests())
-    rehearsal, _ = for_dry_run(desk.services, desk.retrying_sink)
-    follower = AuditTail(settings, partitions, ledger := ResolutionIndex(), exclude=action.id)
-    pace = _RateLimit(order.rate)
-    left = order.limit
-    most = settings.slice_records
-    size = _SIDE_BY_SIDE * most if order.rate is None else max(1, min(most, int(order.rate)))
+    topics = await asyncio.to_thread(ensure_dead_letter_topics, settings.kafka_access, settings.topic_plan)
+    selected, action = await asyncio.to_thread(_begin, settings, order, resume)
+    running = _Replay(settings, pipeline, order, action, topics[settings.audit_topic], stop, on_outcomes)
+    await running.run(selected)
+    return running.report
 
-    lanes = PartitionLocks()
 
-    async def through(letters: Sequence[ReplayRecord]) -> list[ReplayResult]:
-        nonlocal left
-        if order.fixed:
-            passing = {
-                each.again.head.location for each in await reprocess(letters, rehearsal, most) if each.end in PASSED
-            }
-            letters = [again for again in letters if again.head.location in passing][:left]
-            left = left if left is None else left - len(letters)
-        return await reprocess(letters, to, most, back, lanes)
+class _Replay:
+    """One replay: runs batches of dead letters through the line, and records and commits their outcomes in order.
 
-    async def still_open(part: Part) -> Part:
-        """Without what somebody has dealt with since the replay began."""
-        await asyncio.to_thread(follower.read)
-        return [(head, record) for head, record in part if not ledger.is_closed(head)]
+    While one batch is in the line, the outcomes of the one before are recorded.
+    """
 
-    async def settle(consumer: Any, part: Part, redone: Sequence[ReplayResult]) -> None:
-        trail.write_outcomes(group_outcomes(action.id, map(ReplayResult.ended, redone)))
-        await asyncio.to_thread(trail.confirm)
-        await asyncio.to_thread(commit, consumer, settings, part)
-        report.note(redone)
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: ReplayPipeline,
+        order: ReplayOrder,
+        action: AuditAction,
+        audit_partitions: int,
+        stop: asyncio.Event,
+        on_outcomes: OnOutcomes,
+    ) -> None:
+        self.report = ReplayReport(id=action.id, drained=False)
+        self._settings = settings
+        self._pipeline = pipeline
+        self._order = order
+        self._action = action
+        self._stop = stop
+        self._on_outcomes = on_outcomes
+        self._slice = settings.slice_records
+        self._left = order.limit
+        self._audit = AuditWriter(settings)
+        producer = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
+        self._requeue = RequeueOrPark(
+            _publisher(producer),
+            settings.dead_letter_topic,
+            settings.parked_topic,
+            settings.most_attempts,
+            pipeline.services.now,
+        )
+        self._services = for_reprocessing(pipeline.services, self._requeue, ReplayedDigests())
+        self._dry_run, _ = for_dry_run(pipeline.services, pipeline.retrying_sink)
+        self._resolutions = ResolutionIndex()
+        self._audit_tail = AuditTail(settings, audit_partitions, self._resolutions, exclude=action.id)
+        self._locks = PartitionLocks()
+        #: Batches in the line, in their order, each with the results of the records that never got there.
+        self._running: deque[tuple[Part, list[ReplayResult], asyncio.Future[list[ReplayResult]]]] = deque()
+        self._recording: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
 
-    settling: asyncio.Future[None] = asyncio.ensure_future(asyncio.sleep(0))
-    going: deque[tuple[Part, list[ReplayResult], asyncio.Future[list[ReplayResult]]]] = deque()
-    ahead = 0 if order.fixed else 1  # what passes is known when what comes before it is done
+    async def run(self, selected: Sequence[DeadLetterHeader]) -> None:
+        """Replay the selected dead letters; `report.drained` says whether all of them were."""
+        self.report.letters = len(selected)
+        try:
+            self._audit.write(self._action)
+            await asyncio.to_thread(self._audit.confirm)
+            group = f"tillstream-replay-{self._action.id}"
+            async with fetch_selected(self._settings, selected, self._batch_size(), group) as (consumer, batches):
+                try:
+                    drained = await self._run_batches(consumer, batches)
+                finally:
+                    await self._cancel()
+                await self._recording
+                self.report.drained = drained
+        finally:
+            self._audit_tail.close()
+            await asyncio.to_thread(_end, self._audit, self._action, self.report)
 
-    async def finish(consumer: Any, left_going: int) -> bool:
-        """Parts in their order, until so many are still in the line. False if it was to stop while the ERP is away."""
-        nonlocal settling
-        while len(going) > left_going:
-            part, refused, trying = going[0]
-            if (redone := await _unless_stopped(trying, stop, desk)) is None:
+    def _batch_size(self) -> int:
+        rate = self._order.rate
+        return _SLICES_PER_BATCH * self._slice if rate is None else max(1, min(self._slice, int(rate)))
+
+    async def _run_batches(self, consumer: Any, batches: AsyncIterable[Part]) -> bool:
+        """Return whether all batches were replayed and recorded."""
+        limit = _RateLimit(self._order.rate)
+        # With --only-passing the batch before decides how many more may pass.
+        in_line = 0 if self._order.fixed else 1
+        async for batch in batches:
+            if self._stop.is_set():
+                break
+            still_open = await self._without_resolved(batch)
+            records, refused = await _prepare(self._settings, self._pipeline, self._order, still_open, self._action.id)
+            self._running.append((batch, refused, asyncio.ensure_future(self._reprocess(records))))
+            if not await self._finish(consumer, in_line):
+                break
+            await limit.keep(len(batch), self._stop)
+        else:
+            return await self._finish(consumer, 0)
+        await self._finish(consumer, 0)
+        return False
+
+    async def _without_resolved(self, batch: Part) -> Part:
+        """Return the batch without dead letters that were resolved since the replay began."""
+        await asyncio.to_thread(self._audit_tail.read)
+        return [(header, record) for header, record in batch if not self._resolutions.is_closed(header)]
+
+    async def _reprocess(self, records: Sequence[ReplayRecord]) -> list[ReplayResult]:
+        if self._order.fixed:
+            tried = await reprocess(records, self._dry_run, self._slice)
+            passing = {result.again.head.location for result in tried if result.end in PASSED}
+            records = [record for record in records if record.head.location in passing][: self._left]
+            self._left = None if self._left is None else self._left - len(records)
+        return await reprocess(records, self._services, self._slice, self._requeue, self._locks)
+
+    async def _finish(self, consumer: Any, in_line: int) -> bool:
+        """Record batches in their order, until at most `in_line` are still in the line.
+
+        Return False if the replay was stopped while the ERP is unavailable.
+        """
+        while len(self._running) > in_line:
+            batch, refused, running = self._running[0]
+            results = await self._unless_stopped(running)
+            if results is None:
                 return False
-            going.popleft()
-            await settling  # the part before: done while this one went through the line
-            settling = asyncio.ensure_future(settle(consumer, part, refused + redone))
-            told(refused + redone)
+            self._running.popleft()
+            await self._recording  # of the batch before
+            self._recording = asyncio.ensure_future(self._record(consumer, batch, refused + results))
+            self._on_outcomes(refused + results)
         return True
 
-    report.drained, ended = False, False
-    try:
-        async with fetch_selected(settings, chosen, size, f"tillstream-replay-{action.id}") as (consumer, parts):
-            try:
-                async for part in parts:
-                    if stop.is_set():
-                        break
-                    letters, refused = await _prepared(settings, desk, order, await still_open(part), action.id)
-                    going.append((part, refused, asyncio.ensure_future(through(letters))))
-                    if not await finish(consumer, ahead):
-                        break
-                    await pace.keep(len(part), stop)
-                else:
-                    ended = True
-                ended = await finish(consumer, 0) and ended
-            finally:
-                for _, _, trying in going:
-                    trying.cancel()
-                await asyncio.gather(settling, *(trying for _, _, trying in going), return_exceptions=True)
-            await settling
-            report.drained = ended
-    finally:
-        follower.close()
-        await asyncio.to_thread(_end, trail, action, report)
-    return report
+    async def _record(self, consumer: Any, batch: Part, results: Sequence[ReplayResult]) -> None:
+        self._audit.write_outcomes(group_outcomes(self._action.id, map(ReplayResult.ended, results)))
+        await asyncio.to_thread(self._audit.confirm)
+        await asyncio.to_thread(commit, consumer, self._settings, batch)
+        self.report.add(results)
+
+    async def _unless_stopped(self, running: asyncio.Future[list[ReplayResult]]) -> list[ReplayResult] | None:
+        """Return the results; None if the replay is stopped while the ERP is unavailable.
+
+        The ERP recognises documents that it has taken nevertheless.
+        """
+        stopping: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and self._pipeline.retrying_sink.trouble is not None:
+                running.cancel()
+                await asyncio.wait({running})
+            return None if running.cancelled() else await running
+        finally:
+            stopping.cancel()
+
+    async def _cancel(self) -> None:
+        for _, _, running in self._running:
+            running.cancel()
+        await asyncio.gather(self._recording, *(running for _, _, running in self._running), return_exceptions=True)
 
 
 def _begin(settings: Settings, order: ReplayOrder, resume: str | None) -> tuple[list[DeadLetterHeader], AuditAction]:
@@ -270,7 +331,7 @@ def _begin(settings: Settings, order: ReplayOrder, resume: str | None) -> tuple[
     ):
         if is_so != was_so:
             raise NoSuchReplay(f"replay {resume} was begun with{'out' * is_so} {option}; resume it so")
-    # What came afterwards, the new letters of this very replay among it, is not meant; nor what it has tried.
+    # Later dead letters, including those of this very replay, are left out, and so are those it has tried.
     _, chosen = choose(settings, order, resumed=earlier)
     options = earlier.options | {"resumed_by": order.by}
     return chosen, earlier.model_copy(update={"state": "begun", "at": datetime.now(UTC), "options": options})
@@ -284,34 +345,19 @@ def _end(trail: AuditWriter, action: AuditAction, report: ReplayReport) -> None:
     trail.confirm()
 
 
-async def _unless_stopped(
-    trying: asyncio.Future[list[ReplayResult]], stop: asyncio.Event, desk: ReplayPipeline
-) -> list[ReplayResult] | None:
-    """The outcomes; None when it is to stop while the ERP is away: what the ERP may have taken, it recognises."""
-    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait([trying, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if not trying.done() and desk.retrying_sink.trouble is not None:
-            trying.cancel()
-            await asyncio.wait({trying})
-        return None if trying.cancelled() else await trying
-    finally:
-        stopping.cancel()
-
-
-async def _prepared(
-    settings: Settings, desk: ReplayPipeline, order: ReplayOrder, part: Part, replay_id: str
+async def _prepare(
+    settings: Settings, pipeline: ReplayPipeline, order: ReplayOrder, batch: Part, replay_id: str
 ) -> tuple[list[ReplayRecord], list[ReplayResult]]:
-    """Those of a part that can go through the line, mended; and what became of those that can't."""
+    """Return the batch's records for the line, patched, and the results of those that can't be run."""
     letters: list[ReplayRecord] = []
     refused: list[ReplayResult] = []
-    for head, record in part:
+    for head, record in batch:
         again = ReplayRecord(head, record, record.value, replay_id)
         try:
             if head.truncated:
                 again.value = await asyncio.to_thread(_whole, settings, again)
             if order.patch is not None:
-                _mend(again, order.patch, desk, new_identity=order.new_identity)
+                _patch(again, order.patch, pipeline, new_identity=order.new_identity)
         except PatchFailed as fault:
             refused.append(ReplayResult(again, "refused", str(fault)))
         else:
@@ -319,15 +365,15 @@ async def _prepared(
     return letters, refused
 
 
-def _mend(again: ReplayRecord, patch: ValuePatch, desk: ReplayPipeline, *, new_identity: bool) -> None:
-    before = identity(again, desk.services.source)
+def _patch(again: ReplayRecord, patch: ValuePatch, pipeline: ReplayPipeline, *, new_identity: bool) -> None:
+    before = identity(again, pipeline.services.source)
     again.value = patch.applied(again.value)
-    if not new_identity and not same_identity(before, identity(again, desk.services.source)):
+    if not new_identity and not same_identity(before, identity(again, pipeline.services.source)):
         raise PatchFailed("changes_identity")
 
 
 def _whole(settings: Settings, again: ReplayRecord) -> bytes:
-    """The value of a truncated letter, from where it came. Raises Unpatchable."""
+    """Return the whole value of a truncated dead letter from its source topic. Raises PatchFailed."""
     stated = dict(again.letter.headers).get(OWN + "sha256") or b""
     origin = again.head.origin
     found = record_at(settings.kafka_access, origin.topic, origin.partition, origin.offset)
@@ -346,14 +392,14 @@ def _publisher(sender: ConfirmingProducer) -> Callable[[str, Sequence[DeadLetter
 
 
 class _RateLimit:
-    """At most `rate` letters a second."""
+    """Limits the rate to `rate` dead letters a second."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._next = time.monotonic()
 
     async def keep(self, letters: int, stop: asyncio.Event) -> None:
-        """Waits until the next letters may go."""
+        """Wait until the next dead letters may go."""
         if self._rate is None:
             return
         self._next = max(self._next, time.monotonic() - 1.0) + letters / self._rate

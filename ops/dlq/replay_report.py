@@ -1,4 +1,4 @@
-"""What a replay would do, and what one did, for people and machines."""
+"""Reports of replays and dry runs, for people and machines."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -18,7 +18,7 @@ _COMPARED = ("kind", "revision", "business_date", "currency", "net", "tax", "rou
 
 
 def changes(document: ErpDocument, held: ErpDocument | None) -> dict[str, list[str]]:
-    """What the document would change in the ERP, field by field: [held, new]; nothing held is empty."""
+    """Return the changes of a document in the ERP by field: [held, new]; empty if nothing is held."""
     found = {}
     for name in _COMPARED:
         before = getattr(held, name) if held is not None else None
@@ -35,14 +35,14 @@ def _said(value: object, currency: str) -> str:
 
 
 def foreseen(report: ReplayReport, held: Mapping[str, ErpDocument]) -> dict[str, Any]:
-    """A rehearsal as one JSON object. `held`: what the ERP has now, by reference."""
+    """Return a dry run as one JSON object. `held`: the ERP's current documents by reference."""
     return {
         "letters": report.letters,
         "would_pass": sum(report.ends[end] for end in PASSED),
         "would_fail": report.letters - sum(report.ends[end] for end in PASSED),
         "ends": dict(report.ends),
         "reasons": _reasons(report),
-        "first": [_foreseen(each, held) for each in report.rehearsed],
+        "first": [_foreseen(each, held) for each in report.dry_run_results],
     }
 
 

@@ -62,6 +62,6 @@ def _oldest(letters: Sequence[DeadLetterHeader]) -> str | None:
 
 
 def common_details(letters: Iterable[DeadLetterHeader], most: int = 10) -> list[tuple[str, str, int]]:
-    """(reason, detail, letters) of what is said most often: what one repair would mend."""
+    """Return (reason, detail, dead letters) of the most frequent faults, each of which one repair would fix."""
     said = Counter((head.reason, head.detail) for head in letters)
     return [(reason, detail, count) for (reason, detail), count in said.most_common(most)]

@@ -1,4 +1,4 @@
-"""A dry run: what the line would make of each receipt, told by the line itself, with nothing kept."""
+"""A dry run: the outcome of each receipt, by the line itself, with nothing kept."""
 
 import asyncio
 from collections import defaultdict
@@ -19,7 +19,7 @@ _AT_ONCE = 500
 
 
 class DryRunVerdict(NamedTuple):
-    """What would become of a receipt: a word for each of its events, and why it would be a dead letter."""
+    """The outcome of a receipt: a word for each of its events, and why it would be a dead letter."""
 
     line: int
     key: str
@@ -28,10 +28,10 @@ class DryRunVerdict(NamedTuple):
 
 
 def verdicts(settings: Settings, receipts: Iterator[FileReceipt]) -> Iterator[DryRunVerdict]:
-    """The line's verdict on each receipt, in order, by the settings' contract, mapping and sink.
+    """Yield the line's verdict on each receipt, in order, by the settings' contract, mapping and sink.
 
-    What the sink would have taken by now counts; it is remembered on disk. Raises ContractError, SinkUnavailable and
-    SinkMisconfigured.
+    Documents that the sink would have taken by then count; they are remembered on disk. Raises ContractError,
+    SinkUnavailable and SinkMisconfigured.
     """
     desk = build_replay_pipeline(settings)
     with closing(desk.sink), asyncio.Runner() as runner:

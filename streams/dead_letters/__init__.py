@@ -1,1 +1,1 @@
-"""Dead letters read back: what they say, what was done about them, and their way through the line again."""
+"""Dead letters: writing, reading, auditing, retrying and replaying them."""

@@ -1,11 +1,12 @@
-"""The audit trail: what was done about dead letters, by whom, and what became of each. A topic of its own.
+"""The audit log: actions on dead letters, their operators and outcomes. A topic of its own.
 
-A topic, because it must outlive the tool that writes it, and be where the letters are. Kinds of records, all JSON:
+It is a topic, because it must outlive the tool that writes it, and be next to the dead letters. Kinds of records, all
+JSON:
 
 - An action (`AuditAction`) when it begins, and again when it ends, keyed by its id.
-- The outcomes of letters of an action that ended group_outcomes (`OutcomeGroup`), keyed by its id too. They are confirmed before
-  the letters are committed as read, so whoever goes on after a crash finds all that was done, or does it again.
-- The states of some hundred store-days (`streams.dead_letters.day_states`), which are no entries of this trail.
+- The outcomes of an action, equal ones grouped (`OutcomeGroup`), keyed by its id too. They are confirmed before the
+  dead letters are committed as read, so a run that continues after a crash finds every outcome, or repeats the work.
+- The states of some hundred store-days (`streams.dead_letters.day_states`), which are not entries of this log.
 - The documents that a repair took back (`streams.dead_letters.removed_documents`), keyed by its id, which are no
   entries either.
 """
@@ -55,9 +56,9 @@ class AuditAction(BaseModel):
 
 
 class AuditOutcome(NamedTuple):
-    """What became of one letter.
+    """The outcome of one dead letter.
 
-    `attempts` is the letter's: this and every earlier one is dealt with. `letter` is its partition and offset in the
+    `attempts` is the dead letter's: this and every earlier one is resolved. `letter` is its partition and offset in the
     dead-letter topic.
     """
 
@@ -80,9 +81,9 @@ class AuditOutcome(NamedTuple):
 
 
 class OutcomeGroup(BaseModel):
-    """What became group_outcomes of some letters, in one record: a record for each would cost more than the letter did.
+    """Equal outcomes of several dead letters in one record: a record for each would cost more than the dead letter did.
 
-    `letters` has of each the record's offset and digest, and the letter's partition and offset.
+    `letters` has the offset and digest of each record, and the partition and offset of its dead letter.
     """
 
     kind: Literal["outcomes"] = "outcomes"
@@ -126,13 +127,13 @@ _POLL = 0.1
 
 
 class LastOutcome(NamedTuple):
-    """What was done last about a record: up to which attempt, with which end."""
+    """The last outcome of a record: up to which attempt, with which end."""
 
     attempts: int
     end: OutcomeEnd
 
 
-_done = lru_cache(LastOutcome)  # one for all that ended group_outcomes
+_done = lru_cache(LastOutcome)  # one for all equal ones
 
 
 def new_action_id() -> str:
@@ -144,7 +145,7 @@ def new_action_id() -> str:
 def group_outcomes(
     action: str, ended: Iterable[tuple[DeadLetterHeader, OutcomeEnd, str, str]]
 ) -> Iterator[OutcomeGroup]:
-    """What became of letters (each with its end, reason and detail) by the action, those that ended group_outcomes together."""
+    """Yield the action's outcomes (each with its end, reason and detail), equal ones grouped."""
     groups: dict[tuple[str, int, int, OutcomeEnd, str, str], list[tuple[int, str, int, int]]] = defaultdict(list)
     for head, end, reason, detail in ended:
         topic, partition, offset, digest = head.origin
@@ -167,7 +168,7 @@ def group_outcomes(
 
 
 def parse_entries(record: TopicRecord) -> Sequence[Entry]:
-    """The entries of a record of the audit topic; none where it tells of days, or somebody else wrote it."""
+    """Return the entries in a record of the audit topic; none for store-days and for foreign records."""
     try:
         found = _RECORD.validate_json(record.value or b"")
     except ValidationError:
@@ -183,10 +184,10 @@ def read_entries(settings: Settings, partitions: int) -> Iterable[Entry]:
 
 
 class ResolutionIndex:
-    """What was done about each record, as far as it was told. `closed`: the ends after which nothing is left to do.
+    """The last outcome of each record. `closed`: the ends that resolve a record.
 
-    A trail may tell of millions of records: they are kept by hash, in some 100 bytes each. Of a million, two have the
-    same 64 bits with a chance of 10 ** -7.
+    A log may hold millions of records: they are kept by hash, in some 100 bytes each. The chance that two of a million
+    share the same 64 bits is 10 ** -7.
     """
 
     def __init__(self, closed: Sequence[OutcomeEnd] = CLOSED) -> None:
@@ -208,7 +209,7 @@ class ResolutionIndex:
         return known.end in self._closed and end not in self._closed
 
     def last_outcome(self, head: DeadLetterHeader) -> LastOutcome | None:
-        """What was done about this letter, or one of a later attempt at its record."""
+        """Return the last outcome of this dead letter, or of a later attempt at its record."""
         done = self._done.get(hash(head.origin)) if self._done else None
         return done if done is not None and done.attempts >= head.attempts else None
 
@@ -219,7 +220,7 @@ class ResolutionIndex:
 
 
 class AuditTail:
-    """Reads the trail as it grows, into a ledger. Whoever opens it closes it.
+    """Reads the log as it grows, into an index. Close it when done.
 
     `but`: an action whose outcomes are left out, since it is the reader's own.
     """
@@ -233,9 +234,9 @@ class AuditTail:
         self._open = set(range(partitions))
 
     def read(self) -> None:
-        """Notes what has come in; the first time, all that is there. Raises BrokerUnreachable.
+        """Read new entries; the first time, all of them. Raises BrokerUnreachable.
 
-        To ask the broker where the trail ends would wait for the client's own fetch, half a second.
+        Asking the broker for the end of the log would wait for the client's own fetch, half a second.
         """
         with kafka_errors(self._reading):
             while self._open:
@@ -261,7 +262,7 @@ class AuditTail:
 
 
 class AuditWriter:
-    """Writes entries. What was written is safe when `confirm` returns."""
+    """Writes entries, which are safe when `confirm` returns."""
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.audit_topic

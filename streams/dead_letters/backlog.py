@@ -1,6 +1,6 @@
-"""How many dead letters are open, and since when the oldest is: told by the one worker that has the first partition.
+"""The number of open dead letters and the age of the oldest, exported by the worker that has the first partition.
 
-It follows the whole dead-letter topic, and the audit trail for what was dealt with, slowly: the line comes first.
+It follows the dead-letter topic, and the audit log for resolved ones, slowly: the line comes first.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PIECE, MOST_OPEN = 1000, 50_000
 
 
 class OpenDeadLetters:
-    """The letters about which something is left to do, each record once. What is beyond `most` is not remembered."""
+    """The open dead letters, each record once. At most `most` of them are remembered."""
 
     def __init__(self, ledger: ResolutionIndex, topic: str, most: int = MOST_OPEN) -> None:
         self._ledger = ledger
@@ -47,7 +47,8 @@ class OpenDeadLetters:
                 self._open[head.origin] = head
 
     def drop(self, begins: dict[int, int]) -> None:
-        """Forgets what was dealt with, and what the topic has no more: `begins` are its partitions' first offsets."""
+        """Forget resolved dead letters, and those that have left the topic: `begins` are its partitions' first
+        offsets."""
         self._open = {
             origin: head
             for origin, head in self._open.items()
@@ -63,7 +64,7 @@ class OpenDeadLetters:
 
 
 class BacklogMonitor:
-    """Runs beside the line, as long as the worker does. `mine`: whether it is this worker's turn to tell."""
+    """Runs next to the line, as long as the worker does. `mine`: whether this worker reports the backlog."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class BacklogMonitor:
                 await asyncio.sleep(back_off.wait(attempt))
 
     async def _follow(self) -> None:
-        """Returns when it is not this worker's turn any more, or when it should begin anew."""
+        """Return when another worker reports the backlog, or when counting has to start again."""
         topic, audit = self._settings.dead_letter_topic, self._settings.audit_topic
         there = await asyncio.to_thread(partitions_of_topics, self._settings.kafka_access)
         if topic not in there:

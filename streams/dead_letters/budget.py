@@ -8,7 +8,8 @@ NO_LIMIT = 10**12
 
 
 class BudgetExceeded(Exception):
-    """Too many records were rejected: our mapping or rules are the likelier cause. Nothing more may be dead-lettered."""
+    """Too many records were rejected: our mapping or rules are the likelier cause. Nothing more may be
+    dead-lettered."""
 
 
 class BudgetGuard:
@@ -62,14 +63,15 @@ class BudgetGuard:
             self._rejected -= old_rejected
 
     def _run_after(self, flags: Iterable[bool]) -> int:
-        """Return the length of the run of rejections at the end of the batch. Raises BudgetExceeded if a run is too long."""
+        """Return the length of the run of rejections at the end of the batch. Raises BudgetExceeded if a run is too
+        long."""
         run = self._run
         for rejected in flags:
             run = run + 1 if rejected else 0
             if self._max_consecutive is not None and run > self._max_consecutive:
                 raise BudgetExceeded(
                     f"more than {self._max_consecutive} records in a row would be dead letters; find the common "
-                    "cause; then correct the mapping, or restart with the correct version, or send SIGUSR1 to accept them "
-                    "as dead letters"
+                    "cause; then correct the mapping, or restart with the correct version, or send SIGUSR1 to accept "
+                    "them as dead letters"
                 )
         return run

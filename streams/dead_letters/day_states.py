@@ -1,4 +1,4 @@
-"""What was found of store-days, and who signed them off: kept in the audit topic, beside what was done of letters."""
+"""The states of store-days and their sign-offs: kept in the audit topic, next to the actions on dead letters."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -16,8 +16,8 @@ _TOGETHER = 500
 
 
 class NotBooked(BaseModel):
-    """What of a day is not in the ERP: receipts, their gross by currency, and records of which no amount is known, or
-    whose receipt is booked in another version."""
+    """The part of a day that is not in the ERP: receipts, their gross by currency, and records without a known amount,
+    or whose receipt is booked in another version."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -29,9 +29,9 @@ class NotBooked(BaseModel):
 class DayState(BaseModel):
     """The state of a store's business day since a moment. `figures` is a digest of the sums it was found by.
 
-    `books` and `unbooked` answer whether the books agreed and what was not booked then. Entries that have neither are
-    from before these were told apart: their `balanced` says that the books agreed, and nothing of dead letters; their
-    `closed` is a day of which records waited, or were lost. `held` is a digest of what the ERP held.
+    `books` and `unbooked` answer whether the books agreed and which money was not booked. Entries without them are
+    older than that distinction: their `balanced` says that the books agreed, and nothing of dead letters; their
+    `closed` is a day of which records waited, or were lost. `held` is a digest of the ERP's documents.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -69,7 +69,7 @@ def read_day_states(settings: Settings) -> dict[tuple[str, str], list[DayState]]
             try:
                 noted = DayStates.model_validate_json(record.value or b"")
             except ValidationError:
-                continue  # what was done about letters
+                continue  # actions on dead letters
             for state in noted.days:
                 found.setdefault((state.store, state.day), []).append(state)
     return found

@@ -1,4 +1,4 @@
-"""`DeadLetterHeader`: what the headers of a dead letter say, whoever wrote it."""
+"""`DeadLetterHeader`: the headers of a dead letter, from any program."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ _LATEST = 7_000_000_000_000  # milliseconds: in the year 2191
 
 
 class RecordOrigin(NamedTuple):
-    """Where a record was read first, and a digest of its value: its identity, however often it became a dead letter.
+    """The location where a record was first read, and a digest of its value: its identity across attempts.
 
-    The digest, because a topic that is made anew, or restored, begins with the same offsets again.
+    The digest is needed because a topic that is created again, or restored, begins with the same offsets.
     """
 
     topic: str
@@ -40,10 +40,11 @@ class RecordOrigin(NamedTuple):
 
 @dataclass(slots=True)
 class DeadLetterHeader:
-    """What a dead letter says of itself. Nothing personal is in it; hundreds of thousands of them fit into memory.
+    """The facts in a dead letter's headers. It holds nothing personal; hundreds of thousands fit into memory.
 
-    `partition` and `offset` are its place in the dead-letter topic. A letter of another program in Kafka Connect's
-    convention has its exception as reason; one without any has the reason `unknown`, and its own place as origin.
+    `partition` and `offset` are its location in the dead-letter topic. A dead letter of another program in Kafka
+    Connect's convention has its exception as reason; one without any has the reason `unknown`, and its own location
+    as origin.
     """
 
     partition: int
@@ -79,13 +80,13 @@ class DeadLetterHeader:
         return f"{self.partition}:{self.offset}"
 
     def supersedes(self, other: "DeadLetterHeader") -> bool:
-        """Whether it tells of a later attempt at the same record, or of the same one once more (after a crash)."""
+        """Return whether it is a later attempt at the same record, or the same one again (after a crash)."""
         mine = (self.attempts, self.last_failed, self.offset)
         return mine > (other.attempts, other.last_failed, other.offset)
 
 
 def parse_header(record: TopicRecord, topic: str) -> DeadLetterHeader:
-    """What a record of the dead-letter topic `topic` says; nothing in it is an error."""
+    """Parse the headers of a record of the dead-letter topic `topic`. Never raises."""
     said = _texts(record.headers)
     written = _EPOCH + timedelta(milliseconds=min(max(0, record.timestamp), _LATEST))
     amount, _, currency = said(OWN + "amount").partition(" ")
@@ -98,7 +99,7 @@ def parse_header(record: TopicRecord, topic: str) -> DeadLetterHeader:
         origin=_origin(said, record, topic),
         reason=intern(reason or said(CONNECT + "exception.class.name").rpartition(".")[2] or UNKNOWN),
         stage=intern(said(CONNECT + "stage")),
-        # Others' messages may quote what the record says.
+        # Messages of other programs may quote the record.
         detail=intern(said(OWN + "detail")),
         attempts=_whole(said(OWN + "attempts"), 1),
         first_failed=_moment(said(OWN + "first_failed_at")) or written,
@@ -119,7 +120,7 @@ Said = Callable[[str], str]
 
 
 def _texts(headers: Sequence[tuple[str, bytes | None]]) -> Said:
-    """The text of a header by its name, printable; empty where there is none. The last one counts."""
+    """Return a header's text, printable; empty if it is missing. The last one of a name counts."""
     found = {name: value for name, value in headers if name.startswith((OWN, CONNECT))}
 
     def said(name: str) -> str:
@@ -130,7 +131,7 @@ def _texts(headers: Sequence[tuple[str, bytes | None]]) -> Said:
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey (control characters, new lines) as its escape sequence."""
+    """Return the text with control characters and new lines escaped."""
     return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -159,7 +160,7 @@ def _digits(currency: str) -> int:
 
 
 def _number(text: str, digits: int) -> Decimal | None:
-    """The number, with so many decimal places at least."""
+    """Return the number with at least `places` decimal places."""
     try:
         number = Decimal(text)
     except InvalidOperation:

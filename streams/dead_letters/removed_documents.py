@@ -21,7 +21,7 @@ _PIECE = 30_000
 
 
 class RemovedPiece(BaseModel):
-    """A part of what was held under a reference in the ERP at a URL; `text` is JSON, in `of` pieces."""
+    """A piece of the rows held under a reference in the ERP at a URL; `text` is JSON, in `of` pieces."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -35,12 +35,12 @@ class RemovedPiece(BaseModel):
 
 
 def erp_url(settings: Settings) -> str:
-    """Return the ERP's URL without what stands behind it, which is nobody's business."""
+    """Return the ERP's URL without its parameters, which may be confidential."""
     return settings.sink_url.partition("?")[0]
 
 
 def to_pieces(action: str, erp: str, kept: Iterable[ReferenceSnapshot]) -> Iterator[RemovedPiece]:
-    """Cut what an action takes back into records for the audit topic."""
+    """Cut an action's removed documents into records for the audit topic."""
     for each in kept:
         text = json.dumps(each.rows, ensure_ascii=False)
         parts = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
@@ -50,7 +50,7 @@ def to_pieces(action: str, erp: str, kept: Iterable[ReferenceSnapshot]) -> Itera
 
 
 def reassemble(found: Iterable[RemovedPiece]) -> tuple[list[ReferenceSnapshot], list[str]]:
-    """Return what was cut, ordered by reference, and the references of which a piece is lost; some may come twice."""
+    """Return the documents ordered by reference, and the references of which a piece is lost; pieces may repeat."""
     texts: dict[str, dict[int, RemovedPiece]] = defaultdict(dict)
     for piece in found:
         texts[piece.external_ref][piece.piece] = piece
@@ -65,7 +65,7 @@ def reassemble(found: Iterable[RemovedPiece]) -> tuple[list[ReferenceSnapshot], 
 
 
 def read_removed(settings: Settings, action: str) -> tuple[list[ReferenceSnapshot], list[str], str]:
-    """Return what the action took back, as `reassemble` does, and from which ERP (`erp_url`).
+    """Return the documents that the action removed, as `reassemble` does, and their ERP (`erp_url`).
 
     Raises BrokerUnreachable.
     """

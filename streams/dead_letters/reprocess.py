@@ -1,7 +1,7 @@
-"""Dead letters through the line again: the same steps, the same sink, and a word for what became of each.
+"""Run dead letters through the line again: the same steps, the same sink, and an outcome for each.
 
-The workers' window of known records is left out: the sink knows every event it ever took. What fails again goes back
-into the dead-letter topic with its own bytes and one attempt more, or, after too many, to the parked topic.
+The workers' window of known records is left out: the sink knows every event it ever took. Records that fail again go
+back into the dead-letter topic with their own bytes and one attempt more, or, after too many, to the parked topic.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ PublishTo = Callable[[str, Sequence[DeadLetterRecord]], Awaitable[None]]
 
 @dataclass(slots=True, eq=False)
 class ReplayRecord:
-    """A dead letter as a record for the line; its value may have been mended."""
+    """A dead letter as a record for the line; its value may be patched."""
 
     head: DeadLetterHeader
     letter: TopicRecord
@@ -64,7 +64,7 @@ class ReplayRecord:
 
 
 class ReplayResult(NamedTuple):
-    """What became of a letter; of several events in one record the worst counts."""
+    """The outcome of a dead letter; of several events in one record the worst counts."""
 
     again: ReplayRecord
     end: OutcomeEnd
@@ -73,12 +73,13 @@ class ReplayResult(NamedTuple):
     documents: tuple[ErpDocument, ...] = ()
 
     def ended(self) -> tuple[DeadLetterHeader, OutcomeEnd, str, str]:
-        """What the audit trail is told of it."""
+        """Return the outcome for the audit log."""
         return self.again.head, self.end, self.reason, self.detail
 
 
 class RequeueOrPark:
-    """Where what fails again goes. As `pipeline.DeadLetterBox`, for records that are `ReplayRecord`."""
+    """Requeues records that fail again, and parks them after `max_attempts`. As `pipeline.DeadLetterBox`, for
+    `ReplayRecord`s."""
 
     def __init__(
         self, publish: PublishTo, topic: str, parked_topic: str, most_attempts: int, now: Callable[[], datetime]
@@ -120,10 +121,10 @@ class NoDedupe:
 
 
 class ReplayedDigests:
-    """What was brought into the ERP by now, in about 40 bytes a record. As `pipeline.SeenRecords`, of all partitions at
+    """The records brought into the ERP so far, in about 40 bytes each. As `pipeline.SeenRecords`, of all partitions at
     once.
 
-    A batch with one event that the sink holds already costs it half as much again as one of new ones.
+    A batch with one event that the sink already holds costs it half as much again as a batch of new ones.
     """
 
     def __init__(self) -> None:
@@ -138,14 +139,14 @@ class ReplayedDigests:
         return fresh, known
 
     def add(self, partition: int, arrivals: Sequence[Arrival]) -> None:
-        """Remembers what the sink holds."""
+        """Remember that the sink holds these."""
         self._digests.update([arrival.digest for arrival in arrivals])
 
 
 class DryRunState:
-    """What a sink has promised by now: the content of each event, and the newest revision of each receipt.
+    """The documents a sink would have taken so far: the content of each event, and the newest revision of each receipt.
 
-    On disk beyond a few megabytes, in a database of SQLite that has no name and is gone with this: a rehearsal of
+    Beyond a few megabytes it is on disk, in an unnamed SQLite database that is deleted when closed: a dry run of
     millions of records needs no more memory than one of thousands.
     """
 
@@ -177,8 +178,8 @@ class DryRunState:
 
 
 class DryRunSink:
-    """The sink, asked what it would answer. As `pipeline.LineSink`; `asked` are the documents that it would take, until
-    somebody clears them. It answers as if it had forgotten what is `forgotten` (references of documents)."""
+    """The sink in a dry run. As `pipeline.LineSink`; `asked` are the documents that it would take, until the caller
+    clears them. It answers as if the documents `forgotten` (references) had been removed."""
 
     def __init__(self, sink: RetryingSink, forgotten: Collection[str] = ()) -> None:
         self._sink = sink
@@ -187,7 +188,7 @@ class DryRunSink:
         self._by_now = DryRunState()
 
     async def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """As `Sink.rehearse`; what it would have taken by now counts."""
+        """As `Sink.rehearse`, counting documents that it would have taken by then."""
         promised = {d.event_id: result for d in documents if (result := self._promised(d)) is not None}
         open_ones = [d for d in documents if d.event_id not in promised]
         known = [d for d in open_ones if d.external_ref not in self._forgotten]
@@ -200,7 +201,7 @@ class DryRunSink:
         return [answered[d.event_id] for d in documents]
 
     def _promised(self, document: ErpDocument) -> Result | None:
-        """What it would say, by what it has been asked before; None where that is not enough to know."""
+        """Return its answer from earlier calls; None if those don't decide it."""
         content = self._by_now.event(document.event_id)
         if content is not None:
             return same_or_conflict(document, content, Reason.CONFLICTING_DUPLICATE)
@@ -212,7 +213,7 @@ class DryRunSink:
         return Accepted(document.event_id, "superseded")
 
     async def holds(self, external_refs: Sequence[str]) -> set[str]:
-        """As `Sink.holds`; what it would have taken by now counts."""
+        """As `Sink.holds`, counting documents that it would have taken by then."""
         promised = {ref for ref in external_refs if self._by_now.receipt(ref) is not None}
         return await self._sink.holds(external_refs) - self._forgotten | promised
 
@@ -252,14 +253,14 @@ async def reprocess(
     back: RequeueOrPark | None = None,
     lanes: PartitionLocks | None = None,
 ) -> list[ReplayResult]:
-    """Takes the letters, each of another record, through the line, so many of a partition at once at `most`.
+    """Run dead letters, each of a different record, through the line, at most `most` of a partition at once.
 
-    Those of one source partition keep their order, and that of the calls which share `lanes`; while they wait for the
-    sink, those of another are decoded. Without `back` it was a rehearsal: the outcomes have the documents that would be
+    Those of one source partition keep their order, also across calls that share `lanes`; while they wait for the
+    sink, those of another are decoded. Without `back` it is a dry run: the outcomes have the documents that would be
     written.
 
-    A letter by which the line itself fails goes back as `ends_worker`, singled out: it is safe where it is, and nobody
-    could ever try the others again if it ended whoever does.
+    A dead letter that makes the line itself fail goes back as `ends_worker`: it is safe in the topic, and otherwise it
+    would keep all others from being retried.
     """
     lanes = PartitionLocks() if lanes is None else lanes
     try:

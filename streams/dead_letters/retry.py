@@ -1,9 +1,9 @@
-"""Dead letters that heal with time, taken up again by the worker itself: refunds that wait for their sale, and the
-reasons that the settings name.
+"""Automatic retries of dead letters that may succeed later: refunds that wait for their sale, and the reasons named in
+the settings.
 
-The dead-letter topic is the waiting list: what fails again goes back there with one attempt more, so nothing but the
-topic has to be kept. The workers share its partitions by a consumer group of their own. What was dealt with by hand
-meanwhile is known from the audit trail.
+The dead-letter topic is the waiting list: records that fail again go back there with one attempt more, so no other
+state is needed. The workers share its partitions by a consumer group of their own. Manual resolutions
+are known from the audit log.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class WaitingList:
                 self._waiting.setdefault(record.partition, {})[record.offset] = WaitingRecord(head, record, when)
 
     def ripe(self, now: datetime, most: int) -> list[WaitingRecord]:
-        """The letters whose time has come, in their order, so many at most."""
+        """Return the due dead letters in order, up to a limit."""
         found = [one for part in self._waiting.values() for one in part.values() if one.due <= now]
         return sorted(found, key=lambda one: (one.head.partition, one.head.offset))[:most]
 
@@ -130,7 +130,7 @@ class WaitingList:
 
 
 class DeadLetterRetrier:
-    """Runs beside the line, as long as the worker does."""
+    """Runs next to the line, as long as the worker does."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class DeadLetterRetrier:
                 await asyncio.to_thread(follower.read)
                 records = await asyncio.to_thread(read_next, letters, self._settings.slice_records)
                 self._list.take_in(records, topic, self._now())
-                if self._waits_for() is None:  # or what is resolved meanwhile would be booked as well
+                if self._waits_for() is None:  # or records resolved in the meantime would be booked as well
                     await self._try_again(writer)
                 self._metrics.note_waiting(self._list.by_reason())
                 self._attempt = 0

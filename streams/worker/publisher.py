@@ -106,7 +106,7 @@ class DeadLetterPublisher:
                 sent = await producer.send(self._topic, letter.key, letter.value, None, None, letter.headers)
                 deliveries.append(sent)
             except (KafkaError, ProducerSendError) as error:
-                cause = cast(Exception, error.__cause__ or error)  # Faust wraps what fails before it is sent
+                cause = cast(Exception, error.__cause__ or error)  # Faust wraps errors before sending
                 deliveries.append(_failed_future(cause))
                 if not isinstance(cause, TOO_LARGE):
                     break

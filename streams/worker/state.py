@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from streams.settings import WatchdogSettings
 
-#: Stands for all tasks among those that wait: any batch at work may be waiting for the same dependency.
+#: Represents all tasks among those that wait: any batch at work may be waiting for the same dependency.
 EVERYONE = "everyone"
 
 
