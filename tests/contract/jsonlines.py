@@ -16,16 +16,16 @@ from sinks.memory import MemorySink
 
 
 class JsonLinesSink:
-    """`jsonl:///path`: a file with a line for each document that was taken notice of."""
+    """`jsonl:///path`: a file with a line for each document that had an effect or was a conflict."""
 
     def __init__(self, url: URL) -> None:
         self._path = Path(url.database or "documents.jsonl")
         self._lock = Lock()
         self._file: int | None = None  # not connected yet
-        self._known = MemorySink()  # what the file says
+        self._known = MemorySink()  # the content of the file
 
     def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """Decides, makes it durable, and only then believes it."""
+        """Decide, make it durable, and only then change the state in memory."""
         with self._lock:
             known = self._opened()
             decided = zip(documents, known.rehearse(documents), strict=True)
@@ -33,22 +33,22 @@ class JsonLinesSink:
             return known.write(documents)
 
     def _is_news(self, document: ErpDocument, result: Result) -> bool:
-        """Whether it has to be remembered: effects and conflicts, once. What can't be held never can."""
+        """Whether it has to be remembered: effects and conflicts, once. A document that can't be stored never can."""
         if isinstance(result, Refused) and result.reason is Reason.REFUSED_BY_SINK:
             return False
-        told_before = (document.event_id, document.content) in self._known.conflicts
-        return document.event_id not in self._known.contents and not told_before
+        is_known_conflict = (document.event_id, document.content) in self._known.conflicts
+        return document.event_id not in self._known.contents and not is_known_conflict
 
     def _opened(self) -> MemorySink:
-        """What the file holds; it is read the first time."""
+        """Return the content of the file; the first call reads it."""
         if self._file is None:
             try:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:  # the world is bad, and no document is
+            except OSError as error:  # not the fault of any document
                 raise SinkUnavailable("disk", str(error)) from None
             *lines, torn = self._path.read_bytes().split(b"\n")
-            os.ftruncate(file, self._path.stat().st_size - len(torn))  # a crash in a write that nobody was told of
+            os.ftruncate(file, self._path.stat().st_size - len(torn))  # a crash in a write that was never acknowledged
             self._known = MemorySink()
             for line in lines:
                 self._known.write([from_json(line)])
@@ -63,7 +63,7 @@ class JsonLinesSink:
                 raise OSError("the disk is full")
             os.fsync(file)
         except OSError as error:
-            self.close()  # so that the next call reads what has become of it
+            self.close()  # so that the next call reads the file again
             raise SinkUnavailable("disk", str(error)) from None
 
     def rehearse(self, documents: Sequence[ErpDocument]) -> list[Result]:

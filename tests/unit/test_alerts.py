@@ -1,4 +1,4 @@
-"""Every alert is tested, firing and not, has a page that says what to do, and asks for metrics that there are."""
+"""Every alert is tested, firing and not firing, has a runbook, and queries metrics that exist."""
 
 import re
 import subprocess
@@ -16,8 +16,8 @@ FOLDER = ROOT / "deploy" / "prometheus"
 CASES = sorted((FOLDER / "tests").glob("*.yml"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
 CHAPTERS = ["Meaning", "First look", "Likely causes", "Fix", "Escalate"]
-#: What Prometheus itself says of a target.
-OF_PROMETHEUS = {"up"}
+#: Metrics that Prometheus itself makes for a target.
+PROMETHEUS_METRICS = {"up"}
 
 
 ALERTS = [rule for rule in rules() if "alert" in rule]
@@ -29,15 +29,15 @@ def page_of(rule: dict[str, Any]) -> Path:
 
 
 def expectations() -> list[tuple[str, list[dict[str, Any]]]]:
-    """(alert, what is expected to fire), of all tests."""
+    """Return (alert, alerts expected to fire) for every promtool test."""
     tests = [test for path in CASES for test in yaml.safe_load(path.read_text())["tests"]]
-    return [(each["alertname"], each.get("exp_alerts", [])) for test in tests for each in test["alert_rule_test"]]
+    return [(case["alertname"], case.get("exp_alerts", [])) for test in tests for case in test["alert_rule_test"]]
 
 
 def promtool(*arguments: str | Path) -> None:
     assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run([PROMTOOL, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @with_promtool
@@ -48,7 +48,7 @@ def test_configuration_and_rules_are_valid() -> None:
 
 @with_promtool
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_alerts_fire_and_do_not_as_the_tests_say(path: Path) -> None:
+def test_alerts_fire_exactly_as_the_promtool_tests_expect(path: Path) -> None:
     promtool("test", "rules", path)
 
 
@@ -60,12 +60,12 @@ def test_alert_is_tested_firing_and_not_firing(name: str) -> None:
     assert [] in expected
 
 
-def test_tests_name_alerts_that_there_are() -> None:
+def test_promtool_tests_name_every_alert_and_no_other() -> None:
     assert {alert for alert, _ in expectations()} == set(NAMES)
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
-def test_alert_says_what_it_means_how_urgent_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+def test_alert_has_a_severity_texts_and_a_runbook_with_all_chapters(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"].keys() == {"summary", "description", "runbook"}
     text = page_of(rule).read_text()
@@ -83,9 +83,9 @@ def test_every_runbook_of_an_alert_belongs_to_one_and_is_listed() -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_every_metric_of_a_rule_is_one_that_is_served(rule: dict[str, Any]) -> None:
+def test_every_metric_of_a_rule_is_served(rule: dict[str, Any]) -> None:
     assert names_in(rule["expr"])
-    assert names_in(rule["expr"]) <= names_served() | names_recorded() | OF_PROMETHEUS
+    assert names_in(rule["expr"]) <= names_served() | names_recorded() | PROMETHEUS_METRICS
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_metrics_of_an_expression_are_found(expression: str, names: set[str]) ->
     assert names_in(expression) == names
 
 
-def test_what_an_expression_reads_is_found() -> None:
+def test_selectors_of_an_expression_are_found() -> None:
     asked = 'sum by (job) (rate(a_total{x="y"}[5m])) / b_count > 14.4 and on (job) job:a_total:sum{z!="w"} == 0'
     assert selectors_in(asked) == {'a_total{x="y"}[5m]', "b_count", 'job:a_total:sum{z!="w"}'}
 
@@ -118,7 +118,7 @@ def test_latency_objective_is_a_bucket_of_the_histogram() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
-def test_every_metric_that_a_runbook_names_is_one(page: Path) -> None:
+def test_every_metric_in_a_runbook_exists(page: Path) -> None:
     named = set(re.findall(r"`(tillstream_\w+)`", page.read_text()))
     registries = WorkerMetrics().registry, ReconciliationMetrics().registry
     families = {family.name for registry in registries for family in registry.collect()}

@@ -1,4 +1,4 @@
-"""Every command has help with examples, and every command that the documentation or a help shows is one."""
+"""Every command has help with examples, and every command in the documentation or in a help text exists."""
 
 import re
 import shlex
@@ -11,9 +11,9 @@ import pytest
 from ops.cli import program
 
 ROOT = Path(__file__).parents[3]
-#: The changelog names commands as they were.
+#: The changelog names commands of earlier releases.
 PAGES = [*sorted(set(ROOT.glob("*.md")) - {ROOT / "CHANGELOG.md"}), *ROOT.glob("docs/**/*.md")]
-#: `tillstream …` at the beginning of a line of a block, or in backquotes; "…" stands for whatever belongs there.
+#: `tillstream …` at the beginning of a line of a block, or in backquotes; "…" is a placeholder.
 SHOWN = re.compile(r"(?:^(?:\$ |\.venv/bin/)?(?:TILLSTREAM_\S+ )*|`|\| )tillstream ([^`\n]*)", re.MULTILINE)
 ENDS = {"|", ">", "<", "&", ";", "&&", "2>&1", "#", "*"}
 
@@ -30,19 +30,19 @@ LEAVES = {path: command for path, command in COMMANDS.items() if not isinstance(
 
 
 def shown(text: str) -> list[str]:
-    """The commands in a text, lines that go on joined."""
+    """Return the commands in a text, with continued lines joined."""
     return [match.strip() for match in SHOWN.findall(text.replace("\\\n", " "))]
 
 
 def words_of(line: str) -> list[str]:
-    """The arguments, up to where the shell takes over."""
+    """Return the arguments, up to the first operator of the shell."""
     words = shlex.split(line, comments=True)
-    end = next((place for place, word in enumerate(words) if word in ENDS or word.startswith((">", "2>"))), len(words))
+    end = next((index for index, word in enumerate(words) if word in ENDS or word.startswith((">", "2>"))), len(words))
     return words[:end]
 
 
 def parse(line: str) -> None:
-    """Raises click.UsageError where the line is no command. Nothing is run."""
+    """Raise click.UsageError if the line is not a valid command. Nothing is run."""
     command: click.Command = program
     words = words_of(line)
     context = click.Context(program, info_name="tillstream")
@@ -77,7 +77,7 @@ def test_every_command_has_help_with_examples(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_that_a_page_shows_is_one(page: Path) -> None:
+def test_every_command_on_a_page_exists(page: Path) -> None:
     for line in shown(page.read_text()):
         try:
             parse(line)
@@ -86,6 +86,6 @@ def test_every_command_that_a_page_shows_is_one(page: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["dlq replya", "dlq replay --gone", "inspect --sample 3", "run --workers many"])
-def test_what_is_no_command_is_found(line: str) -> None:
+def test_unknown_command_is_found(line: str) -> None:
     with pytest.raises(click.UsageError):
         parse(line)
