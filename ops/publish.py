@@ -123,24 +123,24 @@ once a second.
 
 Histograms are classic ones, with the buckets that the objectives need: the Python client makes no native ones yet
 ([client_python#1104](https://github.com/prometheus/client_python/pull/1104)), and writes them only for scrapes of
-OpenMetrics 2.0. Prometheus 3 can keep them as native ones all the same, beside the classic series that the rules ask
+OpenMetrics 2.0. Prometheus 3 can keep them as native ones as well, next to the classic series that the rules ask
 for: `convert_classic_histograms_to_nhcb` and `always_scrape_classic_histograms` in the scrape configuration.
 
-| metric | type | labels | says |
+| metric | type | labels | meaning |
 | --- | --- | --- | --- |
 {rows}
 
 One worker counts the open dead letters of the whole topic, the one that has partition 0: sum them, or take the
-maximum. By reason, store and money `tillstream dlq stats --json` tells them.
+maximum. `tillstream dlq stats --json` reports them by reason, store and money.
 
 ## Reconciliation
 
-`tillstream schedule run` serves these of each schedule that reconciles, with a label `schedule` more, at `/metrics` of
+`tillstream schedule run` serves these of each schedule that reconciles, with an extra label `schedule`, at `/metrics` of
 `schedules_port` ([schedules](../how-to/schedule-jobs.md)). They come from the schedules' history: they are there after
 a restart, and after a run by hand. Where something else schedules it, `tillstream reconcile --metrics FILE` writes them
 for the collector `textfile` of Prometheus' node exporter:
 
-| metric | type | labels | says |
+| metric | type | labels | meaning |
 | --- | --- | --- | --- |
 {reconciliation}
 
@@ -148,7 +148,7 @@ for the collector `textfile` of Prometheus' node exporter:
 
 `tillstream schedule run` serves this of each schedule:
 
-| metric | type | labels | says |
+| metric | type | labels | meaning |
 | --- | --- | --- | --- |
 {schedules}
 """

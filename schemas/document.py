@@ -78,7 +78,7 @@ class ErpDocument:
     net and tax are the sums over the lines and `rounding` is the difference to the till's own total.
 
     `mapping` is the version of the mapping that the ERP's own codes are from: `company`, `warehouse`, `cost_centre`,
-    `customer_code`, and those of lines and payments. Without one all of them are None, and the till's codes count.
+    `customer_code`, and those of lines and payments. Without one, none of them is set, and the till's codes count.
     `review` is a remark for a person, and does not keep the document from being booked.
     """
 

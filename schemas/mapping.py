@@ -19,7 +19,7 @@ from schemas.store import CutOff, TimeZone
 
 
 class LookupKey(NamedTuple):
-    """The key by which a row is looked up; `store` is None for a row that applies to every store."""
+    """The key by which a row is looked up; a row without a `store` applies to every store."""
 
     store: str | None
     code: str

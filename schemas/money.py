@@ -27,7 +27,7 @@ class NotMoney(ValueError):
 def minor_digits(currency: str) -> int | None:
     """Decimal places of `currency` (EUR 2, JPY 0, BHD 3); None when ISO 4217 has no such currency.
 
-    Codes without minor units of their own (XAU, XXX) are not money that a till takes, so they are None as well.
+    Codes without minor units of their own (XAU, XXX) are not money that a till takes, and give None as well.
     """
     try:
         exponent = Currency(currency).exponent

@@ -69,7 +69,7 @@ class WorkerMetrics:
         self.build.info({"version": version("tillstream"), "python": platform.python_version()})
         self.read_by = Info(
             "tillstream_mapping",
-            "What records are read by now: the contract, if there is one, and the mapping, each name@version.",
+            "The contract, if there is one, and the mapping in use, each name@version.",
             registry=self.registry,
         )
         self.read_by.info({"contract": "", "mapping": ""})
@@ -97,7 +97,7 @@ class WorkerMetrics:
         )
         self.retried = Counter(
             "tillstream_dead_letters_retried",
-            "Dead letters that the worker took up again by itself, by what became of them.",
+            "Dead letters that the worker retried by itself, by outcome.",
             ["end"],
             registry=self.registry,
         )
@@ -108,15 +108,15 @@ class WorkerMetrics:
         )
         self.waiting = Gauge(
             "tillstream_dead_letters_waiting",
-            "Dead letters of this worker's partitions that it will take up again by itself, by reason: refunds that "
+            "Dead letters of this worker's partitions that it will retry by itself, by reason: refunds that "
             "wait for their sale are `held_refund`.",
             ["reason"],
             registry=self.registry,
         )
         self.letters_open = Gauge(
             "tillstream_dead_letters_open",
-            "Dead letters of the whole topic about which something is left to do, up to 50,000; told by the worker "
-            "with partition 0, and 0 at the others.",
+            "Open dead letters of the whole topic, up to 50,000; exported by the worker "
+            "with partition 0, and 0 on the others.",
             registry=self.registry,
         )
         self.letters_oldest = Gauge(
@@ -133,13 +133,13 @@ class WorkerMetrics:
         )
         self.noted = Counter(
             "tillstream_events_skipped",
-            "Events without an effect in the ERP: tombstones, day_close events, and what the contract skips.",
+            "Events without an effect in the ERP: tombstones, day_close events, and records that the contract skips.",
             ["why"],
             registry=self.registry,
         )
         self.cleaning = Counter(
             "tillstream_cleaning",
-            "What the mapping's cleaning rules found, by rule and policy.",
+            "Findings of the mapping's cleaning rules, by rule and policy.",
             ["rule", "policy"],
             registry=self.registry,
         )
@@ -241,7 +241,7 @@ class WorkerMetrics:
         )
         self.held = Gauge(
             "tillstream_held",
-            "1 while the dead-letter budget holds the worker: it consumes nothing until somebody looks.",
+            "1 while the dead-letter budget holds the worker: it consumes nothing until an operator resumes it.",
             registry=self.registry,
         )
         self.window_records = Gauge(

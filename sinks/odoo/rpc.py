@@ -53,7 +53,7 @@ class OdooClient:
         return self._version
 
     def series(self) -> int:
-        """Return the number before the point; 0 if there is none, as in `saas~17.2`."""
+        """Return the number before the point; 0 without one, as in `saas~17.2`."""
         number = self.version().removeprefix("saas~").partition(".")[0]
         return int(number) if number.isdecimal() else 0
 

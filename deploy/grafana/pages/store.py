@@ -57,7 +57,7 @@ def page() -> dict[str, Any]:
             row(
                 8,
                 graph(
-                    "Not heard of for, beside the others",
+                    "Not heard of for, next to the others",
                     "Since the newest event in the ERP: of this store, and the "
                     "median of all. If both rise it is not the store.",
                     "s",
