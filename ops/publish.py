@@ -135,10 +135,10 @@ maximum. `tillstream dlq stats --json` reports them by reason, store and money.
 
 ## Reconciliation
 
-`tillstream schedule run` serves these of each schedule that reconciles, with an extra label `schedule`, at `/metrics` of
-`schedules_port` ([schedules](../how-to/schedule-jobs.md)). They come from the schedules' history: they are there after
-a restart, and after a run by hand. Where something else schedules it, `tillstream reconcile --metrics FILE` writes them
-for the collector `textfile` of Prometheus' node exporter:
+`tillstream schedule run` serves these of each schedule that reconciles, with an extra label `schedule`, at `/metrics`
+of `schedules_port` ([schedules](../how-to/schedule-jobs.md)). They come from the schedules' history: they are there
+after a restart, and after a run by hand. Where something else schedules it, `tillstream reconcile --metrics FILE`
+writes them for the collector `textfile` of Prometheus' node exporter:
 
 | metric | type | labels | meaning |
 | --- | --- | --- | --- |

@@ -121,7 +121,7 @@ class WorkerMetrics:
         )
         self.letters_oldest = Gauge(
             "tillstream_dead_letters_oldest_age_seconds",
-            "Time since the oldest of the open dead letters failed first; 0 if there are none.",
+            "Time since the oldest of the open dead letters failed first; 0 without open ones.",
             registry=self.registry,
         )
         self.letters_trouble = Gauge(
