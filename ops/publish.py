@@ -41,13 +41,13 @@ def published() -> dict[str, str]:
 
 
 def json_schema(model: Any) -> dict[str, Any]:
-    """The model's JSON Schema, draft 2020-12, with the names of the JSON."""
+    """Return the model's JSON Schema, draft 2020-12, with the names of the JSON."""
     schema = TypeAdapter(model).json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def asyncapi() -> dict[str, Any]:
-    """The topics, who sends and who receives, as AsyncAPI 3.0."""
+    """Return the topics, who sends and who receives, as AsyncAPI 3.0."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -88,7 +88,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def dead_letter_headers() -> dict[str, Any]:
-    """The headers that are added to a rejected record."""
+    """Return the headers that are added to a rejected record."""
     text: dict[str, Any] = {"type": "string"}
     names = [CONNECT + name for name in ("topic", "partition", "offset", "stage")]
     names += [CONNECT + "exception.class.name", CONNECT + "exception.message"]
@@ -181,7 +181,7 @@ def _metric_rows(metrics: WorkerMetrics | ReconciliationMetrics | ScheduleMetric
 
 
 def main() -> None:
-    """Writes the files."""
+    """Write the files."""
     FOLDER.mkdir(exist_ok=True)
     for name, content in published().items():
         (FOLDER / name).write_text(content, encoding="utf-8")

@@ -130,12 +130,12 @@ _ADAPTER: TypeAdapter[ErpDocument] = TypeAdapter(ErpDocument)
 
 
 def to_json(document: ErpDocument) -> bytes:
-    """The document as JSON, amounts as strings."""
+    """Return the document as JSON, amounts as strings."""
     return _ADAPTER.dump_json(document)
 
 
 def from_json(text: bytes) -> ErpDocument:
-    """The inverse of `to_json`. Raises pydantic.ValidationError.
+    """Return the inverse of `to_json`. Raises pydantic.ValidationError.
 
     References that were written before parts were escaped come out as they are written now.
     """

@@ -298,7 +298,7 @@ class CleaningRules(ContractModel):
 
 
 def _flagged(rule: Any) -> Any:
-    """The rule with `flag` for `hold`; a refund waits no longer."""
+    """Return the rule with `flag` for `hold`; a refund waits no longer."""
     if isinstance(rule, dict):
         waits = {"wait_minutes": 0} if "wait_minutes" in rule else {}
         return {name: _flagged(value) for name, value in rule.items()} | waits
@@ -330,7 +330,7 @@ class Mapping(ContractModel):
         return f"{self.name}@{self.version}"
 
     def tables(self) -> "dict[str, MasterTable[Any]]":
-        """The tables that there are, by name."""
+        """Return the tables of the mapping by name."""
         named = {name: getattr(self, name) for name in ROWS}
         return {name: table for name, table in named.items() if table is not None}
 

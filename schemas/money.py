@@ -51,7 +51,7 @@ def to_minor(amount: Decimal, factor: int) -> int:
 
 
 def parse_minor(text: str, digits: int) -> int:
-    """A decimal number as text (of the form that `schemas.sale.Amount` has) in minor units of `digits` places.
+    """Return a decimal number as text (of the form that `schemas.sale.Amount` has) in minor units of `digits` places.
 
     Raises NotMoney rather than round.
     """
@@ -70,7 +70,7 @@ def parse_minor(text: str, digits: int) -> int:
 
 
 def any_number(text: str) -> Decimal:
-    """A number of a source's, of a size that sums and products of a few stay exact in. Raises NotMoney."""
+    """Return a number of a source's, of a size that sums and products of a few stay exact in. Raises NotMoney."""
     if len(text) > LONGEST:
         raise NotMoney("out_of_range")
     try:
@@ -94,7 +94,7 @@ def minor_text(minor: int, digits: int) -> str:
 
 
 def round_half_up(amount: Decimal) -> int:
-    """The nearest integer, halves away from zero."""
+    """Return the nearest integer, halves away from zero."""
     return int(amount.to_integral_value(ROUND_HALF_UP))
 
 

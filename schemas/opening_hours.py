@@ -64,7 +64,7 @@ class HoursRules(NamedTuple):
         )
 
     def on(self, day: date) -> tuple[Span, ...]:
-        """The hours that begin on the day."""
+        """Return the hours that begin on the day."""
         return next((rule.spans for rule in reversed(self.rules) if rule.holds_on(day)), ())
 
 

@@ -37,12 +37,12 @@ Result = Accepted | Refused
 
 
 def same_or_conflict(document: ErpDocument, content: str, conflict: Reason) -> Result:
-    """The result for a document whose event, or receipt at this revision, was delivered with this `content`."""
+    """Return the result for a document whose event, or receipt at this revision, was delivered with this `content`."""
     return Accepted(document.event_id, "duplicate") if content == document.content else in_conflict(document, conflict)
 
 
 def in_conflict(document: ErpDocument, conflict: Reason) -> Refused:
-    """The refusal of a document whose event, or receipt at this revision, was delivered with other content."""
+    """Return the refusal of a document whose event, or receipt at this revision, was delivered with other content."""
     return Refused(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
 
 
@@ -139,7 +139,7 @@ class Sink(Protocol):
     """A system that takes documents. All calls block and are made from worker threads, several at a time."""
 
     def write(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """Makes each document's effect durable, at most once however often it is called with it.
+        """Make each document's effect durable, at most once however often it is called with it.
 
         Returns one result per document, in their order. The caller sees to it that no two documents of one call share
         an event_id or an external_ref. One document's refusal never keeps the others from landing. An event_id that
@@ -154,7 +154,7 @@ class Sink(Protocol):
         ...
 
     def read(self, external_refs: Sequence[str]) -> list[ErpDocument]:
-        """The documents held under these references, ordered by them; nothing where nothing is held.
+        """Return the documents held under these references, ordered by reference.
 
         Raises SinkUnavailable.
         """
@@ -165,7 +165,7 @@ class Sink(Protocol):
         ...
 
     def ping(self) -> None:
-        """Returns if a write could succeed now; raises SinkUnavailable otherwise."""
+        """Check that a write could succeed now; raises SinkUnavailable otherwise."""
         ...
 
     def check(self, *, apply: bool = False) -> list[PreflightFinding]:
@@ -180,11 +180,12 @@ class Sink(Protocol):
         ...
 
     def prints(self, store: str, day: date) -> list[DocumentDigest]:
-        """The documents of one store's business day in short, ordered by external_ref. Raises SinkUnavailable."""
+        """Return the documents of one store's business day in short, ordered by external_ref. Raises
+        SinkUnavailable."""
         ...
 
     def close(self) -> None:
-        """Gives all connections back."""
+        """Give all connections back."""
         ...
 
 

@@ -122,7 +122,8 @@ def from_digits(digits: str) -> int:
 
 
 def _rows(d: ErpDocument) -> Iterable[str]:
-    """The rows with the values of DOCUMENT, LINE and PAYMENT, written out because this is done for every event."""
+    """Yield the rows with the values of DOCUMENT, LINE and PAYMENT, written out because this is done for every
+    event."""
     ref, places, fine = d.external_ref, AMOUNT_PLACES, FINE_PLACES
     yield row_text(
         "d", ref, d.event_id, d.kind, d.revision, d.source, d.store, d.register_id, d.receipt, d.original_ref,

@@ -42,14 +42,14 @@ class HttpAnswer:
     body: bytes
 
     def json(self) -> Any:
-        """The body, with exact decimals. Raises SinkUnavailable where it is no JSON."""
+        """Return the body, with exact decimals. Raises SinkUnavailable where it is no JSON."""
         try:
             return json.loads(self.body, parse_float=Decimal)
         except ValueError:
             raise SinkUnavailable("connection", "what answers does not speak JSON; is the URL right?") from None
 
     def trouble(self, system: str, advice: str = "") -> SinkUnavailable:
-        """This answer as an outage."""
+        """Return this answer as an outage."""
         kind = _KINDS.get(self.status, "connection" if 300 <= self.status < 400 else "fault")
         said = f"{system} answers {self.status}{advice and ': '}{advice}"
         return SinkUnavailable(kind, said, retry_after(self.headers.get("Retry-After")))
@@ -92,7 +92,7 @@ class HttpClient:
         return HttpAnswer(response.status, response.headers, response.data)
 
     def close(self) -> None:
-        """Gives all connections back."""
+        """Give all connections back."""
         self._pool.clear()
 
 
@@ -110,7 +110,7 @@ def _as_text(value: Any) -> str:
 
 
 def root_of(url: URL, *, insecure: bool = False) -> str:
-    """The URL's `https://host:port`, or `http` where nobody can listen. Raises SinkMisconfigured."""
+    """Return the URL's `https://host:port`, or `http` where nobody can listen. Raises SinkMisconfigured."""
     scheme = url.drivername.rpartition("+")[2]
     if not url.host:
         raise SinkMisconfigured("The sink's URL has no host.")
@@ -131,7 +131,7 @@ def require_file(ca_file: str | None) -> str | None:
 
 
 def retry_after(said: str | None) -> float | None:
-    """The seconds that a Retry-After asks for, in either of its two forms (RFC 9110, 10.2.3)."""
+    """Return the seconds that a Retry-After asks for, in either of its two forms (RFC 9110, 10.2.3)."""
     if said is None:
         return None
     if re.fullmatch(r"\d{1,9}", said.strip()):

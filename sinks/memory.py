@@ -45,7 +45,7 @@ class MemorySink:
         self._lock = Lock()
 
     def fail_next(self, exception: BaseException) -> None:
-        """The next call that has not been promised a failure yet raises `exception` and does nothing else."""
+        """Let the next call that isn't already going to fail raise `exception` and do nothing else."""
         self._failures.append(exception)
 
     def refuse(self, predicate: Callable[[ErpDocument], bool]) -> None:

@@ -159,7 +159,7 @@ def parameters(url: URL, *known: str, many: tuple[str, ...] = ()) -> dict[str, s
 
 
 def whole(said: dict[str, str], name: str, default: int) -> int:
-    """A parameter that is a whole number above 0. Raises SinkMisconfigured."""
+    """Return a parameter that is a whole number above 0. Raises SinkMisconfigured."""
     value = said.get(name, str(default))
     if not re.fullmatch(r"[1-9]\d{0,8}", value):
         raise SinkMisconfigured(f"The parameter {name} in the sink's URL is not a whole number above 0.")

@@ -19,7 +19,7 @@ _NUMBERS = ("connect_timeout", "keepalives_idle", "keepalives_interval", "keepal
 
 
 def open_sink(url: str, *, password: str | None = None) -> Sink:
-    """The sink at `url`, not connected yet: `check` and `ping` verify that it can be used.
+    """Return the sink at `url`, not connected yet: `check` and `ping` verify that it can be used.
 
     The password is no part of the URL, which is seen in process lists and files. Raises SinkMisconfigured.
     """

@@ -35,7 +35,7 @@ def to_scaled(value: Decimal, places: int) -> int:
 
 
 def from_scaled(scaled: int, places: int) -> Decimal:
-    """The inverse of `to_scaled`, with all `places`."""
+    """Return the inverse of `to_scaled`, with all `places`."""
     return Decimal(scaled).scaleb(-places)
 
 
@@ -51,13 +51,13 @@ def to_utf8(text: str) -> bytes:
 
 
 def require_storable_text(documents: Iterable[ErpDocument]) -> None:
-    """Returns if `to_utf8` takes every text in `documents`."""
+    """Check that `to_utf8` takes every text in `documents`."""
     for document in documents:
         to_utf8("".join(_texts(document)))
 
 
 def require_exact_numbers(documents: Iterable[ErpDocument]) -> None:
-    """Returns if `to_scaled` takes every number in `documents`."""
+    """Check that `to_scaled` takes every number in `documents`."""
     for document in documents:
         for value in _amounts(document):
             to_scaled(value, AMOUNT_PLACES)

@@ -116,7 +116,7 @@ class WebhookSink:
             return outage
 
     def _post(self, documents: Sequence[ErpDocument]) -> list[Result]:
-        """Sends one message. Raises DocumentsRefused, and SinkUnavailable."""
+        """Send one message. Raises DocumentsRefused, and SinkUnavailable."""
         body = b'{"type":"documents","documents":[' + b",".join(map(to_json, documents)) + b"]}"
         answer = self._http.send("POST", self._path, body, headers=self._signed(message_id(documents), body))
         if 200 <= answer.status < 300:
@@ -198,7 +198,7 @@ class WebhookSink:
 
 
 def message_id(documents: Sequence[ErpDocument]) -> str:
-    """The same for the same documents, whenever they are sent."""
+    """Return the same id for the same documents, whenever they are sent."""
     said = json.dumps([[d.event_id, d.content] for d in documents])
     return f"msg_{hashlib.sha256(said.encode()).hexdigest()[:40]}"
 
@@ -214,7 +214,7 @@ def refusals(body: bytes) -> dict[str, str]:
 
 
 def code_in(body: bytes) -> str:
-    """The `code` of an answer, if it has one."""
+    """Return the `code` of an answer, if it has one."""
     try:
         return code_of(json.loads(body))
     except ValueError:
@@ -222,13 +222,13 @@ def code_in(body: bytes) -> str:
 
 
 def code_of(said: object) -> str:
-    """A short word. Sentences may contain what customers bought, and are left out."""
+    """Return a short word. Sentences may contain what customers bought, and are left out."""
     code = said.get("code") if isinstance(said, dict) else None
     return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 def _key(secret: str) -> bytes:
-    """The bytes of a secret as Standard Webhooks writes it (`whsec_`, base64), or of any other text."""
+    """Return the bytes of a secret as Standard Webhooks writes it (`whsec_`, base64), or of any other text."""
     if not secret.startswith("whsec_"):
         return secret.encode()
     try:

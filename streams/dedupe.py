@@ -95,7 +95,7 @@ class PackedDigests:
 
 
 def unpack(packed: bytes) -> Sequence[bytes]:
-    """The digests that lie side by side in `packed`."""
+    """Return the digests that lie side by side in `packed`."""
     return struct.unpack(f"{DIGEST}s" * (len(packed) // DIGEST), packed)
 
 

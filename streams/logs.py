@@ -94,7 +94,7 @@ def report_suppressed() -> None:
 
 
 def set_up_logs(form: Literal["auto", "json", "console"] = "auto", level: str = "info") -> None:
-    """Sends every log line to standard error, once per process."""
+    """Send every log line to standard error, once per process."""
     people = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.stdlib.add_logger_name,

@@ -39,14 +39,14 @@ class BatchHistogram(Collector):
         registry.register(self)
 
     def observe_all(self, values: Iterable[float]) -> None:
-        """Counts every value into its bucket."""
+        """Count every value into its bucket."""
         observed = list(values)
         for place, count in Tally(bisect_left(self._buckets, value) for value in observed).items():
             self._counts[place] += count
         self._sum += sum(observed)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The cumulative buckets, as Prometheus wants them."""
+        """Yield the cumulative buckets, as Prometheus wants them."""
         total, buckets = 0, []
         for bound, count in zip([*map(str, self._buckets), "+Inf"], self._counts, strict=True):
             total += count
@@ -283,7 +283,7 @@ class WorkerMetrics:
             self.lag_records.labels(str(partition)).set(lag)
 
     def note_uncommitted(self, waiting: Mapping[int, int], age: float) -> None:
-        """Records that wait behind open transactions, by partition, and for how many seconds they have waited."""
+        """Set the records waiting behind open transactions by partition, and for how many seconds they have waited."""
         for partition in self._partitions_looked_at - set(waiting):
             self.uncommitted_records.remove(str(partition))
         self._partitions_looked_at = set(waiting)
@@ -305,14 +305,15 @@ class WorkerMetrics:
             self.letters_trouble.labels(task).set(task in tasks)
 
     def note_missing_receipts(self, missing: Mapping[str, int]) -> None:
-        """Counts receipt numbers that did not come, by store; stores beyond the cap share one series."""
+        """Count receipt numbers that did not come, by store; stores beyond the cap share one series."""
         for store, number in missing.items():
             known = store in self._stores_with_runs or len(self._stores_with_runs) < MOST_STORES
             self._stores_with_runs.add(store if known else OTHER_STORES)
             self.receipts_missing.labels(store if known else OTHER_STORES).inc(number)
 
     def note_store(self, store: str, newest: float) -> None:
-        """The newest event time (seconds) that the sink holds of `store`; stores beyond the cap share one series."""
+        """Set the newest event time (seconds) that the sink holds of `store`; stores beyond the cap share one
+        series."""
         known = self._stores
         if not self._has_room(store):
             store = OTHER_STORES
@@ -332,7 +333,7 @@ class WorkerMetrics:
                 self.store_open.labels(store).set(is_open)
 
     def stores_heard_of(self) -> list[str]:
-        """The stores that have a series of their own."""
+        """Return the stores that have a series of their own."""
         return [store for store in self._stores if store != OTHER_STORES]
 
     def _has_room(self, store: str) -> bool:

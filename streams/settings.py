@@ -56,7 +56,7 @@ class KafkaSecurity(BaseModel):
         return self
 
     def secret(self) -> str:
-        """The password, from the settings or its file."""
+        """Return the password, from the settings or its file."""
         return _secret(self.password, self.password_file) or ""
 
 
@@ -110,7 +110,7 @@ class SchemaRegistry(BaseModel):
         return self
 
     def secret(self) -> str:
-        """The password, from the settings or its file."""
+        """Return the password, from the settings or its file."""
         return _secret(self.password, self.password_file) or ""
 
 
@@ -140,7 +140,7 @@ class TracingSettings(BaseModel):
         return self
 
     def secret(self) -> str:
-        """The headers, from the settings or their file."""
+        """Return the headers, from the settings or their file."""
         return _secret(self.headers, self.headers_file) or ""
 
 
@@ -379,7 +379,7 @@ class Settings(BaseSettings):
         )
 
     def password(self) -> str | None:
-        """The sink's password, or None."""
+        """Return the sink's password, or None."""
         return _secret(self.sink_password, self.sink_password_file)
 
     def certificate_secret(self) -> str | None:
@@ -387,7 +387,7 @@ class Settings(BaseSettings):
         return _secret(self.certificate_key, self.certificate_key_file)
 
     def find_stores(self) -> Stores:
-        """The stores these settings know."""
+        """Return the stores these settings know."""
         return Stores(self.stores, self.default_store)
 
 
@@ -396,7 +396,7 @@ class SettingsError(Exception):
 
 
 def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
-    """Settings from `path` (default: `tillstream.yaml` if there is one), the environment and `overrides`.
+    """Load settings from `path` (default: `tillstream.yaml` if there is one), the environment and `overrides`.
 
     Raises SettingsError with one line per fault.
     """

@@ -107,5 +107,5 @@ class Task:
 
     @classmethod
     def read(cls) -> "Task":
-        """This process's own."""
+        """The process's own."""
         return cls(**json.load(sys.stdin))

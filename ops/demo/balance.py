@@ -73,7 +73,7 @@ class Balance:
 
 
 def balance(tally: ConfirmedTally, held: Iterable[StoreDay], dead: Counter[str], readings: WorkerReadings) -> Balance:
-    """Compares the tally with the ERP's tables, the dead-letter topic and the worker's duplicates."""
+    """Compare the tally with the ERP's tables, the dead-letter topic and the worker's duplicates."""
     documents, erp = 0, Counter[str]()
     gross: dict[str, Decimal] = {}
     for day in held:

@@ -72,7 +72,7 @@ class DemoStage:
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Runs the demo; 0 when every record is accounted for and the money agrees, 1 otherwise."""
+    """Run the demo; 0 when every record is accounted for and the money agrees, 1 otherwise."""
     if options.broker is None and options.rate > EMBEDDED_RATE:
         raise SettingsError(f"the embedded broker takes at most --rate {EMBEDDED_RATE:.0f}; use --broker for more")
     if options.data is not None and options.day != "all" and not is_day(options.day):
@@ -187,7 +187,7 @@ def seconds_to_sell(options: DemoOptions) -> float | None:
 
 
 def sell_all(stage: DemoStage, sold: Iterator[SimulatedRecord], rate: float | None) -> None:
-    """The tills' thread; what ends it too early is kept for the main one."""
+    """Sell in the tills' thread; keep an error that ends it early for the main thread."""
     try:
         sell_to_the_end(stage, sold, rate)
     except Exception as error:
@@ -213,7 +213,7 @@ def watch(stage: DemoStage, seller: threading.Thread, screen: DemoScreen, second
 
 
 def drain(stage: DemoStage, seller: threading.Thread, screen: DemoScreen) -> WorkerReadings:
-    """Closes the tills and waits until every record sent has come to its end, or a minute."""
+    """Close the tills and wait until every record sent has its outcome, or a minute."""
     stage.stop.set()
     seller.join()
     deadline = time.monotonic() + DRAIN_SECONDS
@@ -233,14 +233,14 @@ def moment(stage: DemoStage, phase: str, readings: WorkerReadings | None = None)
 
 
 def reconcile(stage: DemoStage, readings: WorkerReadings) -> Balance:
-    """The balance of the whole run, from the tables and the dead-letter topic."""
+    """Return the balance of the whole run, from the tables and the dead-letter topic."""
     config = client_config(stage.settings.kafka_access)
     dead = dead_letter_reasons(config, stage.settings.dead_letter_topic)
     return balance(stage.tally, stage.held(), dead, readings)
 
 
 def report(result: Balance, stage: DemoStage, readings: WorkerReadings, options: DemoOptions) -> None:
-    """Prints the reconciliation: a table, or one JSON object."""
+    """Print the reconciliation: a table, or one JSON object."""
     if not options.as_json:
         print_balance(result, simulated=options.data is None)
         return

@@ -31,11 +31,11 @@ class EmbeddedBroker:
         self.address = f"{broker.host}:{broker.port}"
 
     def create_topics(self, topics: Sequence[str]) -> None:
-        """The mock creates a topic when it is first asked for it."""
+        """Create the topics: the mock does so when it is first asked for one."""
         for topic in topics:
             assert self._cluster is not None, "closed"
             self._cluster.list_topics(topic, timeout=10)
 
     def close(self) -> None:
-        """Ends the cluster, which lives as long as the client that made it."""
+        """End the cluster, which lives as long as the client that made it."""
         self._cluster = None

@@ -65,7 +65,7 @@ class DemoScreen:
 
 
 def line(moment: DemoMoment) -> str:
-    """The moment in one line."""
+    """Return the moment in one line."""
     now = moment.readings
     return (
         f"{moment.seconds:5.0f} s  {moment.phase:8}  sent {moment.tally.sent}  in the ERP {now.delivered}  "
@@ -74,7 +74,7 @@ def line(moment: DemoMoment) -> str:
 
 
 def view(moment: DemoMoment) -> Panel:
-    """The moment as a whole screen."""
+    """Return the moment as a whole screen."""
     rate = moment.tally.sent / moment.seconds if moment.seconds else 0.0
     head = Text.assemble(
         (f"{moment.phase} ", "bold"),
@@ -126,7 +126,7 @@ def latency(readings: WorkerReadings) -> str:
 
 
 def print_balance(result: Balance, *, simulated: bool = True) -> None:
-    """The reconciliation, as people read it. Simulated tills sell faulty records on purpose."""
+    """Print the reconciliation. Simulated tills sell faulty records on purpose."""
     console = Console(highlight=False)
     table = Table("Reconciliation", "records", box=None, header_style="bold", title_justify="left")
     table.columns[1].justify = "right"

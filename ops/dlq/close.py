@@ -24,7 +24,7 @@ _PIECE = 2_000
 def audited_action(
     settings: Settings, what: ActionKind, by: str, wanted: DeadLetterFilter, reason: str, **options: Any
 ) -> Iterator[tuple[AuditWriter, AuditAction]]:
-    """An action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
+    """Provide an action in the audit trail: begun, and done or failed with its counts, which the caller fills in."""
     ensure_dead_letter_topics(settings.kafka_access, settings.topic_plan)
     trail = AuditWriter(settings)
     action = AuditAction(
@@ -42,7 +42,7 @@ def audited_action(
 
 
 def resolve(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
-    """Closes the open letters that the filter means; they stay in the topic. Returns how many they are."""
+    """Close the open dead letters that match the filter; they stay in the topic. Return their number."""
     with audited_action(settings, "resolve", by, wanted, reason) as (trail, action):
         letters = list_dead_letters(settings, wanted).open
         trail.write_outcomes(group_outcomes(action.id, ((head, "resolved", reason, "") for head in letters)))
@@ -51,7 +51,7 @@ def resolve(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) 
 
 
 def park(settings: Settings, wanted: DeadLetterFilter, by: str, reason: str) -> int:
-    """Copies the open letters that the filter means to the parked topic, as they are, and closes them here."""
+    """Copy the open dead letters that match the filter to the parked topic, unchanged, and close them here."""
     with audited_action(settings, "park", by, wanted, reason) as (trail, action):
         letters = list_dead_letters(settings, wanted).open
         asyncio.run(_park(settings, letters, trail, action, reason))
@@ -74,7 +74,7 @@ async def _park(
 
 
 def purge(settings: Settings, before: datetime, by: str, *, go: bool) -> dict[int, tuple[int, int]]:
-    """Deletes the letters at the beginning of each partition that failed before then and are closed.
+    """Delete the letters at the beginning of each partition that failed before then and are closed.
 
     It stops at the first that is open, or younger: what needs somebody is never deleted. Returns for each partition
     where it began and where it begins now (or would).

@@ -86,7 +86,7 @@ _FILTERS = (
 
 
 def with_filter(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which letters are meant; the command gets them as `wanted`."""
+    """Add the options that select dead letters; the command receives them as `wanted`."""
 
     @wraps(command)  # with the options that the command has already
     def filtered(*args: Any, **given: Any) -> Any:

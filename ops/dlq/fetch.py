@@ -61,6 +61,6 @@ def _committed(consumer: Any, settings: Settings, chosen: Sequence[DeadLetterHea
 
 
 def commit(consumer: Any, settings: Settings, part: Part) -> None:
-    """The letters count as read by the consumer's group. Raises KafkaException."""
+    """Commit the dead letters as read by the consumer's group. Raises KafkaException."""
     places = {record.partition: record.offset + 1 for _, record in part}
     commit_offsets(consumer, settings.dead_letter_topic, places)

@@ -50,7 +50,7 @@ class DeadLetterFilter(BaseModel):
         return told
 
     def resumed(self, told: dict[str, Any]) -> "DeadLetterFilter":
-        """The filter that `told` comes of; a text must be given again. Raises NotAFilter."""
+        """Return the filter that `told` comes of; a text must be given again. Raises NotAFilter."""
         filters = {name: value for name, value in told.items() if name != "text"}
         if told.get("text") != (_digest(self.text) if self.text is not None else None):
             raise NotAFilter("that replay was begun with a --text, which the audit trail does not keep: give it again")
@@ -115,7 +115,8 @@ def _span(text: str) -> tuple[int, int, int]:
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """A time as people give it: 2026-03-10, 2026-03-10T12:00+01:00, or 90m, 2h, 3d, 1w ago. Raises NotAFilter."""
+    """Return a time as people give it: 2026-03-10, 2026-03-10T12:00+01:00, or 90m, 2h, 3d, 1w ago. Raises
+    NotAFilter."""
     unit = _UNITS.get(text[-1:])
     if unit is not None and text[:-1].isascii() and text[:-1].isdigit():
         try:

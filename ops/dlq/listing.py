@@ -68,7 +68,7 @@ def list_dead_letters(
 
 
 def read_audit(settings: Settings, there: dict[str, int] | None = None, of: str | None = None) -> AuditRead:
-    """The whole audit trail; for the action `of`, the places of the letters that it has tried.
+    """Return the whole audit trail; for the action `of`, the places of the letters that it has tried.
 
     Raises BrokerUnreachable.
     """

@@ -47,7 +47,7 @@ class ValuePatch:
             raise BadPatch("a patch is a JSON Patch ([{op, path, value}, …]) or a merge patch ({field: value})")
 
     def applied(self, value: bytes | None) -> bytes:
-        """The value, patched. Raises Unpatchable."""
+        """Return the value, patched. Raises Unpatchable."""
         try:
             tree = parse_json(value or b"")
         except UnreadableRecord:

@@ -44,7 +44,7 @@ _WIDE = 240
 
 
 def report_stats(letters: Sequence[DeadLetterHeader], now: datetime) -> None:
-    """Prints the sums."""
+    """Print the sums."""
     console = table_console()
     if not letters:
         console.print("no open dead letters")
@@ -85,7 +85,7 @@ _COLUMNS = ("letters", "money at stake", "last 24 h", "24 h before", "oldest")
 
 
 def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, most: int) -> None:
-    """Prints a line for each letter."""
+    """Print a line for each letter."""
     console = table_console()
     if not letters:
         console.print("no such dead letters")
@@ -110,7 +110,7 @@ def report_list(letters: Sequence[DeadLetterHeader], ledger: ResolutionIndex, mo
 
 
 def report_audit(actions: Sequence[AuditAction]) -> None:
-    """Prints a line for each action."""
+    """Print a line for each action."""
     console = table_console()
     if not actions:
         console.print("nothing was done about dead letters yet")
@@ -136,7 +136,7 @@ def _listed(value: Any) -> str:
 
 
 def row(head: DeadLetterHeader, ledger: ResolutionIndex) -> dict[str, Any]:
-    """A letter as JSON, without what its record says."""
+    """Return a letter as JSON, without what its record says."""
     done = ledger.last_outcome(head)
     return {
         "place": head.location,
@@ -200,7 +200,7 @@ _EVENT: dict[str, Any] = {
 
 
 def known(tree: Any, schema: dict[str, Any] | None) -> Any:
-    """The tree with stars for all that is not in the schema."""
+    """Return the tree with stars for every field that is not in the schema."""
     if schema is None:
         return STARS if isinstance(tree, dict | list) or by_value(str(tree)) == _EMAIL else tree
     if isinstance(tree, list):
@@ -211,7 +211,8 @@ def known(tree: Any, schema: dict[str, Any] | None) -> Any:
 
 
 def headers_of(record: TopicRecord, *, ours_alone: bool, reveal: bool) -> dict[str, str]:
-    """The headers as text: ours, and Kafka Connect's facts; others, and others' messages, only if they may be shown."""
+    """Return the headers as text: ours, and Kafka Connect's facts; others, and others' messages, only if they may be
+    shown."""
     texts = {}
     for name, value in record.headers:
         told = ours_alone or not name.endswith(("message", "stacktrace"))
@@ -251,7 +252,7 @@ def letter(
 
 
 def report_letter(found: dict[str, Any]) -> None:
-    """Prints all about one letter."""
+    """Print all about one letter."""
     click.echo(f"{found['place']}  from {found['origin']}")
     click.echo(f"reason   {found['reason']}: {found['detail']}")
     click.echo(f"         {found['meaning']}")
@@ -293,5 +294,5 @@ def _amounts(sums: dict[str, str]) -> str:
 
 
 def now_utc() -> datetime:
-    """The clock of the tools."""
+    """Return the clock of the tools."""
     return datetime.now(UTC)

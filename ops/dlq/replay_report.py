@@ -67,7 +67,7 @@ def _foreseen(each: ReplayResult, held: Mapping[str, ErpDocument]) -> dict[str, 
 
 
 def report_foreseen(found: dict[str, Any]) -> None:
-    """Prints a rehearsal."""
+    """Print a rehearsal."""
     console = table_console()
     if not found["letters"]:
         console.print("no such open dead letters")
@@ -99,7 +99,7 @@ def _changed(found: dict[str, list[str]]) -> str:
 
 
 def done(report: ReplayReport) -> dict[str, Any]:
-    """A replay as one JSON object."""
+    """Return a replay as one JSON object."""
     return {
         "replay": report.id,
         "letters": report.letters,
@@ -110,7 +110,7 @@ def done(report: ReplayReport) -> dict[str, Any]:
 
 
 def report_done(found: dict[str, Any]) -> None:
-    """Prints a replay."""
+    """Print a replay."""
     ends = ", ".join(f"{count:,} {end}" for end, count in sorted(found["ends"].items())) or "nothing"
     click.echo(f"replay {found['replay']}: {ends} of {found['letters']:,}")
     _print_reasons(found["reasons"])

@@ -19,7 +19,7 @@ _TREND = timedelta(days=1)
 
 
 def stats(letters: Sequence[DeadLetterHeader], now: datetime) -> dict[str, Any]:
-    """The sums, as one JSON object."""
+    """Return the sums, as one JSON object."""
     return {
         "open": len(letters),
         "oldest": _oldest(letters),
@@ -31,7 +31,7 @@ def stats(letters: Sequence[DeadLetterHeader], now: datetime) -> dict[str, Any]:
 def groups(
     letters: Iterable[DeadLetterHeader], key: Callable[[DeadLetterHeader], str], now: datetime
 ) -> list[dict[str, Any]]:
-    """The letters by what `key` gives, the most first. Trend: those of the last day, and of the day before."""
+    """Return the letters by what `key` gives, the most first. Trend: those of the last day, and of the day before."""
     by: dict[str, list[DeadLetterHeader]] = defaultdict(list)
     for head in letters:
         by[key(head)].append(head)
@@ -49,7 +49,8 @@ def groups(
 
 
 def money(letters: Iterable[DeadLetterHeader]) -> dict[str, str]:
-    """The gross totals of the letters' receipts by currency, as they print them; what could not be read has none."""
+    """Return the gross totals of the letters' receipts by currency, as they print them; what could not be read has
+    none."""
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for head in letters:
         if head.amount is not None:

@@ -104,7 +104,7 @@ def look(
 
 @contextmanager
 def opened(path: File) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if it is gzip. Damage found while reading is raised as NotReadable."""
+    """Open the file's bytes, unpacked if it is gzip. Damage found while reading is raised as NotReadable."""
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
@@ -242,7 +242,7 @@ def _fits(lines: list[str], delimiter: str) -> tuple[float, int]:
 
 
 def _repeated(path: File) -> str | None:
-    """The root's child that an XML file has several of."""
+    """Return the root's child element that an XML file repeats."""
     children: Counter[str] = Counter()
     for element in xml_children(path):
         children[local(element.tag)] += 1
@@ -251,7 +251,7 @@ def _repeated(path: File) -> str | None:
 
 
 def xml_children(path: File) -> Iterator[Any]:
-    """The children of the root, one at a time: each is gone when the next is asked for. Raises NotReadable."""
+    """Yield the children of the root, one at a time: each is gone when the next is asked for. Raises NotReadable."""
     depth = 0
     with opened(path) as file:
         for event, element in etree.iterparse(
@@ -267,5 +267,5 @@ def xml_children(path: File) -> Iterator[Any]:
 
 
 def local(tag: Any) -> str:
-    """A name without its namespace."""
+    """Return a name without its namespace."""
     return str(tag).rpartition("}")[2]

@@ -18,7 +18,7 @@ _EVERY = 2_000
 
 
 def rows(path: File, layout: FileLayout, progress: Progress) -> Iterator[list[str]]:
-    """The rows of a CSV file, without its header and without empty ones. Raises NotReadable."""
+    """Yield the rows of a CSV file, without its header and without empty ones. Raises NotReadable."""
     with opened(path) as file, as_text(file, layout) as text:
         reader = csv.reader(text, delimiter=layout.delimiter)
         filled = filter(None, reader)
@@ -52,7 +52,7 @@ def texts(path: File, layout: FileLayout, progress: Progress, errors: str | None
 
 
 def parse(text: str) -> Any:
-    """A JSON text's value, fractions exact. Raises ValueError."""
+    """Return a JSON text's value, fractions exact. Raises ValueError."""
     try:
         return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
     except InvalidOperation:
@@ -62,7 +62,7 @@ def parse(text: str) -> Any:
 
 
 def tree(element: Any) -> Any:
-    """An XML element as a tree: attributes are `@name`, children that come several times are lists."""
+    """Return an XML element as a tree: attributes are `@name`, children that come several times are lists."""
     made: dict[str, Any] = {f"@{local(name)}": value for name, value in element.attrib.items()}
     for child in element.iterchildren(etree.Element):
         name, inner = local(child.tag), tree(child)
@@ -87,7 +87,7 @@ def position(file: IO[bytes]) -> int:
 
 
 def _items(path: File, text: IO[str], tell: Callable[[], None]) -> Iterator[str]:
-    """The items of a JSON array, never the whole of it in memory."""
+    """Yield the items of a JSON array, never the whole of it in memory."""
     decoder = json.JSONDecoder()
     buffer, ended, number = text.read(_PIECE), False, 1
     place = buffer.find("[") + 1

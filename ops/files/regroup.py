@@ -115,7 +115,7 @@ def as_key(stored: bytes) -> Key:
 
 @contextmanager
 def scratch() -> Iterator[sqlite3.Connection]:
-    """A database for now: nothing in it has to survive."""
+    """Provide a database for now: nothing in it has to survive."""
     with (
         tempfile.TemporaryDirectory(prefix="tillstream-import-") as folder,
         closing(sqlite3.connect(Path(folder) / "scratch.sqlite", isolation_level=None)) as disk,

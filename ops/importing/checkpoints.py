@@ -55,5 +55,5 @@ class ImportCheckpoint:
         new.replace(self._path)
 
     def remove(self) -> None:
-        """The import is done."""
+        """Delete the checkpoint of a finished import."""
         self._path.unlink(missing_ok=True)

@@ -389,7 +389,7 @@ def _put_aside(one: ImportInput, report: InputReport) -> Iterator[RejectedLines]
 
 
 def _free(bad_rows_prefix: Path, ending: str, content: bytes) -> Path:
-    """A name that is free, or whose file is the same: what somebody has begun to repair is not written over."""
+    """Return a name that is free, or whose file is the same: what somebody has begun to repair is not written over."""
     number = 1
     while True:
         path = bad_rows_prefix.with_name(f"{bad_rows_prefix.name}.bad{f'-{number}' if number > 1 else ''}.{ending}")

@@ -58,7 +58,7 @@ class ReceiptSender:
                     raise self._silent() from None
 
     def settle(self) -> None:
-        """Returns when the broker has answered for all that was sent. Raises BrokerUnreachable."""
+        """Wait until the broker has answered for every record sent. Raises BrokerUnreachable."""
         if self._producer.flush(_PATIENCE):
             raise self._silent()
 
@@ -86,7 +86,7 @@ def send(
     skip: int,
     on_progress: Callable[[int], None],
 ) -> int:
-    """Sends all receipts but the first `skip`, and returns how many there are, those among them.
+    """Send all receipts but the first `skip`, and return their number, those included.
 
     `on_progress` hears how many have gone. Raises BrokerUnreachable, and what reading raises.
     """

@@ -142,7 +142,7 @@ class WatchedFolder:
         return complete
 
     def _is_old(self, changed: float) -> bool:
-        """It was complete before it came, or came before we looked."""
+        """Return whether the file is complete: unchanged for a while, or moved in as a whole."""
         return time.time() - changed > max(self._complete_after, 1) * 12 or not self._complete_after
 
 

@@ -140,7 +140,7 @@ class DayReport:
         return not self.is_complete or self.books == "differ" or (self.books == "not proved" and not racing)
 
     def account(self, currency: str) -> CurrencyTotals:
-        """The day in this currency."""
+        """Return the day in this currency."""
         return next(account for account in self.accounts if account.currency == currency)
 
     def count(self, *statuses: str) -> int:

@@ -24,24 +24,24 @@ class TillFault(NamedTuple):
 
 
 def cut_off(event: Event, rng: Random) -> bytes:
-    """The till lost power, or a proxy its buffer: the text ends in the middle."""
+    """Cut the text in the middle, as a power failure or a proxy does."""
     value = compact(event)
     return value[: rng.randrange(len(value) // 4, len(value) - 1)]
 
 
 def double_key(event: Event, rng: Random) -> bytes:
-    """The currency twice: parsers disagree on which one counts."""
+    """Write the currency twice: parsers disagree on which one counts."""
     return compact(event)[:-1] + b',"currency":"USD"}'
 
 
 def missing_field(event: Event, rng: Random) -> bytes:
-    """A field that no event may lack."""
+    """Remove a field that every event needs."""
     del event[rng.choice(("type", "store", "receipt", "occurred_at", "currency", "totals"))]
     return compact(event)
 
 
 def wrong_type(event: Event, rng: Random) -> bytes:
-    """A value of another type than the schema's."""
+    """Write a value of another type than the schema's."""
     match rng.randrange(4):
         case 0:
             event["lines"][0]["quantity"] = "two"
@@ -61,7 +61,7 @@ def naive_time(event: Event, rng: Random) -> bytes:
 
 
 def old_clock(event: Event, rng: Random) -> bytes:
-    """A till whose clock was reset."""
+    """Use the time of a till whose clock was reset."""
     event["occurred_at"] = "1999-12-31T23:59:00.000+00:00"
     return compact(event)
 
@@ -73,19 +73,19 @@ def unknown_currency(event: Event, rng: Random) -> bytes:
 
 
 def too_many_places(event: Event, rng: Random) -> bytes:
-    """A price with seven decimal places, as binary floating point prints it."""
+    """Write a price with seven decimal places, as binary floating point prints it."""
     event["lines"][0]["unit_price"] += "00001"
     return compact(event)
 
 
 def no_lines(event: Event, rng: Random) -> bytes:
-    """The drawer was opened: a receipt about nothing."""
+    """Leave no lines, as when only the drawer was opened."""
     event |= {"lines": [], "tenders": [], "totals": {"gross": "0.00", "net": "0.00", "tax": "0.00"}}
     return compact(event)
 
 
 def wrong_line(event: Event, rng: Random) -> bytes:
-    """A line that costs another amount than its quantity × price."""
+    """Write a line that costs another amount than its quantity × price."""
     _add(event["lines"][0], "amount", rng)
     return compact(event)
 

@@ -50,7 +50,7 @@ class SimulatedProduct(NamedTuple):
 
 @cache
 def assortment() -> tuple[SimulatedProduct, ...]:
-    """The 200 products that every store sells, the same for every seed."""
+    """Return the 200 products that every store sells, the same for every seed."""
     shelves = ((_BY_WEIGHT, "kg", _FOOD), (_FOODS, "each", _FOOD), (_OTHERS, "each", _OTHER))
     products: list[SimulatedProduct] = []
     for prefix, percent in _VARIANTS:
@@ -88,7 +88,7 @@ class ReceiptLine(NamedTuple):
         return divide_half_up(self.amount * 100, 100 + self.product.tax_rate)
 
     def printed(self) -> dict[str, Any]:
-        """The line in the format of `schemas.sale.SaleLine`."""
+        """Return the line in the format of `schemas.sale.SaleLine`."""
         line: dict[str, Any] = {
             "sku": self.product.sku,
             "description": self.product.description,
@@ -125,7 +125,7 @@ class SimulatedReceipt:
         return sum(line.amount for line in self.lines)
 
     def event(self) -> dict[str, Any]:
-        """The receipt in the format of `schemas.sale.SaleEvent`; its id follows from its number."""
+        """Return the receipt in the format of `schemas.sale.SaleEvent`; its id follows from its number."""
         event = header(self.type, self.store, self.register, self.number, self.occurred_at)
         net = sum(line.net for line in self.lines)
         event["cashier"] = self.cashier
@@ -140,7 +140,7 @@ class SimulatedReceipt:
 
 
 def header(kind: EventType, store: str, register: str, number: str, occurred_at: str) -> dict[str, Any]:
-    """The fields that every event has."""
+    """Return the fields that every event has."""
     name = join_reference(SOURCE, store, register, number, kind)
     return {
         "event_id": str(uuid5(NAMESPACE_URL, name)),
@@ -155,7 +155,7 @@ def header(kind: EventType, store: str, register: str, number: str, occurred_at:
 
 
 def ring_up(rng: Random) -> tuple[ReceiptLine, ...]:
-    """A basket of 1 to 20 lines, about one in twelve of them discounted."""
+    """Return a basket of 1 to 20 lines, about one in twelve of them discounted."""
     count = min(1 + int(rng.expovariate(0.4)), 20)
     products = rng.choices(assortment(), cum_weights=_popularity(), k=count)
     return tuple(_line(rng, product) for product in products)
@@ -191,5 +191,5 @@ def money(cents: int) -> str:
 
 
 def compact(event: dict[str, Any]) -> bytes:
-    """The event as JSON without white space, UTF-8."""
+    """Return the event as JSON without white space, UTF-8."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

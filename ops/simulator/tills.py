@@ -54,7 +54,7 @@ class ConfirmedTally:
         return sum(count for each, count in self.broken.items() if each == reason)
 
     def confirm(self, sent: SimulatedRecord) -> None:
-        """The broker holds the record."""
+        """Count a record that the broker has confirmed."""
         if sent.reason is not None:
             self.broken[sent.reason] += 1
             if sent.reason != Reason.CONFLICTING_DUPLICATE:
@@ -69,7 +69,7 @@ class ConfirmedTally:
             self.gross[sent.store] = self.gross.get(sent.store, Decimal(0)) + sent.gross
 
     def fail(self, sent: SimulatedRecord, error: str) -> None:
-        """The record was given up without the broker's confirmation."""
+        """Count a record that was given up without the broker's confirmation."""
         self.failed[error] += 1
         if sent.kind == "fresh":
             self._unconfirmed.add(sent.value)
@@ -88,12 +88,12 @@ class EventPace:
         return self._due - self._monotonic()
 
     def advance(self) -> None:
-        """An event was let through."""
+        """Count an event."""
         self._due = max(self._due + self._interval, self._monotonic() - 1)
 
 
 def till_producer(brokers: str, settings: Mapping[str, str | int | float | bool] | None = None) -> Producer:
-    """An idempotent producer that waits for all replicas; `settings` are further ones of librdkafka."""
+    """Return an idempotent producer that waits for all replicas; `settings` are further ones of librdkafka."""
     config: dict[str, str | int | float | bool] = {
         "bootstrap.servers": brokers,
         "client.id": "tillstream-tills",
@@ -116,7 +116,7 @@ def sell(
     flush_seconds: float = 30.0,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Sends `records` at `rate` per second (None: as fast as the broker takes them) until `stop` or `limit`.
+    """Send `records` at `rate` per second (None: as fast as the broker takes them) until `stop` or `limit`.
 
     Returns when every record is in `tally`, confirmed or failed: records without an answer within
     `flush_seconds` after the end are counted as failed. Raises KafkaException if a record can't

@@ -100,7 +100,7 @@ class _SimulatedStore:
     day: date | None = None
 
     def next(self, now: datetime) -> SimulatedRecord:
-        """The store's next record: a repetition that is due, a day's close, or something new."""
+        """Return the store's next record: a repetition that is due, a day's close, or something new."""
         local = now.astimezone(self.zone)
         if self.day_close and self.day != local.date():
             self.close(local)
@@ -134,7 +134,7 @@ class _SimulatedStore:
         return self.record(compact(receipt.event()), None, gross, receipt.type)
 
     def broken(self, at: str) -> SimulatedRecord:
-        """A sale that is spoilt on its way. Its number is used up and its money is in the drawer."""
+        """Return a sale that is spoilt on its way. Its number is used up and its money is in the drawer."""
         fault = self.rng.choice([None, *FAULTS.values()])
         if fault is None and self.sold:
             return self.conflict()
@@ -143,7 +143,7 @@ class _SimulatedStore:
         return self.record(spoil(receipt.event(), self.rng), reason, receipt.gross, "sale")
 
     def conflict(self) -> SimulatedRecord:
-        """An earlier event's id again, with one line more: sound in itself, in conflict with the earlier."""
+        """Return an earlier event's id again, with one line more: valid in itself, in conflict with the earlier."""
         earlier = self.rng.choice(self.sold)
         lines = earlier.lines + ring_up(self.rng)[:1]
         again = replace(earlier, lines=lines, tenders=(("card", sum(line.amount for line in lines)),))
@@ -154,7 +154,7 @@ class _SimulatedStore:
         return SimulatedRecord(self.name.encode(), value, state, reason, Decimal(money(gross)), self.name, kind)
 
     def repeat_later(self, sent: SimulatedRecord) -> None:
-        """Gives the record a free turn of the store; near ones are likelier, as with a till that retries."""
+        """Give the record a free turn of the store; near ones are likelier, as with a till that retries."""
         while True:
             turn = self.position + 1 + int((_FARTHEST + 1) ** self.rng.random())
             if turn not in self.repetitions:
@@ -170,7 +170,7 @@ class _SimulatedStore:
         return SimulatedReceipt("sale", self.name, register, number, at, self.cashier(), lines, tenders, customer)
 
     def taken_back(self, kind: EventType, at: str) -> SimulatedReceipt:
-        """Some lines of an earlier sale (all of them, if it is voided), as they were paid."""
+        """Return some lines of an earlier sale (all of them for a void), at the prices paid."""
         sale = self.sold.pop(self.rng.randrange(len(self.sold)))
         count = len(sale.lines) if kind == "void" else self.rng.randint(1, len(sale.lines))
         lines = tuple(self.rng.sample(sale.lines, count)) if kind == "return" else sale.lines
@@ -190,7 +190,7 @@ class _SimulatedStore:
         )
 
     def turn(self, gross: int) -> tuple[str, str]:
-        """A register and its next number; the register's takings change by `gross`."""
+        """Return a register and its next number; the register's takings change by `gross`."""
         register = self.rng.choice(list(self.numbers))
         number = self.numbers[register]
         self.numbers[register] = number + 1

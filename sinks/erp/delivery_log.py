@@ -78,7 +78,7 @@ class DeliveryEntry:
 
 
 def split_ledger(url: URL) -> tuple[URL, URL]:
-    """(the sink's URL without its parameter `ledger`, the ledger's URL). Raises SinkMisconfigured."""
+    """Split a sink's URL into itself without the parameter `ledger`, and the ledger's URL. Raises SinkMisconfigured."""
     try:
         ledger = make_url(str(url.query.get("ledger", DEFAULT_URL)))
     except ArgumentError:
@@ -106,7 +106,7 @@ class DeliveryLog:
         self._preparing = Lock()
 
     def attempt(self, documents: Iterable[tuple[str, int]]) -> None:
-        """Notes that these (external_ref, revision) are about to be sent: `new`, unless they have a state already."""
+        """Record that these (external_ref, revision) are about to be sent: `new`, unless they have a state already."""
         now = self._clock()
         rows = [
             {"external_ref": ref, "revision": revision, "state": "new", "attempts": 1, "changed_at": now}
@@ -115,19 +115,19 @@ class DeliveryLog:
         self._upsert(rows, lambda new: {"attempts": _states.c.attempts + 1})
 
     def note(self, entries: Iterable[DeliveryEntry]) -> None:
-        """Writes down the state, number and error of each; the attempts count on as they were."""
+        """Write down the state, number and error of each; the attempts count on as they were."""
         kept = ("revision", "state", "number", "last_error", "changed_at")
         self._upsert(self._rows(entries), lambda new: {name: new[name] for name in kept})
 
     def fail(self, external_refs: Sequence[str], error: str) -> None:
-        """Writes down why these could not be brought further; their state stays."""
+        """Write down why these could not be brought further; their state stays."""
         statement = update(_states).where(_states.c.erp == self._erp, _states.c.external_ref == bindparam("ref"))
         with self._transaction() as connection:
             if external_refs:
                 connection.execute(statement.values(last_error=error), [{"ref": ref} for ref in external_refs])
 
     def find(self, external_refs: Sequence[str]) -> list[DeliveryEntry]:
-        """The entries under these references, ordered by them."""
+        """Return the entries under these references, ordered by them."""
         refs = sorted(set(external_refs))
         with self._transaction() as connection:
             chunks = (refs[start : start + _CHUNK] for start in range(0, len(refs), _CHUNK))
@@ -138,12 +138,12 @@ class DeliveryLog:
         return {each.external_ref: f"{each.number}, {each.state}" for each in self.find(external_refs) if each.number}
 
     def in_state(self, state: State) -> list[DeliveryEntry]:
-        """The entries in this state, ordered by reference."""
+        """Return the entries in this state, ordered by reference."""
         with self._transaction() as connection:
             return self._select(connection, _states.c.state == state)
 
     def with_errors(self, state: State) -> list[DeliveryEntry]:
-        """The entries in this state that have a last error, ordered by reference."""
+        """Return the entries in this state that have a last error, ordered by reference."""
         with self._transaction() as connection:
             return self._select(connection, (_states.c.state == state) & _states.c.last_error.is_not(None))
 
@@ -163,7 +163,7 @@ class DeliveryLog:
                 connection.execute(self._insert(lambda new: {c.name: c for c in new if c.name != "attempts"}), part)
 
     def close(self) -> None:
-        """Gives all connections back."""
+        """Give all connections back."""
         self._engine.dispose()
 
     def _rows(self, entries: Iterable[DeliveryEntry]) -> list[dict[str, Any]]:

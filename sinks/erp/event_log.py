@@ -30,7 +30,7 @@ class EventLog:
         self._preparing = Lock()
 
     def delivered(self, event_ids: Sequence[str]) -> dict[str, str]:
-        """The content that each event was delivered with, where it is known."""
+        """Return the content that each known event was delivered with."""
         with self._transaction() as connection:
             query = select(deliveries.c.event_id, deliveries.c.content)
             return {
@@ -63,7 +63,7 @@ class EventLog:
                     _insert(connection, deliveries, names | {"effect": result.effect, "delivered_at": now})
 
     def close(self) -> None:
-        """Gives all connections back."""
+        """Give all connections back."""
         self._engine.dispose()
 
     @contextmanager

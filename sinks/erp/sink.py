@@ -84,11 +84,11 @@ class ErpSystem(Protocol):
         ...
 
     def documents(self, receipts: Sequence[str], *, posted: bool = True) -> list[tuple[ErpBooking, str]]:
-        """The bookings of these receipts, only those that are `posted` or all, with the document as JSON."""
+        """Return the bookings of these receipts, only those that are `posted` or all, with the document as JSON."""
         ...
 
     def require_bookable(self, document: ErpDocument) -> None:
-        """Returns if the document can become an invoice. Raises DocumentsRefused."""
+        """Check that the document can become an invoice. Raises DocumentsRefused."""
         ...
 
     def create(self, documents: Sequence[ErpDocument]) -> None:
@@ -100,15 +100,16 @@ class ErpSystem(Protocol):
         ...
 
     def post(self, bookings: Sequence[ErpBooking]) -> None:
-        """Posts all, or none. Raises DocumentsRefused."""
+        """Post all, or none. Raises DocumentsRefused."""
         ...
 
     def booked(self, store: str | None, day: date | None) -> Iterator[ErpDocument]:
-        """The documents of all posted bookings, `as_held` there, of this store and day where stated, in any order."""
+        """Return the documents of all posted bookings, `as_held` there, of this store and day where stated, in any
+        order."""
         ...
 
     def ping(self) -> None:
-        """Returns if it answers."""
+        """Check that the ERP answers."""
         ...
 
     def check(self, *, apply: bool) -> list[PreflightFinding]:
@@ -116,7 +117,7 @@ class ErpSystem(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives all connections back."""
+        """Give all connections back."""
         ...
 
 
@@ -183,7 +184,7 @@ class ErpSink:
     # ---- 1
 
     def _decide(self, documents: Sequence[ErpDocument]) -> list[Effect | Result]:
-        """The result of each document, or the effect that booking it is going to have."""
+        """Return the result of each document, or the effect that booking it will have."""
         decided: dict[int, Effect | Result] = {}
         storable = [(place, d) for place, d in enumerate(documents) if _is_storable(d)]
         event_ids = [d.event_id for _, d in storable]
@@ -269,7 +270,7 @@ class ErpSink:
             raise
 
     def _clear_the_way(self, d: ErpDocument, found: dict[str, list[ErpBooking]]) -> ErpBooking | Result:
-        """The draft that may be posted now, with nothing else of its receipt in the way."""
+        """Return the draft that may be posted now, with nothing else of its receipt in the way."""
         own = _own(d, found)
         if own is None:
             raise SinkUnavailable("lock", "an invoice has disappeared while it was booked", 0.2)
@@ -341,7 +342,7 @@ class ErpSink:
 
 
 def digest(name: str) -> str:
-    """A name of any length and spelling, as an ERP can hold and compare it."""
+    """Return a name of any length and spelling, as an ERP can hold and compare it."""
     return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
@@ -389,7 +390,7 @@ def _own(document: ErpDocument, found: dict[str, list[ErpBooking]]) -> ErpBookin
 def _bisecting(
     documents: Sequence[ErpDocument], batch: int, call: Callable[[Sequence[ErpDocument]], None]
 ) -> list[Result]:
-    """Calls with all documents, in parts, halved where the ERP refuses. Returns the refusals."""
+    """Call with all documents, in chunks, halved where the ERP refuses. Return the refusals."""
 
     def write(part: Sequence[ErpDocument]) -> list[Result]:
         try:
@@ -405,7 +406,7 @@ def _bisecting(
 
 
 def _without_names(detail: str, document: ErpDocument) -> str:
-    """An ERP's words without the people that they are about."""
+    """Return an ERP's words without the people that they are about."""
     for name in (document.customer_id, document.customer_code, document.cashier):
         detail = detail.replace(name, "…") if name else detail
     return detail

@@ -78,7 +78,8 @@ class ErpNextSystem:
     # ---- calls
 
     def call(self, method: str, **arguments: Any) -> Any:
-        """A whitelisted method's result. Lists are sent as JSON in a text: Frappe would take their first element."""
+        """Return a whitelisted method's result. Lists are sent as JSON in a text: Frappe would take their first
+        element."""
         said = {name: json.dumps(v) if isinstance(v, list | dict) else v for name, v in arguments.items()}
         return _result(self.http.send("POST", f"/api/method/{quote(method)}", to_body(said)))["message"]
 
@@ -174,7 +175,7 @@ class ErpNextSystem:
     # ---- a document as an invoice
 
     def _originals(self, documents: Sequence[ErpDocument]) -> dict[str, str]:
-        """The names of the invoices that refunds and voids refer to, by receipt."""
+        """Return the names of the invoices that refunds and voids refer to, by receipt."""
         refs = [d.original_ref for d in documents if d.original_ref is not None and d.kind != "invoice"]
         return {b.receipt: b.name for b in bookings_of(self, refs) if b.state == "posted"}
 
@@ -313,7 +314,7 @@ def _text(amount: Decimal) -> str:
 
 
 def _result(answer: HttpAnswer) -> Any:
-    """The answer's JSON. Raises DocumentsRefused, AlreadyThere and SinkUnavailable."""
+    """Return the answer's JSON. Raises DocumentsRefused, AlreadyThere and SinkUnavailable."""
     if 200 <= answer.status < 300:
         said = answer.json()
         if not isinstance(said, dict):
@@ -346,7 +347,7 @@ def error_of(answer: HttpAnswer) -> dict[str, Any]:
 
 
 def told(error: dict[str, Any]) -> str:
-    """The first message for people, which is in their language, without markup."""
+    """Return the first message for people, which is in their language, without markup."""
     try:
         first = json.loads(json.loads(error.get("_server_messages") or "[]")[0])
         message = first["message"] if isinstance(first, dict) else first

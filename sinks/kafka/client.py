@@ -52,7 +52,7 @@ _KINDS = {
 
 @contextmanager
 def told() -> Iterator[None]:
-    """The client's errors come out as a sink's."""
+    """Translate the client's errors into a sink's."""
     try:
         yield
     except KafkaException as error:
@@ -83,7 +83,7 @@ class TransactionalWriter:
     """
 
     def __init__(self, config: dict[str, Any], topic: str, partition: int) -> None:
-        """Returns when earlier writers are fenced off and their last transaction is decided. Raises SinkUnavailable."""
+        """Fence off earlier writers and decide their last transaction. Raises SinkUnavailable."""
         self._topic, self._partition = topic, partition
         own = {
             "transactional.id": f"{topic}-{partition}",
@@ -187,7 +187,7 @@ class CommittedReader:
                 self._consumer.unassign()
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Give the connections back."""
         self._consumer.close()
 
 
@@ -205,7 +205,7 @@ class TopicDescription:
         return len(found.partitions) if found is not None else 0
 
     def identity(self) -> str:
-        """A topic that is deleted and made again has another one. Raises SinkUnavailable."""
+        """Return the topic's id, which changes when the topic is deleted and created again. Raises SinkUnavailable."""
         with told():
             described = self._admin.describe_topics(TopicCollection([self.name]), request_timeout=TIMEOUT)
             return str(described[self.name].result(TIMEOUT).topic_id)
@@ -219,7 +219,7 @@ class TopicDescription:
             return {place.partition: answer.result(TIMEOUT).offset for place, answer in found.items()}
 
     def settings(self) -> dict[str, str]:
-        """The topic's settings. Raises SinkUnavailable."""
+        """Return the topic's settings. Raises SinkUnavailable."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self.name)
         with told():
             found = self._admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result(TIMEOUT)

@@ -161,7 +161,7 @@ class KafkaSink(SqliteSink):
     # ---- the index
 
     def _open(self) -> int:
-        """The number of partitions. Prepares the index and looks whether it is this topic's, the first time."""
+        """Return the number of partitions. Prepares the index and looks whether it is this topic's, the first time."""
         if not self._partitions:
             super().check(apply=True)
             partitions = self._topic.partitions()
@@ -292,7 +292,7 @@ def partition_of(store: str, partitions: int) -> int:
 
 
 def _without_repetition(messages: Sequence[Message]) -> Iterator[list[ErpDocument]]:
-    """The documents in their order, cut so that no piece has two of one event or receipt."""
+    """Cut the documents, in their order, so that no piece has two of one event or receipt."""
     piece: list[ErpDocument] = []
     taken: set[tuple[str, str]] = set()
     for message in messages:

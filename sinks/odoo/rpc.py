@@ -58,7 +58,7 @@ class OdooClient:
         return int(number) if number.isdecimal() else 0
 
     def call(self, model: str, method: str, ids: Sequence[int] | None = None, **arguments: Any) -> Any:
-        """The method's result, in a transaction of its own."""
+        """Return the method's result, in a transaction of its own."""
         if self.series() >= FIRST_WITH_JSON2:
             body = arguments | {"context": _CONTEXT} | ({"ids": list(ids)} if ids is not None else {})
             headers = {"Authorization": f"bearer {self._key}", "X-Odoo-Database": self._database}
@@ -78,7 +78,7 @@ class OdooClient:
         return self._rpc("object", "execute_kw", said)
 
     def close(self) -> None:
-        """Gives all connections back."""
+        """Give all connections back."""
         self._http.close()
 
     def _rpc(self, service: str, method: str, arguments: list[Any]) -> Any:

@@ -51,12 +51,12 @@ _NULLABLE = ("original_ref", "cashier", "customer_id")
 
 
 def columns_of(documents: Sequence[ErpDocument]) -> CopyColumns:
-    """The columns that the texts of these documents have: MAPPED if any of them is, else PLAIN."""
+    """Return the columns of these documents' texts: MAPPED if any of them is, else PLAIN."""
     return PLAIN if [d.mapping for d in documents].count(None) == len(documents) else MAPPED
 
 
 def documents_text(documents: Sequence[ErpDocument], now: datetime) -> bytes:
-    """A row for each document. Raises DocumentsRefused for text that can't be stored, as all of these do."""
+    """Return a row for each document. Raises DocumentsRefused for text that can't be stored, as all of these do."""
     columns, moment = columns_of(documents).documents, now.isoformat()
     if columns is PLAIN.documents:
         return _text(documents, columns, partial(_document_rows, now=moment), partial(_nulls, _NULLABLE))
@@ -70,7 +70,7 @@ def deliveries_text(documents: Sequence[ErpDocument], now: datetime) -> bytes:
 
 
 def lines_text(documents: Sequence[ErpDocument]) -> bytes:
-    """A row for each line."""
+    """Return a row for each line."""
     columns = columns_of(documents).lines
     if columns is PLAIN.lines:
         return _text(documents, columns, _line_rows)
@@ -81,7 +81,7 @@ def lines_text(documents: Sequence[ErpDocument]) -> bytes:
 
 
 def payments_text(documents: Sequence[ErpDocument]) -> bytes:
-    """A row for each payment."""
+    """Return a row for each payment."""
     columns = columns_of(documents).payments
     if columns is PLAIN.payments:
         return _text(documents, columns, _payment_rows)
@@ -107,7 +107,7 @@ def _text(
     tabs = columns.count(",")
 
     def plain(some: Sequence[ErpDocument]) -> str | None:
-        """The rows of some documents, if nothing in them needs escaping."""
+        """Return the rows of some documents, if nothing in them needs escaping."""
         rows = to_rows(some)
         text = "".join(rows)
         nulls = nulls_in(some)
@@ -188,7 +188,7 @@ def _code(value: object) -> str:
 
 
 def _escaped(d: ErpDocument) -> ErpDocument:
-    """A copy of the document with its texts as COPY reads them."""
+    """Return a copy of the document with its texts as COPY reads them."""
     return replace(
         d,
         **_escaped_texts(d),

@@ -105,7 +105,7 @@ class PostgresSink(SqlSink):
         return super()._write_all(documents)
 
     def _insert_all(self, documents: Sequence[ErpDocument], now: datetime) -> list[Result]:
-        """Writes documents none of which, nor its event, is held. Raises DocumentsRefused where one is."""
+        """Write documents none of which, nor its event, is held. Raises DocumentsRefused where one is."""
         by_event = sorted(documents, key=attrgetter("event_id"))  # both sorted as in _CLAIM and _TAKE
         by_receipt = sorted(documents, key=attrgetter("external_ref"))
         with self._writing() as connection:

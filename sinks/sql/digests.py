@@ -32,13 +32,13 @@ _COVERED: dict[Table, tuple[str, Columns]] = {
 
 
 def print_sum(connection: Connection, table: Table) -> ColumnElement[Any]:
-    """The sum of the prints of the table's rows, to be brought to 64 bits by `prints.added`."""
+    """Return the sum of the prints of the table's rows, to be brought to 64 bits by `prints.added`."""
     letter, columns = _COVERED[table]
     return _sum(connection, literal_column(f"'{letter}'", Text), table, columns)
 
 
 def personal_sum(connection: Connection) -> ColumnElement[Any]:
-    """The same of the personal values of documents, with this process's key."""
+    """Return the same of the personal values of documents, with this process's key."""
     key = bindparam("personal_key", personal_key(), Text, unique=True)
     return _sum(connection, key, held, PERSONAL)
 
@@ -54,7 +54,7 @@ def _sum(connection: Connection, head: ColumnElement[str], table: Table, columns
 
 
 def _as_text(column: Column[Any], how: How) -> ColumnElement[str]:
-    """A column as `prints.row_text` writes it, in PostgreSQL."""
+    """Return a column as `prints.row_text` writes it, in PostgreSQL."""
     if how == "whole":
         return cast(column, Text)
     if how in _PLACES:

@@ -23,7 +23,7 @@ _ROWS = 2_000
 
 
 def rows(url: str, query: str, *, password: str | None = None) -> list[dict[str, Any]]:
-    """The rows of a query, by column name. Nothing that it might write is kept.
+    """Return the rows of a query, by column name. Nothing that it might write is kept.
 
     The password is no part of the URL. Raises SinkUnavailable, and SinkMisconfigured where the query or URL is wrong.
     """
@@ -33,7 +33,7 @@ def rows(url: str, query: str, *, password: str | None = None) -> list[dict[str,
 
 
 def streamed(url: str, query: str, *, password: str | None = None) -> Iterator[Sequence[Any]]:
-    """The names of a query's columns, then its rows, a few at a time: for exports, of whichever size. As `rows`.
+    """Yield the names of a query's columns, then its rows, a few at a time: for exports, of whichever size. As `rows`.
 
     Any database may be asked whose driver for SQLAlchemy is installed.
     """
@@ -73,7 +73,8 @@ def sold(url: str, since: date, *, password: str | None = None) -> SoldValues:
 
 @contextmanager
 def _reading(url: str, password: str | None, *, export: bool = False) -> Iterator[Connection]:
-    """A connection of its own, whose transaction is rolled back at the end; an export may take as long as it takes."""
+    """Provide a connection of its own, whose transaction is rolled back at the end; an export may take as long as it
+    takes."""
     parsed = parsed_url(url)
     scheme = parsed.drivername.partition("+")[0]
     if scheme not in ("sqlite", "postgresql") and not export:

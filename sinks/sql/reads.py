@@ -73,7 +73,7 @@ def _deep_sums(connection: Connection) -> list[ColumnElement[Any]]:
 
 
 def _remembered() -> FromClause:
-    """The documents, each with its delivery as it was written with it, where there is one."""
+    """Join the documents with the deliveries written with them, where there are any."""
     names = ("event_id", "external_ref", "revision", "content")
     return held.outerjoin(deliveries, and_(*(deliveries.c[name] == held.c[name] for name in names)))
 
@@ -138,7 +138,7 @@ def _in_minor_places(amount: Decimal, currency: str) -> Decimal:
 
 
 def documents(connection: Connection, external_refs: Sequence[str]) -> list[ErpDocument]:
-    """The documents held under these references, ordered by them."""
+    """Return the documents held under these references, ordered by them."""
     rows = connection.execute(
         select(*_SCALARS).where(held.c.external_ref.in_(external_refs)).order_by(held.c.external_ref)
     )

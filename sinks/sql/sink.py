@@ -48,7 +48,7 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The clock outside tests."""
+    """Return the clock outside tests."""
     return datetime.now(UTC)
 
 
@@ -120,18 +120,18 @@ class SqlSink(ABC):
 
     @abstractmethod
     def _claim(self, connection: Connection, documents: Sequence[ErpDocument], now: datetime) -> set[str]:
-        """Inserts the deliveries that are not there yet, as `written`. Returns their event ids."""
+        """Insert the missing deliveries, as `written`. Return their event ids."""
 
     @abstractmethod
     def _take(self, connection: Connection, claimed: Sequence[ErpDocument], now: datetime) -> dict[str, bool]:
-        """Inserts each document, or replaces the one held at a lower revision.
+        """Insert each document, or replace the one held at a lower revision.
 
         Returns the external_ref of each document taken, and whether it replaced another.
         """
 
     @abstractmethod
     def _append_parts(self, connection: Connection, documents: Sequence[ErpDocument]) -> None:
-        """Inserts the lines and payments of `documents`."""
+        """Insert the lines and payments of `documents`."""
 
     def ping(self) -> None:
         """As in the protocol: begins a transaction that may write and looks at the tables."""
@@ -149,7 +149,7 @@ class SqlSink(ABC):
 
     @abstractmethod
     def _lock_schema(self, connection: Connection) -> None:
-        """Makes other processes that want to migrate wait until this transaction ends."""
+        """Make other processes that want to migrate wait until this transaction ends."""
 
     @abstractmethod
     def _server_findings(self, connection: Connection) -> list[PreflightFinding]:
@@ -225,21 +225,21 @@ class SqlSink(ABC):
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """A transaction that is going to write; it commits at the end, or rolls back on any exception."""
+        """Provide a transaction that is going to write; it commits at the end, or rolls back on any exception."""
         with self._connection() as connection:
             yield connection
             connection.commit()
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
-        """A transaction whose statements all see the same moment, however long they take; it writes nothing."""
+        """Provide a transaction whose statements all see the same moment, however long they take; it writes nothing."""
         with self._connection() as connection:
             connection.exec_driver_sql(self.snapshot)
             yield connection
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        """A connection whose errors come out as a sink's.
+        """Provide a connection whose errors come out as a sink's.
 
         The driver's exception is cut off from ours: its text may quote rows, and so may a traceback that shows it.
         """

@@ -12,7 +12,7 @@ from sinks.sql.tables import documents as held
 
 
 def recognise(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str, Result]:
-    """The results for events that were delivered before."""
+    """Return the results for events that were delivered before."""
     if not documents:
         return {}
     columns = select(deliveries.c.event_id, deliveries.c.content)
@@ -23,7 +23,7 @@ def recognise(connection: Connection, documents: Sequence[ErpDocument]) -> dict[
 
 
 def settle(connection: Connection, documents: Sequence[ErpDocument]) -> dict[str, Result]:
-    """The results for claimed documents whose receipt is held at the same or a newer revision."""
+    """Return the results for claimed documents whose receipt is held at the same or a newer revision."""
     if not documents:
         return {}
     columns = select(held.c.external_ref, held.c.revision, held.c.content)
@@ -61,6 +61,7 @@ def refused_before(connection: Connection, documents: Sequence[ErpDocument]) -> 
 
 
 def delete_parts(connection: Connection, external_refs: Sequence[str]) -> None:
+    """Delete the lines and payments of these documents."""
     if external_refs:
         for table in PARTS:
             connection.execute(delete(table).where(table.c.external_ref.in_(external_refs)))

@@ -42,21 +42,21 @@ class CompanyMasterData(Protocol):
     rounding: str
 
     def point(self, code: str) -> int | None:
-        """The point of sale of a store."""
+        """Return the point of sale of a store."""
         ...
 
     def method(self, code: str) -> int | None:
-        """The means of payment of a tender."""
+        """Return the means of payment of a tender."""
         ...
 
 
 def item_codes(document: ErpDocument) -> set[str]:
-    """The codes of all articles that the document needs; that of rounding is not among them."""
+    """Return the codes of all articles that the document needs; that of rounding is not among them."""
     return {_code(line) for line in document.lines}
 
 
 def to_sale(document: ErpDocument, books: CompanyMasterData, items: Mapping[str, TrytonArticle]) -> dict[str, Any]:
-    """The values of the sale. Raises Unbookable."""
+    """Return the values of the sale. Raises Unbookable."""
     require_sums(document, books)
     point = books.point(document.warehouse or document.store)
     if point is None:
@@ -79,7 +79,7 @@ def to_sale(document: ErpDocument, books: CompanyMasterData, items: Mapping[str,
 
 
 def require_sums(document: ErpDocument, books: CompanyMasterData) -> None:
-    """Returns if all sums of the document are right. Raises Unbookable."""
+    """Check that all sums of the document are right. Raises Unbookable."""
     if document.currency != books.currency:
         raise UnbookableDocument(Reason.WRONG_CURRENCY, "currency: not_the_companys")
     if not 0 <= document.revision < 2**31:
@@ -101,7 +101,7 @@ def require_sums(document: ErpDocument, books: CompanyMasterData) -> None:
 def sale_lines(
     document: ErpDocument, books: CompanyMasterData, items: Mapping[str, TrytonArticle]
 ) -> list[dict[str, Any]]:
-    """The lines, and one for cash rounding. Raises Unbookable."""
+    """Return the lines, and one for cash rounding. Raises Unbookable."""
     lines: list[dict[str, Any]] = []
     for place, line in enumerate(document.lines):
         try:
@@ -120,7 +120,7 @@ def sale_lines(
 
 
 def require_tax(line: DocumentLine, item: TrytonArticle, digits: int) -> None:
-    """Returns if the line is taxed as the article is, within one minor unit. Raises Unbookable."""
+    """Check that the line is taxed as the article is, within one minor unit. Raises Unbookable."""
     if line.tax_rate != item.rate:
         raise UnbookableDocument(Reason.UNMAPPED_TAX, "tax_rate: not_that_of_the_item")
     if line.gross != line.net + line.tax:
@@ -152,7 +152,7 @@ def priced(quantity: Decimal, net: Decimal, gross: Decimal, books: CompanyMaster
 
 
 def payments(document: ErpDocument, books: CompanyMasterData) -> list[dict[str, Any]]:
-    """The payments; change and money that goes back are negative. Raises Unbookable."""
+    """Return the payments; change and money that goes back are negative. Raises Unbookable."""
     found = []
     for place, payment in enumerate(document.payments):
         method = books.method(payment.payment_mode or payment.kind)

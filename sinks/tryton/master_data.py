@@ -67,7 +67,7 @@ class TrytonMasterData:
         return {"company": self._company, "language": LANGUAGE}
 
     def facts(self, *, no_older_than: float = FRESH, on: date | None = None) -> CompanyFacts:
-        """The facts; `has_period` is about the day `on`, if given, and then they are queried again."""
+        """Return the facts; `has_period` is about the day `on`, if given, and then they are queried again."""
         with self._lock:
             now = self._clock()
             if on is None and self._facts is not None and now - self._facts[0] < no_older_than:
@@ -77,12 +77,12 @@ class TrytonMasterData:
             return facts
 
     def point(self, code: str, default: str | None) -> int | None:
-        """The point of sale that the tills call `code`; else the one named `default`."""
+        """Return the point of sale that the tills call `code`; else the one named `default`."""
         found = self._named("points", code)
         return self._named("points", default) if found is None and default is not None else found
 
     def method(self, code: str) -> int | None:
-        """The means of payment that the tills call `code`."""
+        """Return the means of payment that the tills call `code`."""
         return self._named("methods", code)
 
     def _named(self, what: str, code: str) -> int | None:
@@ -92,7 +92,7 @@ class TrytonMasterData:
         return found
 
     def items(self, codes: Iterable[str], day: date) -> dict[str, TrytonArticle]:
-        """The articles that there are, by the codes that were asked for; their taxes are those of `day`."""
+        """Return the existing articles by the requested codes; their taxes are those of `day`."""
         wanted = set(codes)
         oldest = self._clock() - FRESH
         with self._lock:

@@ -31,7 +31,7 @@ class _PendingSale:
 
 
 def post(sink: TrytonSink, batch: int = BATCH) -> Iterator[PostingProgress]:
-    """Posts all sales that are done now, oldest first; one item for each call. Raises SinkUnavailable."""
+    """Post all sales that are done now, oldest first; one item for each call. Raises SinkUnavailable."""
     last, troubled = 0, []
     known = {entry.external_ref for entry in sink.ledger.with_errors("confirmed")}
     while sales := _done(sink, batch, last):

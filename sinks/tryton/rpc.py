@@ -56,7 +56,7 @@ class TrytonClient:
         self._logging_in = Lock()
 
     def call(self, method: str, *params: Any) -> Any:
-        """The method's result. A session that has run out is renewed once."""
+        """Return the method's result. A session that has run out is renewed once."""
         session = self._session or self._log_in(None)
         status, answer = self._send(f"/{self._database}/rpc/", method, params, session)
         if status == 401:
@@ -64,11 +64,11 @@ class TrytonClient:
         return _result(status, answer)
 
     def version(self) -> str:
-        """The server's series, such as 8.2."""
+        """Return the server's series, such as 8.2."""
         return str(_result(*self._send("/rpc/", "common.server.version", (), None)))
 
     def close(self) -> None:
-        """Gives all connections back."""
+        """Give all connections back."""
         self._pool.clear()
 
     def _log_in(self, expired: str | None) -> str:

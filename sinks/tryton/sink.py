@@ -86,7 +86,7 @@ class TrytonSink:
         return held | {d.external_ref for d in self._documents(old)}
 
     def _documents(self, external_refs: Sequence[str]) -> Iterator[ErpDocument]:
-        """The documents held under these references, or under those that were not escaped yet."""
+        """Return the documents held under these references, or under their unescaped form."""
         wanted = set(external_refs)
         old = {ref for ref in map(unescaped_reference, wanted) if ref is not None}
         for row in self._search([*wanted, *old], ["till_document"]) if wanted else ():
@@ -115,7 +115,7 @@ class TrytonSink:
         return prints_of(self._held(store, day))
 
     def _held(self, store: str | None, day: date | None) -> Iterator[ErpDocument]:
-        """The documents of all sales that were not corrected or cancelled, `as_held`."""
+        """Return the documents of all sales that were not corrected or cancelled, `as_held`."""
         domain: list[Any] = [["till_corrected_by", "=", None], ["state", "!=", "cancelled"]]
         domain += [["till_store", "=", store]] if store is not None else []
         domain += [["date", "=", day]] if day is not None else []

@@ -137,7 +137,7 @@ _done = lru_cache(LastOutcome)  # one for all equal ones
 
 
 def new_action_id() -> str:
-    """An action's id; ids sort by time."""
+    """Return an action's id; ids sort by time."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + secrets.token_hex(1)
 
@@ -177,7 +177,7 @@ def parse_entries(record: TopicRecord) -> Sequence[Entry]:
 
 
 def read_entries(settings: Settings, partitions: int) -> Iterable[Entry]:
-    """The whole trail, in order within a partition. Raises BrokerUnreachable."""
+    """Yield the whole trail, in order within a partition. Raises BrokerUnreachable."""
     for records in read_partitions(settings.kafka_access, settings.audit_topic, range(partitions)):
         for record in records:
             yield from parse_entries(record)
@@ -195,7 +195,7 @@ class ResolutionIndex:
         self._done: dict[int, LastOutcome] = {}
 
     def note(self, outcome: AuditOutcome) -> None:
-        """The outcome counts, if none of a later attempt is known, and none that ended this one."""
+        """Record the outcome, unless one of a later attempt is known, or one that ended this attempt."""
         key = hash(outcome.origin)
         known = self._done.get(key)
         if (
@@ -245,7 +245,7 @@ class AuditTail:
                 self._note(messages)
 
     def close(self) -> None:
-        """Gives the connection back."""
+        """Give the connection back."""
         self._consumer.close()
 
     def _note(self, messages: Sequence[Any]) -> None:
@@ -270,11 +270,11 @@ class AuditWriter:
         self._sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
 
     def write(self, action: AuditAction) -> None:
-        """Sends it."""
+        """Send it."""
         self._sender.send(self._topic, action.id.encode(), action.model_dump_json().encode())
 
     def write_outcomes(self, outcomes: Iterable[OutcomeGroup]) -> None:
-        """Sends them; of one letter there is one."""
+        """Send them; of one letter there is one."""
         for one in outcomes:
             self._sender.send(self._topic, one.action.encode(), one.model_dump_json().encode())
 
@@ -288,5 +288,5 @@ class AuditWriter:
         self._sender.confirm()
 
     def confirm(self) -> None:
-        """Returns when the broker has them all. Raises BrokerUnreachable."""
+        """Return when the broker has them all. Raises BrokerUnreachable."""
         self._sender.confirm()

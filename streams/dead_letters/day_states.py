@@ -76,7 +76,7 @@ def read_day_states(settings: Settings) -> dict[tuple[str, str], list[DayState]]
 
 
 def write_day_states(settings: Settings, states: Iterable[DayState]) -> None:
-    """Writes them; they are safe when this returns. The topic exists. Raises BrokerUnreachable."""
+    """Write them; they are safe when this returns. The topic exists. Raises BrokerUnreachable."""
     sender = ConfirmingProducer(settings.kafka_access, settings.max_record_bytes)
     together: list[DayState] = []
     for state in states:

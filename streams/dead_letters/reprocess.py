@@ -91,7 +91,7 @@ class RequeueOrPark:
         self._now = now
 
     async def put(self, topic: str, partition: int, rejections: Sequence[Rejection], versions: str) -> None:
-        """Returns when the broker has confirmed them."""
+        """Return when the broker has confirmed them."""
         by_topic: dict[str, list[DeadLetterRecord]] = defaultdict(list)
         for rejection in first_per_record(rejections):
             again = rejection.record
@@ -161,13 +161,13 @@ class DryRunState:
         )
 
     def add(self, documents: Sequence[ErpDocument]) -> None:
-        """The sink would take these."""
+        """Record that the sink would take these."""
         self._disk.executemany("REPLACE INTO events VALUES (?, ?)", ((d.event_id, d.content) for d in documents))
         receipts = ((d.external_ref, d.revision, d.content) for d in documents)
         self._disk.executemany("REPLACE INTO receipts VALUES (?, ?, ?)", receipts)
 
     def event(self, event_id: str) -> str | None:
-        """The content of the event, if it was promised."""
+        """Return the content of the event, if it was promised."""
         row = self._disk.execute("SELECT content FROM events WHERE id = ?", (event_id,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -226,12 +226,12 @@ class DiscardRejections:
 
 
 def for_reprocessing(services: Services, back: RequeueOrPark, seen: SeenRecords | None = None) -> Services:
-    """The line for dead letters: no budget, and no window but `seen`."""
+    """Return the line for dead letters: no budget, and no window but `seen`."""
     return replace(services, seen=seen or NoDedupe(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=back)
 
 
 def for_dry_run(services: Services, sink: RetryingSink, forgotten: Collection[str] = ()) -> tuple[Services, DryRunSink]:
-    """The line that changes nothing; as if the sink had forgotten some documents."""
+    """Return the line that changes nothing; as if the sink had forgotten some documents."""
     rehearsal = DryRunSink(sink, forgotten)
     to = replace(
         services, seen=NoDedupe(), budget=BudgetGuard(1, NO_LIMIT), dead_letters=DiscardRejections(), sink=rehearsal
@@ -312,7 +312,7 @@ async def _together(
 def ends(
     group: Sequence[ReplayRecord], settled: BatchOutcome, back: RequeueOrPark | None, rehearsed: dict[str, ErpDocument]
 ) -> list[ReplayResult]:
-    """A word for each letter."""
+    """Return a word for each letter."""
     rejected: dict[int, Rejection] = {}
     for rejection in settled.rejected:
         rejected.setdefault(rejection.record.offset, rejection)

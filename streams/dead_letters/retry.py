@@ -85,7 +85,7 @@ class WaitingList:
         self._read: dict[int, int] = {}
 
     def take_in(self, records: Iterable[TopicRecord], topic: str, now: datetime) -> None:
-        """Keeps those that are to be tried again."""
+        """Keep those that are to be tried again."""
         for record in records:
             self._read[record.partition] = record.offset + 1
             head = parse_header(record, topic)
@@ -104,7 +104,7 @@ class WaitingList:
             self._waiting.get(one.head.partition, {}).pop(one.head.offset, None)
 
     def forget(self, partitions: Iterable[int]) -> None:
-        """The partitions went to another worker."""
+        """Forget partitions that went to another worker."""
         for number in partitions:
             self._waiting.pop(number, None)
             self._read.pop(number, None)
@@ -114,7 +114,7 @@ class WaitingList:
         return {number: min(self._waiting.get(number) or [read]) for number, read in self._read.items()}
 
     def full(self) -> set[int]:
-        """The partitions of which no more may be read for now."""
+        """Return the partitions that must not be read further for now."""
         return {
             number
             for number, part in self._waiting.items()

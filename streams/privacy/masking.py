@@ -29,7 +29,7 @@ class TextMask:
         self._lengths: defaultdict[str, set[int]] = defaultdict(set)  # by how a hidden text begins
 
     def hide(self, value: Any) -> None:
-        """The value, and all in it, is personal from now on."""
+        """Treat the value, and everything in it, as personal from now on."""
         for text in texts(value):
             folded = _folded(text)[0].strip()
             if folded:
@@ -89,7 +89,7 @@ class TextMask:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """The texts and numbers in a value, however deep."""
+    """Yield the texts and numbers in a value, however deep."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -106,7 +106,8 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def _folded(text: str) -> tuple[str, Sequence[int]]:
-    """The text without capitals and other ways to write a character, and where each of its characters comes from."""
+    """Return the text without capitals and other ways to write a character, and where each of its characters comes
+    from."""
     if text.isascii():
         return text.lower(), range(len(text))
     made = [(character, place) for place, each in enumerate(text) for character in _plain(each)]

@@ -66,7 +66,7 @@ class OpenTelemetry:
 
     @contextmanager
     def batch(self, batch: Batch) -> Iterator[Note]:
-        """A span of the consumer."""
+        """Provide a span of the consumer."""
         attributes: dict[str, AttributeValue] = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
@@ -85,7 +85,7 @@ class OpenTelemetry:
 
     @contextmanager
     def step(self, name: str, size: int) -> Iterator[None]:
-        """A span within the batch's; the sink's is a database's client."""
+        """Provide a span within the batch's; the sink's is a database's client."""
         kind: SpanKind
         attributes: dict[str, AttributeValue]
         if name == "write":
