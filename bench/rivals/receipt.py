@@ -107,5 +107,5 @@ class Task:
 
     @classmethod
     def read(cls) -> "Task":
-        """The process's own."""
+        """The settings of this process."""
         return cls(**json.load(sys.stdin))

@@ -26,7 +26,7 @@ class Happened:
         self.moments: list[tuple[float, str]] = []
 
     def note(self, what: str) -> None:
-        """The happens now."""
+        """Record that this happens now."""
         self.moments.append((time.time(), what))
 
     def at(self, what: str) -> float:

@@ -42,14 +42,14 @@ from ops.importing import sending
 from ops.cli import main
 at = int(sys.argv.pop(1))
 sending._PAUSE, sending._LOOK = 0, 50
-send = sending.Sender.send
+send = sending.ReceiptSender.send
 def counting(self, key, value):
     global at
     at -= 1
     if at < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     send(self, key, value)
-sending.Sender.send = counting
+sending.ReceiptSender.send = counting
 main()
 """
 
