@@ -228,7 +228,7 @@ def test_every_sabotage_is_found_and_named_and_its_command_repairs_it(big_books:
     assert "altered: what the ERP holds is not what the till sent (3)" in printed
     commands = {each["repair"] for day in days.values() for each in day["differences"]}
     assert all(command in printed for command in commands)
-    assert "delivered before and deleted in the ERP: 11;" in books.run(
+    assert "11 documents delivered before and deleted in the ERP: --revoke books them again" in books.run(
         "reconcile", "repair", f"--day={DAYS[2]}", code=1
     )
     told = books.run("reconcile", "repair", "--revoke")
@@ -371,7 +371,7 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
     books.sell(sold(11, DAYS[0]))
     waits = books.reconcile(*narrowed, code=1)[DAYS[0]]
     assert (waits["state"], waits["unbooked"]["by_fate"]["waiting"]["receipts"]) == ("incomplete", 1)
-    assert "waiting for the worker (3.00 EUR in 1 receipt)" in books.run("reconcile", "sign", *narrowed, code=2)
+    assert "the day still waits for the worker (3.00 EUR in 1 receipt)" in books.run("reconcile", "sign", *narrowed, code=2)
     books.work()
     day = books.reconcile(*narrowed)[DAYS[0]]
     assert (day["state"], day["reopened"]) == ("balanced", True)
@@ -426,7 +426,7 @@ def kept(command: list[str]) -> Iterator[None]:
 def test_difference_that_is_signed_off_is_settled(books: Books) -> None:
     books.shop.execute(f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'")
     narrowed = ("--store", "S1", "--day", DAYS[0])
-    assert "say --comment" in books.run("reconcile", "sign", *narrowed, code=2)
+    assert "give the reason with --comment" in books.run("reconcile", "sign", *narrowed, code=2)
     books.run("reconcile", "sign", *narrowed, "--comment", "a euro was found")
     day = books.reconcile("--deep", *narrowed)[DAYS[0]]
     assert (day["state"], day["why"], len(day["differences"])) == ("signed off", "a euro was found", 1)
@@ -488,7 +488,7 @@ def test_money_in_dead_letters_is_not_balanced_until_a_person_has_decided_on_it(
     assert "NOT BOOKED: 9.99 EUR in 1 receipt." in page.read_text()
     assert "as it was signed" in books.run("reconcile", "verify", str(page))
     refused = books.run("reconcile", "sign", *narrowed, code=2)
-    assert "the day is not balanced (not booked: 9.99 EUR in 1 receipt): say --comment" in refused
+    assert "the day is not balanced (not booked: 9.99 EUR in 1 receipt): give the reason with --comment" in refused
 
     books.run("dlq", "park", "--comment", "later", "--apply")
     assert "parked: 9.99 EUR in 1 receipt" in books.run("reconcile", code=1)
@@ -533,7 +533,7 @@ def test_days_of_which_the_topic_has_lost_records_are_compared_as_far_as_they_ca
     assert days == dict.fromkeys(DAYS, ("unproved", []))
     assert found["unproved"]["amounts"] == {"EUR": {"receipts": 5, "gross": "15.00"}}
     printed = " ".join(books.run("reconcile", "--allow-open").split())
-    assert "15.00 EUR in 5 receipts of this day cannot be proved: their records have left the topic" in printed
+    assert "15.00 EUR in 5 receipts can't be proved: their records have left the topic" in printed
 
     books.shop.execute(
         f"UPDATE documents SET gross = gross + 1 WHERE external_ref = '{ref(2)}'",  # whose record is lost
