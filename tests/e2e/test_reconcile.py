@@ -371,7 +371,9 @@ def test_signed_day_is_reopened_by_a_late_event(books: Books) -> None:
     books.sell(sold(11, DAYS[0]))
     waits = books.reconcile(*narrowed, code=1)[DAYS[0]]
     assert (waits["state"], waits["unbooked"]["by_fate"]["waiting"]["receipts"]) == ("incomplete", 1)
-    assert "the day still waits for the worker (3.00 EUR in 1 receipt)" in books.run("reconcile", "sign", *narrowed, code=2)
+    assert "the day still waits for the worker (3.00 EUR in 1 receipt)" in books.run(
+        "reconcile", "sign", *narrowed, code=2
+    )
     books.work()
     day = books.reconcile(*narrowed)[DAYS[0]]
     assert (day["state"], day["reopened"]) == ("balanced", True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ops.reconcile.completeness import CurrencySums
 from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.render import as_json, report
+from ops.reconcile.rows import ReceiptFigures
 from ops.reconcile.run import ReconciliationResult, StatesByDay
 from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import colour, is_settled, verdict
@@ -338,3 +339,8 @@ def test_sums_of_any_receipts_keep_currencies_and_signs_apart(receipts: list[tup
 
 def test_range_that_ends_on_the_last_day_that_there_is_can_be_asked_for() -> None:
     assert found_in(world(value(1), b"{"), first=TODAY, last=date.max)[0].unplaced is not None
+
+
+def test_figures_of_no_receipts_are_zero() -> None:
+    nothing = Decimal(0)
+    assert ReceiptFigures() == ReceiptFigures(0, 0, nothing, nothing, nothing, nothing, {}, None, None, 0)
