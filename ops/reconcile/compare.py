@@ -99,9 +99,11 @@ def unplaced(event_store: EventStore, scope: ReconciliationScope) -> DayReport |
         for key, sums in event_store.unbooked((since, until), scope.first, scope.last).items()
         if key[1] == NOWHERE
     }
-    stores = {NOWHERE} if scope.store is None else {NOWHERE, scope.store}
     found.unbooked = by_status(
-        one for key, sums in places.items() for one in sums if scope.store is None or key[0] in stores
+        one
+        for (store, _), sums in places.items()
+        for one in sums
+        if scope.store is None or store in (scope.store, NOWHERE)
     )
     for event in event_store.due(NOWHERE, NOWHERE):
         if event.status == "vanished" and since <= event.arrived <= until:

@@ -14,6 +14,7 @@ MODULES = sorted(
     path
     for folder in ("schemas", "sinks", "streams", "ops", "deploy", "bench")
     for path in (ROOT / folder).rglob("*.py")
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)  # installed packages
 )
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -242,6 +242,26 @@ def test_day_is_open_until_it_is_over_and_incomplete_while_records_wait() -> Non
     day = only(made.reconcile())
     assert (day.state, day.count("waiting"), day.differences) == ("incomplete", 1, [])
     assert day.not_booked.in_words() == "3.00 EUR in 1 receipt"
+
+
+def test_document_of_no_record_is_no_difference_before_the_day_is_over() -> None:
+    made = world(value(1))
+    made.sink.documents[ref(2)] = replace(
+        made.sink.documents[ref(1)], external_ref=ref(2), receipt="2", content="other"
+    )
+    assert only(made.reconcile(NOON)).differences == []
+    assert named(made.reconcile()) == {("only_in_erp", ref(2)): 1}
+
+
+def test_record_without_a_day_is_counted_for_its_own_store() -> None:
+    made = world(value(1), value(2, occurred_at="1999-01-01T12:00:00Z"))
+    found = {}
+    for store in ("S1", "S9"):
+        made.reconcile(store=store, first=date(2026, 3, 10), last=date(2026, 3, 10))
+        found[store] = (
+            None if made.unplaced is None else {key: sums.receipts for key, sums in made.unplaced.unbooked.items()}
+        )
+    assert found == {"S1": {"dead": 1}, "S9": None}
 
 
 def test_document_whose_record_has_left_the_topic_is_unproved_and_no_difference() -> None:

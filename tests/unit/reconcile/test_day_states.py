@@ -213,3 +213,10 @@ def test_unreadable_records_of_the_range_count_as_a_store_day_that_is_incomplete
     unplaced = DayReport("", "", [], "incomplete", unbooked={"dead": CurrencySums(unknown=1)})
     summary = summary_of(ReconciliationResult(NOON, [], None, unplaced=unplaced), {})
     assert (summary.store_days["incomplete"], summary.incomplete, summary.unbooked["dead"]) == (1, 1, 1)
+
+
+def test_summary_differs_if_any_day_has_a_difference() -> None:
+    assert not ReconciliationSummary(at=NOON, differences={"missing": 0}, gross_difference={}, store_days={}).differs
+    assert ReconciliationSummary(
+        at=NOON, differences={"missing": 0, "moved": 1}, gross_difference={}, store_days={}
+    ).differs

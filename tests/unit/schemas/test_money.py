@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.money import (
+    LONGEST,
     NotMoney,
     any_number,
     divide_half_up,
@@ -103,6 +104,12 @@ def test_number_of_a_source_is_taken_whole(text: str) -> None:
 def test_number_beyond_any_receipt_is_out_of_range(text: str) -> None:
     with pytest.raises(NotMoney, match=r"^out_of_range$"):
         any_number(text)
+
+
+def test_text_longer_than_any_number_is_refused_whatever_it_says() -> None:
+    assert any_number("1".zfill(LONGEST)) == 1
+    with pytest.raises(NotMoney, match=r"^out_of_range$"):
+        any_number("1".zfill(LONGEST + 1))
 
 
 def test_number_of_28_digits_is_taken_and_of_29_is_not() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from schemas.contract import FieldRule
 from schemas.dead_letter import Reason
 from schemas.money import NotMoney, any_number, minor_text, parse_minor
+from streams.batch import Batch
 from streams.checks import check
 from streams.decode import decode
 from streams.sources.convert import ConversionFailed, converter
@@ -183,6 +184,13 @@ def test_more_objects_than_any_receipt_has_are_refused_in_fields_that_nobody_rea
     with briefly():
         (rejection,) = decode(batch(raw))[1]
     assert (rejection.reason, rejection.detail) == (Reason.INVALID_JSON, "too_many_objects")
+
+
+def test_record_of_too_many_objects_keeps_no_other_from_being_read() -> None:
+    raw = json.dumps(event()).encode()
+    large = raw[:-1] + b', "more": [' + b"{}," * MAX_OBJECTS + b"{}]}"
+    arrivals, rejections, _ = decode(Batch("pos.sales", 0, [*batch(large).records, *batch(raw).records]))
+    assert (len(arrivals), len(rejections)) == (1, 1)
 
 
 @pytest.mark.parametrize("zero", ["0e-99999999", "0e99999999", "0E-40", "-0e-999999"])
