@@ -26,7 +26,7 @@ class Balance:
     delivered: int
     duplicates: int
     dead_letters: int
-    noted: int
+    skipped: int
     by_reason: dict[str, int]
     money_tills: Decimal
     money_erp: Decimal
@@ -35,7 +35,8 @@ class Balance:
 
     @property
     def accounted(self) -> bool:
-        """Whether every record is a document, a duplicate, a dead letter or noted, and the documents' money agrees."""
+        """Whether every record became a document, duplicate, dead letter or was skipped, and the documents' money
+        agrees."""
         return not self.differences
 
     @property
@@ -59,7 +60,7 @@ class Balance:
             "delivered": self.delivered,
             "duplicates": self.duplicates,
             "dead_letters": self.dead_letters,
-            "noted": self.noted,
+            "skipped": self.skipped,
             "dead_letters_by_reason": self.by_reason,
             "money": {
                 "tills": str(self.money_tills),
@@ -86,7 +87,7 @@ def balance(tally: ConfirmedTally, held: Iterable[StoreDay], dead: Counter[str],
         delivered=documents,
         duplicates=duplicates,
         dead_letters=dead.total(),
-        noted=readings.skipped,
+        skipped=readings.skipped,
         by_reason=dict(sorted(dead.items())),
         money_tills=sum(tally.gross.values(), Decimal(0)),
         money_erp=sum(gross.values(), Decimal(0)),
@@ -100,9 +101,9 @@ def balance(tally: ConfirmedTally, held: Iterable[StoreDay], dead: Counter[str],
 def differences(made: Balance, tally: ConfirmedTally, gross: dict[str, Decimal], dead: Counter[str]) -> list[str]:
     """Return one sentence for each disagreement."""
     found = []
-    accounted = made.delivered + made.duplicates + made.dead_letters + made.noted
+    accounted = made.delivered + made.duplicates + made.dead_letters + made.skipped
     pairs: list[tuple[str, object, object]] = [
-        ("records sent, and delivered + duplicates + dead letters + noted", made.sent, accounted),
+        ("records sent, and delivered + duplicates + dead letters + skipped", made.sent, accounted),
         ("documents due, and in the ERP", tally.documents, made.delivered),
         ("records sent again, and duplicates recognised", tally.resent, made.duplicates),
     ]

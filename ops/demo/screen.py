@@ -136,7 +136,7 @@ def print_balance(result: Balance, *, simulated: bool = True) -> None:
     table.add_row("+ dead letters", str(result.dead_letters))
     for reason, count in result.by_reason.items():
         table.add_row(f"    {reason}", f"[dim]{count}[/]")
-    table.add_row("+ noted, without a document", str(result.noted))
+    table.add_row("+ skipped, without a document", str(result.skipped))
     table.add_row("")
     table.add_row("gross due from the tills", f"{result.money_tills:,.2f}")
     table.add_row("gross in the ERP", f"{result.money_erp:,.2f}")
@@ -146,7 +146,7 @@ def print_balance(result: Balance, *, simulated: bool = True) -> None:
         console.print(result.in_words(), style="bold green")
     elif result.accounted:
         parts = f"{result.sent} sent = {result.delivered} documents + {result.duplicates} duplicates"
-        console.print(f"{parts} + {result.dead_letters} dead letters + {result.noted} noted", soft_wrap=True)
+        console.print(f"{parts} + {result.dead_letters} dead letters + {result.skipped} skipped", soft_wrap=True)
         purpose = ", which sell some faulty records on purpose" if simulated else ""
         worth = f"worth {result.money_unbooked:,.2f} at the tills{purpose}"
         console.print(f"{result.in_words()}, {worth}.", style="bold yellow", soft_wrap=True)

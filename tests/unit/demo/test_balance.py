@@ -35,7 +35,7 @@ def test_demo_with_dead_letters_is_accounted_for_and_not_balanced(capsys: pytest
     assert result.as_json()["money"] == {"tills": "3.00", "erp": "3.00", "unbooked": "9.99"}
     print_balance(result)
     told = capsys.readouterr().out
-    assert "3 sent = 1 documents + 0 duplicates + 2 dead letters + 0 noted" in told
+    assert "3 sent = 1 documents + 0 duplicates + 2 dead letters + 0 skipped" in told
     assert "Books agree, to the cent. NOT BOOKED: 2 dead letters, worth 9.99" in told
     assert "Balanced" not in told
 
