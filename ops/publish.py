@@ -1,5 +1,4 @@
-"""Generate JSON Schema files, an AsyncAPI document and the table of metrics from the models and `streams.metrics`
-(`make schemas`)."""
+"""Generate schemas/published and docs/reference from the models, the metrics and the commands (`make schemas`)."""
 
 import json
 from pathlib import Path
@@ -7,8 +6,9 @@ from typing import Any
 
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
-from pydantic import TypeAdapter
 
+from ops.json_schema import json_schema
+from ops.reference import cli_page, reasons_page, settings_page
 from schemas.contract import Contract
 from schemas.dead_letter import DeadLetter, Reason
 from schemas.document import ErpDocument
@@ -19,7 +19,7 @@ from streams.metrics import MOST_STORES, OTHER_STORES, ReconciliationMetrics, Sc
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "schemas" / "published"
-METRICS = ROOT / "docs/reference/metrics.md"
+REFERENCE = ROOT / "docs" / "reference"
 MODELS: dict[str, Any] = {
     "sale_event": SaleEvent,
     "erp_document": ErpDocument,
@@ -36,14 +36,17 @@ def published() -> dict[str, str]:
         for name, model in MODELS.items()
     }
     files["asyncapi.yaml"] = yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=110)
-    files["dead_letter_reasons.md"] = reasons()
     return files
 
 
-def json_schema(model: Any) -> dict[str, Any]:
-    """Return the model's JSON Schema, draft 2020-12, with the names of the JSON."""
-    schema = TypeAdapter(model).json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+def reference() -> dict[str, str]:
+    """Return the generated pages of docs/reference, by file name."""
+    return {
+        "cli.md": cli_page(),
+        "metrics.md": metrics_page(),
+        "reasons.md": reasons_page(),
+        "settings.md": settings_page(),
+    }
 
 
 def asyncapi() -> dict[str, Any]:
@@ -100,14 +103,6 @@ def dead_letter_headers() -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [*names, OWN + "reason"]}
 
 
-def reasons() -> str:
-    """Return the table of reason codes with their meaning and remedy."""
-    rows = [f"| `{reason.value}` | {reason.meaning} | {reason.advice} |" for reason in Reason]
-    return "\n".join(
-        ["# Dead-letter reasons", "", "| reason | what was found | what to do |", "| --- | --- | --- |", *rows, ""]
-    )
-
-
 METRICS_PAGE = """\
 # Metrics
 
@@ -117,7 +112,7 @@ and the alerts are in [deploy/prometheus](../../deploy/prometheus/prometheus.yml
 [runbooks](../runbooks/README.md).
 
 Units are seconds, records and ratios. Labels have few values: `partition` those of the worker, `reason` the
-[reasons of dead letters](../../schemas/published/dead_letter_reasons.md), `store` {most_stores} stores, and one series
+[reasons of dead letters](reasons.md), `store` {most_stores} stores, and one series
 `{others}` for all above. `python_…`, `process_…` and the like are not served. Metrics are updated once per batch, or
 once a second.
 
@@ -185,7 +180,8 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, content in published().items():
         (FOLDER / name).write_text(content, encoding="utf-8")
-    METRICS.write_text(metrics_page(), encoding="utf-8")
+    for name, content in reference().items():
+        (REFERENCE / name).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -179,12 +179,16 @@ class WatchdogSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    loop_seconds: Annotated[float, Field(gt=0, description="the event loop does not run for so long")] = 30
+    loop_seconds: Annotated[
+        float, Field(gt=0, description="the worker is stalled if its event loop does not run for this time")
+    ] = 30
     batch_seconds: Annotated[
-        float, Field(gt=0, description="a batch is not done after so long: more than the sink's own time-outs")
+        float, Field(gt=0, description="or if a batch takes longer: more than the sink's own time-outs")
     ] = 120
-    progress_seconds: Annotated[float, Field(gt=0, description="records wait, and none is settled for so long")] = 300
-    grace_seconds: Annotated[float, Field(ge=0, description="what recovers by itself within that goes on")] = 15
+    progress_seconds: Annotated[
+        float, Field(gt=0, description="or if records wait and none is settled for this time")
+    ] = 300
+    grace_seconds: Annotated[float, Field(ge=0, description="a worker that recovers within this time goes on")] = 15
 
 
 class ReconciliationSettings(BaseModel):
@@ -224,7 +228,7 @@ class ScheduleSettings(BaseModel):
     reconcile: ReconciliationSettings | None = None
     missed: Literal["once", "skip"] = "once"
     overlap: Literal["once", "skip"] = "skip"
-    jitter_seconds: Annotated[float, Field(ge=0, le=3600, description="up to so much later, at random")] = 0
+    jitter_seconds: Annotated[float, Field(ge=0, le=3600, description="random delay, up to this many seconds")] = 0
 
     @model_validator(mode="after")
     def _complete(self) -> "ScheduleSettings":
@@ -253,19 +257,18 @@ class Settings(BaseSettings):
     topic: Annotated[str, Field(min_length=1)] = "pos.sales"
     dead_letter_topic: Annotated[str, Field(min_length=1)] = "pos.sales.dlq"
     parked_topic: str = Field(
-        "", description="dead letters that were tried too often, or put aside by hand; without it, TOPIC.parked"
+        "", description="dead letters that failed too often, or were parked by hand; without it, TOPIC.parked"
     )
     audit_topic: str = Field(
         "",
-        description="what was done about dead letters, by whom, and what became of each; without it, "
-        "DEAD_LETTER_TOPIC.audit",
+        description="actions on dead letters, their operators and outcomes; without it, DEAD_LETTER_TOPIC.audit",
     )
     most_attempts: Annotated[
-        int, Field(ge=1, description="a dead letter that failed so often is parked when it fails again")
+        int, Field(ge=1, description="a dead letter that has failed this often is parked when it fails again")
     ] = 20
     retries: Annotated[
         dict[Reason, RetrySettings],
-        Field(description="reasons whose dead letters the worker takes up again by itself, such as unmapped_item"),
+        Field(description="reasons whose dead letters the worker retries by itself, such as unmapped_item"),
     ] = {}
     reveal_personal: bool = Field(False, description="whether `dlq show` and `dlq export` may show personal data")
     group: Annotated[
@@ -273,23 +276,25 @@ class Settings(BaseSettings):
     ] = "tillstream"
     window: Annotated[
         str,
-        Field(pattern=r"^[a-zA-Z0-9_.]+$", description="name of the dedupe window; another name forgets what it held"),
+        Field(
+            pattern=r"^[a-zA-Z0-9_.]+$", description="name of the dedupe window; another name starts with an empty one"
+        ),
     ] = "seen"
     contract: str | None = Field(
-        None, description="what the topic's records are: a contract file, or a built-in one; without it, canonical JSON"
+        None, description="the records' format: a contract file, or a built-in contract; without it, canonical JSON"
     )
     schema_registry: SchemaRegistry | None = Field(None, description="for contracts of format avro and json_schema")
     mapping: Path | None = Field(
-        None, description="the ERP's codes and the rules of cleaning: a mapping file; without it, all maps to itself"
+        None, description="the ERP's codes and the cleaning rules: a mapping file; without it, codes map to themselves"
     )
     certificate_key: SecretStr | None = Field(
-        None, description="what certificates of store-days are signed with: a private key of Ed25519, in PEM"
+        None, description="the private key (Ed25519, PEM) that signs certificates of store-days"
     )
     certificate_key_file: Path | None = None
     create_topics: bool = Field(True, description="create the dead-letter and changelog topics when they are missing")
     replication_factor: Annotated[int, Field(ge=1)] = 1
     partitions: Annotated[
-        int, Field(ge=1, description="of the source topic where it is created; as many workers can share it")
+        int, Field(ge=1, description="of the source topic if it is created; at most this many workers can share it")
     ] = 4
 
     sink_url: str = "sqlite:///tillstream.sqlite"
@@ -302,7 +307,7 @@ class Settings(BaseSettings):
 
     window_hours: Annotated[float, Field(gt=0, le=24 * 31)] = 24
     session_seconds: Annotated[
-        float, Field(ge=1, le=300, description="a worker that dies gives up its partitions after so long")
+        float, Field(ge=1, le=300, description="a worker that dies loses its partitions after this time")
     ] = 10
     slice_records: Annotated[int, Field(ge=1, description="most records of one partition handled together")] = 2000
     max_record_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
@@ -315,7 +320,7 @@ class Settings(BaseSettings):
     )
 
     data_folder: Path = Field(
-        Path("tillstream-data"), description="where imports keep how far they are, and schedules what they did"
+        Path("tillstream-data"), description="folder of the progress of imports and the history of schedules"
     )
 
     schedules: Annotated[

@@ -14,12 +14,12 @@ from ops.files.as_imported import records_of
 from ops.files.layout import FORMATS, FileFormat, NotReadable
 from ops.inspect.commands import DEFAULT_LIMIT, inspect, progress_bar
 from ops.inspect.topic import last_records
+from ops.json_schema import json_schema
 from ops.maps.diff import difference, report_difference
 from ops.maps.examples import report_examples, run_examples, write_junit
 from ops.maps.outcome import FileRecord
 from ops.maps.render import report_try
 from ops.maps.try_record import try_record
-from ops.publish import json_schema
 from ops.terminal.options import as_one_object, settings_from, with_broker, with_config
 from schemas.contract import Contract
 from streams.assembly import find_master_data

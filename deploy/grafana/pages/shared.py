@@ -63,7 +63,7 @@ def latency() -> Panel:
 
 
 def dead_letters_by_reason() -> Panel:
-    says = "Per minute. What each reason means and what to do: schemas/published/dead_letter_reasons.md."
+    says = "Per minute. What each reason means and what to do: docs/reference/reasons.md."
     rate = 'sum by (reason) (rate(tillstream_events_rejected_total{job="$job"}[$__rate_interval]))'
     return graph("Dead letters by reason", says, "recpm", {"{{reason}}": f"{rate} * 60 > 0"}, stacked=True)
 

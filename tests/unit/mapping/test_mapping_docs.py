@@ -7,7 +7,7 @@ import jsonschema
 import yaml
 
 from ops.check import check_mapping
-from ops.publish import json_schema
+from ops.json_schema import json_schema
 from schemas.mapping import Mapping
 from streams.assembly import find_master_data, find_source
 from streams.mapping.master_data import MasterData

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from pydantic import ValidationError
 
-from ops.publish import json_schema
+from ops.json_schema import json_schema
 from schemas.sale import SaleEvent
 from tests.support.events import event, value
 
