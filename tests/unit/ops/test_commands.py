@@ -12,7 +12,10 @@ from ops.cli import program
 
 ROOT = Path(__file__).parents[3]
 #: The changelog names commands of earlier releases.
-PAGES = [*sorted(set(ROOT.glob("*.md")) - {ROOT / "CHANGELOG.md"}), *ROOT.glob("docs/**/*.md")]
+PAGES = [
+    *sorted(set(ROOT.glob("*.md")) - {ROOT / "CHANGELOG.md"}),
+    *sorted(set(ROOT.glob("docs/**/*.md")) - {ROOT / "docs/reference/cli.md"}),
+]
 #: `tillstream …` at the beginning of a line of a block, or in backquotes; "…" is a placeholder.
 SHOWN = re.compile(r"(?:^(?:\$ |\.venv/bin/)?(?:TILLSTREAM_\S+ )*|`|\| )tillstream ([^`\n]*)", re.MULTILINE)
 ENDS = {"|", ">", "<", "&", ";", "&&", "2>&1", "#", "*"}
