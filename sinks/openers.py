@@ -13,7 +13,8 @@ from sinks.base import Sink, SinkMisconfigured
 from sinks.erp.delivery_log import DeliveryLog, split_ledger
 from sinks.erp.event_log import EventLog
 from sinks.erp.sink import ErpSink
-from sinks.erpnext.sink import ErpNextDefaults, ErpNextSystem
+from sinks.erpnext.checks import ErpNextDefaults
+from sinks.erpnext.sink import ErpNextSystem
 from sinks.http import HttpClient, require_file, root_of
 from sinks.kafka.sink import KafkaSink
 from sinks.odoo.checks import OdooDefaults

@@ -1,14 +1,12 @@
 """Preflight checks of an ERPNext site, before anything is written to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sinks.base import DocumentsRefused, PreflightFinding, SinkUnavailable
 from sinks.sql.errors import SCHEMA_ADVICE
-
-if TYPE_CHECKING:
-    from sinks.erpnext.sink import ErpNextSystem
 
 #: The series whose behaviour was read in the source.
 OLDEST, NEWEST = 13, 16
@@ -29,7 +27,34 @@ FIELDS: dict[str, dict[str, Any]] = {
 _PERMISSIONS = ("read", "create", "write", "submit", "cancel", "delete")
 
 
-def findings(erp: "ErpNextSystem", *, apply: bool) -> list[PreflightFinding]:
+@dataclass(frozen=True, slots=True)
+class ErpNextDefaults:
+    """Values for documents whose mapping does not give them."""
+
+    company: str
+    customer: str
+    warehouse: str | None = None
+    tax_account: str | None = None
+    rounding_account: str | None = None
+    update_stock: bool = True
+    precision: int = 2
+
+
+class ErpNextAccess(Protocol):
+    """The part of `sinks.erpnext.sink.ErpNextSystem` that the checks need."""
+
+    defaults: ErpNextDefaults
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        """Return a whitelisted method's result."""
+        ...
+
+    def rows(self, doctype: str, fields: Sequence[str], filters: Sequence[Any], **more: Any) -> list[dict[str, Any]]:
+        """Return the rows that match the filters."""
+        ...
+
+
+def findings(erp: ErpNextAccess, *, apply: bool) -> list[PreflightFinding]:
     """One finding for each thing that has to be right. `apply` creates the missing custom fields."""
     try:
         user = str(erp.call("frappe.auth.get_logged_user"))
@@ -59,7 +84,7 @@ def _if_allowed(subject: str, look: Callable[[], PreflightFinding]) -> Preflight
         return PreflightFinding(subject, False, str(fault), advice, vital=False)
 
 
-def _version(erp: "ErpNextSystem") -> PreflightFinding:
+def _version(erp: ErpNextAccess) -> PreflightFinding:
     versions = erp.call("frappe.utils.change_log.get_versions") or {}
     version = str(versions.get("erpnext", {}).get("version", ""))
     series = int(version.partition(".")[0]) if version.partition(".")[0].isdecimal() else 0
@@ -70,7 +95,7 @@ def _version(erp: "ErpNextSystem") -> PreflightFinding:
     )
 
 
-def _fields(erp: "ErpNextSystem", *, apply: bool) -> PreflightFinding:
+def _fields(erp: ErpNextAccess, *, apply: bool) -> PreflightFinding:
     asked = [["dt", "=", "Sales Invoice"], ["fieldname", "in", list(FIELDS)]]
     there = {row["fieldname"]: row for row in erp.rows("Custom Field", ["fieldname", "unique"], asked)}
     missing = [name for name in FIELDS if name not in there]
@@ -92,7 +117,7 @@ def _fields(erp: "ErpNextSystem", *, apply: bool) -> PreflightFinding:
     )
 
 
-def _permissions(erp: "ErpNextSystem", user: str) -> PreflightFinding:
+def _permissions(erp: ErpNextAccess, user: str) -> PreflightFinding:
     """Frappe reports the rights on an existing invoice; without one, they show with the first."""
     some = erp.rows("Sales Invoice", ["name"], [], limit_page_length=1)
     if not some:
@@ -109,21 +134,21 @@ def _permissions(erp: "ErpNextSystem", user: str) -> PreflightFinding:
     )
 
 
-def _master_data(erp: "ErpNextSystem") -> list[tuple[str, str]]:
+def _master_data(erp: ErpNextAccess) -> list[tuple[str, str]]:
     defaults = erp.defaults
     wanted = [("Company", defaults.company), ("Customer", defaults.customer), ("Warehouse", defaults.warehouse)]
     wanted += [("Account", defaults.tax_account), ("Account", defaults.rounding_account)]
     return [(doctype, name) for doctype, name in wanted if name]
 
 
-def _there(erp: "ErpNextSystem", doctype: str, name: str) -> PreflightFinding:
+def _there(erp: ErpNextAccess, doctype: str, name: str) -> PreflightFinding:
     rows = erp.rows(doctype, ["name"], [["name", "=", name]])
     return PreflightFinding(
         f"{doctype.lower()} {name}", bool(rows), "there" if rows else "missing", "create it, or name another"
     )
 
 
-def _negative_rates(erp: "ErpNextSystem") -> PreflightFinding:
+def _negative_rates(erp: ErpNextAccess) -> PreflightFinding:
     arguments = {"doctype": "Selling Settings", "field": "allow_negative_rates_for_items"}
     allowed = bool(int(erp.call("frappe.client.get_single_value", **arguments) or 0))
     advice = "allow negative rates for items in Selling Settings, or receipts with a line below zero are refused"

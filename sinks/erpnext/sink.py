@@ -13,7 +13,6 @@ rounding does.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -23,6 +22,7 @@ from schemas.document import DocumentLine, ErpDocument, to_json
 from sinks.base import DocumentsRefused, PreflightFinding, SinkUnavailable
 from sinks.erp.sink import BookingState, DocumentExists, ErpBooking, bookings_of, digest, key_of
 from sinks.erpnext import checks
+from sinks.erpnext.checks import ErpNextDefaults
 from sinks.http import HttpAnswer, HttpClient, to_body
 from sinks.store_days import as_held
 
@@ -50,19 +50,6 @@ _WORLD = {
 }
 _TAKEN = {"DuplicateEntryError", "UniqueValidationError", "NameError"}
 _TAG = re.compile(r"<[^>]*>")
-
-
-@dataclass(frozen=True, slots=True)
-class ErpNextDefaults:
-    """Values for documents whose mapping does not give them."""
-
-    company: str
-    customer: str
-    warehouse: str | None = None
-    tax_account: str | None = None
-    rounding_account: str | None = None
-    update_stock: bool = True
-    precision: int = 2
 
 
 class ErpNextSystem:

@@ -1,14 +1,13 @@
 """Preflight checks of an Odoo database, before anything is written to it, and the master data that the sink needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sinks.base import PreflightFinding, SinkUnavailable
+from sinks.odoo.rpc import OdooClient
 from sinks.sql.errors import SCHEMA_ADVICE
-
-if TYPE_CHECKING:
-    from sinks.odoo.sink import OdooSystem
 
 OLDEST, NEWEST = 16, 19
 _HAS_ACCESS_SINCE = 18
@@ -57,7 +56,18 @@ class OdooMasterData:
     currencies: dict[str, int]
 
 
-def findings(odoo: "OdooSystem", *, apply: bool) -> list[PreflightFinding]:
+class OdooAccess(Protocol):
+    """The part of `sinks.odoo.sink.OdooSystem` that the checks need."""
+
+    client: OdooClient
+    places: OdooDefaults
+
+    def rows(self, model: str, domain: list[Any], fields: Sequence[str], **more: Any) -> list[dict[str, Any]]:
+        """Return the records that match the domain."""
+        ...
+
+
+def findings(odoo: OdooAccess, *, apply: bool) -> list[PreflightFinding]:
     """One finding for each thing that has to be right. `apply` creates the missing custom fields."""
     version, series = odoo.client.version(), odoo.client.series()
     advice = f"versions {OLDEST} to {NEWEST} are known; try others in a test database first"
@@ -72,7 +82,7 @@ def findings(odoo: "OdooSystem", *, apply: bool) -> list[PreflightFinding]:
     return found
 
 
-def _fields(odoo: "OdooSystem", *, apply: bool) -> PreflightFinding:
+def _fields(odoo: OdooAccess, *, apply: bool) -> PreflightFinding:
     there = odoo.client.call(MOVE, "fields_get", allfields=list(FIELDS), attributes=["type"])
     missing = [name for name in FIELDS if name not in there]
     if apply and missing:
@@ -96,7 +106,7 @@ def _fields(odoo: "OdooSystem", *, apply: bool) -> PreflightFinding:
     )
 
 
-def _rights(odoo: "OdooSystem") -> PreflightFinding:
+def _rights(odoo: OdooAccess) -> PreflightFinding:
     """Return whether the user has the rights on invoices that the sink needs."""
     lacking = []
     for right in ("read", "write", "create", "unlink"):
@@ -109,7 +119,7 @@ def _rights(odoo: "OdooSystem") -> PreflightFinding:
     return PreflightFinding("rights", not lacking, detail, "put the user into the group Billing (Invoicing)")
 
 
-def _places(odoo: "OdooSystem") -> list[PreflightFinding]:
+def _places(odoo: OdooAccess) -> list[PreflightFinding]:
     places = odoo.places
     company = _id(odoo, "res.company", [["name", "=", places.company]])
     found = [_there(f"company {places.company}", company)]
@@ -138,7 +148,7 @@ def _places(odoo: "OdooSystem") -> list[PreflightFinding]:
     return found
 
 
-def master_data(odoo: "OdooSystem") -> OdooMasterData:
+def master_data(odoo: OdooAccess) -> OdooMasterData:
     """Return the ids of the records named in the settings. Raises SinkUnavailable of kind `schema` if one is
     missing."""
     places = odoo.places
@@ -156,17 +166,17 @@ def master_data(odoo: "OdooSystem") -> OdooMasterData:
     )
 
 
-def _taxes(odoo: "OdooSystem", company: int) -> list[OdooTax]:
+def _taxes(odoo: OdooAccess, company: int) -> list[OdooTax]:
     domain = [["type_tax_use", "=", "sale"], ["company_id", "=", company], ["amount_type", "=", "percent"]]
     rows = odoo.rows("account.tax", domain, ["id", "name", "amount", "price_include"], order="sequence asc, id asc")
     return [OdooTax(r["id"], r["name"], Decimal(str(r["amount"])), bool(r["price_include"])) for r in rows]
 
 
-def _account(odoo: "OdooSystem", code: str) -> int | None:
+def _account(odoo: OdooAccess, code: str) -> int | None:
     return _id(odoo, "account.account", [["code", "=", code]])
 
 
-def _id(odoo: "OdooSystem", model: str, domain: list[Any]) -> int | None:
+def _id(odoo: OdooAccess, model: str, domain: list[Any]) -> int | None:
     rows = odoo.rows(model, domain, ["id"], limit=1)
     return int(rows[0]["id"]) if rows else None
 
