@@ -23,7 +23,8 @@ from bench.generate import PARTITIONS, Job, pos_job
 from bench.servers import POSTGRES_HELP, fresh_database, open_postgres
 from bench.stopwatch import Stopwatch, timed_line
 from deploy.processes import ServerError
-from sinks.registry import open_sink, shown
+from sinks.registry import open_sink
+from sinks.url import shown
 from streams.assembly import tune_interpreter
 from streams.batch import Batch
 from streams.pipeline import process

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sinks.base import PreflightFinding, SinkMisconfigured, SinkUnavailable
-from sinks.registry import open_sink, shown
+from sinks.registry import open_sink
+from sinks.url import shown
 from streams.assembly import find_master_data
 from streams.kafka.errors import BrokerUnreachable, TopicsUnusable
 from streams.kafka.topics import (

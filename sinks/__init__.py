@@ -1,1 +1,1 @@
-"""Where documents land: `base` is the protocol, every other module a system. `sinks.registry.open_sink` opens a URL."""
+"""The systems that documents are written to. `base` has the protocol, `registry.open_sink` opens a URL."""

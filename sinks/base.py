@@ -46,6 +46,9 @@ def in_conflict(document: ErpDocument, conflict: Reason) -> Refused:
     return Refused(document.event_id, conflict, f"revision {document.revision} was delivered with other content")
 
 
+#: How to bring the schema of a sink up to date.
+SCHEMA_ADVICE = "run `tillstream check --apply`"
+
 #: Kinds of unavailability.
 KINDS = (
     "auth",

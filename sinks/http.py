@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
-from sqlalchemy import URL
 
-from sinks.base import SinkMisconfigured, SinkUnavailable
+from sinks.base import SinkUnavailable
 
 #: Seconds. Less than a worker's own watchdog.
 TIMEOUT = urllib3.Timeout(connect=5, read=100)
@@ -27,7 +25,6 @@ TIMEOUT = urllib3.Timeout(connect=5, read=100)
 LONGEST_WAIT = 300.0
 #: Characters that a path may have as they are (RFC 3986, 3.3), "%" among them: it precedes two digits.
 _IN_PATHS = "/%:@!$&'()*+,;="
-_HERE = ("localhost", "127.0.0.1", "::1")
 
 #: Meanings of statuses, except 2xx and those that a sink handles itself.
 _KINDS = {401: "auth", 403: "privilege", 404: "schema", 405: "schema", 408: "timeout", 410: "schema", 429: "limit"}
@@ -107,27 +104,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
     raise TypeError(f"no way to send {type(value).__name__}")
-
-
-def root_of(url: URL, *, insecure: bool = False) -> str:
-    """Return the URL's `https://host:port`, or `http` where nobody can listen. Raises SinkMisconfigured."""
-    scheme = url.drivername.rpartition("+")[2]
-    if not url.host:
-        raise SinkMisconfigured("The sink's URL has no host.")
-    if scheme == "http" and url.host not in _HERE and not insecure:
-        raise SinkMisconfigured(
-            "The sink's URL says http, so that everybody on the way could read sales and secrets. Say https, or add "
-            "insecure=yes to the URL where the way is safe."
-        )
-    port = f":{url.port}" if url.port else ""
-    return f"{scheme}://{url.host}{port}"
-
-
-def require_file(ca_file: str | None) -> str | None:
-    """`ca_file`, if it is there. Raises SinkMisconfigured."""
-    if ca_file is not None and not Path(ca_file).is_file():
-        raise SinkMisconfigured(f"The sink's ca_file is no file: {ca_file}")
-    return ca_file
 
 
 def retry_after(said: str | None) -> float | None:

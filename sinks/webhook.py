@@ -25,6 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 
+from sqlalchemy import URL
+
 from schemas.dead_letter import Reason
 from schemas.document import ErpDocument, to_json
 from sinks.base import (
@@ -41,9 +43,13 @@ from sinks.base import (
     StoreDay,
     write_bisecting,
 )
-from sinks.erp.delivery_log import DeliveryEntry, DeliveryLog
+from sinks.erp.delivery_log import DeliveryEntry, DeliveryLog, split_ledger
+from sinks.erp.ledger import delivery_log_of
 from sinks.http import HttpClient
+from sinks.postgres.url import from_url as postgres_from_url
 from sinks.sql.sink import SqlSink
+from sinks.sqlite.url import from_url as sqlite_from_url
+from sinks.url import existing_file, http_root, positive_integer, url_parameters
 
 #: Answers that mean that it is the messenger's or the receiver's fault, and not the document's.
 _NOT_THE_DOCUMENT = {401, 403, 404, 405, 408, 410, 425, 429}
@@ -242,3 +248,27 @@ def _effect(effect: str, document: ErpDocument) -> Accepted:
 
 
 _written, _replaced = partial(_effect, "written"), partial(_effect, "replaced")
+
+
+def from_url(url: URL) -> WebhookSink:
+    """Return the sink for `https://HOST/PATH`, with its journal in the database `ledger`. Raises SinkMisconfigured."""
+    root = http_root(url)
+    if not url.password:
+        raise SinkMisconfigured(
+            "A webhook needs a secret to sign with: TILLSTREAM_SINK_PASSWORD or sink_password_file."
+        )
+    if url.username:
+        raise SinkMisconfigured("A webhook is signed and takes no user: leave it out of the sink's URL.")
+    states = delivery_log_of(url)
+    params = url_parameters(url, "ledger", "batch", "parallel", "ca_file", "insecure")
+    _, ledger = split_ledger(url)
+    open_journal = sqlite_from_url if ledger.get_backend_name() == "sqlite" else postgres_from_url
+    return WebhookSink(
+        HttpClient(root, headers={}, ca_file=existing_file(params.get("ca_file"))),
+        f"/{url.database or ''}",
+        str(url.password),
+        open_journal(ledger),
+        states,
+        batch=positive_integer(params, "batch", 1),
+        parallel=positive_integer(params, "parallel", 4),
+    )

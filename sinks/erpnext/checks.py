@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from sinks.base import DocumentsRefused, PreflightFinding, SinkUnavailable
-from sinks.sql.errors import SCHEMA_ADVICE
+from sinks.base import SCHEMA_ADVICE, DocumentsRefused, PreflightFinding, SinkUnavailable
 
 #: The series whose behaviour was read in the source.
 OLDEST, NEWEST = 13, 16

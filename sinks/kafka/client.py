@@ -23,8 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
 from confluent_kafka.cimpl import NewTopic
 
 from schemas.document import ErpDocument, to_json
-from sinks.base import DocumentsRefused, SinkUnavailable
-from sinks.sql.errors import SCHEMA_ADVICE
+from sinks.base import SCHEMA_ADVICE, DocumentsRefused, SinkUnavailable
 
 TIMEOUT = 10.0
 #: Seconds after which the broker ends a transaction whose writer has died. Readers of committed records wait that long.

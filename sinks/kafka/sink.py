@@ -42,6 +42,7 @@ from sqlalchemy import (
 
 from schemas.document import ErpDocument, from_json
 from sinks.base import (
+    SCHEMA_ADVICE,
     Accepted,
     DeliveryRecord,
     DocumentDigest,
@@ -55,7 +56,6 @@ from sinks.base import (
     write_bisecting,
 )
 from sinks.kafka.client import CommittedReader, TopicDescription, TransactionalWriter, told
-from sinks.sql.errors import SCHEMA_ADVICE
 from sinks.sql.sink import Clock, utc_now
 from sinks.sql.tables import deliveries
 from sinks.sqlite.sink import SqliteSink

@@ -1,7 +1,7 @@
-"""The schema's versions, applied by `tillstream check --apply`.
+"""The versions of the SQL schema, applied by `tillstream check --apply`.
 
-A change to `sinks.sql.tables` comes with a new file in `versions`, which names the one before it as its
-`down_revision`; a test compares the migrated schema with the declared tables. There is no way down: restore a backup.
+A change to `sinks.sql.tables` needs a new file in `versions`, with the one before it as its `down_revision`. A test
+compares the result of all migrations with the tables. There are no downgrades: restore a backup.
 """
 
 from pathlib import Path
@@ -10,27 +10,26 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, MetaData
 
-from sinks.base import PreflightFinding
-from sinks.sql.errors import SCHEMA_ADVICE
+from sinks.base import SCHEMA_ADVICE, PreflightFinding
 
 VERSION_TABLE = "tillstream_version"
 SCRIPTS = Path(__file__).parent
 
 
-def upgrade(connection: Connection) -> None:
-    """Brings the schema to this program's version, in the connection's transaction; the caller commits.
+def upgrade(connection: Connection, metadata: MetaData) -> None:
+    """Bring the schema to this program's version, in the connection's transaction; the caller commits.
 
-    A schema that a newer program made is left as it is.
+    `metadata` gives new constraints their names. A schema made by a newer program is left as it is.
     """
-    if finding(connection).detail != _AHEAD:
-        command.upgrade(_config(connection), "head")
+    if schema_finding(connection).detail != _AHEAD:
+        command.upgrade(alembic_config(connection, metadata), "head")
 
 
-def finding(connection: Connection) -> PreflightFinding:
-    """Whether the schema is this program's version."""
-    script = ScriptDirectory.from_config(_config(connection))
+def schema_finding(connection: Connection) -> PreflightFinding:
+    """Report whether the schema has this program's version."""
+    script = ScriptDirectory.from_config(alembic_config(connection))
     current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     head = script.get_current_head()
     if current == head:
@@ -47,7 +46,8 @@ def finding(connection: Connection) -> PreflightFinding:
 _AHEAD = "It was made by a newer version of this program."
 
 
-def _config(connection: Connection) -> Config:
-    config = Config(attributes={"connection": connection})
+def alembic_config(connection: Connection, metadata: MetaData | None = None) -> Config:
+    """Return Alembic's configuration for the scripts here, with the attributes that `env.py` reads."""
+    config = Config(attributes={"connection": connection, "metadata": metadata})
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     return config

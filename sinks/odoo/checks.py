@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from sinks.base import PreflightFinding, SinkUnavailable
+from sinks.base import SCHEMA_ADVICE, PreflightFinding, SinkUnavailable
 from sinks.odoo.rpc import OdooClient
-from sinks.sql.errors import SCHEMA_ADVICE
 
 OLDEST, NEWEST = 16, 19
 _HAS_ACCESS_SINCE = 18

@@ -7,12 +7,10 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from sinks.base import DocumentsRefused, SinkUnavailable
+from sinks.base import SCHEMA_ADVICE, DocumentsRefused, SinkUnavailable
 
 if TYPE_CHECKING:
     import psycopg
-
-SCHEMA_ADVICE = "run `tillstream check --apply`"
 
 #: Data exceptions, broken constraints, and limits such as the size of an index row, which only data can exceed here.
 _REFUSING = ("22", "23", "54")

@@ -14,8 +14,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, ResourceClosedError
 from sqlalchemy.pool import NullPool
 
 from sinks.base import SinkMisconfigured, SinkUnavailable
-from sinks.registry import parsed_url
 from sinks.sql.tables import document_lines, documents
+from sinks.url import parse_url
 
 _SECONDS = 5
 #: Rows that are fetched together.
@@ -37,7 +37,7 @@ def streamed(url: str, query: str, *, password: str | None = None) -> Iterator[S
 
     Any database may be asked whose driver for SQLAlchemy is installed.
     """
-    if parsed_url(url).password is not None:
+    if parse_url(url).password is not None:
         raise SinkMisconfigured("The query's URL contains a password; take it out, and give it in a file.")
     with _reading(url, password, export=True) as connection:
         how = {"no_parameters": True, "stream_results": True, "yield_per": _ROWS}
@@ -73,9 +73,8 @@ def sold(url: str, since: date, *, password: str | None = None) -> SoldValues:
 
 @contextmanager
 def _reading(url: str, password: str | None, *, export: bool = False) -> Iterator[Connection]:
-    """Provide a connection of its own, whose transaction is rolled back at the end; an export may take as long as it
-    takes."""
-    parsed = parsed_url(url)
+    """Provide a connection of its own, whose transaction is rolled back at the end, however long an export takes."""
+    parsed = parse_url(url)
     scheme = parsed.drivername.partition("+")[0]
     if scheme not in ("sqlite", "postgresql") and not export:
         raise SinkMisconfigured(f"There are no queries on {scheme}://…; use a sqlite:// or postgresql:// URL.")

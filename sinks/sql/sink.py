@@ -41,7 +41,7 @@ from sinks.base import (
     write_bisecting,
 )
 from sinks.sql import reads, snapshots, steps
-from sinks.sql.tables import deliveries
+from sinks.sql.tables import deliveries, metadata
 from sinks.sql.tables import documents as held
 
 Clock = Callable[[], datetime]
@@ -143,9 +143,9 @@ class SqlSink(ABC):
         if apply:
             with self._writing() as connection:
                 self._lock_schema(connection)
-                migrations.upgrade(connection)
+                migrations.upgrade(connection, metadata)
         with self._connection() as connection:
-            return [*self._server_findings(connection), migrations.finding(connection)]
+            return [*self._server_findings(connection), migrations.schema_finding(connection)]
 
     @abstractmethod
     def _lock_schema(self, connection: Connection) -> None:

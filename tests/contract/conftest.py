@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from sinks.base import Sink
-from sinks.registry import open_sink, shown
+from sinks.registry import open_sink
+from sinks.url import shown
 from tests.conftest import ON_POSTGRES
 from tests.contract.jsonlines import JsonLinesSink
 from tests.support import erpnext as erpnext_site

@@ -86,4 +86,4 @@ def test_built_in_schemes_can_not_be_taken_over(monkeypatch: pytest.MonkeyPatch,
 def test_sinks_that_nobody_opens_are_not_imported() -> None:
     program = "import sys, sinks.registry; print([n for n in sys.modules if n.startswith('sinks.') or n == 'urllib3'])"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "['sinks.base', 'sinks.registry']"
+    assert run.stdout.strip() == "['sinks.base', 'sinks.url', 'sinks.registry']"

@@ -13,7 +13,8 @@ from sqlalchemy import make_url
 from schemas.document import ErpDocument
 from sinks.base import Accepted, SinkUnavailable
 from sinks.postgres.sink import PostgresSink
-from sinks.registry import open_sink, shown
+from sinks.registry import open_sink
+from sinks.url import shown
 from tests.contract.conftest import open_full_url
 from tests.support.documents import document, documents
 from tests.support.gate import Gate

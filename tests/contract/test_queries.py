@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from sinks.base import Sink, SinkMisconfigured
-from sinks.registry import shown
 from sinks.sql import queries
+from sinks.url import shown
 from tests.support.documents import document, line
 
 

@@ -15,6 +15,7 @@ from sinks.base import Refused, Sink
 from sinks.erp.sink import ErpSink, bookings_of
 from sinks.registry import open_sink
 from sinks.sql.sink import SqlSink
+from sinks.sql.tables import metadata
 from sinks.tryton.sink import TrytonSink
 from tests.contract.conftest import SQL, TRYTON, erpnext_url, odoo_url, open_full_url, with_transactions
 from tests.contract.test_sink_contract import effects
@@ -53,7 +54,7 @@ def engine(url: str) -> Iterator[Engine]:
 def old(url: str, engine: Engine) -> Iterator[SqlSink]:
     """A sink on the schema of before."""
     with engine.begin() as connection:
-        command.upgrade(migrations._config(connection), "0004")
+        command.upgrade(migrations.alembic_config(connection, metadata), "0004")
     sink = open_full_url(url)
     assert isinstance(sink, SqlSink)
     yield sink

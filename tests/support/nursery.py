@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CONTEXT = get_context("forkserver")
-_SINKS = ["sinks.postgres.sink", "sinks.sqlite.sink", "sinks.migrations", "sinks.openers"]
+_SINKS = [
+    *("sinks.postgres.sink", "sinks.sqlite.url", "sinks.kafka.url", "sinks.migrations", "sinks.webhook"),
+    *("sinks.erpnext.url", "sinks.odoo.url", "sinks.tryton.url"),
+]
 _CONTEXT.set_forkserver_preload(["tests.support.faulty_worker", *_SINKS])
 
 #: To start a process is to poll all others. Two polls at a time read one exit code, and the second finds nothing: 255.

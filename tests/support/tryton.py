@@ -19,9 +19,10 @@ from sqlalchemy import URL, create_engine, make_url, text
 from deploy.processes import ServerError
 from deploy.tryton import distribution
 from deploy.tryton.server import ADMIN, ADMIN_PASSWORD, PASSWORD, Tryton, template
-from sinks.registry import open_sink, shown
+from sinks.registry import open_sink
 from sinks.tryton.rpc import LANGUAGE, TrytonClient
 from sinks.tryton.sink import TrytonSink
+from sinks.url import shown
 
 _ROOT = Path(__file__).parents[2]
 _ADDRESS = "TILLSTREAM_TEST_TRYTON"

@@ -1,13 +1,16 @@
 """URLs and what is wrong with them."""
 
 import sys
+from importlib.metadata import EntryPoint
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from sinks.base import SinkMisconfigured
 from sinks.memory import MemorySink
-from sinks.registry import open_sink, shown
+from sinks.registry import _FROM_URL, open_sink
+from sinks.url import shown
 
 
 def test_a_sqlite_file_is_opened_where_the_url_says(tmp_path: Path) -> None:
@@ -138,3 +141,9 @@ def test_tryton_is_not_asked_until_it_is_used(tmp_path: Path) -> None:
 def test_tryton_without_a_password_is_told_where_it_belongs(tmp_path: Path) -> None:
     with pytest.raises(SinkMisconfigured, match="TILLSTREAM_SINK_PASSWORD or sink_password_file"):
         open_sink(f"tryton+https://user@host/erp?ledger=sqlite:///{tmp_path}/l.sqlite")
+
+
+@pytest.mark.parametrize("scheme", sorted(_FROM_URL))
+def test_each_scheme_has_a_from_url(scheme: str) -> None:
+    from_url = EntryPoint(scheme, _FROM_URL[scheme], "tillstream.sinks").load()
+    assert list(signature(from_url).parameters) == ["url"]
