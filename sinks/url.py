@@ -80,7 +80,7 @@ def http_root(url: URL) -> str:
 
 
 def existing_file(ca_file: str | None) -> str | None:
-    """Return `ca_file`, if it exists or is None."""
+    """Return `ca_file` after checking that it exists, if it is given."""
     if ca_file is not None and not Path(ca_file).is_file():
         raise SinkMisconfigured(f"The sink's ca_file is not a file: {ca_file}")
     return ca_file
