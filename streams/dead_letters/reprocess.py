@@ -312,20 +312,19 @@ async def _together(
 def ends(
     group: Sequence[ReplayRecord], settled: BatchOutcome, back: RequeueOrPark | None, rehearsed: dict[str, ErpDocument]
 ) -> list[ReplayResult]:
-    """Return a word for each letter."""
+    """Return the outcome of each record of a batch, which are told apart by identity, not by offset."""
     rejected: dict[int, Rejection] = {}
     for rejection in settled.rejected:
-        rejected.setdefault(rejection.record.offset, rejection)
+        rejected.setdefault(id(rejection.record), rejection)
     arrived: dict[int, list[Arrival]] = defaultdict(list)
     for arrival in settled.delivered:
-        arrived[arrival.record.offset].append(arrival)
-    known = {arrival.record.offset for arrival in settled.seen_in_window + settled.seen_in_sink}
+        arrived[id(arrival.record)].append(arrival)
+    known = {id(arrival.record) for arrival in settled.seen_in_window + settled.seen_in_sink}
     late = {arrival.id for arrival in settled.superseded}
     outcomes = []
     for again in group:
-        offset = again.head.origin.offset
-        rejection_of = rejected.get(offset)
-        delivered = arrived.get(offset)
+        rejection_of = rejected.get(id(again))
+        delivered = arrived.get(id(again))
         if rejection_of is not None:
             parks = back is not None and back.parks(again.head)
             outcome = ReplayResult(
@@ -336,6 +335,6 @@ def ends(
             documents = tuple(rehearsed[one.id] for one in delivered if one.id in rehearsed) if rehearsed else ()
             outcome = ReplayResult(again, end, documents=documents)
         else:
-            outcome = ReplayResult(again, "duplicate" if offset in known else "noted")
+            outcome = ReplayResult(again, "duplicate" if id(again) in known else "noted")
         outcomes.append(outcome)
     return outcomes

@@ -32,8 +32,11 @@ class DeadLetterWriter:
 
 
 def first_per_record(rejections: Sequence[Rejection]) -> list[Rejection]:
-    """Return the first rejection of each record of a batch, ordered by offset."""
+    """Return the first rejection of each record of a batch, ordered by offset.
+
+    Records are told apart by identity: those of a topic that was created again may share an offset.
+    """
     firsts: dict[int, Rejection] = {}
     for rejection in rejections:
-        firsts.setdefault(rejection.record.offset, rejection)
-    return [firsts[offset] for offset in sorted(firsts)]
+        firsts.setdefault(id(rejection.record), rejection)
+    return sorted(firsts.values(), key=lambda rejection: rejection.record.offset)

@@ -269,3 +269,11 @@ async def test_outage_of_a_replay_puts_nothing_back() -> None:
     with pytest.raises(OSError, match="no space left"):
         await desk.reprocess(again(1))
     assert desk.sent == []
+
+
+async def test_two_records_at_one_offset_of_a_topic_that_was_created_again_both_go_back() -> None:
+    desk = Desk()
+    first, other = again(1, mended=b"{"), again(2, mended=b"[")
+    other.head = replace(other.head, origin=other.head.origin._replace(offset=first.head.origin.offset))
+    assert [end for end, _ in await desk.reprocess(first, other)] == ["failed", "failed"]
+    assert [record.value for _, record in desk.sent] == [first.letter.value, other.letter.value]
