@@ -80,7 +80,7 @@ _FILTERS = (
     click.option("--since", callback=_parsed(_when), help="Failed last since then: 2026-03-10T12:00, or 90m, 2h, 3d."),
     click.option("--until", callback=_parsed(_when), help="Failed last before then."),
     click.option("--text", help="Has this text in its key or value, in whichever case."),
-    click.option("--min-amount", "over", callback=_parsed(_amount), help="The receipt's gross is above this."),
+    click.option("--min-amount", callback=_parsed(_amount), help="The receipt's gross is at least this."),
     click.option("--parked", is_flag=True, help="Of the parked topic."),
 )
 
@@ -91,7 +91,7 @@ def with_filter(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)  # with the options that the command has already
     def filtered(*args: Any, **given: Any) -> Any:
         wanted = DeadLetterFilter(
-            **{name: given.pop(name) for name in DeadLetterFilter.model_fields if name != "closed"}
+            **{name: given.pop(name) for name in DeadLetterFilter.model_fields if name not in ("closed", "over")}
         )
         try:
             wanted.matcher()

@@ -35,6 +35,8 @@ class DeadLetterFilter(BaseModel):
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
+    min_amount: Decimal | None = None
+    #: Of audit entries of earlier releases: more than this.
     over: Decimal | None = None
     closed: bool = False
     parked: bool = False
@@ -72,6 +74,7 @@ class DeadLetterFilter(BaseModel):
                 and (not places or any(n == head.partition and a <= head.offset <= b for n, a, b in places))
                 and (self.since is None or head.last_failed >= self.since)
                 and (self.until is None or head.last_failed < self.until)
+                and (self.min_amount is None or (head.amount is not None and abs(head.amount) >= self.min_amount))
                 and (self.over is None or (head.amount is not None and abs(head.amount) > self.over))
                 and (wanted is None or wanted in (record.value or b"").lower() or wanted in (record.key or b"").lower())
             )
