@@ -256,9 +256,6 @@ def show_command(
 @click.option("--limit", type=click.IntRange(1), help="At most so many letters, those that failed longest ago first.")
 @click.option("--resume", metavar="ID", help="Go on with a replay that was stopped or killed.")
 @click.option("--comment", default="", help="Why it is done, for the audit trail.")
-@click.option(
-    "--show", "keep", type=click.IntRange(0), default=20, show_default=True, help="Show so many of a dry run."
-)
 @with_operator
 @as_one_object
 def replay_command(
@@ -275,7 +272,6 @@ def replay_command(
     limit: int | None,
     resume: str | None,
     comment: str,
-    keep: int,
     by: str,
     as_json: bool,
 ) -> None:
@@ -311,14 +307,16 @@ def replay_command(
     order = ReplayOrder(wanted, by, comment, patch, rate, limit, only_passing, new_identity, release)
     if apply:
         sys.exit(_replayed(settings, order, resume, as_json=as_json))
-    sys.exit(_rehearsed(settings, order, keep, as_json=as_json))
+    sys.exit(_dry_run(settings, order, as_json=as_json))
 
 
 #: The filter options that may be given with --resume.
 _OWN = {"text": None, "parked": False}
+#: Dead letters that a dry run prints; --json lists all.
+_SHOWN = 20
 
 
-def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bool) -> int:
+def _dry_run(settings: Settings, order: ReplayOrder, *, as_json: bool) -> int:
     with progress_bar("reading dead letters", None) as told:
         _, chosen = choose(settings, order, told)
     tune_interpreter()
@@ -326,7 +324,8 @@ def _rehearsed(settings: Settings, order: ReplayOrder, keep: int, *, as_json: bo
     desk = build_replay_pipeline(settings.model_copy(update={"apply_migrations": False}), release=order.release)
     try:
         with progress_bar("trying them", len(chosen)) as told:
-            report = asyncio.run(dry_run(settings, desk, order, chosen, _counting(told), keep))
+            shown = len(chosen) if as_json else _SHOWN
+            report = asyncio.run(dry_run(settings, desk, order, chosen, _counting(told), shown))
         refs = sorted({d.external_ref for each in report.dry_run_results for d in each.documents})
         held = {d.external_ref: d for d in desk.sink.read(refs)} if refs else {}
     finally:

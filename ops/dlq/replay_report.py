@@ -67,7 +67,7 @@ def _foreseen(each: ReplayResult, held: Mapping[str, ErpDocument]) -> dict[str, 
 
 
 def report_foreseen(found: dict[str, Any]) -> None:
-    """Print a rehearsal."""
+    """Print a dry run."""
     console = table_console()
     if not found["letters"]:
         console.print("no such open dead letters")
@@ -88,7 +88,7 @@ def report_foreseen(found: dict[str, Any]) -> None:
             )
     console.print(table)
     if found["letters"] > len(found["first"]):
-        console.print(f"… and {found['letters'] - len(found['first']):,} more")
+        console.print(f"… and {found['letters'] - len(found['first']):,} more; --json lists all")
     console.print()
     console.print(f"{found['would_pass']:,} of {found['letters']:,} would pass, {found['would_fail']:,} would not")
     _print_reasons(found["reasons"])
