@@ -312,7 +312,7 @@ async def _together(
 def ends(
     group: Sequence[ReplayRecord], settled: BatchOutcome, back: RequeueOrPark | None, rehearsed: dict[str, ErpDocument]
 ) -> list[ReplayResult]:
-    """Return the outcome of each record of a batch, which are told apart by identity, not by offset."""
+    """Return the outcome of each record of a batch, which are distinguished by identity, not by offset."""
     rejected: dict[int, Rejection] = {}
     for rejection in settled.rejected:
         rejected.setdefault(id(rejection.record), rejection)

@@ -34,7 +34,7 @@ class DeadLetterWriter:
 def first_per_record(rejections: Sequence[Rejection]) -> list[Rejection]:
     """Return the first rejection of each record of a batch, ordered by offset.
 
-    Records are told apart by identity: those of a topic that was created again may share an offset.
+    Records are distinguished by identity: those of a topic that was created again may share an offset.
     """
     firsts: dict[int, Rejection] = {}
     for rejection in rejections:
