@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ops.reconcile.completeness import CurrencySums
 from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.render import as_json, report
-from ops.reconcile.rows import ReceiptFigures
+from ops.reconcile.rows import ReceiptFigures, SentRow
 from ops.reconcile.run import ReconciliationResult, StatesByDay
+from ops.reconcile.scope import ReconciliationScope
 from ops.reconcile.store_day import DayReport
 from ops.reconcile.verdict import colour, is_settled, verdict
 from streams.dead_letters.day_states import DayState, DayStates
@@ -344,3 +345,13 @@ def test_range_that_ends_on_the_last_day_that_there_is_can_be_asked_for() -> Non
 def test_figures_of_no_receipts_are_zero() -> None:
     nothing = Decimal(0)
     assert ReceiptFigures() == ReceiptFigures(0, 0, nothing, nothing, nothing, nothing, {}, None, None, 0)
+
+
+def test_row_of_a_record_without_an_event_has_no_amounts_and_no_digests() -> None:
+    row = SentRow(0, 0, 0, "", 0)
+    assert (row.lines, row.quantity, row.net, row.tax, row.gross, row.has_gross) == (0, 0, 0, 0, 0, 0)
+    assert (row.print, row.personal, row.occurred, row.revision) == (0, 0, 0, 0)
+
+
+def test_scope_reads_no_records_unless_it_is_given_a_way_to() -> None:
+    assert ReconciliationScope(AFTER, lambda store, day: AFTER).sent([]) == {}

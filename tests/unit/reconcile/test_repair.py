@@ -9,6 +9,7 @@ import pytest
 from ops.reconcile.repair import RepairResult, _forget, repair
 from ops.reconcile.store_day import DayDifference, Kind
 from sinks.base import ReferenceSnapshot, SinkMisconfigured
+from sinks.sql.sink import SqlSink
 from tests.support.reconciliation import DAYS, Desk, Office, ref
 
 ERP_HAS_CHANGED = (
@@ -211,3 +212,11 @@ def test_sink_that_can_not_forget_says_so() -> None:
     other: Any = object()
     with pytest.raises(SinkMisconfigured, match="can't forget"):
         _forget(other, [ref(1)], None, RepairResult())
+
+
+def test_sink_is_closed_after_a_repair(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    close = SqlSink.close
+    monkeypatch.setattr(SqlSink, "close", lambda sink: (close(sink), closed.append(True)))
+    repair(desk.settings, [], save=None, forget=False)
+    assert closed == [True]
