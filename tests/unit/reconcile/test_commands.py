@@ -221,3 +221,9 @@ def test_altered_field_is_named_by_the_event_that_was_sent(desk: Desk) -> None:
     desk.execute(f"UPDATE document_lines SET sku = 'OTHER' WHERE external_ref = '{ref(2)}'")
     day = by_day(desk.reconcile("--deep", "--store", S1, code=1))[S1, DAYS[0]]
     assert [each["detail"] for each in day["differences"]] == ["line 1: sku OTHER instead of A"]
+
+
+def test_open_day_can_not_be_signed_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.reconcile.scope.ReconciliationScope.is_over", lambda *_: False)
+    refused = desk.run("reconcile", "sign", "--store", S1, "--day", DAYS[0], "--comment", "early", code=2)
+    assert "the day is still open: it can be signed off after it is over" in refused

@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ops.reconcile import certificate
 from ops.reconcile.certificate_page import render_page
+from ops.reconcile.content import describe_parts
 from ops.reconcile.day_states import current_state, figures_digest, sign
 from ops.reconcile.render import day_as_json
 from ops.reconcile.store_day import DayDifference, DayReport
 from schemas.document import ErpDocument
-from sinks.base import DeliveryRecord
+from sinks.base import DeliveryRecord, OrphanedParts
 from sinks.digests import DOCUMENT, LINE, PAYMENT, PERSONAL
 from sinks.sql.tables import document_lines, document_payments, documents
 from streams.dead_letters.day_states import DayState
@@ -390,3 +391,11 @@ def test_personal_print_of_a_process_is_in_nothing_that_is_noted() -> None:
     for figures in (day.accounts[0].due, day.accounts[0].held):
         figures.personal = "f" * 16
     assert current_state(day, [], AFTER, "ada") == noted
+
+
+@pytest.mark.parametrize(
+    ("lines", "payments", "text"),
+    [(1, 0, "1 line"), (2, 1, "2 lines and 1 payment"), (0, 3, "3 payments"), (0, 0, "")],
+)
+def test_parts_without_a_document_are_counted_in_words(lines: int, payments: int, text: str) -> None:
+    assert describe_parts(OrphanedParts("pos/S1/R1/1/sale", lines, payments, 0)) == text
