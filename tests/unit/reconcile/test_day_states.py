@@ -220,3 +220,29 @@ def test_summary_differs_if_any_day_has_a_difference() -> None:
     assert ReconciliationSummary(
         at=NOON, differences={"missing": 0, "moved": 1}, gross_difference={}, store_days={}
     ).differs
+
+
+def test_every_number_of_a_summary_has_its_series() -> None:
+    numbers = {name: {"EUR": Decimal(place)} for place, name in enumerate(("gross_difference", "unbooked_gross"), 1)}
+    summary = ReconciliationSummary(
+        at=NOON, differences={"missing": 1}, store_days={"differs": 2}, unbooked={"dead": 3}, unproved={"EUR": 4},
+        unproved_gross={"EUR": Decimal(5)}, **numbers,
+    )  # fmt: skip
+    metrics = metrics_of(summary)
+    assert {
+        sample.name.removeprefix("tillstream_reconciliation_"): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.value and "timestamp" not in sample.name
+    } == {
+        "differences": 1, "store_days": 2, "gross_difference": 1, "unbooked_receipts": 3, "unbooked_gross": 2,
+        "unproved_receipts": 4, "unproved_gross": 5,
+    }  # fmt: skip
+
+
+def test_signature_with_other_characters_than_base64_has_is_no_signature() -> None:
+    made = certified()
+    text = certificate.to_text(made)
+    assert (
+        certificate.find_fault(text.replace(made["signature"], f"!{made['signature']}"), PUBLIC) == "not a certificate"
+    )

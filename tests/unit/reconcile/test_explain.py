@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ops.reconcile.event_store import EventStore
 from ops.reconcile.explain import word_filter
 from streams.kafka.reader import TopicRecord
 from tests.support.reconciliation import DAYS, TOPIC, Desk, ref
@@ -94,3 +95,14 @@ def test_at_most_twenty_receipts_of_one_number_are_traced(desk: Desk, monkeypatc
     refs = [ref(1, store=f"S{number}") for number in range(1, 26)]
     monkeypatch.setattr("ops.reconcile.explain._find_references", lambda *_: refs)
     assert [way["receipt"] for way in ways(desk, "1")] == refs[:20]
+
+
+def test_scratch_files_of_a_trace_are_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[EventStore] = []
+    closed: list[EventStore] = []
+    begin, end = EventStore.__init__, EventStore.close
+    monkeypatch.setattr(EventStore, "__init__", lambda store: (begin(store), opened.append(store))[0])
+    monkeypatch.setattr(EventStore, "close", lambda store: (end(store), closed.append(store))[0])
+    assert ways(desk, "e-1b")
+    assert len(opened) >= 2
+    assert opened == closed
