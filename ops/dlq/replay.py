@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -204,20 +204,23 @@ class _Replay:
     async def run(self, selected: Sequence[DeadLetterHeader]) -> None:
         """Replay the selected dead letters; `report.drained` says whether all of them were."""
         self.report.letters = len(selected)
-        try:
+        with closing(self._audit_tail):
             self._audit.write(self._action)
             await asyncio.to_thread(self._audit.confirm)
-            group = f"tillstream-replay-{self._action.id}"
-            async with fetch_selected(self._settings, selected, self._batch_size(), group) as (consumer, batches):
-                try:
-                    drained = await self._run_batches(consumer, batches)
-                finally:
-                    await self._cancel()
-                await self._recording
-                self.report.drained = drained
-        finally:
-            self._audit_tail.close()
-            await asyncio.to_thread(_end, self._audit, self._action, self.report)
+            try:
+                self.report.drained = await self._replay(selected)
+            finally:
+                await asyncio.to_thread(_end, self._audit, self._action, self.report)
+
+    async def _replay(self, selected: Sequence[DeadLetterHeader]) -> bool:
+        group = f"tillstream-replay-{self._action.id}"
+        async with fetch_selected(self._settings, selected, self._batch_size(), group) as (consumer, batches):
+            try:
+                drained = await self._run_batches(consumer, batches)
+            finally:
+                await self._cancel()
+            await self._recording
+            return drained
 
     def _batch_size(self) -> int:
         rate = self._order.rate
